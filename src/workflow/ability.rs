@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use super::{App, RunError};
 use crate::apply::{DeletionTask, RemovalTask};
 use crate::domain::{
-    AbilityOrigin, Deletions, Inventory, Product, Registry, RegistryName, RemovalAbility, RemovalMethod,
-    RemovalObstacle, RepositoryName, SkipReason, UntagEffect, Verdict,
+    AbilityOrigin, Inventory, Product, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle,
+    RepositoryName, SkipReason, UntagEffect,
 };
-use crate::engine::Verdicts;
-use crate::registry::{CanUntag, Provider, RegistryReader, RegistrySettings, UntagSupport};
+use crate::registry::{CanUntag, Capabilities, Provider, RegistryHead, RegistryReader, RegistrySettings, UntagSupport};
 use crate::state::{DeletionResponse, Experience, StateError, UntagExperience};
 
 /// The purpose of a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Purpose {
+    #[default]
     /// A report: rights that are missing are noted, because whoever reads may have others than whoever removes.
     Report,
     /// Removals by this very identity: rights that are missing refuse what needs them.
@@ -24,7 +24,7 @@ pub(super) enum Purpose {
 }
 
 /// Knowledge of removals in one registry, from the state and from the registry itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct AbilityEvidence {
     /// The experience with untags, as far as it still counts.
     untag_experience: Option<Experience>,
@@ -32,61 +32,50 @@ struct AbilityEvidence {
     legacy_destruction: Option<Timestamp>,
     by_tag: Option<(DeletionResponse, Timestamp)>,
     by_digest: Option<(DeletionResponse, Timestamp)>,
-    product: Option<Product>,
+    /// The capabilities by the registry's connection, with the product.
+    capabilities: Capabilities,
 }
 
 impl App {
-    /// Finds out whether removals are possible, only where there is something to remove.
+    /// Finds out whether removals are possible, only where there is something to remove: in these repositories.
     pub(super) async fn determine_abilities(
         &self,
-        inventory: &mut Inventory,
-        verdicts: &Verdicts,
-        deletions: &Deletions,
+        heads: &mut [RegistryHead],
+        touched: &BTreeMap<RegistryName, BTreeSet<RepositoryName>>,
         purpose: Purpose,
     ) -> Result<(), RunError> {
-        let mut expired: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        for verdict in verdicts.tags.iter().filter(|verdict| verdict.verdict == Verdict::Expired) {
-            expired.entry(verdict.position.registry).or_default().insert(verdict.position.repository);
-        }
-        for (registry, found) in (0..).zip(&inventory.registries) {
-            let here = deletions.deletable().filter(|deletion| deletion.registry == found.name);
-            let named: BTreeSet<&RepositoryName> = here.map(|deletion| &deletion.repository).collect();
-            for (repository, _) in (0..).zip(&found.repositories).filter(|(_, one)| named.contains(&one.name)) {
-                expired.entry(registry).or_default().insert(repository);
-            }
-        }
-        for (registry, repositories) in expired {
-            let Some(found) = inventory.registries.get_mut(registry as usize) else { continue };
-            let Some(reader) = self.readers.get(&found.name) else { continue };
-            let named = repositories.into_iter().filter_map(|at| found.repositories.get(at as usize));
-            let named: Vec<RepositoryName> = named.map(|repository| repository.name.clone()).collect();
-            self.determine_ability(found, &**reader, &named).await?;
+        for RegistryHead { registry, .. } in heads {
+            let (Some(names), Some(reader)) = (touched.get(&registry.name), self.readers.get(&registry.name)) else {
+                continue;
+            };
+            let repositories: Vec<RepositoryName> = names.iter().cloned().collect();
+            self.determine_ability(registry, &**reader, &repositories).await?;
             if purpose == Purpose::Enforce {
-                enforce_rights(found, named.len());
+                enforce_rights(registry, repositories.len());
             }
         }
         Ok(())
     }
 
-    /// Fills in the ability, the product and the missing rights of one registry.
+    /// Fills in the ability, the product and the missing rights of one registry, and returns its capabilities.
     pub(super) async fn determine_ability(
         &self,
         found: &mut Registry,
         reader: &dyn RegistryReader,
         repositories: &[RepositoryName],
-    ) -> Result<(), StateError> {
+    ) -> Result<Capabilities, StateError> {
         let (settings, endpoint, now) = (reader.settings(), &found.endpoint, self.now());
         let known = AbilityEvidence {
             untag_experience: self.store.untag_experience(endpoint).await?.filter(|known| known.is_valid_at(now)),
             legacy_destruction: self.store.untag_destructive_since(&found.name).await?,
             by_tag: self.store.deletion_response(endpoint, RemovalMethod::Untag, now).await?,
             by_digest: self.store.deletion_response(endpoint, RemovalMethod::DeleteManifest, now).await?,
-            product: reader.product().await,
+            capabilities: reader.capabilities().await,
         };
         (found.ability, found.ability_origin) = ability(settings, &known);
-        found.product = known.product;
+        found.product.clone_from(&known.capabilities.product);
         found.missing_rights = reader.missing_rights(repositories).await;
-        Ok(())
+        Ok(known.capabilities)
     }
 }
 
@@ -160,21 +149,17 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
         }
         _ => {}
     }
-    match settings.provider.capabilities().untag {
-        UntagSupport::Native => return (RemovalAbility::Able, AbilityOrigin::Kind),
+    // The kind decides alone where it can; the product only where the kind leaves it open.
+    let by_kind = settings.provider.capabilities().untag != UntagSupport::Unknown;
+    let origin = if by_kind { AbilityOrigin::Kind } else { AbilityOrigin::Product };
+    match known.capabilities.untag {
+        UntagSupport::Native => return (RemovalAbility::Able, origin),
         untag @ (UntagSupport::DeletesLast | UntagSupport::Unsupported) => {
-            let product = known.product.clone().unwrap_or_else(|| product_of(settings.provider, untag));
-            return (impossible(RemovalObstacle::Product(product)), AbilityOrigin::Kind);
+            let product = known.capabilities.product.clone();
+            let product = product.unwrap_or_else(|| product_of(settings.provider, untag));
+            return (impossible(RemovalObstacle::Product(product)), origin);
         }
         UntagSupport::Unknown => {}
-    }
-    match known.product.as_ref().map(|product| product.untag) {
-        Some(UntagEffect::LeavesManifest) => return (RemovalAbility::Able, AbilityOrigin::Product),
-        Some(UntagEffect::DeletesManifest | UntagEffect::Unsupported) => {
-            let product = known.product.clone().map(RemovalObstacle::Product);
-            return (product.map_or(RemovalAbility::Unknown, impossible), AbilityOrigin::Product);
-        }
-        Some(UntagEffect::Unknown) | None => {}
     }
     match known.by_tag {
         Some((DeletionResponse::Accepted, at)) => (RemovalAbility::Able, AbilityOrigin::Response(at)),
@@ -217,11 +202,31 @@ mod tests {
         Product { name: "Example", version: None, recognized_by: "its header", untag, consequence: "it does so" }
     }
 
-    fn untags(what: UntagExperience) -> AbilityEvidence {
+    /// Nothing known from the state, and that product.
+    fn of_product(product: Option<Product>) -> AbilityEvidence {
         AbilityEvidence {
-            untag_experience: Some(Experience { effect: what, since: day(1), last_at: day(2) }),
-            ..AbilityEvidence::default()
+            untag_experience: None,
+            legacy_destruction: None,
+            by_tag: None,
+            by_digest: None,
+            capabilities: Capabilities::UNKNOWN.with_product(product),
         }
+    }
+
+    fn nothing() -> AbilityEvidence {
+        of_product(None)
+    }
+
+    fn untags(what: UntagExperience) -> AbilityEvidence {
+        let untag_experience = Some(Experience { effect: what, since: day(1), last_at: day(2) });
+        AbilityEvidence { untag_experience, ..nothing() }
+    }
+
+    /// The capabilities as the connection gives them: those of the kind and the settings, then those of the product.
+    fn ability_of(settings: &RegistrySettings, mut known: AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
+        let kind = settings.provider.capabilities().with_settings(settings);
+        known.capabilities = kind.with_product(known.capabilities.product);
+        ability(settings, &known)
     }
 
     #[test]
@@ -235,20 +240,20 @@ mod tests {
         let acr = by(&Acr, CanUntag::Unknown);
         let able = |from| (RemovalAbility::Able, from);
         let cannot = |why, from| (RemovalAbility::Impossible(why), from);
-        let of_product = |untag| AbilityEvidence { product: Some(product(untag)), ..AbilityEvidence::default() };
+        let of_product = |untag| of_product(Some(product(untag)));
         let accepted = Some((DeletionResponse::Accepted, day(3)));
         let refused = Some((DeletionResponse::Unsupported, day(3)));
         let destroys = cannot(DestroysManifest { since: day(1) }, AbilityOrigin::Removals(day(1)));
         for (which, settings, known, expected) in [
-            ("nothing", &plain, AbilityEvidence::default(), (RemovalAbility::Unknown, AbilityOrigin::Unknown)),
-            ("yes", &yes, AbilityEvidence::default(), able(AbilityOrigin::Settings)),
+            ("nothing", &plain, nothing(), (RemovalAbility::Unknown, AbilityOrigin::Unknown)),
+            ("yes", &yes, nothing(), able(AbilityOrigin::Settings)),
             ("no", &no, untags(ManifestSurvives), cannot(Setting, AbilityOrigin::Settings)),
             ("yes, and it refused", &yes, untags(Unsupported), able(AbilityOrigin::Settings)),
             ("yes, and it destroyed", &yes, untags(ManifestDestroyed), destroys.clone()),
             (
                 "marked by name",
                 &yes,
-                AbilityEvidence { legacy_destruction: Some(day(1)), ..AbilityEvidence::default() },
+                AbilityEvidence { legacy_destruction: Some(day(1)), ..nothing() },
                 destroys.clone(),
             ),
             ("destroyed", &acr, untags(ManifestDestroyed), destroys),
@@ -256,7 +261,10 @@ mod tests {
             (
                 "survives, whatever the product",
                 &plain,
-                AbilityEvidence { product: Some(product(UntagEffect::DeletesManifest)), ..untags(ManifestSurvives) },
+                AbilityEvidence {
+                    untag_experience: untags(ManifestSurvives).untag_experience,
+                    ..of_product(UntagEffect::DeletesManifest)
+                },
                 able(AbilityOrigin::Removals(day(2))),
             ),
             ("refused", &plain, untags(Unsupported), cannot(NoUntag, AbilityOrigin::Response(day(2)))),
@@ -266,7 +274,7 @@ mod tests {
                 AbilityEvidence { by_digest: refused, ..untags(Unsupported) },
                 cannot(DeletesDisabled, AbilityOrigin::Response(day(2))),
             ),
-            ("Azure's", &acr, AbilityEvidence::default(), able(AbilityOrigin::Kind)),
+            ("Azure's", &acr, nothing(), able(AbilityOrigin::Kind)),
             ("leaves", &plain, of_product(UntagEffect::LeavesManifest), able(AbilityOrigin::Product)),
             (
                 "accepts, and its product deletes",
@@ -283,11 +291,11 @@ mod tests {
             (
                 "accepts",
                 &plain,
-                AbilityEvidence { by_tag: accepted, ..AbilityEvidence::default() },
+                AbilityEvidence { by_tag: accepted, ..nothing() },
                 able(AbilityOrigin::Response(day(3))),
             ),
         ] {
-            assert_eq!(ability(settings, &known), expected, "{which}");
+            assert_eq!(ability_of(settings, known), expected, "{which}");
         }
         let by_manifest = settings(&Distribution, RemovalMethod::DeleteManifest, CanUntag::No);
         for (by_digest, expected) in [
@@ -296,7 +304,7 @@ mod tests {
             (refused, cannot(DeletesDisabled, AbilityOrigin::Response(day(3)))),
         ] {
             let known = AbilityEvidence { by_digest, ..untags(ManifestDestroyed) };
-            assert_eq!(ability(&by_manifest, &known), expected);
+            assert_eq!(ability_of(&by_manifest, known), expected);
         }
     }
 

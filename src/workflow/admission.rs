@@ -14,7 +14,7 @@ use crate::domain::{
     TagName, TagPosition, UndatedCause, Verdict,
 };
 use crate::policy::PolicySet;
-use crate::registry::{CollectScope, VANISHED};
+use crate::registry::VANISHED;
 use crate::report::{self, PlanDocument, ReasonView, RemovalView};
 use crate::state::RunRecord;
 
@@ -94,16 +94,30 @@ pub(super) fn check_reapplication(plan: &str, record: &RunRecord) -> Result<(), 
     Err(Refused::AppliedAlready { plan: plan.to_owned(), run: record.run.id, ended_at: end.ended_at }.into())
 }
 
-/// The removals of an approved plan, in its order.
+/// Makes sure that everything in an approved plan is named so that it can be.
 ///
 /// # Errors
 /// [`RunError::Refused`] where one names what can be no image.
-pub(super) fn approved_removals(plan: &PlanDocument) -> Result<Vec<Arc<Removal>>, RunError> {
-    let refused = |view: &RemovalView| RunError::from(Refused::InvalidImage { name: view.name() });
-    plan.removals.iter().map(|view| removal(&view).map(Arc::new).ok_or_else(|| refused(&view))).collect()
+pub(super) fn check_names(plan: &PlanDocument) -> Result<(), RunError> {
+    match plan.removals.iter().find(|view| removal(view).is_none()) {
+        Some(view) => Err(Refused::InvalidImage { name: view.name() }.into()),
+        None => Ok(()),
+    }
 }
 
-fn removal(view: &RemovalView) -> Option<Removal> {
+/// Whether a removal may really be done by a plan: all its policies enforce, and no refusal covers it.
+pub(super) fn is_enforced(plan: &PlanDocument, view: &RemovalView) -> bool {
+    view.enforce && plan.refusal_of(view).is_none()
+}
+
+/// How many removals and deletions may really be done by a plan.
+pub(super) fn count_enforced(plan: &PlanDocument) -> usize {
+    let deletions = plan.deletions.deletable().filter(|view| view.enforce && view.refused.is_none());
+    plan.removals.iter().filter(|view| is_enforced(plan, view)).count() + deletions.count()
+}
+
+/// The removal that a view names; `None` where it names what can be no image.
+pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
     let policy: PolicyName = view.policy.parse().ok()?;
     let mut policies: Vec<PolicyName> = view.policies().filter_map(|name| name.parse().ok()).collect();
     policies.push(policy.clone());
@@ -130,30 +144,30 @@ fn removal(view: &RemovalView) -> Option<Removal> {
     })
 }
 
-/// The repositories that a plan removes from: only those are read again.
-pub(super) fn scope(removals: &[Arc<Removal>]) -> CollectScope {
-    let mut only = BTreeMap::new();
-    for removal in removals {
-        let repositories: &mut BTreeSet<_> = only.entry(removal.registry.clone()).or_default();
-        repositories.insert(removal.repository.clone());
-    }
-    CollectScope::Repositories(only)
-}
-
 /// The name of a removal's tag.
 fn place(removal: &Removal) -> (&RegistryName, &RepositoryName, &TagName) {
     (&removal.registry, &removal.repository, &removal.tag)
 }
 
-/// What of an approved plan still follows from the evidence of now, and what does not, with the reason. `earlier` is what
+/// The evidence that is journaled with a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JournaledEvidence {
+    /// The reasons in the approved plan: a person has seen them.
+    Approved,
+    /// Those of the decision right before the removal.
+    Present,
+}
+
+/// What of a plan's removals still follows from the evidence of now, and what does not, with the reason. `earlier` is what
 /// the plan removed before, by name: what is there again was put back.
 ///
-/// The approved plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
+/// The plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
 pub(super) fn intersect(
     approved: &PlanDocument,
-    removals: &[Arc<Removal>],
+    (views, removals): (&[RemovalView], &[Arc<Removal>]),
     decision: &Decision,
     earlier: &BTreeMap<String, Uuid>,
+    journaled: JournaledEvidence,
 ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
     let now: BTreeMap<_, &Arc<Removal>> = decision.plan.removals.iter().map(|found| (place(found), found)).collect();
     let obstacle = |registry: &RegistryName| {
@@ -167,14 +181,19 @@ pub(super) fn intersect(
         refusals.find(|one| one.binding && !one.reason.is_count_limit() && one.scope.covers(removal))
     };
     let (mut tasks, mut skipped) = (Vec::new(), Vec::new());
-    for (view, removal) in approved.removals.iter().zip(removals) {
+    for (view, removal) in views.iter().zip(removals) {
         let found = now.get(&place(removal)).copied();
         let order =
-            |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(&view) };
-        let skip = if !view.enforce {
-            SkipReason::DryRun
-        } else if let Some(refusal) = approved.refusal_of(&view) {
-            SkipReason::Refused(refusal.message.clone())
+            |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(view) };
+        let present = |now: &Arc<Removal>| match journaled {
+            JournaledEvidence::Approved => order(now),
+            JournaledEvidence::Present => RemovalTask {
+                removal: Arc::clone(now),
+                evidence: JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts)),
+            },
+        };
+        let skip = if let Some(skip) = planned_skip(approved, view) {
+            skip
         } else if let Some(run) = earlier.get(&view.name()).filter(|_| found.is_some()) {
             SkipReason::Refused(format!(
                 "run {run} removed it by this plan already, and it was put back since; make a new plan"
@@ -184,9 +203,12 @@ pub(super) fn intersect(
         } else {
             match found {
                 Some(now) if now.digest != removal.digest => SkipReason::Moved { to: now.digest.clone() },
+                Some(now) if is_pushed_again(now, view) => {
+                    SkipReason::Kept("it was pushed again since the plan was made".to_owned())
+                }
                 Some(now) if now.enforce => {
                     let Some(refusal) = forbidden(now) else {
-                        tasks.push(order(now));
+                        tasks.push(present(now));
                         continue;
                     };
                     SkipReason::Refused(report::describe_refusal(refusal))
@@ -197,24 +219,81 @@ pub(super) fn intersect(
         };
         skipped.push((order(removal), skip));
     }
+    skip_dependents(decision, &mut tasks, &mut skipped);
     (tasks, skipped)
 }
 
-/// Makes sure that no more is removed than the settings and each policy allow in one run. A plan that was made here never
-/// asks for more, because what a limit refuses is skipped: this is for one that somebody made otherwise.
+/// Why a removal of a plan is not to be carried out by the plan itself.
+pub(super) fn planned_skip(plan: &PlanDocument, view: &RemovalView) -> Option<SkipReason> {
+    if !view.enforce {
+        return Some(SkipReason::DryRun);
+    }
+    plan.refusal_of(view).map(|refusal| SkipReason::Refused(refusal.message.clone()))
+}
+
+/// Returns true if the registry tells a later push of the tag than the plan: somebody wants it, be it at the same digest.
+fn is_pushed_again(now: &Removal, view: &RemovalView) -> bool {
+    match (now.date, view.dated_at) {
+        (Date::Pushed(now), Some(then)) => now > then,
+        _ => false,
+    }
+}
+
+/// The number of tags of each repository in a plan.
+pub(super) fn tag_counts(plan: &PlanDocument) -> BTreeMap<(RegistryName, RepositoryName), u64> {
+    let mut by_name: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut count = |registry: &str, repository: &str| {
+        *by_name.entry((registry.to_owned(), repository.to_owned())).or_default() += 1;
+    };
+    plan.removals.iter().for_each(|view| count(&view.registry, &view.repository));
+    plan.kept.iter().for_each(|view| count(&view.registry, &view.repository));
+    let parsed = |(registry, repository): (String, String)| registry.parse().ok().zip(repository.parse().ok());
+    by_name.into_iter().filter_map(|(place, count)| Some((parsed(place)?, count))).collect()
+}
+
+/// Skips what hangs on something that would go by the decision of now and is not removed with these: it is not in the plan,
+/// or something else was approved at its tag.
+fn skip_dependents(decision: &Decision, tasks: &mut Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) {
+    for ((registry, repository), dependencies) in &decision.dependencies {
+        let here = |removal: &Removal| removal.registry == *registry && removal.repository == *repository;
+        let going: BTreeSet<&TagName> = tasks
+            .iter()
+            .map(|task| &*task.removal)
+            .filter(|removal| here(removal))
+            .map(|removal| &removal.tag)
+            .collect();
+        let all: Vec<&Arc<Removal>> = decision.plan.removals.iter().filter(|removal| here(removal)).collect();
+        let stays: Vec<bool> = all.iter().map(|removal| !going.contains(&removal.tag)).collect();
+        let held = dependencies.held_by(&stays);
+        let held: BTreeSet<TagName> =
+            all.iter().zip(held).filter(|(_, held)| *held).map(|(removal, _)| removal.tag.clone()).collect();
+        let (staying, others): (Vec<RemovalTask>, Vec<RemovalTask>) =
+            std::mem::take(tasks).into_iter().partition(|task| here(&task.removal) && held.contains(&task.removal.tag));
+        *tasks = others;
+        let why = || SkipReason::Kept("an index or image that it belongs to stays".to_owned());
+        skipped.extend(staying.into_iter().map(|task| (task, why())));
+    }
+}
+
+/// Makes sure that a plan asks for no more removals than the settings and each policy allow in one run. A plan that was made
+/// here never does, because what a limit refuses is skipped: this is for one that somebody made otherwise.
 ///
 /// # Errors
 /// [`RunError::Refused`], and then nothing may be removed.
-pub(super) fn enforce_limits(tasks: &[RemovalTask], rules: &Rules) -> Result<(), RunError> {
-    let mut by_policy: BTreeMap<&PolicyName, usize> = BTreeMap::new();
-    for policy in tasks.iter().flat_map(|order| order.removal.policies.iter()) {
-        *by_policy.entry(policy).or_default() += 1;
+pub(super) fn enforce_limits(approved: &PlanDocument, rules: &Rules) -> Result<(), RunError> {
+    let (mut all, mut by_policy) = (0_usize, BTreeMap::<String, usize>::new());
+    for view in approved.removals.iter().filter(|view| is_enforced(approved, view)) {
+        all += 1;
+        let policies: BTreeSet<&str> = view.policies().chain([view.policy.as_str()]).collect();
+        for policy in policies {
+            *by_policy.entry(policy.to_owned()).or_default() += 1;
+        }
     }
     let of_policies = rules
         .policies
         .iter()
-        .filter_map(|policy| Some((Some(&policy.name), policy.limits.untag?, *by_policy.get(&policy.name)?)));
-    let whole = std::iter::once((None, rules.limits.untag, tasks.len()));
+        .filter_map(|policy| Some((Some(&policy.name), policy.limits.untag?, *by_policy.get(policy.name.as_str())?)));
+    let whole = std::iter::once((None, rules.limits.untag, all));
     for (policy, allowed, found) in whole.chain(of_policies) {
         if found > usize::try_from(allowed).unwrap_or(usize::MAX) {
             return Err(Refused::OverLimit { found, policy: policy.cloned(), allowed }.into());
@@ -258,7 +337,7 @@ pub(super) fn skip_for_reasons(reasons: &[Reason]) -> SkipReason {
     SkipReason::Kept(against.map(|reason| ReasonView::from(reason).sentence()).collect::<Vec<_>>().join("; "))
 }
 
-fn journal_evidence(view: &RemovalView) -> JournalEvidence {
+pub(super) fn journal_evidence(view: &RemovalView) -> JournalEvidence {
     JournalEvidence::Json(serde_json::to_string(&view.reasons).unwrap_or_default().into())
 }
 
@@ -270,11 +349,13 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Claims, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail, Registry, RegistryInfo,
-        RemovalObstacle, Repository, RetentionDays, Rules, Tag,
+        Claims, ClockReading, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail, Registry,
+        RegistryInfo, RemovalObstacle, Repository, RetentionDays, Rules, Tag,
     };
     use crate::report::Basis;
     use crate::workflow::ClockCheck;
+    use crate::workflow::decision::DecisionGrounds;
+    use crate::workflow::evidence_age::GatherTime;
     use crate::{engine, policy};
 
     /// What is decided about a registry with one old tag, after `change`.
@@ -331,10 +412,33 @@ mod tests {
             claims,
             verdicts,
             plan,
+            heads: Vec::new(),
             externally_deleted: Vec::new(),
             clock: ClockCheck::default(),
+            dependencies: BTreeMap::new(),
+            has_gaps: false,
+            unused_cache: None,
             document,
+            spool: None,
+            grounds: DecisionGrounds {
+                rules,
+                candidates: Arc::default(),
+                evaluated_at: now,
+                gathered: GatherTime::between(ClockReading::default(), ClockReading::default()),
+                mentioning: BTreeSet::new(),
+                placed: engine::PlacedDigests::default(),
+                budget: crate::workflow::needed_manifests::ReadBudget::default(),
+            },
         }
+    }
+
+    fn intersect_all(
+        approved: &PlanDocument,
+        decision: &Decision,
+    ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
+        let views: Vec<RemovalView> = approved.removals.iter().map(std::borrow::Cow::into_owned).collect();
+        let removals: Vec<Arc<Removal>> = views.iter().filter_map(|view| removal(view).map(Arc::new)).collect();
+        intersect(approved, (&views, &removals), decision, &BTreeMap::new(), JournaledEvidence::Approved)
     }
 
     fn retention(registry: &mut Registry, days: u32) {
@@ -368,9 +472,8 @@ mod tests {
     #[test]
     fn a_registry_that_is_not_what_it_was_keeps_what_was_approved() {
         let approved = decided(|_| ()).document;
-        let removals = approved_removals(&approved).unwrap();
         let skipped = |change: fn(&mut Registry)| {
-            let (tasks, skipped) = intersect(&approved, &removals, &decided(change), &BTreeMap::new());
+            let (tasks, skipped) = intersect_all(&approved, &decided(change));
             assert_eq!(tasks.len() + skipped.len(), 1);
             skipped.into_iter().map(|(_, skip)| skip.to_string()).next().unwrap_or_default()
         };
@@ -391,9 +494,9 @@ mod tests {
     #[test]
     fn a_tag_that_does_not_go_any_more_is_skipped_with_its_reason() {
         let approved = decided(|_| ()).document;
-        let removals = approved_removals(&approved).unwrap();
+        let removals = [Arc::new(removal(&approved.removals.get(0).unwrap()).unwrap())];
         let skipped = |change: fn(&mut Registry)| {
-            let (_, skipped) = intersect(&approved, &removals, &decided(change), &BTreeMap::new());
+            let (_, skipped) = intersect_all(&approved, &decided(change));
             skipped.into_iter().map(|(_, skip)| skip).next()
         };
         let vanish = |registry: &mut Registry, kind: &'static str| {
@@ -432,12 +535,16 @@ mod tests {
             timezone: TimeZone::UTC,
             undo_window: Duration::from_hours(24),
         };
-        let approved = approved_removals(&decided(|_| ()).document).unwrap();
-        let tasks = |count: usize, names: &[&str]| -> Vec<RemovalTask> {
-            let policies: Vec<PolicyName> = names.iter().map(|name| name.parse().unwrap()).collect();
-            let removal = Arc::new(Removal { policies: policies.into(), ..Removal::clone(&approved[0]) });
-            let task = || RemovalTask { removal: Arc::clone(&removal), evidence: JournalEvidence::Json("[]".into()) };
-            (0..count).map(|_| task()).collect()
+        let approved = decided(|_| ()).document;
+        let plan = |count: usize, names: &[&str]| {
+            let mut plan = approved.clone();
+            let first = plan.removals.get(0).unwrap().into_owned();
+            let reason = serde_json::to_string(&first.reasons[0]).unwrap();
+            let of = |name: &&str| serde_json::from_str(&reason.replace("\"old\"", &format!("\"{name}\""))).unwrap();
+            let reasons: Vec<ReasonView> = names.iter().map(of).collect();
+            let view = RemovalView { reasons, policy: names[0].to_owned(), ..first };
+            plan.removals = (0..count).map(|_| view.clone()).collect();
+            plan
         };
         for (count, names, limit) in [
             (1, &["a", "b"][..], None),
@@ -445,7 +552,7 @@ mod tests {
             (2, &["a", "b"], Some("the limit of policy b is 1")),
             (3, &["a"], Some("the limit of one run is 2")),
         ] {
-            let found = enforce_limits(&tasks(count, names), &rules).map_err(|error| error.to_string());
+            let found = enforce_limits(&plan(count, names), &rules).map_err(|error| error.to_string());
             assert_eq!(found.is_err(), limit.is_some(), "{found:?}");
             assert!(limit.is_none_or(|words| found.unwrap_err().contains(words)), "{count} by {names:?}");
         }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::ability::{self, Purpose};
+use super::decision::EarlierEvidence;
+use super::enforcement::{PlannedRemovals, Unenforced};
 use super::result::{PlanIssues, run_result};
 use super::{
-    App, Approval, PolicyFilter, Refused, RunError, RunOutcome, RunResult, admission, clock, evidence_refresh,
-    heartbeat, manifest_cleanup, signature,
+    App, Approval, PolicyFilter, Refused, RunError, RunOutcome, RunResult, admission, clock, heartbeat,
+    manifest_cleanup, signature,
 };
-use crate::apply;
-use crate::domain::{Action, Outcome, Removal};
+use crate::domain::{Action, Outcome};
 use crate::registry::Progress;
 use crate::report;
 use crate::state::{JournalEntry, RunContext, RunKind};
@@ -31,59 +31,46 @@ impl App {
             signer?;
             admission::admit(&approved, &self.settings, &self.policies, self.now())?;
             admission::check_schedule(&self.settings, approval.override_reason.as_deref(), self.now())?;
-            let removals = admission::approved_removals(&approved)?;
+            admission::check_names(&approved)?;
             let lease = self.lease("apply")?;
             let requests = self.stop_requests(true);
-            let token = self.until_stopped(self.recover(&lease)).await?;
+            let recover = self.until_signal(requests.stop.clone(), self.recover(&lease));
+            let token = requests.with_requester(recover.await)?;
             let earlier = self.removed_earlier(&approved.id).await?;
-            self.save_plan(run, &approved).await?;
-            let mut scope = admission::scope(&removals);
-            manifest_cleanup::extend_scope(&approved, &mut scope)?;
-            let decide = self.decide_filtered(&scope, None, (&PolicyFilter::All, Purpose::Enforce), progress);
-            let (decision, reevaluation) =
-                requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
-            self.record_confirmed_time(run, &decision).await?;
-            if let Some(doubt) = &decision.clock.doubt {
-                return Err(Refused::Clock(*doubt).into());
-            }
-            let (tasks, skipped) = admission::intersect(&approved, &removals, &decision, &earlier);
-            admission::enforce_limits(&tasks, &self.rules())?;
-            let (deletions, not_deleted) = manifest_cleanup::intersect(&approved, &decision);
-            manifest_cleanup::enforce_limit(&deletions, &self.rules())?;
-            if !tasks.is_empty() || !deletions.is_empty() {
-                requests.with_requester(self.until_signal(requests.stop.clone(), self.verify_config_files()).await)?;
-            }
-            let lacks_rights = ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
-            let mut hands = self.apply_context(run, token, &decision.inventory)?;
-            hands.deadline = self.removal_deadline(approval.override_reason.as_deref());
-            hands.stop = requests.stop.clone();
-            self.heartbeat.start_tasks(heartbeat::Phase::Removing, tasks.len() + deletions.len());
-            let watch = self.clock_watch(&decision);
-            hands.clock_guard = watch.as_ref().map(clock::ClockWatch::guard);
-            let evidence = self.fresh_evidence(&decision, reevaluation);
-            hands.evidence = Some(evidence.clone());
-            let mut deleted = apply::journal_skipped_deletions(&hands, not_deleted).await?;
-            deleted.extend(apply::delete(&hands, deletions).await?);
-            let mut applied = apply::journal_skipped_removals(&hands, skipped).await?;
-            applied.extend(apply::apply(&hands, tasks, &decision.inventory).await?);
-            applied.sort_by_cached_key(|applied| removal_name(&applied.removal));
-            let aftermath = self.storage_changes(&decision, &applied).await;
+            self.save_plan(run, &approved, None).await?;
+            admission::enforce_limits(&approved, &self.rules())?;
+            manifest_cleanup::enforce_limit(&approved, &self.rules())?;
+            let start = self.read_clocks();
+            let enforced = admission::count_enforced(&approved);
+            let mut context = self.apply_context(run, token);
+            context.deadline = self.removal_deadline(approval.override_reason.as_deref());
+            context.stop = requests.stop.clone();
+            let watch = self.clock_watch(start);
+            context.clock_guard = watch.as_ref().map(clock::ClockWatch::guard);
+            self.heartbeat.start_tasks(heartbeat::Phase::Removing, enforced);
+            let planned = PlannedRemovals {
+                document: &approved,
+                earlier,
+                policies: PolicyFilter::All,
+                unenforced: Unenforced::Journaled,
+                tag_counts: admission::tag_counts(&approved),
+                earlier_evidence: EarlierEvidence::default(),
+            };
+            let mut done = self.enforce(&context, planned, &requests, progress).await?;
+            let aftermath = self.storage_changes(&done.registries, &done.applied).await;
+            let (applied, deleted) = (std::mem::take(&mut done.applied), std::mem::take(&mut done.deleted));
             let issues = PlanIssues::of_approved(&approved);
             let mut result = RunResult {
                 storage_changes: aftermath,
+                missing_manifests: self.store.count_missing_manifests(run).await?,
                 context: run_context,
+                failed_sources: std::mem::take(&mut done.failed_sources),
                 ..run_result(run, approved, applied, deleted, issues)
             };
-            if result.outcome == RunOutcome::Done && decision.lacks_evidence() {
+            if result.outcome == RunOutcome::Done && (done.lacks_evidence || !result.failed_sources.is_empty()) {
                 result.outcome = RunOutcome::EvidenceMissing;
             }
-            if lacks_rights {
-                result.outcome = result.outcome.min(RunOutcome::Refused);
-            }
-            if decision.is_refused_by_clock() && result.outcome != RunOutcome::Interrupted {
-                result.outcome = RunOutcome::Refused;
-            }
-            let result = evidence_refresh::with_failed_sources(result, Some(&evidence));
+            done.refuse(&mut result);
             let result = clock::refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
@@ -101,10 +88,6 @@ impl App {
         }
         Ok(removed)
     }
-}
-
-fn removal_name(removal: &Removal) -> String {
-    format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
 }
 
 /// Whether an entry is of a removal that was done.

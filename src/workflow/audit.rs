@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use uuid::Uuid;
 
@@ -10,41 +10,28 @@ use super::{App, RunResult, StorageChange};
 use crate::apply::RestoreResult;
 use crate::config::Mode;
 use crate::domain::{Action, Outcome, RegistryName, RemovalMethod, SkipReason};
-use crate::registry::{RegistryWriter, RequestCounts};
+use crate::registry::RequestCounts;
 use crate::report::{self, AttentionKind, AttentionView, PlanDocument, RegistryCounts, RunSummary, SummaryView};
 
-/// The requests that earlier runs of a house made, and whoever else than its readers makes some.
+/// The requests of the registries' connections when they were counted the last time.
 #[derive(Default)]
 pub(super) struct RequestCounter {
     before: BTreeMap<RegistryName, RequestCounts>,
-    writers: Vec<(RegistryName, Arc<dyn RegistryWriter>)>,
 }
 
 impl App {
-    /// Remembers whoever changes a registry, so that its requests count.
-    pub(super) fn track_writer(&self, registry: &RegistryName, writer: &Arc<dyn RegistryWriter>) {
-        let mut asked = self.request_counter.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.writers.push((registry.clone(), Arc::clone(writer)));
-    }
-
     /// The requests since this was asked the last time.
     pub(super) fn take_request_counts(&self) -> BTreeMap<RegistryName, RequestCounts> {
         let mut asked = self.request_counter.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<_, _> =
             self.readers.iter().map(|(registry, reader)| (registry.clone(), reader.request_counts())).collect();
         let before = std::mem::replace(&mut asked.before, now.clone());
-        let mut found: BTreeMap<_, _> = now
-            .into_iter()
+        now.into_iter()
             .map(|(registry, now)| {
                 let earlier = before.get(&registry).copied().unwrap_or_default();
                 (registry, now.since(earlier))
             })
-            .collect();
-        for (registry, writer) in asked.writers.drain(..) {
-            let sum = found.entry(registry).or_default();
-            *sum = sum.plus(writer.request_counts());
-        }
-        found
+            .collect()
     }
 }
 
@@ -149,6 +136,12 @@ impl RunResult {
             let remedy = format!("`tagwarden runs show {}` lists them; the next run tries again", self.run);
             found.push(AttentionView::new(AttentionKind::RemovalsFailed, &name, &message, Some(remedy)));
         }
+        if self.missing_manifests > 0 {
+            let removals = report::counted(self.missing_manifests, "removal");
+            let message = format!("{removals} can be undone only while the registry keeps the manifest");
+            let remedy = "the next run reads it again; the log names what could not be read".to_owned();
+            found.push(AttentionView::new(AttentionKind::ManifestsMissing, "journal", &message, Some(remedy)));
+        }
         found
     }
 }
@@ -185,7 +178,7 @@ pub(super) fn run_summary(result: &RunResult) -> RunSummary {
         pending_schedule: result.pending_schedule,
         blocked_by: result.context.blocked_by.clone(),
         clock: document.registries.iter().find_map(|registry| registry.clock.clone()),
-        forgotten: result.forgotten.map(Into::into),
+        pruned: result.forgotten.map(Into::into),
         storage: result.storage_changes.iter().map(StorageChange::summary_entry).collect(),
     }
 }

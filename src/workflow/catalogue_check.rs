@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{App, RunError};
-use crate::domain::{Gap, GapTarget, Inventory, Registry};
-use crate::registry::CollectScope;
+use crate::domain::{Gap, GapTarget, Registry};
+use crate::registry::{CollectScope, RegistryHead};
 use crate::state::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
 
 /// A list is believed after so many looks in a row.
@@ -28,14 +28,14 @@ impl App {
     /// A registry whose repositories stand in the settings has no list of its own to compare.
     pub(super) async fn verify_catalogues(
         &self,
-        inventory: &mut Inventory,
+        heads: &mut [RegistryHead],
         scope: &CollectScope,
         now: Timestamp,
     ) -> Result<(), RunError> {
         if *scope != CollectScope::All {
             return Ok(());
         }
-        for registry in &mut inventory.registries {
+        for RegistryHead { registry, names } in heads {
             let named = |reader: &std::sync::Arc<dyn crate::registry::RegistryReader>| {
                 !reader.settings().repositories.is_empty()
             };
@@ -44,7 +44,7 @@ impl App {
                 continue;
             }
             let before = self.store.catalogue(&registry.name, &registry.endpoint).await?;
-            let listed = registry.repositories.iter().map(|repository| repository.name.to_string()).collect();
+            let listed = names.iter().map(ToString::to_string).collect();
             let known = assess_catalogue(before.clone(), listed, now);
             if let Some(doubt) = &known.suspect {
                 registry.gaps.push(gap(registry, &known, doubt));

@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use super::{App, Decision, RunError, RunOutcome, RunResult};
 use crate::apply::{Clock, ClockGuard};
-use crate::domain::{ClockIssue, ClockReading, Inventory, RegistryName};
+use crate::domain::{ClockIssue, ClockReading, Registry, RegistryName};
 use crate::engine;
-use crate::registry::CollectScope;
+use crate::registry::{CollectScope, RegistryHead};
 use crate::report;
-use crate::state::ObservationContext;
+use crate::state::{NewestTime, ObservationContext};
 
 /// The time since some fixed instant, which nobody can set; as the ways in read it.
 pub type MonotonicClock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -40,6 +40,17 @@ impl ClockCheck {
     pub fn is_confirmed(&self) -> bool {
         self.doubt.is_none() && self.agrees && self.differing.is_empty()
     }
+}
+
+/// What speaks for the time that is recorded for what was read from a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordedTime {
+    /// The registry's clock agrees.
+    Confirmed,
+    /// Nothing speaks against it.
+    Unconfirmed,
+    /// It is wrong, or may be.
+    Doubtful,
 }
 
 /// Watches for the clock being set while a run removes.
@@ -94,18 +105,12 @@ impl App {
         &self,
         start: ClockReading,
         earlier: Option<ClockIssue>,
-        inventory: &mut Inventory,
+        mut registries: Vec<&mut Registry>,
     ) -> Result<ClockCheck, RunError> {
         let now = self.read_clocks();
-        let passed = SignedDuration::try_from(now.monotonic.saturating_sub(start.monotonic)).unwrap_or_default();
         let mut check = ClockCheck { start, ..ClockCheck::default() };
-        for registry in &mut inventory.registries {
-            let time = self.readers.get(&registry.name).and_then(|reader| reader.server_time());
-            registry.clock_ahead = time.map(|time| {
-                let ahead = |time: Timestamp| time.duration_since(start.wall).saturating_sub(passed);
-                let (earliest, latest) = (ahead(time.earliest), ahead(time.latest));
-                if earliest.unsigned_abs() > latest.unsigned_abs() { earliest } else { latest }
-            });
+        for registry in &mut registries {
+            registry.clock_ahead = self.clock_ahead(&registry.name, start, now);
             match registry.clock_ahead {
                 Some(ahead) if engine::exceeds_clock_skew(ahead) => drop(check.differing.insert(registry.name.clone())),
                 Some(_) => check.agrees = true,
@@ -117,8 +122,9 @@ impl App {
         // shows what was wrong, unless a later time was confirmed, too.
         let told = check.agrees || !check.differing.is_empty();
         let newest = if told { known.confirmed } else { known.confirmed.max(known.recorded) };
+        let earlier = earlier.filter(|doubt| !(told && matches!(doubt, ClockIssue::BehindState { .. })));
         check.doubt = earlier.or_else(|| engine::clock_issue(start, now, newest));
-        for registry in &mut inventory.registries {
+        for registry in registries {
             let accepted = self.readers.get(&registry.name).is_none_or(|reader| reader.settings().accepts_missing_date);
             let unconfirmed = registry.clock_ahead.is_none() && !check.agrees && !accepted;
             let invalid = self.readers.get(&registry.name).and_then(|reader| reader.invalid_date_header());
@@ -128,39 +134,69 @@ impl App {
         Ok(check)
     }
 
-    /// Fills in when tags were first seen, and records that where the time can be trusted.
-    pub(super) async fn record_observations(
+    /// How far a registry's clock is ahead of the time at `start`, as of now; `None` where it has not told its time.
+    fn clock_ahead(&self, registry: &RegistryName, start: ClockReading, now: ClockReading) -> Option<SignedDuration> {
+        let passed = SignedDuration::try_from(now.monotonic.saturating_sub(start.monotonic)).unwrap_or_default();
+        let time = self.readers.get(registry)?.server_time()?;
+        let ahead = |time: Timestamp| time.duration_since(start.wall).saturating_sub(passed);
+        let (earliest, latest) = (ahead(time.earliest), ahead(time.latest));
+        Some(if earliest.unsigned_abs() > latest.unsigned_abs() { earliest } else { latest })
+    }
+
+    /// Whether the time at `start` can be recorded for what was just read from a registry. It tells its own time with what is
+    /// read, so more is known now than when the run began.
+    pub(super) fn check_recorded_time(
         &self,
-        inventory: &mut Inventory,
+        registry: &RegistryName,
+        start: ClockReading,
+        known: NewestTime,
+    ) -> RecordedTime {
+        let now = self.read_clocks();
+        let ahead = self.clock_ahead(registry, start, now);
+        let newest = if ahead.is_some() { known.confirmed } else { known.confirmed.max(known.recorded) };
+        if engine::clock_issue(start, now, newest).is_some() || ahead.is_some_and(engine::exceeds_clock_skew) {
+            RecordedTime::Doubtful
+        } else if ahead.is_some() {
+            RecordedTime::Confirmed
+        } else {
+            RecordedTime::Unconfirmed
+        }
+    }
+
+    /// The circumstances in which tags are observed: what is recorded depends on the clocks.
+    pub(super) fn observation_context(
+        heads: &[RegistryHead],
         scope: &CollectScope,
         clock: &ClockCheck,
-    ) -> Result<(), RunError> {
-        let all = inventory.registries.iter().map(|registry| registry.name.clone());
-        let unrecorded = if clock.doubt.is_some() { all.collect() } else { clock.differing.clone() };
-        let (now, confirmed) = (clock.start.wall, clock.is_confirmed());
-        let look = ObservationContext {
-            now,
-            catalogue_read: *scope == CollectScope::All,
-            clock_confirmed: confirmed,
-            clock_skewed: unrecorded,
+    ) -> ObservationContext {
+        let all = heads.iter().map(|head| head.registry.name.clone());
+        // What only the state speaks against may turn out to be right once the registries tell their times.
+        let unrecorded = match clock.doubt {
+            Some(ClockIssue::BehindState { .. }) | None => clock.differing.clone(),
+            Some(_) => all.collect(),
         };
-        Ok(self.store.observe_at(inventory, &look).await?)
+        ObservationContext {
+            now: clock.start.wall,
+            catalogue_read: *scope == CollectScope::All,
+            clock_confirmed: clock.is_confirmed(),
+            clock_skewed: unrecorded,
+        }
     }
 
     /// Says what is wrong with the clock.
-    pub(super) fn log_clock(check: &ClockCheck, inventory: &Inventory) {
+    pub(super) fn log_clock(check: &ClockCheck, heads: &[RegistryHead]) {
         if let Some(doubt) = &check.doubt {
             tracing::warn!("{}; nothing is recorded, removed or forgotten", report::describe_clock_doubt(doubt));
             return;
         }
-        for registry in &inventory.registries {
+        for RegistryHead { registry, names } in heads {
             let is_unconfirmed =
                 |doubt: &ClockIssue| matches!(doubt, ClockIssue::Unconfirmed | ClockIssue::InvalidHeader { .. });
             let unconfirmed = registry.clock_issue.filter(is_unconfirmed);
             if let Some(ahead) = registry.clock_ahead.filter(|ahead| engine::exceeds_clock_skew(*ahead)) {
                 let words = report::describe_clock_difference(ahead.as_secs());
                 tracing::warn!(registry = %registry.name, "{words}; nothing is recorded or removed there, or forgotten");
-            } else if let Some(doubt) = unconfirmed.filter(|_| !registry.repositories.is_empty()) {
+            } else if let Some(doubt) = unconfirmed.filter(|_| !names.is_empty()) {
                 let words = report::describe_clock_doubt(&doubt);
                 tracing::warn!(registry = %registry.name, "{words}; nothing is removed there");
             }
@@ -175,10 +211,10 @@ impl App {
         Ok(())
     }
 
-    /// A watch for the clock being set after that decision.
-    pub(super) fn clock_watch(&self, decision: &Decision) -> Option<ClockWatch> {
+    /// A watch for the clock being set after these readings.
+    pub(super) fn clock_watch(&self, start: ClockReading) -> Option<ClockWatch> {
         let steady = Arc::clone(self.monotonic_clock.as_ref()?);
-        Some(ClockWatch { start: decision.clock.start, monotonic_clock: steady, detected: Arc::default() })
+        Some(ClockWatch { start, monotonic_clock: steady, detected: Arc::default() })
     }
 
     /// Whether the clock was set since a decision.

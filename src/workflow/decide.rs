@@ -1,4 +1,4 @@
-//! The decision: registries and sources are read, everything is decided for one time, and the result is checked.
+//! The decision: evidence first, then one repository after another, then what only all of them together tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,32 +6,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::ability::Purpose;
+use super::decision::{DecideOptions, Decision, DecisionGrounds, EarlierEvidence, Facts, Tracking};
 use super::evidence::Recording;
-use super::evidence_refresh::{GatherTime, ReevaluationInput};
-use super::{App, ClockCheck, PolicyFilter, RunError, audit, drift, heartbeat};
-use crate::domain::{Claims, CoverageBasis, Inventory, Plan, RegistryName, RepositoryName, UntaggedManifest};
-use crate::engine::{self, Verdicts};
-use crate::registry::{self, CollectScope, Progress};
-use crate::report::{self, Basis, PlanDocument};
-
-/// What was read and decided for one time.
-#[derive(Debug)]
-pub struct Decision {
-    /// What the registries hold.
-    pub inventory: Arc<Inventory>,
-    /// What the sources say.
-    pub claims: Claims,
-    /// The verdict on every tag.
-    pub verdicts: Arc<Verdicts>,
-    /// What follows.
-    pub plan: Arc<Plan>,
-    /// Manifests that Tagwarden untagged and somebody else deleted since.
-    pub externally_deleted: Vec<UntaggedManifest>,
-    /// Whether the time can be trusted by which it was decided.
-    pub clock: ClockCheck,
-    /// All of it as people and scripts read it.
-    pub document: PlanDocument,
-}
+use super::evidence_age::GatherTime;
+use super::walk::{Walk, WalkInput};
+use super::{App, ClockCheck, RunError, audit, heartbeat};
+use crate::domain::{
+    Claims, ClockReading, CoverageBasis, Inventory, Registry, RegistryName, RepositoryName, SourceName,
+};
+use crate::engine::{self, PlacedDigests};
+use crate::registry::{self, CollectScope, Progress, RegistryHead};
+use crate::report::{self, PlanBasis};
 
 impl App {
     /// Reads registries and sources and decides. `at` is another time than now to decide for.
@@ -44,88 +29,168 @@ impl App {
         at: Option<Timestamp>,
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
-        Ok(self.decide_filtered(scope, at, (&PolicyFilter::All, Purpose::Report), progress).await?.0)
+        let facts = if *scope == CollectScope::All { Facts::Released } else { Facts::Kept };
+        self.decide_with(DecideOptions { scope: scope.clone(), at, facts, ..DecideOptions::default() }, progress).await
     }
 
-    /// The same where only some policies may remove, or where removals follow, with the grounds to decide again.
-    pub(super) async fn decide_filtered(
+    /// The same, as the options say.
+    pub(super) async fn decide_with(
         &self,
-        scope: &CollectScope,
-        at: Option<Timestamp>,
-        (due, purpose): (&PolicyFilter, Purpose),
+        options: DecideOptions,
         progress: &dyn Progress,
-    ) -> Result<(Decision, ReevaluationInput), RunError> {
+    ) -> Result<Decision, RunError> {
+        let DecideOptions { scope, at, policies, purpose, facts, earlier, tracking, find_unused_cache } = options;
+        let EarlierEvidence { gathered, mentioning, placed, budget } = earlier;
+        let show = |change: &dyn Fn(&heartbeat::Heartbeat)| {
+            if tracking == Tracking::Shown {
+                change(&self.heartbeat);
+            }
+        };
         // Once: everything is decided by this time, and nothing is compared with a later one.
         let start = self.read_clocks();
-        let now = start.wall;
+        let (now, whole) = (start.wall, scope == CollectScope::All);
         let evaluated_at = at.unwrap_or(now);
-        let rules = due.restrict(self.rules());
+        let rules = policies.restrict(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
-        let considered = self.cleanup_candidates(scope, &rules, evaluated_at).await?;
+        let candidates = self.cleanup_candidates(&scope, &rules, evaluated_at).await?;
         let _beat = self.start_heartbeat(None);
-        self.heartbeat.start_reading(readers.iter().map(|reader| reader.settings().name.to_string()));
-        let progress = heartbeat::ProgressTee { heartbeat: &self.heartbeat, progress };
-        let mut inventory =
-            registry::collect(&readers, scope, &considered.extra_manifests, &self.store, &progress).await;
-        let read = self.check_clock(start, None, &mut inventory).await?;
-        self.verify_catalogues(&mut inventory, scope, now).await?;
-        self.record_observations(&mut inventory, scope, &read).await?;
-        for registry in &mut inventory.registries {
-            registry.refused_tags = self.store.refused_tags(&registry.endpoint).await?;
+        let names: Vec<String> = readers.iter().map(|reader| reader.settings().name.to_string()).collect();
+        show(&|heartbeat| heartbeat.start_reading(names.iter().cloned()));
+        let tee = heartbeat::ProgressTee { heartbeat: &self.heartbeat, progress };
+        let progress = if tracking == Tracking::Shown { &tee } else { progress };
+
+        let mut heads = Box::pin(registry::read_heads(&readers, &scope, progress)).await;
+        let read = self.check_clock(start, None, registries_of(&mut heads)).await?;
+        self.verify_catalogues(&mut heads, &scope, now).await?;
+        for head in &mut heads {
+            head.registry.refused_tags = self.store.refused_tags(&head.registry.endpoint).await?;
         }
-        let whole = *scope == CollectScope::All && at.is_none() && read.doubt.is_none() && read.differing.is_empty();
-        let remember = if whole { Recording::Enabled } else { Recording::Disabled };
-        self.heartbeat.start_gathering(self.settings.sources.len());
-        self.record_tags(&inventory, now, remember).await;
-        let asked = self.read_clocks();
-        let claims = self.gather((&inventory, considered.untagged()), (now, evaluated_at), remember).await?;
-        let gathered = GatherTime::between(asked, self.read_clocks());
-        self.heartbeat.enter_phase(heartbeat::Phase::Deciding);
-        let verdicts = self.evaluate(&rules, &mut inventory, &claims, evaluated_at).await;
-        let mut deletions = considered.decide(&rules, &inventory, &claims, evaluated_at);
-        self.determine_abilities(&mut inventory, &verdicts, &deletions, purpose).await?;
+        let present = whole && at.is_none() && read.doubt.is_none() && read.differing.is_empty();
+        let baselines = if present { Recording::Enabled } else { Recording::Disabled };
+        let (mut claims, gathered) = if let Some(gathered) = gathered {
+            gathered
+        } else {
+            show(&|heartbeat| heartbeat.start_gathering(self.settings.sources.len()));
+            let asked = self.read_clocks();
+            let claims = Box::pin(self.gather((now, evaluated_at), baselines)).await?;
+            (claims, GatherTime::between(asked, self.read_clocks()))
+        };
+        show(&|heartbeat| heartbeat.enter_phase(heartbeat::Phase::Reading));
+        let look = Self::observation_context(&heads, &scope, &read);
+        let times = (now, evaluated_at);
+        let (rules, candidates) = (&rules, &candidates);
+        let newest = self.store.newest_time().await?;
+        let input = WalkInput {
+            rules,
+            candidates,
+            look: &look,
+            times,
+            remember: if whole && at.is_none() { Recording::Enabled } else { Recording::Disabled },
+            facts,
+            start,
+            newest,
+            budget: &budget,
+            whole,
+            find_unused_cache,
+        };
+        let mut placed = placed.for_claims(&claims);
+        loop {
+            // Mostly once: again only where what was found at the end changes what was decided before.
+            let repetition = {
+                let texts = engine::claim_texts(&claims);
+                let walk = Box::pin(self.walk(&input, &heads, (&claims, &texts), &mut placed, progress)).await?;
+                let Some(repetition) = walk.repetition(&claims, &placed, &mentioning) else {
+                    let clocks = (start, read);
+                    show(&|heartbeat| heartbeat.enter_phase(heartbeat::Phase::Deciding));
+                    let grounds = (gathered, mentioning, placed);
+                    let conclude = self.conclude(walk, &input, (&heads, &claims), clocks, (at, purpose), grounds);
+                    return Box::pin(conclude).await;
+                };
+                repetition
+            };
+            repetition.apply(&mut claims);
+            show(&|heartbeat| heartbeat.restart_reading());
+        }
+    }
+
+    /// Puts together what only all repositories together tell: abilities, limits, rules that match nothing, bytes, the
+    /// report.
+    async fn conclude(
+        &self,
+        walk: Walk<'_>,
+        input: &WalkInput<'_>,
+        (heads, claims): (&[RegistryHead], &Claims),
+        (start, read): (ClockReading, ClockCheck),
+        (at, purpose): (Option<Timestamp>, Purpose),
+        (gathered, mentioning, placed): (GatherTime, BTreeSet<SourceName>, PlacedDigests),
+    ) -> Result<Decision, RunError> {
+        let WalkInput { rules, candidates, times: (now, evaluated_at), remember, whole, .. } = *input;
+        let (mut heads, mut claims) = (heads.to_vec(), claims.clone());
+        walk.complete_heads(&mut heads);
+        walk.complete_notes(&mut claims);
+        self.determine_abilities(&mut heads, &walk.touched, purpose).await?;
         // Sources and abilities took their time, in which the clock may have been set.
-        let clock = self.check_clock(start, read.doubt, &mut inventory).await?;
-        Self::log_clock(&clock, &inventory);
-        deletions.refusals = engine::refuse_deletions(&rules, &inventory, &deletions);
-        let plan = Plan { deletions, ..engine::plan(&rules, &inventory, &verdicts, evaluated_at) };
-        let basis =
-            if *scope == CollectScope::All { CoverageBasis::FullInventory } else { CoverageBasis::LastFullPlan };
-        let coverage = engine::rule_coverage(&rules, &inventory, self.store.rule_history().await?, basis);
-        if remember == Recording::Enabled {
-            self.store.record_rules(&coverage, now).await?;
+        let clock = self.check_clock(start, read.doubt, registries_of(&mut heads)).await?;
+        Self::log_clock(&clock, &heads);
+        let registries: Vec<Registry> = heads.iter().map(|head| head.registry.clone()).collect();
+        let basis = if whole { CoverageBasis::FullInventory } else { CoverageBasis::LastFullPlan };
+        let history = self.store.rule_history().await?;
+        let decided = walk.conclude((rules, &heads, &registries), candidates, (history, basis))?;
+        if remember == Recording::Enabled && clock.doubt.is_none() && clock.differing.is_empty() {
+            self.store.record_rules(&decided.plan.coverage, now).await?;
         }
-        let plan = engine::refuse_unmatched(&rules, &inventory, &verdicts, plan, coverage);
-        let mut findings = engine::check(&rules, &inventory, &claims, &verdicts, &plan, evaluated_at);
-        findings.extend(considered.check(&rules, &inventory, &claims, &plan.deletions, evaluated_at));
-        if !findings.is_empty() {
-            return Err(RunError::Check(findings));
+        if !decided.violations.is_empty() {
+            return Err(RunError::Check(decided.violations));
         }
-        let reclaim = Arc::new(engine::reclaim(&inventory, &claims, &verdicts, &plan));
-        let (inventory, verdicts, plan) = (Arc::new(inventory), Arc::new(verdicts), Arc::new(plan));
-        let whole = *scope == CollectScope::All;
-        let findings = drift::find_drift(&self.readers, &inventory, &claims, &verdicts, whole).await;
-        let document = report::document(&Basis {
+        let basis = PlanBasis {
             // As they are written: a policy that is not due is none that only tries.
             rules: &self.rules(),
             mode: self.settings.mode.label(),
             settings: &self.settings.revision,
-            inventory: &inventory,
+            registries: &registries,
             claims: &claims,
-            verdicts: &verdicts,
-            plan: &plan,
-            reclaim: &reclaim,
-            drift: &findings,
+            refusals: &decided.plan.refusals,
+            deletions: &decided.plan.deletions,
+            coverage: &decided.plan.coverage,
+            drift: &decided.drift,
+            findings: &decided.findings,
+            reclaim: &decided.reclaim,
             created_at: now,
             evaluated_at,
             hypothetical: at.is_some(),
             valid_for: self.settings.plan_ttl,
-        });
+        };
+        let (removals, kept) = (decided.spool.removals(), decided.spool.kept());
+        let mut document = report::document_from(&basis, &decided.tally, removals, kept);
+        decided.spool.seal(&mut document);
         audit::log_warnings(&document);
-        let collected =
-            if *scope == CollectScope::All { considered.externally_deleted(&inventory) } else { Vec::new() };
-        let decision = Decision { inventory, claims, verdicts, plan, externally_deleted: collected, clock, document };
-        Ok((decision, ReevaluationInput { rules, candidates: considered, evaluated_at, gathered }))
+        let has_gaps = decided.has_gaps || !registries.iter().all(Registry::is_complete);
+        let with_facts = registries.into_iter().zip(decided.repositories);
+        let registries = with_facts.map(|(registry, repositories)| Registry { repositories, ..registry }).collect();
+        let mentioning = decided.mentioning.union(&mentioning).cloned().collect();
+        Ok(Decision {
+            inventory: Arc::new(Inventory { registries }),
+            heads,
+            verdicts: Arc::new(decided.verdicts),
+            plan: Arc::new(decided.plan),
+            externally_deleted: decided.externally_deleted,
+            clock,
+            dependencies: decided.dependencies,
+            has_gaps,
+            unused_cache: decided.unused_cache.filter(|_| whole && !has_gaps),
+            document,
+            spool: Some(decided.spool),
+            grounds: DecisionGrounds {
+                rules: rules.clone(),
+                candidates: Arc::new(candidates.clone()),
+                evaluated_at,
+                gathered,
+                mentioning,
+                placed,
+                budget: input.budget.clone(),
+            },
+            claims,
+        })
     }
 
     /// Decides about one repository, to explain a tag of it.
@@ -141,4 +206,8 @@ impl App {
         let only = BTreeMap::from([(registry.clone(), BTreeSet::from([repository.clone()]))]);
         self.decide(&CollectScope::Repositories(only), at, &()).await
     }
+}
+
+fn registries_of(heads: &mut [RegistryHead]) -> Vec<&mut Registry> {
+    heads.iter_mut().map(|head| &mut head.registry).collect()
 }

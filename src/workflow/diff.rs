@@ -11,6 +11,7 @@ use crate::domain::{Claims, CoverageBasis, Inventory, Limits, Policy, RuleHistor
 use crate::engine;
 use crate::registry::{self, CollectScope, ExtraManifests, Progress};
 use crate::report::{self, DiffView, PolicyDecision};
+use crate::sources;
 
 /// What was read at one time: all that a decision about tags needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,15 +45,19 @@ impl App {
         let start = self.read_clocks();
         let now = start.wall;
         let readers: Vec<_> = self.readers.values().cloned().collect();
-        let mut inventory =
-            registry::collect(&readers, &CollectScope::All, &ExtraManifests::new(), &self.store, progress).await;
-        let clock = self.check_clock(start, None, &mut inventory).await?;
-        Self::log_clock(&clock, &inventory);
-        self.verify_catalogues(&mut inventory, &CollectScope::All, now).await?;
-        self.record_observations(&mut inventory, &CollectScope::All, &clock).await?;
-        let claims = self.gather((&inventory, &[]), (now, at.unwrap_or(now)), Recording::Disabled).await?;
+        let mut heads = registry::read_heads(&readers, &CollectScope::All, progress).await;
+        let registries = heads.iter_mut().map(|head| &mut head.registry).collect();
+        let clock = self.check_clock(start, None, registries).await?;
+        Self::log_clock(&clock, &heads);
+        self.verify_catalogues(&mut heads, &CollectScope::All, now).await?;
+        let look = Self::observation_context(&heads, &CollectScope::All, &clock);
+        let nothing = ExtraManifests::new();
+        let mut inventory = registry::collect_repositories(&readers, heads, &nothing, &self.store, progress).await;
+        self.store.observe_at(&mut inventory, &look).await?;
+        let mut claims = self.gather((now, at.unwrap_or(now)), Recording::Disabled).await?;
+        sources::record_mentions(&mut claims, &inventory, &[]);
         // For what the policies of the settings would decide; by others some tags may stay undecided that need not.
-        self.evaluate(&self.rules(), &mut inventory, &claims, at.unwrap_or(now)).await;
+        self.read_needed(&mut inventory, &claims, now).await;
         Ok(DecisionInput {
             inventory,
             claims,
@@ -73,11 +78,9 @@ impl DecisionInput {
         let now = at.unwrap_or(self.read_at);
         let (old, new) = (self.rules(old), self.rules(new));
         let decide = |rules| {
-            let verdicts = engine::evaluate(rules, &self.inventory, &self.claims, now);
-            let plan = engine::plan(rules, &self.inventory, &verdicts, now);
-            let coverage =
-                engine::rule_coverage(rules, &self.inventory, self.history.clone(), CoverageBasis::FullInventory);
-            let plan = engine::refuse_unmatched(rules, &self.inventory, &verdicts, plan, coverage);
+            let basis = (self.history.clone(), CoverageBasis::FullInventory);
+            let engine::InventoryDecision { verdicts, plan, .. } =
+                engine::decide_inventory(rules, &self.inventory, &self.claims, now, basis);
             PolicyDecision { rules, verdicts, plan }
         };
         let recorded_at = self.from_file.then_some(self.read_at);

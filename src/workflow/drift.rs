@@ -9,11 +9,11 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 
 use crate::domain::{
-    Claim, Claims, Digest, GapTarget, Holder, Inventory, Prereleases, Reason, Registry, RegistryName, Repository,
-    RepositoryName, SourceName, Tag, TagName, TagPosition, VersionRange,
+    Claim, Claims, Digest, GapTarget, Holder, Inventory, Manifest, Prereleases, Reason, Registry, Repository,
+    RepositoryName, SourceName, Tag, TagName, TagPosition, UnreadKind, VersionRange, is_index_type,
 };
 use crate::engine::Verdicts;
-use crate::registry::RegistryReader;
+use crate::registry::{RegistryHead, RegistryReader};
 use crate::report::{DriftKind, DriftView, HolderView};
 
 /// Most digests that one run asks the registries for.
@@ -38,70 +38,130 @@ type Holders<'a> = BTreeMap<UsedImage<'a>, Vec<&'a Arc<Holder>>>;
 /// Which digests are in the registries although the inventory does not show them. One that is not in it was not asked for.
 type DigestLookups = BTreeMap<(usize, RepositoryName, Digest), bool>;
 
-/// What was found, warnings first. `whole` says whether all repositories were read, not only some.
-pub(super) async fn find_drift(
-    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
-    inventory: &Inventory,
-    claims: &Claims,
-    verdicts: &Verdicts,
-    whole: bool,
-) -> Vec<DriftView> {
-    let used = used_images(inventory, claims, whole);
-    let asked = if whole { look_up_digests(readers, inventory, &used).await } else { DigestLookups::new() };
-    detect_drift(inventory, verdicts, &used, &asked)
+/// The images that sources use, by repository, to be held against one repository after another.
+pub(super) struct UsedImages<'a> {
+    holders: Holders<'a>,
+    /// Digests that may still be asked for.
+    lookups_left: usize,
 }
 
-/// Who uses what of the registries that were read.
-fn used_images<'a>(inventory: &'a Inventory, claims: &'a Claims, whole: bool) -> Holders<'a> {
-    let mut found = Holders::new();
-    for source in &claims.sources {
-        for (position, registry) in inventory.registries.iter().enumerate() {
-            if !source.covers(&registry.name) {
-                continue;
-            }
-            // What a text was probably meant to be is not missed where it is not.
-            for claim in source.claims().iter().filter(|claim| !claim.is_guess()) {
-                let Claim { image, holder, .. } = claim;
-                // Without a host it may mean another registry.
-                if !image.may_match_registry(registry.host_names())
-                    || image.host.is_none() && inventory.registries.len() > 1
-                {
+impl<'a> UsedImages<'a> {
+    /// Who uses what of registries with these repositories. `whole` says whether these are all, not only some.
+    pub(super) fn new(heads: &'a [RegistryHead], claims: &'a Claims, whole: bool) -> Self {
+        let mut holders = Holders::new();
+        for source in &claims.sources {
+            for (position, RegistryHead { registry, names }) in heads.iter().enumerate() {
+                if !source.covers(&registry.name) {
                     continue;
                 }
-                let paths = || image.repository_paths(registry.host_names());
-                let Some(path) = paths().next() else { continue };
-                let library = format!("library/{path}");
-                let named = |path: &str| {
-                    registry
-                        .repository(path)
-                        .filter(|repository| image.matches_repository(registry.host_names(), &repository.name))
-                };
-                let there = paths().find_map(named).or_else(|| named(&library));
-                let unread = !whole || registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue);
-                if there.is_none() && unread {
-                    continue;
+                // What a text was probably meant to be is not missed where it is not.
+                for claim in source.claims().iter().filter(|claim| !claim.is_guess()) {
+                    let Claim { image, holder, .. } = claim;
+                    // Without a host it may mean another registry.
+                    if !image.may_match_registry(registry.host_names()) || image.host.is_none() && heads.len() > 1 {
+                        continue;
+                    }
+                    let paths = || image.repository_paths(registry.host_names());
+                    let Some(path) = paths().next() else { continue };
+                    let library = format!("library/{path}");
+                    let named = |path: &str| {
+                        let found = names.binary_search_by(|name| name.as_str().cmp(path)).ok()?;
+                        names.get(found).filter(|name| image.matches_repository(registry.host_names(), name))
+                    };
+                    let there = paths().find_map(named).or_else(|| named(&library));
+                    let unread = !whole || registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue);
+                    if there.is_none() && unread {
+                        continue;
+                    }
+                    let used = UsedImage {
+                        registry: position,
+                        repository: there.map_or(path, RepositoryName::as_str),
+                        tag: image.tag.as_ref(),
+                        digest: image.digest.as_ref(),
+                        range: claim.range().map(|(range, _)| &**range),
+                        source: &source.name,
+                    };
+                    holders.entry(used).or_default().push(holder);
                 }
-                let repository = there.map_or(path, |repository| repository.name.as_str());
-                let used = UsedImage {
-                    registry: position,
-                    repository,
-                    tag: image.tag.as_ref(),
-                    digest: image.digest.as_ref(),
-                    range: claim.range().map(|(range, _)| &**range),
-                    source: &source.name,
-                };
-                found.entry(used).or_default().push(holder);
             }
         }
+        Self { holders, lookups_left: if whole { MAX_LOOKUPS } else { 0 } }
     }
-    found
+
+    /// What is found in one repository, which was decided about alone: `verdicts` have its position in a registry that has
+    /// nothing else.
+    pub(super) async fn find_in(
+        &mut self,
+        (position, head): (usize, &RegistryHead),
+        reader: &Arc<dyn RegistryReader>,
+        repository: Repository,
+        verdicts: &Verdicts,
+    ) -> (Repository, Vec<DriftView>) {
+        let here = |used: &&UsedImage<'_>| used.registry == position && used.repository == repository.name.as_str();
+        let mut used = Holders::new();
+        let first = UsedImage {
+            registry: position,
+            repository: repository.name.as_str(),
+            tag: None,
+            digest: None,
+            range: None,
+            source: match self.holders.keys().next() {
+                Some(first) => first.source,
+                None if verdicts.drift.is_empty() => return (repository, Vec::new()),
+                None => &verdicts.drift[0].source,
+            },
+        };
+        // Keys are in the order of registries and repositories.
+        let from = UsedImage { source: first.source, ..first };
+        for (one, holders) in
+            self.holders.iter().skip_while(|(one, _)| (one.registry, one.repository) < (from.registry, from.repository))
+        {
+            if !here(&one) {
+                break;
+            }
+            used.insert(UsedImage { registry: 0, ..*one }, holders.clone());
+        }
+        if used.is_empty() && verdicts.drift.is_empty() {
+            drop(used);
+            return (repository, Vec::new());
+        }
+        let registry = Registry { repositories: vec![repository], ..head.registry.clone() };
+        let mut inventory = Inventory { registries: vec![registry] };
+        let asked = look_up_digests(reader, &inventory, &used, &mut self.lookups_left).await;
+        let found = detect_drift(&inventory, verdicts, &used, &asked);
+        drop(used);
+        let repository = inventory.registries.remove(0).repositories.remove(0);
+        (repository, found)
+    }
+
+    /// What is found of repositories that are not there, and all together in order, warnings first.
+    pub(super) fn finish(&self, heads: &[RegistryHead], mut found: Vec<DriftView>) -> Vec<DriftView> {
+        let missing = |used: &UsedImage<'_>| {
+            let names = heads.get(used.registry).map(|head| &head.names);
+            names.is_some_and(|names| names.binary_search_by(|name| name.as_str().cmp(used.repository)).is_err())
+        };
+        for (used, holders) in self.holders.iter().filter(|(used, _)| missing(used)) {
+            let Some(head) = heads.get(used.registry) else { continue };
+            let kind = if used.range.is_some() { DriftKind::NoVersionInRange } else { DriftKind::ImageMissing };
+            found.push(DriftView::with_message(kind, drift_view(&head.registry, used, used.tag, None, holders)));
+        }
+        sort_findings(&mut found);
+        found
+    }
 }
 
-/// Asks for the used digests that the inventory does not show.
+fn sort_findings(found: &mut Vec<DriftView>) {
+    let warnings_first = |found: &DriftView| found.severity != "warning";
+    found.sort_by(|a, b| (warnings_first(a), a).cmp(&(warnings_first(b), b)));
+    found.dedup();
+}
+
+/// Asks for the used digests that the inventory does not show, as many as may still be asked for.
 async fn look_up_digests(
-    readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
+    reader: &Arc<dyn RegistryReader>,
     inventory: &Inventory,
     used: &Holders<'_>,
+    lookups_left: &mut usize,
 ) -> DigestLookups {
     let mut open = BTreeSet::new();
     for used in used.keys() {
@@ -113,11 +173,11 @@ async fn look_up_digests(
             open.insert((used.registry, &repository.name, digest));
         }
     }
-    let questions = open.into_iter().take(MAX_LOOKUPS).filter_map(|(position, repository, digest)| {
-        let reader = Arc::clone(readers.get(&inventory.registries.get(position)?.name)?);
-        Some(look_up_digest(reader, position, repository.clone(), digest.clone()))
+    let questions = open.into_iter().take(*lookups_left).map(|(position, repository, digest)| {
+        look_up_digest(Arc::clone(reader), position, repository.clone(), digest.clone())
     });
     let questions: Vec<_> = questions.collect();
+    *lookups_left -= questions.len();
     let answers: Vec<_> = stream::iter(questions).buffer_unordered(MAX_CONCURRENT_LOOKUPS).collect().await;
     answers.into_iter().flatten().collect()
 }
@@ -140,6 +200,7 @@ async fn look_up_digest(
 /// Whether a digest is one of a manifest or a configuration that was read.
 fn contains_digest(repository: &Repository, digest: &Digest) -> bool {
     repository.manifests.contains_key(digest)
+        || repository.listed_manifest(digest).is_some()
         || repository.tags.iter().any(|tag| tag.digest.as_ref() == Some(digest))
         || repository.manifests.values().any(|manifest| manifest.config.as_deref() == Some(digest))
 }
@@ -163,6 +224,8 @@ struct RepositoryIndex<'a> {
     tags: HashMap<&'a Digest, Vec<u32>>,
     /// Whether something that could lead to a digest was not read.
     incomplete: bool,
+    /// Whether it has indexes that no decision asked for, and that may lead to any image.
+    has_unread_indexes: bool,
 }
 
 impl<'a> RepositoryIndex<'a> {
@@ -184,26 +247,39 @@ impl<'a> RepositoryIndex<'a> {
         let unread = repository.gaps.iter().any(|gap| {
             !matches!(gap.target, GapTarget::CreationTime(_) | GapTarget::Configuration(_) | GapTarget::Referrers(_))
         });
-        Self { position, repository, tags, incomplete: unread }
+        let has_unread_indexes = repository.unread().any(|(_, kind)| kind == UnreadKind::Index);
+        Self { position, repository, tags, incomplete: unread, has_unread_indexes }
     }
 
     fn path_to(&self, registry: usize, digest: &Digest, asked: &DigestLookups) -> DigestPath<'_> {
-        if let Some(tags) = self.tags.get(digest) {
+        let hidden = self.may_be_hidden(digest);
+        if let Some(tags) = self.tags.get(digest).filter(|_| !hidden) {
             return DigestPath::Tags(tags);
         }
-        if self.incomplete {
+        if self.incomplete || hidden {
             return DigestPath::Unknown;
         }
         match self.repository.manifests.get(digest) {
             // What refers to something else is not meant to have a tag.
             Some(manifest) if manifest.subject.is_some() => DigestPath::Unknown,
             Some(_) => DigestPath::Untagged,
+            None if self.repository.listed_manifest(digest).is_some() => DigestPath::Untagged,
             None => match asked.get(&(registry, self.repository.name.clone(), digest.clone())) {
                 Some(true) => DigestPath::Untagged,
                 Some(false) => DigestPath::Missing,
                 None => DigestPath::Unknown,
             },
         }
+    }
+}
+
+impl RepositoryIndex<'_> {
+    /// Returns true where an index that was not read may lead to a manifest. An index is rarely in another one, and an image
+    /// often is.
+    fn may_be_hidden(&self, digest: &Digest) -> bool {
+        let met = self.repository.manifests.get(digest).map(Manifest::is_index);
+        let listed = || self.repository.listed_manifest(digest).map(|row| is_index_type(&row.media_type));
+        self.has_unread_indexes && met.or_else(listed) == Some(false)
     }
 }
 
@@ -278,9 +354,7 @@ fn detect_drift(
         };
         found.push(view(kind, about));
     }
-    let warnings_first = |found: &DriftView| found.severity != "warning";
-    found.sort_by(|a, b| (warnings_first(a), a).cmp(&(warnings_first(b), b)));
-    found.dedup();
+    sort_findings(&mut found);
     found
 }
 

@@ -1,19 +1,20 @@
 //! One whole run: what of it may remove, and what holds it back.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::clock::{ClockWatch, refuse_if_clock_changed};
-use super::evidence_refresh::with_failed_sources;
+use super::decision::DecideOptions;
+use super::enforcement::{EnforcementResult, PlannedRemovals, Unenforced};
 use super::heartbeat::Phase;
-use super::{App, Approval, Decision, PlanIssues, Purpose, RunError, RunResult, manifest_cleanup, run_result};
-use crate::apply::{self, Deadline, JournalEvidence, RemovalTask};
+use super::{App, Approval, Decision, PlanIssues, Purpose, RunError, RunOutcome, RunResult, admission, run_result};
+use crate::apply::{self, Deadline};
 use crate::config::Mode;
-use crate::domain::{PolicyMode, PolicyName, Removal, Rules};
-use crate::registry::{CollectScope, Progress};
+use crate::domain::{PolicyMode, PolicyName, Rules};
+use crate::registry::Progress;
+use crate::report::{RemovalView, SpooledPlan};
 use crate::state::{Lease, PruneCounts, RetentionCutoffs, RunContext, RunKind, StateError};
 
 /// What a run is to do.
@@ -107,48 +108,61 @@ impl App {
                     None
                 };
                 let purpose = if enforce { Purpose::Enforce } else { Purpose::Report };
-                let decided = self.decide_filtered(&CollectScope::All, None, (&due, purpose), progress).await?;
+                let options = DecideOptions {
+                    policies: due.clone(),
+                    purpose,
+                    find_unused_cache: tidy,
+                    ..DecideOptions::default()
+                };
+                let decided = self.decide_with(options, progress).await?;
                 Ok::<_, RunError>((decided, token.filter(|_| enforce)))
             };
-            let ((decision, reevaluation), token) =
-                requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
+            let (decision, token) = requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
             self.record_confirmed_time(run, &decision).await?;
-            self.save_plan(run, &decision.document).await?;
-            let watch = self.clock_watch(&decision);
-            let (mut applied, mut deleted, mut evidence) = (Vec::new(), Vec::new(), None);
+            self.save_plan(run, &decision.document, decision.spool.as_ref()).await?;
+            let watch = self.clock_watch(decision.clock.start);
+            let mut done = EnforcementResult::default();
             if let Some(token) = token {
                 self.journal_externally_deleted(&token, run, &decision.externally_deleted).await?;
-                let (tasks, deletions) =
-                    (enforceable_removals(&decision), manifest_cleanup::enforceable_deletions(&decision));
-                if !tasks.is_empty() || !deletions.is_empty() {
-                    requests
-                        .with_requester(self.until_signal(requests.stop.clone(), self.verify_config_files()).await)?;
-                    let mut hands = self.apply_context(run, token, &decision.inventory)?;
-                    hands.deadline = self.removal_deadline(run_context.override_reason.as_deref());
-                    hands.stop = requests.stop.clone();
-                    self.heartbeat.start_tasks(Phase::Removing, tasks.len() + deletions.len());
-                    hands.retry_refused = apply::RetryRefused::WhenDue;
-                    hands.clock_guard = watch.as_ref().map(ClockWatch::guard);
-                    let fresh = evidence.insert(self.fresh_evidence(&decision, reevaluation));
-                    hands.evidence = Some(fresh.clone());
-                    // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
-                    deleted = apply::delete(&hands, deletions).await?;
-                    applied = apply::apply(&hands, tasks, &decision.inventory).await?;
+                let enforced = admission::count_enforced(&decision.document);
+                if enforced > 0 {
+                    let mut context = self.apply_context(run, token);
+                    context.deadline = self.removal_deadline(run_context.override_reason.as_deref());
+                    context.stop = requests.stop.clone();
+                    self.heartbeat.start_tasks(Phase::Removing, enforced);
+                    context.retry_refused = apply::RetryRefused::WhenDue;
+                    context.clock_guard = watch.as_ref().map(ClockWatch::guard);
+                    let planned = PlannedRemovals {
+                        document: &decision.document,
+                        earlier: BTreeMap::new(),
+                        policies: due.clone(),
+                        unenforced: Unenforced::LeftOut,
+                        tag_counts: decision.spool.as_ref().map(SpooledPlan::tag_counts).unwrap_or_default(),
+                        earlier_evidence: decision.evidence(),
+                    };
+                    done = self.enforce(&context, planned, &requests, progress).await?;
                 }
             }
-            let aftermath = self.storage_changes(&decision, &applied).await;
+            let aftermath = self.storage_changes(&decision.document.registries, &done.applied).await;
             let forgotten = if tidy { self.prune_state(&decision).await } else { None };
-            let not_due = self.count_pending_schedule(&decision);
+            let pending_schedule = self.count_pending_schedule(&decision);
+            let (applied, deleted) = (std::mem::take(&mut done.applied), std::mem::take(&mut done.deleted));
             let issues = PlanIssues::of_enforcement(&decision);
             let result = run_result(run, decision.document, applied, deleted, issues);
-            let result = RunResult {
+            let mut result = RunResult {
                 storage_changes: aftermath,
+                missing_manifests: self.store.count_missing_manifests(run).await?,
                 context: run_context,
-                pending_schedule: not_due,
+                pending_schedule,
                 forgotten,
+                failed_sources: std::mem::take(&mut done.failed_sources),
                 ..result
             };
-            let result = refuse_if_clock_changed(with_failed_sources(result, evidence.as_deref()), watch.as_ref());
+            if result.outcome == RunOutcome::Done && (done.lacks_evidence || !result.failed_sources.is_empty()) {
+                result.outcome = RunOutcome::EvidenceMissing;
+            }
+            done.refuse(&mut result);
+            let result = refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
         self.finish_run(run, walked.await).await
@@ -175,10 +189,12 @@ impl App {
     /// How many removals only wait for the turn of a policy that enforces.
     fn count_pending_schedule(&self, decision: &Decision) -> u64 {
         let enforcing = self.policies.policies.iter().filter(|policy| policy.mode == PolicyMode::Enforce);
-        let enforcing: BTreeSet<&PolicyName> = enforcing.map(|policy| &policy.name).collect();
-        let waits =
-            |removal: &Removal| !removal.enforce && removal.policies.iter().all(|policy| enforcing.contains(policy));
-        decision.plan.removals.iter().filter(|removal| waits(removal)).count() as u64
+        let enforcing: BTreeSet<&str> = enforcing.map(|policy| policy.name.as_str()).collect();
+        let waits = |removal: &RemovalView| {
+            let mut policies = removal.policies().chain([removal.policy.as_str()]);
+            !removal.enforce && policies.all(|policy| enforcing.contains(policy))
+        };
+        decision.document.removals.iter().filter(|removal| waits(removal)).count() as u64
     }
 
     /// Forgets what was kept for long enough, by a time that a registry confirms. What cannot be forgotten now is forgotten
@@ -204,7 +220,9 @@ impl App {
         let now = decision.clock.start.wall;
         let before = |keep: Duration| now.checked_sub(keep).unwrap_or(Timestamp::MIN);
         let records = self.settings.records;
-        self.store.collect_garbage(&decision.inventory, now, before(records.keep)).await?;
+        if let Some(unused) = &decision.unused_cache {
+            self.store.collect_garbage(unused, &decision.heads, now, before(records.keep)).await?;
+        }
         // What is to be undoable is kept whatever the settings say of records.
         let runs = before(records.keep.max(self.settings.undo_window));
         self.store.prune(RetentionCutoffs { runs, plans: before(records.plans) }).await
@@ -243,12 +261,4 @@ impl App {
     pub async fn recover_interrupted(&self) -> Result<(), RunError> {
         self.until_stopped(self.recover_if_unleased()).await
     }
-}
-
-/// The removals that may really be done: all their policies enforce, and no refusal covers them.
-fn enforceable_removals(decision: &Decision) -> Vec<RemovalTask> {
-    let plan = &decision.plan;
-    let fit = plan.removals.iter().filter(|removal| removal.enforce && plan.refusal_for(removal).is_none());
-    let proof = || JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts));
-    fit.map(|removal| RemovalTask { removal: Arc::clone(removal), evidence: proof() }).collect()
 }

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,9 +13,11 @@ use tokio::sync::Mutex;
 
 use super::admission::skip_for_reasons;
 use super::clock::{MonotonicClock, read_clocks};
+use super::decision::DecisionGrounds;
 use super::evidence::{Recording, gather};
+use super::evidence_age::GatherTime;
 use super::manifest_cleanup::{CleanupCandidates, skip_retained};
-use super::{App, Decision, RunOutcome, RunResult};
+use super::{App, Decision};
 use crate::apply::{Clock, CurrentEvidence};
 use crate::config::Settings;
 use crate::domain::{
@@ -25,55 +26,8 @@ use crate::domain::{
 };
 use crate::engine;
 use crate::report::{AttentionKind, AttentionView, source_failed};
+use crate::sources::fail_empty_sources;
 use crate::state::StateStore;
-
-/// The age up to which evidence is never gathered anew.
-const MIN_REFRESH_AGE: Duration = Duration::from_secs(20);
-/// The age that no evidence has before a removal.
-const MAX_EVIDENCE_AGE: Duration = Duration::from_mins(10);
-/// Evidence counts so many times as long as it took to gather: a run spends at most a tenth of its time on that.
-const AGE_PER_GATHER_TIME: u32 = 10;
-
-/// The grounds of a decision besides its facts, so that it can be made again by other evidence.
-pub(super) struct ReevaluationInput {
-    pub(super) rules: Rules,
-    pub(super) candidates: CleanupCandidates,
-    pub(super) evaluated_at: Timestamp,
-    pub(super) gathered: GatherTime,
-}
-
-/// The time at which evidence was gathered, and how long that took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct GatherTime {
-    started: ClockReading,
-    duration: Duration,
-}
-
-impl GatherTime {
-    /// Evidence is as old as the beginning of its gathering: the first source may have answered then.
-    pub(super) fn between(begun: ClockReading, result: ClockReading) -> Self {
-        Self { started: begun, duration: elapsed(begun, result) }
-    }
-
-    /// Returns true if it must be gathered anew before a removal.
-    fn is_stale(self, now: ClockReading) -> bool {
-        elapsed(self.started, now) > max_age(self.duration)
-    }
-}
-
-/// Returns the age up to which evidence counts that took so long to gather. Where that alone takes ten minutes, there
-/// must be some time left in which it counts.
-fn max_age(took: Duration) -> Duration {
-    took.saturating_mul(AGE_PER_GATHER_TIME)
-        .clamp(MIN_REFRESH_AGE, MAX_EVIDENCE_AGE)
-        .max(took.saturating_add(MIN_REFRESH_AGE))
-}
-
-/// Returns the time between two readings by the clock that counted more: the wall clock may have been set back.
-fn elapsed(from: ClockReading, to: ClockReading) -> Duration {
-    let wall = Duration::try_from(to.wall.duration_since(from.wall)).unwrap_or_default();
-    to.monotonic.saturating_sub(from.monotonic).max(wall)
-}
 
 /// Evidence that is gathered anew while a run removes.
 pub(super) struct FreshEvidence {
@@ -93,8 +47,10 @@ struct DecisionRecord {
     rules: Rules,
     inventory: Arc<Inventory>,
     plan: Arc<Plan>,
-    candidates: CleanupCandidates,
+    candidates: Arc<CleanupCandidates>,
     evaluated_at: Timestamp,
+    /// The sources that were seen to mention a tag.
+    mentioning: BTreeSet<SourceName>,
     /// The claims of the decision.
     claims: Claims,
 }
@@ -121,8 +77,8 @@ struct RetainedItems {
 
 impl App {
     /// The evidence for the removals that follow from a decision.
-    pub(super) fn fresh_evidence(&self, decision: &Decision, reevaluation: ReevaluationInput) -> Arc<FreshEvidence> {
-        let ReevaluationInput { rules, candidates: considered, evaluated_at, gathered } = reevaluation;
+    pub(super) fn fresh_evidence(&self, decision: &Decision) -> Arc<FreshEvidence> {
+        let DecisionGrounds { rules, candidates, evaluated_at, gathered, mentioning, .. } = decision.grounds.clone();
         let (inventory, plan) = (Arc::clone(&decision.inventory), Arc::clone(&decision.plan));
         let failed = decision.claims.sources.iter().filter(|source| source.has_failed());
         let state = RefreshState {
@@ -141,8 +97,9 @@ impl App {
                 rules,
                 inventory,
                 plan,
-                candidates: considered,
+                candidates,
                 evaluated_at,
+                mentioning,
                 claims: decision.claims.clone(),
             }),
             state: Mutex::new(state),
@@ -177,6 +134,11 @@ impl CurrentEvidence for FreshEvidence {
 }
 
 impl FreshEvidence {
+    /// The sources that failed since the decision: what they could have protected stayed.
+    pub(super) fn failed_sources(&self) -> Vec<AttentionView> {
+        self.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn read_clocks(&self) -> ClockReading {
         read_clocks(&self.clock, self.monotonic_clock.as_ref())
     }
@@ -192,11 +154,13 @@ impl FreshEvidence {
             return Ok(());
         }
         let decided = Arc::clone(&self.decided);
-        let about = (&*decided.inventory, decided.candidates.untagged());
         // As of now: a file that was written a moment ago may not be whole yet.
         let times = (begun.wall, begun.wall);
-        let claims = match gather((&self.settings, &self.store), about, times, Recording::Disabled).await {
-            Ok(claims) => claims,
+        let claims = match gather((&self.settings, &self.store), times, Recording::Disabled).await {
+            Ok(mut claims) => {
+                fail_empty_sources(&mut claims, &decided.mentioning);
+                claims
+            }
             Err(error) => {
                 let why = format!("the evidence could not be gathered again: {error}");
                 if !std::mem::replace(&mut state.failure_reported, true) {
@@ -241,16 +205,6 @@ impl FreshEvidence {
         tracing::warn!(kind = found.kind, about = found.about, "{}", found.sentence());
         self.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).push(found);
     }
-}
-
-/// A run that removed by that evidence, with the sources that failed meanwhile: what they could have protected stayed.
-pub(super) fn with_failed_sources(mut result: RunResult, evidence: Option<&FreshEvidence>) -> RunResult {
-    let lost = evidence.map(|evidence| evidence.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    result.failed_sources = lost.unwrap_or_default();
-    if result.outcome == RunOutcome::Done && !result.failed_sources.is_empty() {
-        result.outcome = RunOutcome::EvidenceMissing;
-    }
-    result
 }
 
 /// Claims without what decides nothing: the age of evidence, notes for people, and the words of failures.
@@ -351,43 +305,6 @@ impl RetainedItems {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn reading(wall: i64, steady: u64) -> ClockReading {
-        ClockReading { wall: Timestamp::from_second(1_000_000 + wall).unwrap(), monotonic: Duration::from_secs(steady) }
-    }
-
-    #[test]
-    fn evidence_counts_ten_times_as_long_as_it_took_and_never_for_longer_than_ten_minutes() {
-        for (took, longest) in [(0, 20), (1, 21), (2, 22), (3, 30), (59, 590), (60, 600), (300, 600), (580, 600)] {
-            assert_eq!(max_age(Duration::from_secs(took)), Duration::from_secs(longest), "{took}");
-        }
-        // There must be some time in which it counts.
-        assert_eq!(max_age(Duration::from_mins(15)), Duration::from_secs(920));
-        assert_eq!(max_age(Duration::MAX), Duration::MAX);
-    }
-
-    /// Each case: begin and end of the gathering, the clocks now, and true if evidence is gathered anew.
-    #[test]
-    fn evidence_is_as_old_as_the_clock_says_that_counted_more() {
-        for (begun, result, now, old) in [
-            (reading(0, 5), reading(0, 5), reading(0, 5), false),
-            (reading(0, 5), reading(0, 5), reading(20, 25), false),
-            (reading(0, 5), reading(0, 5), reading(21, 26), true),
-            // The machine slept, and only one of its clocks counted that.
-            (reading(0, 5), reading(0, 5), reading(3600, 5), true),
-            (reading(0, 5), reading(0, 5), reading(0, 3605), true),
-            // The wall clock was set back.
-            (reading(0, 5), reading(0, 5), reading(-3600, 26), true),
-            (reading(0, 5), reading(0, 5), reading(-3600, 25), false),
-            // It counts from the beginning of the gathering.
-            (reading(0, 5), reading(30, 35), reading(300, 305), false),
-            (reading(0, 5), reading(30, 35), reading(301, 306), true),
-            (reading(0, 5), reading(200, 205), reading(600, 605), false),
-            (reading(0, 5), reading(200, 205), reading(601, 606), true),
-        ] {
-            assert_eq!(GatherTime::between(begun, result).is_stale(now), old, "{begun:?} {result:?} {now:?}");
-        }
-    }
 
     /// The claims of one source, each an image and a range.
     fn ranges(claimed: &[(&str, &str)]) -> Claims {

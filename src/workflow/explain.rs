@@ -6,7 +6,7 @@ use super::history::is_removed;
 use super::{App, Decision, RunError, TagRef};
 use crate::domain::{Digest, RegistryName, RepositoryName, TagPosition};
 use crate::report::{
-    self, EntryView, PlanDocument, RemovedTagView, RunView, TagTraceView, TimelineView, format_minute,
+    self, EntryView, PlanDocument, PlanLoadError, RemovedTagView, RunView, TagTraceView, TimelineView, format_minute,
 };
 use crate::state::{JournalEntry, RunRecord};
 
@@ -17,6 +17,8 @@ pub struct PastRun {
     pub record: RunRecord,
     /// Its plan; `None` where it is not kept any more, or the run made none.
     pub document: Option<PlanDocument>,
+    /// False where the plan has lost its tags that stay, as all but the last plan of everything do.
+    pub keeps_kept: bool,
     /// What it did.
     pub journal: Vec<JournalEntry>,
     /// What it did as people and scripts read it, entry by entry.
@@ -55,9 +57,9 @@ impl App {
         }
         let Some(entry) = self.last_removal(registry, repository, tag).await? else { return Ok(None) };
         let digest = &entry.intent.digest;
-        let due = decision.document.deletions.due.iter().find(|due| due.digest == digest.to_string());
-        let manifest = if let Some(due) = due {
-            format!("may be deleted since {}: it {}", format_minute(due.due_at), due.describe())
+        let eligible = decision.document.deletions.eligible.iter().find(|one| one.digest == digest.to_string());
+        let manifest = if let Some(found) = eligible {
+            format!("may be deleted since {}: it {}", format_minute(found.eligible_at), found.describe())
         } else if let Some(deleted) = self.store.last_deletion(registry, repository, digest).await? {
             let at = deleted.outcome.as_ref().map(|(_, at)| format_minute(*at)).unwrap_or_default();
             format!("was deleted {at}, in run {}", deleted.run)
@@ -91,17 +93,17 @@ impl App {
     pub async fn past_run(&self, id: &str) -> Result<PastRun, RunError> {
         let record = self.run_record(id).await?;
         let run = record.run.id;
-        let text = self.store.plan_document(run).await?;
-        let document = text.map(|text| serde_json::from_str(&text)).transpose();
-        let document = document.map_err(|error| {
-            RunError::Usage(format!("the plan of run {run} cannot be read by this version: {error}"))
+        let document = report::load_plan(&self.store, run).await.map_err(|error| match error {
+            PlanLoadError::State(error) => error.into(),
+            error @ PlanLoadError::Unreadable { .. } => RunError::Usage(error.to_string()),
         })?;
+        let keeps_kept = self.store.plan_chunks(run).await?.iter().all(|chunk| chunk.has_kept);
         let journal = self.store.journal(run).await?;
         let (view, _) = self.run_report(&run.to_string()).await?;
         if document.is_none() && journal.is_empty() && !view.is_plan_pruned() {
             return Err(RunError::Usage(format!("run {run} ended before it had a plan, and did nothing")));
         }
-        Ok(PastRun { record, document, journal, view })
+        Ok(PastRun { record, document, keeps_kept, journal, view })
     }
 }
 

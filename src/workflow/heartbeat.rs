@@ -1,191 +1,223 @@
-//! Signs of life: off a terminal, nobody should have to guess whether a long run still works.
+//! Signs of life: a long run says where it is, on the terminal, in the log, in the API and on the status page.
 //!
-//! A task of its own tells every few seconds where a walk is, so that it tells it also while a decision keeps a thread
-//! busy. What it tells goes to the log under a target of its own; the ways in switch it off where a bar shows the same.
+//! A task of its own samples the counters and logs a line a minute, also while a decision keeps a thread busy. The
+//! lines have a target of their own; commands that show a bar switch it off.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::App;
+use super::progress_tracker::{ProgressTracker, TaskCounts};
+use super::{App, MonotonicClock};
 use crate::domain::{RegistryName, RepositoryName};
 use crate::registry::Progress;
-use crate::report::{counted, format_count};
-use crate::state::{JournalCount, StateStore};
+pub(super) use crate::report::RunPhase as Phase;
+use crate::report::{Rate, RunProgress, RunSummary};
+use crate::state::{JournalCount, RunKind, StateStore};
 
 /// The target of the lines in the log.
 pub const LOG_TARGET: &str = "tagwarden::progress";
 
-/// How long a walk says nothing at most.
-pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two samples of the counters.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Samples for one line in the log: one line a minute.
+const SAMPLES_PER_LINE: u32 = 6;
 
-/// Where a walk is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// It opens the state and settles what was left open.
-    #[default]
-    Preparing,
-    /// It reads the registries.
-    Reading,
-    /// It asks the sources.
-    Gathering,
-    /// It decides, and writes the plan down.
-    Deciding,
-    /// It removes tags.
-    Removing,
-    /// It puts tags back.
-    Restoring,
-}
-
-/// What was read of one registry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct ReadProgress {
-    /// Repositories to read; `None` while they are being listed.
-    total_repositories: Option<u64>,
-    read_repositories: u64,
-    tags: u64,
-}
-
-#[derive(Debug, Default)]
-struct RunProgress {
-    phase: Phase,
-    registries: BTreeMap<String, ReadProgress>,
-    sources: u64,
-    /// How many removals or restores are to be done.
-    tasks: u64,
-}
+/// Runs in which the expected number of tags is looked for.
+const RECENT_RUNS: u32 = 20;
 
 /// The progress of an [`App`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Heartbeat {
-    state: Mutex<RunProgress>,
+    tracker: Mutex<ProgressTracker>,
+    /// Without one, no time passes: there are counts, but no rates and estimates.
+    clock: Mutex<Option<MonotonicClock>>,
+    published: watch::Sender<Option<RunProgress>>,
     is_active: AtomicBool,
 }
 
-/// The task that tells, until this is dropped.
+/// The task that samples and logs until this is dropped.
 pub(super) struct HeartbeatGuard(Option<(JoinHandle<()>, Arc<Heartbeat>)>);
 
 impl Drop for HeartbeatGuard {
     fn drop(&mut self) {
-        if let Some((task, pulse)) = self.0.take() {
+        if let Some((task, heartbeat)) = self.0.take() {
             task.abort();
-            pulse.is_active.store(false, Ordering::Relaxed);
+            heartbeat.update(|tracker, _| *tracker = ProgressTracker::default());
+            heartbeat.is_active.store(false, Ordering::Relaxed);
         }
     }
 }
 
 impl Heartbeat {
-    fn state(&self) -> std::sync::MutexGuard<'_, RunProgress> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is known, and publishes it.
+    fn update(&self, change: impl FnOnce(&mut ProgressTracker, Duration)) {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut tracker = self.tracker.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that time never goes back and what is published last is what is true.
+        let now = clock.map_or(Duration::ZERO, |clock| clock());
+        change(&mut tracker, now);
+        self.published.send_replace(tracker.progress(now));
+    }
+
+    /// A run begins. `requests` is the number of requests so far.
+    fn start(&self, clock: Option<MonotonicClock>, started_at: Timestamp, requests: u64) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+        self.update(|tracker, now| *tracker = ProgressTracker::new(started_at, requests, now));
     }
 
     pub(super) fn enter_phase(&self, phase: Phase) {
-        self.state().phase = phase;
+        self.update(|tracker, _| tracker.enter_phase(phase));
     }
 
-    /// It reads these registries from now on.
+    /// These registries are read from now on.
     pub(super) fn start_reading(&self, registries: impl Iterator<Item = String>) {
-        let mut state = self.state();
-        state.phase = Phase::Reading;
-        state.registries = registries.map(|name| (name, ReadProgress::default())).collect();
+        self.update(|tracker, _| tracker.start_reading(registries));
     }
 
+    /// The repositories of all registries are read once more.
+    pub(super) fn restart_reading(&self) {
+        self.update(ProgressTracker::restart_reading);
+    }
+
+    /// A registry has that many repositories to read.
+    pub(super) fn repositories_listed(&self, registry: &RegistryName, repositories: usize) {
+        self.update(|tracker, now| tracker.repositories_listed(registry.as_str(), repositories as u64, now));
+    }
+
+    /// A repository with that many tags has been read.
+    pub(super) fn repository_done(&self, registry: &RegistryName, tags: usize) {
+        self.update(|tracker, _| tracker.repository_done(registry.as_str(), tags as u64));
+    }
+
+    /// That many sources are queried from now on.
     pub(super) fn start_gathering(&self, sources: usize) {
-        let mut state = self.state();
-        (state.phase, state.sources) = (Phase::Gathering, sources as u64);
+        self.update(|tracker, _| tracker.start_gathering(sources as u64));
     }
 
-    /// It does so many removals or restores from now on.
-    pub(super) fn start_tasks(&self, phase: Phase, orders: usize) {
-        let mut state = self.state();
-        (state.phase, state.tasks) = (phase, orders as u64);
+    /// That many removals or restores are made from now on. Their outcomes come from the journal.
+    pub(super) fn start_tasks(&self, phase: Phase, tasks: usize) {
+        self.update(|tracker, now| tracker.start_tasks(phase, tasks as u64, now));
     }
 
-    /// Where it is, in words. `done` is what the journal of the run holds so far.
-    fn describe(&self, done: &[JournalCount]) -> String {
-        let state = self.state();
-        match state.phase {
-            Phase::Preparing => "preparing: settling what an interrupted run left open".to_owned(),
-            Phase::Reading => {
-                let parts: Vec<String> =
-                    state.registries.iter().map(|(name, read)| describe_reading(name, *read)).collect();
-                format!("reading {}", parts.join("; "))
+    /// Counts what has been done since the last sample.
+    fn sample(&self, requests: u64, tasks: Option<TaskCounts>) {
+        self.update(|tracker, now| {
+            tracker.count_requests(requests, now);
+            if let Some(counts) = tasks {
+                tracker.count_tasks(counts, now);
             }
-            Phase::Gathering => format!("asking {}; {}", counted(state.sources, "source"), describe_tags(&state)),
-            Phase::Deciding => format!("deciding about {}", describe_tags(&state)),
-            Phase::Removing | Phase::Restoring => {
-                let number = |outcome: &str| -> u64 {
-                    let such = done.iter().filter(|found| found.outcome.as_deref() == Some(outcome));
-                    such.map(|found| u64::try_from(found.count).unwrap_or_default()).sum()
-                };
-                let what = if state.phase == Phase::Removing { "removing" } else { "restoring" };
-                let [done, skipped, failed] =
-                    ["done", "skipped", "failed"].map(|outcome| format_count(number(outcome)));
-                format!("{what}: {done} of {} done, {skipped} skipped, {failed} failed", format_count(state.tasks))
-            }
-        }
+        });
     }
-}
 
-fn describe_tags(state: &RunProgress) -> String {
-    counted(state.registries.values().map(|read| read.tags).sum(), "tag")
-}
-
-fn describe_reading(name: &str, read: ReadProgress) -> String {
-    let ReadProgress { total_repositories: found, read_repositories: repositories, tags } = read;
-    match found {
-        None => format!("{name}: listing repositories"),
-        Some(found) => {
-            format!(
-                "{name}: {} of {} repositories, {}",
-                format_count(repositories),
-                format_count(found),
-                counted(tags, "tag")
-            )
-        }
+    fn has_tasks(&self) -> bool {
+        self.published.borrow().as_ref().is_some_and(|progress| progress.tasks.is_some())
     }
 }
 
 impl App {
-    /// Tells where the walk is until what is returned is dropped. One that is told of already is not told of twice.
+    /// Returns the progress of the run that is under way, and each change of it; `None` while there is no run.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Option<RunProgress>> {
+        self.heartbeat.published.subscribe()
+    }
+
+    /// Tracks and logs progress until the guard is dropped. Does nothing if a run is tracked already.
     pub(super) fn start_heartbeat(&self, run: Option<Uuid>) -> HeartbeatGuard {
         if self.heartbeat.is_active.swap(true, Ordering::Relaxed) {
             return HeartbeatGuard(None);
         }
-        self.heartbeat.enter_phase(Phase::Preparing);
-        let of = run.map(|run| (self.store.clone(), run));
-        let task = tokio::spawn(log_periodically(INTERVAL, Arc::clone(&self.heartbeat), of, |words| {
-            tracing::info!(target: LOG_TARGET, "{words}");
-        }));
+        // A connection counts the requests of its reader and of its writer.
+        let readers: Vec<_> = self.readers.values().cloned().collect();
+        let requests = move || -> u64 { readers.iter().map(|reader| reader.request_counts().total).sum() };
+        self.heartbeat.start(self.monotonic_clock.clone(), self.now(), requests());
+        let (heartbeat, store) = (Arc::clone(&self.heartbeat), self.store.clone());
+        let task = tokio::spawn(async move {
+            if let Some(run) = run {
+                let expected = expected_tags(&store, run).await;
+                heartbeat.update(|tracker, _| tracker.expect_tags(expected));
+            }
+            let journal = run.map(|run| (store, run));
+            sample_periodically(&heartbeat, requests, journal, log_progress).await;
+        });
         HeartbeatGuard(Some((task, Arc::clone(&self.heartbeat))))
     }
 }
 
-/// Says again and again where the walk is, for ever. `of` is the run whose journal counts what was done.
-async fn log_periodically(
-    pause: Duration,
-    pulse: Arc<Heartbeat>,
-    of: Option<(StateStore, Uuid)>,
-    say: impl Fn(String) + Send,
+/// Returns the tags by registry that the last whole plan found; empty if `run` reads only some repositories.
+async fn expected_tags(store: &StateStore, run: Uuid) -> BTreeMap<String, u64> {
+    // Estimates are no reason to fail; a state that cannot be read fails the run elsewhere.
+    let recent = store.runs(RECENT_RUNS).await.unwrap_or_default();
+    let is_whole = |kind: RunKind| matches!(kind, RunKind::Plan | RunKind::Run);
+    if !recent.iter().any(|record| record.run.id == run && is_whole(record.run.kind)) {
+        return BTreeMap::new();
+    }
+    let whole = recent.iter().filter(|record| is_whole(record.run.kind));
+    let found = whole.map(|record| RunSummary::from_record(record).by_registry).find(|found| !found.is_empty());
+    found.unwrap_or_default().into_iter().map(|(name, counts)| (name, counts.summary.tags)).collect()
+}
+
+/// Samples the counters for ever, and logs every sixth sample. `journal` is the run whose outcomes count.
+async fn sample_periodically(
+    heartbeat: &Heartbeat,
+    requests: impl Fn() -> u64 + Send,
+    journal: Option<(StateStore, Uuid)>,
+    log: impl Fn(&RunProgress) + Send,
 ) {
-    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + pause, pause);
+    let start = tokio::time::Instant::now() + SAMPLE_INTERVAL;
+    let mut ticks = tokio::time::interval_at(start, SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        let works = matches!(pulse.state().phase, Phase::Removing | Phase::Restoring);
-        let done = match of.as_ref().filter(|_| works) {
-            Some((store, run)) => store.journal_counts(*run).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        say(pulse.describe(&done));
+        for _ in 0..SAMPLES_PER_LINE {
+            ticks.tick().await;
+            let tasks = match journal.as_ref().filter(|_| heartbeat.has_tasks()) {
+                Some((store, run)) => store.journal_counts(*run).await.ok().map(|counts| task_counts(&counts)),
+                None => None,
+            };
+            heartbeat.sample(requests(), tasks);
+        }
+        let progress = heartbeat.published.borrow().clone();
+        if let Some(progress) = progress {
+            log(&progress);
+        }
     }
 }
 
-/// Tells how far the reading has come to two.
+fn task_counts(journal: &[JournalCount]) -> TaskCounts {
+    let count = |outcome: &str| -> u64 {
+        let found = journal.iter().filter(|entry| entry.outcome.as_deref() == Some(outcome));
+        found.map(|entry| u64::try_from(entry.count).unwrap_or_default()).sum()
+    };
+    TaskCounts { done: count("done"), skipped: count("skipped"), failed: count("failed") }
+}
+
+fn log_progress(progress: &RunProgress) {
+    let totals = progress.totals();
+    let tasks = progress.tasks.as_ref();
+    tracing::info!(
+        target: LOG_TARGET,
+        phase = progress.phase.label(),
+        repositories_listed = totals.repositories_listed,
+        repositories_done = totals.repositories_done,
+        tags_read = totals.tags_read,
+        requests = progress.requests,
+        requests_per_second = progress.requests_per_second.map(Rate::per_second),
+        tasks_total = tasks.map(|tasks| tasks.total),
+        tasks_done = tasks.map(|tasks| tasks.done),
+        tasks_per_second = tasks.and_then(|tasks| tasks.per_second).map(Rate::per_second),
+        seconds_left = progress.seconds_left,
+        "{}",
+        progress.describe()
+    );
+}
+
+/// Passes on how far the reading has come, and notes it.
 pub(super) struct ProgressTee<'a> {
     pub(super) heartbeat: &'a Heartbeat,
     pub(super) progress: &'a dyn Progress,
@@ -193,18 +225,12 @@ pub(super) struct ProgressTee<'a> {
 
 impl Progress for ProgressTee<'_> {
     fn on_repositories_listed(&self, registry: &RegistryName, repositories: usize) {
-        let mut state = self.heartbeat.state();
-        state.registries.entry(registry.to_string()).or_default().total_repositories = Some(repositories as u64);
-        drop(state);
+        self.heartbeat.repositories_listed(registry, repositories);
         self.progress.on_repositories_listed(registry, repositories);
     }
 
     fn on_repository_read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize) {
-        let mut state = self.heartbeat.state();
-        let read = state.registries.entry(registry.to_string()).or_default();
-        read.read_repositories += 1;
-        read.tags += tags as u64;
-        drop(state);
+        self.heartbeat.repository_done(registry, tags);
         self.progress.on_repository_read(registry, repository, tags);
     }
 }
@@ -213,44 +239,56 @@ impl Progress for ProgressTee<'_> {
 mod tests {
     use super::*;
 
+    fn started_at() -> Timestamp {
+        "2026-11-20T03:00:00Z".parse().unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn no_silence_is_longer_than_ten_seconds() {
-        let pulse = Arc::new(Heartbeat::default());
-        let said = Arc::new(Mutex::new(Vec::new()));
+    async fn a_line_a_minute_says_where_a_run_is() {
+        let heartbeat = Arc::new(Heartbeat::default());
         let start = tokio::time::Instant::now();
-        let noted = Arc::clone(&said);
-        let say = move |words| noted.lock().unwrap().push((start.elapsed().as_secs(), words));
-        let task = tokio::spawn(log_periodically(INTERVAL, Arc::clone(&pulse), None, say));
+        heartbeat.start(Some(Arc::new(move || start.elapsed())), started_at(), 0);
+        let logged = Arc::new(Mutex::new(Vec::new()));
+        let (sampled, lines) = (Arc::clone(&heartbeat), Arc::clone(&logged));
+        let task = tokio::spawn(async move {
+            let log = move |progress: &RunProgress| {
+                lines.lock().unwrap().push((start.elapsed().as_secs(), progress.describe()));
+            };
+            // A bit more than twenty requests a second.
+            sample_periodically(&sampled, move || start.elapsed().as_secs() * 41 / 2, None, log).await;
+        });
         let (contoso, repository): (RegistryName, RepositoryName) =
             ("contoso".parse().unwrap(), "shop/api".parse().unwrap());
-        let progress = ProgressTee { heartbeat: &pulse, progress: &() };
-        pulse.start_reading(["contoso".to_owned(), "other".to_owned()].into_iter());
-        tokio::time::sleep(Duration::from_secs(15)).await;
+        let progress = ProgressTee { heartbeat: &heartbeat, progress: &() };
+        let minute = || tokio::time::sleep(Duration::from_mins(1));
+        heartbeat.start_reading(["contoso".to_owned(), "other".to_owned()].into_iter());
+        tokio::time::sleep(Duration::from_secs(65)).await;
         progress.on_repositories_listed(&contoso, 400);
         progress.on_repository_read(&contoso, &repository, 12_430);
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        pulse.start_gathering(2);
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        pulse.enter_phase(Phase::Deciding);
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        pulse.start_tasks(Phase::Removing, 1_204);
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        minute().await;
+        heartbeat.start_gathering(2);
+        minute().await;
+        heartbeat.enter_phase(Phase::Deciding);
+        minute().await;
+        heartbeat.start_tasks(Phase::Removing, 1_204);
+        minute().await;
         task.abort();
-        let said = said.lock().unwrap().clone();
         let expected = [
-            (10, "reading contoso: listing repositories; other: listing repositories"),
-            (20, "reading contoso: 1 of 400 repositories, 12,430 tags; other: listing repositories"),
-            (30, "asking 2 sources; 12,430 tags"),
-            (40, "deciding about 12,430 tags"),
-            (50, "removing: 0 of 1,204 done, 0 skipped, 0 failed"),
+            (60, "reading contoso: listing repositories; other: listing repositories; 20 requests per second"),
+            (
+                120,
+                "reading contoso: 1 of 400 repositories, 12,430 tags; other: listing repositories; \
+                 20 requests per second",
+            ),
+            (180, "querying 2 sources; 12,430 tags; 20 requests per second"),
+            (240, "deciding about 12,430 tags"),
+            (300, "removing: 0 of 1,204 done, 0 skipped, 0 failed; 20 requests per second"),
         ];
-        assert_eq!(said, expected.map(|(at, words)| (at, words.to_owned())));
+        assert_eq!(*logged.lock().unwrap(), expected.map(|(at, words)| (at, words.to_owned())));
     }
 
     #[test]
-    fn what_was_done_is_told_by_the_journal() {
-        let pulse = Heartbeat::default();
-        pulse.start_tasks(Phase::Restoring, 40);
+    fn outcomes_come_from_the_journal() {
         let counted = |outcome: Option<&str>, count| JournalCount {
             action: "restore".into(),
             outcome: outcome.map(str::to_owned),
@@ -258,6 +296,23 @@ mod tests {
             count,
         };
         let done = [counted(Some("done"), 12), counted(Some("done"), 1), counted(Some("failed"), 2), counted(None, 1)];
-        assert_eq!(pulse.describe(&done), "restoring: 13 of 40 done, 0 skipped, 2 failed");
+        assert_eq!(task_counts(&done), TaskCounts { done: 13, skipped: 0, failed: 2 });
+    }
+
+    #[tokio::test]
+    async fn progress_ends_with_the_run() {
+        let heartbeat = Arc::new(Heartbeat::default());
+        let progress = heartbeat.published.subscribe();
+        assert!(progress.borrow().is_none());
+        heartbeat.start(None, started_at(), 7);
+        heartbeat.start_tasks(Phase::Restoring, 40);
+        heartbeat.sample(19, Some(TaskCounts { done: 13, skipped: 0, failed: 2 }));
+        let found = progress.borrow().clone().unwrap();
+        assert_eq!((found.started_at, found.requests), (started_at(), 12));
+        assert_eq!(found.describe(), "restoring: 13 of 40 done, 0 skipped, 2 failed");
+        drop(HeartbeatGuard(None));
+        assert!(progress.borrow().is_some(), "the guard of a part of the run ends nothing");
+        drop(HeartbeatGuard(Some((tokio::spawn(async {}), Arc::clone(&heartbeat)))));
+        assert!(progress.borrow().is_none());
     }
 }

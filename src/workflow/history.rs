@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::evidence::Recording;
 use super::{App, RunError, TagRef};
-use crate::domain::{Action, Inventory, Outcome, Policy, RegistryName, RepositoryName, TagName};
+use crate::domain::{Action, Outcome, Policy, RegistryName, RepositoryName, TagName};
 use crate::report::{EntryView, HistoryEntryView, HistoryView, LastSeenView, RunContextView};
 use crate::state::{JournalEntry, LastSeen, RecordedPolicy, RunContext, RunRecord};
 
@@ -36,7 +34,7 @@ impl App {
                 unread.insert(self.load_run_info(entry.run).await?);
             }
         }
-        let there = match self.readers.get(registry) {
+        let exists = match self.readers.get(registry) {
             Some(reader) => match reader.resolve(repository, tag).await {
                 Ok(found) => Some(found.is_some()),
                 Err(error) => {
@@ -52,9 +50,9 @@ impl App {
             registry: registry.to_string(),
             repository: repository.to_string(),
             tag: tag.to_string(),
-            there,
+            exists,
             last_seen: self.last_seen(registry, repository, tag).await?.map(last_seen_view),
-            removed_by_tagwarden: there != Some(true) && is_removed(&journal),
+            removed_by_tagwarden: exists != Some(true) && is_removed(&journal),
             entries: journal.iter().filter_map(|entry| Some(entry_view(entry, runs.get(&entry.run)?))).collect(),
         })
     }
@@ -85,17 +83,6 @@ impl App {
         Ok(self.store.record_policies(revision, &policies, &self.policies.texts).await?)
     }
 
-    /// Notes which tags there are, where all of them were looked at. Nothing is decided by it: a run goes on where it
-    /// cannot be noted.
-    pub(super) async fn record_tags(&self, inventory: &Inventory, now: Timestamp, remember: Recording) {
-        if remember == Recording::Disabled {
-            return;
-        }
-        if let Err(error) = self.store.record_tag_lists(inventory, now).await {
-            tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {error}");
-        }
-    }
-
     async fn load_run_info(&self, run: Uuid) -> Result<RunInfo, RunError> {
         Ok(RunInfo {
             record: self.store.run(&run.to_string()).await?,
@@ -115,7 +102,7 @@ pub(super) fn is_removed(journal: &[JournalEntry]) -> bool {
 
 fn last_seen_view(seen: LastSeen) -> LastSeenView {
     let LastSeen { digest, at, missed_at } = seen;
-    LastSeenView { at, digest, missed_at }
+    LastSeenView { at, digest, missing_since: missed_at }
 }
 
 fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 use super::diff::DecisionInput;
 use crate::domain::{
-    Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail,
-    OriginalDate, Registry, RemovalMethod, Repository, RuleHistory, Tag,
+    Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Inventory, Limits, ListedKind, ListedManifest, Lock,
+    Manifest, ManifestDetail, OriginalDate, Registry, RegistryInfo, RemovalMethod, Repository, RetentionDays,
+    RuleHistory, Tag, UnreadKind,
 };
 use crate::report::HoldView;
 use sources::RecordedSource;
@@ -52,6 +53,9 @@ struct RecordedRegistry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     other_hosts: Vec<String>,
     removal: String,
+    /// Whether it is known to keep manifests that no tag names, for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    keeps_untagged: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<RecordedGap>,
     repositories: Vec<RecordedRepository>,
@@ -66,12 +70,18 @@ struct RecordedRepository {
     gaps: Vec<RecordedGap>,
     tags: Vec<RecordedTag>,
     manifests: BTreeMap<String, RecordedManifest>,
+    /// Those of the manifests that Tagwarden untagged and may delete, and when they last changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    untagged: BTreeMap<String, Option<Timestamp>>,
     /// Those of the manifests that indexes list for no platform.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attached: Vec<String>,
+    /// What else the registry lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    listed: Vec<RecordedListedManifest>,
     /// The look at which tags without a time were there already.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    first_look: Option<Timestamp>,
+    #[serde(default, alias = "first_look", skip_serializing_if = "Option::is_none")]
+    first_read_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,16 +125,31 @@ struct RecordedManifest {
     /// Whether the registry only listed it, so that its configuration and its subject are unknown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     listed: bool,
+    /// `index` or `artifact`: something that no decision asked for, so that its images and its subject are unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
+}
+
+/// A manifest that the registry lists and to which nothing that was read leads.
+#[derive(Serialize, Deserialize)]
+struct RecordedListedManifest {
+    digest: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    media_type: String,
+    /// `image`, `artifact` or `index`.
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct RecordedGap {
-    /// What is missing: `catalogue`, `particulars`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`, `manifest`,
+    /// What is missing: `catalogue`, `registry-info`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`, `manifest`,
     /// `created`, `configuration` or `referrers`.
     at: String,
     /// Of which tag or digest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    of: Option<String>,
+    #[serde(default, alias = "of", skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
     kind: String,
     message: String,
 }
@@ -164,7 +189,7 @@ impl DecisionInput {
         let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
         let holds = recorded.holds.iter().map(|view| view.to_hold().map(Arc::new)).collect::<Result<Vec<_>, String>>();
         let (mut inventory, mut claims) =
-            (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds? });
+            (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds?, ..Claims::default() });
         inventory.sort();
         claims.sort();
         Ok(Self {
@@ -225,6 +250,7 @@ impl From<&Registry> for RecordedRegistry {
             hosts: registry.hosts.clone(),
             other_hosts: registry.other_hosts.clone(),
             removal: registry.removal.label().to_owned(),
+            keeps_untagged: registry.info.as_ref().is_some_and(|info| info.untagged_retention == RetentionDays::Off),
             gaps: registry.gaps.iter().map(RecordedGap::from).collect(),
             repositories: registry.repositories.iter().map(RecordedRepository::from).collect(),
         }
@@ -242,6 +268,7 @@ impl RecordedRegistry {
             hosts: self.hosts,
             other_hosts: self.other_hosts,
             removal: removal.ok_or_else(|| format!("unknown removal `{}`", self.removal))?,
+            info: self.keeps_untagged.then(RegistryInfo::that_keeps_untagged),
             repositories: repositories?,
             gaps: gaps?,
             ..Registry::empty(parse(&self.name)?, labels.intern(&self.kind))
@@ -262,8 +289,10 @@ impl From<&Repository> for RecordedRepository {
                 .map(|tag| RecordedTag::new(tag, repository.original_dates.get(&tag.name)))
                 .collect(),
             manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
+            untagged: repository.untagged.iter().map(|(digest, changed)| (digest.to_string(), *changed)).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
-            first_look: repository.first_read_at.map(CompactTime::timestamp),
+            listed: repository.listed.iter().map(RecordedListedManifest::from).collect(),
+            first_read_at: repository.first_read_at.map(CompactTime::timestamp),
         }
     }
 }
@@ -279,8 +308,14 @@ impl RecordedRepository {
             tags: tags?,
             original_dates: originals?,
             manifests: manifests.collect::<Result<_, String>>()?,
+            untagged: self
+                .untagged
+                .into_iter()
+                .map(|(digest, changed)| Ok((parse(&digest)?, changed)))
+                .collect::<Result<_, String>>()?,
             attached: self.attached.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
-            first_read_at: self.first_look.map(Into::into),
+            listed: read_listed(self.listed)?,
+            first_read_at: self.first_read_at.map(Into::into),
             gaps: gaps?,
             lock: parse_lock(self.lock.as_deref())?,
             ..Repository::empty(parse(&self.name)?)
@@ -332,6 +367,44 @@ impl RecordedOriginal {
     }
 }
 
+impl From<&ListedManifest> for RecordedListedManifest {
+    fn from(row: &ListedManifest) -> Self {
+        Self {
+            digest: row.digest.to_string(),
+            media_type: row.media_type.to_string(),
+            kind: row.kind.label().to_owned(),
+            lock: lock_label(row.lock),
+        }
+    }
+}
+
+impl RecordedListedManifest {
+    fn read(self) -> Result<ListedManifest, String> {
+        Ok(ListedManifest {
+            digest: parse(&self.digest)?,
+            media_type: self.media_type.into(),
+            image_size: None,
+            lock: parse_lock(self.lock.as_deref())?,
+            kind: listed_kind(&self.kind)?,
+        })
+    }
+}
+
+fn read_listed(recorded: Vec<RecordedListedManifest>) -> Result<Vec<ListedManifest>, String> {
+    let mut rows: Vec<ListedManifest> =
+        recorded.into_iter().map(RecordedListedManifest::read).collect::<Result<_, _>>()?;
+    rows.sort_by(|a, b| a.digest.cmp(&b.digest));
+    Ok(rows)
+}
+
+fn listed_kind(label: &str) -> Result<ListedKind, String> {
+    ListedKind::from_label(label).ok_or_else(|| format!("unknown kind of manifest `{label}`"))
+}
+
+fn unread_kind(label: &str) -> Result<UnreadKind, String> {
+    listed_kind(label)?.unread().ok_or_else(|| format!("unknown kind of unread manifest `{label}`"))
+}
+
 impl From<&Manifest> for RecordedManifest {
     fn from(manifest: &Manifest) -> Self {
         Self {
@@ -342,7 +415,8 @@ impl From<&Manifest> for RecordedManifest {
             subject: manifest.subject.as_ref().map(ToString::to_string),
             created_at: manifest.created_at.map(CompactTime::timestamp),
             lock: lock_label(manifest.lock),
-            listed: manifest.detail != ManifestDetail::Full,
+            listed: matches!(manifest.detail, ManifestDetail::Listed { .. }),
+            unread: manifest.unread_kind().map(|kind| kind.label().to_owned()),
         }
     }
 }
@@ -358,16 +432,20 @@ impl RecordedManifest {
             subject: parse_optional::<Digest>(self.subject.as_deref())?.map(Box::new),
             created_at: self.created_at.map(Into::into),
             lock: parse_lock(self.lock.as_deref())?,
-            detail: if self.listed { ManifestDetail::Listed { image_size: None } } else { ManifestDetail::Full },
+            detail: match (self.unread.as_deref().map(unread_kind).transpose()?, self.listed) {
+                (Some(kind), _) => ManifestDetail::Unread { image_size: None, kind },
+                (None, true) => ManifestDetail::Listed { image_size: None },
+                (None, false) => ManifestDetail::Full,
+            },
         })
     }
 }
 
 impl From<&Gap> for RecordedGap {
     fn from(gap: &Gap) -> Self {
-        let (at, of) = match &gap.target {
+        let (at, subject) = match &gap.target {
             GapTarget::Catalogue => ("catalogue", None),
-            GapTarget::RegistryInfo => ("particulars", None),
+            GapTarget::RegistryInfo => ("registry-info", None),
             GapTarget::TagList => ("tag-list", None),
             GapTarget::ManifestList => ("manifest-list", None),
             GapTarget::VanishedTag(tag) => ("vanished-tag", Some(tag.to_string())),
@@ -379,16 +457,16 @@ impl From<&Gap> for RecordedGap {
             GapTarget::Configuration(digest) => ("configuration", Some(digest.to_string())),
             GapTarget::Referrers(digest) => ("referrers", Some(digest.to_string())),
         };
-        Self { at: at.to_owned(), of, kind: gap.kind.to_owned(), message: gap.message.to_string() }
+        Self { at: at.to_owned(), subject, kind: gap.kind.to_owned(), message: gap.message.to_string() }
     }
 }
 
 impl RecordedGap {
     fn read(self, labels: &mut LabelInterner) -> Result<Gap, String> {
-        let of = self.of.as_deref().unwrap_or_default();
+        let of = self.subject.as_deref().unwrap_or_default();
         let at = match self.at.as_str() {
             "catalogue" => GapTarget::Catalogue,
-            "particulars" => GapTarget::RegistryInfo,
+            "registry-info" | "particulars" => GapTarget::RegistryInfo,
             "tag-list" => GapTarget::TagList,
             "manifest-list" => GapTarget::ManifestList,
             "vanished-tag" => GapTarget::VanishedTag(parse(of)?),

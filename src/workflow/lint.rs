@@ -6,11 +6,8 @@ use super::RunError;
 use crate::config::Settings;
 use crate::domain::{Policy, RegistryName, RuleKey, TagSelector};
 use crate::policy::{Lint, PolicySet, Severity};
-use crate::report::{PlanDocument, ReasonView, UnmatchedView};
-use crate::state::{RunKind, StateStore};
-
-/// Most runs that are looked through for a plan of everything.
-const MAX_RUNS: u32 = 50;
+use crate::report::{self, PlanDocument, PlanLoadError, ReasonView, UnmatchedView};
+use crate::state::StateStore;
 
 /// What is to be said of policies by the last plan in the state; nothing where there is no state, or no plan in it.
 /// Reaches nothing outside.
@@ -27,18 +24,15 @@ pub async fn lint_with_last_plan(settings: &Settings, policies: &PolicySet) -> R
     Ok(last?.map(|document| lint_with_plan(policies, &document)).unwrap_or_default())
 }
 
+/// The last plan of everything, whose tags that stay are kept, too.
 async fn last_plan(store: &StateStore) -> Result<Option<PlanDocument>, RunError> {
-    for record in store.runs(MAX_RUNS).await? {
-        if !matches!(record.run.kind, RunKind::Plan | RunKind::Run) || record.plan_id.is_none() {
-            continue;
-        }
+    let Some(run) = store.last_whole_plan().await? else { return Ok(None) };
+    match report::load_plan(store, run).await {
+        Ok(document) => Ok(document),
+        Err(PlanLoadError::State(error)) => Err(error.into()),
         // A plan of another version may be of another shape: there is nothing to be said by it.
-        let text = store.plan_document(record.run.id).await?;
-        if let Some(document) = text.and_then(|text| serde_json::from_str(&text).ok()) {
-            return Ok(Some(document));
-        }
+        Err(PlanLoadError::Unreadable { .. }) => Ok(None),
     }
-    Ok(None)
 }
 
 /// What is to be said of policies by a plan that was made of everything.
@@ -117,10 +111,13 @@ impl PlanObservations {
 
     /// Notes who kept what others let go. What no policy kept, but something else, is no policy's doing.
     fn add_overruled(&mut self, reasons: &[ReasonView]) {
-        let lets_go = |reason: &&ReasonView| matches!(reason, ReasonView::LetGo { .. });
-        let keepers: BTreeSet<String> =
-            reasons.iter().filter(|reason| !lets_go(reason)).filter_map(|one| Some(one.policy()?.to_owned())).collect();
-        for policy in reasons.iter().filter(lets_go).filter_map(ReasonView::policy) {
+        let is_not_kept = |reason: &&ReasonView| matches!(reason, ReasonView::NotKept { .. });
+        let keepers: BTreeSet<String> = reasons
+            .iter()
+            .filter(|reason| !is_not_kept(reason))
+            .filter_map(|one| Some(one.policy()?.to_owned()))
+            .collect();
+        for policy in reasons.iter().filter(is_not_kept).filter_map(ReasonView::policy) {
             if keepers.is_empty() {
                 self.effective.insert(policy.to_owned());
                 continue;

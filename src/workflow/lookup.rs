@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use super::{App, RunError};
 use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::registry::{self, RegistrySettings};
-use crate::report::{PlanDocument, RunSummary, RunView};
+use crate::report::{self, PlanDocument, PlanLoadError, RunSummary, RunView};
 use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
 
 /// The name of the last run in place of an id.
@@ -48,13 +48,17 @@ impl App {
     pub async fn run_report(&self, id: &str) -> Result<(RunView, Option<PlanDocument>), RunError> {
         let record = self.run_record(id).await?;
         let journal = self.store.journal(record.run.id).await?;
-        let plan = self.store.plan_document(record.run.id).await?;
         // A plan of another version is no reason not to show what was done.
-        let plan = plan.and_then(|plan| serde_json::from_str(&plan).ok());
+        let plan = match report::load_plan(&self.store, record.run.id).await {
+            Err(PlanLoadError::State(error)) => return Err(error.into()),
+            Err(PlanLoadError::Unreadable { .. }) => None,
+            Ok(plan) => plan,
+        };
         let run_context = self.store.run_context(record.run.id).await?;
         let policies = self.store.policies_of(record.run.id).await?;
         let summary = run_summaries(&self.store, slice::from_ref(&record)).await?.pop().unwrap_or_default();
-        let view = RunView::new(&record, summary).with_journal(&journal).with_context(run_context);
+        let mut view = RunView::new(&record, summary).with_journal(&journal).with_context(run_context);
+        view.kept_pruned = !self.store.plan_chunks(record.run.id).await?.iter().all(|chunk| chunk.has_kept);
         Ok((view.with_policies(&policies), plan))
     }
 

@@ -9,16 +9,16 @@ use uuid::Uuid;
 use super::{App, Decision, Refused, RunError};
 use crate::apply::DeletionTask;
 use crate::domain::{
-    Action, Claims, Deletion, Deletions, Dependent, Digest, Intent, Inventory, Manifest, Outcome, RegistryName,
-    RepositoryName, Rules, SkipReason, UntaggedManifest,
+    Action, Claims, Deletion, Deletions, Dependent, Digest, Intent, Inventory, Manifest, Outcome, Registry,
+    RegistryName, Repository, RepositoryName, Rules, SkipReason, UntaggedManifest,
 };
-use crate::engine::{self, Grace, Violation};
-use crate::registry::{self, CollectScope, ExtraManifests};
+use crate::engine::{self, Grace, UntaggedManifests};
+use crate::registry::{self, CollectScope, ExtraManifests, RegistryHead};
 use crate::report::{self, DeletionView, PlanDocument, RetainReasonView};
 use crate::state::{JournalEntry, LeaseToken, StateErrorKind, UntagRecord};
 
 /// What the journal says of untagged manifests, before the registries are read.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CleanupCandidates {
     /// Those whose grace may be over.
     untagged: Vec<UntaggedManifest>,
@@ -31,9 +31,19 @@ pub(super) struct CleanupCandidates {
 }
 
 impl CleanupCandidates {
-    /// Those whose grace may be over.
-    pub(super) fn untagged(&self) -> &[UntaggedManifest] {
+    /// The same for whoever decides.
+    pub(super) fn untagged_manifests(&self) -> UntaggedManifests<'_> {
+        UntaggedManifests { candidates: &self.untagged, others: Some(&self.other_untagged) }
+    }
+
+    /// Those that are candidates.
+    pub(super) fn candidates(&self) -> &[UntaggedManifest] {
         &self.untagged
+    }
+
+    /// What is known of deletions before the registries are read.
+    pub(super) fn undecided(&self) -> Deletions {
+        self.deletions.clone()
     }
 
     /// What becomes of them.
@@ -48,29 +58,27 @@ impl CleanupCandidates {
         }
     }
 
-    /// The same, looked at once more.
-    pub(super) fn check(
-        &self,
-        rules: &Rules,
-        inventory: &Inventory,
-        claims: &Claims,
-        deletions: &Deletions,
-        now: Timestamp,
-    ) -> Vec<Violation> {
-        engine::check_deletions(rules, inventory, claims, &self.untagged, &self.other_untagged, deletions, now)
+    /// Those of a repository that somebody else deleted: they are not listed although everything is.
+    pub(super) fn deleted_in(&self, registry: &Registry, repository: &Repository) -> Vec<UntaggedManifest> {
+        if !registry.lists_untagged || !repository.gaps.is_empty() {
+            return Vec::new();
+        }
+        let here =
+            self.untagged.iter().filter(|one| one.registry == registry.name && one.repository == repository.name);
+        let is_listed = |one: &&UntaggedManifest| {
+            repository.manifests.contains_key(&one.digest) || repository.listed_manifest(&one.digest).is_some()
+        };
+        here.filter(|one| !is_listed(one)).cloned().collect()
     }
 
-    /// Those that somebody else deleted: they are not listed where everything is. Of an inventory of everything; a registry
-    /// may delete a repository with its last manifest.
-    pub(super) fn externally_deleted(&self, inventory: &Inventory) -> Vec<UntaggedManifest> {
-        let gone = |one: &&UntaggedManifest| {
-            let registry = inventory.registry(one.registry.as_str()).filter(|registry| registry.lists_untagged);
-            registry.is_some_and(|registry| match registry.repository(one.repository.as_str()) {
-                Some(found) => found.gaps.is_empty() && !found.manifests.contains_key(&one.digest),
-                None => registry.gaps.is_empty(),
-            })
-        };
-        self.untagged.iter().filter(gone).cloned().collect()
+    /// Those whose repository is not there any more: a registry may delete a repository with its last manifest.
+    pub(super) fn deleted_with_repository(&self, head: &RegistryHead) -> Vec<UntaggedManifest> {
+        let RegistryHead { registry, names } = head;
+        if !registry.lists_untagged || !registry.gaps.is_empty() {
+            return Vec::new();
+        }
+        let there = self.untagged.iter().filter(|one| one.registry == registry.name);
+        there.filter(|one| names.binary_search(&one.repository).is_err()).cloned().collect()
     }
 
     /// Keeps in mind what is to be read: each manifest, the images in it, and what it refers to or accompanies.
@@ -233,16 +241,6 @@ impl App {
     }
 }
 
-/// The deletions that may really be done: all their policies enforce, and no refusal covers them.
-pub(super) fn enforceable_deletions(decision: &Decision) -> Vec<DeletionTask> {
-    let plan = &decision.plan;
-    let is_enforceable = |one: &Deletion| one.is_deletable() && one.enforce && plan.refusal_for_deletion(one).is_none();
-    // The views are the evidence for the journal.
-    let views = decision.document.deletions.due.iter();
-    let fit = plan.deletions.eligible.iter().zip(views).filter(|(one, _)| is_enforceable(one));
-    fit.map(|(deletion, view)| deletion_task(deletion, view)).collect()
-}
-
 fn deletion_task(deletion: &Deletion, proof: &DeletionView) -> DeletionTask {
     DeletionTask {
         deletion: Arc::new(deletion.clone()),
@@ -250,26 +248,20 @@ fn deletion_task(deletion: &Deletion, proof: &DeletionView) -> DeletionTask {
     }
 }
 
-/// The repositories that an approved plan deletes from.
+/// The place of a deletion in a plan.
 ///
 /// # Errors
-/// [`RunError::Refused`] where one is no name of a repository.
-pub(super) fn extend_scope(approved: &PlanDocument, scope: &mut CollectScope) -> Result<(), RunError> {
-    let CollectScope::Repositories(only) = scope else { return Ok(()) };
-    for view in approved.deletions.deletable() {
-        let place = view.registry.parse().ok().zip(view.repository.parse().ok());
-        let refused = || RunError::from(Refused::InvalidManifest { name: view.name() });
-        let (registry, repository) = place.ok_or_else(refused)?;
-        only.entry(registry).or_default().insert(repository);
-    }
-    Ok(())
+/// [`RunError::Refused`] where it is no name of a repository.
+pub(super) fn deletion_place(view: &DeletionView) -> Result<(RegistryName, RepositoryName), RunError> {
+    let place = view.registry.parse().ok().zip(view.repository.parse().ok());
+    place.ok_or_else(|| RunError::from(Refused::InvalidManifest { name: view.name() }))
 }
 
 /// What of an approved plan's deletions still follows from the evidence of now, and what does not, with the reason.
 ///
 /// The approved plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
 pub(super) fn intersect(
-    approved: &PlanDocument,
+    approved: &[&DeletionView],
     decision: &Decision,
 ) -> (Vec<DeletionTask>, Vec<(DeletionTask, SkipReason)>) {
     let plan = &decision.plan;
@@ -280,7 +272,7 @@ pub(super) fn intersect(
         .map(|one| ((one.registry.as_str(), one.repository.as_str(), one.digest.to_string()), one))
         .collect();
     let (mut tasks, mut skipped) = (Vec::new(), Vec::new());
-    for view in approved.deletions.deletable() {
+    for &view in approved {
         let name = (view.registry.as_str(), view.repository.as_str(), view.digest.clone());
         let Some(deletion) = now.get(&name).copied() else {
             skipped.extend(
@@ -291,7 +283,7 @@ pub(super) fn intersect(
         };
         let is_approved = |dependent: &Dependent| {
             let digest = dependent.digest.to_string();
-            view.along.iter().any(|along| along.role == dependent.role.label() && along.digest == digest)
+            view.dependents.iter().any(|one| one.role == dependent.role.label() && one.digest == digest)
         };
         let more = deletion.dependents.iter().find(|dependent| !is_approved(dependent));
         let skip = if !view.enforce || !deletion.enforce {
@@ -319,6 +311,14 @@ pub(super) fn skip_retained(deletion: &Deletion) -> SkipReason {
     SkipReason::Kept(reasons.collect::<Vec<_>>().join("; "))
 }
 
+/// Why a deletion of a plan is not to be carried out by the plan itself.
+pub(super) fn planned_skip(view: &DeletionView) -> Option<SkipReason> {
+    if !view.enforce {
+        return Some(SkipReason::DryRun);
+    }
+    view.refused.clone().map(SkipReason::Refused)
+}
+
 /// Why a manifest that was approved to be deleted is no longer one to be decided about.
 fn deletion_skip_reason(deletion: &Deletion, decision: &Decision) -> SkipReason {
     let registry = decision.inventory.registry(deletion.registry.as_str());
@@ -337,7 +337,12 @@ fn deletion_skip_reason(deletion: &Deletion, decision: &Decision) -> SkipReason 
     }
 }
 
-/// A deletion as an approved plan has it, for the record of what was not done.
+/// A deletion as an approved plan has it, for the record of what was not done; `None` where it names nothing that can be.
+pub(super) fn task_from_view(view: &DeletionView) -> Option<DeletionTask> {
+    deletion_from_view(view).map(|deletion| deletion_task(&deletion, view))
+}
+
+/// A deletion as an approved plan has it.
 fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
     Some(Deletion {
         registry: view.registry.parse().ok()?,
@@ -345,7 +350,7 @@ fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
         digest: view.digest.parse().ok()?,
         tag: view.tag.parse().ok()?,
         untagged_at: view.untagged_at,
-        eligible_at: view.due_at,
+        eligible_at: view.eligible_at,
         policies: view.policies.iter().filter_map(|name| name.parse().ok()).collect(),
         enforce: view.enforce,
         dependents: Vec::new(),
@@ -354,12 +359,13 @@ fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
     })
 }
 
-/// Makes sure that no more is deleted than the settings allow in one run. A plan that was made here never asks for more.
+/// Makes sure that a plan asks for no more deletions than the settings allow in one run. A plan that was made here never does.
 ///
 /// # Errors
 /// [`RunError::Refused`], and then nothing may be removed.
-pub(super) fn enforce_limit(tasks: &[DeletionTask], rules: &Rules) -> Result<(), RunError> {
-    let found: usize = tasks.iter().map(|task| 1 + task.deletion.dependents.len()).sum();
+pub(super) fn enforce_limit(approved: &PlanDocument, rules: &Rules) -> Result<(), RunError> {
+    let enforced = approved.deletions.deletable().filter(|view| view.enforce && view.refused.is_none());
+    let found: usize = enforced.map(|view| 1 + view.dependents.len()).sum();
     let allowed = rules.limits.delete;
     if found <= usize::try_from(allowed).unwrap_or(usize::MAX) {
         return Ok(());

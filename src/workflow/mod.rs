@@ -15,7 +15,7 @@ use crate::apply::{Clock, DeletionResult, RemovalResult, RemovalRetryPolicy};
 use crate::config::Settings;
 use crate::domain::{Outcome, RegistryName, Rules};
 use crate::policy::PolicySet;
-use crate::registry::{self, RegistryReader, RetryPolicy};
+use crate::registry::{self, RegistryConnection, RegistryReader, RetryPolicy};
 use crate::report::{AttentionView, PlanDocument, RegistryCounts};
 use crate::state::{PruneCounts, RunContext, StateStore};
 
@@ -25,28 +25,34 @@ mod apply;
 mod apply_context;
 mod approvals_folder;
 mod audit;
+mod blob_spool;
 mod catalogue_check;
 mod clock;
+mod conclusion;
 mod config_files;
 mod decide;
+mod decision;
 mod diff;
 mod drift;
 mod enforce;
+mod enforcement;
 mod evidence;
+mod evidence_age;
 mod evidence_refresh;
 mod explain;
 mod heartbeat;
 mod history;
 mod holds;
-mod image_configurations;
 mod interruption;
 mod inventory_file;
 mod lint;
 mod lookup;
 mod manifest_cleanup;
+mod needed_manifests;
 mod outcome;
 mod plan;
 mod policy_tests;
+mod progress_tracker;
 mod recovery;
 mod refused;
 mod registries;
@@ -55,14 +61,18 @@ mod restore;
 mod result;
 mod run_record;
 mod signature;
+mod sorted_runs;
+mod source_detail;
 mod storage_change;
+mod walk;
 
 use ability::Purpose;
 use apply::was_removed;
+pub use blob_spool::{BlobSpool, SettledBlobs};
 pub use catalogue_check::describe_repository_count;
 pub use clock::{ClockCheck, MonotonicClock};
 pub use config_files::{ConfigFiles, load};
-pub use decide::Decision;
+pub use decision::Decision;
 pub use diff::DecisionInput;
 pub use enforce::{PolicyFilter, RunOptions};
 pub use explain::PastRun;
@@ -96,8 +106,9 @@ pub struct App {
     pub stop: watch::Receiver<bool>,
     /// How long `restore` and `hold` wait for a running enforcement to stop.
     pub stop_timeout: Duration,
+    /// One for each registry, which its reader and its writers share.
+    connections: BTreeMap<RegistryName, RegistryConnection>,
     readers: BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
-    retry_policy: RetryPolicy,
     removal_retry_policy: RemovalRetryPolicy,
     monotonic_clock: Option<MonotonicClock>,
     config_files: Option<ConfigFiles>,
@@ -130,6 +141,8 @@ pub struct RunResult {
     pub outcome: RunOutcome,
     /// Who interrupted it, where it was not a signal to its process.
     pub interrupted_by: Option<String>,
+    /// Removals that can be undone only while the registry keeps their manifests: the journal does not have them yet.
+    pub missing_manifests: u64,
     /// The sources that failed while it removed.
     pub failed_sources: Vec<AttentionView>,
 }
@@ -169,7 +182,7 @@ impl Approval {
 }
 
 impl App {
-    /// Opens the state and makes the registries' readers. Reaches no registry yet.
+    /// Opens the state and the connections to the registries. Reaches no registry yet.
     ///
     /// # Errors
     /// When the state cannot be opened or a registry's settings cannot work.
@@ -209,10 +222,11 @@ impl App {
         stop: watch::Receiver<bool>,
         patience: RetryPolicy,
     ) -> Result<Self, RunError> {
-        let mut readers = BTreeMap::new();
+        let mut connections = BTreeMap::new();
         for settings in &settings.registries {
-            readers.insert(settings.name.clone(), registry::reader(settings.clone(), patience)?);
+            connections.insert(settings.name.clone(), registry::connect(settings.clone(), patience)?);
         }
+        let readers = connections.iter().map(|(name, connection)| (name.clone(), connection.reader())).collect();
         Ok(Self {
             settings,
             policies,
@@ -221,8 +235,8 @@ impl App {
             clock,
             stop,
             stop_timeout: interruption::STOP_TIMEOUT,
+            connections,
             readers,
-            retry_policy: patience,
             removal_retry_policy: patience.into(),
             monotonic_clock: None,
             config_files: None,

@@ -19,7 +19,7 @@ impl App {
             self.recover_if_unleased().await?;
             let decision = self.decide(&CollectScope::All, at, progress).await?;
             self.record_confirmed_time(run, &decision).await?;
-            self.save_plan(run, &decision.document).await?;
+            self.save_plan(run, &decision.document, decision.spool.as_ref()).await?;
             let issues = PlanIssues::of_report(&decision);
             Ok(run_result(run, decision.document, Vec::new(), Vec::new(), issues))
         };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::RunError;
-use crate::domain::{Limits, PolicyName, RegistryName, Rules, TagVerdict};
+use crate::domain::{CoverageBasis, Limits, PolicyName, RegistryName, RuleHistory, Rules, TagVerdict};
 use crate::engine;
 use crate::policy::{self, Expectation, PolicySet, PolicyTest, PolicyTests};
 use crate::report::{PolicyTestFile, PolicyTestResult, PolicyTestTag, ReasonView};
@@ -38,7 +38,8 @@ fn run_test(test: &PolicyTest, policies: &PolicySet) -> PolicyTestResult {
         undo_window: std::time::Duration::ZERO,
     };
     let (inventory, claims) = test.facts(test.registry.clone().unwrap_or_else(|| registry(policies)));
-    let verdicts = engine::evaluate(&rules, &inventory, &claims, test.now);
+    let basis = (RuleHistory::default(), CoverageBasis::NotChecked);
+    let verdicts = engine::decide_inventory(&rules, &inventory, &claims, test.now, basis).verdicts;
     let repository = inventory.registries.first().and_then(|registry| registry.repositories.first());
     let verdict_on = |expected: &Expectation| {
         let tags = repository.map(|repository| &repository.tags)?;

@@ -1,5 +1,7 @@
 //! The lease, and recovery from what an interrupted run left open.
 
+use jiff::Timestamp;
+
 use super::{App, RunError};
 use crate::apply;
 use crate::state::{Lease, LeaseToken, StateErrorKind};
@@ -14,22 +16,30 @@ impl App {
         Ok(Lease::take(&self.settings.state, &holder)?)
     }
 
+    /// Does what [`App::settle`] does, and completes the journal: reads the manifests that earlier runs could not.
+    pub(super) async fn recover(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
+        let token = self.settle(lease).await?;
+        let since = self.now().checked_sub(self.settings.undo_window).unwrap_or(Timestamp::MIN);
+        apply::fetch_missing_manifests(&self.store, &self.readers, since, &self.stop).await?;
+        Ok(token)
+    }
+
     /// Begins an epoch of the lease, and settles what an interrupted run left open, by looking at the registries. Only
     /// under the lease: what another process has open is in flight, not interrupted.
-    pub(super) async fn recover(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
+    pub(super) async fn settle(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
         // First, so that whoever lost the lease without knowing it journals nothing more of what is settled here.
         let token = self.store.begin_epoch(lease, self.now()).await?;
         apply::recover(&self.store, &self.readers, self.now()).await?;
         Ok(token)
     }
 
-    /// The same, for whoever holds no lease: if another process holds it, that one settles.
+    /// Settles for whoever holds no lease: if another process holds it, that one settles.
     pub(super) async fn recover_if_unleased(&self) -> Result<(), RunError> {
         if self.store.pending_entries().await?.is_empty() {
             return Ok(());
         }
         match self.lease("settling") {
-            Ok(lease) => self.recover(&lease).await.map(drop),
+            Ok(lease) => self.settle(&lease).await.map(drop),
             Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => Ok(()),
             Err(error) => Err(error),
         }

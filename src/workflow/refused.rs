@@ -75,7 +75,7 @@ pub enum Refused {
     },
     /// A window or a freeze blocks removals.
     #[error(
-        "removals are held back, {0}; wait, or give a reason to apply it all the same with `--despite-freeze REASON`"
+        "removals are held back, {0}; wait, or give a reason to apply it all the same with `--override-freeze REASON`"
     )]
     Blocked(RemovalBlock),
     /// A run applied the plan and left nothing undone.
@@ -221,7 +221,7 @@ mod tests {
                     last_day: jiff::civil::date(2026, 11, 30),
                 }),
                 "removals are held back, frozen until the end of 2026-11-30: sale; wait, or give a reason to apply it all \
-                 the same with `--despite-freeze REASON`"
+                 the same with `--override-freeze REASON`"
                     .into(),
             ),
             (

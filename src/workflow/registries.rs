@@ -4,7 +4,7 @@ use futures::future;
 
 use super::{App, RunError, RunOutcome};
 use crate::domain::{Registry, RegistryName, RemovalMethod, RepositoryName};
-use crate::registry::{self, ProbeResponse, RegistryError, RegistryReader, RegistrySettings};
+use crate::registry::{ProbeResponse, RegistryError, RegistryReader, RegistrySettings};
 use crate::report::{self, ProbeView, RegistryStateView, RightsView};
 use crate::state::DeletionResponse;
 
@@ -27,8 +27,7 @@ impl App {
         let names = catalogue.as_ref().map_or(&[][..], |catalogue| catalogue.repositories.as_slice());
         let asked = names.get(..MAX_RIGHTS_CHECKS).unwrap_or(names);
         let mut found = registry_from_settings(settings);
-        self.determine_ability(&mut found, reader, asked).await?;
-        let capabilities = settings.provider.capabilities();
+        let capabilities = self.determine_ability(&mut found, reader, asked).await?;
         let told = capabilities.rights.is_certain() && !asked.is_empty();
         let notes = report::missing_rights(&found);
         let rights = RightsView {
@@ -38,7 +37,7 @@ impl App {
                 (true, false) => "missing",
             }
             .to_owned(),
-            asked: if told { asked.len() as u64 } else { 0 },
+            checked: if told { asked.len() as u64 } else { 0 },
             missing: notes,
         };
         Ok(RegistryStateView {
@@ -50,8 +49,9 @@ impl App {
             can_untag: settings.can_untag.label().to_owned(),
             ability: report::ability(&found),
             push_times: capabilities.push_times.is_certain(),
-            lists_untagged: reader.lists_untagged(),
+            lists_untagged: capabilities.lists_untagged.is_certain(),
             locks: capabilities.locks.is_certain(),
+            capabilities: report::capabilities(&capabilities),
             rights,
             repositories: catalogue.as_ref().ok().map(|catalogue| catalogue.repositories.len() as u64),
             error: catalogue.as_ref().err().map(ToString::to_string),
@@ -73,8 +73,7 @@ impl App {
                 Err(error) => return Ok(unread_probe(&settings, error)),
             },
         };
-        let writer = registry::writer(settings.clone(), self.retry_policy)?;
-        let answer = match writer.probe(&repository, settings.removal).await {
+        let answer = match self.probe_removal(&settings.name, &repository, settings.removal).await {
             Some(answer) => {
                 self.record_deletion_answer(&settings, settings.removal, &answer).await?;
                 answer
@@ -84,7 +83,7 @@ impl App {
         };
         if answer == ProbeResponse::Unsupported && settings.removal == RemovalMethod::Untag {
             // Whether it refuses every deletion, or those by tag, decides what a person should change.
-            let by_digest = writer.probe(&repository, RemovalMethod::DeleteManifest).await;
+            let by_digest = self.probe_removal(&settings.name, &repository, RemovalMethod::DeleteManifest).await;
             if let Some(answer) = by_digest {
                 self.record_deletion_answer(&settings, RemovalMethod::DeleteManifest, &answer).await?;
             }
@@ -102,11 +101,21 @@ impl App {
             endpoint: found.endpoint.clone(),
             repository: Some(repository.to_string()),
             removal: settings.removal.label().to_owned(),
-            answer: label.to_owned(),
+            result: label.to_owned(),
             message,
             ability: report::ability(&found),
         };
         Ok(ProbeResult { view, outcome })
+    }
+
+    /// Asks a registry to delete something that cannot exist; `None` where its kind says enough.
+    async fn probe_removal(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        method: RemovalMethod,
+    ) -> Option<ProbeResponse> {
+        self.connections.get(registry)?.probe(repository, method).await
     }
 
     /// Forgets what removals and answers showed of a registry, because a person says that it is another one now. Returns
@@ -164,7 +173,7 @@ fn unread_probe(settings: &RegistrySettings, error: RegistryError) -> ProbeResul
         endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
         repository: None,
         removal: settings.removal.label().to_owned(),
-        answer: "not-known".to_owned(),
+        result: "not-known".to_owned(),
         message: Some(error.message),
         ability: None,
     };

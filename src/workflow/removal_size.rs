@@ -1,26 +1,17 @@
 //! What removing one tag would free. Blobs are shared across repositories, so a look at one repository cannot tell: the
 //! last plan of everything counted them.
 
+use std::io;
+
 use serde::Deserialize;
 
 use super::{App, Decision, RunError, TagRef};
 use crate::report::{RemovalView, SizeView};
-use crate::state::RunKind;
+use crate::state::PlanChunk;
 
-/// Most runs that are looked through for a plan of everything.
-const MAX_RUNS: u32 = 50;
-
-/// What is read of a plan: the sizes of its removals.
-#[derive(Deserialize)]
-struct PlanSizes {
-    hypothetical: bool,
-    removals: Vec<RemovalSize>,
-}
-
+/// The part of a removal in a plan that is read.
 #[derive(Deserialize)]
 struct RemovalSize {
-    registry: String,
-    repository: String,
     tag: String,
     digest: String,
     reclaimable_bytes: Option<u64>,
@@ -49,25 +40,23 @@ impl App {
 
     /// What the last plan of everything says of a removal.
     async fn recorded_size(&self, removal: &RemovalView) -> Result<Option<SizeView>, RunError> {
-        for record in self.store.runs(MAX_RUNS).await? {
-            if !matches!(record.run.kind, RunKind::Plan | RunKind::Run) || record.plan_id.is_none() {
+        let Some(run) = self.store.last_whole_plan().await? else { return Ok(None) };
+        for info in self.store.plan_chunks(run).await? {
+            if info.registry != removal.registry || info.repository != removal.repository || info.counts.expired == 0 {
                 continue;
             }
-            let Some(reader) = self.store.plan_reader(record.run.id).await? else { continue };
+            let Some(chunk) = self.store.plan_chunk(run, info.ordinal).await? else { continue };
             let read = tokio::task::spawn_blocking(move || {
-                serde_json::from_reader::<_, PlanSizes>(std::io::BufReader::with_capacity(64 << 10, reader))
+                Ok::<Vec<RemovalSize>, io::Error>(serde_json::from_slice(&PlanChunk::json(&chunk.removals)?)?)
             });
             // A plan that cannot be read, such as one of another version, counts nothing.
-            let Ok(Ok(PlanSizes { hypothetical: false, removals })) = read.await else { continue };
-            let found = removals.into_iter().find(|found| {
-                (&found.registry, &found.repository, &found.tag, &found.digest)
-                    == (&removal.registry, &removal.repository, &removal.tag, &removal.digest)
-            });
-            return Ok(found.map(|RemovalSize { reclaimable_bytes, shared_bytes, .. }| SizeView {
-                reclaimable_bytes,
-                shared_bytes,
-                counted_by: Some(record.run.id.to_string()),
-            }));
+            let Ok(Ok(removals)) = read.await else { continue };
+            let found =
+                removals.into_iter().find(|found| (&found.tag, &found.digest) == (&removal.tag, &removal.digest));
+            if let Some(RemovalSize { reclaimable_bytes, shared_bytes, .. }) = found {
+                let counted_by = Some(run.to_string());
+                return Ok(Some(SizeView { reclaimable_bytes, shared_bytes, counted_by }));
+            }
         }
         Ok(None)
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::heartbeat::Phase;
 use super::{App, Approval, RestoreRunResult, RunError, audit, was_removed};
 use crate::apply::{self, RestoreHold, RestorePreview};
-use crate::domain::{Inventory, RegistryName, RepositoryName, TagName};
+use crate::domain::{RegistryName, RepositoryName, TagName};
 use crate::registry;
 use crate::report::{self, RunSummary};
 use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind};
@@ -74,7 +74,8 @@ impl App {
         hold: Option<Duration>,
     ) -> Result<RestoreRunResult, RunError> {
         let lease = self.lease_after_stop("restore").await?;
-        let token = self.recover(&lease).await?;
+        // Putting back does not wait for manifests of other removals.
+        let token = self.settle(&lease).await?;
         let entries = self.select_removals(what).await?;
         let hold = hold.map(|duration| RestoreHold { by: self.by.clone(), duration });
         self.restore_entries(token, entries, hold.as_ref()).await
@@ -212,10 +213,8 @@ impl App {
         let run = self.begin_run(RunKind::Restore, &Approval::default(), &RunContext::default()).await?;
         let _beat = self.start_heartbeat(Some(run));
         self.heartbeat.start_tasks(Phase::Restoring, entries.len());
-        let restored = match self.apply_context(run, lease, &Inventory::default()) {
-            Ok(context) => apply::restore(&context, entries, hold, &impossible).await.map_err(RunError::from),
-            Err(error) => Err(error),
-        };
+        let context = self.apply_context(run, lease);
+        let restored = apply::restore(&context, entries, hold, &impossible).await.map_err(RunError::from);
         let restored = restored.map(|restored| RestoreRunResult { run, restored });
         let (label, code, error) = match &restored {
             Ok(result) => (result.outcome().label(), result.outcome().exit_code(), None),

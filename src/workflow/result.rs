@@ -53,7 +53,7 @@ impl PlanIssues {
 impl Decision {
     /// Returns true if some source failed or something could not be read, so that it rests on incomplete evidence.
     pub(super) fn lacks_evidence(&self) -> bool {
-        self.claims.sources.iter().any(SourceOutcome::has_failed) || self.inventory.has_gaps()
+        self.claims.sources.iter().any(SourceOutcome::has_failed) || self.has_gaps
     }
 
     /// Returns true if something that would be enforced is refused because the time cannot be trusted.
@@ -100,6 +100,7 @@ pub(super) fn run_result(
         forgotten: None,
         outcome,
         interrupted_by: None,
+        missing_manifests: 0,
         failed_sources: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{App, Approval, RunError, RunOutcome, RunResult, audit};
 use crate::config::Mode;
-use crate::report::{PlanDocument, RunSummary};
+use crate::report::{self, PlanDocument, RunSummary, SpooledPlan};
 use crate::state::{NewRun, RunContext, RunEnd, RunKind};
 
 impl App {
@@ -31,10 +31,20 @@ impl App {
         Ok(id)
     }
 
-    pub(super) async fn save_plan(&self, run: Uuid, document: &PlanDocument) -> Result<(), RunError> {
-        let whole = document.clone();
-        let write = move |out: &mut dyn std::io::Write| serde_json::to_writer(out, &whole).map_err(Into::into);
-        Ok(self.store.save_plan_streaming(run, &document.id, write).await?)
+    /// Keeps the plan that a run made or applies; its tags are copied from the spool where they are in one.
+    pub(super) async fn save_plan(
+        &self,
+        run: Uuid,
+        document: &PlanDocument,
+        spool: Option<&SpooledPlan>,
+    ) -> Result<(), RunError> {
+        let failed = |error| RunError::Failed(format!("the plan cannot be written as JSON: {error}"));
+        let head = report::plan_head(document).map_err(failed)?;
+        if let Some(spool) = spool {
+            return Ok(self.store.save_plan(run, &document.id, &head, &mut spool.chunks()).await?);
+        }
+        let mut chunks = report::plan_chunks(document);
+        Ok(self.store.save_plan(run, &document.id, &head, &mut chunks).await?)
     }
 
     /// Records how a run ended, whichever way it did.

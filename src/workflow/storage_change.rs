@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{App, Decision};
+use super::App;
 use crate::apply::RemovalResult;
 use crate::domain::{Outcome, RegistryName};
 use crate::report::{RegistryView, StorageChangeView};
@@ -42,15 +42,19 @@ impl StorageChange {
 
 impl App {
     /// What is so of every registry from which something was removed.
-    pub(super) async fn storage_changes(&self, decision: &Decision, applied: &[RemovalResult]) -> Vec<StorageChange> {
+    pub(super) async fn storage_changes(
+        &self,
+        registries: &[RegistryView],
+        applied: &[RemovalResult],
+    ) -> Vec<StorageChange> {
         let stored = async |registry| {
-            let particulars = self.readers.get(&registry)?.registry_info().await;
-            if let Err(error) = &particulars {
+            let info = self.readers.get(&registry)?.registry_info().await;
+            if let Err(error) = &info {
                 tracing::warn!(%registry, %error, "how much it stores after the removals could not be read");
             }
-            particulars.ok()??.stored_bytes
+            info.ok()??.stored_bytes
         };
-        measure_storage_changes(&decision.document.registries, applied, stored).await
+        measure_storage_changes(registries, applied, stored).await
     }
 }
 
@@ -69,7 +73,7 @@ where
     let mut found = Vec::new();
     for registry in touched {
         let view = registries.iter().find(|view| view.name == registry.as_str());
-        let before = view.and_then(|view| view.particulars.as_ref()?.stored_bytes);
+        let before = view.and_then(|view| view.info.as_ref()?.stored_bytes);
         found.push(StorageChange {
             registry: registry.clone(),
             undo_seconds: view.and_then(|view| view.undo_seconds),
@@ -105,11 +109,11 @@ mod tests {
 
     fn view(name: &str, stored_bytes: Option<u64>, undo_seconds: Option<u64>) -> RegistryView {
         let off = || DelayedActionView { state: "off".into(), days: None };
-        let particulars = RegistryInfoView {
+        let info = RegistryInfoView {
             subscription: String::new(),
             resource_group: String::new(),
             resource: name.into(),
-            sku: None,
+            tier: None,
             permissions: None,
             untagged_retention: off(),
             soft_delete: off(),
@@ -126,15 +130,16 @@ mod tests {
             obstacles: Vec::new(),
             ability: None,
             notes: Vec::new(),
-            particulars: Some(particulars),
+            info: Some(info),
             accepted: Vec::new(),
             clock_ahead_seconds: None,
             clock: None,
             undo_seconds,
             repositories: 0,
             tags: 0,
+            indexes_read: None,
             gaps: Vec::new(),
-            odd_names: Vec::new(),
+            invalid_names: Vec::new(),
         }
     }
 

@@ -61,8 +61,8 @@ struct RecordedUnresolved {
     /// The literal parts of its path.
     path: Vec<String>,
     /// The words beside it, one of which may settle it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    beside: Vec<String>,
+    #[serde(default, alias = "beside", skip_serializing_if = "Vec::is_empty")]
+    nearby: Vec<String>,
     holder: HolderView,
 }
 
@@ -171,10 +171,10 @@ fn parse_range(text: Option<String>) -> Result<Arc<VersionRange>, String> {
 
 impl From<&UnresolvedReference> for RecordedUnresolved {
     fn from(unresolved: &UnresolvedReference) -> Self {
-        let UnresolvedReference { text, host, path, adjacent_words: beside, holder } = unresolved;
+        let UnresolvedReference { text, host, path, adjacent_words, holder } = unresolved;
         let path = path.parts().map(str::to_owned).collect();
-        let beside = beside.iter().map(ToString::to_string).collect();
-        Self { text: text.to_string(), host: host.clone(), path, beside, holder: HolderView::from(&**holder) }
+        let nearby = adjacent_words.iter().map(ToString::to_string).collect();
+        Self { text: text.to_string(), host: host.clone(), path, nearby, holder: HolderView::from(&**holder) }
     }
 }
 
@@ -182,8 +182,8 @@ impl RecordedUnresolved {
     fn read(self) -> Result<UnresolvedReference, String> {
         let parts: Vec<&str> = self.path.iter().map(String::as_str).collect();
         let (path, holder) = (PathPattern::of(&parts), Arc::new(holder_from_view(self.holder)?));
-        let beside = self.beside.into_iter().map(String::into_boxed_str).collect();
-        Ok(UnresolvedReference { text: self.text.into(), host: self.host, path, adjacent_words: beside, holder })
+        let adjacent_words = self.nearby.into_iter().map(String::into_boxed_str).collect();
+        Ok(UnresolvedReference { text: self.text.into(), host: self.host, path, adjacent_words, holder })
     }
 }
 

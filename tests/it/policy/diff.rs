@@ -5,7 +5,10 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use tagwarden::domain::{Inventory, Limits, ManifestDetail, Policy, Registry, RuleHistory, Rules, SourceState};
+use tagwarden::domain::{
+    GapTarget, Inventory, Limits, ManifestDetail, Policy, Registry, RegistryInfo, RetentionDays, RuleHistory, Rules,
+    SourceState,
+};
 use tagwarden::engine::{evaluate, plan};
 use tagwarden::policy::{parse, parse_policy_tests};
 use tagwarden::report::{DiffView, TagDiff, diff_markdown, diff_text};
@@ -25,6 +28,10 @@ fn facts(world: &RandomFacts) -> DecisionInput {
     }
 }
 
+fn keeps_untagged(info: &RegistryInfo) -> bool {
+    info.untagged_retention == RetentionDays::Off
+}
+
 /// What a record holds of an inventory.
 fn held(mut inventory: Inventory) -> Inventory {
     for registry in &mut inventory.registries {
@@ -33,6 +40,7 @@ fn held(mut inventory: Inventory) -> Inventory {
             endpoint: registry.endpoint.clone(),
             hosts: registry.hosts.clone(),
             removal: registry.removal,
+            info: registry.info.take().filter(keeps_untagged).map(|_| RegistryInfo::that_keeps_untagged()),
             repositories: std::mem::take(&mut registry.repositories),
             gaps: std::mem::take(&mut registry.gaps),
             ..Registry::empty(registry.name.clone(), kind)
@@ -76,9 +84,9 @@ proptest! {
         let by = |policies: Vec<Policy>| goes(&Rules { policies, ..world.rules.clone() }, &facts);
         let (before, after) = (by(old.clone()), by(new));
         let names = |tags: &[TagDiff]| tags.iter().map(TagDiff::name).collect::<BTreeSet<_>>();
-        prop_assert_eq!(names(&view.goes), &after - &before);
-        prop_assert_eq!(names(&view.comes_back), &before - &after);
-        prop_assert!(names(&view.enforced).is_subset(&(&before & &after)));
+        prop_assert_eq!(names(&view.newly_expired), &after - &before);
+        prop_assert_eq!(names(&view.no_longer_expired), &before - &after);
+        prop_assert!(names(&view.newly_enforced).is_subset(&(&before & &after)));
         prop_assert_eq!(view.summary.expired_after, after.len() as u64);
         prop_assert!(!facts.diff(old.clone(), old, None).has_changes());
     }
@@ -129,7 +137,7 @@ fn an_edit_is_told_tag_by_tag() {
     insta::assert_snapshot!(diff_markdown(&view));
     let json = serde_json::to_value(&view).unwrap();
     assert_eq!(json["schema"], "tagwarden.diff/1");
-    assert_eq!(json["goes"][0]["tag"], "b1");
+    assert_eq!(json["newly_expired"][0]["tag"], "b1");
     assert_eq!(serde_json::from_value::<DiffView>(json).unwrap(), view);
     let same = edited(OLD, OLD, TAGS);
     assert!(diff_text(&same).starts_with("no tag goes that did not, and none comes back\n"));
@@ -166,6 +174,34 @@ fn what_is_no_record_is_refused_in_words() {
     ] {
         let error = DecisionInput::from_json(text).unwrap_err();
         assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn an_inventory_of_the_version_before_is_read() {
+    let old = r#"{"schema": "tagwarden.inventory/1", "recorded_at": "2026-11-23T12:00:00Z", "timezone": "UTC",
+        "limits": {"untag": 1, "percent": 1, "leave": 1},
+        "registries": [{"name": "a", "kind": "acr", "endpoint": "", "hosts": [], "removal": "untag",
+            "gaps": [{"at": "particulars", "kind": "x", "message": ""}],
+            "repositories": [{"name": "app", "tags": [], "manifests": {}, "first_look": "2026-11-20T00:00:00Z",
+                "gaps": [{"at": "tag", "of": "v1", "kind": "x", "message": ""}]}]}],
+        "sources": [{"name": "s", "kind": "image-references", "unresolved": [{"text": "a.example/app:$TAG",
+            "host": "a.example", "path": ["app"], "beside": ["v7"], "holder": {"type": "file", "file": "f", "line": 1}}]}]}"#;
+    let facts = DecisionInput::from_json(old).unwrap();
+    let registry = &facts.inventory.registries[0];
+    assert_eq!(registry.gaps[0].target, GapTarget::RegistryInfo);
+    assert_eq!(registry.repositories[0].gaps[0].target, GapTarget::Tag("v1".parse().unwrap()));
+    assert!(registry.repositories[0].first_read_at.is_some());
+    let words: Vec<&str> = facts.claims.sources[0].unresolved()[0].adjacent_words.iter().map(|word| &**word).collect();
+    assert_eq!(words, ["v7"]);
+    let new = facts.to_json().unwrap();
+    for (key, old) in [
+        ("\"registry-info\"", "\"particulars\""),
+        ("\"subject\":", "\"of\":"),
+        ("\"first_read_at\":", "\"first_look\":"),
+        ("\"nearby\":", "\"beside\":"),
+    ] {
+        assert!(new.contains(key) && !new.contains(old), "{key} {new}");
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Labels<'a> {
             Reason::SourceFailed { source } => format!("source-failed({source})"),
             Reason::Gap { target: at, .. } => match &**at {
                 GapTarget::Catalogue => "gap(catalogue)".into(),
-                GapTarget::RegistryInfo => "gap(particulars)".into(),
+                GapTarget::RegistryInfo => "gap(registry-info)".into(),
                 GapTarget::TagList => "gap(tag-list)".into(),
                 GapTarget::ManifestList => "gap(manifest-list)".into(),
                 GapTarget::VanishedTag(_) => "gap(vanished)".into(),
@@ -103,7 +103,8 @@ impl<'a> Labels<'a> {
             Reason::MaybeClaimed(claimed) => self.maybe(claimed),
             Reason::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),
             Reason::Mentioned(mentioned) => format!("mentioned({},{})", mentioned.source, mentioned.text),
-            Reason::NotKept { policy, .. } => format!("let-go({policy})"),
+            Reason::IndexUnread { index, count } => format!("index-unread({},{count})", of(index)),
+            Reason::NotKept { policy, .. } => format!("not-kept({policy})"),
             Reason::CompanionOfExpired { subject, policy } => {
                 format!("companion-of-expired({},{policy})", of(subject))
             }
@@ -211,7 +212,7 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Impossible(_) => "impossible".into(),
         RefusalReason::Retention { days: Some(days), .. } => format!("purged after {days}d"),
         RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),
-        RefusalReason::RegistryInfoUnread => "particulars unread".into(),
+        RefusalReason::RegistryInfoUnread => "registry-info unread".into(),
         RefusalReason::ClockIssue(doubt) => format!("clock {doubt:?}"),
         RefusalReason::ClockSkew { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
         RefusalReason::UnmatchedRule(unmatched) => {

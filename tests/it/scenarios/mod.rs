@@ -67,7 +67,7 @@ fn planned(stage: &ScenarioFacts, verdicts: &Verdicts, deletions: Deletions) -> 
     let ScenarioFacts { rules, inventory, now, .. } = stage;
     let plan = Plan { deletions, ..plan(rules, inventory, verdicts, *now) };
     let coverage = engine::rule_coverage(rules, inventory, stage.history.clone(), stage.basis);
-    engine::refuse_unmatched(rules, inventory, verdicts, plan, coverage)
+    engine::refuse_unmatched(rules, inventory, plan, coverage)
 }
 
 /// What becomes of untagged manifests, a line for each whose time is over.
@@ -77,7 +77,9 @@ fn deletions(name: &str, stage: &ScenarioFacts) -> Vec<String> {
         let mut found = engine::plan_deletions(rules, inventory, claims, untagged, others, *now);
         let findings = engine::check_deletions(rules, inventory, claims, untagged, others, &found, *now);
         assert!(findings.is_empty(), "{name}: {findings:#?}");
-        found.refusals = engine::refuse_deletions(rules, inventory, &found);
+        let mut counts = engine::DeletionCounts::default();
+        counts.add(found.deletable());
+        found.refusals = engine::refuse_deletions(rules, &inventory.registries, &counts);
         found
     };
     let verdicts = evaluate(rules, &stage.inventory, claims, *now);

@@ -118,7 +118,7 @@ struct RepositoryShape {
     /// Those that indexes list for no platform.
     attached: Vec<String>,
     /// When the registry was first looked at: the tags without a time were there already.
-    first_look: Option<String>,
+    first_read_at: Option<String>,
     /// The images that Tagwarden took tags from: `tag policy+policy 20d`, with `back` where it was put back since.
     untagged: BTreeMap<String, Vec<String>>,
     /// Images whose time is not asked about that it took tags from as well.
@@ -263,7 +263,7 @@ impl Scenario {
             registry.other_hosts = others.flat_map(|(_, hosts)| hosts.clone()).collect();
         }
         let holds = self.holds.iter().map(|text| scene.hold(text, &registries)).collect();
-        let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources, holds });
+        let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources, holds, ..Claims::default() });
         inventory.sort();
         claims.sort();
         let undo_window = Duration::from_hours(24 * 7);
@@ -325,7 +325,7 @@ impl Scene<'_> {
         let (what, of) = text.split_once(' ').unwrap_or((text, ""));
         let at = match what {
             "catalogue" => GapTarget::Catalogue,
-            "particulars" => GapTarget::RegistryInfo,
+            "registry-info" => GapTarget::RegistryInfo,
             "tag-list" => GapTarget::TagList,
             "vanished" => GapTarget::VanishedTag(of.parse().unwrap()),
             "invalid-name" => GapTarget::InvalidName(of.into()),
@@ -372,7 +372,7 @@ impl Scene<'_> {
     fn repository(&self, name: &str, shape: &RepositoryShape) -> Repository {
         let mut repository = Repository::empty(name.parse().unwrap());
         repository.lock = shape.lock.as_deref().map(lock);
-        repository.first_read_at = shape.first_look.as_ref().map(|time| self.time(time).into());
+        repository.first_read_at = shape.first_read_at.as_ref().map(|time| self.time(time).into());
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
         for (name, shape) in &shape.tags {
             repository.tags.push(self.tag(name, shape));

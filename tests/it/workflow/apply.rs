@@ -96,7 +96,7 @@ async fn stopped_in_the_middle_the_rest_is_left() {
     assert_eq!(walk.last_run().await, (RunKind::Apply, "interrupted".to_owned(), 1));
     walk.stop.send_replace(false);
     let came = walk.apply(&plan).await;
-    assert_eq!((came.code, came.labels()), (0, vec!["gone", "done", "done", "done"]), "{}", came.text);
+    assert_eq!((came.code, came.labels()), (0, vec!["missing", "done", "done", "done"]), "{}", came.text);
 }
 
 #[tokio::test]

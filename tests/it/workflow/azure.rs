@@ -104,7 +104,7 @@ fn moved() -> Vec<Row> {
                 walk.registry.inject(Fault::on("_tags/candidate-2", moves).method(Method::DELETE).times(1));
             },
             0,
-            ["done", "put-back", "done", "done"],
+            ["done", "reverted", "done", "done"],
             "in the instant of its removal (x-ms-correlation-request-id",
         ),
         (

@@ -219,7 +219,7 @@ async fn nothing_is_forgotten_by_a_clock_that_nobody_confirms() {
     let last = app.store.runs(1).await.unwrap().remove(0);
     app.close().await;
     let summary: serde_json::Value = serde_json::from_str(&last.end.unwrap().summary).unwrap();
-    assert_eq!(summary["forgotten"]["journal_entries"], removed);
+    assert_eq!(summary["pruned"]["journal_entries"], removed);
 }
 
 /// A machine and a registry on it that were both wrong: only a person can say which time is right.

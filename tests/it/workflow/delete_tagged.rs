@@ -70,7 +70,7 @@ async fn a_tag_that_somebody_else_removed_is_not_ours() {
     });
     walk.registry.inject(Fault::on("tags/list", vanish).after(1));
     let came = walk.apply_text(&report::render(&plan, Format::Json)).await;
-    assert_eq!(came.tags["shop/api:candidate-1b"], "gone", "{}", came.text);
+    assert_eq!(came.tags["shop/api:candidate-1b"], "missing", "{}", came.text);
     assert_eq!(came.labels(), ["done"; 4], "{}", came.text);
 }
 
@@ -83,7 +83,7 @@ async fn what_no_longer_has_its_tag_is_not_deleted() {
     });
     walk.registry.inject(Fault::on("tags/list", vanish).after(1));
     let came = walk.apply_text(&report::render(&plan, Format::Json)).await;
-    assert_eq!(came.labels(), ["done", "gone", "done", "done"], "{}", came.text);
+    assert_eq!(came.labels(), ["done", "missing", "done", "done"], "{}", came.text);
     assert!(walk.has(&walk.digest("shop/api", "candidate-2")));
 }
 

@@ -119,8 +119,8 @@ async fn a_dry_run_sends_only_what_reads_and_asks_for_no_more_than_that() {
         }
         app.close().await;
         let states: Vec<_> = planned.document.registries.iter().filter_map(|found| found.ability.as_ref()).collect();
-        let states: Vec<_> = states.iter().map(|ability| (&*ability.state, &*ability.known_from)).collect();
-        assert_eq!(states, [("able", "kind"), ("not-known", "nowhere")], "{mode}");
+        let states: Vec<_> = states.iter().map(|ability| (&*ability.state, &*ability.ability_origin)).collect();
+        assert_eq!(states, [("able", "kind"), ("not-known", "unknown")], "{mode}");
     }
     let changes = world.changes();
     assert!(changes.is_empty(), "{changes:?}");
@@ -139,13 +139,13 @@ async fn a_dry_run_sends_only_what_reads_and_asks_for_no_more_than_that() {
     let app = world.walk.open().await.unwrap();
     let probe = app.probe("plain", None).await.unwrap();
     app.close().await;
-    assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("accepted", 0));
+    assert_eq!((&*probe.view.result, probe.outcome.exit_code()), ("accepted", 0));
     let changes = world.changes();
     assert!(changes.len() == 1 && changes[0].1.starts_with("/v2/shop/web/manifests/tagwarden-probe-"), "{changes:?}");
     let planned = world.walk.try_plan().await.unwrap();
     let ability = planned.document.registries.iter().find(|found| found.name == "plain").unwrap().ability.clone();
     let ability = ability.unwrap();
-    assert_eq!((&*ability.state, &*ability.known_from, planned.outcome.exit_code()), ("able", "answer", 0));
+    assert_eq!((&*ability.state, &*ability.ability_origin, planned.outcome.exit_code()), ("able", "response", 0));
     assert!(ability.message.contains("whether the manifest stays will be known at the first enforcing run"));
 }
 
@@ -167,6 +167,6 @@ async fn read_only_credentials_are_enough_to_plan() {
     let app = walk.open().await.unwrap();
     let probe = app.probe("main", None).await.unwrap();
     app.close().await;
-    assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("denied", 3));
+    assert_eq!((&*probe.view.result, probe.outcome.exit_code()), ("denied", 3));
     assert_eq!(walk.try_plan().await.unwrap().outcome.exit_code(), 0, "who is asked may have other rights tomorrow");
 }

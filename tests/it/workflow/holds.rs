@@ -342,7 +342,10 @@ async fn killed_between_the_state_and_the_put_nothing_is_lost() {
         walk.registry.inject(Fault::on("/manifests/b-", noted).method(Method::PUT).times(1));
         let slow = FaultKind::Delay(Duration::from_mins(10));
         walk.registry.inject(Fault::on("/manifests/b-", slow).method(Method::PUT).times(1));
-        let mut child = command(&walk, &["restore", "--run", &run]).stdout(Stdio::null()).spawn().unwrap();
+        let mut restore = command(&walk, &["restore", "--run", &run]);
+        // One after the other, so that nothing else is put meanwhile.
+        restore.env("TAGWARDEN__REGISTRIES__MAIN__CONCURRENCY", "1").stdout(Stdio::null());
+        let mut child = restore.spawn().unwrap();
         while !put.load(Ordering::SeqCst) {
             assert!(child.try_wait().unwrap().is_none());
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -386,16 +389,16 @@ async fn a_restore_that_fails_leaves_neither_hold_nor_time() {
 }
 
 #[tokio::test]
-async fn a_push_between_the_looks_of_a_restore_is_not_overwritten() {
+async fn a_push_while_a_restore_prepares_is_not_overwritten() {
     for on in BOTH {
         let walk = ten(on, NEWEST).await;
         let run = walk.run_enforcing().await.run_id();
         let theirs = walk.digest("shop/api", "b-9");
         let to = theirs.clone();
         let push = FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", "b-0", &to)));
-        // The second look at the tag: the first is before anything was prepared.
+        // The look at the tag, after everything that a put waits for.
         let path = if on == RegistryKind::Acr { "_tags/b-0" } else { "manifests/b-0" };
-        walk.registry.inject(Fault { after: 1, ..Fault::on(path, push).times(1) });
+        walk.registry.inject(Fault::on(path, push).times(1));
         let restored = walk.restore(&run).await.unwrap();
         let b0 = restored.restored.iter().find(|one| one.intent.tag.as_str() == "b-0").unwrap();
         assert_eq!(b0.outcome, Outcome::Skipped(SkipReason::Moved { to: theirs.clone() }), "{on:?}");

@@ -84,7 +84,7 @@ impl WorkflowFixture {
         walk.settings("enforce", "", "");
         let came = walk.enforce().await;
         assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
-        assert_eq!(WorkflowFixture::manifest_cleanup(&came).waiting, 0, "nothing was untagged before");
+        assert_eq!(WorkflowFixture::manifest_cleanup(&came).pending, 0, "nothing was untagged before");
         walk.advance_clock(9 * 24);
         walk
     }
@@ -192,8 +192,8 @@ async fn what_was_untagged_goes_when_its_time_is_over() {
     walk.advance_clock(7 * 24);
     let early = walk.enforce().await;
     let waiting = WorkflowFixture::manifest_cleanup(&early);
-    assert_eq!((early.code, waiting.waiting, waiting.due.len()), (0, 4, 0), "{waiting:?}");
-    assert_eq!(waiting.next_at, Some(noon() + SignedDuration::from_hours(8 * 24)));
+    assert_eq!((early.code, waiting.pending, waiting.eligible.len()), (0, 4, 0), "{waiting:?}");
+    assert_eq!(waiting.next_eligible_at, Some(noon() + SignedDuration::from_hours(8 * 24)));
     assert_eq!(walk.manifests(), before);
 
     walk.advance_clock(25);

@@ -149,5 +149,5 @@ async fn a_tag_that_vanishes_while_reading_is_gone_not_lost() {
     });
     walk.registry.inject(Fault::on("manifests/candidate-2", vanish).method(Method::HEAD).times(1));
     let came = walk.apply_text(&report::render(&plan, Format::Json)).await;
-    assert_eq!(came.labels(), ["done", "gone", "done", "done"], "{}", came.text);
+    assert_eq!(came.labels(), ["done", "missing", "done", "done"], "{}", came.text);
 }

@@ -207,11 +207,11 @@ async fn a_registry_that_cannot_remove_says_so_when_it_was_asked() {
         let app = walk.open().await.unwrap();
         let probe = app.probe("main", None).await.unwrap();
         app.close().await;
-        assert_eq!((&*probe.view.answer, probe.outcome.exit_code()), ("unsupported", 3), "{name}");
+        assert_eq!((&*probe.view.result, probe.outcome.exit_code()), ("unsupported", 3), "{name}");
         let planned = walk.try_plan().await.unwrap();
         let kinds: Vec<&str> = planned.document.refusals.iter().map(|refusal| &*refusal.kind).collect();
         assert_eq!(kinds, ["removal-impossible"], "{name}");
-        assert_eq!((planned.outcome.exit_code(), &*state(&planned).known_from), (3, "answer"), "{name}");
+        assert_eq!((planned.outcome.exit_code(), &*state(&planned).ability_origin), (3, "response"), "{name}");
         assert_eq!(planned.document.removals.len(), 4, "{name}: a refusal hides nothing");
         let message = &planned.document.refusals[0].message;
         assert!(message.contains(phrase), "{name}: {message}");
@@ -246,12 +246,12 @@ async fn the_settings_say_whether_a_registry_can_untag() {
         walk.settings("approved", lines, "");
         let planned = walk.try_plan().await.unwrap();
         let ability = planned.document.registries[0].ability.clone().unwrap();
-        (planned.outcome.exit_code(), ability.state, ability.known_from)
+        (planned.outcome.exit_code(), ability.state, ability.ability_origin)
     };
     let expected = |code, state: &str, from: &str| (code, state.to_owned(), from.to_owned());
     assert_eq!(of("can_untag = \"yes\"").await, expected(0, "able", "settings"));
     assert_eq!(of("can_untag = \"no\"").await, expected(3, "impossible", "settings"));
-    assert_eq!(of("can_untag = \"unknown\"").await, expected(0, "not-known", "nowhere"));
+    assert_eq!(of("can_untag = \"unknown\"").await, expected(0, "not-known", "unknown"));
     let app = walk.open().await.unwrap();
     let what = tagwarden::state::UntagExperience::ManifestDestroyed;
     app.store.record_untag_experience(&walk.registry.url(), what, walk.now()).await.unwrap();

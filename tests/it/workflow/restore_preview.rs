@@ -51,7 +51,7 @@ async fn what_would_come_back_is_told_and_nothing_is_changed() {
     let same = walk.digest("shop/api", "candidate-3");
     assert!(walk.registry.move_tag("shop/api", "candidate-3", &same));
     let runs = |what: Vec<(String, &'static str)>| what.into_iter().map(|(_, label)| label).collect::<Vec<_>>();
-    let expected = ["returns", "returns", "moved", "already-there", "returns"];
+    let expected = ["returns", "returns", "moved", "already-present", "returns"];
     let (before, journal) = (walk.tags(), walk.journal().await.len());
     assert_eq!(runs(walk.outlooks(&RestoreSelection::Run(run)).await), expected);
     assert_eq!(runs(walk.outlooks(&repository()).await), expected);
@@ -59,7 +59,7 @@ async fn what_would_come_back_is_told_and_nothing_is_changed() {
     assert_eq!(runs(walk.outlooks(&image).await), ["returns"]);
 
     let _ = walk.registry.collect_garbage();
-    let after = ["impossible", "doubtful", "moved", "already-there", "doubtful"];
+    let after = ["impossible", "uncertain", "moved", "already-present", "uncertain"];
     assert_eq!(runs(walk.outlooks(&repository()).await), after);
     let foreseen = walk.foresee(&RestoreSelection::Image("main/shop/api:candidate-0".into())).await.unwrap();
     let ExpectedRestore::Impossible(why) = &foreseen[0].preview.expected else { panic!("{foreseen:?}") };

@@ -166,8 +166,8 @@ async fn a_forged_plan_deletes_no_more_than_follows() {
     assert_eq!(came.code, 3, "{}", came.text);
 
     let mut forged = plan.clone();
-    forged.deletions.due[0].digest = release.to_string();
-    forged.deletions.due.iter_mut().for_each(|one| one.stays = Vec::<RetainReasonView>::new());
+    forged.deletions.eligible[0].digest = release.to_string();
+    forged.deletions.eligible.iter_mut().for_each(|one| one.retain_reasons = Vec::<RetainReasonView>::new());
     report::assign_plan_id(&mut forged);
     let came = walk.approved(&forged).await;
     assert_eq!(came.code, 0, "{}", came.text);
@@ -187,7 +187,7 @@ async fn a_forged_plan_deletes_no_more_than_follows() {
     assert_eq!(walk.manifests(), before, "{}", came.text);
     plan.deletions.refusals.clear();
     plan.refusals.clear();
-    plan.deletions.due.iter_mut().for_each(|one| one.refused = None);
+    plan.deletions.eligible.iter_mut().for_each(|one| one.refused = None);
     report::assign_plan_id(&mut plan);
     let came = walk.approved(&plan).await;
     assert_eq!(walk.manifests(), before, "{}", came.text);

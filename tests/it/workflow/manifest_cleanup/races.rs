@@ -82,7 +82,7 @@ async fn what_happens_meanwhile_keeps_it() {
             "gone",
             "_manifests/",
             Box::new(move |content| assert!(content.delete_manifest(REPOSITORY, &digest()))),
-            "gone",
+            "missing",
         ),
     ];
     for (what, path, meanwhile, label) in rows {
@@ -346,7 +346,7 @@ async fn the_end_of_a_window_holds_the_rest_back() {
         let came = walk.enforce().await;
         let deleted = walk.deleted(&came, &[]).await;
         let count = |deleted: &[String], label: &str| deleted.iter().filter(|one| one.ends_with(label)).count();
-        assert_eq!((count(&deleted, " done"), count(&deleted, " held-back")), (done, 4 - done), "{deleted:?}");
+        assert_eq!((count(&deleted, " done"), count(&deleted, " blocked")), (done, 4 - done), "{deleted:?}");
         walk.advance_clock(23);
         let came = walk.enforce().await;
         let deleted = walk.deleted(&came, &[]).await;
@@ -405,7 +405,7 @@ async fn what_others_touched_is_theirs_or_waits_anew() {
         assert!(content.delete_tag(REPOSITORY, "mine"));
     });
     let came = walk.enforce_unaudited().await;
-    let waiting = WorkflowFixture::manifest_cleanup(&came).waiting;
+    let waiting = WorkflowFixture::manifest_cleanup(&came).pending;
     assert_eq!(
         (waiting, walk.deleted(&came, &[]).await),
         (1, vec!["candidate-1 done".to_owned(), "candidate-4 done".to_owned()])

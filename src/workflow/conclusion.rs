@@ -1,0 +1,241 @@
+//! What only all repositories together tell: limits, rules that match nothing, and bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use super::RunError;
+use super::blob_spool::SettledBlobs;
+use super::manifest_cleanup::CleanupCandidates;
+use super::walk::{Walk, spool_error};
+use crate::domain::{
+    CoverageBasis, Deletion, DeletionReclaim, Drift, Plan, Policy, ReclaimSum, Refusal, Registry, RegistryName,
+    RegistryReclaim, Repository, RepositoryName, RuleHistory, Rules, SourceName, TagPosition, UntaggedManifest,
+};
+use crate::engine::{self, InventoryNames, PlanHead, RemovalDependencies, RepositoryDecision, Verdicts, Violation};
+use crate::registry::RegistryHead;
+use crate::report::{DriftView, PlanSpool, PlanTally, SpooledPlan};
+use crate::state::CachedContent;
+
+/// The whole of a walk.
+pub(super) struct Conclusion<'a> {
+    pub(super) plan: Plan,
+    pub(super) spool: SpooledPlan,
+    pub(super) tally: PlanTally<'a>,
+    pub(super) drift: Vec<Drift>,
+    pub(super) findings: Vec<DriftView>,
+    pub(super) reclaim: Vec<RegistryReclaim>,
+    pub(super) violations: Vec<Violation>,
+    pub(super) mentioning: BTreeSet<SourceName>,
+    /// The facts that were kept, by registry, and the verdicts on them.
+    pub(super) repositories: Vec<Vec<Repository>>,
+    pub(super) verdicts: Verdicts,
+    /// What the removals of these repositories hang on.
+    pub(super) dependencies: BTreeMap<(RegistryName, RepositoryName), RemovalDependencies>,
+    pub(super) externally_deleted: Vec<UntaggedManifest>,
+    pub(super) has_gaps: bool,
+    pub(super) unused_cache: Option<CachedContent>,
+}
+
+impl<'a> Walk<'a> {
+    /// Applies limits and rules to the removals of all repositories, settles their bytes, and puts together what was kept.
+    pub(super) fn conclude(
+        self,
+        (rules, heads, registries): (&Rules, &[RegistryHead], &[Registry]),
+        candidates: &CleanupCandidates,
+        (history, basis): (RuleHistory, CoverageBasis),
+    ) -> Result<Conclusion<'a>, RunError> {
+        let mut refusals = engine::refuse_removals(rules, registries, &self.removal_counts);
+        let mut deletion_refusals = engine::refuse_deletions(rules, registries, &self.deletion_counts);
+        let names = WalkedNames { heads, spool: &self.spool };
+        let coverage = self.rules.coverage(registries, (history, basis), &names);
+        let (against_removals, against_deletions) =
+            engine::unmatched_refusals(rules, &coverage, &self.removal_counts, &self.deletion_counts);
+        add_refusals(&mut refusals, against_removals);
+        add_refusals(&mut deletion_refusals, against_deletions);
+
+        let (mut unenforced, mut by_place) = (BTreeMap::new(), BTreeMap::new());
+        for (number, mut removals) in self.dependent {
+            let changed = removals.unenforce_dependents(&refusals);
+            if let (Some(one), false) = (removals.removals.first(), changed.is_empty()) {
+                by_place.insert((one.registry.clone(), one.repository.clone()), changed.clone());
+                unenforced.insert(number, changed);
+            }
+        }
+        let mut deletions = candidates.undecided();
+        let mut by_number = BTreeMap::new();
+        for (number, (mut found, dependencies)) in self.deletions {
+            engine::unenforce_deletions_among(&mut found.eligible, &dependencies, [&refusals, &deletion_refusals]);
+            deletions.pending += found.pending;
+            deletions.next_eligible_at =
+                [deletions.next_eligible_at, found.next_eligible_at].into_iter().flatten().min();
+            by_number.insert(number, found.eligible);
+        }
+        let bytes = Bytes::settle(self.blobs, heads, by_number).map_err(|error| spool_error(&error))?;
+        let (spool, bytes) = bytes.fill(self.spool, &unenforced).map_err(|error| spool_error(&error))?;
+        deletions.eligible = bytes.deletions.into_values().flatten().collect();
+        deletions.refusals = deletion_refusals;
+
+        let mut violations = self.violations;
+        let head =
+            PlanHead { refusals: &refusals, deletions: &deletions, coverage: &coverage, unenforced: Some(&by_place) };
+        violations.extend(self.check.check(rules, registries, &head));
+        let findings = self.used.finish(heads, self.findings);
+        let mut drift = Verdicts { drift: self.drift, ..Verdicts::default() };
+        drift.sort_drift();
+        let mut plan = Plan { removals: Vec::new(), refusals, deletions, coverage };
+        let (repositories, verdicts, dependencies) = put_together(heads, self.kept, &mut plan);
+        Ok(Conclusion {
+            plan,
+            spool,
+            tally: self.tally,
+            drift: drift.drift,
+            findings,
+            reclaim: bytes.sums.into_iter().filter(|sum| !sum.repositories.is_empty()).collect(),
+            violations,
+            mentioning: self.mentioning,
+            repositories,
+            verdicts,
+            dependencies,
+            externally_deleted: self.externally_deleted,
+            has_gaps: self.has_gaps,
+            unused_cache: self.unused_cache,
+        })
+    }
+}
+
+fn add_refusals(refusals: &mut Vec<Refusal>, others: Vec<Refusal>) {
+    refusals.extend(others);
+    refusals.sort_by(|a, b| a.scope.cmp(&b.scope));
+}
+
+/// The names that a walk met, in its spool.
+struct WalkedNames<'w> {
+    heads: &'w [RegistryHead],
+    spool: &'w PlanSpool,
+}
+
+impl InventoryNames for WalkedNames<'_> {
+    fn find_repository(&self, policy: &Policy, is_meant: &mut dyn FnMut(&str) -> bool) -> Option<String> {
+        let heads = self.heads.iter().filter(|head| policy.covers(&head.registry.name));
+        let mut names = heads.flat_map(|head| &head.names).map(RepositoryName::as_str);
+        names.find(|name| is_meant(name)).map(ToOwned::to_owned)
+    }
+
+    fn find_tag(&self, policy: &Policy, is_meant: &mut dyn FnMut(&str) -> bool) -> Option<String> {
+        let is_companion = |tag: &str| tag.parse().is_ok_and(|tag| engine::companion_subject(&tag).is_some());
+        let found = self.spool.find_tag(|registry| policy.covers(registry), |tag| !is_companion(tag) && is_meant(tag));
+        // It is a hint: without it the rule is named all the same.
+        found.unwrap_or_default()
+    }
+}
+
+/// The bytes of removals and deletions, repository by repository.
+struct Bytes {
+    /// By registry: the number after that of its last repository, and its bytes.
+    registries: Vec<(u32, SettledBlobs)>,
+    names: Vec<RepositoryName>,
+    deletions: BTreeMap<u32, Vec<Deletion>>,
+    /// By registry.
+    sums: Vec<RegistryReclaim>,
+    /// The numbers of repositories with deletions whose bytes are not known yet.
+    open: BTreeSet<u32>,
+}
+
+impl Bytes {
+    fn settle(
+        blobs: Vec<super::blob_spool::BlobSpool>,
+        heads: &[RegistryHead],
+        deletions: BTreeMap<u32, Vec<Deletion>>,
+    ) -> io::Result<Self> {
+        let mut end = 0_u32;
+        let (mut registries, mut sums) = (Vec::new(), Vec::new());
+        for (spool, head) in blobs.into_iter().zip(heads) {
+            end = end.saturating_add(u32::try_from(head.names.len()).unwrap_or(u32::MAX));
+            let settled = spool.settle()?;
+            sums.push(RegistryReclaim {
+                registry: head.registry.name.clone(),
+                estimated: settled.is_estimated(),
+                repositories: Vec::new(),
+            });
+            registries.push((end, settled));
+        }
+        let names = heads.iter().flat_map(|head| head.names.iter().cloned()).collect();
+        let open = deletions.keys().copied().collect();
+        Ok(Self { registries, names, deletions, sums, open })
+    }
+
+    /// Writes the bytes of removals and their final state into the spool, and those of deletions into these.
+    fn fill(mut self, spool: PlanSpool, unenforced: &BTreeMap<u32, Vec<u32>>) -> io::Result<(SpooledPlan, Self)> {
+        let plan = spool.finish(|number, removals| {
+            while let Some(first) = self.open.first().copied().filter(|first| *first < number) {
+                self.take(first, 0)?;
+            }
+            let bytes = self.take(number, removals)?;
+            Ok((bytes, unenforced.get(&number).cloned().unwrap_or_default()))
+        })?;
+        while let Some(first) = self.open.first().copied() {
+            self.take(first, 0)?;
+        }
+        Ok((plan, self))
+    }
+
+    /// The bytes of one repository's removals; those of its deletions are filled in.
+    fn take(&mut self, number: u32, removals: usize) -> io::Result<Vec<Option<crate::domain::ReclaimBytes>>> {
+        self.open.remove(&number);
+        let at = self.registries.partition_point(|(end, _)| *end <= number);
+        let Some((_, settled)) = self.registries.get_mut(at) else { return Ok(vec![None; removals]) };
+        let estimated = settled.is_estimated();
+        let deletions = self.deletions.get_mut(&number).map(Vec::as_mut_slice).unwrap_or_default();
+        let found = settled.next_repository(number, removals, deletions.len())?;
+        for (deletion, bytes) in deletions.iter_mut().zip(found.deletions) {
+            deletion.reclaim =
+                bytes.filter(|_| deletion.is_deletable()).map(|bytes| DeletionReclaim { bytes, estimated });
+        }
+        if removals > 0
+            && let (Some(sum), Some(name)) = (self.sums.get_mut(at), self.names.get(number as usize))
+        {
+            let bytes = found.removals.iter().map(|bytes| ReclaimSum::from(*bytes));
+            sum.repositories.push((name.clone(), bytes.fold(ReclaimSum::default(), ReclaimSum::plus)));
+        }
+        Ok(found.removals)
+    }
+}
+
+/// What the removals of each repository hang on.
+type DependenciesByPlace = BTreeMap<(RegistryName, RepositoryName), RemovalDependencies>;
+
+/// The facts that were kept, with verdicts and removals at their positions among them.
+fn put_together(
+    heads: &[RegistryHead],
+    kept: BTreeMap<(usize, RepositoryName), (Repository, RepositoryDecision)>,
+    plan: &mut Plan,
+) -> (Vec<Vec<Repository>>, Verdicts, DependenciesByPlace) {
+    let mut repositories: Vec<Vec<Repository>> = heads.iter().map(|_| Vec::new()).collect();
+    let (mut verdicts, mut dependencies) = (Verdicts::default(), BTreeMap::new());
+    for ((at, _), (repository, decision)) in kept {
+        let Some(there) = repositories.get_mut(at) else { continue };
+        let (registry, number) =
+            (u32::try_from(at).unwrap_or(u32::MAX), u32::try_from(there.len()).unwrap_or(u32::MAX));
+        let placed = |position: TagPosition| TagPosition { registry, repository: number, ..position };
+        let RepositoryDecision { verdicts: found, removals, .. } = decision;
+        verdicts.tags.extend(found.tags.into_iter().map(|mut found| {
+            found.position = placed(found.position);
+            found
+        }));
+        verdicts.drift.extend(found.drift);
+        let mut removals = removals;
+        removals.unenforce_dependents(&plan.refusals);
+        plan.removals.extend(removals.removals.into_iter().map(|mut removal| {
+            let of_plan = Arc::make_mut(&mut removal);
+            of_plan.position = placed(of_plan.position);
+            removal
+        }));
+        if let (Some(head), false) = (heads.get(at), removals.dependencies.is_empty()) {
+            dependencies.insert((head.registry.name.clone(), repository.name.clone()), removals.dependencies);
+        }
+        there.push(repository);
+    }
+    verdicts.sort_drift();
+    (repositories, verdicts, dependencies)
+}

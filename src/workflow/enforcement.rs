@@ -1,0 +1,430 @@
+//! The removals of a plan, part by part: the facts of some repositories are read and decided about again, and what the plan
+//! has and still follows is removed.
+//!
+//! A run applies the plan that it made in the same way as `apply` one that somebody approved. So no removal rests on facts
+//! that are older than the removals before it in the same part, nor on evidence that is older than ten minutes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::admission::{self, JournaledEvidence};
+use super::decision::{DecideOptions, EarlierEvidence, Facts, Tracking};
+use super::interruption::StopRequests;
+use super::{
+    App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
+};
+use crate::apply::{self, ApplyContext, DeletionResult, DeletionTask, RemovalResult, RemovalTask};
+use crate::domain::{PolicyName, RegistryName, Removal, RepositoryName, Rules, SkipReason, SourceName, SourceState};
+use crate::registry::{CollectScope, Progress};
+use crate::report::{self, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
+
+/// Most repositories whose facts are held at once, in each registry.
+const MAX_REPOSITORIES: usize = 16;
+/// Removals after which no further repository is added to a part.
+const MIN_REMOVALS: usize = 5_000;
+/// The same for tags, whether they go or not.
+const MIN_TAGS: u64 = 200_000;
+
+/// A plan to be carried out.
+pub(super) struct PlannedRemovals<'p> {
+    pub(super) document: &'p PlanDocument,
+    /// What the plan removed before, by name.
+    pub(super) earlier: BTreeMap<String, Uuid>,
+    pub(super) policies: PolicyFilter,
+    /// What is done with removals of the plan that were never to be done, because they are only reported or refused.
+    pub(super) unenforced: Unenforced,
+    /// The number of tags of each repository, as far as the plan shows it.
+    pub(super) tag_counts: BTreeMap<(RegistryName, RepositoryName), u64>,
+    /// What is known from the decision that made the plan, where this process made it.
+    pub(super) earlier_evidence: EarlierEvidence,
+}
+
+/// Removals of a plan that are only reported, or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unenforced {
+    /// Left out: the plan has them.
+    LeftOut,
+    /// Journaled as skipped: a person approved them.
+    Journaled,
+}
+
+/// What was done.
+#[derive(Default)]
+pub(super) struct EnforcementResult {
+    pub(super) applied: Vec<RemovalResult>,
+    pub(super) deleted: Vec<DeletionResult>,
+    /// The registries as they were decided about last.
+    pub(super) registries: Vec<RegistryView>,
+    /// Something was skipped because the identity may not do it.
+    pub(super) lacks_rights: bool,
+    pub(super) lacks_evidence: bool,
+    pub(super) is_refused_by_clock: bool,
+    pub(super) failed_sources: Vec<AttentionView>,
+}
+
+/// Some repositories of one registry, with the positions of their removals in the plan.
+#[derive(Debug, Default)]
+struct Part {
+    repositories: BTreeSet<RepositoryName>,
+    removals: Vec<Range<usize>>,
+    tags: u64,
+}
+
+impl App {
+    /// Carries out a plan, in all its registries at once.
+    pub(super) async fn enforce(
+        &self,
+        context: &ApplyContext,
+        planned: PlannedRemovals<'_>,
+        requests: &StopRequests,
+        progress: &dyn Progress,
+    ) -> Result<EnforcementResult, RunError> {
+        let parts = parts(&planned)?;
+        let mut earlier = planned.earlier_evidence.clone();
+        // They answered when the plan was made, in repositories that are perhaps not read now.
+        let answered = planned.document.sources.iter().filter(|source| source.state == "answered");
+        earlier.mentioning.extend(answered.filter_map(|source| source.name.parse::<SourceName>().ok()));
+        let shared = SharedState {
+            evidence: Mutex::new(earlier),
+            limits: LimitCounts::new(&self.rules()),
+            has_begun: AtomicBool::new(false),
+        };
+        let planned = &planned;
+        let registries = parts.into_iter().map(|(registry, parts)| {
+            let shared = &shared;
+            let work = async move {
+                let mut found = EnforcementResult::default();
+                for part in parts {
+                    let work = (&registry, part);
+                    let done =
+                        self.enforce_part(context, (planned, requests), work, shared, progress, &mut found).await;
+                    // The other registries must not go on without a journal either; what they have begun they complete.
+                    done.inspect_err(|error| context.breakers.trip_all(error.to_string()))?;
+                }
+                Ok::<_, RunError>(found)
+            };
+            work.boxed()
+        });
+        let done = futures::future::join_all(registries).await;
+        let done = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let since = self.now().checked_sub(self.settings.undo_window).unwrap_or(Timestamp::MIN);
+        apply::fetch_missing_manifests(&self.store, &self.readers, since, &context.stop).await?;
+        let mut all = done.into_iter().fold(EnforcementResult::default(), EnforcementResult::plus);
+        let mut told = BTreeSet::new();
+        all.failed_sources.retain(|source| told.insert(source.about.clone()));
+        all.applied.sort_by(|a, b| name(&a.removal).cmp(&name(&b.removal)));
+        Ok(all)
+    }
+
+    async fn enforce_part(
+        &self,
+        context: &ApplyContext,
+        (planned, requests): (&PlannedRemovals<'_>, &StopRequests),
+        (registry, part): (&RegistryName, Part),
+        shared: &SharedState,
+        progress: &dyn Progress,
+        found: &mut EnforcementResult,
+    ) -> Result<(), RunError> {
+        let document = planned.document;
+        let (views, removals) = planned.removals_of(&part)?;
+        let deletions: Vec<&DeletionView> = document
+            .deletions
+            .deletable()
+            .filter(|view| view.registry == registry.as_str())
+            .filter(|view| part.repositories.iter().any(|repository| repository.as_str() == view.repository))
+            .filter(|view| planned.unenforced == Unenforced::Journaled || view.enforce && view.refused.is_none())
+            .collect();
+        // Nothing is read where nothing may be removed, or not any more.
+        let nothing = || {
+            let any_deletion = deletions.iter().any(|view| view.enforce && view.refused.is_none());
+            !any_deletion && !views.iter().any(|view| admission::is_enforced(document, view))
+        };
+        let skip = context.skip_reason(registry).or_else(|| nothing().then_some(SkipReason::DryRun));
+        let skip_all = (document, &*views, removals.as_slice(), deletions.as_slice());
+        if let Some(skip) = skip {
+            return skip_part(context, skip_all, &skip, found).await;
+        }
+        let scope = BTreeMap::from([(registry.clone(), part.repositories)]);
+        let options = DecideOptions {
+            scope: CollectScope::Repositories(scope),
+            policies: planned.policies.clone(),
+            purpose: Purpose::Enforce,
+            facts: Facts::Kept,
+            earlier: self.fresh_enough(&shared.evidence).await,
+            tracking: Tracking::Hidden,
+            ..DecideOptions::default()
+        };
+        let decide = self.until_signal(requests.stop.clone(), self.decide_with(options, progress));
+        let decision = match requests.with_requester(decide.await) {
+            Err(RunError::Interrupted | RunError::InterruptedBy(_)) => {
+                return skip_part(context, skip_all, &SkipReason::Interrupted, found).await;
+            }
+            decided => decided?,
+        };
+        shared.evidence.lock().await.update(decision.evidence());
+        self.record_confirmed_time(context.run, &decision).await?;
+        found.add_failed_sources(document, &decision);
+        if let Some(doubt) = &decision.clock.doubt {
+            let skip = SkipReason::Refused(report::describe_clock_doubt(doubt));
+            found.is_refused_by_clock = true;
+            return skip_part(context, skip_all, &skip, found).await;
+        }
+        let verify = self.until_signal(requests.stop.clone(), self.verify_config_files());
+        if let Err(error) = requests.with_requester(verify.await) {
+            if !shared.has_begun.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            let skip = match error {
+                RunError::Interrupted | RunError::InterruptedBy(_) => SkipReason::Interrupted,
+                RunError::Refused(Refused::FileChanged { file }) => {
+                    SkipReason::Stopped(format!("{} has changed since this run loaded it", file.display()))
+                }
+                error => SkipReason::Stopped(error.to_string()),
+            };
+            return skip_part(context, skip_all, &skip, found).await;
+        }
+        let journaled = match planned.unenforced {
+            Unenforced::Journaled => JournaledEvidence::Approved,
+            Unenforced::LeftOut => JournaledEvidence::Present,
+        };
+        let (tasks, mut skipped) =
+            admission::intersect(document, (&views, &removals), &decision, &planned.earlier, journaled);
+        let tasks = shared.limits.admit(tasks, &mut skipped);
+        let (deletions, not_deleted) = manifest_cleanup::intersect(&deletions, &decision);
+        found.lacks_rights |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
+        found.lacks_evidence |= decision.lacks_evidence();
+        found.is_refused_by_clock |= decision.is_refused_by_clock();
+        let fresh = self.fresh_evidence(&decision);
+        let context = ApplyContext { evidence: Some(fresh.clone()), ..context.clone() };
+        shared.has_begun.fetch_or(!(tasks.is_empty() && deletions.is_empty()), Ordering::Relaxed);
+        // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
+        found.deleted.extend(apply::journal_skipped_deletions(&context, not_deleted).await?);
+        found.deleted.extend(apply::delete(&context, deletions).await?);
+        found.applied.extend(apply::journal_skipped_removals(&context, skipped).await?);
+        found.applied.extend(apply::apply(&context, tasks, &decision.inventory).await?);
+        found.failed_sources.extend(fresh.failed_sources());
+        found.add_registries(decision.document.registries);
+        Ok(())
+    }
+
+    /// The evidence of the last decision, as long as it is fresh enough for another one.
+    async fn fresh_enough(&self, evidence: &Mutex<EarlierEvidence>) -> EarlierEvidence {
+        let now = self.read_clocks();
+        let mut earlier = evidence.lock().await.clone();
+        earlier.gathered = earlier.gathered.filter(|(_, gathered)| !gathered.is_stale(now));
+        earlier
+    }
+}
+
+impl Decision {
+    /// What the decision went by, for the next one.
+    pub(super) fn evidence(&self) -> EarlierEvidence {
+        EarlierEvidence {
+            gathered: Some((self.claims.clone(), self.grounds.gathered)),
+            mentioning: self.grounds.mentioning.clone(),
+            placed: self.grounds.placed.clone(),
+            budget: self.grounds.budget.clone(),
+        }
+    }
+}
+
+impl EarlierEvidence {
+    /// Takes over what a decision went by. What was found before stays found.
+    fn update(&mut self, later: Self) {
+        (self.gathered, self.budget) = (later.gathered, later.budget);
+        self.mentioning.extend(later.mentioning);
+        self.placed.merge(later.placed);
+    }
+}
+
+impl EnforcementResult {
+    fn plus(mut self, other: Self) -> Self {
+        self.applied.extend(other.applied);
+        self.deleted.extend(other.deleted);
+        self.failed_sources.extend(other.failed_sources);
+        self.lacks_rights |= other.lacks_rights;
+        self.lacks_evidence |= other.lacks_evidence;
+        self.is_refused_by_clock |= other.is_refused_by_clock;
+        self.add_registries(other.registries);
+        self
+    }
+
+    /// Names the sources that failed when a part was decided about, and had not when the plan was made.
+    fn add_failed_sources(&mut self, plan: &PlanDocument, decision: &Decision) {
+        for source in &decision.claims.sources {
+            let name = source.name.as_str();
+            let answered = || plan.sources.iter().any(|then| then.name == name && then.state == "answered");
+            if let SourceState::Failed { message, .. } = &source.state
+                && answered()
+            {
+                let words = format!("source {name} failed while the run removed: {message}");
+                self.failed_sources.push(report::source_failed(name, &words));
+            }
+        }
+    }
+
+    /// Counts a run as refused where that is what kept it from removing.
+    pub(super) fn refuse(&self, result: &mut RunResult) {
+        if self.lacks_rights {
+            result.outcome = result.outcome.min(RunOutcome::Refused);
+        }
+        if self.is_refused_by_clock && result.outcome != RunOutcome::Interrupted {
+            result.outcome = RunOutcome::Refused;
+        }
+    }
+
+    /// Keeps the first word on each registry: what it stored before anything was removed.
+    fn add_registries(&mut self, registries: Vec<RegistryView>) {
+        for registry in registries {
+            if !self.registries.iter().any(|known| known.name == registry.name) {
+                self.registries.push(registry);
+            }
+        }
+    }
+}
+
+/// What the parts of a plan share.
+struct SharedState {
+    evidence: Mutex<EarlierEvidence>,
+    limits: LimitCounts,
+    /// Whether anything may have been removed.
+    has_begun: AtomicBool,
+}
+
+/// How many removals each policy may still make in the run. A plan keeps to the limits by the policies that it was made by;
+/// more may be those of a tag by now.
+struct LimitCounts(SyncMutex<BTreeMap<PolicyName, u64>>);
+
+impl LimitCounts {
+    fn new(rules: &Rules) -> Self {
+        let limits = rules.policies.iter().filter_map(|policy| Some((policy.name.clone(), policy.limits.untag?)));
+        Self(SyncMutex::new(limits.map(|(name, limit)| (name, u64::from(limit))).collect()))
+    }
+
+    /// Takes the removals that all their policies may still make; the others are skipped.
+    fn admit(&self, tasks: Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) -> Vec<RemovalTask> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if let Some(policy) = task.removal.policies.iter().find(|policy| left.get(*policy) == Some(&0)) {
+                let why = format!("policy {policy} has removed as many tags as it may in one run");
+                skipped.push((task, SkipReason::Refused(why)));
+                continue;
+            }
+            for policy in task.removal.policies.iter() {
+                if let Some(left) = left.get_mut(policy) {
+                    *left -= 1;
+                }
+            }
+            admitted.push(task);
+        }
+        admitted
+    }
+}
+
+impl PlannedRemovals<'_> {
+    /// The removals of a part, as the plan has them and as they are carried out.
+    fn removals_of(&self, part: &Part) -> Result<(Vec<RemovalView>, Vec<Arc<Removal>>), RunError> {
+        let (mut views, mut removals) = (Vec::new(), Vec::new());
+        for position in part.removals.iter().flat_map(Clone::clone) {
+            let view = self.document.removals.get(position).map(Cow::into_owned).ok_or_else(unreadable_plan)?;
+            if self.unenforced == Unenforced::LeftOut && !admission::is_enforced(self.document, &view) {
+                continue;
+            }
+            let removal = admission::removal(&view);
+            removals.push(Arc::new(removal.ok_or_else(|| Refused::InvalidImage { name: view.name() })?));
+            views.push(view);
+        }
+        Ok((views, removals))
+    }
+}
+
+/// The plan that a run has just made cannot be read back. An approved one was read before.
+fn unreadable_plan() -> RunError {
+    RunError::Failed("the plan's temporary file can no longer be read; nothing further is removed".to_owned())
+}
+
+/// The parts of each registry. A repository is never divided.
+fn parts(planned: &PlannedRemovals<'_>) -> Result<BTreeMap<RegistryName, Vec<Part>>, RunError> {
+    let PlannedRemovals { document, unenforced, tag_counts, .. } = planned;
+    let unenforced = *unenforced;
+    let mut places: BTreeMap<(RegistryName, RepositoryName), Vec<Range<usize>>> = BTreeMap::new();
+    let mut last: Option<(String, String)> = None;
+    for position in 0..document.removals.len() {
+        let view = document.removals.get(position).ok_or_else(unreadable_plan)?;
+        if unenforced == Unenforced::LeftOut && !admission::is_enforced(document, &view) {
+            continue;
+        }
+        let place = || view.registry.parse().ok().zip(view.repository.parse().ok());
+        let invalid = || RunError::from(Refused::InvalidImage { name: view.name() });
+        let same = last
+            .as_ref()
+            .is_some_and(|(registry, repository)| (registry, repository) == (&view.registry, &view.repository));
+        let ranges = places.entry(place().ok_or_else(invalid)?).or_default();
+        match ranges.last_mut().filter(|range| same && range.end == position) {
+            Some(range) => range.end += 1,
+            None => ranges.push(position..position + 1),
+        }
+        last = Some((view.registry.clone(), view.repository.clone()));
+    }
+    for view in document.deletions.deletable() {
+        if unenforced == Unenforced::Journaled || view.enforce && view.refused.is_none() {
+            places.entry(manifest_cleanup::deletion_place(view)?).or_default();
+        }
+    }
+    let mut parts_by_registry: BTreeMap<RegistryName, Vec<Part>> = BTreeMap::new();
+    for ((registry, repository), ranges) in places {
+        let place = (registry, repository);
+        let tags = tag_counts.get(&place).copied().unwrap_or_default();
+        let (registry, repository) = place;
+        let parts = parts_by_registry.entry(registry).or_default();
+        let is_full = |part: &Part| {
+            let removals: usize = part.removals.iter().map(ExactSizeIterator::len).sum();
+            part.repositories.len() >= MAX_REPOSITORIES || removals >= MIN_REMOVALS || part.tags + tags > MIN_TAGS
+        };
+        if parts.last().is_none_or(is_full) {
+            parts.push(Part::default());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.repositories.insert(repository);
+            part.tags += tags;
+            part.removals.extend(ranges);
+        }
+    }
+    Ok(parts_by_registry)
+}
+
+/// Journals that a whole part was skipped.
+async fn skip_part(
+    context: &ApplyContext,
+    (document, views, removals, deletions): (&PlanDocument, &[RemovalView], &[Arc<Removal>], &[&DeletionView]),
+    skip: &SkipReason,
+    found: &mut EnforcementResult,
+) -> Result<(), RunError> {
+    let removals = views.iter().zip(removals).map(|(view, removal)| {
+        let task = RemovalTask { removal: Arc::clone(removal), evidence: admission::journal_evidence(view) };
+        (task, admission::planned_skip(document, view).unwrap_or_else(|| skip.clone()))
+    });
+    let deletions: Vec<(DeletionTask, SkipReason)> = deletions
+        .iter()
+        .filter_map(|view| {
+            let planned = manifest_cleanup::planned_skip(view);
+            Some((manifest_cleanup::task_from_view(view)?, planned.unwrap_or_else(|| skip.clone())))
+        })
+        .collect();
+    found.deleted.extend(apply::journal_skipped_deletions(context, deletions).await?);
+    found.applied.extend(apply::journal_skipped_removals(context, removals.collect()).await?);
+    Ok(())
+}
+
+fn name(removal: &Removal) -> (&RegistryName, &RepositoryName, &crate::domain::TagName) {
+    (&removal.registry, &removal.repository, &removal.tag)
+}

@@ -1,0 +1,484 @@
+//! The walk through the repositories: each is read, decided about, checked and spooled, and its facts are released.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+
+use super::blob_spool::BlobSpool;
+use super::clock::RecordedTime;
+use super::decision::Facts;
+use super::drift::UsedImages;
+use super::evidence::Recording;
+use super::manifest_cleanup::CleanupCandidates;
+use super::needed_manifests::{Evaluation, ReadBudget, Turn};
+use super::{App, RunError};
+use crate::domain::{
+    Claims, ClockReading, Deletions, Drift, Gap, IndexReads, Reason, RegistryName, Repository, RepositoryName,
+    RetainReason, Rules, SourceName, SourceState, UntaggedManifest,
+};
+use crate::engine::{
+    self, AbsentDigest, CheckTotals, ClaimedDigests, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
+    RemovalCounts, RemovalPlanner, RepositoryDecision, RepositoryRemovals, RuleMatchCounter, Violation,
+};
+use crate::registry::{self, Progress, RegistryHead, RegistryReader};
+use crate::report::{self, DriftView, PlanSpool, PlanTally};
+use crate::sources;
+use crate::state::{CachedContent, NewestTime, ObservationContext, RegistryObservation};
+
+/// Repositories that are held at once, being read or waiting to be decided about. Requests are bounded by each registry's own
+/// `concurrency`; this bounds memory.
+const MAX_REPOSITORIES_IN_FLIGHT: usize = 8;
+/// Most tags of repositories that wait until others were decided about.
+const MAX_TAGS_PUT_OFF: usize = 200_000;
+
+/// What a walk goes by, besides registries and claims.
+#[derive(Clone, Copy)]
+pub(super) struct WalkInput<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) candidates: &'a CleanupCandidates,
+    pub(super) look: &'a ObservationContext,
+    /// Now, and the time to decide for.
+    pub(super) times: (Timestamp, Timestamp),
+    pub(super) remember: Recording,
+    pub(super) facts: Facts,
+    /// The clocks when the run began, and the newest time in the state.
+    pub(super) start: ClockReading,
+    pub(super) newest: NewestTime,
+    pub(super) budget: &'a ReadBudget,
+    /// Whether these are all repositories.
+    pub(super) whole: bool,
+    pub(super) find_unused_cache: bool,
+}
+
+/// Notes by repository and place there.
+type ReportedNotes = BTreeMap<(u32, usize), String>;
+
+/// What a walk has added up.
+pub(super) struct Walk<'a> {
+    pub(super) spool: PlanSpool,
+    pub(super) tally: PlanTally<'a>,
+    pub(super) removal_counts: RemovalCounts,
+    pub(super) deletion_counts: DeletionCounts,
+    pub(super) check: CheckTotals<'a>,
+    pub(super) rules: RuleMatchCounter<'a>,
+    /// By registry.
+    pub(super) blobs: Vec<BlobSpool>,
+    /// The deletions of each repository that has any, by number.
+    pub(super) deletions: BTreeMap<u32, (Deletions, DeletionDependencies)>,
+    /// The removals of repositories in which some hang on others, by number.
+    pub(super) dependent: BTreeMap<u32, RepositoryRemovals>,
+    pub(super) used: UsedImages<'a>,
+    pub(super) drift: Vec<Drift>,
+    pub(super) findings: Vec<DriftView>,
+    pub(super) violations: Vec<Violation>,
+    /// The sources that mention a tag.
+    pub(super) mentioning: BTreeSet<SourceName>,
+    /// Notes on words that are only reported, in the order of repositories, and how many there are.
+    reported: BTreeMap<SourceName, (u64, ReportedNotes)>,
+    /// The repositories with removals or deletions.
+    pub(super) touched: BTreeMap<RegistryName, BTreeSet<RepositoryName>>,
+    /// By registry.
+    index_reads: Vec<IndexReads>,
+    pub(super) kept: BTreeMap<(usize, RepositoryName), (Repository, RepositoryDecision)>,
+    pub(super) externally_deleted: Vec<UntaggedManifest>,
+    pub(super) has_gaps: bool,
+    pub(super) unused_cache: Option<CachedContent>,
+    /// The claimed digests without which some repository was decided about, where they keep a tag as long as no repository
+    /// has them.
+    assumed_absent: BTreeSet<AbsentDigest>,
+    /// Whether claimed digests were found that had not been before.
+    has_placed: bool,
+}
+
+/// Why a walk is repeated.
+pub(super) enum Repetition {
+    /// An image id turned out to be a manifest's digest, after repositories were decided about as if it were none.
+    PlacedDigest,
+    /// A source that says nothing else mentions no tag either, so that it counts as failed.
+    EmptySource(BTreeSet<SourceName>),
+}
+
+impl Repetition {
+    /// Changes the claims accordingly.
+    pub(super) fn apply(&self, claims: &mut Claims) {
+        if let Self::EmptySource(mentioning) = self {
+            sources::fail_empty_sources(claims, mentioning);
+        }
+    }
+}
+
+/// A repository that was read, with its place.
+struct ReadRepository<'p> {
+    registry: usize,
+    number: u32,
+    repository: Repository,
+    permit: Option<SemaphorePermit<'p>>,
+}
+
+/// Everything that is the same for all repositories of one registry.
+struct RegistryWalk<'a> {
+    head: &'a RegistryHead,
+    reader: &'a Arc<dyn RegistryReader>,
+    observation: RegistryObservation,
+    /// As of now, to find out what is to be read.
+    present: Evidence<'a>,
+    /// As of the time to decide for, where that is another.
+    other: Option<Evidence<'a>>,
+    claimed: ClaimedDigests<'a>,
+}
+
+impl App {
+    /// Reads the repositories of these registries, and decides about one after another.
+    pub(super) async fn walk<'a>(
+        &'a self,
+        input: &WalkInput<'a>,
+        heads: &'a [RegistryHead],
+        (claims, texts): (&'a Claims, &'a [Arc<str>]),
+        placed: &mut PlacedDigests,
+        progress: &dyn Progress,
+    ) -> Result<Walk<'a>, RunError> {
+        let mut registries = Vec::with_capacity(heads.len());
+        for head in heads {
+            let Some(reader) = self.readers.get(&head.registry.name) else { continue };
+            let evidence = |at| {
+                Evidence::new(input.rules, &head.registry, (claims, texts), input.candidates.untagged_manifests(), at)
+            };
+            let (now, at) = input.times;
+            registries.push(RegistryWalk {
+                head,
+                reader,
+                observation: self.store.begin_observation(&head.registry, input.look).await?,
+                present: evidence(now),
+                other: (at != now).then(|| evidence(at)),
+                claimed: ClaimedDigests::of(claims, &head.registry.name),
+            });
+        }
+        let mut walk = self.begin_walk(input, heads, claims, &registries).await?;
+        let mut planner = RemovalPlanner::new(input.rules, input.times.1);
+        let known_before = placed.len();
+
+        let permits = Semaphore::new(MAX_REPOSITORIES_IN_FLIGHT);
+        let (sender, mut receiver) = mpsc::channel(MAX_REPOSITORIES_IN_FLIGHT);
+        let (registries, permits) = (&registries, &permits);
+        // So that none waits for permits that all belong to another.
+        let at_once = (MAX_REPOSITORIES_IN_FLIGHT / registries.len().max(1)).max(1);
+        let read = async move {
+            let mut first = 0_u32;
+            let mut streams = Vec::with_capacity(registries.len());
+            for (at, registry) in registries.iter().enumerate() {
+                let numbers = first..;
+                first = first.saturating_add(u32::try_from(registry.head.names.len()).unwrap_or(u32::MAX));
+                let reads = numbers.zip(&registry.head.names).map(move |(number, name)| {
+                    let read = async move {
+                        let permit = permits.acquire().await.ok();
+                        let look_for = &input.candidates.extra_manifests;
+                        let repository =
+                            registry::read_repository(&**registry.reader, name, look_for, &self.store, progress).await;
+                        ReadRepository { registry: at, number, repository, permit }
+                    };
+                    read.boxed()
+                });
+                streams.push(stream::iter(reads).buffered(at_once).boxed());
+            }
+            let mut all = stream::select_all(streams);
+            while let Some(one) = all.next().await {
+                if sender.send(one).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let (walked, found) = (&mut walk, &mut *placed);
+        let decide = async move {
+            let (mut put_off, mut tags_put_off) = (Vec::new(), 0);
+            while let Some(mut one) = receiver.recv().await {
+                let registry = &registries[one.registry];
+                self.observe(input, registry, &mut one.repository).await?;
+                let wait = tags_put_off + one.repository.tags.len() <= MAX_TAGS_PUT_OFF;
+                let turn = if wait { Turn::First } else { Turn::Last };
+                let means = (&mut *found, &mut planner);
+                if let Some((need, mut one)) = self.decide_one(input, registry, one, means, turn, walked).await? {
+                    tags_put_off += one.repository.tags.len();
+                    one.permit = None;
+                    put_off.push((need, one));
+                }
+            }
+            // The smallest first: one large repository must not keep many small ones undecided.
+            put_off.sort_by_key(|(need, one)| (*need, one.number));
+            for (_, one) in put_off {
+                let means = (&mut *found, &mut planner);
+                self.decide_one(input, &registries[one.registry], one, means, Turn::Last, walked).await?;
+            }
+            Ok::<_, RunError>(())
+        };
+        let ((), decided) = futures::join!(read, decide);
+        decided?;
+        walk.has_placed = placed.len() > known_before;
+        for registry in registries {
+            if self.recorded_time(input, registry) != RecordedTime::Doubtful {
+                self.store.finish_observation(&registry.observation, input.look).await?;
+                self.record_repositories(&registry.head.registry, &registry.head.names, input).await;
+            }
+            if input.whole {
+                let gone = input.candidates.deleted_with_repository(registry.head);
+                walk.externally_deleted.extend(gone);
+            }
+        }
+        Ok(walk)
+    }
+
+    async fn begin_walk<'a>(
+        &'a self,
+        input: &WalkInput<'a>,
+        heads: &'a [RegistryHead],
+        claims: &'a Claims,
+        registries: &[RegistryWalk<'a>],
+    ) -> Result<Walk<'a>, RunError> {
+        let mut drift = Vec::new();
+        for registry in registries {
+            let names = registry.head.names.iter().map(RepositoryName::as_str);
+            drift.extend(registry.other.as_ref().unwrap_or(&registry.present).missing_repositories(names));
+        }
+        Ok(Walk {
+            spool: PlanSpool::new().map_err(|error| spool_error(&error))?,
+            tally: PlanTally::new(claims, input.rules),
+            removal_counts: RemovalCounts::default(),
+            deletion_counts: DeletionCounts::default(),
+            check: CheckTotals::new(input.rules),
+            rules: RuleMatchCounter::new(input.rules),
+            blobs: heads.iter().map(|_| BlobSpool::new(None)).collect(),
+            deletions: BTreeMap::new(),
+            dependent: BTreeMap::new(),
+            used: UsedImages::new(heads, claims, input.whole),
+            drift,
+            findings: Vec::new(),
+            violations: Vec::new(),
+            mentioning: BTreeSet::new(),
+            reported: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            index_reads: vec![IndexReads::default(); heads.len()],
+            kept: BTreeMap::new(),
+            externally_deleted: Vec::new(),
+            has_gaps: false,
+            unused_cache: if input.find_unused_cache { Some(self.store.cached_content().await?) } else { None },
+            assumed_absent: BTreeSet::new(),
+            has_placed: false,
+        })
+    }
+
+    /// Fills in when tags were first seen, and notes which there are.
+    async fn observe(
+        &self,
+        input: &WalkInput<'_>,
+        registry: &RegistryWalk<'_>,
+        repository: &mut Repository,
+    ) -> Result<(), RunError> {
+        let time = self.recorded_time(input, registry);
+        let is_doubtful = time == RecordedTime::Doubtful;
+        let agrees = input.look.clock_skewed.is_empty() && time == RecordedTime::Confirmed;
+        let look = ObservationContext {
+            clock_confirmed: !is_doubtful && (input.look.clock_confirmed || agrees),
+            ..input.look.clone()
+        };
+        let observation = &registry.observation;
+        if is_doubtful {
+            self.store.observe_repository(&observation.unrecorded(), repository, &look).await?;
+        } else {
+            self.store.observe_repository(observation, repository, &look).await?;
+        }
+        if input.remember == Recording::Enabled && !is_doubtful {
+            let recorded = self.store.record_tag_list(&registry.head.registry, repository, input.times.0).await;
+            warn_if_unrecorded(recorded);
+        }
+        Ok(())
+    }
+
+    fn recorded_time(&self, input: &WalkInput<'_>, registry: &RegistryWalk<'_>) -> RecordedTime {
+        self.check_recorded_time(&registry.head.registry.name, input.start, input.newest)
+    }
+
+    async fn record_repositories(
+        &self,
+        registry: &crate::domain::Registry,
+        names: &[RepositoryName],
+        input: &WalkInput<'_>,
+    ) {
+        if input.remember == Recording::Enabled {
+            warn_if_unrecorded(self.store.record_repositories(registry, names, input.times.0).await);
+        }
+    }
+
+    /// Decides about one repository and adds it to the walk. Returns it with the number of images that it needs to be read
+    /// where it is put off.
+    async fn decide_one<'p, 'a>(
+        &'a self,
+        input: &WalkInput<'a>,
+        registry: &RegistryWalk<'a>,
+        mut one: ReadRepository<'p>,
+        (placed, planner): (&mut PlacedDigests, &mut RemovalPlanner<'_>),
+        turn: Turn,
+        walk: &mut Walk<'a>,
+    ) -> Result<Option<(usize, ReadRepository<'p>)>, RunError> {
+        let name = &registry.head.registry.name;
+        placed.add(name, &one.repository);
+        let reads = &mut walk.index_reads[one.registry];
+        let evidence = &registry.present;
+        let evaluated = match self
+            .evaluate_reading(registry.reader, &mut one.repository, (evidence, placed), (input.budget, turn), reads)
+            .await
+        {
+            Evaluation::Done(evaluated) => *evaluated,
+            Evaluation::PutOff(need) => return Ok(Some((need, one))),
+        };
+        let ReadRepository { registry: at, number, mut repository, permit } = one;
+        let (evidence, evaluated) = match &registry.other {
+            Some(other) => (other, engine::evaluate_repository(&repository, other, placed)),
+            None => (evidence, evaluated),
+        };
+        let decision = engine::decide(&repository, evidence, placed, evaluated, (planner, &mut walk.check));
+        let (found_in, findings) =
+            walk.used.find_in((at, registry.head), registry.reader, repository, &decision.verdicts).await;
+        repository = found_in;
+        walk.findings.extend(findings);
+        walk.add(input, registry, (at, number), &repository, &decision).map_err(|error| spool_error(&error))?;
+        if input.facts == Facts::Kept {
+            walk.kept.insert((at, repository.name.clone()), (repository, decision));
+        } else {
+            drop((repository, decision));
+        }
+        drop(permit);
+        Ok(None)
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn add(
+        &mut self,
+        input: &WalkInput<'_>,
+        walked: &RegistryWalk<'a>,
+        (at, number): (usize, u32),
+        repository: &Repository,
+        decision: &RepositoryDecision,
+    ) -> std::io::Result<()> {
+        let registry = &walked.head.registry;
+        let RepositoryDecision { verdicts, removals, deletions, .. } = decision;
+        self.tally.add(registry, repository, decision);
+        self.removal_counts.add(registry, repository, &removals.removals);
+        self.deletion_counts.add(deletions.deletable());
+        self.rules.add(registry, repository);
+        let blobs = engine::blob_uses(
+            registry,
+            repository,
+            &walked.claimed,
+            &verdicts.tags,
+            &removals.removals,
+            &deletions.eligible,
+        );
+        self.blobs[at].add(number, blobs)?;
+        let views = report::repository_views(registry, repository, decision, input.times.1);
+        self.spool.add(number, (&registry.name, &repository.name), &views)?;
+        if !removals.removals.is_empty() || deletions.deletable().next().is_some() {
+            self.touched.entry(registry.name.clone()).or_default().insert(repository.name.clone());
+        }
+        // What a policy's limit refuses is all of them or none where the same policies let all go.
+        let mixed = removals.removals.windows(2).any(|pair| pair[0].policies != pair[1].policies);
+        if mixed && !removals.dependencies.is_empty() {
+            self.dependent.insert(number, removals.clone());
+        }
+        if *deletions != Deletions::default() {
+            let dependencies = decision.deletion_dependencies.clone();
+            self.deletions.insert(number, (deletions.clone(), dependencies));
+        }
+        self.drift.extend(verdicts.drift.iter().cloned());
+        self.violations.extend(decision.violations.iter().cloned());
+        self.mentioning.extend(decision.mentions.iter().map(|(source, _)| source.clone()));
+        for (index, (source, mention)) in decision.reported_mentions.iter().enumerate() {
+            let (count, notes) = self.reported.entry(source.clone()).or_default();
+            *count += 1;
+            // Those of the first repositories, in whichever order these were read.
+            notes.insert((number, index), sources::mention_note(mention));
+            if notes.len() > sources::MAX_MESSAGES {
+                notes.pop_last();
+            }
+        }
+        if keeps_something_uncertain(decision) {
+            self.assumed_absent.extend(decision.assumed_absent.iter().cloned());
+        }
+        self.has_gaps |= !repository.gaps.iter().all(Gap::is_note);
+        if let Some(unused) = &mut self.unused_cache {
+            unused.remove_used(repository);
+        }
+        if input.whole {
+            self.externally_deleted.extend(input.candidates.deleted_in(registry, repository));
+        }
+        Ok(())
+    }
+
+    /// Why everything has to be decided again: what was found at the end would have changed what was decided before.
+    /// `mentioning` are sources that were seen to mention a tag before.
+    pub(super) fn repetition(
+        &self,
+        claims: &Claims,
+        placed: &PlacedDigests,
+        mentioning: &BTreeSet<SourceName>,
+    ) -> Option<Repetition> {
+        if self.has_placed && placed.has_any(&self.assumed_absent) {
+            return Some(Repetition::PlacedDigest);
+        }
+        let mentioning: BTreeSet<SourceName> = self.mentioning.union(mentioning).cloned().collect();
+        let is_empty = |name: &SourceName| {
+            let texts = claims.texts.get(name);
+            texts.is_some_and(|texts| texts.unless_mentioned.is_some()) && !mentioning.contains(name)
+        };
+        let mut sources = claims.sources.iter().filter(|source| !source.has_failed());
+        sources.any(|source| is_empty(&source.name)).then_some(Repetition::EmptySource(mentioning))
+    }
+
+    /// Fills in what the walk found out about registries as a whole.
+    pub(super) fn complete_heads(&self, heads: &mut [RegistryHead]) {
+        for (head, reads) in heads.iter_mut().zip(&self.index_reads) {
+            head.registry.index_reads = *reads;
+        }
+    }
+
+    /// Adds notes on the words that are only reported.
+    pub(super) fn complete_notes(&self, claims: &mut Claims) {
+        for source in &mut claims.sources {
+            if let (SourceState::Complete { notes, .. }, Some(reported)) =
+                (&mut source.state, self.reported.get(&source.name))
+            {
+                let (count, texts) = reported;
+                notes.extend(sources::truncate_counted_messages(texts.values().cloned().collect(), *count));
+            }
+        }
+    }
+}
+
+/// Whether claims of which it is uncertain what they mean keep something.
+fn keeps_something_uncertain(decision: &RepositoryDecision) -> bool {
+    let uncertain = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(_) | Reason::IndexUnread { .. });
+    let retained = |reason: &RetainReason| matches!(reason, RetainReason::MaybeClaimed(_));
+    !decision.assumed_absent.is_empty()
+        && (decision.verdicts.tags.iter().any(|found| found.reasons.iter().any(uncertain))
+            || decision.deletions.eligible.iter().any(|one| one.retain_reasons.iter().any(retained)))
+}
+
+/// Nothing is decided by such a record: a run goes on without it.
+fn warn_if_unrecorded(recorded: Result<(), crate::state::StateError>) {
+    if let Err(error) = recorded {
+        tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {error}");
+    }
+}
+
+pub(super) fn spool_error(error: &std::io::Error) -> RunError {
+    let folder = std::env::temp_dir();
+    let error = error.to_string();
+    let place =
+        if error.contains(&*folder.to_string_lossy()) { String::new() } else { format!(" in {}", folder.display()) };
+    RunError::Failed(format!(
+        "cannot use the plan's temporary file{place}: {error}; make room there, or set TMPDIR to another folder"
+    ))
+}

@@ -25,8 +25,8 @@ pub(super) struct ApplyArgs {
     #[arg(long, value_name = "REF")]
     ticket: Option<String>,
     /// Apply it although a window or a freeze holds removals back; the reason goes into the audit record
-    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
-    despite_freeze: Option<String>,
+    #[arg(long, value_name = "REASON", alias = "despite-freeze", value_parser = parse_reason)]
+    override_freeze: Option<String>,
     /// The plan's signature by minisign or SSH [default: PLAN.json.minisig, then PLAN.json.sig]
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
@@ -50,14 +50,14 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
     let approval = Approval {
         approved_by: args.approved_by.clone(),
         ticket: args.ticket.clone(),
-        override_reason: args.despite_freeze.clone(),
+        override_reason: args.override_freeze.clone(),
         signature: signature.transpose()?,
     };
     let notifier = RunNotifier::start(&loaded.0.0);
     let result = async {
         let app = open_loaded_app(loaded).await?;
-        let bar = TerminalProgress::new();
-        let ended = app.apply(&text, &approval, &bar).await;
+        let bar = TerminalProgress::new(app.progress());
+        let ended = app.apply(&text, &approval, &()).await;
         drop(bar);
         app.close().await;
         ended

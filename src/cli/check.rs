@@ -31,34 +31,34 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
     for warning in &settings.warnings {
         print_stderr(&sanitize(&format!("warning: {warning}")));
     }
-    let mut remarks = policy::lint(&policies, system_clock()());
-    remarks.extend(config::lint(&settings, &policies));
+    let mut lints = policy::lint(&policies, system_clock()());
+    lints.extend(config::lint(&settings, &policies));
     match workflow::lint_with_last_plan(&settings, &policies).await {
-        Ok(recorded) => remarks.extend(recorded),
+        Ok(recorded) => lints.extend(recorded),
         Err(error) => print_stderr(&format!("warning: the policies are not held against the last plan: {error}")),
     }
-    let lines: Vec<String> =
-        remarks.iter().map(|remark| sanitize(&format!("{}: {}", remark.severity.label(), remark.diagnostic))).collect();
-    if !lines.is_empty() {
-        print_stderr(&lines.join("\n"));
+    let texts: Vec<String> =
+        lints.iter().map(|lint| sanitize(&format!("{}: {}", lint.severity.label(), lint.diagnostic))).collect();
+    if !texts.is_empty() {
+        print_stderr(&texts.join("\n"));
     }
     match args.format {
         DataFormat::Text => print(&check_text(&file, &settings, &policies)),
         DataFormat::Json => {
-            let remarks: Vec<Value> = remarks.iter().map(lint_json).collect();
-            print(&pretty_json(&json!({ "schema": "tagwarden.check/1", "remarks": remarks })));
+            let lints: Vec<Value> = lints.iter().map(lint_json).collect();
+            print(&pretty_json(&json!({ "schema": "tagwarden.check/1", "lints": lints })));
         }
     }
-    let warned = remarks.iter().any(|remark| remark.severity == Severity::Warning);
+    let warned = lints.iter().any(|lint| lint.severity == Severity::Warning);
     Ok(if args.strict && (warned || !settings.warnings.is_empty()) { 2 } else { 0 })
 }
 
-fn lint_json(remark: &Lint) -> Value {
-    let Diagnostic { file, line, column, message, help, .. } = &remark.diagnostic;
+fn lint_json(lint: &Lint) -> Value {
+    let Diagnostic { file, line, column, message, help, .. } = &lint.diagnostic;
     json!({
-        "severity": remark.severity.label(),
-        "kind": remark.kind,
-        "policy": remark.policy,
+        "severity": lint.severity.label(),
+        "kind": lint.kind,
+        "policy": lint.policy,
         "file": file,
         "line": line,
         "column": column,

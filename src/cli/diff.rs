@@ -55,8 +55,8 @@ pub(super) async fn diff(config: Option<&Path>, args: &DiffArgs) -> Result<u8, R
     } else {
         let new = args.policies.as_deref().map(load_policies).transpose()?;
         let app = open_app(config).await?;
-        let bar = TerminalProgress::new();
-        let facts = run_until_stopped(&app, app.read_decision_input(args.at, &bar)).await;
+        let bar = TerminalProgress::new(app.progress());
+        let facts = run_until_stopped(&app, app.read_decision_input(args.at, &())).await;
         drop(bar);
         let new = new.unwrap_or_else(|| app.policies.policies.clone());
         app.close().await;

@@ -103,12 +103,18 @@ async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<St
     let recalled = app.past_run(run).await?;
     let (registry, repository) = (named.registry.as_str(), named.repository.as_str());
     let Some(document) = &recalled.document else { return Ok(explain_from_journal(&recalled, &named, args.format)) };
-    let missing = || RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, target_name(&named)));
+    let missing = || {
+        if recalled.keeps_kept {
+            return Err(RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, target_name(&named))));
+        }
+        Ok(explain_from_journal(&recalled, &named, args.format))
+    };
+    let note = if recalled.keeps_kept { "" } else { KEPT_PRUNED };
     let Some(tag) = &named.tag else {
-        let view = report::recorded_timeline(document, registry, repository).ok_or_else(missing)?;
+        let Some(view) = report::recorded_timeline(document, registry, repository) else { return missing() };
         return Ok(match args.format {
             DataFormat::Text => {
-                run_heading(&recalled) + &report::timeline_text(&view) + &run_actions(&recalled, &named)
+                run_heading(&recalled) + &report::timeline_text(&view) + note + &run_actions(&recalled, &named)
             }
             DataFormat::Json => pretty_json(&add_run(json!(view), &recalled, &named)),
         });
@@ -116,20 +122,24 @@ async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<St
     let tag = tag.as_str();
     let found = match args.format {
         DataFormat::Text => report::explanation(document, registry, repository, tag)
-            .map(|text| run_heading(&recalled) + &text + &run_actions(&recalled, &named)),
+            .map(|text| run_heading(&recalled) + &text + note + &run_actions(&recalled, &named)),
         DataFormat::Json => report::explanation_json(document, registry, repository, tag)
             .map(|value| pretty_json(&add_run(value, &recalled, &named))),
     };
-    found.ok_or_else(missing)
+    found.map_or_else(missing, Ok)
 }
 
-/// What the journal says where the plan is not kept any more: what was done or left undone, and why.
+/// The words under what an older plan says of a tag or of a repository.
+const KEPT_PRUNED: &str = "\nThe details of tags that stayed are held for the last plan of everything only.\n";
+
+/// What the journal says where the plan, or what it said of tags that stay, is not kept any more: what was done or left
+/// undone, and why.
 fn explain_from_journal(recalled: &PastRun, named: &TagRef, format: DataFormat) -> String {
     let run = &recalled.record.run;
     if format == DataFormat::Json {
         let value = json!({
             "schema": "tagwarden.explanation/1",
-            "plan": null,
+            "plan": recalled.document.as_ref().map(|document| &document.id),
             "evaluated_at": recalled.evaluated_at(),
             "registry": named.registry.as_str(),
             "repository": named.repository.as_str(),
@@ -137,8 +147,14 @@ fn explain_from_journal(recalled: &PastRun, named: &TagRef, format: DataFormat) 
         });
         return pretty_json(&add_run(value, recalled, named));
     }
+    let lost = match &recalled.document {
+        Some(_) => {
+            "lists no such removal, and the details of tags that stayed are held for the last plan of everything only"
+        }
+        None => "is not kept any more (`records.plans`)",
+    };
     let mut out = format!(
-        "The plan of run {} ({}) of {} is not kept any more (`records.plans`); this is what its journal says of {}:\n",
+        "The plan of run {} ({}) of {} {lost}; this is what its journal says of {}:\n",
         run.id,
         run.kind.label(),
         run.started_at.strftime("%Y-%m-%d %H:%M UTC"),
@@ -178,6 +194,9 @@ fn add_run(mut value: Value, recalled: &PastRun, named: &TagRef) -> Value {
     let entries: Vec<_> = recalled.entries(named).collect();
     value["run"] = json!(recalled.view.without_journal());
     value["journal"] = json!(entries);
+    if !recalled.keeps_kept {
+        value["kept_pruned"] = json!(true);
+    }
     value
 }
 
@@ -189,7 +208,7 @@ fn target_name(named: &TagRef) -> String {
 }
 
 fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
-    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.odd_names));
+    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.invalid_names));
     let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
     let TagRef { registry, repository, tag } = named;
     RunError::Usage(match tag {

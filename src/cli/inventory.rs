@@ -21,8 +21,8 @@ pub(super) struct InventoryArgs {
 /// Records what registries and sources say, for `diff --inventory`.
 pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
     let app = open_app(config).await?;
-    let bar = TerminalProgress::new();
-    let facts = run_until_stopped(&app, app.read_decision_input(None, &bar)).await;
+    let bar = TerminalProgress::new(app.progress());
+    let facts = run_until_stopped(&app, app.read_decision_input(None, &())).await;
     drop(bar);
     app.close().await;
     let facts = facts?;

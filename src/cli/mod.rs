@@ -4,6 +4,7 @@ mod apply;
 mod arguments;
 mod check;
 mod context;
+#[cfg(feature = "demo")]
 mod demo;
 mod diff;
 mod explain;
@@ -58,6 +59,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected failure, 2 usage, set
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show the whole job on an embedded sample registry: nothing to install, nothing to configure
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
     /// Check settings and policies and tell every problem, and what of the policies is hardly meant; reaches nothing
     /// outside
@@ -149,6 +151,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(cli: Cli) -> u8 {
     let config = cli.config.as_deref();
     let done = match cli.command {
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args).await,
         Command::Check(args) => check::check(config, &args).await,
         Command::Plan(args) => plan::plan(config, &args).await,

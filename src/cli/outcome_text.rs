@@ -49,6 +49,10 @@ pub(super) fn applied_text(result: &RunResult) -> String {
     if removed > 0 {
         let _ = writeln!(out, "to undo: tagwarden restore --run {}", result.run);
     }
+    if result.missing_manifests > 0 {
+        let removals = report::counted(result.missing_manifests, "removal");
+        let _ = writeln!(out, "{removals} can be undone only while the registry keeps the manifest");
+    }
     for found in &result.storage_changes {
         let StorageChange { registry, undo_seconds, stored_before, stored_after } = found;
         if let Some(seconds) = undo_seconds {
@@ -86,7 +90,7 @@ pub(super) fn applied_json(result: &RunResult) -> Value {
             "registry": deletion.registry.as_str(),
             "repository": deletion.repository.as_str(),
             "digest": one.digest.to_string(),
-            "of": deletion.digest.to_string(),
+            "parent_digest": deletion.digest.to_string(),
             "role": one.role.map(DependentRole::label),
             "tag": deletion.tag.as_str(),
             "policies": deletion.policies.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -100,7 +104,7 @@ pub(super) fn applied_json(result: &RunResult) -> Value {
         "outcome": result.outcome.label(),
         "removals": applied,
         "deletions": deleted.collect::<Vec<_>>(),
-        "registries": result.storage_changes.iter().map(StorageChange::summary_entry).collect::<BTreeMap<_, _>>(),
+        "storage": result.storage_changes.iter().map(StorageChange::summary_entry).collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -137,39 +141,39 @@ pub(super) fn restored_text(result: &RestoreRunResult, hold: Option<Duration>) -
 }
 
 /// One line for each removal, and how many would come back.
-pub(super) fn preview_text(foreseen: &[RestoreCandidate]) -> String {
+pub(super) fn preview_text(previews: &[RestoreCandidate]) -> String {
     let mut out = String::new();
-    for RestoreCandidate { preview: RestorePreview { entry, expected: outlook }, undo_until } in foreseen {
+    for RestoreCandidate { preview: RestorePreview { entry, expected }, undo_until } in previews {
         let until = undo_until
             .map_or_else(String::new, |until| format!(" (surely until {})", until.strftime("%Y-%m-%d %H:%M UTC")));
         let intent = &entry.intent;
-        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), sanitize(&outlook.describe()));
+        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), sanitize(&expected.describe()));
     }
-    let count = |label: &str| foreseen.iter().filter(|one| one.preview.expected.label() == label).count() as u64;
+    let count = |label: &str| previews.iter().filter(|one| one.preview.expected.label() == label).count() as u64;
     let _ = writeln!(
         out,
         "{} would come back, {} may, {} cannot, {} left as they are, {} not known; nothing was changed",
-        report::format_count(count("returns")),
-        report::format_count(count("doubtful")),
+        report::format_count(count("returns") + count("only-in-registry")),
+        report::format_count(count("uncertain")),
         report::format_count(count("impossible")),
-        report::format_count(count("already-there") + count("moved")),
+        report::format_count(count("already-present") + count("moved")),
         report::format_count(count("unknown")),
     );
     out
 }
 
-pub(super) fn preview_json(foreseen: &[RestoreCandidate]) -> Value {
+pub(super) fn preview_json(previews: &[RestoreCandidate]) -> Value {
     let json = |one: &RestoreCandidate| {
-        let RestorePreview { entry, expected: outlook } = &one.preview;
+        let RestorePreview { entry, expected } = &one.preview;
         let mut value = intent_json(&entry.intent);
         value["removed_at"] = json!(entry.outcome.as_ref().map(|(_, at)| at));
         value["run"] = json!(entry.run.to_string());
-        value["outlook"] = json!(outlook.label());
-        value["detail"] = json!(outlook.describe());
+        value["expected"] = json!(expected.label());
+        value["detail"] = json!(expected.describe());
         value["undo_until"] = json!(one.undo_until);
         value
     };
-    json!({ "foreseen": foreseen.iter().map(json).collect::<Vec<_>>() })
+    json!({ "previews": previews.iter().map(json).collect::<Vec<_>>() })
 }
 
 pub(super) fn restored_json(result: &RestoreRunResult) -> Value {
@@ -179,7 +183,7 @@ pub(super) fn restored_json(result: &RestoreRunResult) -> Value {
         .map(|restored| {
             let mut value = intent_json(&restored.intent);
             add_outcome(&mut value, Some(&restored.outcome));
-            value["already_there"] = json!(restored.already_there);
+            value["already_present"] = json!(restored.already_there);
             value
         })
         .collect();
@@ -225,7 +229,7 @@ fn intent_json(intent: &Intent) -> Value {
         "digest": intent.digest.to_string(),
         "media_type": &*intent.media_type,
         "policy": intent.policy,
-        "reasons": serde_json::from_str::<Value>(&intent.evidence).unwrap_or_default(),
+        "reasons": report::journaled_evidence(intent),
     })
 }
 

@@ -27,8 +27,8 @@ pub(super) struct PlanArgs {
 pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, RunError> {
     let formats = file_formats(&args.out)?;
     let app = open_app(config).await?;
-    let bar = TerminalProgress::new();
-    let result = run_until_stopped(&app, app.plan(args.at, &bar)).await;
+    let bar = TerminalProgress::new(app.progress());
+    let result = run_until_stopped(&app, app.plan(args.at, &())).await;
     drop(bar);
     app.close().await;
     let result = result?;

@@ -1,38 +1,56 @@
-//! A progress bar on a terminal, nothing elsewhere.
+//! A progress bar on a terminal. Elsewhere the log has the same, once a minute.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use crate::domain::{RegistryName, RepositoryName};
-use crate::registry::Progress;
+use crate::report::RunProgress;
 
-/// Repositories read so far, of all registries.
-pub(super) struct TerminalProgress(ProgressBar);
+/// The shortest time between two changes of the bar.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The bar and the task that updates it, until this is dropped.
+pub(super) struct TerminalProgress(Option<(ProgressBar, JoinHandle<()>)>);
 
 impl TerminalProgress {
-    pub(super) fn new() -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {pos}/{len} repositories {bar:30} {wide_msg}") {
+    /// Shows the progress of an app, if stderr is a terminal.
+    pub(super) fn new(progress: watch::Receiver<Option<RunProgress>>) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new(1);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:20} {wide_msg}") {
             bar.set_style(style);
         }
-        Self(bar)
+        let task = tokio::spawn(update(bar.clone(), progress));
+        Self(Some((bar, task)))
     }
 }
 
 impl Drop for TerminalProgress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        if let Some((bar, task)) = self.0.take() {
+            task.abort();
+            bar.finish_and_clear();
+        }
     }
 }
 
-impl Progress for TerminalProgress {
-    fn on_repositories_listed(&self, _registry: &RegistryName, repositories: usize) {
-        self.0.inc_length(repositories as u64);
-    }
-
-    fn on_repository_read(&self, registry: &RegistryName, repository: &RepositoryName, tags: usize) {
-        self.0.set_message(format!("{registry}/{repository}: {tags} tags"));
-        self.0.inc(1);
+async fn update(bar: ProgressBar, mut progress: watch::Receiver<Option<RunProgress>>) {
+    loop {
+        let latest = progress.borrow_and_update().clone();
+        if let Some(latest) = latest {
+            let (done, total) = latest.steps().unwrap_or((0, 1));
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(latest.describe());
+        }
+        tokio::time::sleep(UPDATE_INTERVAL).await;
+        if progress.changed().await.is_err() {
+            return;
+        }
     }
 }

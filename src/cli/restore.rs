@@ -59,14 +59,14 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
         }
     }?;
     if args.dry_run {
-        let foreseen = app.preview_restore(&what).await;
+        let previews = app.preview_restore(&what).await;
         app.close().await;
-        let foreseen = foreseen?;
+        let previews = previews?;
         match args.format {
-            DataFormat::Text => print(&outcome_text::preview_text(&foreseen)),
-            DataFormat::Json => print(&pretty_json(&outcome_text::preview_json(&foreseen))),
+            DataFormat::Text => print(&outcome_text::preview_text(&previews)),
+            DataFormat::Json => print(&pretty_json(&outcome_text::preview_json(&previews))),
         }
-        let lost = foreseen.iter().any(|one| matches!(one.preview.expected, ExpectedRestore::Impossible(_)));
+        let lost = previews.iter().any(|one| matches!(one.preview.expected, ExpectedRestore::Impossible(_)));
         return Ok(if lost { RunOutcome::Failed.exit_code() } else { 0 });
     }
     let hold = (!args.no_hold).then(|| args.hold_for.unwrap_or(app.settings.undo_window));

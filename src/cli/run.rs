@@ -23,8 +23,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
     /// Remove although a window or a freeze holds removals back; the reason goes into the audit record
-    #[arg(long, value_name = "REASON", value_parser = parse_reason)]
-    despite_freeze: Option<String>,
+    #[arg(long, value_name = "REASON", alias = "despite-freeze", value_parser = parse_reason)]
+    override_freeze: Option<String>,
 }
 
 /// Decides, removes where that is enforced, and prints the report.
@@ -37,9 +37,9 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
     let notifier = RunNotifier::start(&loaded.0.0);
     let result = async {
         let app = open_loaded_app(loaded).await?;
-        let bar = TerminalProgress::new();
-        let options = RunOptions { override_reason: args.despite_freeze.clone(), ..RunOptions::default() };
-        let ended = app.run_with(options, &bar).await;
+        let bar = TerminalProgress::new(app.progress());
+        let options = RunOptions { override_reason: args.override_freeze.clone(), ..RunOptions::default() };
+        let ended = app.run_with(options, &()).await;
         drop(bar);
         app.close().await;
         ended
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
             print_stderr(outcome_text::applied_text(&ended).trim_end());
         }
         if let Some(why) = &ended.context.blocked_by {
-            print_stderr(&format!("nothing was removed: {why}; `--despite-freeze REASON` removes all the same"));
+            print_stderr(&format!("nothing was removed: {why}; `--override-freeze REASON` removes all the same"));
         }
         let enforced = ended.document.mode == Mode::Enforce.label() && ended.context.blocked_by.is_none();
         Ok(report_outcome(&ended, if enforced { RefusalEffect::Enforced } else { RefusalEffect::DryRun }))

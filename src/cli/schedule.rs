@@ -84,7 +84,7 @@ fn schedule_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: 
     let lines = table.entries.iter().map(|line| {
         json!({
             "cron": line.cron.as_str(),
-            "in_words": line.cron.describe(),
+            "description": line.cron.describe(),
             "delay_seconds": line.delay.as_secs(),
             "policies": line.policies.iter().map(PolicyName::as_str).collect::<Vec<_>>(),
         })
@@ -93,8 +93,8 @@ fn schedule_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: 
         json!({
             "at": run.at,
             "local": run.at.to_zoned(table.timezone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-            "what": run.description,
-            "held_back": run.blocked_by,
+            "description": run.description,
+            "blocked_by": run.blocked_by,
         })
     });
     json!({
@@ -102,7 +102,7 @@ fn schedule_json(table: &Timetable, settings: &Settings, next: &[NextRun], now: 
         "timezone": table.timezone.iana_name(),
         "missed": settings.schedule.missed.label(),
         "schedules": lines.collect::<Vec<_>>(),
-        "held_back_now": settings.schedule.blocked_by(now).map(|block| block.to_string()),
+        "blocked_by": settings.schedule.blocked_by(now).map(|block| block.to_string()),
         "next": next.collect::<Vec<_>>(),
     })
 }

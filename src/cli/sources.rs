@@ -54,8 +54,8 @@ pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result
 
 async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
     let app = open_app(config).await?;
-    let bar = TerminalProgress::new();
-    let decision = run_until_stopped(&app, app.decide_sources(&bar)).await;
+    let bar = TerminalProgress::new(app.progress());
+    let decision = run_until_stopped(&app, app.decide_sources(&())).await;
     drop(bar);
     app.close().await;
     let document = decision?.document;
@@ -68,8 +68,8 @@ async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, R
 
 async fn show_source(config: Option<&Path>, name: &str, all: bool, format: DataFormat) -> Result<u8, RunError> {
     let app = open_app(config).await?;
-    let bar = TerminalProgress::new();
-    let detail = run_until_stopped(&app, app.source_detail(name, &bar)).await;
+    let bar = TerminalProgress::new(app.progress());
+    let detail = run_until_stopped(&app, app.source_detail(name, &())).await;
     drop(bar);
     app.close().await;
     let detail = detail?;

@@ -41,7 +41,7 @@ pub(super) struct EventLoop {
     pub(super) options: DaemonOptions,
     pub(super) config: ActiveConfig,
     pub(super) timetable: Timetable,
-    store: StateStore,
+    pub(super) store: StateStore,
     pub(super) status: Arc<DaemonStatus>,
     pub(super) stop: watch_channel::Receiver<bool>,
     /// Up to which time each schedule was looked after.
@@ -113,7 +113,7 @@ impl Daemon {
         };
         let mut pages = tokio::spawn(web::serve(listener, context, web_stop));
         let timetable = build_timetable(&config.settings.schedule, &config.policies.policies, host(&options.by));
-        let notifier = Notifier::start(&config.settings.notify, &config.settings.state, &options.clock);
+        let notifier = Notifier::start_with_store(&config.settings.notify, &store, &options.clock);
         let mut event_loop = EventLoop {
             options,
             config,
@@ -333,6 +333,7 @@ impl EventLoop {
                 } else {
                     format!("{} approved plans", plans.len())
                 };
+                self.status.follow(app.progress());
                 let task = tokio::spawn(async move {
                     match app.apply_folder(&()).await {
                         Ok(came) => came.into_iter().map(|(_, came)| came).collect(),
@@ -432,6 +433,7 @@ impl EventLoop {
             Ok(app) => {
                 tracing::debug!(what, "a run begins");
                 let again = Some(turn.policies.clone());
+                self.status.follow(app.progress());
                 let task = tokio::spawn(async move { vec![app.run_with(turn, &()).await] });
                 self.running = Some(ActiveRun {
                     kind: RunKind::Run,

@@ -143,7 +143,7 @@ impl EventLoop {
             self.stop_outdated_run();
         }
         let ActiveConfig { settings, .. } = &self.config;
-        let next = Notifier::start(&settings.notify, &settings.state, &self.options.clock);
+        let next = Notifier::start_with_store(&settings.notify, &self.store, &self.options.clock);
         tokio::spawn(std::mem::replace(&mut self.notifier, next).finish(notify::FINISH_TIMEOUT));
         self.problems = ReloadProblems::default();
         self.activate_config("settings and policies").await;

@@ -1,22 +1,20 @@
 //! The API: `/api/v1`, JSON, read-only. `schema/openapi.json` describes it.
 
-use std::io::Read as _;
-
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::AppState;
 use super::attention::attention;
 use super::dto::{self, TagDto, latest_complete_run, load_recent_runs};
-use super::plan_index::{IndexedPlan, TagFilter, VERDICTS, run_blocking};
+use super::plan_index::{OpenPlan, TagFilter, VERDICTS};
+use super::plan_json::plan_json;
 use super::problem::Problem;
 use super::status::{Activity, StatusSnapshot};
 use crate::domain::{RegistryName, RepositoryName};
@@ -109,19 +107,26 @@ pub(super) async fn status(State(app): State<AppState>) -> Json<Value> {
     let recent = load_recent_runs(&app.context.store).await.unwrap_or_default();
     let mut json = status_json(&status, app.context.settings.mode.label(), now);
     json["attention"] = json!(attention(&status, &recent, now));
+    if matches!(status.activity, Activity::Run { .. })
+        && let Some(progress) = app.context.status.progress()
+    {
+        json["activity"]["progress"] = json!(progress);
+    }
     Json(json)
 }
 
 fn status_json(status: &StatusSnapshot, mode: &str, now: Timestamp) -> Value {
-    let doing = match &status.activity {
+    let activity = match &status.activity {
         Activity::Idle => json!({ "state": "waiting" }),
         Activity::Run { kind, since, description: what } => {
-            json!({ "state": "running", "kind": kind.label(), "since": since, "what": what })
+            json!({ "state": "running", "kind": kind.label(), "since": since, "description": what })
         }
         Activity::Stopping => json!({ "state": "stopping" }),
     };
-    let next =
-        status.next.iter().map(|run| json!({ "at": run.at, "what": run.description, "held_back": run.blocked_by }));
+    let next = status
+        .next
+        .iter()
+        .map(|run| json!({ "at": run.at, "description": run.description, "blocked_by": run.blocked_by }));
     let problem = status.policies.problem.as_ref();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -129,9 +134,9 @@ fn status_json(status: &StatusSnapshot, mode: &str, now: Timestamp) -> Value {
         "now": now,
         "started_at": status.started_at,
         "ready": status.ready,
-        "doing": doing,
+        "activity": activity,
         "next": next.collect::<Vec<_>>(),
-        "held_back": status.blocked_by,
+        "blocked_by": status.blocked_by,
         "policies": {
             "revision": status.policies.revision,
             "commit": status.policies.commit,
@@ -159,23 +164,11 @@ pub(super) async fn run(State(app): State<AppState>, Path(id): Path<String>) -> 
     Ok(Json(dto::load_run(&app.context.store, &record).await?))
 }
 
-/// The plan of a run, as it was made. It is sent while it is unpacked.
+/// The plan of a run as it was made, but for tags that stay where those are not kept any more. It is sent while it is
+/// read.
 pub(super) async fn plan(State(app): State<AppState>, Path(id): Path<String>) -> ApiResult<Response> {
     let record = find_run(&app, &id).await?;
-    let reader = app.context.store.plan_reader(record.run.id).await?;
-    let mut reader = reader.ok_or_else(|| no_plan(&record))?;
-    let (send, receive) = mpsc::channel(4);
-    tokio::task::spawn_blocking(move || {
-        let mut room = vec![0; 64 << 10];
-        loop {
-            let piece = reader.read(&mut room).map(|read| Bytes::copy_from_slice(&room[..read]));
-            let last = !piece.as_ref().is_ok_and(|piece| !piece.is_empty());
-            // Whoever hangs up wants no more of it.
-            if send.blocking_send(piece).is_err() || last {
-                return;
-            }
-        }
-    });
+    let receive = plan_json(&app.context.store, record.run.id).await?.ok_or_else(|| no_plan(&record))?;
     let pieces = futures::stream::unfold(receive, |mut receive| async {
         let piece = receive.recv().await?;
         Some((piece, receive))
@@ -189,24 +182,17 @@ pub(super) async fn tags(
     QueryParams(query): QueryParams<TagQuery>,
 ) -> ApiResult<Json<Value>> {
     let record = find_run(&app, &id).await?;
-    let plan = app.plans.get(record.run.id).await?.ok_or_else(|| no_plan(&record))?;
-    tags_json(plan, &query, None).await.map(Json)
+    let plan = OpenPlan::open(&app.context.store, record.run.id).await?.ok_or_else(|| no_plan(&record))?;
+    tags_json(&plan, &query, None).await.map(Json)
 }
 
-async fn tags_json(
-    plan: std::sync::Arc<IndexedPlan>,
-    query: &TagQuery,
-    repository: Option<(String, String)>,
-) -> ApiResult<Value> {
+async fn tags_json(plan: &OpenPlan, query: &TagQuery, repository: Option<(String, String)>) -> ApiResult<Value> {
     let (wanted, limit, number) = (query.filter(repository)?, query.limit(100)?, query.page_number());
     let skip = (number - 1).saturating_mul(limit.into());
-    let found = run_blocking(move || {
-        let found = plan.tags(&wanted, skip, limit as usize)?;
-        let tags: Vec<TagDto> = found.tags.into_iter().map(|tag| TagDto::new(tag, &plan.document)).collect();
-        Ok((tags, found.total))
-    });
-    let (tags, total) = found.await?;
-    Ok(json!({ "tags": tags, "total": total, "page": number, "limit": limit }))
+    let found = plan.tags(&wanted, skip, limit as usize).await?;
+    let tags: Vec<TagDto> = found.tags.into_iter().map(|tag| TagDto::new(tag, &plan.document)).collect();
+    let total = found.total;
+    Ok(json!({ "tags": tags, "total": total, "page": number, "limit": limit, "kept_pruned": !plan.keeps_kept() }))
 }
 
 pub(super) async fn removals_of_run(
@@ -245,30 +231,30 @@ pub(super) async fn holds(State(app): State<AppState>) -> ApiResult<Json<Value>>
 
 pub(super) async fn sources(State(app): State<AppState>) -> ApiResult<Json<Value>> {
     let recent = load_recent_runs(&app.context.store).await?;
-    let standing = latest_complete_run(&recent);
-    let sources = standing.map(|(_, counts)| counts.sources.clone()).unwrap_or_default();
-    Ok(Json(json!({ "run": standing.map(|(record, _)| record.run.id.to_string()), "sources": sources })))
+    let latest = latest_complete_run(&recent);
+    let sources = latest.map(|(_, counts)| counts.sources.clone()).unwrap_or_default();
+    Ok(Json(json!({ "run": latest.map(|(record, _)| record.run.id.to_string()), "sources": sources })))
 }
 
 pub(super) async fn registries(State(app): State<AppState>) -> ApiResult<Json<Value>> {
     let recent = load_recent_runs(&app.context.store).await?;
-    let standing = latest_complete_run(&recent);
+    let latest = latest_complete_run(&recent);
     let registries: Vec<Value> = app
         .context
         .settings
         .registries
         .iter()
         .map(|settings| {
-            let found = standing.and_then(|(_, counts)| counts.by_registry.get(settings.name.as_str()));
+            let summary = latest.and_then(|(_, counts)| counts.by_registry.get(settings.name.as_str()));
             json!({
                 "name": settings.name.as_str(),
                 "endpoint": settings.endpoint.as_str(),
                 "removal": settings.removal.label(),
-                "found": found,
+                "summary": summary,
             })
         })
         .collect();
-    Ok(Json(json!({ "run": standing.map(|(record, _)| record.run.id.to_string()), "registries": registries })))
+    Ok(Json(json!({ "run": latest.map(|(record, _)| record.run.id.to_string()), "registries": registries })))
 }
 
 pub(super) async fn registry(State(app): State<AppState>, Path(registry): Path<String>) -> ApiResult<Json<Value>> {
@@ -304,7 +290,7 @@ pub(super) async fn repository(
 ) -> ApiResult<Json<Value>> {
     let of = repository_journal(&registry, &repository)?;
     let (record, plan) = current_plan(&app).await?;
-    let mut found = tags_json(plan, &query, Some((registry.clone(), repository.clone()))).await?;
+    let mut found = tags_json(&plan, &query, Some((registry.clone(), repository.clone()))).await?;
     let history = app.context.store.journal_page(&of, None, 100).await?;
     if found["total"] == 0 && query.verdict.is_none() && query.search.is_none() && history.is_empty() {
         return Err(Problem::not_found(format!("the last run saw no repository {registry}/{repository} with tags")));
@@ -323,18 +309,27 @@ pub(super) fn repository_journal(registry: &str, repository: &str) -> ApiResult<
 }
 
 /// That the settings or the last run know a registry.
-pub(super) fn ensure_registry(app: &AppState, plan: &IndexedPlan, registry: &str) -> ApiResult<()> {
+pub(super) fn ensure_registry(app: &AppState, plan: &OpenPlan, registry: &str) -> ApiResult<()> {
     let configured = app.context.settings.registries.iter().any(|settings| settings.name.as_str() == registry);
     let read = plan.document.registries.iter().any(|view| view.name == registry);
     if configured || read { Ok(()) } else { Err(Problem::not_found(format!("no registry `{registry}`"))) }
 }
 
 /// The run that says how things stand, and its plan.
-pub(super) async fn current_plan(app: &AppState) -> ApiResult<(RunRecord, std::sync::Arc<IndexedPlan>)> {
+pub(super) async fn current_plan(app: &AppState) -> ApiResult<(RunRecord, OpenPlan)> {
     let recent = load_recent_runs(&app.context.store).await?;
     let none = || Problem::not_found("no run has looked at everything yet; `tagwarden run` does, or the schedule will");
     let (record, _) = latest_complete_run(&recent).ok_or_else(none)?;
-    let plan = app.plans.get(record.run.id).await?.ok_or_else(none)?;
+    let store = &app.context.store;
+    let plan = OpenPlan::open(store, record.run.id).await?.ok_or_else(none)?;
+    // While a run is under way its plan is the last of everything already, and the only one with all tags.
+    if !plan.keeps_kept()
+        && let Some(run) = store.last_whole_plan().await?
+        && let Some(record) = store.run(&run.to_string()).await?
+        && let Some(plan) = OpenPlan::open(store, run).await?
+    {
+        return Ok((record, plan));
+    }
     Ok((record.clone(), plan))
 }
 

@@ -20,8 +20,8 @@ pub(super) fn attention(
     let ended = || recent.iter().filter(|(record, _)| record.run.kind != RunKind::Restore && record.end.is_some());
     // The last run says what went wrong last; the last one that looked at everything says how things stand.
     let last = ended().next();
-    let standing = ended().find(|(record, counts)| is_complete(record, counts));
-    for (record, summary) in last.into_iter().chain(standing) {
+    let complete = ended().find(|(record, counts)| is_complete(record, counts));
+    for (record, summary) in last.into_iter().chain(complete) {
         for item in report::run_attention(record, summary) {
             if !found.contains(&item) {
                 found.push(item);

@@ -1,11 +1,13 @@
 //! The daemon's status and metrics, shared between the daemon and the pages.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::metrics::Metrics;
 use super::status::StatusSnapshot;
-use crate::report::RunSummary;
+use crate::report::{RunProgress, RunSummary};
 use crate::state::{RunKind, RunRecord};
 use crate::workflow::{RunError, RunResult};
 
@@ -13,6 +15,8 @@ use crate::workflow::{RunError, RunResult};
 #[derive(Debug)]
 pub struct DaemonStatus {
     snapshot: watch::Sender<StatusSnapshot>,
+    /// The progress of the last run that began.
+    progress: Mutex<Option<watch::Receiver<Option<RunProgress>>>>,
     metrics: Metrics,
 }
 
@@ -24,13 +28,24 @@ impl DaemonStatus {
         if status.policies.problem.is_some() {
             metrics.count_policy_failure();
         }
-        Self { snapshot: watch::Sender::new(status), metrics }
+        Self { snapshot: watch::Sender::new(status), progress: Mutex::default(), metrics }
     }
 
     /// Returns the status as of now.
     #[must_use]
     pub fn snapshot(&self) -> StatusSnapshot {
         self.snapshot.borrow().clone()
+    }
+
+    /// Shows the progress of a run from now on, in place of an earlier run's.
+    pub fn follow(&self, progress: watch::Receiver<Option<RunProgress>>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
+    /// Returns the progress of the run that is under way; `None` while there is no run.
+    pub(super) fn progress(&self) -> Option<RunProgress> {
+        let followed = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.as_ref()?.borrow().clone()
     }
 
     /// Changes the status. A problem of the policies that differs from the one before counts as one more.

@@ -25,29 +25,29 @@ pub(super) struct TagDto {
     /// The policy that lets it go, if it goes.
     pub(super) policy: Option<String>,
     /// For one that goes: `enforced`, `reported only` or `refused`.
-    pub(super) standing: Option<&'static str>,
+    pub(super) enforcement: Option<&'static str>,
     pub(super) dated_at: Option<Timestamp>,
     pub(super) dated_by: String,
     pub(super) age_seconds: Option<i64>,
     pub(super) reclaimable_bytes: Option<u64>,
     pub(super) shared_bytes: Option<u64>,
-    pub(super) why: Vec<String>,
+    pub(super) sentences: Vec<String>,
     pub(super) reasons: Vec<ReasonView>,
 }
 
 impl TagDto {
     pub(super) fn new(tag: PlanTag, document: &PlanDocument) -> Self {
         let age = |dated: Option<Timestamp>| dated.map(|dated| document.evaluated_at.duration_since(dated).as_secs());
-        let why = |reasons: &[ReasonView]| reasons.iter().map(ReasonView::sentence).collect();
+        let sentences = |reasons: &[ReasonView]| reasons.iter().map(ReasonView::sentence).collect();
         match tag {
             PlanTag::Removal(found) => Self {
                 verdict: VERDICTS[0].to_owned(),
-                standing: Some(match (document.refusal_of(&found), found.enforce) {
+                enforcement: Some(match (document.refusal_of(&found), found.enforce) {
                     (Some(_), _) => "refused",
                     (None, true) => "enforced",
                     (None, false) => "reported only",
                 }),
-                why: why(&found.reasons),
+                sentences: sentences(&found.reasons),
                 registry: found.registry,
                 repository: found.repository,
                 tag: found.tag,
@@ -62,8 +62,8 @@ impl TagDto {
             },
             PlanTag::Kept(found) => Self {
                 verdict: found.verdict,
-                standing: None,
-                why: why(&found.reasons),
+                enforcement: None,
+                sentences: sentences(&found.reasons),
                 registry: found.registry,
                 repository: found.repository,
                 tag: found.tag,

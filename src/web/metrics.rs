@@ -68,6 +68,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "each metric is listed once, with its help")]
     pub(super) fn new() -> Self {
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("tagwarden");
@@ -82,88 +83,113 @@ impl Metrics {
         let durations = Family::new_with_constructor((|| Histogram::new(DURATION_BUCKETS)) as fn() -> Histogram);
         Self {
             runs: register!(ours, "runs", "Runs that ended, by kind and outcome", Family::default()),
-            durations: register!(ours, "run_duration_seconds", "How long runs took", durations),
-            last_run: register!(ours, "last_run_timestamp_seconds", "When a run ended last", Family::default()),
+            durations: register!(ours, "run_duration_seconds", "Duration of runs", durations),
+            last_run: register!(ours, "last_run_timestamp_seconds", "When a run last ended", Family::default()),
             last_successful_run: register!(
                 ours,
-                "last_good_run_timestamp_seconds",
-                "When a run last did all that it was to do",
+                "last_successful_run_timestamp_seconds",
+                "When a run last ended with exit code 0",
                 Family::default()
             ),
-            tags: register!(ours, "tags", "Tags by verdict at the last run", Family::default()),
+            tags: register!(ours, "tags", "Tags by verdict, as of the last run", Family::default()),
             reclaimable: register!(
                 ours,
                 "reclaimable_bytes",
-                "Bytes that only tags that go use, at the last run",
+                "Bytes used only by expired tags, as of the last run",
                 Family::default()
             ),
             shared: register!(
                 ours,
                 "shared_bytes",
-                "Bytes of images of tags that go that something kept uses too, at the last run",
+                "Bytes shared between expired and retained images, as of the last run",
                 Family::default()
             ),
             unknown_bytes: register!(
                 ours,
                 "unknown_bytes_removals",
-                "Tags that go whose bytes cannot be known, at the last run",
+                "Expired tags of unknown size, as of the last run",
                 Family::default()
             ),
-            gaps: register!(ours, "registry_gaps", "What could not be read at the last run", Family::default()),
-            refusals: register!(ours, "refusals", "Refusals that stopped removals of the last run", Gauge::default()),
-            removals: register!(ours, "removals", "Removals by what came of them", Family::default()),
-            deletions: register!(ours, "manifest_deletions", "Deletions of untagged manifests", Family::default()),
+            gaps: register!(
+                ours,
+                "registry_gaps",
+                "Places that could not be read, as of the last run",
+                Family::default()
+            ),
+            refusals: register!(
+                ours,
+                "refusals",
+                "Refusals that blocked removals, as of the last run",
+                Gauge::default()
+            ),
+            removals: register!(ours, "removals", "Tag removals, by outcome", Family::default()),
+            deletions: register!(
+                ours,
+                "manifest_deletions",
+                "Deletions of untagged manifests, by outcome",
+                Family::default()
+            ),
             reclaimed: register!(
                 ours,
                 "reclaimed_bytes",
-                "Bytes that registries said they stored less after removals",
+                "Decrease in stored bytes after removals, as measured by registries",
                 Family::default()
             ),
-            requests: register!(
+            requests: register!(ours, "registry_requests", "Registry requests, by status class", Family::default()),
+            retries: register!(ours, "registry_retries", "Retried registry requests", Family::default()),
+            throttled: register!(
                 ours,
-                "registry_requests",
-                "Requests of runs to registries, by class of status",
+                "registry_throttled",
+                "Registry responses that asked to slow down",
                 Family::default()
             ),
-            retries: register!(ours, "registry_retries", "Requests that were repeated", Family::default()),
-            throttled: register!(ours, "registry_throttled", "Answers that asked to slow down", Family::default()),
-            source_up: register!(ours, "source_up", "1: it answered at the last run, 0: it failed", Family::default()),
-            source_claims: register!(ours, "source_claims", "What it claimed at the last run", Family::default()),
+            source_up: register!(
+                ours,
+                "source_up",
+                "1 if the source answered at the last run, 0 if it failed",
+                Family::default()
+            ),
+            source_claims: register!(
+                ours,
+                "source_claims",
+                "Claims of the source, as of the last run",
+                Family::default()
+            ),
             source_protected_tags: register!(
                 ours,
                 "source_protected_tags",
-                "Tags that it protected then",
+                "Tags protected by the source, as of the last run",
                 Family::default()
             ),
             source_evidence: register!(
                 ours,
                 "source_evidence_timestamp_seconds",
-                "The time of its evidence at the last run",
+                "Time of the evidence of the source, as of the last run",
                 Family::default()
             ),
-            policies: register!(ours, "policies", "Policies that are gone by", Gauge::default()),
+            policies: register!(ours, "policies", "Active policies", Gauge::default()),
             policies_loaded: register!(
                 ours,
                 "policies_loaded_timestamp_seconds",
-                "When the policies that are gone by were loaded",
+                "When the active policies were loaded",
                 Gauge::default()
             ),
             policies_problem: register!(
                 ours,
                 "policies_problem",
-                "1: a later edit of the policies cannot be gone by",
+                "1 if the edited policy files are invalid and the previous ones stay in force",
                 Gauge::default()
             ),
             policy_failures: register!(
                 ours,
                 "policy_load_failures",
-                "Edits of the policies that could not be gone by",
+                "Policy edits that could not be loaded",
                 Counter::default()
             ),
-            next_run: register!(ours, "next_run_timestamp_seconds", "When the next run is due", Family::default()),
-            blocked_by: register!(ours, "held_back", "1: runs remove nothing right now", Gauge::default()),
-            ready: register!(ours, "ready", "1: it goes by its schedule", Gauge::default()),
-            running: register!(ours, "running", "1: a run is under way", Gauge::default()),
+            next_run: register!(ours, "next_run_timestamp_seconds", "When the next run starts", Family::default()),
+            blocked_by: register!(ours, "runs_blocked", "1 if runs remove nothing right now", Gauge::default()),
+            ready: register!(ours, "ready", "1 if scheduled runs are active", Gauge::default()),
+            running: register!(ours, "running", "1 while a run is in progress", Gauge::default()),
             start: register!(registry, "process_start_time_seconds", "When the process started", Gauge::default()),
             memory: register!(registry, "process_resident_memory_bytes", "Memory in use", Gauge::default()),
             open_files: register!(registry, "process_open_fds", "Open files and connections", Gauge::default()),
@@ -232,7 +258,7 @@ impl Metrics {
         }
     }
 
-    /// An edit of the policies that cannot be gone by.
+    /// Counts a policy edit that could not be loaded.
     pub(super) fn count_policy_failure(&self) {
         self.policy_failures.inc();
     }
@@ -245,7 +271,7 @@ impl Metrics {
         self.next_run.clear();
         // The earliest first: of runs over the same the later ones do not count.
         for next in status.next.iter().rev() {
-            self.next_run.get_or_create(&[("what", next.description.clone())]).set(next.at.as_second());
+            self.next_run.get_or_create(&[("policies", next.description.clone())]).set(next.at.as_second());
         }
         self.blocked_by.set(status.blocked_by.is_some().into());
         self.ready.set((status.ready && status.activity != Activity::Stopping).into());

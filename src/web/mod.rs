@@ -1,7 +1,7 @@
 //! The status page, health, metrics and the API, over HTTP. Nothing here changes anything.
 //!
-//! Pages are made from the record, the daemon's status and the plan of a run, which `plan_index` reads piece by piece.
-//! They need no script and nothing from anywhere else; `guard` says so to the browser, and who may look.
+//! Pages are made from the record, the daemon's status and the plan of a run, of which `plan_index` reads what a page
+//! shows. They need no script and nothing from anywhere else; `guard` says so to the browser, and who may look.
 
 mod api;
 mod assets;
@@ -14,7 +14,7 @@ mod guard;
 mod metrics;
 mod pages;
 mod plan_index;
-mod plan_stream;
+mod plan_json;
 mod problem;
 mod rows;
 mod status;
@@ -35,7 +35,6 @@ use crate::apply::Clock;
 use crate::config::Settings;
 use crate::state::StateStore;
 use connections::{BoundedListener, Bounds};
-use plan_index::PlanCache;
 
 pub use daemon_status::DaemonStatus;
 pub use status::{Activity, NextRun, PolicyProblem, PolicyState, StatusSnapshot};
@@ -53,11 +52,10 @@ pub struct WebContext {
     pub clock: Clock,
 }
 
-/// A site and the plans that are open in it.
+/// A site.
 #[derive(Clone)]
 struct AppState {
     context: WebContext,
-    plans: Arc<PlanCache>,
 }
 
 /// Answers requests until `stop` becomes true, and those that were begun even then.
@@ -69,17 +67,13 @@ pub async fn serve(listener: TcpListener, context: WebContext, mut stop: watch::
         Ok(recent) => context.status.load_history(&recent),
         Err(problem) => tracing::warn!(error = problem.message, "what earlier runs left on record could not be read"),
     }
-    let plans = Arc::new(PlanCache::new(context.store.clone()));
-    let router = routes(AppState { context, plans: Arc::clone(&plans) });
+    let router = routes(AppState { context });
     let stopped = async move {
         // A sender that is gone stops nothing less.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let listener = BoundedListener::new(listener, Bounds::default());
-    tokio::select! {
-        served = axum::serve(listener, router).with_graceful_shutdown(stopped).into_future() => served,
-        () = plans.evict_unused() => Ok(()),
-    }
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await
 }
 
 fn routes(app: AppState) -> Router {

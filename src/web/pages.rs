@@ -12,7 +12,7 @@ use super::assets::ASSETS_PATH;
 use super::attention::attention;
 use super::chart::{Chart, Point, build_chart};
 use super::dto::{TagDto, is_complete, latest_complete_run, load_recent_runs};
-use super::plan_index::{RepositoryCounts, VERDICTS, VerdictCounts, run_blocking};
+use super::plan_index::{OpenPlan, RepositoryCounts, VERDICTS, VerdictCounts};
 use super::problem::Problem;
 use super::rows::{DisplayTime, EntryRow, RunRow, TagList, escape_path, page_link, repository_link};
 use super::status::Activity;
@@ -64,6 +64,7 @@ struct HomePage {
     /// What needs attention, before everything else.
     attention: Vec<String>,
     activity: String,
+    progress: Option<ProgressBar>,
     next: Vec<(DisplayTime, String, Option<String>)>,
     policies: String,
     policies_loaded: DisplayTime,
@@ -73,6 +74,13 @@ struct HomePage {
     more_holds: Option<String>,
     chart: Option<Chart>,
     points: Vec<[String; 4]>,
+}
+
+/// The progress of the run that is under way.
+struct ProgressBar {
+    description: String,
+    /// Completed and total steps of the phase, where the total is known.
+    steps: Option<(u64, u64)>,
 }
 
 /// How things stand, by the last run that looked at everything.
@@ -156,6 +164,8 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
         }
         Activity::Stopping => "Stopping: what was begun is finished first.".to_owned(),
     };
+    let is_running = matches!(status.activity, Activity::Run { .. });
+    let progress = app.context.status.progress().filter(|_| is_running);
     let mut urgent = attention(&status, &recent, now);
     // All pages show an invalid edit, with its lines.
     urgent.retain(|found| !found.is_one_of(&[AttentionKind::InvalidEdit]));
@@ -167,6 +177,7 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
         frame: Frame::new(app, "Tagwarden"),
         attention: urgent.iter().map(AttentionView::sentence).collect(),
         activity: doing,
+        progress: progress.map(|found| ProgressBar { description: found.describe(), steps: found.steps() }),
         next: status
             .next
             .iter()
@@ -284,11 +295,7 @@ fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
     std::iter::once(all).chain(verdicts).chain([reclaimable, shared]).collect()
 }
 
-async fn tag_list(
-    plan: std::sync::Arc<super::plan_index::IndexedPlan>,
-    query: &TagQuery,
-    repository: Option<(String, String)>,
-) -> Result<TagList, Problem> {
+async fn tag_list(plan: &OpenPlan, query: &TagQuery, repository: Option<(String, String)>) -> Result<TagList, Problem> {
     let counts: VerdictCounts = match &repository {
         Some(name) => plan.repositories.get(name).map(|found| found.counts).unwrap_or_default(),
         None => plan.counts,
@@ -296,13 +303,10 @@ async fn tag_list(
     let show_place = repository.is_none();
     let (wanted, limit) = (query.filter(repository)?, query.limit(ROWS_PER_PAGE)?);
     let skip = (query.page_number() - 1).saturating_mul(limit.into());
-    let found = run_blocking(move || {
-        let found = plan.tags(&wanted, skip, limit as usize)?;
-        let tags: Vec<TagDto> = found.tags.into_iter().map(|tag| TagDto::new(tag, &plan.document)).collect();
-        Ok((tags, found.total))
-    });
-    let (tags, total) = found.await?;
-    Ok(TagList { show_place, ..TagList::new(tags, total, query, limit, &counts) })
+    let found = plan.tags(&wanted, skip, limit as usize).await?;
+    let tags: Vec<TagDto> = found.tags.into_iter().map(|tag| TagDto::new(tag, &plan.document)).collect();
+    let kept_pruned = !plan.keeps_kept();
+    Ok(TagList { show_place, kept_pruned, ..TagList::new(tags, found.total, query, limit, &counts) })
 }
 
 #[derive(Template)]
@@ -430,7 +434,7 @@ async fn repository_page(
         return Err(Problem::not_found(format!("the last run saw no repository {}/{} with tags", name.0, name.1)));
     }
     let [reclaimable, shared] = sizes(&plan.document, &name.0, &found.unwrap_or_default());
-    let list = tag_list(plan, query, Some(name.clone())).await?;
+    let list = tag_list(&plan, query, Some(name.clone())).await?;
     Ok(RepositoryPage {
         frame: Frame::new(app, &name.1),
         registry_link: format!("/registries/{}", escape_path(&name.0)),

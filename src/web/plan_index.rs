@@ -1,41 +1,26 @@
-//! Plans opened to be looked at: a page of a plan with very many tags, without ever holding all of them.
+//! Plans to be looked at: a page of a plan with very many tags, without ever holding all of them.
 //!
-//! Opening reads a plan once from end to end and keeps its head, the counts of each repository, and a mark at every
-//! mebibyte, from which reading can go on. A page then reads from the mark before it. What is open and not looked at is
-//! let go.
+//! A plan is opened by its head and the counts of its chunks. A page then reads the chunks alone in which its tags are.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
-use std::sync::Arc;
-use std::time::Duration;
+use std::io;
 
 use serde::Deserialize;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::plan_stream::{PlanList, PlanSplitter};
 use super::problem::Problem;
 use crate::report::{KeptView, PlanDocument, RemovalView};
-use crate::state::{Decompressor, StateStore};
+use crate::state::{ChunkCounts, PlanChunk, PlanChunkInfo, PlanList, StateStore};
 
 /// The verdicts, in the order in which counts of them are kept.
 pub(super) const VERDICTS: [&str; 5] = ["expired", "protected", "undecided", "retained", "out-of-scope"];
 
-/// How much of a plan lies between two marks. A mark takes about 45 KB.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// How many plans are open at once.
-const MAX_CACHED_PLANS: usize = 2;
-
-/// After so long without a look a plan is let go.
-const EVICT_AFTER: Duration = Duration::from_mins(3);
-
-/// How many tags have each verdict, in the order of [`VERDICTS`].
+/// The numbers of tags with each verdict, in the order of [`VERDICTS`].
 pub(super) type VerdictCounts = [u64; 5];
 
-/// What a plan holds of one repository.
+/// The contents of a plan of one repository, counted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RepositoryCounts {
     pub(super) counts: VerdictCounts,
@@ -44,36 +29,22 @@ pub(super) struct RepositoryCounts {
     pub(super) shared_bytes: u64,
     /// Tags that go whose bytes cannot be known.
     pub(super) unknown_removals: u64,
-    /// The marks after which its tags stand.
-    checkpoints: Vec<usize>,
 }
 
 /// A plan that is open.
 #[derive(Debug)]
-pub(super) struct IndexedPlan {
+pub(super) struct OpenPlan {
+    store: StateStore,
+    run: Uuid,
     /// The plan without its tags.
     pub(super) document: PlanDocument,
     pub(super) counts: VerdictCounts,
     /// By registry and repository.
     pub(super) repositories: BTreeMap<(String, String), RepositoryCounts>,
-    checkpoints: Vec<Checkpoint>,
+    chunks: Vec<PlanChunkInfo>,
 }
 
-#[derive(Debug)]
-struct Checkpoint {
-    cursor: PlanCursor,
-    /// Of the tags that end before the next mark.
-    counts: VerdictCounts,
-}
-
-/// The way through a plan.
-#[derive(Debug, Clone)]
-struct PlanCursor {
-    unpacker: Decompressor,
-    splitter: PlanSplitter,
-}
-
-/// Which tags are wanted.
+/// A choice of tags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TagFilter {
     /// A position in [`VERDICTS`].
@@ -95,162 +66,144 @@ pub(super) enum PlanTag {
 #[derive(Debug)]
 pub(super) struct TagPage {
     pub(super) tags: Vec<PlanTag>,
-    /// How many there are on all pages.
+    /// The number of tags on all pages.
     pub(super) total: u64,
 }
 
-/// What is needed of a tag to count it.
+/// The part of a tag that stays by which it is chosen.
 #[derive(Deserialize)]
-struct TagHead<'a> {
+struct KeptHead<'a> {
     #[serde(borrow)]
-    registry: Cow<'a, str>,
-    #[serde(borrow)]
-    repository: Cow<'a, str>,
-    #[serde(borrow)]
-    verdict: Option<Cow<'a, str>>,
-    reclaimable_bytes: Option<u64>,
-    shared_bytes: Option<u64>,
+    verdict: Cow<'a, str>,
 }
 
-impl TagHead<'_> {
-    fn verdict(&self, list: PlanList) -> usize {
-        let label = match list {
-            PlanList::Removals => VERDICTS[0],
-            PlanList::Kept => self.verdict.as_deref().unwrap_or_default(),
-        };
-        VERDICTS.iter().position(|verdict| *verdict == label).unwrap_or(VERDICTS.len() - 1)
-    }
-}
-
-impl PlanCursor {
-    /// Goes on to the next mark. Gives whether there is more.
-    fn read_chunk(
-        &mut self,
-        room: &mut [u8],
-        head: &mut Vec<u8>,
-        mut tag: impl FnMut(PlanList, &[u8]) -> io::Result<()>,
-    ) -> io::Result<bool> {
-        let mut done = 0;
-        while done < CHUNK_BYTES {
-            let read = self.unpacker.read(room)?;
-            if read == 0 {
-                return Ok(false);
+impl OpenPlan {
+    /// Opens the plan of a run, if it has one that is still kept.
+    pub(super) async fn open(store: &StateStore, run: Uuid) -> Result<Option<Self>, Problem> {
+        let Some(head) = store.plan_head(run).await? else { return Ok(None) };
+        let document = serde_json::from_str(&head).map_err(|error| Problem::corrupt_plan(&error.into()))?;
+        let chunks = store.plan_chunks(run).await?;
+        let (mut all, mut repositories) = (VerdictCounts::default(), BTreeMap::new());
+        for chunk in &chunks {
+            let name = (chunk.registry.clone(), chunk.repository.clone());
+            let found: &mut RepositoryCounts = repositories.entry(name).or_default();
+            for (verdict, count) in by_verdict(&chunk.counts).into_iter().enumerate() {
+                found.counts[verdict] += count;
+                all[verdict] += count;
             }
-            self.splitter.feed(&room[..read], head, &mut tag)?;
-            done += read;
+            found.reclaimable_bytes += chunk.counts.reclaimable_bytes;
+            found.shared_bytes += chunk.counts.shared_bytes;
+            found.unknown_removals += chunk.counts.unknown_bytes_removals;
         }
-        Ok(true)
-    }
-}
-
-impl IndexedPlan {
-    /// Reads a plan once, whole.
-    fn index(unpacker: Decompressor) -> io::Result<Self> {
-        let mut walk = PlanCursor { unpacker, splitter: PlanSplitter::default() };
-        let (mut head, mut room) = (Vec::new(), read_buffer());
-        let (mut marks, mut repositories) = (Vec::new(), BTreeMap::new());
-        let mut all = VerdictCounts::default();
-        let mut more = true;
-        while more {
-            let (start, number) = (walk.clone(), marks.len());
-            let mut counts = VerdictCounts::default();
-            more = walk.read_chunk(&mut room, &mut head, |list, raw| {
-                let glance: TagHead = serde_json::from_slice(raw)?;
-                let verdict = glance.verdict(list);
-                counts[verdict] += 1;
-                let name = (glance.registry.into_owned(), glance.repository.into_owned());
-                let found: &mut RepositoryCounts = repositories.entry(name).or_default();
-                found.counts[verdict] += 1;
-                found.reclaimable_bytes += glance.reclaimable_bytes.unwrap_or_default();
-                found.shared_bytes += glance.shared_bytes.unwrap_or_default();
-                let is_unknown = list == PlanList::Removals && glance.reclaimable_bytes.is_none();
-                found.unknown_removals += u64::from(is_unknown);
-                if found.checkpoints.last() != Some(&number) {
-                    found.checkpoints.push(number);
-                }
-                Ok(())
-            })?;
-            for (all, here) in all.iter_mut().zip(counts) {
-                *all += here;
-            }
-            marks.push(Checkpoint { cursor: start, counts });
-        }
-        Ok(Self { document: serde_json::from_slice(&head)?, counts: all, repositories, checkpoints: marks })
+        Ok(Some(Self { store: store.clone(), run, document, counts: all, repositories, chunks }))
     }
 
-    /// The wanted tags after the first `skip` of them, at most `take`: those that go first, then those that stay, each by
-    /// name.
-    pub(super) fn tags(&self, wanted: &TagFilter, skip: u64, take: usize) -> io::Result<TagPage> {
-        let of_repository = match &wanted.repository {
-            Some(name) => match self.repositories.get(name) {
-                Some(found) => Some(found),
-                None => return Ok(TagPage { tags: Vec::new(), total: 0 }),
-            },
-            None => None,
-        };
-        let counted =
-            |counts: &VerdictCounts| wanted.verdict.map_or_else(|| counts.iter().sum(), |verdict| counts[verdict]);
-        let known = wanted.words.is_empty().then(|| counted(of_repository.map_or(&self.counts, |found| &found.counts)));
+    /// Returns whether it still has its tags that stay, as the last plan of everything has.
+    pub(super) fn keeps_kept(&self) -> bool {
+        self.chunks.iter().all(|chunk| chunk.has_kept)
+    }
+
+    /// The wanted tags after the first `skip` of them, at most `take`: those that go first, then those that stay, each
+    /// by name. Tags that stay are left out where the plan does not have them any more.
+    pub(super) async fn tags(&self, wanted: &TagFilter, skip: u64, take: usize) -> Result<TagPage, Problem> {
         let (mut found, mut tags) = (0, Vec::new());
-        let (mut room, mut head, mut text) = (read_buffer(), Vec::new(), String::new());
-        for (number, mark) in self.checkpoints.iter().enumerate() {
-            if known.is_some() && tags.len() == take {
-                break;
-            }
-            if counted(&mark.counts) == 0 || of_repository.is_some_and(|found| !found.checkpoints.contains(&number)) {
-                continue;
-            }
-            if known.is_some() && of_repository.is_none() && found + counted(&mark.counts) <= skip {
-                found += counted(&mark.counts);
-                continue;
-            }
-            let mut walk = mark.cursor.clone();
-            walk.read_chunk(&mut room, &mut head, |list, raw| {
-                if wanted.matches(list, raw, &mut text)? {
-                    if found >= skip && tags.len() < take {
-                        tags.push(PlanTag::read(list, raw)?);
-                    }
-                    found += 1;
+        for list in [PlanList::Removals, PlanList::Kept] {
+            for chunk in &self.chunks {
+                let there = wanted.count_in(chunk, list);
+                if there == 0 {
+                    continue;
                 }
-                Ok(())
-            })?;
-            head.clear();
+                // Where no words are looked for, the counts tell how many tags fit.
+                if wanted.words.is_empty() && (tags.len() == take || found + there <= skip) {
+                    found += there;
+                    continue;
+                }
+                let Some(chunk) = self.store.plan_chunk(self.run, chunk.ordinal).await? else { continue };
+                let (wanted, skip, room) = (wanted.clone(), skip.saturating_sub(found), take - tags.len());
+                let page = run_blocking(move || wanted.page_of(list, &chunk, skip, room)).await?;
+                tags.extend(page.tags);
+                found += page.total;
+            }
         }
-        Ok(TagPage { tags, total: known.unwrap_or(found) })
+        Ok(TagPage { tags, total: found })
     }
 }
 
 impl TagFilter {
-    fn matches(&self, list: PlanList, raw: &[u8], text: &mut String) -> io::Result<bool> {
+    /// The number of tags of a list of a chunk that may fit; where no words are looked for, that do.
+    fn count_in(&self, chunk: &PlanChunkInfo, list: PlanList) -> u64 {
+        let is_there =
+            |(registry, repository): &(String, String)| *registry == chunk.registry && *repository == chunk.repository;
+        if !self.repository.as_ref().is_none_or(is_there) {
+            return 0;
+        }
+        let fits = |verdict: usize| self.verdict.is_none_or(|wanted| wanted == verdict);
+        let counts = by_verdict(&chunk.counts).into_iter().enumerate().filter(|(verdict, _)| fits(*verdict));
+        match list {
+            PlanList::Removals => counts.filter(|(verdict, _)| *verdict == 0).map(|(_, count)| count).sum(),
+            PlanList::Kept if chunk.has_kept => {
+                counts.filter(|(verdict, _)| *verdict != 0).map(|(_, count)| count).sum()
+            }
+            PlanList::Kept => 0,
+        }
+    }
+
+    /// The wanted tags of one list of a chunk, whose repository is the right one: at most `take` after the first
+    /// `skip`, and how many there are.
+    fn page_of(&self, list: PlanList, chunk: &PlanChunk, skip: u64, take: usize) -> io::Result<TagPage> {
+        let json = PlanChunk::json(list_of(list, chunk))?;
+        let raw: Vec<&RawValue> = serde_json::from_slice(&json)?;
+        let (mut page, mut text) = (TagPage { tags: Vec::new(), total: 0 }, String::new());
+        for tag in raw {
+            if !self.matches(list, tag.get(), &mut text)? {
+                continue;
+            }
+            if page.total >= skip && page.tags.len() < take {
+                page.tags.push(PlanTag::read(list, tag.get())?);
+            }
+            page.total += 1;
+        }
+        Ok(page)
+    }
+
+    fn matches(&self, list: PlanList, raw: &str, text: &mut String) -> io::Result<bool> {
         if !self.words.is_empty() {
-            collect_strings(raw, text);
+            collect_strings(raw.as_bytes(), text);
             if !self.words.iter().all(|word| text.contains(word.as_str())) {
                 return Ok(false);
             }
         }
-        if self.verdict.is_none() && self.repository.is_none() {
-            return Ok(true);
-        }
-        let glance: TagHead = serde_json::from_slice(raw)?;
-        let is_there = |(registry, repository): &(String, String)| {
-            *registry == glance.registry && *repository == glance.repository
+        let Some(wanted) = self.verdict else { return Ok(true) };
+        let verdict = match list {
+            PlanList::Removals => 0,
+            PlanList::Kept => {
+                let head: KeptHead<'_> = serde_json::from_str(raw)?;
+                VERDICTS.iter().position(|verdict| *verdict == head.verdict).unwrap_or(VERDICTS.len() - 1)
+            }
         };
-        Ok(self.verdict.is_none_or(|verdict| glance.verdict(list) == verdict)
-            && self.repository.as_ref().is_none_or(is_there))
+        Ok(verdict == wanted)
     }
 }
 
 impl PlanTag {
-    fn read(list: PlanList, raw: &[u8]) -> io::Result<Self> {
+    fn read(list: PlanList, raw: &str) -> io::Result<Self> {
         Ok(match list {
-            PlanList::Removals => Self::Removal(serde_json::from_slice(raw)?),
-            PlanList::Kept => Self::Kept(serde_json::from_slice(raw)?),
+            PlanList::Removals => Self::Removal(serde_json::from_str(raw)?),
+            PlanList::Kept => Self::Kept(serde_json::from_str(raw)?),
         })
     }
 }
 
-fn read_buffer() -> Vec<u8> {
-    vec![0; 64 << 10]
+fn list_of(list: PlanList, chunk: &PlanChunk) -> &[u8] {
+    match list {
+        PlanList::Removals => &chunk.removals,
+        PlanList::Kept => &chunk.kept,
+    }
+}
+
+/// Counts in the order of [`VERDICTS`].
+fn by_verdict(counts: &ChunkCounts) -> VerdictCounts {
+    [counts.expired, counts.protected, counts.undecided, counts.retained, counts.out_of_scope]
 }
 
 /// All texts in a piece of JSON but the keys, in lower case, each on a line. The JSON has no white space between its
@@ -274,57 +227,8 @@ fn collect_strings(raw: &[u8], text: &mut String) {
     text.make_ascii_lowercase();
 }
 
-/// The plans that are open.
-#[derive(Debug)]
-pub(super) struct PlanCache {
-    store: StateStore,
-    entries: Mutex<Vec<CachedPlan>>,
-}
-
-#[derive(Debug)]
-struct CachedPlan {
-    run: Uuid,
-    plan: Arc<IndexedPlan>,
-    last_used: Instant,
-}
-
-impl PlanCache {
-    pub(super) fn new(store: StateStore) -> Self {
-        Self { store, entries: Mutex::default() }
-    }
-
-    /// The plan of a run, if it has one that is still kept. One is opened at a time, so that many visitors need no more
-    /// memory than one.
-    pub(super) async fn get(&self, run: Uuid) -> Result<Option<Arc<IndexedPlan>>, Problem> {
-        let mut open = self.entries.lock().await;
-        let used = Instant::now();
-        if let Some(entry) = open.iter_mut().find(|entry| entry.run == run) {
-            entry.last_used = used;
-            return Ok(Some(Arc::clone(&entry.plan)));
-        }
-        let Some(reader) = self.store.plan_reader(run).await? else { return Ok(None) };
-        let plan = Arc::new(run_blocking(move || IndexedPlan::index(reader)).await?);
-        if open.len() == MAX_CACHED_PLANS {
-            let oldest = (0..open.len()).min_by_key(|at| open[*at].last_used);
-            oldest.map(|at| open.swap_remove(at));
-        }
-        open.push(CachedPlan { run, plan: Arc::clone(&plan), last_used: used });
-        Ok(Some(plan))
-    }
-
-    /// Lets go, now and then, what nobody looks at. Never ends.
-    pub(super) async fn evict_unused(&self) {
-        loop {
-            tokio::time::sleep(EVICT_AFTER / 3).await;
-            self.entries.lock().await.retain(|entry| entry.last_used.elapsed() < EVICT_AFTER);
-        }
-    }
-}
-
-/// Does what takes long beside the event loop.
-pub(super) async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Problem> {
+/// Runs what takes long beside the event loop.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(io::Error::other).and_then(|done| done).map_err(|error| Problem::corrupt_plan(&error))
 }

@@ -19,7 +19,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn not_found(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, kind: "missing", message: message.into() }
+        Self { status: StatusCode::NOT_FOUND, kind: "not-found", message: message.into() }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -39,7 +39,8 @@ impl From<StateError> for Problem {
             StateErrorKind::Missing => StatusCode::NOT_FOUND,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { status, kind: error.kind.label(), message: error.message }
+        let kind = if status == StatusCode::NOT_FOUND { "not-found" } else { error.kind.label() };
+        Self { status, kind, message: error.message }
     }
 }
 

@@ -117,14 +117,14 @@ pub(super) struct TagRow {
 impl TagRow {
     pub(super) fn new(tag: TagDto) -> Self {
         let goes = tag.verdict == VERDICTS[0];
-        let mut why = tag.why.iter().map(|why| sanitize(why));
+        let mut why = tag.sentences.iter().map(|why| sanitize(why));
         Self {
             place: sanitize(&format!("{}/{}", tag.registry, tag.repository)),
             link: repository_link(&tag.registry, &tag.repository),
             tag: sanitize(&tag.tag),
             digest: tag.digest.as_deref().map_or_else(|| "unread".to_owned(), short_digest),
             verdict: tag.verdict,
-            enforcement: tag.standing,
+            enforcement: tag.enforcement,
             policy: tag.policy,
             age: tag.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
             dated: tag.dated_at.map_or_else(String::new, |at| format!("{} {}", tag.dated_by, format_minute(at))),
@@ -149,6 +149,8 @@ pub(super) struct TagList {
     pub(super) previous: Option<String>,
     pub(super) next: Option<String>,
     pub(super) show_place: bool,
+    /// The plan has lost its tags that stay.
+    pub(super) kept_pruned: bool,
 }
 
 /// The link to another page of what a query asks for.
@@ -189,6 +191,7 @@ impl TagList {
             next: (last < total && !tags.is_empty()).then(|| to(number + 1)),
             rows: tags.into_iter().map(TagRow::new).collect(),
             show_place: true,
+            kept_pruned: false,
         }
     }
 }

@@ -10,15 +10,17 @@ use serde_json::Value;
 use tagwarden::domain::{Claims, GapTarget, Limits, ReclaimBytes, ReclaimSum, RemovalMethod, RepositoryName, Rules};
 use tagwarden::engine::{evaluate, plan, reclaim};
 use tagwarden::policy;
+use tagwarden::registry::providers::Distribution;
 use tagwarden::registry::{
-    Auth, CollectScope, DistributionReader, DistributionWriter, ExtraManifests, ProbeResponse, RegistryErrorKind,
-    RegistryReader, RegistrySettings, RegistryWriter, RemovalResponse, RetryPolicy, collect, reader,
+    Auth, CollectScope, DistributionReader, ExtraManifests, ProbeResponse, RegistryErrorKind, RegistryReader,
+    RegistrySettings, RegistryWriter, RemovalResponse, RetryPolicy, collect, reader,
 };
 
 use crate::registry::{name, quick, settings, tag};
 use crate::support::certificate::{Certified, certified};
 use crate::support::content::{self, Content};
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
+use crate::support::lease::writer_of;
 use crate::support::memory::MemoryCache;
 use crate::support::removal::{delete_manifest, put_tag, untag};
 
@@ -56,8 +58,8 @@ fn read_by(settings: &RegistrySettings) -> DistributionReader {
     DistributionReader::with_retry_policy(settings.clone(), quick()).unwrap()
 }
 
-fn written_by(settings: &RegistrySettings) -> DistributionWriter {
-    DistributionWriter::with_retry_policy(settings.clone(), quick()).unwrap()
+fn written_by(settings: &RegistrySettings) -> Arc<dyn RegistryWriter> {
+    writer_of(&Distribution, settings.clone(), quick())
 }
 
 fn repository() -> RepositoryName {

@@ -6,6 +6,8 @@ use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::RemovalMethod;
 use tagwarden::state::{DeletionResponse, Experience, StateStore, UntagExperience};
 
+use crate::support::old_state::old_state;
+
 use UntagExperience::{ManifestDestroyed, ManifestSurvives, Unsupported};
 
 const ENDPOINT: &str = "https://registry.example:5000";
@@ -97,12 +99,10 @@ async fn answers_to_deletions_are_kept_by_method() {
 /// for its endpoint; the others stay as they are.
 #[tokio::test]
 async fn marks_of_the_version_before_keep_their_meaning() {
-    let (folder, store) = fresh().await;
-    store.close().await;
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tagwarden.db");
+    old_state(&path, 6).await;
     for statement in [
-        "DROP TABLE experience",
-        "DELETE FROM _sqlx_migrations WHERE version = 7",
         "INSERT INTO addresses (registry, address, since) VALUES
             ('known', 'https://known.example/', NULL),
             ('moved', 'https://now.example/', '2026-11-05T00:00:00.000000000Z'),

@@ -14,6 +14,7 @@ use tagwarden::state::{NewRun, RestoreRecord, RunKind, StateErrorKind, StateStor
 use uuid::Uuid;
 
 use crate::support::lease::lease;
+use crate::support::old_state::old_state;
 
 const ENDPOINT: &str = "https://contoso.azurecr.io";
 
@@ -176,25 +177,35 @@ async fn a_removal_keeps_its_time_and_a_restore_its_hold() {
 /// The tables of the version before, with an entry of it.
 #[tokio::test]
 async fn the_state_of_the_version_before_opens_and_keeps_its_meaning() {
-    let (folder, store, run) = begun().await;
-    let lease = lease(&store).await;
-    let image = manifest("{}");
-    let journaled = store.intend(&lease, run, &intent("v1", &image), &image, noon()).await.unwrap();
-    store.record_outcome(journaled.id(), &Outcome::Done(String::new()), noon()).await.unwrap();
-    store.close().await;
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tagwarden.db");
+    old_state(&path, 5).await;
+    let image = manifest("{}");
+    run_sql(
+        &path,
+        "INSERT INTO runs (id, kind, mode, started_at, started_by, version) VALUES
+         ('01930000-0000-7000-8000-000000000001', 'run', 'enforce', '2026-11-20T00:00:00.000000000Z', 'a@b', '0')",
+    )
+    .await;
     for statement in [
-        "DROP TABLE holds",
-        "DROP TABLE restored_tags",
-        "DROP TABLE interruptions",
-        "ALTER TABLE journal DROP COLUMN endpoint",
-        "ALTER TABLE journal DROP COLUMN dated_at",
-        "ALTER TABLE journal DROP COLUMN dated_by",
-        "DELETE FROM _sqlx_migrations WHERE version = 6",
+        "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, proof, intended_at, outcome, detail,
+                              settled_at)
+         VALUES ('01930000-0000-7000-8000-000000000001', 'untag', 'contoso', 'shop/api', 'v1', ?1, ?2, '[]',
+                 '2026-11-20T00:00:00.000000000Z', 'done', '', '2026-11-20T00:00:01.000000000Z')",
+        "INSERT INTO journaled_manifests (digest, bytes) VALUES (?1, ?3)",
     ] {
-        run_sql(&path, statement).await;
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        sqlx::query(statement)
+            .bind(image.digest.to_string())
+            .bind(&*image.media_type)
+            .bind(&*image.bytes)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
     }
     let store = StateStore::open(&path).await.unwrap();
+    let run = "01930000-0000-7000-8000-000000000001".parse().unwrap();
     let entry = store.journal(run).await.unwrap().remove(0);
     assert_eq!((entry.intent.endpoint.clone(), entry.intent.date), (None, None));
     assert!(matches!(entry.outcome, Some((Outcome::Done(_), _))));

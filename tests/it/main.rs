@@ -31,6 +31,7 @@ mod state;
 mod support;
 mod uncertain_claims;
 mod unmatched_rules;
+mod unread_indexes;
 mod untagged_manifests;
 mod version_ranges;
 mod web;

@@ -1,12 +1,15 @@
 //! The bytes of a plan, held against a count that is made in another way, whatever the facts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tagwarden::domain::{
-    Digest, Inventory, Manifest, ManifestDetail, Plan, Reclaim, ReclaimBytes, ReclaimSum, Registry, SourceState,
+    Digest, Inventory, Manifest, ManifestDetail, Plan, Reclaim, ReclaimBytes, ReclaimSum, Registry, Removal,
+    SourceState, TagPosition, TagVerdict,
 };
-use tagwarden::engine::reclaim;
+use tagwarden::engine::{ClaimedDigests, Verdicts, blob_uses, reclaim};
+use tagwarden::workflow::BlobSpool;
 
 use crate::properties::{RandomFacts, Shuffle, random_facts};
 use crate::scenarios::apply;
@@ -131,6 +134,30 @@ fn counted(world: &RandomFacts, plan: &Plan, registry: usize) -> ReclaimBytes {
     ReclaimBytes { exclusive: sum(false), shared: sum(true) }
 }
 
+/// The bytes of a registry's removals, counted repository by repository from its end, each as if it stood alone.
+fn spooled(world: &RandomFacts, (verdicts, plan): (&Verdicts, &Plan), at: u32) -> Vec<Option<ReclaimBytes>> {
+    let registry = &world.inventory.registries[at as usize];
+    let claimed = ClaimedDigests::of(&world.claims, &registry.name);
+    let alone = |position: TagPosition| TagPosition { registry: 0, repository: 0, ..position };
+    let removals_in = |number: u32| -> Vec<Arc<Removal>> {
+        let there = plan.removals.iter();
+        let there = there.filter(|one| (one.position.registry, one.position.repository) == (at, number));
+        there.map(|one| Arc::new(Removal { position: alone(one.position), ..(**one).clone() })).collect()
+    };
+    let mut spool = BlobSpool::new(None);
+    for (number, repository) in (0..).zip(&registry.repositories).collect::<Vec<(u32, _)>>().into_iter().rev() {
+        let there = verdicts.tags.iter();
+        let there = there.filter(|one| (one.position.registry, one.position.repository) == (at, number));
+        let here: Vec<TagVerdict> =
+            there.map(|one| TagVerdict { position: alone(one.position), ..one.clone() }).collect();
+        let blobs = blob_uses(registry, repository, &claimed, &here, &removals_in(number), &[]);
+        spool.add(number, blobs).unwrap();
+    }
+    let mut settled = spool.settle().unwrap();
+    let numbers = (0..).zip(&registry.repositories).map(|(number, _)| number);
+    numbers.flat_map(|number| settled.next_repository(number, removals_in(number).len(), 0).unwrap().removals).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -141,6 +168,18 @@ proptest! {
         for found in bytes.registries.iter().filter(|found| found.sum().unknown == 0) {
             let at = world.inventory.registries.iter().position(|registry| registry.name == found.registry).unwrap();
             prop_assert_eq!(found.sum().bytes, counted(&world, &plan, at), "{:#?}", plan.removals);
+        }
+    }
+
+    #[test]
+    fn bytes_of_repositories_by_themselves_are_those_of_the_whole(world in prop_oneof![random_facts(), read_world()]) {
+        let (verdicts, plan) = world.decide();
+        let bytes = reclaim(&world.inventory, &world.claims, &verdicts, &plan);
+        for (at, registry) in (0..).zip(&world.inventory.registries) {
+            let there = plan.removals.iter().zip(&bytes.removals);
+            let expected = there.filter(|(removal, _)| removal.registry == registry.name).map(|(_, bytes)| *bytes);
+            let expected: Vec<Option<ReclaimBytes>> = expected.collect();
+            prop_assert_eq!(spooled(&world, (&verdicts, &plan), at), expected);
         }
     }
 

@@ -196,16 +196,19 @@ fn leftovers_are_seen_and_words_about_them_are_not() {
     assert_eq!(leftovers("x.rs", fine.parse().unwrap()), [""; 0]);
 }
 
-/// A removal takes the proof that it is journaled, so nobody but the journal may make one.
+/// A removal takes the proof that it is journaled, and a writer the proof that the lease is held, so nobody but the state
+/// may make either.
 #[test]
-fn only_the_state_records_intents() {
-    let calls = |in_state: bool| -> Vec<String> {
-        let files = sources("src").into_iter().filter(|file| file.path.starts_with("src/state/") == in_state);
-        files.flat_map(|file| recorded_intents(&file.path, &file.text)).collect()
-    };
-    assert_eq!(calls(true).len(), 1, "the one place that makes them");
-    let found = calls(false);
-    assert!(found.is_empty(), "{}", found.join("\n"));
+fn only_the_state_records_intents_and_grants_leases() {
+    for constructor in ["recorded", "granted"] {
+        let calls = |in_state: bool| -> Vec<String> {
+            let files = sources("src").into_iter().filter(|file| file.path.starts_with("src/state/") == in_state);
+            files.flat_map(|file| calls_of(constructor, &file.path, &file.text)).collect()
+        };
+        assert_eq!(calls(true).len(), 1, "the one place that calls `{constructor}`");
+        let found = calls(false);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
 
     for text in [
         "fn f() { JournaledIntent::recorded(id, &intent); }",
@@ -215,11 +218,11 @@ fn only_the_state_records_intents() {
         "macro_rules! f { () => { $crate::domain::JournaledIntent::recorded(id, &intent) } }",
         "fn f() { let make = JournaledIntent::recorded; }",
     ] {
-        assert_eq!(recorded_intents("x.rs", text).len(), 1, "{text}");
+        assert_eq!(calls_of("recorded", "x.rs", text).len(), 1, "{text}");
     }
     let fine =
         "/// See [`JournaledIntent::recorded`].\nfn recorded() { self.recorded(); \"JournaledIntent::recorded\"; }";
-    assert_eq!(recorded_intents("x.rs", fine), [""; 0]);
+    assert_eq!(calls_of("recorded", "x.rs", fine), [""; 0]);
 }
 
 /// A Rust file, by its path from the root of the package.
@@ -484,12 +487,12 @@ fn leftovers(path: &str, stream: TokenStream) -> Vec<String> {
     found
 }
 
-/// The places that make a `JournaledIntent`, by whatever name the type has there.
-fn recorded_intents(path: &str, text: &str) -> Vec<String> {
+/// The places that call a constructor by its path, whatever name its type has there.
+fn calls_of(constructor: &str, path: &str, text: &str) -> Vec<String> {
     let trees = flat(tokens(path, text));
-    let calls = (2..trees.len()).filter(|at| is_word(trees.get(*at), "recorded") && is_path_separator(&trees, at - 2));
+    let calls = (2..trees.len()).filter(|at| is_word(trees.get(*at), constructor) && is_path_separator(&trees, at - 2));
     let place = |at: usize| trees[at].span().start().line;
-    calls.map(|at| format!("{path}:{}: only the journal makes a `JournaledIntent`", place(at))).collect()
+    calls.map(|at| format!("{path}:{}: only the state calls `{constructor}`", place(at))).collect()
 }
 
 /// All tokens in their order, each group followed by what is in it.

@@ -36,7 +36,7 @@ fn ruled() -> impl Strategy<Value = RandomFacts> {
 fn decide(world: &RandomFacts) -> (Verdicts, Plan) {
     let (verdicts, plan) = world.decide();
     let found = rule_coverage(&world.rules, &world.inventory, RuleHistory::default(), CoverageBasis::FullInventory);
-    let plan = refuse_unmatched(&world.rules, &world.inventory, &verdicts, plan, found);
+    let plan = refuse_unmatched(&world.rules, &world.inventory, plan, found);
     (verdicts, plan)
 }
 

@@ -32,9 +32,9 @@ fn outcome(label: &str) -> Option<Outcome> {
         "open" => return None,
         "done" => Outcome::Done(why()),
         "failed" => Outcome::Failed(why()),
-        "gone" => Outcome::Skipped(SkipReason::Missing),
+        "missing" => Outcome::Skipped(SkipReason::Missing),
         "kept" => Outcome::Skipped(SkipReason::Kept(why())),
-        "settled" => Outcome::Skipped(SkipReason::Recovered(why())),
+        "recovered" => Outcome::Skipped(SkipReason::Recovered(why())),
         "interrupted" => Outcome::Skipped(SkipReason::Interrupted),
         other => panic!("no outcome is called {other}"),
     })
@@ -127,7 +127,7 @@ async fn the_journal_tells_what_is_there_without_tags() {
         (&[UNTAG, "1 v2 a untag done", "2 v1 a restore done"], &["a v1@2 back v2@1"]),
         // Deleted, or not.
         (&[UNTAG, GONE], &[]),
-        (&[UNTAG, "2 v1 a delete-untagged gone"], &[]),
+        (&[UNTAG, "2 v1 a delete-untagged missing"], &[]),
         (&[UNTAG, "2 v1 a delete-untagged open"], &["a held"]),
         (&[UNTAG, "2 v1 a delete-untagged failed"], &["a v1@0"]),
         (&[UNTAG, "2 v1 a delete-untagged kept"], &["a v1@0"]),
@@ -136,10 +136,10 @@ async fn the_journal_tells_what_is_there_without_tags() {
         // What went along: left over only once what it hung on is gone.
         (&[UNTAG, GONE, LEFT], &["b v1@2"]),
         (&[UNTAG, LEFT, GONE], &["b v1@1"]),
-        (&[UNTAG, GONE, "2 v1 b delete-untagged settled"], &["b v1@2"]),
+        (&[UNTAG, GONE, "2 v1 b delete-untagged recovered"], &["b v1@2"]),
         (&[UNTAG, GONE, "2 v1 b delete-untagged failed"], &["b v1@2"]),
         (&[UNTAG, GONE, "2 v1 b delete-untagged kept"], &[]),
-        (&[UNTAG, GONE, "2 v1 b delete-untagged gone"], &[]),
+        (&[UNTAG, GONE, "2 v1 b delete-untagged missing"], &[]),
         (&[UNTAG, GONE, "2 v1 b delete-untagged open"], &["b held"]),
         (&[UNTAG, GONE, "3 v1 b delete-untagged interrupted"], &[]),
         (&[UNTAG, "2 v1 a delete-untagged interrupted", LEFT], &["a v1@0"]),

@@ -13,6 +13,7 @@ use crate::state::JournalScope;
 use crate::web::AppState;
 use crate::web::api::{self, QueryParams, TagQuery};
 use crate::web::dto;
+use crate::web::plan_index::OpenPlan;
 use crate::web::problem::Problem;
 use crate::web::rows::{EntryRow, RunRow, TagList};
 use crate::workflow;
@@ -92,7 +93,7 @@ async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage,
     let more_history =
         entries.last().filter(|_| entries.len() == ROWS_PER_PAGE as usize).map(|entry| entry.id.to_string());
     let (mut unread, mut policies, mut list) = (Vec::new(), Vec::new(), None);
-    if let Some(plan) = app.plans.get(record.run.id).await? {
+    if let Some(plan) = OpenPlan::open(store, record.run.id).await? {
         for registry in &plan.document.registries {
             unread.extend(registry.gaps.iter().map(|gap| {
                 let repository = gap.repository.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
@@ -108,7 +109,7 @@ async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage,
                 (policy.name.clone(), policy.mode.clone(), format_count(policy.expired), what)
             })
             .collect();
-        list = Some(tag_list(plan, query, None).await?);
+        list = Some(tag_list(&plan, query, None).await?);
     }
     Ok(RunPage {
         frame: Frame::new(app, "Run"),

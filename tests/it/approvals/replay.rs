@@ -47,7 +47,7 @@ async fn the_rest_of_a_plan_may_follow_but_nothing_twice() {
     app.restore_with_hold(&RestoreSelection::Image("main/shop/api:candidate-3".into()), None).await.unwrap();
     app.close().await;
     let second = walk.apply(&plan).await;
-    assert_eq!(second.labels(), ["gone", "done", "refused", "gone"], "{}", second.text);
+    assert_eq!(second.labels(), ["missing", "done", "refused", "missing"], "{}", second.text);
     assert!(second.text.contains("put back since"), "{}", second.text);
     assert_eq!(walk.remaining_tags(), ["candidate-3"]);
 }

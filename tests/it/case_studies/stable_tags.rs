@@ -83,7 +83,7 @@ async fn every_move_is_recorded_or_shows() {
     assert!(walk.registry.delete_tag(REPOSITORY, "rollback"));
     walk.snapshot_tags();
     let plan = walk.plan().await;
-    assert_eq!(findings(&plan), ["info last-tag build-4", "info tag-gone rollback"]);
+    assert_eq!(findings(&plan), ["info last-tag build-4", "info tag-missing rollback"]);
     let came = walk.apply(&plan).await;
     assert_eq!((came.code, came.tags.len()), (0, 3), "{}", came.text);
     assert_eq!(walk.registry.tags(REPOSITORY)["build-4"], digests[3]);
@@ -91,6 +91,6 @@ async fn every_move_is_recorded_or_shows() {
     // Even without any tag it is there and told, until the registry collects it.
     assert!(walk.registry.delete_tag(REPOSITORY, "build-4"));
     let plan = walk.plan().await;
-    assert_eq!(findings(&plan), ["warning no-tag-left rollback"]);
+    assert_eq!(findings(&plan), ["warning untagged rollback"]);
     assert!(walk.registry.manifest(REPOSITORY, &digests[3]).is_some());
 }

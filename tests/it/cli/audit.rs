@@ -103,8 +103,8 @@ async fn a_tag_has_a_history() {
     assert!(gone.err.contains("not removed by Tagwarden, last seen "), "{}", gone.err);
     desk.run("plan").await;
     let json = desk.run(&format!("explain --history {image} --format json")).await.exits(0).json();
-    assert_eq!((&json["there"], &json["removed_by_tagwarden"]), (&false.into(), &false.into()), "{json:#}");
-    assert!(json["last_seen"]["missed_at"].is_string(), "{json:#}");
+    assert_eq!((&json["exists"], &json["removed_by_tagwarden"]), (&false.into(), &false.into()), "{json:#}");
+    assert!(json["last_seen"]["missing_since"].is_string(), "{json:#}");
     let done = desk.run("explain --history contoso/shop/api:candidate-2").await.exits(0);
     assert!(done.out.contains("Now: not in the registry; Tagwarden removed it last"), "{}", done.out);
     let done = desk.run("explain --history contoso/shop/api:never").await.exits(0);
@@ -132,7 +132,7 @@ async fn a_tag_that_vanished_from_azure_was_seen_last_at_some_time() {
     for image in ["shop/api:candidate-1", "shop/old:candidate-1"] {
         let json = desk.run(&format!("explain --history contoso/{image} --format json")).await.exits(0).json();
         let seen = &json["last_seen"];
-        assert!(seen["at"].is_string() && seen["missed_at"].is_string(), "{json:#}");
+        assert!(seen["at"].is_string() && seen["missing_since"].is_string(), "{json:#}");
         assert!(seen["digest"].as_str().unwrap().starts_with("sha256:"), "{json:#}");
     }
 }

@@ -49,14 +49,14 @@ async fn a_signed_plan_is_applied_shown_and_taken_back() {
     desk.run("runs --format html").await.exits(2);
     desk.run(&format!("runs show {run} --out run.pdf")).await.exits(2);
 
-    let foreseen = desk.run("restore --repository contoso/shop/api --dry-run").await.exits(0);
+    let preview = desk.run("restore --repository contoso/shop/api --dry-run").await.exits(0);
     assert!(
-        foreseen.out.contains("2 would come back") && foreseen.out.contains("nothing was changed"),
+        preview.out.contains("2 would come back") && preview.out.contains("nothing was changed"),
         "{}",
-        foreseen.out
+        preview.out
     );
     let json = desk.run(&format!("restore --run {run} --dry-run --format json")).await.exits(0).json();
-    assert_eq!(json["foreseen"][0]["outlook"], "returns");
+    assert_eq!(json["previews"][0]["expected"], "returns");
     desk.run("restore --repository contoso/shop/api --since 2999-01-01").await.exits(2);
     desk.run("restore --since 2026-01-01 contoso/shop/api:candidate-1").await.exits(2);
     assert_eq!(tags(&registry, "shop/api").len(), 2);

@@ -155,7 +155,7 @@ async fn on_the_first_evening_nothing_is_asked_of_a_registry_that_cannot_untag()
 
     // Asked on purpose, it says so, and is believed from then on.
     let probe = desk.run("registries probe contoso --format json").await.exits(3).json();
-    assert_eq!((&probe["answer"], &probe["ability"]["state"]), (&json!("unsupported"), &json!("impossible")));
+    assert_eq!((&probe["result"], &probe["ability"]["state"]), (&json!("unsupported"), &json!("impossible")));
     let asked = changes(&registry)[pushed..].to_vec();
     assert!(asked.len() == 2 && asked.iter().all(|line| line.contains("DELETE ")), "{asked:?}");
     desk.run(&format!("plan {outs}")).await.exits(3);

@@ -35,7 +35,7 @@ async fn a_tag_is_told_rule_by_rule_with_the_time_at_which_it_goes() {
         assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
     }
     let json = desk.run("explain contoso/shop/api:candidate-2 --format json").await.exits(0).json();
-    let at = json["outlook"]["at"].as_str().unwrap();
+    let at = json["forecast"]["at"].as_str().unwrap();
     let then = desk.run(&format!("explain contoso/shop/api:candidate-2 --format json --at {at}")).await.json();
     assert_eq!(then["verdict"], "expired", "{then:#}");
 }
@@ -82,4 +82,17 @@ async fn a_run_of_the_past_is_told_as_it_was() {
     let done = desk.run(&format!("explain --run {id} contoso/shop/api:other")).await.exits(2);
     assert!(done.err.contains("knew no tag contoso/shop/api:other"), "{}", done.err);
     desk.run("explain --run 0 contoso/shop/api:other").await.exits(2);
+
+    // A newer plan of everything takes the details of tags that stay along.
+    desk.run("plan").await.exits(0);
+    let words = "held for the last plan of everything only";
+    for tag in ["", ":candidate-1", ":candidate-2"] {
+        let done = desk.run(&format!("explain --run {id} contoso/shop/api{tag}")).await.exits(0);
+        assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
+        assert_eq!(done.out.contains("has expired"), tag == ":candidate-2", "{}", done.out);
+    }
+    let json =
+        desk.run(&format!("explain --run {id} contoso/shop/api:candidate-1 --format json")).await.exits(0).json();
+    assert_eq!(json["kept_pruned"], true);
+    assert!(desk.run(&format!("runs show {id}")).await.exits(0).out.contains(words));
 }

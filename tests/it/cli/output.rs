@@ -166,8 +166,8 @@ async fn many_policies_are_checked_soon() {
     policies += "  - { name: last, select: { repositories: [\"team-7/api\"], tags: [\"build-1*\"] }, keep: [{ within: 3d }] }\n";
     desk.write("policies/all.yaml", &policies);
     let done = desk.run("check --format json").await.exits(0).json();
-    let remarks = done["remarks"].as_array().unwrap();
+    let lints = done["lints"].as_array().unwrap();
     let found =
-        |kind: &str, policy: &str| remarks.iter().filter(|one| one["kind"] == kind && one["policy"] == policy).count();
-    assert_eq!(found("overlap", "last") + found("overlap", "team-7"), 1, "{remarks:#?}");
+        |kind: &str, policy: &str| lints.iter().filter(|one| one["kind"] == kind && one["policy"] == policy).count();
+    assert_eq!(found("overlap", "last") + found("overlap", "team-7"), 1, "{lints:#?}");
 }

@@ -66,8 +66,11 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     assert!(done.out.starts_with("no tag goes that did not"), "{}", done.out);
     desk.write("policies/all.yaml", &SHOP.replace("newest: 3", "newest: 2"));
     let live = desk.run("diff --against old --format json").await.exits(0).json();
-    assert_eq!(live["summary"]["goes"], 1, "{live:#}");
-    assert_eq!((&live["goes"][0]["tag"], &live["goes"][0]["enforced"]), (&"candidate-3".into(), &true.into()));
+    assert_eq!(live["summary"]["newly_expired"], 1, "{live:#}");
+    assert_eq!(
+        (&live["newly_expired"][0]["tag"], &live["newly_expired"][0]["enforced"]),
+        (&"candidate-3".into(), &true.into())
+    );
     assert_eq!(live["recorded_at"], Value::Null);
 
     desk.run("inventory --out inventory.json").await.exits(0);
@@ -81,7 +84,7 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     let done = desk.run(words).await.exits(0);
     assert!(done.out.starts_with("### Tagwarden: +1 go, 0 come back\n"), "{}", done.out);
     let back = desk.run("diff --against policies --policies old --inventory inventory.json --format json").await;
-    assert_eq!(back.json()["comes_back"][0]["tag"], "candidate-3");
+    assert_eq!(back.json()["no_longer_expired"][0]["tag"], "candidate-3");
     for (words, said) in [
         ("diff --against none --policies old --inventory inventory.json", "policies cannot be read"),
         ("diff --against old --policies old --inventory none.json", "cannot be read"),
@@ -127,6 +130,6 @@ async fn what_is_hardly_meant_is_told_by_check() {
     }
     assert!(!done.err.contains("candidates` has no effect"), "{}", done.err);
     let json = desk.run("check --strict --format json").await.exits(2).json();
-    let kinds: Vec<&Value> = json["remarks"].as_array().unwrap().iter().map(|remark| &remark["kind"]).collect();
+    let kinds: Vec<&Value> = json["lints"].as_array().unwrap().iter().map(|remark| &remark["kind"]).collect();
     assert!(kinds.contains(&&"selects-nothing".into()) && kinds.contains(&&"overlap".into()), "{json:#}");
 }

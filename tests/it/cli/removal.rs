@@ -91,7 +91,7 @@ async fn a_plan_is_applied_exactly_and_taken_back() {
     assert!(done.out.contains("1 restored, 0 skipped, 0 failed"), "{}", done.out);
     assert_eq!(registry.tags("shop/api")["candidate-2"], before["candidate-2"]);
     let done = desk.run(&format!("restore --run {run} --format json")).await.exits(0).json();
-    let there: Vec<&Value> = done["restored"].as_array().unwrap().iter().map(|one| &one["already_there"]).collect();
+    let there: Vec<&Value> = done["restored"].as_array().unwrap().iter().map(|one| &one["already_present"]).collect();
     assert_eq!(there.len(), 2);
     assert_eq!(there.iter().filter(|there| **there == &json!(true)).count(), 1, "{there:?}");
     assert_eq!(registry.tags("shop/api"), before);

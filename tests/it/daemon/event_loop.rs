@@ -129,8 +129,8 @@ impl DaemonFixture {
         let store = self.store().await;
         let mut runs = Vec::new();
         for record in store.runs(10_000).await.unwrap().into_iter().rev() {
-            let circumstances = store.run_context(record.run.id).await.unwrap();
-            runs.push((record, circumstances));
+            let run_context = store.run_context(record.run.id).await.unwrap();
+            runs.push((record, run_context));
         }
         store.close().await;
         runs
@@ -255,8 +255,8 @@ async fn a_freeze_holds_back_a_run_that_says_so_in_its_record() {
     alive.tick().await;
     assert_eq!(world.outcomes().await, [("done".to_owned(), 0)]);
     assert_eq!(world.tags(), 7);
-    let (record, circumstances) = world.runs().await.remove(0);
-    assert_eq!(circumstances.blocked_by.as_deref(), Some(why));
+    let (record, run_context) = world.runs().await.remove(0);
+    assert_eq!(run_context.blocked_by.as_deref(), Some(why));
     assert!(record.end.unwrap().summary.contains("peak season"));
     world.set_time("2026-11-21T03:00:00Z");
     alive.tick().await;
@@ -281,8 +281,8 @@ async fn a_policy_with_its_own_schedule_removes_then_and_keeps_always() {
     world.set_time("2026-11-20T03:00:00Z");
     alive.tick().await;
     assert_eq!(left(), ["candidate-1", "candidate-2", "candidate-3"]);
-    let (record, circumstances) = world.runs().await.remove(0);
-    assert_eq!(circumstances.enforced_policies.as_deref(), Some("nightly"));
+    let (record, run_context) = world.runs().await.remove(0);
+    assert_eq!(run_context.enforced_policies.as_deref(), Some("nightly"));
     let summary: serde_json::Value = serde_json::from_str(&record.end.unwrap().summary).unwrap();
     assert_eq!((&summary["removed"], &summary["pending_schedule"]), (&3.into(), &2.into()));
     // The 22nd is a Sunday.
@@ -450,7 +450,7 @@ async fn a_window_that_ends_lets_no_further_removal_begin() {
         })
         .collect();
     assert!(labels.iter().any(|label| label == "done"), "{labels:?}");
-    let held = "held-back: held back: outside the window every day 02:00-04:00, which opens Sat 2026-11-21 02:00 UTC";
+    let held = "blocked: held back: outside the window every day 02:00-04:00, which opens Sat 2026-11-21 02:00 UTC";
     assert!(labels.iter().any(|label| label == held), "{labels:?}");
     assert_eq!(record.end.unwrap().outcome, "done");
     assert!(world.tags() > 2);

@@ -207,7 +207,7 @@ fn the_schedule_is_told_in_words_and_as_data() {
     let json: serde_json::Value = serde_json::from_str(&told("schedule --count 3 --format json")).unwrap();
     assert_eq!(json["next"].as_array().unwrap().len(), 3);
     assert_eq!(json["schedules"][0]["cron"], "0 3 * * *");
-    assert_eq!(json["held_back_now"], "frozen until the end of 9000-01-01: a long one");
+    assert_eq!(json["blocked_by"], "frozen until the end of 9000-01-01: a long one");
     assert!(!folder.path().join("tagwarden.db").exists(), "nothing is touched");
 }
 
@@ -233,24 +233,25 @@ async fn a_freeze_holds_by_hand_and_gives_way_to_a_reason() {
 
     let (code, _, words) = run(&["apply", "plan.json"]).await;
     assert_eq!((code, world.tags()), (Some(3), 7), "{words}");
-    assert!(words.contains("frozen until") && words.contains("--despite-freeze"), "{words}");
-    assert_eq!(run(&["run", "--despite-freeze", " "]).await.0, Some(2), "a reason says something");
+    assert!(words.contains("frozen until") && words.contains("--override-freeze"), "{words}");
+    assert_eq!(run(&["run", "--override-freeze", " "]).await.0, Some(2), "a reason says something");
 
-    let (code, _, words) = run(&["run", "--despite-freeze", "CVE-2026-1"]).await;
+    let (code, _, words) = run(&["run", "--override-freeze", "CVE-2026-1"]).await;
     assert_eq!((code, world.tags()), (Some(0), 2), "{words}");
     world.registry.put_image("shop/api", "candidate-1", &image("candidate-1", 99));
+    // The name of the flag in the version before.
     let (code, _, words) = run(&["apply", "plan.json", "--despite-freeze", "CVE-2026-2"]).await;
     assert_eq!((code, world.tags()), (Some(0), 2), "{words}");
 
     let runs = world.runs().await;
-    let despite: Vec<Option<&str>> = runs.iter().map(|(_, found)| found.override_reason.as_deref()).collect();
-    assert_eq!(despite, [None, None, Some("CVE-2026-1"), Some("CVE-2026-2")]);
+    let reasons: Vec<Option<&str>> = runs.iter().map(|(_, found)| found.override_reason.as_deref()).collect();
+    assert_eq!(reasons, [None, None, Some("CVE-2026-1"), Some("CVE-2026-2")]);
     assert!(runs.iter().all(|(_, found)| found.commit.as_ref() == Some(&commit)));
     let id = runs[2].0.run.id.to_string();
     let (_, text, _) = run(&["runs", "show", &id]).await;
-    assert!(text.contains(&format!("commit   {commit}\n")) && text.contains("despite  CVE-2026-1\n"), "{text}");
+    assert!(text.contains(&format!("commit   {commit}\n")) && text.contains("override CVE-2026-1\n"), "{text}");
     let (_, json, _) = run(&["runs", "show", &runs[0].0.run.id.to_string(), "--format", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["circumstances"]["blocked_by"], "frozen until the end of 9000-01-01: a long one");
-    assert_eq!(json["circumstances"]["policies_commit"], commit.as_str());
+    assert_eq!(json["context"]["blocked_by"], "frozen until the end of 9000-01-01: a long one");
+    assert_eq!(json["context"]["policies_commit"], commit.as_str());
 }

@@ -10,6 +10,7 @@ use tagwarden::state::{NewRun, RunContext, RunKind, StateStore};
 use uuid::Uuid;
 
 use super::at;
+use crate::support::garbage::collect_garbage;
 
 fn noon() -> Timestamp {
     at("2026-11-23T12:00:00Z")
@@ -86,27 +87,29 @@ async fn only_what_the_registries_no_longer_hold_is_tidied_up() {
         store.store_manifest(image).await;
         store.store_created_at(&image.digest, None).await;
     }
-    let counts = async || [rows(&store, "manifests").await, rows(&store, "configs").await, rows(&store, "looks").await];
+    let counts = async || {
+        [rows(&store, "manifests").await, rows(&store, "configs").await, rows(&store, "observed_repositories").await]
+    };
     let long = noon() - 400.hours();
-    store.collect_garbage(&both, noon(), long).await.unwrap();
+    collect_garbage(&store, &both, noon(), long).await.unwrap();
     assert_eq!(counts().await, [2, 2, 2]);
 
     // What could not be read may be what was not found.
     let mut unread = registry(vec![repository("shop/api", &kept)]);
     unread.registries[0].gaps.push(Gap { target: GapTarget::Catalogue, kind: "http-500", message: "".into() });
-    store.collect_garbage(&unread, noon(), noon() + 1.hour()).await.unwrap();
+    collect_garbage(&store, &unread, noon(), noon() + 1.hour()).await.unwrap();
     assert_eq!(counts().await, [2, 2, 2]);
 
     let one = registry(vec![repository("shop/api", &kept)]);
-    store.collect_garbage(&one, noon(), long).await.unwrap();
+    collect_garbage(&store, &one, noon(), long).await.unwrap();
     assert_eq!(counts().await, [1, 1, 2], "when tags were first seen is forgotten late");
     assert!(store.manifest(&kept.digest).await.is_some());
     // It is back, and gone again: the time begins anew.
-    store.collect_garbage(&both, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
-    store.collect_garbage(&one, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
-    store.collect_garbage(&one, noon() + 401.hours(), noon() + 1.hour()).await.unwrap();
+    collect_garbage(&store, &both, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
+    collect_garbage(&store, &one, noon() + 300.hours(), noon() - 100.hours()).await.unwrap();
+    collect_garbage(&store, &one, noon() + 401.hours(), noon() + 1.hour()).await.unwrap();
     assert_eq!(counts().await, [1, 1, 2]);
-    store.collect_garbage(&one, noon() + 701.hours(), noon() + 301.hours()).await.unwrap();
+    collect_garbage(&store, &one, noon() + 701.hours(), noon() + 301.hours()).await.unwrap();
     assert_eq!(counts().await, [1, 1, 1]);
     assert_eq!(rows(&store, "observations").await, 1);
 }
@@ -114,14 +117,14 @@ async fn only_what_the_registries_no_longer_hold_is_tidied_up() {
 #[tokio::test]
 async fn what_a_run_went_by_and_when_schedules_were_looked_after_come_back() {
     let (folder, store) = fresh().await;
-    let circumstances = RunContext {
+    let run_context = RunContext {
         revision: Some("sha256:1".into()),
         commit: Some("2".repeat(40)),
         enforced_policies: Some("a, b".into()),
         blocked_by: Some("frozen".into()),
         override_reason: None,
     };
-    store.begin_run_with_context(&new_run(1, noon()), &circumstances).await.unwrap();
+    store.begin_run_with_context(&new_run(1, noon()), &run_context).await.unwrap();
     store.begin_run(&new_run(2, noon())).await.unwrap();
     assert_eq!(store.schedule_progress().await.unwrap(), BTreeMap::new());
     let handled = |pairs: &[(&str, Timestamp)]| pairs.iter().map(|(key, at)| ((*key).to_owned(), *at)).collect();
@@ -133,6 +136,6 @@ async fn what_a_run_went_by_and_when_schedules_were_looked_after_come_back() {
         StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap()
     };
     assert_eq!(store.schedule_progress().await.unwrap(), later);
-    assert_eq!(store.run_context(new_run(1, noon()).id).await.unwrap(), circumstances);
+    assert_eq!(store.run_context(new_run(1, noon()).id).await.unwrap(), run_context);
     assert_eq!(store.run_context(new_run(2, noon()).id).await.unwrap(), RunContext::default());
 }

@@ -110,11 +110,11 @@ fn a_tag_is_explained_rule_by_rule() {
     insta::assert_snapshot!(told);
     let weighed = &stage.rule_traces.iter().find(|(name, _)| name == "main-6").unwrap().1;
     let json = explanation_with_rules_json(&stage.document, "contoso", "shop/api", "main-6", weighed, None).unwrap();
-    assert_eq!(json["outlook"]["kind"], "expires");
-    assert_eq!(json["outlook"]["at"], "2026-01-07T12:00:01Z");
+    assert_eq!(json["forecast"]["kind"], "expires");
+    assert_eq!(json["forecast"]["at"], "2026-01-07T12:00:01Z");
     assert_eq!(json["policies"][0]["group"]["branch"], "main");
-    assert_eq!(json["policies"][0]["rules"][0]["cut"]["tag"], "main-7");
-    assert_eq!(json["policies"][1]["unfit"], "repositories");
+    assert_eq!(json["policies"][0]["rules"][0]["cutoff"]["tag"], "main-7");
+    assert_eq!(json["policies"][1]["mismatch"], "repositories");
 }
 
 #[test]
@@ -126,8 +126,8 @@ fn a_repository_is_a_timeline_with_cuts() {
     assert_eq!(recorded_timeline(&stage.document, "contoso", "shop/web"), None);
     let json = serde_json::to_value(&stage.timeline).unwrap();
     assert_eq!(json["schema"], "tagwarden.timeline/1");
-    assert_eq!(json["groups"][1]["cuts"][2]["rule"], "within: 14d");
-    assert_eq!(json["groups"][1]["cuts"][2]["at"], "2025-12-18T12:00:00Z");
+    assert_eq!(json["groups"][1]["cutoffs"][2]["rule"], "within: 14d");
+    assert_eq!(json["groups"][1]["cutoffs"][2]["at"], "2025-12-18T12:00:00Z");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_tag_tells_how_its_version_was_read() {
         let line = text.lines().find(|line| line.trim_start().starts_with("newest_per")).unwrap();
         assert!(line.ends_with(&format!("; {words}")), "{line}");
         let weighed = &told.rule_traces.iter().find(|(name, _)| name == tag).unwrap().1;
-        assert_eq!(weighed.policies[0].rules[0].read.as_deref(), Some(words));
+        assert_eq!(weighed.policies[0].rules[0].reading.as_deref(), Some(words));
     }
     let part = "  - name: part\n    select: { pattern: 'app-(?<version>.+)-(?:blue|green)' }\n    \
         keep: [{ newest_per: { version: minor, count: 1 } }]\n";
@@ -171,10 +171,10 @@ fn an_undated_tag_tells_the_look_at_which_it_was_there() {
     let rules = rules(policies, one.timezone.clone());
     let place = TagPosition { registry: 0, repository: 0, tag: 0 };
     let view = rule_trace(&rules, &inventory, &claims, one.now, place).unwrap();
-    let rules_read: Vec<_> = view.policies[0].rules.iter().map(|rule| (rule.keeps, rule.read.as_deref())).collect();
+    let rules_read: Vec<_> = view.policies[0].rules.iter().map(|rule| (rule.keeps, rule.reading.as_deref())).collect();
     let look = Some("without a date, but there at the first look on 2025-12-02 12:00 UTC");
     assert_eq!(rules_read, [(false, look), (true, look)]);
-    assert_eq!((&*view.outlook.kind, view.outlook.at), ("expires", "2026-03-02T12:00:01Z".parse().ok()));
+    assert_eq!((&*view.forecast.kind, view.forecast.at), ("expires", "2026-03-02T12:00:01Z".parse().ok()));
 }
 
 proptest! {

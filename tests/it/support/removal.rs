@@ -12,7 +12,7 @@ use super::lease::lease;
 
 /// Waits for what the removal of a tag has to wait for, and removes it.
 pub(crate) async fn untag(
-    writer: &impl RegistryWriter,
+    writer: &Arc<dyn RegistryWriter>,
     repository: &RepositoryName,
     tag: &TagName,
 ) -> Result<RemovalResponse, RegistryError> {
@@ -23,7 +23,7 @@ pub(crate) async fn untag(
 
 /// Waits for what the deletion of a manifest with those bytes has to wait for, and deletes it.
 pub(crate) async fn delete_manifest(
-    writer: &impl RegistryWriter,
+    writer: &Arc<dyn RegistryWriter>,
     repository: &RepositoryName,
     manifest: &[u8],
 ) -> Result<RemovalResponse, RegistryError> {
@@ -73,7 +73,7 @@ pub(crate) async fn journaled(
 
 /// Waits for what a push has to wait for, and puts a manifest under a tag.
 pub(crate) async fn put_tag(
-    writer: &impl RegistryWriter,
+    writer: &Arc<dyn RegistryWriter>,
     repository: &RepositoryName,
     tag: &TagName,
     manifest: &RawManifest,

@@ -22,7 +22,7 @@ async fn world() -> WebFixture {
 }
 
 /// Holds an answer against the schema of its path in the description.
-fn check(path: &str, answer: &Value) {
+pub(super) fn check(path: &str, answer: &Value) {
     let mut description: Value = serde_json::from_str(DESCRIPTION).unwrap();
     let schema = description["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"].take();
     assert!(schema.is_object(), "{path} is not described");
@@ -74,20 +74,20 @@ async fn what_is_not_there_is_told_in_json() {
     let world = world().await;
     let id = run_id(2);
     for (address, status, kind) in [
-        ("/nowhere".to_owned(), 404, "missing"),
-        ("/runs/zz".to_owned(), 404, "missing"),
-        ("/runs/0193%00".to_owned(), 404, "missing"),
+        ("/nowhere".to_owned(), 404, "not-found"),
+        ("/runs/zz".to_owned(), 404, "not-found"),
+        ("/runs/0193%00".to_owned(), 404, "not-found"),
         ("/runs/01930000".to_owned(), 400, "ambiguous"),
-        (format!("/runs/{}/plan", run_id(3)), 404, "missing"),
+        (format!("/runs/{}/plan", run_id(3)), 404, "not-found"),
         (format!("/runs/{id}/tags?verdict=gone"), 400, "bad-request"),
         (format!("/runs/{id}/tags?page=x"), 400, "bad-request"),
         ("/runs?limit=0".to_owned(), 400, "bad-request"),
         ("/runs?limit=1001".to_owned(), 400, "bad-request"),
         ("/runs?before=x".to_owned(), 400, "bad-request"),
         ("/removals?before=x".to_owned(), 400, "bad-request"),
-        ("/registries/fabrikam".to_owned(), 404, "missing"),
-        ("/registries/contoso/no/such".to_owned(), 404, "missing"),
-        ("/registries/contoso/..%2F..".to_owned(), 404, "missing"),
+        ("/registries/fabrikam".to_owned(), 404, "not-found"),
+        ("/registries/contoso/no/such".to_owned(), 404, "not-found"),
+        ("/registries/contoso/..%2F..".to_owned(), 404, "not-found"),
     ] {
         let answer = world.get(&format!("/api/v1{address}")).await;
         assert_eq!((answer.status, answer.json()["error"]["kind"].as_str()), (status, Some(kind)), "{address}");

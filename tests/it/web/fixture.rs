@@ -188,7 +188,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         shared_bytes: (number % 100 != 13).then_some(1 << 10),
         refused_by_registry: None,
         verify: vec![format!("skopeo inspect docker://contoso.example/{}", repository(number))],
-        reasons: vec![ReasonView::LetGo { policy: "candidate-builds".into(), misses: Vec::new() }],
+        reasons: vec![ReasonView::NotKept { policy: "candidate-builds".into(), shortfalls: Vec::new() }],
     });
     let kept = (0..tags).filter(|number| number % 10 != 3).map(|number| KeptView {
         registry: "contoso".into(),
@@ -269,20 +269,21 @@ fn registry(tags: u64) -> RegistryView {
         obstacles: Vec::new(),
         ability: None,
         notes: Vec::new(),
-        particulars: None,
+        info: None,
         accepted: Vec::new(),
         clock_ahead_seconds: None,
         clock: None,
         undo_seconds: None,
         repositories: 1,
         tags,
+        indexes_read: None,
         gaps: vec![GapView {
             repository: Some("shop/torn".into()),
             at: HOSTILE.into(),
             kind: "connection".into(),
             message: "it was cut".into(),
         }],
-        odd_names: Vec::new(),
+        invalid_names: Vec::new(),
     }
 }
 
@@ -362,6 +363,7 @@ pub(super) fn run_result(number: u128, document: PlanDocument) -> RunResult {
         context: tagwarden::state::RunContext::default(),
         pending_schedule: 0,
         interrupted_by: None,
+        missing_manifests: 0,
         failed_sources: Vec::new(),
         forgotten: None,
         outcome: RunOutcome::Done,
@@ -392,8 +394,9 @@ pub(super) fn summary_of(ended: &RunResult) -> String {
 pub(super) async fn record(store: &StateStore, number: u128, document: PlanDocument, started_at: Timestamp) {
     let ended = run_result(number, document);
     store.begin_run(&new_run(number, RunKind::Run, started_at)).await.unwrap();
-    let text = serde_json::to_string(&ended.document).unwrap();
-    store.save_plan(ended.run, &ended.document.id, &text).await.unwrap();
+    let head = tagwarden::report::plan_head(&ended.document).unwrap();
+    let mut chunks = tagwarden::report::plan_chunks(&ended.document);
+    store.save_plan(ended.run, &ended.document.id, &head, &mut chunks).await.unwrap();
     let bytes: Arc<[u8]> = b"{}".as_slice().into();
     let manifest = RawManifest { digest: Digest::of(&bytes), media_type: "application/json".into(), bytes };
     let lease = lease(store).await;

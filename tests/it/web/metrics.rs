@@ -40,7 +40,7 @@ async fn a_run_is_told_in_numbers() {
         "tagwarden_run_duration_seconds_sum{kind=\"run\"} 120.0",
         "tagwarden_run_duration_seconds_count{kind=\"run\"} 2",
         "tagwarden_last_run_timestamp_seconds{kind=\"run\"} 1795435260",
-        "tagwarden_last_good_run_timestamp_seconds{kind=\"run\"} 1795435200",
+        "tagwarden_last_successful_run_timestamp_seconds{kind=\"run\"} 1795435200",
         "tagwarden_tags{registry=\"contoso\",verdict=\"expired\"} 12",
         "tagwarden_tags{registry=\"contoso\",verdict=\"undecided\"} 0",
         "tagwarden_reclaimable_bytes{registry=\"contoso\"} 10485760",
@@ -58,11 +58,11 @@ async fn a_run_is_told_in_numbers() {
         "tagwarden_source_up{source=\"aks-prod\"} 1",
         "tagwarden_source_up{source=\"releases\"} 0",
         "tagwarden_source_evidence_timestamp_seconds{source=\"aks-prod\"} 1795434900",
-        "tagwarden_next_run_timestamp_seconds{what=\"all policies\"} 1795489200",
+        "tagwarden_next_run_timestamp_seconds{policies=\"all policies\"} 1795489200",
         "tagwarden_policies 3",
         "tagwarden_policies_problem 0",
         "tagwarden_ready 1",
-        "tagwarden_held_back 0",
+        "tagwarden_runs_blocked 0",
         concat!("tagwarden_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "process_start_time_seconds 1795435200",
     ] {
@@ -79,7 +79,7 @@ async fn edits_that_cannot_be_gone_by_are_counted_once_each() {
         world.context.status.update(|status| status.blocked_by = Some("a freeze".into()));
     }
     let found = lines(&world).await;
-    for line in ["tagwarden_policy_load_failures_total 2", "tagwarden_policies_problem 1", "tagwarden_held_back 1"] {
+    for line in ["tagwarden_policy_load_failures_total 2", "tagwarden_policies_problem 1", "tagwarden_runs_blocked 1"] {
         assert!(found.iter().any(|found| found == line), "no {line}");
     }
     world.context.status.update(|status| status.policies.problem = None);
@@ -94,7 +94,7 @@ async fn what_is_on_record_is_told_after_a_restart() {
     let world = WebFixture::with_record(LEAST, async |store| record(store, 1, plan(60), noon()).await).await;
     let found = lines(&world).await;
     for line in [
-        "tagwarden_last_good_run_timestamp_seconds{kind=\"run\"} 1795435290",
+        "tagwarden_last_successful_run_timestamp_seconds{kind=\"run\"} 1795435290",
         "tagwarden_tags{registry=\"contoso\",verdict=\"expired\"} 6",
         "tagwarden_source_up{source=\"releases\"} 0",
         "tagwarden_refusals 1",

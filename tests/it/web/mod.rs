@@ -5,3 +5,5 @@ mod fixture;
 mod guard;
 mod metrics;
 mod pages;
+mod plans;
+mod progress;

@@ -13,6 +13,7 @@ use crate::support::acr::{ADMIN, clock, start};
 use crate::support::azure::{CLIENT, Entra, ResourceManager, SECRET, TENANT, identity_endpoint};
 
 mod authentication;
+mod missing_manifests;
 mod permissions;
 mod registry_info;
 mod removal;

@@ -5,8 +5,8 @@ use super::*;
 const GROUP: &str = "rg-registries";
 
 /// The registry as a resource: tier and policies.
-struct RegistryResource {
-    azure: Azure,
+pub(super) struct RegistryResource {
+    pub(super) azure: Azure,
     manager: ResourceManager,
     lines: String,
     rest: String,
@@ -17,7 +17,7 @@ fn path() -> String {
 }
 
 impl RegistryResource {
-    async fn new(sku: &str, policies: Value, retention_days: Option<u16>) -> Self {
+    pub(super) async fn new(sku: &str, policies: Value, retention_days: Option<u16>) -> Self {
         let entra = Entra::start().await;
         let manager = ResourceManager::start(&entra).await;
         let options = AcrOptions { retention_days, ..options().identity(cleaner(Permission::ALL)) };
@@ -62,7 +62,7 @@ impl RegistryResource {
     }
 }
 
-fn retention(days: u32) -> Value {
+pub(super) fn retention(days: u32) -> Value {
     json!({ "retentionPolicy": { "days": days, "status": "enabled" }, "softDeletePolicy": { "status": "disabled" } })
 }
 
@@ -93,9 +93,9 @@ async fn what_is_accepted_is_removed_whole_even_where_the_registry_deletes_at_on
             assert!(done.out.contains("which the settings accept"), "{}", done.out);
             if round == 0 {
                 let (entries, _) = journal(&around.azure).await;
-                let settled: Timestamp = entries[0]["settled_at"].as_str().unwrap().parse().unwrap();
+                let resolved: Timestamp = entries[0]["resolved_at"].as_str().unwrap().parse().unwrap();
                 let until: Timestamp = entries[0]["undo_until"].as_str().unwrap().parse().unwrap();
-                assert_eq!(until.duration_since(settled).as_hours(), i64::from(24 * days));
+                assert_eq!(until.duration_since(resolved).as_hours(), i64::from(24 * days));
             }
             for number in 1..=3 {
                 around.azure.push("shop/api", &format!("c-{number}"), 100 - number);
@@ -113,7 +113,7 @@ async fn the_report_names_who_asked_and_where_and_the_record_what_was_reclaimed(
         assert!(done.out.contains(words), "{words} is missing in:\n{}", done.out);
     }
     let plan = around.azure.desk.json("plan.json");
-    assert_eq!(plan["registries"][0]["particulars"]["resource_group"], GROUP);
+    assert_eq!(plan["registries"][0]["info"]["resource_group"], GROUP);
     let running = around.azure.running("run", 1).await;
     around.stores(9_000_000);
     ended(running).await.exits(0);

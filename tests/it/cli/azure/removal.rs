@@ -174,7 +174,7 @@ async fn locks_and_moves_between_plan_and_removal_are_told_for_each_tag() {
         .filter(|entry| entry["action"] == "untag")
         .map(|entry| (entry["tag"].as_str().unwrap(), &entry["skip"]))
         .collect();
-    assert_eq!(skips["c-2"], "put-back", "{entries}");
+    assert_eq!(skips["c-2"], "reverted", "{entries}");
     assert_eq!(skips["c-3"], &Value::Null);
     assert_eq!(skips["c-1"], "kept", "{entries}");
     let restored = entries.as_array().unwrap().iter().filter(|entry| entry["action"] == "restore").count();

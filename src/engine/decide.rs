@@ -36,8 +36,8 @@ pub struct RepositoryDecision {
     pub mentions: Vec<(SourceName, Mention)>,
     /// The same of texts whose mentions are only reported.
     pub reported_mentions: Vec<(SourceName, Mention)>,
-    /// The claimed digests that were taken to be in no repository. Should another one have one of them, this has to be decided
-    /// again.
+    /// The claimed digests that were taken to be in no repository, where that keeps something. Should another one have one of
+    /// them, this has to be decided again.
     pub assumed_absent: BTreeSet<AbsentDigest>,
     /// What the second look finds wrong; a fault of this program.
     pub violations: Vec<Violation>,

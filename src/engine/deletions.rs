@@ -154,7 +154,8 @@ pub(super) fn assess_repository<'a>(
     for (enforce, one) in looked {
         found.eligible.extend(site.deletion(one, enforce, &along, &mut taken));
     }
-    site.doubts.into_assumed_absent()
+    let retains = found.eligible.iter().any(|one| !one.retain_reasons.is_empty());
+    if retains { site.doubts.assumed_absent() } else { BTreeSet::new() }
 }
 
 impl RegistryEvaluation<'_> {
@@ -184,7 +185,7 @@ struct RepositoryCleanup<'a, 'g, 'e> {
     graph: Graph<'g>,
     /// The tags of signatures and the like, by the image that they accompany.
     accompanied: BTreeMap<&'g Digest, Vec<u32>>,
-    doubts: RepositoryUncertainClaims<'a>,
+    doubts: RepositoryUncertainClaims<'a, 'a>,
 }
 
 impl RepositoryCleanup<'_, '_, '_> {

@@ -130,8 +130,12 @@ impl<'a> RegistryEvaluation<'a> {
         verdicts.unread_indexes.extend(unread);
         let unread = doubts.needed_configurations(&graph, &found).into_iter();
         verdicts.unread.extend(unread.map(|digest| UnreadConfiguration { registry, repository, digest }));
+        let start = verdicts.tags.len();
         found.into_verdicts(first, &mut verdicts.tags);
-        doubts.into_assumed_absent()
+        // Most of the digests that are claimed anywhere may be absent, and it matters only where that keeps something.
+        let uncertain = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(_) | Reason::IndexUnread { .. });
+        let keeps = verdicts.tags[start..].iter().any(|found| found.reasons.iter().any(uncertain));
+        if keeps { doubts.assumed_absent() } else { BTreeSet::new() }
     }
 
     fn add_policy_reasons(

@@ -48,14 +48,15 @@ struct UncertainClaim<'a> {
 }
 
 /// The doubtful claims that may mean one repository.
-pub(super) struct RepositoryUncertainClaims<'a> {
-    repository: &'a Repository,
+pub(super) struct RepositoryUncertainClaims<'r, 'a> {
+    registry: &'a Registry,
+    repository: &'r Repository,
     /// The first of each source, kind of doubt and algorithm: those of one kind keep the same images.
     claims: Vec<Arc<UncertainClaimReason>>,
     /// The first of each source.
     unresolved: Vec<Arc<UnresolvedReason>>,
-    /// The claimed digests that no repository has, as far as was known.
-    assumed_absent: BTreeSet<AbsentDigest>,
+    /// All of them. As far as was known, no repository has their digests.
+    all: Vec<UncertainClaim<'a>>,
 }
 
 impl<'a> UncertainClaims<'a> {
@@ -108,7 +109,7 @@ impl<'a> UncertainClaims<'a> {
         &self,
         repository: &'r Repository,
         placed: &PlacedDigests,
-    ) -> RepositoryUncertainClaims<'r> {
+    ) -> RepositoryUncertainClaims<'r, 'a> {
         let (hosts, path) = (self.registry.host_names(), repository.name.as_str());
         let paths = [Some(path), path.strip_prefix("library/")];
         let known = if self.by_algorithm.is_empty() { BTreeSet::new() } else { algorithms(repository) };
@@ -122,29 +123,30 @@ impl<'a> UncertainClaims<'a> {
             Uncertainty::ConfigUnread | Uncertainty::NoContainer => !placed.is_manifest(one.digest),
             Uncertainty::OtherAlgorithm => !placed.is_known(&self.registry.name, one.digest),
         };
-        let open: BTreeSet<usize> = positions.filter(|at| is_open(&self.claims[*at])).collect();
-        let claims = open.into_iter().map(|at| self.claims[at]);
-        let claims = claims.filter(|one| one.claim.may_match_repository(hosts, &repository.name));
-        let claims: Vec<UncertainClaim<'_>> = claims.collect();
-        let assumed_absent = claims.iter().map(|one| {
-            let place = (one.uncertainty == Uncertainty::OtherAlgorithm).then(|| self.registry.name.clone());
-            (place, one.digest.clone())
+        let mut open: Vec<usize> = positions.filter(|at| is_open(&self.claims[*at])).collect();
+        open.sort_unstable();
+        open.dedup();
+        let all = open.into_iter().map(|at| self.claims[at]);
+        let all: Vec<UncertainClaim<'a>> =
+            all.filter(|one| one.claim.may_match_repository(hosts, &repository.name)).collect();
+        // A source has few kinds of doubt and algorithms.
+        let mut seen = Vec::new();
+        let claims = all.iter().filter(|one| {
+            let kind = (one.source, one.uncertainty, one.digest.algorithm());
+            let is_first = !seen.contains(&kind);
+            if is_first {
+                seen.push(kind);
+            }
+            is_first
         });
-        let assumed_absent = assumed_absent.collect();
-        let mut seen = HashSet::new();
-        let claims = claims
-            .into_iter()
-            .filter(|one| seen.insert((one.source, one.uncertainty, one.digest.algorithm())))
-            .map(|one| {
-                let holder = Arc::clone(&one.claim.holder);
-                let UncertainClaim { source, digest, uncertainty: doubt, .. } = one;
-                Arc::new(UncertainClaimReason {
-                    source: source.clone(),
-                    digest: digest.clone(),
-                    uncertainty: doubt,
-                    holder,
-                })
-            });
+        let claims = claims.map(|one| {
+            Arc::new(UncertainClaimReason {
+                source: one.source.clone(),
+                digest: one.digest.clone(),
+                uncertainty: one.uncertainty,
+                holder: Arc::clone(&one.claim.holder),
+            })
+        });
         let claims = claims.collect();
         let mut told = HashSet::new();
         let images = ImageNames::of(repository);
@@ -157,15 +159,19 @@ impl<'a> UncertainClaims<'a> {
             Arc::new(UnresolvedReason { source: (*source).clone(), text, holder })
         });
         let unresolved = unresolved.take(MAX_NAMED).collect();
-        RepositoryUncertainClaims { repository, claims, unresolved, assumed_absent }
+        RepositoryUncertainClaims { registry: self.registry, repository, claims, unresolved, all }
     }
 }
 
-impl RepositoryUncertainClaims<'_> {
+impl RepositoryUncertainClaims<'_, '_> {
     /// The claimed digests that were taken to be in no repository. Should one be found in another, what was decided here has
     /// to be decided again.
-    pub(super) fn into_assumed_absent(self) -> BTreeSet<AbsentDigest> {
-        self.assumed_absent
+    pub(super) fn assumed_absent(&self) -> BTreeSet<AbsentDigest> {
+        let absent = self.all.iter().map(|one| {
+            let place = (one.uncertainty == Uncertainty::OtherAlgorithm).then(|| self.registry.name.clone());
+            (place, one.digest.clone())
+        });
+        absent.collect()
     }
 
     fn is_empty(&self) -> bool {

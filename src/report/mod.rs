@@ -88,7 +88,7 @@ pub use registries::{
 };
 pub use registry_info::{DelayedActionView, RegistryInfoView};
 pub use removed_tag::RemovedTagView;
-pub use repository_views::{RepositoryViews, repository_views};
+pub use repository_views::RepositoryViews;
 pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
 pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_stored_bytes, run_text, write_run};
 pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};

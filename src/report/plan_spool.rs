@@ -78,18 +78,20 @@ impl PlanSpool {
         &mut self,
         number: u32,
         (registry, repository): (&RegistryName, &RepositoryName),
-        views: &RepositoryViews,
+        views: RepositoryViews<'_>,
     ) -> io::Result<()> {
-        let (mut removals, mut kept) = (views.removals.as_slice(), views.kept.as_slice());
-        while !removals.is_empty() || !kept.is_empty() {
-            let (going, others) = removals.split_at(removals.len().min(MAX_CHUNK_TAGS));
-            let (staying, rest) = kept.split_at(kept.len().min(MAX_CHUNK_TAGS - going.len()));
-            (removals, kept) = (others, rest);
+        let (mut removals, mut kept) = (views.removals(), views.kept());
+        loop {
+            let going: Vec<RemovalView> = removals.by_ref().take(MAX_CHUNK_TAGS).collect();
+            let staying: Vec<KeptView> = kept.by_ref().take(MAX_CHUNK_TAGS - going.len()).collect();
+            if going.is_empty() && staying.is_empty() {
+                return Ok(());
+            }
             let mut counts = ChunkCounts { expired: going.len() as u64, ..ChunkCounts::default() };
-            for view in staying {
+            for view in &staying {
                 counts.add_kept(&view.verdict);
             }
-            let kept_json = serde_json::to_vec(staying)?;
+            let kept_json = serde_json::to_vec(&staying)?;
             let part = SpooledPart {
                 repository_number: number,
                 registry: registry.clone(),
@@ -98,16 +100,15 @@ impl PlanSpool {
                 removals: if going.is_empty() {
                     Piece::default()
                 } else {
-                    self.append(&compress_fast(&serde_json::to_vec(going)?))?
+                    self.append(&compress_fast(&serde_json::to_vec(&going)?))?
                 },
                 kept: if staying.is_empty() { Piece::default() } else { self.append(&compress(&kept_json))? },
                 kept_hash: Digest::of(&kept_json),
-                removals_hash: hash_removals(going),
+                removals_hash: hash_removals(&going),
                 hash: String::new(),
             };
             self.parts.push(part);
         }
-        Ok(())
     }
 
     /// Writes what is known of the removals of all repositories now. `removals` is asked for repositories by number, in

@@ -8,30 +8,40 @@ use super::registry_info::verify_commands;
 use crate::domain::{Date, Registry, Removal, Repository, TagVerdict, Verdict};
 use crate::engine::{self, RepositoryDecision};
 
-/// The views of one repository's tags.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RepositoryViews {
-    /// The tags to remove, by name. Nothing is said of their bytes yet.
-    pub removals: Vec<RemovalView>,
-    /// The other tags, by name.
-    pub kept: Vec<KeptView>,
+/// The views of one repository's tags. They are made as they are gone through, because those of many tags take more memory
+/// than all that is known of these.
+#[derive(Debug, Clone, Copy)]
+pub struct RepositoryViews<'a> {
+    registry: &'a Registry,
+    repository: &'a Repository,
+    decision: &'a RepositoryDecision,
+    at: Timestamp,
 }
 
-/// Makes the views of what was decided about one repository as of `at`. Nothing is asked of the repositories in
-/// `registry`.
-#[must_use]
-pub fn repository_views(
-    registry: &Registry,
-    repository: &Repository,
-    decision: &RepositoryDecision,
-    at: Timestamp,
-) -> RepositoryViews {
-    let verdicts = &decision.verdicts;
-    let removals = decision.removals.removals.iter();
-    let kept = verdicts.tags.iter().filter(|found| is_kept(found));
-    RepositoryViews {
-        removals: removals.map(|removal| removal_view(registry, removal, verdicts.at(removal.position), at)).collect(),
-        kept: kept.filter_map(|found| kept_view(registry, repository, found, at)).collect(),
+impl<'a> RepositoryViews<'a> {
+    /// The views of what was decided about one repository as of `at`. Nothing is asked of the repositories in `registry`.
+    #[must_use]
+    pub fn new(
+        registry: &'a Registry,
+        repository: &'a Repository,
+        decision: &'a RepositoryDecision,
+        at: Timestamp,
+    ) -> Self {
+        Self { registry, repository, decision, at }
+    }
+
+    /// The tags to remove, by name. Nothing is said of their bytes yet.
+    pub fn removals(self) -> impl Iterator<Item = RemovalView> + 'a {
+        let Self { registry, decision, at, .. } = self;
+        let removals = decision.removals.removals.iter();
+        removals.map(move |removal| removal_view(registry, removal, decision.verdicts.at(removal.position), at))
+    }
+
+    /// The other tags, by name.
+    pub fn kept(self) -> impl Iterator<Item = KeptView> + 'a {
+        let Self { registry, repository, decision, at } = self;
+        let kept = decision.verdicts.tags.iter().filter(|found| is_kept(found));
+        kept.filter_map(move |found| kept_view(registry, repository, found, at))
     }
 }
 

@@ -17,15 +17,15 @@ use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
 use super::{App, RunError};
 use crate::domain::{
-    Claims, ClockReading, Deletions, Drift, Gap, IndexReads, Reason, RegistryName, Repository, RepositoryName,
-    RetainReason, Rules, SourceName, SourceState, UntaggedManifest,
+    Claims, ClockReading, Deletions, Drift, Gap, IndexReads, RegistryName, Repository, RepositoryName, Rules,
+    SourceName, SourceState, UntaggedManifest,
 };
 use crate::engine::{
     self, AbsentDigest, CheckTotals, ClaimedDigests, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
     RemovalCounts, RemovalPlanner, RepositoryDecision, RepositoryRemovals, RuleMatchCounter, Violation,
 };
 use crate::registry::{self, Progress, RegistryHead, RegistryReader};
-use crate::report::{self, DriftView, PlanSpool, PlanTally};
+use crate::report::{DriftView, PlanSpool, PlanTally, RepositoryViews};
 use crate::sources;
 use crate::state::{CachedContent, NewestTime, ObservationContext, RegistryObservation};
 
@@ -378,8 +378,8 @@ impl<'a> Walk<'a> {
             &deletions.eligible,
         );
         self.blobs[at].add(number, blobs)?;
-        let views = report::repository_views(registry, repository, decision, input.times.1);
-        self.spool.add(number, (&registry.name, &repository.name), &views)?;
+        let views = RepositoryViews::new(registry, repository, decision, input.times.1);
+        self.spool.add(number, (&registry.name, &repository.name), views)?;
         if !removals.removals.is_empty() || deletions.deletable().next().is_some() {
             self.touched.entry(registry.name.clone()).or_default().insert(repository.name.clone());
         }
@@ -404,9 +404,7 @@ impl<'a> Walk<'a> {
                 notes.pop_last();
             }
         }
-        if keeps_something_uncertain(decision) {
-            self.assumed_absent.extend(decision.assumed_absent.iter().cloned());
-        }
+        self.assumed_absent.extend(decision.assumed_absent.iter().cloned());
         self.has_gaps |= !repository.gaps.iter().all(Gap::is_note);
         if let Some(unused) = &mut self.unused_cache {
             unused.remove_used(repository);
@@ -455,15 +453,6 @@ impl<'a> Walk<'a> {
             }
         }
     }
-}
-
-/// Whether claims of which it is uncertain what they mean keep something.
-fn keeps_something_uncertain(decision: &RepositoryDecision) -> bool {
-    let uncertain = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(_) | Reason::IndexUnread { .. });
-    let retained = |reason: &RetainReason| matches!(reason, RetainReason::MaybeClaimed(_));
-    !decision.assumed_absent.is_empty()
-        && (decision.verdicts.tags.iter().any(|found| found.reasons.iter().any(uncertain))
-            || decision.deletions.eligible.iter().any(|one| one.retain_reasons.iter().any(retained)))
 }
 
 /// Nothing is decided by such a record: a run goes on without it.

@@ -12,7 +12,7 @@ use tagwarden::engine::{
 };
 use tagwarden::report::{
     Basis, KeptView, PlanBasis, PlanDocument, PlanTally, RemovalView, RepositoryViews, VerdictCounts, assign_plan_id,
-    document, document_from, fingerprint, repository_views,
+    document, document_from, fingerprint,
 };
 
 use crate::scenarios::shape::{Scenario, ScenarioFacts};
@@ -112,7 +112,7 @@ fn document_by_repository(decided: &WholeDecision) -> PlanDocument {
     let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
     let (mut planner, mut totals) = (RemovalPlanner::new(rules, *now), CheckTotals::new(rules));
     let mut tally = PlanTally::new(claims, rules);
-    let mut views: BTreeMap<(usize, usize), RepositoryViews> = BTreeMap::new();
+    let mut views: BTreeMap<(usize, usize), (Vec<RemovalView>, Vec<KeptView>)> = BTreeMap::new();
     let mut drift = Verdicts::default();
     for (at, (registry, read)) in registries.iter().zip(&inventory.registries).enumerate().rev() {
         let evidence = Evidence::new(rules, registry, (claims, &texts[..]), UntaggedManifests::default(), *now);
@@ -125,18 +125,19 @@ fn document_by_repository(decided: &WholeDecision) -> PlanDocument {
             let mut decision = decide(repository, &evidence, &placed, evaluated, (&mut planner, &mut totals));
             assert!(decision.violations.is_empty(), "{:?}", decision.violations);
             tally.add(registry, repository, &decision);
-            views.insert((at, place), repository_views(registry, repository, &decision, *now));
+            let found = RepositoryViews::new(registry, repository, &decision, *now);
+            views.insert((at, place), (found.removals().collect(), found.kept().collect()));
             drift.drift.append(&mut decision.verdicts.drift);
         }
     }
     drift.sort_drift();
-    let mut removals: Vec<RemovalView> = views.values().flat_map(|found| found.removals.clone()).collect();
+    let mut removals: Vec<RemovalView> = views.values().flat_map(|(removals, _)| removals.clone()).collect();
     for (view, bytes) in removals.iter_mut().zip(&decided.reclaim.removals) {
         assert_eq!((view.reclaimable_bytes, view.shared_bytes), (None, None));
         view.reclaimable_bytes = bytes.map(|bytes| bytes.exclusive);
         view.shared_bytes = bytes.map(|bytes| bytes.shared);
     }
-    let kept: Vec<KeptView> = views.into_values().flat_map(|found| found.kept).collect();
+    let kept: Vec<KeptView> = views.into_values().flat_map(|(_, kept)| kept).collect();
     let basis = PlanBasis {
         rules,
         mode: "dry-run",

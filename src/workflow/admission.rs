@@ -1,7 +1,7 @@
 //! An approved plan, read back: whether it may be applied, and what of it still holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -158,6 +158,37 @@ pub(super) enum JournaledEvidence {
     Present,
 }
 
+/// How many removals each policy may still make in the run. A plan keeps to the limits by the policies that it was made by;
+/// more may be those of a tag by now.
+pub(super) struct LimitCounts(Mutex<BTreeMap<PolicyName, u64>>);
+
+impl LimitCounts {
+    pub(super) fn new(rules: &Rules) -> Self {
+        let limits = rules.policies.iter().filter_map(|policy| Some((policy.name.clone(), policy.limits.untag?)));
+        Self(Mutex::new(limits.map(|(name, limit)| (name, u64::from(limit))).collect()))
+    }
+
+    /// Takes the removals that all their policies may still make; the others are skipped.
+    fn admit(&self, tasks: Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) -> Vec<RemovalTask> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if let Some(policy) = task.removal.policies.iter().find(|policy| left.get(*policy) == Some(&0)) {
+                let why = format!("policy {policy} has removed as many tags as it may in one run");
+                skipped.push((task, SkipReason::Refused(why)));
+                continue;
+            }
+            for policy in task.removal.policies.iter() {
+                if let Some(left) = left.get_mut(policy) {
+                    *left -= 1;
+                }
+            }
+            admitted.push(task);
+        }
+        admitted
+    }
+}
+
 /// What of a plan's removals still follows from the evidence of now, and what does not, with the reason. `earlier` is what
 /// the plan removed before, by name: what is there again was put back.
 ///
@@ -166,8 +197,7 @@ pub(super) fn intersect(
     approved: &PlanDocument,
     (views, removals): (&[RemovalView], &[Arc<Removal>]),
     decision: &Decision,
-    earlier: &BTreeMap<String, Uuid>,
-    journaled: JournaledEvidence,
+    (earlier, journaled, limits): (&BTreeMap<String, Uuid>, JournaledEvidence, &LimitCounts),
 ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
     let now: BTreeMap<_, &Arc<Removal>> = decision.plan.removals.iter().map(|found| (place(found), found)).collect();
     let obstacle = |registry: &RegistryName| {
@@ -219,6 +249,8 @@ pub(super) fn intersect(
         };
         skipped.push((order(removal), skip));
     }
+    let mut tasks = limits.admit(tasks, &mut skipped);
+    // Last: what else is skipped may hold others.
     skip_dependents(decision, &mut tasks, &mut skipped);
     (tasks, skipped)
 }
@@ -342,7 +374,7 @@ pub(super) fn journal_evidence(view: &RemovalView) -> JournalEvidence {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use jiff::tz::TimeZone;
@@ -359,7 +391,7 @@ mod tests {
     use crate::{engine, policy};
 
     /// What is decided about a registry with one old tag, after `change`.
-    fn decided(change: impl FnOnce(&mut Registry)) -> Decision {
+    pub(in crate::workflow) fn decided(change: impl FnOnce(&mut Registry)) -> Decision {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let policy = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: none, mode: enforce }\n";
         let rules = Rules {
@@ -436,9 +468,18 @@ mod tests {
         approved: &PlanDocument,
         decision: &Decision,
     ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
+        intersect_within(approved, decision, &LimitCounts::new(&decision.grounds.rules))
+    }
+
+    fn intersect_within(
+        approved: &PlanDocument,
+        decision: &Decision,
+        limits: &LimitCounts,
+    ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
         let views: Vec<RemovalView> = approved.removals.iter().map(std::borrow::Cow::into_owned).collect();
         let removals: Vec<Arc<Removal>> = views.iter().filter_map(|view| removal(view).map(Arc::new)).collect();
-        intersect(approved, (&views, &removals), decision, &BTreeMap::new(), JournaledEvidence::Approved)
+        let grounds = (&BTreeMap::new(), JournaledEvidence::Approved, limits);
+        intersect(approved, (&views, &removals), decision, grounds)
     }
 
     fn retention(registry: &mut Registry, days: u32) {
@@ -487,6 +528,24 @@ mod tests {
             (skipped(impossible), "can_untag"),
         ] {
             assert!(told.starts_with("refused: ") && told.contains(words), "{told}");
+        }
+    }
+
+    /// The same digest under a new push is somebody's wish, even where no rule looks at the time.
+    #[test]
+    fn a_tag_that_was_pushed_again_since_the_plan_stays() {
+        let pushed = |day: i8| {
+            decided(move |registry| {
+                let time = jiff::civil::date(2026, 11, day).at(12, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap();
+                registry.repositories[0].tags[0].pushed_at = Some(time.timestamp().into());
+            })
+        };
+        let plan = pushed(10).document;
+        for (day, stays) in [(10, false), (9, false), (11, true)] {
+            let (tasks, skipped) = intersect_all(&plan, &pushed(day));
+            assert_eq!((tasks.is_empty(), skipped.len()), (stays, usize::from(stays)), "{day}");
+            let again = |skip: &SkipReason| matches!(skip, SkipReason::Kept(why) if why.contains("pushed again"));
+            assert!(skipped.iter().all(|(_, skip)| again(skip)), "{skipped:?}");
         }
     }
 
@@ -555,6 +614,59 @@ mod tests {
             let found = enforce_limits(&plan(count, names), &rules).map_err(|error| error.to_string());
             assert_eq!(found.is_err(), limit.is_some(), "{found:?}");
             assert!(limit.is_none_or(|words| found.unwrap_err().contains(words)), "{count} by {names:?}");
+        }
+    }
+
+    /// A tag may have more policies by now than in the plan, and each of them counts it.
+    #[test]
+    fn no_policy_removes_more_than_it_may_over_all_parts() {
+        let limits = [("a", 2), ("b", 1)].map(|(name, limit)| (name.parse().unwrap(), limit));
+        let limits = LimitCounts(Mutex::new(BTreeMap::from(limits)));
+        let view = decided(|_| ()).document.removals.get(0).unwrap().into_owned();
+        let task = |policies: &[&str]| {
+            let policies: Vec<PolicyName> = policies.iter().map(|name| name.parse().unwrap()).collect();
+            let removal = Removal { policies: policies.into(), ..removal(&view).unwrap() };
+            RemovalTask { removal: Arc::new(removal), evidence: JournalEvidence::Json("[]".into()) }
+        };
+        // By part: the policies of each removal, and how many of them go.
+        for (part, expected) in
+            [(&[&["a", "b"][..], &["b"]][..], 1), (&[&["a"], &["c"]], 2), (&[&["a", "c"], &["a"], &["c"]], 1)]
+        {
+            let mut skipped = Vec::new();
+            let admitted = limits.admit(part.iter().map(|policies| task(policies)).collect(), &mut skipped);
+            assert_eq!((admitted.len(), skipped.len()), (expected, part.len() - expected), "{part:?}");
+            assert!(skipped.iter().all(|(_, skip)| matches!(skip, SkipReason::Refused(_))), "{skipped:?}");
+        }
+    }
+
+    /// An image stays with the index that a limit keeps.
+    #[test]
+    fn what_a_limit_keeps_holds_what_hangs_on_it() {
+        let mut decision = decided(|registry| {
+            registry.removal = RemovalMethod::DeleteManifest;
+            let repository = &mut registry.repositories[0];
+            let child = repository.tags[0].digest.clone().unwrap();
+            let digest = Digest::of(b"index");
+            let index = Manifest { children: vec![child.clone()], ..repository.manifests[&child].clone() };
+            repository.manifests.insert(digest.clone(), index);
+            let all = Tag { name: "z-all".parse().unwrap(), digest: Some(digest), ..repository.tags[0].clone() };
+            repository.tags.push(all);
+        });
+        let registry = &decision.inventory.registries[0];
+        let rules = decision.grounds.rules.clone();
+        let planned = engine::RemovalPlanner::new(&rules, decision.grounds.evaluated_at).plan_repository(
+            registry,
+            &registry.repositories[0],
+            &decision.verdicts.tags,
+        );
+        assert_eq!(planned.removals.len(), 2);
+        decision.dependencies =
+            BTreeMap::from([(("contoso".parse().unwrap(), "app".parse().unwrap()), planned.dependencies)]);
+        let approved = decision.document.clone();
+        for (limit, going) in [(2, 2), (1, 0)] {
+            let limits = LimitCounts(Mutex::new(BTreeMap::from([("old".parse().unwrap(), limit)])));
+            let (tasks, skipped) = intersect_within(&approved, &decision, &limits);
+            assert_eq!((tasks.len(), skipped.len()), (going, 2 - going), "{limit}: {skipped:?}");
         }
     }
 }

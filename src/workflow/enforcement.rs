@@ -7,22 +7,22 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::admission::{self, JournaledEvidence};
+use super::admission::{self, JournaledEvidence, LimitCounts};
 use super::decision::{DecideOptions, EarlierEvidence, Facts, Tracking};
 use super::interruption::StopRequests;
 use super::{
     App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
 };
 use crate::apply::{self, ApplyContext, DeletionResult, DeletionTask, RemovalResult, RemovalTask};
-use crate::domain::{PolicyName, RegistryName, Removal, RepositoryName, Rules, SkipReason, SourceName, SourceState};
+use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState};
 use crate::registry::{CollectScope, Progress};
 use crate::report::{self, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
 
@@ -195,9 +195,8 @@ impl App {
             Unenforced::Journaled => JournaledEvidence::Approved,
             Unenforced::LeftOut => JournaledEvidence::Present,
         };
-        let (tasks, mut skipped) =
-            admission::intersect(document, (&views, &removals), &decision, &planned.earlier, journaled);
-        let tasks = shared.limits.admit(tasks, &mut skipped);
+        let grounds = (&planned.earlier, journaled, &shared.limits);
+        let (tasks, skipped) = admission::intersect(document, (&views, &removals), &decision, grounds);
         let (deletions, not_deleted) = manifest_cleanup::intersect(&deletions, &decision);
         found.lacks_rights |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
         found.lacks_evidence |= decision.lacks_evidence();
@@ -299,37 +298,6 @@ struct SharedState {
     has_begun: AtomicBool,
 }
 
-/// How many removals each policy may still make in the run. A plan keeps to the limits by the policies that it was made by;
-/// more may be those of a tag by now.
-struct LimitCounts(SyncMutex<BTreeMap<PolicyName, u64>>);
-
-impl LimitCounts {
-    fn new(rules: &Rules) -> Self {
-        let limits = rules.policies.iter().filter_map(|policy| Some((policy.name.clone(), policy.limits.untag?)));
-        Self(SyncMutex::new(limits.map(|(name, limit)| (name, u64::from(limit))).collect()))
-    }
-
-    /// Takes the removals that all their policies may still make; the others are skipped.
-    fn admit(&self, tasks: Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) -> Vec<RemovalTask> {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut admitted = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            if let Some(policy) = task.removal.policies.iter().find(|policy| left.get(*policy) == Some(&0)) {
-                let why = format!("policy {policy} has removed as many tags as it may in one run");
-                skipped.push((task, SkipReason::Refused(why)));
-                continue;
-            }
-            for policy in task.removal.policies.iter() {
-                if let Some(left) = left.get_mut(policy) {
-                    *left -= 1;
-                }
-            }
-            admitted.push(task);
-        }
-        admitted
-    }
-}
-
 impl PlannedRemovals<'_> {
     /// The removals of a part, as the plan has them and as they are carried out.
     fn removals_of(&self, part: &Part) -> Result<(Vec<RemovalView>, Vec<Arc<Removal>>), RunError> {
@@ -427,4 +395,54 @@ async fn skip_part(
 
 fn name(removal: &Removal) -> (&RegistryName, &RepositoryName, &crate::domain::TagName) {
     (&removal.registry, &removal.repository, &removal.tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admission::tests::decided;
+    use super::*;
+
+    /// A plan that removes these numbers of tags from so many repositories.
+    fn plan(removals: &[usize]) -> PlanDocument {
+        let mut plan = decided(|_| ()).document;
+        let view = plan.removals.get(0).unwrap().into_owned();
+        let of_repository = |(number, count): (usize, &usize)| {
+            let view = RemovalView { repository: format!("app-{number:02}"), ..view.clone() };
+            (0..*count).map(move |tag| RemovalView { tag: format!("v{tag}"), ..view.clone() })
+        };
+        plan.removals = removals.iter().enumerate().flat_map(of_repository).collect();
+        plan
+    }
+
+    fn tag_counts(tags: &[u64]) -> BTreeMap<(RegistryName, RepositoryName), u64> {
+        let place = |number| ("contoso".parse().unwrap(), format!("app-{number:02}").parse().unwrap());
+        tags.iter().enumerate().map(|(number, tags)| (place(number), *tags)).collect()
+    }
+
+    #[test]
+    fn a_part_ends_after_enough_repositories_removals_or_tags() {
+        for (removals, tags, expected) in [
+            (&[1; 16][..], &[1; 16][..], &[16][..]),
+            (&[1; 17], &[1; 17], &[16, 1]),
+            (&[4999, 1, 1], &[4999, 1, 1], &[2, 1]),
+            (&[1, 1, 1], &[150_000, 50_000, 1], &[2, 1]),
+            (&[1, 1, 1], &[1, 300_000, 1], &[1, 1, 1]),
+        ] {
+            let document = plan(removals);
+            let planned = PlannedRemovals {
+                document: &document,
+                earlier: BTreeMap::new(),
+                policies: PolicyFilter::All,
+                unenforced: Unenforced::LeftOut,
+                tag_counts: tag_counts(tags),
+                earlier_evidence: EarlierEvidence::default(),
+            };
+            let parts = parts(&planned).unwrap();
+            let found: Vec<usize> = parts.values().flatten().map(|part| part.repositories.len()).collect();
+            assert_eq!(found, expected, "{removals:?} {tags:?}");
+            let of_parts = parts.values().flatten().map(|part| planned.removals_of(part).unwrap().0);
+            let again: Vec<RemovalView> = of_parts.flatten().collect();
+            assert_eq!(again, document.removals.iter().map(Cow::into_owned).collect::<Vec<_>>());
+        }
+    }
 }

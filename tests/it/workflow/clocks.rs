@@ -14,6 +14,8 @@ const WITHIN: &str = "policies:
   - { name: recent, select: { tags: ['*'] }, keep: [{ within: 14d }], mode: enforce }
 ";
 
+const LISTED: &str = "repositories = [\"shop/api\"]";
+
 impl WorkflowFixture {
     /// A plain registry in mode `enforce` with two images of a day ago and one of a year ago, whose own clock shows noon.
     async fn clocks() -> Self {
@@ -143,8 +145,11 @@ async fn a_clock_that_is_set_while_it_removes_lets_no_further_removal_begin() {
 /// A machine whose battery is dead shows some year of the past, and the registry on it, too.
 #[tokio::test]
 async fn a_time_before_what_the_state_knows_is_not_recorded() {
-    for registry_is_right in [true, false] {
+    // A registry that is not asked for its repositories tells its time only with their tags.
+    let cases = [(true, ""), (false, ""), (true, LISTED), (false, LISTED)];
+    for (registry_is_right, lines) in cases {
         let walk = WorkflowFixture::clocks().await;
+        walk.settings("enforce", lines, "");
         assert_eq!(walk.run().await.code, 0);
         // Not remembered, because what the first run removed is to be audited, too.
         walk.registry.put_image("shop/api", "new", &image("copied", 300));

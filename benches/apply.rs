@@ -1,5 +1,5 @@
-//! How many journaled removals a second an enforcing run makes where the registry sets no rate, how many tags a second a
-//! restore puts back, and what the journal alone would take for the removals.
+//! Rates on a registry that sets none: journaled removals per second of an enforcing run, tags per second of a restore, and
+//! the time that the journal alone takes for the removals.
 //!
 //! The registry is the embedded one, over HTTP on loopback and in the same process, so its own work counts as well. The
 //! state lies in the folder for temporary files; `TMPDIR` moves it to another disk. `cargo bench --bench apply`.

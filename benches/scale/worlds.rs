@@ -191,7 +191,7 @@ impl World {
         };
         registry.content(|content| {
             content.generate(world);
-            // What the registry computes once is no part of what either tool takes.
+            // Neither tool's time includes what the registry computes once.
             if self.repositories == 1 {
                 content.prepare_generated(&GeneratedWorld::repository_name(0));
             }

@@ -85,7 +85,7 @@ pub struct ApplyContext {
     pub clock: Clock,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
-    /// How long a removal is to be undoable.
+    /// The time for which a removal must remain undoable.
     pub undo_window: Duration,
     /// From when on none may begin, either.
     pub deadline: Option<Deadline>,
@@ -338,7 +338,7 @@ struct RegistryContext<'a> {
     /// One for each removal at once, so that none waits between its last look and its request.
     permits: Semaphore,
     survival: Survival,
-    /// Whether the registry itself is known to leave untagged manifests for as long as removals are to be undoable.
+    /// True if the registry's own settings keep untagged manifests for at least the undo window.
     keeps_untagged: bool,
     refused_tags: RefusedTags,
     /// Whether a look may show the past, because the registry has replicas, or nobody knows that it has none.
@@ -439,8 +439,8 @@ impl<'a> RegistryContext<'a> {
         self.refused_tags.save(self.context, &self.breaker, self.can_remove || removed, method).await
     }
 
-    /// Whether the manifest of a tag that is removed certainly stays: the registry's own settings say so, and an untag
-    /// showed it.
+    /// Returns true if the manifest of a removed tag certainly stays: the registry's own settings say so, and an untag has
+    /// shown it.
     fn manifest_stays(&self) -> bool {
         self.keeps_untagged
             && self.survival.is_observed()

@@ -16,7 +16,7 @@ use super::restore_dependents::{self, ChildLookupError, KnownManifests, MissingC
 use super::restore_order::{self, PlacedEntry, TagEntries};
 use super::{ApplyContext, MAX_DEFERRALS, RegistryHandle};
 
-/// How long a look at a tag counts while its intent is written.
+/// The age up to which a look at a tag counts while its intent is written.
 const MAX_LOOK_AGE: Duration = Duration::from_secs(1);
 
 /// The result of restoring one tag, or a manifest that was removed with it.
@@ -97,7 +97,7 @@ struct RegistryRestore<'a> {
     dependents: Mutex<()>,
     /// Images in indexes that were seen in the registry.
     known: KnownManifests,
-    /// Whether the journal failed in any registry: then no further tag is put.
+    /// Set once the journal fails in any registry; no further tag is put then.
     journal_failed: &'a AtomicBool,
 }
 

@@ -15,9 +15,10 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::admission::{self, JournaledEvidence, LimitCounts};
+use super::admission;
 use super::decision::{DecideOptions, EarlierEvidence, Facts, Tracking};
 use super::interruption::StopRequests;
+use super::intersection::{self, JournaledEvidence, LimitCounts};
 use super::{
     App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
 };
@@ -196,7 +197,7 @@ impl App {
             Unenforced::LeftOut => JournaledEvidence::Present,
         };
         let grounds = (&planned.earlier, journaled, &shared.limits);
-        let (tasks, skipped) = admission::intersect(document, (&views, &removals), &decision, grounds);
+        let (tasks, skipped) = intersection::intersect(document, (&views, &removals), &decision, grounds);
         let (deletions, not_deleted) = manifest_cleanup::intersect(&deletions, &decision);
         found.lacks_rights |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
         found.lacks_evidence |= decision.lacks_evidence();
@@ -378,8 +379,8 @@ async fn skip_part(
     found: &mut EnforcementResult,
 ) -> Result<(), RunError> {
     let removals = views.iter().zip(removals).map(|(view, removal)| {
-        let task = RemovalTask { removal: Arc::clone(removal), evidence: admission::journal_evidence(view) };
-        (task, admission::planned_skip(document, view).unwrap_or_else(|| skip.clone()))
+        let task = RemovalTask { removal: Arc::clone(removal), evidence: intersection::journal_evidence(view) };
+        (task, intersection::planned_skip(document, view).unwrap_or_else(|| skip.clone()))
     });
     let deletions: Vec<(DeletionTask, SkipReason)> = deletions
         .iter()
@@ -399,7 +400,7 @@ fn name(removal: &Removal) -> (&RegistryName, &RepositoryName, &crate::domain::T
 
 #[cfg(test)]
 mod tests {
-    use super::super::admission::tests::decided;
+    use super::super::intersection::tests::decided;
     use super::*;
 
     /// A plan that removes these numbers of tags from so many repositories.

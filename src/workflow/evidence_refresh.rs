@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use super::admission::skip_for_reasons;
 use super::clock::{MonotonicClock, read_clocks};
 use super::decision::DecisionGrounds;
 use super::evidence::{Recording, gather};
 use super::evidence_age::GatherTime;
+use super::intersection::skip_for_reasons;
 use super::manifest_cleanup::{CleanupCandidates, skip_retained};
 use super::{App, Decision};
 use crate::apply::{Clock, CurrentEvidence};

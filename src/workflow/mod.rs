@@ -44,6 +44,7 @@ mod heartbeat;
 mod history;
 mod holds;
 mod interruption;
+mod intersection;
 mod inventory_file;
 mod lint;
 mod lookup;

@@ -208,15 +208,17 @@ pub(super) fn journal_evidence(view: &RemovalView) -> JournalEvidence {
 pub(super) mod tests {
     use std::time::Duration;
 
+    use jiff::Timestamp;
     use jiff::tz::TimeZone;
 
     use super::*;
     use crate::domain::{
         Claims, ClockReading, Digest, Gap, GapTarget, Inventory, Limits, Lock, Manifest, ManifestDetail, Registry,
-        RegistryInfo, RemovalObstacle, Repository, RetentionDays, Rules, Tag,
+        RegistryInfo, RemovalMethod, RemovalObstacle, Repository, RetentionDays, Rules, Tag,
     };
     use crate::report::Basis;
     use crate::workflow::ClockCheck;
+    use crate::workflow::admission::removal;
     use crate::workflow::decision::DecisionGrounds;
     use crate::workflow::evidence_age::GatherTime;
     use crate::{engine, policy};

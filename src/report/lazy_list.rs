@@ -24,6 +24,11 @@ pub(super) trait ViewSource<V>: Send + Sync {
 
     /// One of them; there is one at every position below the count.
     fn make(&self, position: usize) -> Option<V>;
+
+    /// See [`LazyList::groups`]; `None` where each would have to be made for that.
+    fn groups(&self) -> Option<Vec<(V, u64)>> {
+        None
+    }
 }
 
 impl<V: Clone> LazyList<V> {
@@ -59,6 +64,19 @@ impl<V: Clone> LazyList<V> {
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Cow<'_, V>> + Clone {
         (0..self.len()).filter_map(|position| self.get(position))
+    }
+
+    /// The views in groups, to count them without making each: the first of a group, and how many it has. Those of a group
+    /// are of one registry and repository, and of one verdict; removals are also enforced or not by the same policies.
+    /// Groups may be alike, down to one for each view.
+    pub fn groups(&self) -> impl Iterator<Item = (Cow<'_, V>, u64)> {
+        let made = match &self.0 {
+            Items::Stored(_) => None,
+            Items::Computed(make) => make.groups(),
+        };
+        let each = made.is_none().then(|| self.iter().map(|view| (view, 1)));
+        let made = made.into_iter().flatten().map(|(first, count)| (Cow::Owned(first), count));
+        made.chain(each.into_iter().flatten())
     }
 
     /// The list itself, to change it; made for good if it was not.
@@ -139,5 +157,6 @@ mod tests {
         assert_ne!(made, held);
         assert_eq!(made, LazyList::from(vec![0, 1, 4]));
         assert!(LazyList::computed(Squares(0)).is_empty());
+        assert_eq!(made.groups().map(|(first, count)| (*first, count)).collect::<Vec<_>>(), [(0, 1), (1, 1), (4, 1)]);
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct ChunkedViews<V> {
     /// Positions at which chunks begin, and the number of all views at the end.
     starts: Vec<usize>,
     load: Box<dyn Fn(usize) -> io::Result<Arc<Vec<V>>> + Send + Sync>,
+    /// Where they are known.
+    groups: Option<Vec<(V, u64)>>,
     last: Mutex<Option<(usize, Arc<Vec<V>>)>>,
 }
 
@@ -54,7 +56,12 @@ impl<V> ChunkedViews<V> {
             total = total.saturating_add(length);
             starts.push(total);
         }
-        Self { starts, load: Box::new(load), last: Mutex::default() }
+        Self { starts, load: Box::new(load), groups: None, last: Mutex::default() }
+    }
+
+    /// The same with the groups of the views, see [`LazyList::groups`].
+    pub(super) fn with_groups(self, groups: impl IntoIterator<Item = (V, u64)>) -> Self {
+        Self { groups: Some(groups.into_iter().collect()), ..self }
     }
 
     fn chunk(&self, number: usize) -> Option<Arc<Vec<V>>> {
@@ -82,6 +89,10 @@ impl<V: Clone + Send + Sync> ViewSource<V> for ChunkedViews<V> {
         // The last that begins there: those before it at the same position are empty.
         let number = self.starts.partition_point(|start| *start <= position).checked_sub(1)?;
         self.chunk(number)?.get(position - self.starts.get(number)?).cloned()
+    }
+
+    fn groups(&self) -> Option<Vec<(V, u64)>> {
+        self.groups.clone()
     }
 }
 

@@ -46,11 +46,16 @@ struct SpooledPart {
     removals: Piece,
     kept: Piece,
     kept_hash: Digest,
+    removal_groups: Groups<RemovalView>,
+    kept_groups: Groups<KeptView>,
     /// The hash over what is removed, for the fingerprint.
     removals_hash: Digest,
     /// Empty until the plan as a whole is known.
     hash: String,
 }
+
+/// The first of each group of views, and how many it has (see [`LazyList::groups`]).
+type Groups<V> = Vec<(V, u64)>;
 
 /// What is known of the removals of one repository once all are.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +109,8 @@ impl PlanSpool {
                 },
                 kept: if staying.is_empty() { Piece::default() } else { self.append(&compress(&kept_json))? },
                 kept_hash: Digest::of(&kept_json),
+                removal_groups: group_by(&going, is_removed_alike),
+                kept_groups: group_by(&staying, |a, b| a.verdict == b.verdict),
                 removals_hash: hash_removals(&going),
                 hash: String::new(),
             };
@@ -147,7 +154,9 @@ impl PlanSpool {
         if part.counts.expired > 0 {
             json = complete_removals(&decompress(&self.read(part.removals)?)?, known)?;
             if !known.unenforced.is_empty() {
-                part.removals_hash = hash_removals(&serde_json::from_slice::<Vec<RemovalView>>(&json)?);
+                let views: Vec<RemovalView> = serde_json::from_slice(&json)?;
+                part.removals_hash = hash_removals(&views);
+                part.removal_groups = group_by(&views, is_removed_alike);
             }
             part.removals = self.append(&compress(&json))?;
             for bytes in known.bytes {
@@ -222,10 +231,11 @@ impl SpooledPlan {
     pub fn removals(&self) -> LazyList<RemovalView> {
         let spool = Arc::clone(&self.0);
         let lengths: Vec<usize> = self.0.parts.iter().map(|part| to_usize(part.counts.expired)).collect();
-        LazyList::computed(ChunkedViews::new(lengths, move |number| {
+        let views = ChunkedViews::new(lengths, move |number| {
             let part = spool.parts.get(number).ok_or(io::ErrorKind::NotFound)?;
             Ok(Arc::new(serde_json::from_slice(&decompress(&spool.read(part.removals)?)?)?))
-        }))
+        });
+        LazyList::computed(views.with_groups(self.0.parts.iter().flat_map(|part| part.removal_groups.clone())))
     }
 
     /// The tags that stay.
@@ -233,10 +243,11 @@ impl SpooledPlan {
     pub fn kept(&self) -> LazyList<KeptView> {
         let spool = Arc::clone(&self.0);
         let lengths: Vec<usize> = self.0.parts.iter().map(|part| to_usize(part.counts.kept())).collect();
-        LazyList::computed(ChunkedViews::new(lengths, move |number| {
+        let views = ChunkedViews::new(lengths, move |number| {
             let part = spool.parts.get(number).ok_or(io::ErrorKind::NotFound)?;
             Ok(Arc::new(serde_json::from_slice(&decompress(&spool.read(part.kept)?)?)?))
-        }))
+        });
+        LazyList::computed(views.with_groups(self.0.parts.iter().flat_map(|part| part.kept_groups.clone())))
     }
 
     /// The number of tags of each repository.
@@ -274,6 +285,24 @@ impl SpooledPlan {
             })
         })
     }
+}
+
+/// Returns true for removals of a repository that the same policies let go, and that are enforced alike.
+fn is_removed_alike(a: &RemovalView, b: &RemovalView) -> bool {
+    a.enforce == b.enforce && a.policies().eq(b.policies())
+}
+
+/// The views in groups, in the order of the first of each.
+fn group_by<V: Clone>(views: &[V], alike: impl Fn(&V, &V) -> bool) -> Groups<V> {
+    let mut groups: Groups<V> = Vec::new();
+    for view in views {
+        // Neighbours are mostly alike.
+        match groups.iter_mut().rev().find(|(first, _)| alike(first, view)) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((view.clone(), 1)),
+        }
+    }
+    groups
 }
 
 /// The JSON of removals with what is known of them now.

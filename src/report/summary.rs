@@ -48,11 +48,11 @@ pub(super) struct StatusCounts {
 
 pub(super) fn count_statuses(document: &PlanDocument) -> StatusCounts {
     let mut found = StatusCounts::default();
-    for removal in document.removals.iter() {
+    for (removal, count) in document.removals.groups() {
         match RemovalStatus::of(document, &removal) {
-            RemovalStatus::Enforced => found.enforced += 1,
-            RemovalStatus::DryRun => found.dry_run += 1,
-            RemovalStatus::Refused => found.refused += 1,
+            RemovalStatus::Enforced => found.enforced += count,
+            RemovalStatus::DryRun => found.dry_run += count,
+            RemovalStatus::Refused => found.refused += count,
         }
     }
     found

@@ -106,9 +106,10 @@ pub(super) fn is_enforced(plan: &PlanDocument, view: &RemovalView) -> bool {
 }
 
 /// How many removals and deletions may really be done by a plan.
-pub(super) fn count_enforced(plan: &PlanDocument) -> usize {
+pub(super) fn count_enforced(plan: &PlanDocument) -> u64 {
     let deletions = plan.deletions.deletable().filter(|view| view.enforce && view.refused.is_none());
-    plan.removals.iter().filter(|view| is_enforced(plan, view)).count() + deletions.count()
+    let removals = plan.removals.groups().filter(|(view, _)| is_enforced(plan, view));
+    removals.map(|(_, count)| count).sum::<u64>() + deletions.count() as u64
 }
 
 /// The removal that a view names; `None` where it names what can be no image.
@@ -142,11 +143,11 @@ pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
 /// The number of tags of each repository in a plan.
 pub(super) fn tag_counts(plan: &PlanDocument) -> BTreeMap<(RegistryName, RepositoryName), u64> {
     let mut by_name: BTreeMap<(String, String), u64> = BTreeMap::new();
-    let mut count = |registry: &str, repository: &str| {
-        *by_name.entry((registry.to_owned(), repository.to_owned())).or_default() += 1;
+    let mut add = |registry: &str, repository: &str, count: u64| {
+        *by_name.entry((registry.to_owned(), repository.to_owned())).or_default() += count;
     };
-    plan.removals.iter().for_each(|view| count(&view.registry, &view.repository));
-    plan.kept.iter().for_each(|view| count(&view.registry, &view.repository));
+    plan.removals.groups().for_each(|(view, count)| add(&view.registry, &view.repository, count));
+    plan.kept.groups().for_each(|(view, count)| add(&view.registry, &view.repository, count));
     let parsed = |(registry, repository): (String, String)| registry.parse().ok().zip(repository.parse().ok());
     by_name.into_iter().filter_map(|(place, count)| Some((parsed(place)?, count))).collect()
 }
@@ -157,12 +158,12 @@ pub(super) fn tag_counts(plan: &PlanDocument) -> BTreeMap<(RegistryName, Reposit
 /// # Errors
 /// [`RunError::Refused`], and then nothing may be removed.
 pub(super) fn enforce_limits(approved: &PlanDocument, rules: &Rules) -> Result<(), RunError> {
-    let (mut all, mut by_policy) = (0_usize, BTreeMap::<String, usize>::new());
-    for view in approved.removals.iter().filter(|view| is_enforced(approved, view)) {
-        all += 1;
+    let (mut all, mut by_policy) = (0_u64, BTreeMap::<String, u64>::new());
+    for (view, count) in approved.removals.groups().filter(|(view, _)| is_enforced(approved, view)) {
+        all += count;
         let policies: BTreeSet<&str> = view.policies().chain([view.policy.as_str()]).collect();
         for policy in policies {
-            *by_policy.entry(policy.to_owned()).or_default() += 1;
+            *by_policy.entry(policy.to_owned()).or_default() += count;
         }
     }
     let of_policies = rules
@@ -171,7 +172,7 @@ pub(super) fn enforce_limits(approved: &PlanDocument, rules: &Rules) -> Result<(
         .filter_map(|policy| Some((Some(&policy.name), policy.limits.untag?, *by_policy.get(policy.name.as_str())?)));
     let whole = std::iter::once((None, rules.limits.untag, all));
     for (policy, allowed, found) in whole.chain(of_policies) {
-        if found > usize::try_from(allowed).unwrap_or(usize::MAX) {
+        if found > u64::from(allowed) {
             return Err(Refused::OverLimit { found, policy: policy.cloned(), allowed }.into());
         }
     }

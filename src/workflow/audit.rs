@@ -86,28 +86,47 @@ pub(super) fn counts_by_registry(
         let requests = requests.map(|(_, requests)| *requests).unwrap_or_default();
         counts.insert(registry.name.clone(), RegistryCounts { summary: found, reported_only: 0, requests });
     }
-    for removal in document.removals.iter() {
+    for (removal, count) in document.removals.groups() {
         let Some(counts) = counts.get_mut(&removal.registry) else { continue };
-        counts.summary.tags += 1;
-        counts.summary.expired += 1;
-        match removal.reclaimable_bytes {
-            Some(bytes) => counts.summary.reclaimable_bytes += bytes,
-            None => counts.summary.unknown_bytes_removals += 1,
+        counts.summary.tags += count;
+        counts.summary.expired += count;
+        if !removal.enforce || document.refusal_of(&removal).is_some() {
+            counts.reported_only += count;
         }
-        counts.summary.shared_bytes += removal.shared_bytes.unwrap_or_default();
-        counts.reported_only += u64::from(!removal.enforce || document.refusal_of(&removal).is_some());
     }
-    for kept in document.kept.iter() {
+    for (kept, count) in document.kept.groups() {
         let Some(RegistryCounts { summary: found, .. }) = counts.get_mut(&kept.registry) else { continue };
-        found.tags += 1;
+        found.tags += count;
         match kept.verdict.as_str() {
-            "retained" => found.retained += 1,
-            "protected" => found.protected += 1,
-            "undecided" => found.undecided += 1,
-            _ => found.out_of_scope += 1,
+            "retained" => found.retained += count,
+            "protected" => found.protected += count,
+            "undecided" => found.undecided += count,
+            _ => found.out_of_scope += count,
         }
     }
+    add_bytes(document, &mut counts);
     counts
+}
+
+/// Adds what removals would free. Plans of an older version tell it of each alone.
+fn add_bytes(document: &PlanDocument, counts: &mut BTreeMap<String, RegistryCounts>) {
+    for there in &document.storage {
+        let Some(RegistryCounts { summary: found, .. }) = counts.get_mut(&there.registry) else { continue };
+        found.reclaimable_bytes = there.exclusive_bytes;
+        found.shared_bytes = there.shared_bytes;
+        found.unknown_bytes_removals = there.unknown_removals;
+    }
+    if !document.storage.is_empty() {
+        return;
+    }
+    for removal in document.removals.iter() {
+        let Some(RegistryCounts { summary: found, .. }) = counts.get_mut(&removal.registry) else { continue };
+        match removal.reclaimable_bytes {
+            Some(bytes) => found.reclaimable_bytes += bytes,
+            None => found.unknown_bytes_removals += 1,
+        }
+        found.shared_bytes += removal.shared_bytes.unwrap_or_default();
+    }
 }
 
 impl RunResult {

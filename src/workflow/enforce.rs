@@ -194,7 +194,7 @@ impl App {
             let mut policies = removal.policies().chain([removal.policy.as_str()]);
             !removal.enforce && policies.all(|policy| enforcing.contains(policy))
         };
-        decision.document.removals.iter().filter(|removal| waits(removal)).count() as u64
+        decision.document.removals.groups().filter(|(removal, _)| waits(removal)).map(|(_, count)| count).sum()
     }
 
     /// Forgets what was kept for long enough, by a time that a registry confirms. What cannot be forgotten now is forgotten

@@ -102,8 +102,8 @@ impl Heartbeat {
     }
 
     /// That many removals or restores are made from now on. Their outcomes come from the journal.
-    pub(super) fn start_tasks(&self, phase: Phase, tasks: usize) {
-        self.update(|tracker, now| tracker.start_tasks(phase, tasks as u64, now));
+    pub(super) fn start_tasks(&self, phase: Phase, tasks: u64) {
+        self.update(|tracker, now| tracker.start_tasks(phase, tasks, now));
     }
 
     /// Counts what has been done since the last sample.

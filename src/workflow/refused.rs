@@ -110,7 +110,7 @@ pub enum Refused {
     )]
     OverLimit {
         /// The removals that it asks for.
-        found: usize,
+        found: u64,
         /// The policy whose limit it is; `None` for that of a run.
         policy: Option<PolicyName>,
         /// The limit.

@@ -212,7 +212,7 @@ impl App {
         let impossible = self.entries_of_other_registries(&entries).await?;
         let run = self.begin_run(RunKind::Restore, &Approval::default(), &RunContext::default()).await?;
         let _beat = self.start_heartbeat(Some(run));
-        self.heartbeat.start_tasks(Phase::Restoring, entries.len());
+        self.heartbeat.start_tasks(Phase::Restoring, entries.len() as u64);
         let context = self.apply_context(run, lease);
         let restored = apply::restore(&context, entries, hold, &impossible).await.map_err(RunError::from);
         let restored = restored.map(|restored| RestoreRunResult { run, restored });

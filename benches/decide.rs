@@ -197,6 +197,10 @@ fn main() {
     println!("removals                 {}", decided.removals.len());
     println!("reasons                  {}", verdicts.tags.iter().map(|found| found.reasons.len()).sum::<usize>());
     println!("evaluate+plan, cold (s)  {seconds:.2}");
+    let start = on_core();
+    let violations = black_box(check(&rules, &inventory, &claims, &verdicts, &decided, now));
+    println!("check, cold (s)          {:.2}", on_core() - start);
+    assert_eq!(violations, []);
     println!("peak, facts alone (MB)   {empty_handed}");
     println!("peak, decided (MB)       {}", peak());
 

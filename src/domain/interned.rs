@@ -56,7 +56,8 @@ enum Kind {
 const INLINE: usize = 22;
 
 impl ShortText {
-    fn bytes(&self) -> &[u8] {
+    /// The bytes of the text, which need no look at whether they are one.
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Kind::Inline { length, bytes } => &bytes[..usize::from(*length)],
             Kind::Shared(text) => text.as_bytes(),
@@ -69,7 +70,7 @@ impl Deref for ShortText {
 
     fn deref(&self) -> &str {
         match &self.0 {
-            Kind::Inline { .. } => std::str::from_utf8(self.bytes()).expect("it was copied from a whole text"),
+            Kind::Inline { .. } => std::str::from_utf8(self.as_bytes()).expect("it was copied from a whole text"),
             Kind::Shared(text) => text,
         }
     }
@@ -91,7 +92,7 @@ impl From<&str> for ShortText {
 // Texts compare and hash as their bytes do, which must be so where one is looked up by a `str`.
 impl PartialEq for ShortText {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes() == other.bytes()
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -105,7 +106,7 @@ impl PartialOrd for ShortText {
 
 impl Ord for ShortText {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.bytes().cmp(other.bytes())
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

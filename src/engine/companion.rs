@@ -12,6 +12,9 @@ const HEX_DIGITS: usize = 64;
 /// A tag has no room for a whole sha512 digest, so the schema cuts it; what is missing is given as zeros.
 #[must_use]
 pub fn companion_subject(tag: &TagName) -> Option<Digest> {
+    if !tag.as_bytes().starts_with(b"sha") {
+        return None;
+    }
     let text = tag.as_str();
     let (algorithm, rest, digits) = match (text.strip_prefix("sha256-"), text.strip_prefix("sha512-")) {
         (Some(rest), _) => ("sha256", rest, HEX_DIGITS),

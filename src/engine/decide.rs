@@ -85,7 +85,8 @@ pub fn decide(
     let mut decision = RepositoryDecision { verdicts, removals, assumed_absent, ..RepositoryDecision::default() };
     decide_deletions(repository, evidence, (&mentions, placed), &mut decision);
     let removals: Vec<&Removal> = decision.removals.removals.iter().map(|removal| &**removal).collect();
-    let checked = evidence.checker.check_repository(repository, (&mentions, placed), (&removals, &[]), totals);
+    let checked =
+        evidence.checker.check_repository(repository, (&mentions, placed), (&removals, &BTreeSet::new()), totals);
     decision.violations.extend(checked);
     decision.violations.extend(check::RegistryChecker::check_verdicts(repository, &decision.verdicts, &removals));
     decision.reported_mentions = evidence.reported_mentions(repository);

@@ -1,28 +1,30 @@
 //! Indexes, referrers and companions, seen from a removal.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use super::evidence::RepositoryEvidence;
-use super::{PlanHead, RemovalPolicies, TagRemoval, Violation, accompanies, image, unread};
+use super::{PlanHead, RemovalPolicies, TagRemoval, TagSet, Violation, accompanies, image, unread};
 use crate::domain::{
-    Digest, PolicyName, RefusalScope, Registry, RegistryName, Removal, RemovalMethod, Repository, RepositoryName,
+    Digest, DigestMap, DigestSet, Manifest, PolicyName, RefusalScope, Registry, RegistryName, Removal, RemovalMethod,
+    Repository, RepositoryName,
 };
 
 /// Looks whether removals would leave something behind that they belong to.
 pub(super) fn check_dependents(
     registry: &Registry,
-    repository: &Repository,
+    ties: &Ties<'_>,
     going: &[TagRemoval<'_>],
     evidence: &RepositoryEvidence<'_, '_>,
     findings: &mut Vec<Violation>,
 ) {
-    let positions: HashSet<u32> = going.iter().map(|one| one.removal.position.tag).collect();
+    let repository = ties.repository;
+    let gone = TagSet::of(repository, going.iter().map(|one| one.removal.position.tag));
     let (_, held) = evidence.holds_in(repository);
     let claimed = |digest: &Digest| {
         evidence.digests.contains(digest) || held.contains(digest) || evidence.mention_of_digest(digest).is_some()
     };
-    let after = RemainingContent::new(registry, repository, &positions, claimed);
-    let reached = reachable(repository, going);
+    let after = RemainingContent::new(registry, ties, &gone, claimed);
+    let reached = reachable(ties, going);
     for one in going {
         if let Some(by) = after.retained_by(one.removal) {
             findings.push(Violation::ProtectedTag { image: one.image(), by });
@@ -43,7 +45,7 @@ pub(super) fn check_dependents(
 /// these.
 pub(super) fn check_enforced_dependents(
     registry: &Registry,
-    repository: &Repository,
+    ties: &Ties<'_>,
     removals: &[&Removal],
     refused: &BTreeSet<&RefusalScope>,
     owners: &RemovalPolicies<'_>,
@@ -68,9 +70,9 @@ pub(super) fn check_enforced_dependents(
         return;
     }
     let all: Vec<&Removal> = really.iter().map(|removal| **removal).collect();
-    unread::check_enforced_unread(registry, repository, (removals, &all), findings);
-    let positions: HashSet<u32> = really.iter().map(|removal| removal.position.tag).collect();
-    let after = RemainingContent::new(registry, repository, &positions, |_| false);
+    unread::check_enforced_unread(registry, ties.repository, (removals, &all), findings);
+    let gone = TagSet::of(ties.repository, really.iter().map(|removal| removal.position.tag));
+    let after = RemainingContent::new(registry, ties, &gone, |_| false);
     for removal in really {
         if let Some(why) = after.retained_by(removal) {
             findings.push(Violation::WronglyEnforced { image: image(removal), why });
@@ -82,22 +84,30 @@ pub(super) fn check_enforced_dependents(
 /// policy. Empty where the same policies let all go, and where nothing hangs on anything.
 pub(super) fn held_by_policies(
     registry: &Registry,
-    repository: &Repository,
+    ties: &Ties<'_>,
     removals: &[&Removal],
     owners: &RemovalPolicies<'_>,
 ) -> Vec<HeldByPolicy> {
-    let owned = |removal: &Removal| owners.get(removal.position);
-    if removals.windows(2).all(|pair| owned(pair[0]) == owned(pair[1])) {
+    let list_of = |removal: &Removal| owners.list_of(removal.position.tag);
+    if removals.windows(2).all(|pair| list_of(pair[0]) == list_of(pair[1])) {
         return Vec::new();
     }
+    let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
+    let hanging = |removal: &Removal| whole_manifests || removal.companion_of.is_some() || ties.bind(&removal.digest);
+    let hanging: Vec<(u32, &Removal)> = (0..).zip(removals.iter().copied()).filter(|(_, one)| hanging(one)).collect();
+    if hanging.is_empty() {
+        return Vec::new();
+    }
+    let repository = ties.repository;
+    let owned = |removal: &Removal| owners.get(removal.position);
     let enforced = removals.iter().filter(|removal| removal.enforce);
     let policies: BTreeSet<&PolicyName> = enforced.flat_map(|removal| owned(removal)).copied().collect();
     let held = |policy: &PolicyName| {
         let stays = |removal: &Removal| !removal.enforce || owned(removal).contains(&policy);
-        let gone = removals.iter().filter(|removal| !stays(removal)).map(|removal| removal.position.tag).collect();
-        let after = RemainingContent::new(registry, repository, &gone, |_| false);
-        let held = (0..).zip(removals).filter(|(_, one)| !stays(one) && after.retained_by(one).is_some());
-        let held = held.map(|(at, one)| (at, owned(one).iter().map(|&owner| owner.clone()).collect())).collect();
+        let gone = removals.iter().filter(|removal| !stays(removal)).map(|removal| removal.position.tag);
+        let after = RemainingContent::new(registry, ties, &TagSet::of(repository, gone), |_| false);
+        let held = hanging.iter().filter(|(_, one)| !stays(one) && after.retained_by(one).is_some());
+        let held = held.map(|(at, one)| (*at, owned(one).iter().map(|&owner| owner.clone()).collect())).collect();
         HeldByPolicy {
             registry: registry.name.clone(),
             repository: repository.name.clone(),
@@ -146,24 +156,52 @@ impl HeldByPolicy {
     }
 }
 
-/// What is kept in a repository once some of its tags are gone.
-struct RemainingContent<'a> {
+/// What hangs on what in a repository.
+pub(super) struct Ties<'a> {
     repository: &'a Repository,
-    whole_manifests: bool,
-    kept: HashSet<&'a Digest>,
-    /// What is in an index that stays; nothing where an untag certainly leaves the manifest.
-    contained: HashSet<&'a Digest>,
+    /// The manifests that list or refer to others: there are few among many.
+    tied: DigestMap<&'a Digest, &'a Manifest>,
+    /// Everything that an index lists.
+    contained: DigestSet<&'a Digest>,
+    referrers: DigestMap<&'a Digest, Vec<&'a Digest>>,
 }
 
-impl<'a> RemainingContent<'a> {
-    fn new(
-        registry: &Registry,
-        repository: &'a Repository,
-        gone: &HashSet<u32>,
-        claimed: impl Fn(&Digest) -> bool,
-    ) -> Self {
+impl<'a> Ties<'a> {
+    pub(super) fn of(repository: &'a Repository) -> Self {
+        let (mut tied, mut contained) = (DigestMap::default(), DigestSet::default());
+        let mut referrers: DigestMap<&Digest, Vec<&Digest>> = DigestMap::default();
+        for (digest, manifest) in &repository.manifests {
+            contained.extend(&manifest.children);
+            if let Some(subject) = manifest.subject.as_deref() {
+                referrers.entry(subject).or_default().push(digest);
+            }
+            if manifest.subject.is_some() || !manifest.children.is_empty() {
+                tied.insert(digest, manifest);
+            }
+        }
+        Self { repository, tied, contained, referrers }
+    }
+
+    /// Returns true if something lists the manifest, or it refers to something.
+    fn bind(&self, digest: &Digest) -> bool {
+        self.contained.contains(digest) || self.tied.get(digest).is_some_and(|manifest| manifest.subject.is_some())
+    }
+}
+
+/// What is kept in a repository once some of its tags are gone.
+struct RemainingContent<'t, 'a> {
+    ties: &'t Ties<'a>,
+    whole_manifests: bool,
+    kept: DigestSet<&'a Digest>,
+    /// What is in an index that stays; nothing where an untag certainly leaves the manifest.
+    contained: DigestSet<&'a Digest>,
+}
+
+impl<'t, 'a> RemainingContent<'t, 'a> {
+    fn new(registry: &Registry, ties: &'t Ties<'a>, gone: &TagSet, claimed: impl Fn(&Digest) -> bool) -> Self {
+        let repository = ties.repository;
         let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
-        let staying = (0..).zip(&repository.tags).filter(|(position, _)| !gone.contains(position));
+        let staying = (0..).zip(&repository.tags).filter(|(position, _)| !gone.contains(*position));
         let mut open: Vec<&Digest> = staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect();
         for (digest, manifest) in &repository.manifests {
             if claimed(digest) || manifest.config.as_deref().is_some_and(&claimed) {
@@ -172,14 +210,13 @@ impl<'a> RemainingContent<'a> {
             // An image that was not read may be there all the same, and what refers to it is of use to whoever claims it.
             open.extend(manifest.subject.as_deref().into_iter().filter(|subject| claimed(subject)));
         }
-        let referrers = referrers(repository);
-        let (mut kept, mut contained) = (HashSet::new(), HashSet::new());
+        let (mut kept, mut contained) = (DigestSet::default(), DigestSet::default());
         while let Some(digest) = open.pop() {
             if !kept.insert(digest) {
                 continue;
             }
-            open.extend(referrers.get(digest).into_iter().flatten());
-            if let Some(manifest) = repository.manifests.get(digest) {
+            open.extend(ties.referrers.get(digest).into_iter().flatten());
+            if let Some(manifest) = ties.tied.get(digest) {
                 if !registry.certainly_keeps_untagged(repository) {
                     contained.extend(&manifest.children);
                 }
@@ -187,11 +224,11 @@ impl<'a> RemainingContent<'a> {
                 open.extend(manifest.subject.as_deref().into_iter().filter(|_| whole_manifests));
             }
         }
-        Self { repository, whole_manifests, kept, contained }
+        Self { ties, whole_manifests, kept, contained }
     }
 
     fn retained_by(&self, removal: &Removal) -> Option<String> {
-        let manifest = self.repository.manifests.get(&removal.digest);
+        let manifest = self.ties.tied.get(&removal.digest);
         let subject = manifest.and_then(|manifest| manifest.subject.as_deref());
         let mut images = [subject, removal.companion_of.as_deref()].into_iter().flatten();
         if self.contained.contains(&removal.digest) {
@@ -206,23 +243,13 @@ impl<'a> RemainingContent<'a> {
     }
 }
 
-fn referrers(repository: &Repository) -> HashMap<&Digest, Vec<&Digest>> {
-    let mut referrers: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
-    for (digest, manifest) in &repository.manifests {
-        if let Some(subject) = manifest.subject.as_deref() {
-            referrers.entry(subject).or_default().push(digest);
-        }
-    }
-    referrers
-}
-
 /// Everything that removed tags lead to, through indexes, referrers and companions that go as well.
-fn reachable<'a>(repository: &'a Repository, going: &'a [TagRemoval<'a>]) -> HashSet<&'a Digest> {
-    let mut seen = HashSet::new();
+fn reachable<'a>(ties: &Ties<'a>, going: &'a [TagRemoval<'a>]) -> DigestSet<&'a Digest> {
+    let mut seen = DigestSet::default();
     if going.iter().all(|one| one.removal.companion_of.is_none()) {
         return seen;
     }
-    let mut hanging = referrers(repository);
+    let mut hanging = ties.referrers.clone();
     for one in going {
         if let Some(subject) = one.removal.companion_of.as_deref() {
             hanging.entry(subject).or_default().push(one.digest);
@@ -232,7 +259,7 @@ fn reachable<'a>(repository: &'a Repository, going: &'a [TagRemoval<'a>]) -> Has
     while let Some(digest) = open.pop() {
         if seen.insert(digest) {
             open.extend(hanging.get(digest).into_iter().flatten());
-            open.extend(repository.manifests.get(digest).into_iter().flat_map(|manifest| &manifest.children));
+            open.extend(ties.tied.get(digest).into_iter().flat_map(|manifest| &manifest.children));
         }
     }
     seen

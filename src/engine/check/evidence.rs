@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::super::placed_digests::PlacedDigests;
 use super::ranges::RangeClaims;
-use super::{TagRemoval, Violation};
+use super::{TagRemoval, TagSet, Violation};
 use crate::domain::{
     Claim, Claims, Digest, DigestSet, Gap, GapTarget, Hold, Manifest, Mention, MentionedImage, Registry, RemovalMethod,
     Repository, RepositoryName, SourceOutcome, TagName, UnresolvedIndex, UnresolvedReference,
@@ -207,8 +207,8 @@ impl RepositoryEvidence<'_, '_> {
             .collect();
         let held_here = self.holds_in(repository);
         let loose = self.uncertain_evidence(repository, placed);
-        let gone: HashSet<u32> = going.iter().map(|one| one.removal.position.tag).collect();
-        let staying = (0..).zip(&repository.tags).filter(|(at, _)| !gone.contains(at));
+        let gone = TagSet::of(repository, going.iter().map(|one| one.removal.position.tag));
+        let staying = (0..).zip(&repository.tags).filter(|(at, _)| !gone.contains(*at));
         let staying: DigestSet<&Digest> = staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect();
         for one in going {
             let manifest = repository.manifests.get(one.digest);

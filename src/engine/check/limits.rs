@@ -121,23 +121,27 @@ impl LimitCounts {
 
 impl ScopeCounts {
     fn add(&mut self, removals: &[&Removal], owners: &RemovalPolicies<'_>) {
-        let owners = |removal: &Removal| owners.get(removal.position);
-        let alike = |a: &&Removal, b: &&Removal| owners(a) == owners(b);
-        for alike in removals.chunk_by(alike) {
-            let (registry, repository) = (&alike[0].registry, &alike[0].repository);
+        // By the list of their policies: one of them, how many there are, and how many stand for themselves.
+        let mut lists: BTreeMap<usize, (&Removal, u64, u64)> = BTreeMap::new();
+        for removal in removals {
+            let (_, all, alone) = lists.entry(owners.list_of(removal.position.tag)).or_insert((removal, 0, 0));
+            *all += 1;
+            *alone += u64::from(!accompanies(&removal.tag));
+        }
+        for (first, all, alone) in lists.into_values() {
+            let (registry, repository) = (&first.registry, &first.repository);
             let mut scopes = vec![RefusalScope::Run, RefusalScope::Registry(registry.clone())];
             scopes.push(RefusalScope::Repository(registry.clone(), repository.clone()));
             let mut local = vec![RefusalScope::Repository(registry.clone(), repository.clone())];
-            for &policy in owners(alike[0]) {
+            for &policy in owners.get(first.position) {
                 scopes.push(RefusalScope::Policy(policy.clone()));
                 local.push(RefusalScope::PolicyInRepository(policy.clone(), registry.clone(), repository.clone()));
             }
             for scope in scopes {
-                *self.removals.entry(scope).or_default() += alike.len() as u64;
+                *self.removals.entry(scope).or_default() += all;
             }
-            let own = alike.iter().filter(|removal| !accompanies(&removal.tag)).count();
-            for scope in local.into_iter().filter(|_| own > 0) {
-                *self.alone.entry(scope).or_default() += own as u64;
+            for scope in local.into_iter().filter(|_| alone > 0) {
+                *self.alone.entry(scope).or_default() += alone;
             }
         }
     }

@@ -105,28 +105,71 @@ pub enum Violation {
     },
 }
 
-/// The policies that let each removal go, by name. There are many removals, and few lists of policies.
-#[derive(Default)]
+/// The policies that let each tag of a repository go, by name. There are many tags, and few lists of policies.
 struct RemovalPolicies<'a> {
+    /// The first is empty.
     lists: Vec<Vec<&'a PolicyName>>,
-    /// Which list is whose, in order.
-    of: Vec<(TagPosition, usize)>,
+    /// By tag.
+    of: Vec<usize>,
 }
 
 impl<'a> RemovalPolicies<'a> {
-    /// Adds those of one removal; removals come in their order.
-    fn add(&mut self, (at, policies): (TagPosition, Vec<&'a PolicyName>)) {
-        let known = self.lists.iter().rposition(|list| *list == policies);
-        let list = known.unwrap_or(self.lists.len());
-        if known.is_none() {
-            self.lists.push(policies);
+    /// None lets any of so many tags go.
+    fn new(tags: usize) -> Self {
+        Self { lists: vec![Vec::new()], of: vec![0; tags] }
+    }
+
+    /// Adds a policy to those of a tag.
+    fn add(&mut self, tag: u32, policy: &'a PolicyName) {
+        let Some(list) = self.of.get(tag as usize).copied() else { return };
+        let is_extended = |longer: &Vec<&PolicyName>| {
+            longer.split_last().is_some_and(|(last, rest)| *last == policy && rest == self.lists[list])
+        };
+        let known = self.lists.iter().rposition(is_extended);
+        self.of[tag as usize] = known.unwrap_or_else(|| {
+            let longer = self.lists[list].iter().copied().chain([policy]).collect();
+            self.lists.push(longer);
+            self.lists.len() - 1
+        });
+    }
+
+    /// Has only this policy let a tag go.
+    fn set(&mut self, tag: u32, policy: &'a PolicyName) {
+        if let Some(list) = self.of.get_mut(tag as usize) {
+            *list = 0;
         }
-        self.of.push((at, list));
+        self.add(tag, policy);
+    }
+
+    /// The number of the list of a tag's policies: the same for the same policies.
+    fn list_of(&self, tag: u32) -> usize {
+        self.of.get(tag as usize).copied().unwrap_or_default()
     }
 
     fn get(&self, at: TagPosition) -> &[&'a PolicyName] {
-        let found = self.of.binary_search_by_key(&at, |&(at, _)| at).ok();
-        found.map_or(&[], |found| &self.lists[self.of[found].1])
+        &self.lists[self.list_of(at.tag)]
+    }
+}
+
+/// Some of the tags of a repository.
+struct TagSet(Vec<bool>);
+
+impl TagSet {
+    /// Those at these positions.
+    fn of(repository: &Repository, positions: impl IntoIterator<Item = u32>) -> Self {
+        let mut found = Self(vec![false; repository.tags.len()]);
+        positions.into_iter().for_each(|tag| found.insert(tag));
+        found
+    }
+
+    fn insert(&mut self, tag: u32) {
+        if let Some(there) = self.0.get_mut(tag as usize) {
+            *there = true;
+        }
+    }
+
+    fn contains(&self, tag: u32) -> bool {
+        self.0.get(tag as usize).copied().unwrap_or_default()
     }
 }
 
@@ -150,17 +193,18 @@ pub fn check(
         let TagPosition { registry, repository, .. } = removal.position;
         removals.entry((registry, repository)).or_default().push(removal);
     }
+    let binding = plan.refusals.iter().filter(|refusal| refusal.binding);
+    let refused: BTreeSet<&RefusalScope> = binding.map(|refusal| &refusal.scope).collect();
     for (position, registry) in (0..).zip(&inventory.registries) {
         let checker = RegistryChecker::new(rules, registry, claims, now);
         let mentions = MentionIndex::new(registry, claims);
         for (place, repository) in (0..).zip(&registry.repositories) {
             let removals = removals.remove(&(position, place)).unwrap_or_default();
             let mentions = mentions.in_repository(registry, repository, &[]);
-            let refusals = &plan.refusals;
             findings.extend(checker.check_repository(
                 repository,
                 (&mentions, &placed),
-                (&removals, refusals),
+                (&removals, &refused),
                 &mut totals,
             ));
         }
@@ -222,40 +266,31 @@ impl<'a> RegistryChecker<'a> {
         findings
     }
 
-    /// Looks at the removals of one repository, and at what is enforced of them given refusals.
+    /// Looks at the removals of one repository, and at what is enforced of them given the scopes of binding refusals.
     pub(super) fn check_repository(
         &self,
         repository: &Repository,
         (mentions, placed): (&RepositoryMentions<'_>, &PlacedDigests),
-        (removals, refusals): (&[&Removal], &[Refusal]),
+        (removals, refused): (&[&Removal], &BTreeSet<&RefusalScope>),
         totals: &mut CheckTotals<'_>,
     ) -> Vec<Violation> {
         let mut findings = Vec::new();
-        let mut owners = RemovalPolicies::default();
-        if !removals.is_empty() {
-            let evidence = self.evidence.in_repository(mentions.iter().map(|(_, mention)| mention));
-            let going: Vec<TagRemoval<'_>> = removals
-                .iter()
-                .filter_map(|removal| check_facts(self.registry, repository, removal, self.now, &mut findings))
-                .collect();
-            evidence.check_removals(repository, placed, &going, &mut findings);
-            dependents::check_dependents(self.registry, repository, &going, &evidence, &mut findings);
-            unread::check_unread(self.registry, repository, &going, (&evidence, placed), &mut findings);
-            for one in rules::check_rules(self.rules, self.registry, repository, &going, self.now, &mut findings) {
-                owners.add(one);
-            }
-            let binding = refusals.iter().filter(|refusal| refusal.binding).map(|refusal| &refusal.scope);
-            let refused: BTreeSet<&RefusalScope> = binding.collect();
-            dependents::check_enforced_dependents(
-                self.registry,
-                repository,
-                removals,
-                &refused,
-                &owners,
-                &mut findings,
-            );
+        if removals.is_empty() {
+            totals.rules.add((self.registry, repository), removals, &RemovalPolicies::new(0));
+            return findings;
         }
-        totals.held.extend(dependents::held_by_policies(self.registry, repository, removals, &owners));
+        let ties = dependents::Ties::of(repository);
+        let evidence = self.evidence.in_repository(mentions.iter().map(|(_, mention)| mention));
+        let going: Vec<TagRemoval<'_>> = removals
+            .iter()
+            .filter_map(|removal| check_facts(self.registry, repository, removal, self.now, &mut findings))
+            .collect();
+        evidence.check_removals(repository, placed, &going, &mut findings);
+        dependents::check_dependents(self.registry, &ties, &going, &evidence, &mut findings);
+        unread::check_unread(self.registry, repository, &going, (&evidence, placed), &mut findings);
+        let owners = rules::check_rules(self.rules, self.registry, repository, &going, self.now, &mut findings);
+        dependents::check_enforced_dependents(self.registry, &ties, removals, refused, &owners, &mut findings);
+        totals.held.extend(dependents::held_by_policies(self.registry, &ties, removals, &owners));
         totals.limits.add((self.registry, repository), removals, &owners);
         totals.rules.add((self.registry, repository), removals, &owners);
         findings
@@ -299,6 +334,10 @@ fn image(removal: &Removal) -> String {
 
 /// Whether a tag's name makes it a signature or the like of another image.
 fn accompanies(tag: &TagName) -> bool {
+    // Of all tags this is asked more than once.
+    if !tag.as_bytes().starts_with(b"sha") {
+        return false;
+    }
     let text = tag.as_str();
     let Some(rest) = text.strip_prefix("sha256-").or_else(|| text.strip_prefix("sha512-")) else { return false };
     let hex = rest.bytes().take_while(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).count();

@@ -1,16 +1,17 @@
 //! Policies, seen from a removal: some must select it, and none of those may keep it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
+use jiff::civil;
 use jiff::tz::TimeZone;
 
 use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
-use super::{TagRemoval, Violation, accompanies};
+use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    Digest, Keep, KeepRule, Period, Policy, PolicyMode, PolicyName, Registry, Repository, Rules, TagPosition,
-    TagSelector, VersionPart,
+    Digest, DigestMap, Keep, KeepRule, Period, Policy, PolicyMode, Registry, Repository, Rules, TagSelector,
+    VersionPart,
 };
 
 /// Looks at every policy for removals in one repository. Gives for each the policies that let it go, by name.
@@ -21,23 +22,26 @@ pub(super) fn check_rules<'a>(
     going: &[TagRemoval<'a>],
     now: Timestamp,
     findings: &mut Vec<Violation>,
-) -> BTreeMap<TagPosition, Vec<&'a PolicyName>> {
-    let mut owners: BTreeMap<TagPosition, Vec<&PolicyName>> = BTreeMap::new();
-    let mut dry: BTreeSet<TagPosition> = BTreeSet::new();
-    for policy in rules.policies.iter().filter(|policy| applies_to(policy, registry, repository)) {
+) -> RemovalPolicies<'a> {
+    let mut owners = RemovalPolicies::new(repository.tags.len());
+    let mut dry = TagSet::of(repository, []);
+    let mut policies: Vec<&Policy> =
+        rules.policies.iter().filter(|policy| applies_to(policy, registry, repository)).collect();
+    policies.sort_by_key(|policy| &policy.name);
+    for policy in policies {
         let members = members(policy, repository, now);
-        let kept = kept(policy, &members, &rules.timezone, now);
-        let selected: HashSet<u32> = members.values().flatten().map(|member| member.position).collect();
+        let kept = kept(policy, repository, &members, &rules.timezone, now);
+        let selected = TagSet::of(repository, members.values().flatten().map(|member| member.position));
         // There may be a hundred thousand of them.
         drop(members);
-        for one in going.iter().filter(|one| selected.contains(&one.removal.position.tag)) {
-            owners.entry(one.removal.position).or_default().push(&policy.name);
-            if kept.contains(&one.removal.position.tag) {
+        for one in going.iter().filter(|one| selected.contains(one.removal.position.tag)) {
+            owners.add(one.removal.position.tag, &policy.name);
+            if kept.contains(one.removal.position.tag) {
                 let by = format!("policy {} keeps it", policy.name);
                 findings.push(Violation::ProtectedTag { image: one.image(), by });
             }
             if policy.mode == PolicyMode::DryRun {
-                dry.insert(one.removal.position);
+                dry.insert(one.removal.position.tag);
             }
         }
     }
@@ -45,10 +49,9 @@ pub(super) fn check_rules<'a>(
         let at = one.removal.position;
         let image = || one.image();
         if one.removal.companion_of.is_some() {
-            owners.insert(at, vec![&one.removal.policy]);
+            owners.set(at.tag, &one.removal.policy);
         }
-        let own = owners.entry(at).or_default();
-        own.sort();
+        let own = owners.get(at);
         if own.is_empty() {
             findings.push(Violation::ProtectedTag { image: image(), by: "no policy selects it".to_owned() });
         } else if own.first() != Some(&&one.removal.policy) {
@@ -57,7 +60,7 @@ pub(super) fn check_rules<'a>(
             // A refusal of a policy covers a removal by this list.
             findings.push(Violation::FactMismatch { image: image(), what: "the list of policies that let it go" });
         }
-        if one.removal.companion_of.is_none() && one.removal.enforce && dry.contains(&at) {
+        if one.removal.companion_of.is_none() && one.removal.enforce && dry.contains(at.tag) {
             findings.push(Violation::WronglyEnforced { image: image(), why: "a policy only reports it".to_owned() });
         }
     }
@@ -125,20 +128,21 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
 
 fn kept(
     policy: &Policy,
+    repository: &Repository,
     groups: &BTreeMap<Vec<String>, Vec<Member<'_>>>,
     timezone: &TimeZone,
     now: Timestamp,
-) -> HashSet<u32> {
-    let mut kept = HashSet::new();
+) -> TagSet {
+    let mut kept = TagSet::of(repository, []);
     for members in groups.values() {
         match &policy.keep {
-            Keep::All => kept.extend(members.iter().map(|member| member.position)),
+            Keep::All => members.iter().for_each(|member| kept.insert(member.position)),
             Keep::None => {}
             Keep::Rules(rules) => {
                 let times = image_times(members);
-                let keeps = rules.iter().map(|rule| keep_test(rule, members, &times, timezone, now));
+                let keeps = rules.iter().map(|rule| keep_test(rule, members, &times, (timezone, repository), now));
                 for keeps in keeps.collect::<Vec<_>>() {
-                    kept.extend(members.iter().filter(|member| keeps(member)).map(|member| member.position));
+                    members.iter().filter(|member| keeps(member)).for_each(|member| kept.insert(member.position));
                 }
             }
         }
@@ -147,8 +151,8 @@ fn kept(
 }
 
 /// The newest time of each image.
-fn image_times<'a>(members: &[Member<'a>]) -> HashMap<&'a Digest, Timestamp> {
-    let mut times: HashMap<&Digest, Timestamp> = HashMap::new();
+fn image_times<'a>(members: &[Member<'a>]) -> DigestMap<&'a Digest, Timestamp> {
+    let mut times: DigestMap<&Digest, Timestamp> = DigestMap::default();
     for member in members {
         if let (Some(digest), Some(time)) = (member.digest, member.time) {
             let newest = times.entry(digest).or_insert(time);
@@ -164,8 +168,8 @@ type KeepTest<'a> = Box<dyn Fn(&Member<'_>) -> bool + 'a>;
 fn keep_test<'a>(
     rule: &'a KeepRule,
     members: &[Member<'_>],
-    times: &'a HashMap<&Digest, Timestamp>,
-    timezone: &TimeZone,
+    times: &'a DigestMap<&Digest, Timestamp>,
+    (timezone, repository): (&TimeZone, &Repository),
     now: Timestamp,
 ) -> KeepTest<'a> {
     let image_time = |member: &Member<'_>| member.digest.and_then(|d| times.get(d).copied()).or(member.time);
@@ -186,28 +190,29 @@ fn keep_test<'a>(
         }
         KeepRule::Bucketed { period, count } => {
             let kept = newest_of_periods(members, *period, count.get() as usize, timezone);
-            Box::new(move |member| kept.contains(&member.position))
+            let kept = TagSet::of(repository, kept);
+            Box::new(move |member| kept.contains(member.position))
         }
         KeepRule::NewestPer { version, count } => {
-            let kept = highest(members, *version, count.get() as usize);
-            Box::new(move |member| member.version.is_none() || kept.contains(&member.position))
+            let kept = TagSet::of(repository, highest(members, *version, count.get() as usize));
+            Box::new(move |member| member.version.is_none() || kept.contains(member.position))
         }
     }
 }
 
 /// The tags of the newest image of each of the last `count` periods, found period by period, and the tags without a
 /// time that are not surely older than these images.
-fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timezone: &TimeZone) -> HashSet<u32> {
-    let mut periods: BTreeMap<String, Vec<&Member<'_>>> = BTreeMap::new();
+fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timezone: &TimeZone) -> Vec<u32> {
+    let mut periods: BTreeMap<civil::Date, Vec<&Member<'_>>> = BTreeMap::new();
     for member in members.iter().filter(|member| member.digest.is_some()) {
         if let Some(time) = member.time {
-            periods.entry(period_of(period, time, timezone)).or_default().push(member);
+            periods.entry(first_day(period, time.to_zoned(timezone.clone()).date())).or_default().push(member);
         }
     }
-    let mut kept = HashSet::new();
+    let mut kept = Vec::new();
     for there in periods.values().rev().take(count) {
         let newest = there.iter().map(|member| member.time).max();
-        let images: HashSet<_> = there.iter().filter(|m| Some(m.time) == newest).map(|m| m.digest).collect();
+        let images: BTreeSet<_> = there.iter().filter(|m| Some(m.time) == newest).map(|m| m.digest).collect();
         kept.extend(there.iter().filter(|member| images.contains(&member.digest)).map(|member| member.position));
     }
     let newest = |there: &Vec<&Member<'_>>| there.iter().filter_map(|member| member.time).max();
@@ -219,30 +224,32 @@ fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timez
     kept
 }
 
-fn period_of(period: Period, time: Timestamp, timezone: &TimeZone) -> String {
-    let zoned = time.to_zoned(timezone.clone());
-    let pattern = match period {
-        Period::Day => "%Y-%m-%d",
-        Period::Week => "%G-W%V",
-        Period::Month => "%Y-%m",
-        Period::Year => "%Y",
-    };
-    zoned.strftime(pattern).to_string()
+/// The day with which a period begins.
+fn first_day(period: Period, day: civil::Date) -> civil::Date {
+    match period {
+        Period::Day => day,
+        Period::Week => {
+            let since_monday = i64::from(day.weekday().to_monday_zero_offset());
+            day.saturating_sub(jiff::Span::new().days(since_monday))
+        }
+        Period::Month => day.first_of_month(),
+        Period::Year => day.first_of_year(),
+    }
 }
 
 /// The tags of the highest `count` versions of each line. Images with equal versions share a place, and a release that
 /// nothing but such shares stand for does not count against its pre-releases.
-fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> HashSet<u32> {
+fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> Vec<u32> {
     let mut lines: HashMap<&[u64], Vec<(&ParsedVersion, &Member<'_>)>> = HashMap::new();
     for member in members {
         if let Some(version) = &member.version {
             lines.entry(version.line(part)).or_default().push((version, member));
         }
     }
-    let mut kept = HashSet::new();
+    let mut kept = Vec::new();
     for line in lines.into_values() {
         // By its highest version an image counts, surely where one of its tags says so without a suffix.
-        let mut best: HashMap<&Digest, (&VersionOrder, bool)> = HashMap::new();
+        let mut best: DigestMap<&Digest, (&VersionOrder, bool)> = DigestMap::default();
         for (version, member) in &line {
             let Some(digest) = member.digest else { continue };
             let found = (&version.order, !version.is_inexact);

@@ -70,14 +70,12 @@ impl<'a> RuleSightings<'a> {
                 NameTest::Pattern(whole) => repository.tags.iter().any(|tag| whole.is_match(tag.name.as_str())),
             };
         }
-        let mut last: &[&PolicyName] = &[];
+        let mut seen = BTreeSet::new();
         for removal in removals.iter().filter(|removal| removal.enforce) {
-            let owners = owners.get(removal.position);
-            if owners != last || owners.is_empty() {
-                let owners = owners.iter().map(|&owner| owner.clone()).collect();
+            if seen.insert(owners.list_of(removal.position.tag)) {
+                let owners = owners.get(removal.position).iter().map(|&owner| owner.clone()).collect();
                 self.enforced.insert((registry.name.clone(), repository.name.clone(), owners));
             }
-            last = owners;
         }
     }
 

@@ -1,10 +1,11 @@
 //! What was not read, seen from a removal: nothing goes while something unread could hold it.
 
-use std::collections::{HashMap, HashSet};
-
 use super::evidence::RepositoryEvidence;
-use super::{TagRemoval, Violation, image};
-use crate::domain::{Digest, Manifest, Registry, Removal, RemovalMethod, Repository, UnreadKind, is_docker_list_type};
+use super::{TagRemoval, TagSet, Violation, image};
+use crate::domain::{
+    Digest, DigestMap, DigestSet, Manifest, Registry, Removal, RemovalMethod, Repository, UnreadKind,
+    is_docker_list_type,
+};
 use crate::engine::placed_digests::PlacedDigests;
 
 /// Looks whether an index or artifact that was not read could hold a removed tag.
@@ -15,7 +16,7 @@ pub(super) fn check_unread(
     (evidence, placed): (&RepositoryEvidence<'_, '_>, &PlacedDigests),
     findings: &mut Vec<Violation>,
 ) {
-    let unread: HashMap<&Digest, UnreadKind> = repository.unread().collect();
+    let unread: DigestMap<&Digest, UnreadKind> = repository.unread().collect();
     if unread.is_empty() || going.is_empty() {
         return;
     }
@@ -37,8 +38,11 @@ pub(super) fn check_enforced_unread(
     (removals, really): (&[&Removal], &[&Removal]),
     findings: &mut Vec<Violation>,
 ) {
-    let really_gone: HashSet<u32> = really.iter().map(|removal| removal.position.tag).collect();
-    let on_paper = removals.iter().filter(|removal| !really_gone.contains(&removal.position.tag));
+    if !repository.unread().any(|(_, kind)| kind == UnreadKind::Index) {
+        return;
+    }
+    let really_gone = TagSet::of(repository, really.iter().map(|removal| removal.position.tag));
+    let on_paper = removals.iter().filter(|removal| !really_gone.contains(removal.position.tag));
     let staying = on_paper.filter_map(|removal| repository.manifests.get_key_value(&removal.digest));
     let staying: Vec<&Digest> = staying.map(|(digest, _)| digest).collect();
     let kept = kept_with(repository, staying, registry.removal == RemovalMethod::DeleteManifest);
@@ -53,7 +57,7 @@ pub(super) fn check_enforced_unread(
 /// What is unread in a repository, and what it could hold once some of its tags are gone.
 struct UnreadContent<'a> {
     repository: &'a Repository,
-    unread: HashMap<&'a Digest, UnreadKind>,
+    unread: DigestMap<&'a Digest, UnreadKind>,
     /// Something unread that stays, or may: it could contain anything.
     staying: Option<&'a Digest>,
     /// Whether something is in use that no tag of its own accounts for.
@@ -68,14 +72,14 @@ impl<'a> UnreadContent<'a> {
         repository: &'a Repository,
         going: &[TagRemoval<'_>],
         evidence: &RepositoryEvidence<'_, '_>,
-        unread: HashMap<&'a Digest, UnreadKind>,
+        unread: DigestMap<&'a Digest, UnreadKind>,
     ) -> Self {
         let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
-        let gone: HashSet<u32> = going.iter().map(|one| one.removal.position.tag).collect();
+        let gone = TagSet::of(repository, going.iter().map(|one| one.removal.position.tag));
         let tags = (0_u32..).zip(&repository.tags);
-        let left: HashSet<&Digest> =
-            tags.filter(|(at, _)| !gone.contains(at)).filter_map(|(_, tag)| tag.digest.as_ref()).collect();
-        let tagged: HashSet<&Digest> = repository.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        let left: DigestSet<&Digest> =
+            tags.filter(|(at, _)| !gone.contains(*at)).filter_map(|(_, tag)| tag.digest.as_ref()).collect();
+        let tagged: DigestSet<&Digest> = repository.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
         let (_, held) = evidence.holds_in(repository);
         let used = |digest: &Digest| {
             evidence.digests.contains(digest) || held.contains(digest) || evidence.mention_of_digest(digest).is_some()
@@ -127,7 +131,7 @@ impl<'a> UnreadContent<'a> {
 
     /// Something unread in an image, at any depth: an index, or anything where a configuration is looked for.
     fn unread_inside(&self, digest: &Digest, any: bool) -> Option<&'a Digest> {
-        let mut seen = HashSet::new();
+        let mut seen = DigestSet::default();
         let mut open = vec![digest];
         while let Some(next) = open.pop() {
             if !seen.insert(next) {
@@ -146,14 +150,18 @@ impl<'a> UnreadContent<'a> {
 
 /// Everything that stays with some digests: what they contain and what refers to it, and where manifests go whole what it
 /// refers to.
-fn kept_with<'a>(repository: &'a Repository, mut open: Vec<&'a Digest>, whole_manifests: bool) -> HashSet<&'a Digest> {
-    let mut referrers: HashMap<&Digest, Vec<&Digest>> = HashMap::new();
+fn kept_with<'a>(
+    repository: &'a Repository,
+    mut open: Vec<&'a Digest>,
+    whole_manifests: bool,
+) -> DigestSet<&'a Digest> {
+    let mut referrers: DigestMap<&Digest, Vec<&Digest>> = DigestMap::default();
     for (digest, manifest) in &repository.manifests {
         if let Some(subject) = manifest.subject.as_deref() {
             referrers.entry(subject).or_default().push(digest);
         }
     }
-    let mut kept = HashSet::new();
+    let mut kept = DigestSet::default();
     while let Some(digest) = open.pop() {
         if kept.insert(digest) {
             open.extend(referrers.get(digest).into_iter().flatten());

@@ -1,12 +1,14 @@
 //! The blobs that one repository uses, with the removals and deletions that would stop using them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::graph::{Graph, Node, Traversal, index};
 use crate::domain::{
-    Claims, Deletion, Digest, Gap, GapTarget, Manifest, ManifestDetail, Registry, RegistryName, Removal, Repository,
-    SourceOutcome, TagPosition, TagVerdict, Verdict,
+    Claims, Deletion, Digest, DigestSet, Gap, GapTarget, Manifest, ManifestDetail, Registry, RegistryName, Removal,
+    Repository, SourceOutcome, TagPosition, TagVerdict, Verdict,
 };
 
 /// The blobs of one repository. The default is a repository that was not read completely.
@@ -44,7 +46,7 @@ pub struct BlobUse {
 
 /// The digests that sources claim in one registry, in whichever repository.
 #[derive(Debug, Clone, Default)]
-pub struct ClaimedDigests<'a>(HashSet<&'a Digest>);
+pub struct ClaimedDigests<'a>(DigestSet<&'a Digest>);
 
 impl<'a> ClaimedDigests<'a> {
     /// Collects the claimed digests of the sources that protect a registry.
@@ -105,14 +107,15 @@ pub(super) fn was_read_completely(registry: &Registry, repository: &Repository) 
 /// Blobs in the order in which they are met.
 #[derive(Default)]
 struct BlobUses {
-    positions: HashMap<u128, usize>,
+    positions: HashMap<u128, u32, RandomState>,
     list: Vec<BlobUse>,
 }
 
 impl BlobUses {
     /// The blob of that digest, which has the size with which it is met first.
     fn entry(&mut self, digest: &Digest, size: u64) -> &mut BlobUse {
-        let (blob, next) = (digest.prefix(), self.list.len());
+        let next = u32::try_from(self.list.len()).expect("a repository uses fewer than 2^32 blobs");
+        let blob = digest.prefix();
         let at = *self.positions.entry(blob).or_insert(next);
         if at == next {
             self.list.push(BlobUse {
@@ -124,7 +127,7 @@ impl BlobUses {
                 kept_by_deletions: false,
             });
         }
-        &mut self.list[at]
+        &mut self.list[index(at)]
     }
 }
 
@@ -135,7 +138,7 @@ fn add_removals<'a>(
     claimed: &ClaimedDigests<'_>,
     (verdicts, removals): (&[TagVerdict], &[Arc<Removal>]),
     uses: &mut BlobUses,
-) -> (HashSet<&'a Digest>, Vec<u32>) {
+) -> (DigestSet<&'a Digest>, Vec<u32>) {
     let mut positions: Vec<(TagPosition, u32)> =
         removals.iter().zip(0..).map(|(removal, at)| (removal.position, at)).collect();
     positions.sort_unstable();
@@ -144,9 +147,9 @@ fn add_removals<'a>(
         (found.verdict == Verdict::Expired).then(|| positions[at].1)
     };
     let mut is_sized = vec![false; removals.len()];
-    let mut freed = HashSet::new();
+    let mut freed = DigestSet::default();
     if verdicts.iter().any(|found| removal_of(found).is_some()) {
-        let graph = Graph::new(repository, &[]);
+        let graph = Graph::of_read(repository, &[]);
         let retained = verdicts.iter().filter(|found| removal_of(found).is_none());
         let retained = retained.filter_map(|found| graph.of_tag(found.position.tag));
         let claimed = graph.nodes().filter(|&node| claimed.claims(&graph, node));
@@ -181,8 +184,8 @@ fn add_deletions<'a>(
     repository: &Repository,
     deletions: &'a [Deletion],
     uses: &mut BlobUses,
-) -> (HashSet<&'a Digest>, Vec<u32>) {
-    let (mut deleted, mut unknown) = (HashSet::new(), Vec::new());
+) -> (DigestSet<&'a Digest>, Vec<u32>) {
+    let (mut deleted, mut unknown) = (DigestSet::default(), Vec::new());
     for (position, deletion) in (0..).zip(deletions) {
         if !deletion.is_deletable() {
             unknown.push(position);
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn a_claimed_image_stays_in_use_without_its_tag() {
         let claimed = digest("removed");
-        let found = uses_of(&repository(), &ClaimedDigests(HashSet::from([&claimed])));
+        let found = uses_of(&repository(), &ClaimedDigests(DigestSet::from_iter([&claimed])));
         let image = found.uses.iter().find(|one| one.blob == claimed.prefix()).unwrap();
         assert_eq!((image.removal, image.kept_by_removals), (Some(0), true));
     }

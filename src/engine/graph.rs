@@ -54,7 +54,22 @@ impl Edges {
 impl<'a> Graph<'a> {
     /// The ties of a repository with the companions found in it.
     pub(super) fn new(repository: &'a Repository, companions: &'a [Companion]) -> Self {
-        let room = repository.manifests.len().max(repository.tags.len()) + repository.listed.len();
+        let mut graph = Self::without_listed(repository, companions, repository.listed.len());
+        for row in &repository.listed {
+            graph.add(&row.digest);
+        }
+        graph
+    }
+
+    /// The same without what is only listed: no tag names that, and nothing that was read leads to it, so that it has no
+    /// ties. There may be twice as much of it as of all else.
+    pub(super) fn of_read(repository: &'a Repository, companions: &'a [Companion]) -> Self {
+        Self::without_listed(repository, companions, 0)
+    }
+
+    /// Makes room for more nodes.
+    fn without_listed(repository: &'a Repository, companions: &'a [Companion], more: usize) -> Self {
+        let room = repository.manifests.len().max(repository.tags.len()) + more;
         let mut graph = Self {
             nodes: DigestMap::with_capacity_and_hasher(room, RandomState::default()),
             digests: Vec::with_capacity(room),
@@ -81,9 +96,6 @@ impl<'a> Graph<'a> {
         for tag in &repository.tags {
             let node = tag.digest.as_ref().map(|digest| graph.add(digest));
             graph.tag_nodes.push(node);
-        }
-        for row in &repository.listed {
-            graph.add(&row.digest);
         }
         let tags = (0..).zip(&graph.tag_nodes).filter_map(|(tag, node)| Some(((*node)?, tag)));
         graph.tags = Edges::new(tags.collect());

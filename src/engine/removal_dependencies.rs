@@ -30,7 +30,7 @@ impl RemovalDependencies {
             return Self::default();
         }
         let companions = companions(repository);
-        let graph = Graph::new(repository, &companions);
+        let graph = Graph::of_read(repository, &companions);
         let unread: Vec<Node> = unread_indexes(repository, &graph);
         if !whole_manifests && !graph.has_ties() && unread.is_empty() {
             return Self::default();

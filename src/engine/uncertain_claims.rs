@@ -23,14 +23,14 @@ pub(super) struct UncertainClaims<'a> {
     registry: &'a Registry,
     /// By source and digest.
     claims: Vec<UncertainClaim<'a>>,
-    /// The image ids.
-    image_ids: ClaimPositions<'a>,
-    /// Claims on digests, by algorithm: where a repository has others, too.
-    by_algorithm: BTreeMap<&'static str, ClaimPositions<'a>>,
+    kinds: BTreeMap<ClaimKind<'a>, ClaimPositions<'a>>,
     unresolved: UnresolvedIndex<'a, &'a SourceName>,
 }
 
-/// Positions of claims by the repositories that they may mean.
+/// Claims of one kind keep the same images: source, doubt, and the algorithm of their digests.
+type ClaimKind<'a> = (&'a SourceName, Uncertainty, &'static str);
+
+/// Positions of claims by the repositories that they may mean, each list in order.
 #[derive(Default)]
 struct ClaimPositions<'a> {
     /// By path.
@@ -51,12 +51,20 @@ struct UncertainClaim<'a> {
 pub(super) struct RepositoryUncertainClaims<'r, 'a> {
     registry: &'a Registry,
     repository: &'r Repository,
-    /// The first of each source, kind of doubt and algorithm: those of one kind keep the same images.
+    /// The first of each kind.
     claims: Vec<Arc<UncertainClaimReason>>,
     /// The first of each source.
     unresolved: Vec<Arc<UnresolvedReason>>,
-    /// All of them. As far as was known, no repository has their digests.
-    all: Vec<UncertainClaim<'a>>,
+    open: OpenClaims<'r, 'a>,
+}
+
+/// The claims on digests that no repository is known to have.
+struct OpenClaims<'r, 'a> {
+    index: &'r UncertainClaims<'a>,
+    repository: &'r Repository,
+    placed: &'r PlacedDigests,
+    /// The algorithms of the repository's digests.
+    algorithms: BTreeSet<&'static str>,
 }
 
 impl<'a> UncertainClaims<'a> {
@@ -77,13 +85,9 @@ impl<'a> UncertainClaims<'a> {
             found.push(UncertainClaim { uncertainty: Uncertainty::OtherAlgorithm, ..one });
         }
         found.sort();
-        let mut image_ids = ClaimPositions::default();
-        let mut by_algorithm: BTreeMap<_, ClaimPositions<'a>> = BTreeMap::new();
-        for (at, UncertainClaim { claim, digest, uncertainty, .. }) in found.iter().enumerate() {
-            let positions = match uncertainty {
-                Uncertainty::ConfigUnread | Uncertainty::NoContainer => &mut image_ids,
-                Uncertainty::OtherAlgorithm => by_algorithm.entry(digest.algorithm()).or_default(),
-            };
+        let mut kinds: BTreeMap<ClaimKind<'a>, ClaimPositions<'a>> = BTreeMap::new();
+        for (at, UncertainClaim { source, claim, digest, uncertainty }) in found.iter().enumerate() {
+            let positions = kinds.entry((source, *uncertainty, digest.algorithm())).or_default();
             let names = if claim.image_id_names().is_empty() {
                 std::slice::from_ref(&claim.image)
             } else {
@@ -101,45 +105,19 @@ impl<'a> UncertainClaims<'a> {
         }
         let unresolved = covering().flat_map(|source| source.unresolved().iter().map(|one| (&source.name, one)));
         let unresolved = UnresolvedIndex::new(unresolved.collect());
-        Self { registry, claims: found, image_ids, by_algorithm, unresolved }
+        Self { registry, claims: found, kinds, unresolved }
     }
 
     /// Those that may mean a repository, as far as `placed` does not say where their digests are.
     pub(super) fn for_repository<'r>(
-        &self,
+        &'r self,
         repository: &'r Repository,
-        placed: &PlacedDigests,
+        placed: &'r PlacedDigests,
     ) -> RepositoryUncertainClaims<'r, 'a> {
-        let (hosts, path) = (self.registry.host_names(), repository.name.as_str());
-        let paths = [Some(path), path.strip_prefix("library/")];
-        let known = if self.by_algorithm.is_empty() { BTreeSet::new() } else { algorithms(repository) };
-        let others = self.by_algorithm.iter().filter(|(name, _)| known.iter().any(|known| known != *name));
-        let groups = std::iter::once(&self.image_ids).chain(others.map(|(_, positions)| positions));
-        let positions = groups.flat_map(|group| {
-            let named = paths.iter().flatten().filter_map(|path| group.by_path.get(path)).flatten();
-            named.chain(&group.anywhere).copied()
-        });
-        let is_open = |one: &UncertainClaim<'_>| match one.uncertainty {
-            Uncertainty::ConfigUnread | Uncertainty::NoContainer => !placed.is_manifest(one.digest),
-            Uncertainty::OtherAlgorithm => !placed.is_known(&self.registry.name, one.digest),
-        };
-        let mut open: Vec<usize> = positions.filter(|at| is_open(&self.claims[*at])).collect();
-        open.sort_unstable();
-        open.dedup();
-        let all = open.into_iter().map(|at| self.claims[at]);
-        let all: Vec<UncertainClaim<'a>> =
-            all.filter(|one| one.claim.may_match_repository(hosts, &repository.name)).collect();
-        // A source has few kinds of doubt and algorithms.
-        let mut seen = Vec::new();
-        let claims = all.iter().filter(|one| {
-            let kind = (one.source, one.uncertainty, one.digest.algorithm());
-            let is_first = !seen.contains(&kind);
-            if is_first {
-                seen.push(kind);
-            }
-            is_first
-        });
-        let claims = claims.map(|one| {
+        let hosts = self.registry.host_names();
+        let algorithms = if self.kinds.is_empty() { BTreeSet::new() } else { algorithms(repository) };
+        let open = OpenClaims { index: self, repository, placed, algorithms };
+        let claims = open.first_of_each_kind().into_iter().map(|one| {
             Arc::new(UncertainClaimReason {
                 source: one.source.clone(),
                 digest: one.digest.clone(),
@@ -159,7 +137,47 @@ impl<'a> UncertainClaims<'a> {
             Arc::new(UnresolvedReason { source: (*source).clone(), text, holder })
         });
         let unresolved = unresolved.take(MAX_NAMED).collect();
-        RepositoryUncertainClaims { registry: self.registry, repository, claims, unresolved, all }
+        RepositoryUncertainClaims { registry: self.registry, repository, claims, unresolved, open }
+    }
+}
+
+impl<'a> OpenClaims<'_, 'a> {
+    /// The lists of positions of the claims that may mean the repository, by kind.
+    fn positions(&self) -> impl Iterator<Item = impl Iterator<Item = &[usize]>> {
+        let path = self.repository.name.as_str();
+        // A digest of an algorithm that the repository has alone is compared with all of its digests.
+        let comparable = |algorithm: &str| self.algorithms.iter().all(|known| *known == algorithm);
+        let kinds = self.index.kinds.iter().filter(move |((_, uncertainty, algorithm), _)| {
+            *uncertainty != Uncertainty::OtherAlgorithm || !comparable(algorithm)
+        });
+        kinds.map(move |(_, positions)| {
+            let paths = [Some(path), path.strip_prefix("library/")].into_iter().flatten();
+            let named = paths.filter_map(|path| positions.by_path.get(path).map(Vec::as_slice));
+            named.chain([positions.anywhere.as_slice()])
+        })
+    }
+
+    fn is_open(&self, one: &UncertainClaim<'_>) -> bool {
+        let registry = self.index.registry;
+        let is_placed = match one.uncertainty {
+            Uncertainty::ConfigUnread | Uncertainty::NoContainer => self.placed.is_manifest(one.digest),
+            Uncertainty::OtherAlgorithm => self.placed.is_known(&registry.name, one.digest),
+        };
+        !is_placed && one.claim.may_match_repository(registry.host_names(), &self.repository.name)
+    }
+
+    /// The first claim of each kind, in order. There may be many, and mostly one of the first is open.
+    fn first_of_each_kind(&self) -> Vec<UncertainClaim<'a>> {
+        let claims = &self.index.claims;
+        let first = |positions: &[usize]| positions.iter().copied().find(|at| self.is_open(&claims[*at]));
+        let mut found: Vec<usize> = self.positions().filter_map(|lists| lists.filter_map(first).min()).collect();
+        found.sort_unstable();
+        found.into_iter().map(|at| claims[at]).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = UncertainClaim<'a>> {
+        let positions = self.positions().flatten().flatten();
+        positions.map(|at| self.index.claims[*at]).filter(|one| self.is_open(one))
     }
 }
 
@@ -167,7 +185,7 @@ impl RepositoryUncertainClaims<'_, '_> {
     /// The claimed digests that were taken to be in no repository. Should one be found in another, what was decided here has
     /// to be decided again.
     pub(super) fn assumed_absent(&self) -> BTreeSet<AbsentDigest> {
-        let absent = self.all.iter().map(|one| {
+        let absent = self.open.all().map(|one| {
             let place = (one.uncertainty == Uncertainty::OtherAlgorithm).then(|| self.registry.name.clone());
             (place, one.digest.clone())
         });
@@ -260,5 +278,13 @@ fn algorithms(repository: &Repository) -> BTreeSet<&'static str> {
     let inner = repository.manifests.values().flat_map(|manifest| {
         manifest.children.iter().chain(manifest.config.as_deref()).chain(manifest.subject.as_deref())
     });
-    repository.manifests.keys().chain(tagged).chain(listed).chain(inner).map(Digest::algorithm).collect()
+    let mut found = BTreeSet::new();
+    let mut last = "";
+    for algorithm in repository.manifests.keys().chain(tagged).chain(listed).chain(inner).map(Digest::algorithm) {
+        if algorithm != last {
+            found.insert(algorithm);
+            last = algorithm;
+        }
+    }
+    found
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::future;
 use http::StatusCode;
+use serde_json::value::RawValue;
 
 use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, Row, RowList};
 use super::manifests::{WantedManifests, listed_manifest};
@@ -413,7 +414,7 @@ fn tag_list_request(name: &RepositoryName) -> ListRequest<'static, Tag> {
             let page = parse_json_lossy::<WireTags>(body)?;
             let is_it = page.image_name.as_deref() == Some(own.as_str());
             let tags = page.tags.or_else(|| is_it.then(Vec::new));
-            Ok(tags.map(|tags| tags.into_iter().map(parse_tag).collect()))
+            Ok(tags.map(|tags| tags.iter().map(|tag| parse_tag(tag)).collect()))
         }),
     }
 }
@@ -456,9 +457,13 @@ impl Timed for Tag {
     }
 }
 
-fn parse_tag(entry: serde_json::Value) -> Result<Tag, InvalidRow> {
-    let name = entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
-    let wire: WireTag = serde_json::from_value(entry).map_err(|error| InvalidRow { name, why: error.to_string() })?;
+fn parse_tag(entry: &RawValue) -> Result<Tag, InvalidRow> {
+    let wire = serde_json::from_str::<WireTag>(entry.get()).or_else(|_| {
+        // As a value, so that it can be named, and what is wrong with it is told without a place in the page.
+        let entry: serde_json::Value = serde_json::from_str(entry.get()).unwrap_or_default();
+        let name = entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
+        serde_json::from_value(entry).map_err(|error| InvalidRow { name, why: error.to_string() })
+    })?;
     let pushed_at = wire.pushed_at().map(CompactTime::from);
     let (lock, digest) = (wire.lock(), wire.digest.as_deref().and_then(|text| text.parse().ok()));
     match wire.name.parse() {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::domain::Lock;
 use crate::registry::client::wire::lenient;
@@ -15,7 +16,7 @@ pub(super) struct WireTags {
     pub(super) image_name: Option<String>,
     /// Each is a [`WireTag`], or in doubt by itself.
     #[serde(default, deserialize_with = "nullable")]
-    pub(super) tags: Option<Vec<Value>>,
+    pub(super) tags: Option<Vec<Box<RawValue>>>,
 }
 
 /// The answer about one tag.

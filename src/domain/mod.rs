@@ -11,6 +11,7 @@ mod cron;
 mod deletion;
 mod digest;
 mod endpoint;
+mod failure;
 mod file_stability;
 mod hold;
 mod hosts;
@@ -49,6 +50,8 @@ pub use deletion::{
 };
 pub use digest::{Digest, DigestMap, DigestSet, InvalidDigest};
 pub use endpoint::Endpoint;
+pub(crate) use failure::one_line;
+pub use failure::{Cause, Failure, chain};
 pub use file_stability::time_until_stable;
 pub use hold::{Hold, HoldMatch, HoldOrigin, HoldReason};
 pub use hosts::{Hosts, azure_registry_name};

@@ -21,13 +21,14 @@ mod text_encoding;
 mod text_settings;
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::{Limits, RegistryName};
+use crate::domain::{Failure, Limits, RegistryName};
 use crate::policy::{Diagnostic, Fields, Node, Problems, Value, fields};
 use crate::registry::providers::PROVIDERS;
 use crate::registry::{Provider, RegistrySettings};
@@ -124,13 +125,20 @@ impl ConfigError {
     fn of(path: &Path, message: impl Into<String>) -> Self {
         Self { diagnostics: vec![Diagnostic::new(path.display().to_string(), message)] }
     }
+
+    fn unreadable(path: &Path, error: io::Error) -> Self {
+        let failure = Failure::new((), "the settings cannot be read").caused_by(error);
+        Self { diagnostics: vec![Diagnostic::of_failure(path.display().to_string(), failure)] }
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{diagnostic}")?;
+            f.write_str(separator)?;
+            // Passes `{:#}` on, which shows causes.
+            fmt::Display::fmt(diagnostic, f)?;
         }
         Ok(())
     }
@@ -192,8 +200,7 @@ pub fn load_with_providers(
 ) -> Result<Settings, ConfigError> {
     let mut environment: Vec<(String, String)> = environment.into_iter().collect();
     environment.sort();
-    let bytes =
-        std::fs::read(path).map_err(|error| ConfigError::of(path, format!("the settings cannot be read: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, error))?;
     let text =
         text_encoding::decode(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
     let mut reader = SettingsReader {
@@ -240,8 +247,7 @@ pub fn state_path(path: &Path, environment: &[(String, String)]) -> Result<PathB
     let written = if let Some((_, value)) = set {
         Some(value.clone())
     } else {
-        let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| wrong(format!("the settings cannot be read: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, error))?;
         let root: toml::Table = text.parse().map_err(|_| wrong("invalid TOML".to_owned()))?;
         root.get("state").map(|value| value.as_str().unwrap_or_default().to_owned())
     };

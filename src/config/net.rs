@@ -12,9 +12,9 @@ pub(super) fn ca_file(node: &Node, reader: &mut SettingsReader) -> Option<PathBu
     let path = reader.folder.join(written);
     let problem = match std::fs::read_to_string(&path) {
         Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
-        Ok(_) => format!("`{written}` holds no certificate in PEM format"),
-        Err(error) => format!("`{written}` cannot be read: {error}"),
+        Ok(_) => reader.problems.add(&node.at, format!("`{written}` holds no certificate in PEM format")),
+        Err(error) => reader.problems.add(&node.at, format!("`{written}` cannot be read")).caused_by(error),
     };
-    reader.problems.add(&node.at, problem).help("paths are relative to the settings file");
+    problem.help("paths are relative to the settings file");
     None
 }

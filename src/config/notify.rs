@@ -352,7 +352,9 @@ fn template(node: &Node, reader: &mut SettingsReader) -> Option<Template> {
             Err((line, why)) => (format!("{written}:{line}: {why}"), "docs/notifications.md has them all".to_owned()),
         },
         Err(error) => {
-            (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file".to_owned())
+            let problem = reader.problems.add(&node.at, format!("`{written}` cannot be read"));
+            problem.caused_by(error).help("paths are relative to the settings file");
+            return None;
         }
     };
     reader.problems.add(&node.at, problem).help(help);

@@ -58,6 +58,7 @@ const SECRET_HELP: &str = "it holds the secret and nothing else";
 pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<SecretString> {
     let written = fields::text(key, node, &mut reader.problems)?;
     let path = reader.folder.join(written);
+    let mut cause = None;
     let (problem, help) = match std::fs::read(&path) {
         Ok(bytes) if bytes.len() > MAX_SECRET_BYTES => {
             (format!("`{written}` is too large to be a secret"), SECRET_HELP)
@@ -75,14 +76,21 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
         },
         // Whoever wrote the secret itself there must not find it in a log.
         Err(error) if written.contains(['/', '.', '\\']) => {
-            (format!("`{written}` cannot be read: {error}"), "paths are relative to the settings file")
+            cause = Some(error);
+            (format!("`{written}` cannot be read"), "paths are relative to the settings file")
         }
-        Err(error) => (
-            format!("the file that `{key}` names cannot be read: {error}"),
-            "it names a file that holds the secret; paths are relative to the settings file",
-        ),
+        Err(error) => {
+            cause = Some(error);
+            (
+                format!("the file that `{key}` names cannot be read"),
+                "it names a file that holds the secret; paths are relative to the settings file",
+            )
+        }
     };
-    reader.problems.add(&node.at, problem).help(help);
+    let problem = reader.problems.add(&node.at, problem).help(help);
+    if let Some(cause) = cause {
+        problem.caused_by(cause);
+    }
     None
 }
 

@@ -8,6 +8,8 @@ use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
+use super::Cause;
+
 /// A cron expression of five fields (minute, hour, day, month, weekday), or a nickname such as `@daily`, of which it is
 /// known that its time comes.
 ///
@@ -26,8 +28,8 @@ pub struct Cron {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCron {
     /// It is none at all.
-    #[error("cannot be understood: {0}")]
-    Malformed(String),
+    #[error("cannot be understood")]
+    Malformed(#[source] Cause),
     /// Such as the 30th of February.
     #[error("names a time that never comes")]
     NeverOccurs,
@@ -43,7 +45,7 @@ impl FromStr for Cron {
         let written = text.trim();
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let parse = |text: &str| {
-            parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Malformed(error.to_string()))
+            parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Malformed(error.into()))
         };
         let whole = parse(written)?;
         // From an arbitrary day on: what never comes then never comes.

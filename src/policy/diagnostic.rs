@@ -1,5 +1,7 @@
 //! What is wrong with a file, where, and what was probably meant.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, S
 
 use super::redact;
 use super::yaml::{Place, Value};
+use crate::domain::{Cause, Failure};
 
 /// One problem with its place.
 ///
-/// Shows itself on one line, for logs: `policies/a.yaml:3:7: unknown rule …`. [`render`] shows it with the source.
+/// Shows itself on one line, for logs: `policies/a.yaml:3:7: unknown rule …`. The cause is in `{:#}` alone. [`render`]
+/// shows it with the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The file as it is called in messages, or the environment variable.
@@ -28,6 +32,7 @@ pub struct Diagnostic {
     pub help: Option<String>,
     text: Option<Arc<str>>,
     secondary: Option<Box<Diagnostic>>,
+    cause: Option<Cause>,
 }
 
 impl Diagnostic {
@@ -43,7 +48,14 @@ impl Diagnostic {
             help: None,
             text: None,
             secondary: None,
+            cause: None,
         }
+    }
+
+    /// The problem of a whole file that a failure is.
+    pub(crate) fn of_failure(file: impl Into<String>, failure: Failure<()>) -> Self {
+        let (message, cause) = failure.into_parts();
+        Self { cause, ..Self::new(file, message) }
     }
 
     /// A problem at `span` of a text. An empty span means the rest of its line.
@@ -76,6 +88,19 @@ impl Diagnostic {
         self
     }
 
+    /// Sets the cause.
+    pub(crate) fn caused_by(&mut self, cause: impl Into<Cause>) -> &mut Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What is wrong, with the cause.
+    fn words(&self) -> Cow<'_, str> {
+        self.cause.as_ref().map_or(Cow::Borrowed(&self.message), |cause| {
+            Cow::Owned(format!("{}: {}", self.message, redact::redact_message(&cause.chain())))
+        })
+    }
+
     /// Points at a second place that belongs to it.
     pub(crate) fn add_secondary(&mut self, other: Diagnostic) -> &mut Self {
         self.secondary = Some(Box::new(other));
@@ -104,7 +129,8 @@ fn visible_span(text: &str, span: &Range<usize>) -> Range<usize> {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place(), self.message)?;
+        let words = if f.alternate() { self.words() } else { Cow::Borrowed(&*self.message) };
+        write!(f, "{}: {words}", self.place())?;
         if let Some(also) = &self.secondary {
             write!(f, "; {}: {}", also.place(), also.message)?;
         }
@@ -115,7 +141,11 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-impl std::error::Error for Diagnostic {}
+impl Error for Diagnostic {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&**self.cause.as_ref()?)
+    }
+}
 
 /// Collects what is wrong with one file.
 #[derive(Debug)]
@@ -226,7 +256,7 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
         let shown = RenderedDiagnostic::from(diagnostic);
         if handler.render_report(&mut out, &shown).is_err() {
             // Writing to a string does not fail; a source that cannot be shown must not hide the problem.
-            let _ = writeln!(out, "{diagnostic}");
+            let _ = writeln!(out, "{diagnostic:#}");
         }
     }
     out
@@ -259,7 +289,7 @@ impl<'a> From<&'a Diagnostic> for RenderedDiagnostic<'a> {
 
 impl fmt::Display for RenderedDiagnostic<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = without_control_characters(&self.diagnostic.message);
+        let message = without_control_characters(&self.diagnostic.words());
         match self.source {
             Some(_) => f.write_str(&message),
             None => write!(f, "{}: {message}", without_control_characters(&self.diagnostic.place())),

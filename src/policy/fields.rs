@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::diagnostic::Problems;
 use super::yaml::{Entry, Node, Place, Value, shorten};
-use crate::domain::{Cron, InvalidName};
+use crate::domain::{Cron, InvalidName, chain};
 
 /// The keys of a map while they are read. Keys that nobody asked for are unknown.
 pub(crate) struct Fields<'a> {
@@ -296,7 +296,7 @@ pub(crate) fn cron(key: &str, node: &Node, problems: &mut Problems) -> Option<Cr
     let written = text(key, node, problems)?;
     let cron: Result<Cron, _> = written.parse();
     if let Err(error) = &cron {
-        problems.add(&node.at, format!("`{key}` {error}")).help(HELP);
+        problems.add(&node.at, format!("`{key}` {}", chain(error))).help(HELP);
     }
     cron.ok()
 }

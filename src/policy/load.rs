@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::compile::{LocatedPolicy, Origin};
 use super::diagnostic::{Diagnostic, Problems};
-use crate::domain::{Digest, Policy, PolicyName, RegistryName, RuleKey};
+use crate::domain::{Digest, Failure, Policy, PolicyName, RegistryName, RuleKey};
 
 /// All policies, with the files that they stand in.
 #[derive(Debug, Clone)]
@@ -72,7 +72,9 @@ impl std::fmt::Display for PolicyError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{diagnostic}")?;
+            f.write_str(separator)?;
+            // Passes `{:#}` on, which shows causes.
+            std::fmt::Display::fmt(diagnostic, f)?;
         }
         Ok(())
     }
@@ -110,7 +112,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
                 texts.insert(revision.to_string(), text);
                 read.push((problems, policies));
             }
-            Err(problem) => unread.push(Diagnostic::new(shown, problem)),
+            Err(failure) => unread.push(Diagnostic::of_failure(shown, failure)),
         }
     }
     report_duplicate_names(&mut read);
@@ -175,8 +177,10 @@ fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf
         }
         Ok(_) => found.push(path.to_owned()),
         Err(error) => {
-            let mut problem = Diagnostic::new(path.display().to_string(), format!("policies cannot be read: {error}"));
-            problem.help("`policies` in the settings names a file or a folder, relative to the settings");
+            let mut problem = Diagnostic::new(path.display().to_string(), "policies cannot be read");
+            problem
+                .caused_by(error)
+                .help("`policies` in the settings names a file or a folder, relative to the settings");
             problems.push(problem);
         }
     }
@@ -196,7 +200,7 @@ pub(super) fn find_test_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Ve
             let beside = ["yaml", "yml"].map(|ending| path.with_file_name(format!("{stem}.test.{ending}")));
             found.extend(beside.into_iter().filter(|path| path.exists()));
         }
-        Err(error) => problems.push(Diagnostic::new(path.display().to_string(), format!("cannot be read: {error}"))),
+        Err(error) => problems.push(Diagnostic::of_failure(path.display().to_string(), unreadable(error))),
     }
     if found.is_empty() && problems.is_empty() {
         let mut problem = Diagnostic::new(path.display().to_string(), "no tests of policies here");
@@ -214,13 +218,13 @@ fn collect(
     found: &mut Vec<PathBuf>,
     problems: &mut Vec<Diagnostic>,
 ) {
-    let mut fail = |path: &Path, problem: String| problems.push(Diagnostic::new(path.display().to_string(), problem));
+    let mut fail = |failure| problems.push(Diagnostic::of_failure(folder.display().to_string(), failure));
     if depth > MAX_FOLDER_DEPTH {
-        return fail(folder, format!("more than {MAX_FOLDER_DEPTH} folders deep, or a link to itself"));
+        return fail(Failure::new((), format!("more than {MAX_FOLDER_DEPTH} folders deep, or a link to itself")));
     }
     let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries,
-        Err(error) => return fail(folder, format!("this folder cannot be read: {error}")),
+        Err(error) => return fail(Failure::new((), "this folder cannot be read").caused_by(error)),
     };
     for entry in entries {
         let path = entry.path();
@@ -254,19 +258,23 @@ fn is_test_file(name: &str) -> bool {
     [".test.yaml", ".test.yml"].iter().any(|ending| name.ends_with(ending))
 }
 
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+fn unreadable(error: std::io::Error) -> Failure<()> {
+    Failure::new((), "cannot be read").caused_by(error)
+}
+
+pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is no plain file".into());
+        return Err(Failure::new((), "is no plain file"));
     }
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
-        return Err(format!("is larger than {} KiB, which no policy file is", MAX_FILE_SIZE / 1024));
+        let message = format!("is larger than {} KiB, which no policy file is", MAX_FILE_SIZE / 1024);
+        return Err(Failure::new((), message));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|&byte| byte == b'\n').count();
-        format!("is no UTF-8 text (line {line}); save it as UTF-8")
+        Failure::new((), format!("is no UTF-8 text (line {line}); save it as UTF-8"))
     })
 }

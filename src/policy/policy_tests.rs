@@ -14,7 +14,7 @@ use super::yaml::{self, Entry, Node, Place, Value};
 use crate::domain::{
     Claim, Claims, DateOrigin, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, Lock, Manifest,
     ManifestDetail, OriginalDate, PolicyName, Registry, RegistryName, Repository, RepositoryName, SourceName,
-    SourceOutcome, SourceState, Tag, TagName, Verdict,
+    SourceOutcome, SourceState, Tag, TagName, Verdict, chain,
 };
 
 /// The time of a fixture that names none: 2026-01-01T12:00:00Z.
@@ -183,7 +183,7 @@ pub fn load_policy_tests(path: &Path) -> Result<Vec<PolicyTests>, PolicyError> {
                 Ok(fixture) => fixtures.push(fixture),
                 Err(problems) => diagnostics.extend(problems),
             },
-            Err(problem) => diagnostics.push(Diagnostic::new(shown, problem)),
+            Err(failure) => diagnostics.push(Diagnostic::of_failure(shown, failure)),
         }
     }
     if diagnostics.is_empty() { Ok(fixtures) } else { Err(PolicyError { diagnostics }) }
@@ -338,7 +338,7 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     let name: TagName = match entry.key.parse() {
         Ok(name) => name,
         Err(error) => {
-            let problem = problems.add(&entry.at, format!("{error}"));
+            let problem = problems.add(&entry.at, chain(&error));
             if entry.key.starts_with("the number") {
                 problem.help("put a tag that looks like a number in quotes");
             }

@@ -44,8 +44,8 @@ fn globs(key: &str, node: &Node, names: NameKind, problems: &mut Problems) -> Op
             None => (&**text, &mut include),
         };
         match expression(bare) {
-            Err(error) => {
-                problems.add(at, format!("`{}` is no glob: {error}", shorten(text)));
+            Err(why) => {
+                problems.add(at, format!("`{}` is no glob: {why}", shorten(text)));
                 sound = false;
             }
             // An exclusion that excludes nothing leaves unprotected what its author meant to keep.

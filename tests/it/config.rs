@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 use tagwarden::config::{self, ConfigError, Mode, Settings};
-use tagwarden::domain::Cron;
+use tagwarden::domain::{Cron, chain};
 use tagwarden::policy::{self, render};
 use tagwarden::registry::Auth;
 use tagwarden::sources::{Access, Helm, KubernetesSettings, Preset, SourceKind};
@@ -63,7 +63,7 @@ fn faults_are_told() {
         let folder = folder();
         let error = load_in(folder.path(), &text.join("\n"), &variables).expect_err(title);
         let here = folder.path().display().to_string();
-        let shown = error.to_string().replace(&format!("{here}/"), "").replace('\n', "\n  ");
+        let shown = chain(&error).replace(&format!("{here}/"), "").replace('\n', "\n  ");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(!render(&error.diagnostics, false).contains("hunter2"), "{title}");
         assert!(!format!("{error:?}").contains("hunter2"), "{title}");
@@ -421,7 +421,7 @@ fn the_file_is_found_or_missed_with_words() {
     let error = config::find(Some(&missing)).unwrap_err();
     assert!(error.to_string().contains("there is no such settings file"), "{error}");
     assert_eq!(error.kind(), "settings");
-    assert!(config::load(&missing, []).unwrap_err().to_string().contains("cannot be read"));
+    assert!(chain(&config::load(&missing, []).unwrap_err()).contains("cannot be read"));
     let there = folder.path().join("secret");
     assert_eq!(config::find(Some(&there)).unwrap(), there);
 }
@@ -448,7 +448,7 @@ proptest! {
             for problem in &error.diagnostics {
                 prop_assert!(text.get(problem.span.clone()).is_some(), "{:?}", problem);
             }
-            let shown = format!("{error}{}", render(&error.diagnostics, false));
+            let shown = format!("{}{}", chain(&error), render(&error.diagnostics, false));
             // Unless the mutation made the secret something else.
             if text.contains("password = \"hunter2\" }") {
                 prop_assert!(!shown.contains("hunter2"), "{}", shown);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tagwarden::config::{self, Channel, Encryption, NotifyEvent, Template};
+use tagwarden::domain::chain;
 use tagwarden::policy::render;
 
 use crate::documents::blocks;
@@ -111,8 +112,8 @@ fn faults_are_told_and_never_show_a_secret() {
         let file = folder.path().join("tagwarden.toml");
         fs::write(&file, format!("{LEAST}[notify.ops]\n{lines}\n")).unwrap();
         let error = config::load(&file, []).expect_err(lines);
-        assert!(error.to_string().contains(told), "{lines}:\n{error}");
-        for shown in [error.to_string(), format!("{error:?}"), render(&error.diagnostics, false)] {
+        assert!(chain(&error).contains(told), "{lines}:\n{error}");
+        for shown in [chain(&error), format!("{error:?}"), render(&error.diagnostics, false)] {
             assert!(!shown.contains("hunter2"), "{shown}");
         }
     }

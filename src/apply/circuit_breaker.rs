@@ -130,9 +130,9 @@ impl CircuitBreaker {
         match error.kind {
             RegistryErrorKind::Locked => {}
             RegistryErrorKind::Unauthenticated | RegistryErrorKind::TokenRenewed => {
-                self.trip(format!("the registry does not accept the credentials: {}", error.message));
+                self.trip(format!("the registry does not accept the credentials: {}", error.chain()));
             }
-            RegistryErrorKind::RetriesExhausted => self.trip(format!("the registry is too busy: {}", error.message)),
+            RegistryErrorKind::RetriesExhausted => self.trip(format!("the registry is too busy: {}", error.chain())),
             RegistryErrorKind::Denied | RegistryErrorKind::Unsupported => self.record_refusal(repository, error),
             _ => {
                 let in_a_row = {
@@ -141,7 +141,7 @@ impl CircuitBreaker {
                     seen.consecutive_failures
                 };
                 if in_a_row >= MAX_CONSECUTIVE_FAILURES {
-                    let last = &error.message;
+                    let last = &error.chain();
                     self.trip(format!("{MAX_CONSECUTIVE_FAILURES} removals in a row failed, the last one: {last}"));
                 }
             }
@@ -149,7 +149,7 @@ impl CircuitBreaker {
     }
 
     fn record_refusal(&self, repository: &RepositoryName, error: &RegistryError) {
-        let last = &error.message;
+        let last = &error.chain();
         let remedy = match error.kind {
             RegistryErrorKind::Unsupported => {
                 "help: if the registry cannot delete tags, enable deletion there, or see `removal` in docs/registries.md"
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn error(kind: RegistryErrorKind) -> RegistryError {
-        RegistryError { kind, message: "DELETE answered so".to_owned() }
+        RegistryError::new(kind, "DELETE answered so")
     }
 
     fn name(text: &str) -> RepositoryName {

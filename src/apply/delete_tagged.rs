@@ -198,26 +198,26 @@ async fn outcome_after_failure(
     let Removal { repository, tag, digest, .. } = &**removal;
     let reader = &*site.registry.reader;
     if error.kind == RegistryErrorKind::Locked {
-        return ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.message)));
+        return ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.chain())));
     }
     match reader.resolve(repository, tag).await {
         Ok(None) => match absence::is_tag_absent(reader, repository, tag, digest).await {
-            Ok(true) => ObservedOutcome::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message))),
-            Ok(false) => ObservedOutcome::Unknown(format!("{}; then the repository did not answer", error.message)),
+            Ok(true) => ObservedOutcome::Known(Outcome::Done(format!("the tag is gone, although: {}", error.chain()))),
+            Ok(false) => ObservedOutcome::Unknown(format!("{}; then the repository did not answer", error.chain())),
             Err(second) => {
-                ObservedOutcome::Unknown(format!("{}; then looking at it failed: {}", error.message, second.message))
+                ObservedOutcome::Unknown(format!("{}; then looking at it failed: {}", error.chain(), second.chain()))
             }
         },
-        Ok(Some(now)) if now.digest == *digest && may_still_execute(&error) => ObservedOutcome::Unknown(error.message),
+        Ok(Some(now)) if now.digest == *digest && may_still_execute(&error) => ObservedOutcome::Unknown(error.chain()),
         Ok(Some(now)) if now.digest == *digest => {
             if matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::Unsupported) {
                 site.refused_tags.record(removal, &error);
             }
-            ObservedOutcome::Known(Outcome::Failed(error.message))
+            ObservedOutcome::Known(Outcome::Failed(error.chain()))
         }
         Ok(Some(now)) => ObservedOutcome::Known(Outcome::Skipped(SkipReason::Moved { to: now.digest })),
         Err(second) => {
-            ObservedOutcome::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+            ObservedOutcome::Unknown(format!("{}; then looking at the tag failed: {}", error.chain(), second.chain()))
         }
     }
 }
@@ -257,7 +257,7 @@ async fn prepare(
     }
     let unread = |error: RegistryError| {
         site.record_failure(&error);
-        Outcome::Failed(format!("the repository could not be read again: {}", error.message))
+        Outcome::Failed(format!("the repository could not be read again: {}", error.chain()))
     };
     let manifest = match site.fetch_manifest(digest).await {
         Ok(Some(manifest)) => manifest,
@@ -327,7 +327,7 @@ impl<'a> ManifestDeletion<'a> {
         };
         let timeout = site.registry.reader.settings().timeout;
         let (repository, digest) = (&site.repository.name, self.intent.digest());
-        tracing::debug!(%repository, %digest, error = error.message, pause_ms = timeout.as_millis(), "trying again");
+        tracing::debug!(%repository, %digest, error = error.chain(), pause_ms = timeout.as_millis(), "trying again");
         drop(turn);
         site.pause(timeout).await;
         let turn = site.acquire_permit().await;
@@ -378,7 +378,7 @@ impl<'a> ManifestDeletion<'a> {
             Ok(clearance) => clearance,
             Err(error) => {
                 site.record_failure(&error);
-                return Ok(Outcome::Failed(error.message));
+                return Ok(Outcome::Failed(error.chain()));
             }
         };
         match prepare(site, digest, orders, absent).await {
@@ -404,7 +404,7 @@ impl<'a> ManifestDeletion<'a> {
 
 /// A failure with what stood against another try.
 fn with_context(error: &RegistryError, then: &str) -> RegistryError {
-    RegistryError { message: format!("{}; then {then}", error.message), ..*error }
+    error.clone().with_help(format!("then {then}"))
 }
 
 /// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion. What
@@ -424,7 +424,7 @@ async fn restore_lost_tags(
             return Ok(None);
         }
         Err(error) => {
-            let why = format!("it could not be seen whether other tags went with {digest}: {}", error.message);
+            let why = format!("it could not be seen whether other tags went with {digest}: {}", error.chain());
             site.breaker.trip(why.clone());
             return Ok(Some(why));
         }

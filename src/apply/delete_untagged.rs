@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::untag::may_still_execute;
 use super::{ApplyContext, CircuitBreaker, MAX_DEFERRALS, RegistryHandle};
 use crate::domain::{
-    Action, Deletion, Dependent, DependentRole, Digest, Gap, Intent, JournaledIntent, Outcome, RegistryName,
+    Action, Deletion, Dependent, DependentRole, Digest, Failure, Gap, Intent, JournaledIntent, Outcome, RegistryName,
     RepositoryName, SkipReason,
 };
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
@@ -70,7 +70,7 @@ pub async fn delete(hands: &ApplyContext, tasks: Vec<DeletionTask>) -> Result<Ve
                 let site = DeletionContext { context: hands, target, breaker: brake, repository: &repository };
                 let deleted = site.delete_in_order(tasks).await;
                 // The other repositories must not go on without a journal either.
-                deleted.inspect_err(|error| brake.trip(error.message.clone()))
+                deleted.inspect_err(|error| brake.trip(error.chain()))
             }
         });
         let parts: Vec<Result<Vec<DeletionResult>, StateError>> =
@@ -358,13 +358,16 @@ impl DeletionContext<'_> {
                 Ok(None) => continue,
                 Err(error) => {
                     self.breaker.record_failure(self.repository, &error);
-                    let why = format!("{digest} could not be read, so it could not be put back: {}", error.message);
+                    let why = format!("{digest} could not be read, so it could not be put back: {}", error.chain());
                     return Ok(Some(unread(why)));
                 }
             };
             let subject = match registry::parse_manifest(&manifest) {
                 Ok(parsed) => parsed.manifest.subject.map(|subject| *subject),
-                Err(why) => return Ok(Some(unread(format!("{digest} could not be understood: {why}")))),
+                Err(why) => {
+                    let why = Failure::new((), format!("{digest} could not be understood")).caused_by(why);
+                    return Ok(Some(unread(why.chain())));
+                }
             };
             let intent =
                 intent(self.context, &member.deletion, digest, Arc::clone(&manifest.media_type), &member.evidence);
@@ -412,14 +415,14 @@ impl DeletionContext<'_> {
         self.breaker.record_failure(self.repository, &error);
         match self.target.reader.has_manifest(self.repository, &one.digest).await {
             Ok(true) if error.kind == RegistryErrorKind::Locked => {
-                ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.message)))
+                ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.chain())))
             }
             // The request may still be on its way.
-            Ok(true) if may_still_execute(&error) => ObservedOutcome::Unknown(error.message),
-            Ok(true) => ObservedOutcome::Known(Outcome::Failed(error.message)),
-            Ok(false) => ObservedOutcome::Known(Outcome::Done(format!("it is gone, although: {}", error.message))),
+            Ok(true) if may_still_execute(&error) => ObservedOutcome::Unknown(error.chain()),
+            Ok(true) => ObservedOutcome::Known(Outcome::Failed(error.chain())),
+            Ok(false) => ObservedOutcome::Known(Outcome::Done(format!("it is gone, although: {}", error.chain()))),
             Err(second) => {
-                ObservedOutcome::Unknown(format!("{}; then looking at it failed: {}", error.message, second.message))
+                ObservedOutcome::Unknown(format!("{}; then looking at it failed: {}", error.chain(), second.chain()))
             }
         }
     }
@@ -440,7 +443,7 @@ impl DeletionContext<'_> {
     ) -> ObservedOutcome {
         let fate = self.try_delete(one, begun, now).await.unwrap_or_else(|error| {
             self.breaker.record_failure(self.repository, &error);
-            ObservedOutcome::Known(Outcome::Failed(format!("it could not be looked at: {}", error.message)))
+            ObservedOutcome::Known(Outcome::Failed(format!("it could not be looked at: {}", error.chain())))
         });
         let subject = begun.get(&one.digest).and_then(|begun| begun.subject.as_ref());
         match fate {

@@ -105,7 +105,7 @@ async fn fetch(
             Ok(None) => "the registry no longer has it".to_owned(),
             Err(error) => {
                 failures.fetch_add(1, Ordering::Relaxed);
-                error.message
+                error.chain()
             }
         };
         tracing::warn!(%registry, %repository, %digest, why, "could not read the manifest of a removal");

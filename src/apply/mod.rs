@@ -151,7 +151,7 @@ impl ApplyContext {
 fn obstacle(journaled: Result<JournaledIntent, StateError>) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
     match journaled {
         Ok(journaled) => Ok(Ok(journaled)),
-        Err(error) if error.kind == StateErrorKind::Held => Ok(Err(SkipReason::Held(error.message))),
+        Err(error) if error.kind == StateErrorKind::Held => Ok(Err(SkipReason::Held(error.chain()))),
         Err(error) if error.kind == StateErrorKind::Interrupted => Ok(Err(SkipReason::Interrupted)),
         Err(error) => Err(error),
     }
@@ -278,7 +278,7 @@ async fn apply_in_registry(
     applied.extend(done);
     // What was removed is journaled; not knowing more next time is no reason to call that a failure.
     if let Err(error) = course.save_experience().await {
-        tracing::warn!(registry = %name, %error, "could not remember what the run showed of the registry");
+        tracing::warn!(registry = %name, error = %error.chain(), "could not remember what the run showed of the registry");
     }
     Ok(applied)
 }
@@ -418,7 +418,7 @@ impl<'a> RegistryContext<'a> {
         let parts = parts.into_iter().map(|part| {
             let done = work(part);
             // The other repositories must not go on without a journal either.
-            async move { done.await.inspect_err(|error| self.breaker.trip(error.message.clone())) }
+            async move { done.await.inspect_err(|error| self.breaker.trip(error.chain())) }
         });
         let results: Vec<Result<Vec<RemovalResult>, StateError>> =
             stream::iter(parts).buffer_unordered(at_once).collect().await;
@@ -578,7 +578,7 @@ impl RepositoryContext<'_> {
                     PutResult::Moved(to) => (Outcome::Skipped(SkipReason::Moved { to }), None),
                     PutResult::Failed(error) => {
                         lost.push(tag.clone());
-                        (Outcome::Failed(error.message), None)
+                        (Outcome::Failed(error.chain()), None)
                     }
                     PutResult::Unknown(why) => {
                         tracing::warn!(

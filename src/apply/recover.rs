@@ -49,7 +49,7 @@ pub async fn recover(
                 continue;
             }
             Err(error) => {
-                unsettled(&error.message);
+                unsettled(&error.chain());
                 continue;
             }
         };

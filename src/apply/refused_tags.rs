@@ -42,7 +42,7 @@ impl RefusedTags {
             repository: removal.repository.clone(),
             tag: removal.tag.clone(),
             digest: removal.digest.clone(),
-            message: error.message.clone(),
+            message: error.chain(),
             is_tag_specific: false,
         };
         self.new.lock().unwrap_or_else(PoisonError::into_inner).push((refusal, error.kind));

@@ -215,7 +215,7 @@ impl RegistryRestore<'_> {
         };
         let (within, lock) = match self.missing_children(target, removed, &manifest).await? {
             Ok(within) => within,
-            Err(error) => return journal_result(context, intent, Outcome::Failed(error.message), false).await,
+            Err(error) => return journal_result(context, intent, Outcome::Failed(error.chain()), false).await,
         };
         // Where one is lost the others would be put for nothing.
         if !within.restorable.is_empty() && within.unrecoverable.is_none() {
@@ -254,7 +254,7 @@ impl RegistryRestore<'_> {
         let permit = match clear_put(target, &intent, ExistenceCheck::Required).await {
             Ok(permit) => permit,
             Err(PutResult::Failed(error)) => {
-                return journal_result(context, intent, Outcome::Failed(error.message), false).await;
+                return journal_result(context, intent, Outcome::Failed(error.chain()), false).await;
             }
             Err(result) => {
                 let (outcome, _) = put_outcome(result, within, deletion.as_ref());
@@ -324,14 +324,14 @@ async fn manifest_to_restore(
 ) -> Result<Result<RawManifest, String>, StateError> {
     let missing = match context.store.manifest_of(entry).await {
         Ok(manifest) => return Ok(Ok(manifest)),
-        Err(error) if error.kind == StateErrorKind::Corrupt => return Ok(Err(error.message)),
-        Err(error) if error.kind == StateErrorKind::Missing => error.message,
+        Err(error) if error.kind == StateErrorKind::Corrupt => return Ok(Err(error.chain())),
+        Err(error) if error.kind == StateErrorKind::Missing => error.chain(),
         Err(error) => return Err(error),
     };
     Ok(match target.reader.manifest(&entry.intent.repository, &entry.intent.digest).await {
         Ok(Some(manifest)) => Ok(manifest),
         Ok(None) => Err(format!("{missing}, and the registry no longer has it; push the image again")),
-        Err(error) => Err(format!("{missing}, and it could not be read from the registry: {}", error.message)),
+        Err(error) => Err(format!("{missing}, and it could not be read from the registry: {}", error.chain())),
     })
 }
 
@@ -353,7 +353,7 @@ async fn present_outcome(target: &RegistryHandle, intent: &Intent) -> Option<Out
         Ok(Some(now)) if now.digest == intent.digest => Some(already_there_outcome()),
         Ok(Some(now)) => Some(Outcome::Skipped(SkipReason::Moved { to: now.digest })),
         Ok(None) => None,
-        Err(error) => Some(Outcome::Failed(error.message)),
+        Err(error) => Some(Outcome::Failed(error.chain())),
     }
 }
 
@@ -436,7 +436,7 @@ async fn put_dependent(
     let journaled = context.store.intend(&context.lease, context.run, &intent, manifest, (context.clock)()).await?;
     let outcome = match put_by_digest(target, &intent, manifest).await {
         Ok(()) => Outcome::Done(String::new()),
-        Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.message)),
+        Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.chain())),
     };
     context.store.record_outcome(journaled.id(), &outcome, (context.clock)()).await?;
     Ok(RestoreResult { intent, outcome, already_there: false })
@@ -455,7 +455,7 @@ async fn put_by_digest(target: &RegistryHandle, intent: &Intent, manifest: &RawM
             (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
             (Ok(()), Ok(false)) => {
                 let message = "the registry took the manifest, and does not have it".to_owned();
-                return Err(RegistryError { kind: RegistryErrorKind::DigestMismatch, message });
+                return Err(RegistryError::new(RegistryErrorKind::DigestMismatch, message));
             }
         }
     }
@@ -536,14 +536,14 @@ pub(super) async fn put_tag(
                 continue;
             }
             // The request may still be on its way.
-            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Connection => PutResult::Unknown(error.message),
+            (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Connection => PutResult::Unknown(error.chain()),
             (Err(error), Ok(None)) => PutResult::Failed(error),
             (Ok(()), Ok(None)) => {
                 PutResult::Unknown("the registry took the manifest, and the tag does not name it".to_owned())
             }
-            (Ok(()), Err(error)) => PutResult::Unknown(format!("looking at the tag failed: {}", error.message)),
+            (Ok(()), Err(error)) => PutResult::Unknown(format!("looking at the tag failed: {}", error.chain())),
             (Err(error), Err(second)) => {
-                PutResult::Unknown(format!("{}; then looking at the tag failed: {}", error.message, second.message))
+                PutResult::Unknown(format!("{}; then looking at the tag failed: {}", error.chain(), second.chain()))
             }
         };
     }
@@ -555,11 +555,11 @@ const PUSH_AGAIN: &str = "if the registry has collected the image's blobs or man
 /// What kept a tag from coming back: for an index the image in it that is gone, else the registry's own words.
 fn describe_failure(error: &RegistryError, within: &MissingChildren, deletion: Option<&JournalEntry>) -> String {
     if let Some(child) = &within.unrecoverable {
-        return format!("{}: {}", error.message, restore_dependents::describe_missing_child(child));
+        return format!("{}: {}", error.chain(), restore_dependents::describe_missing_child(child));
     }
     let deleted =
         deletion.map_or_else(String::new, |deletion| format!("; {}", restore_dependents::describe_deletion(deletion)));
-    format!("{}{deleted}; {PUSH_AGAIN}", error.message)
+    format!("{}{deleted}; {PUSH_AGAIN}", error.chain())
 }
 
 async fn journal_result(

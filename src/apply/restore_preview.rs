@@ -106,20 +106,20 @@ async fn expected_restore(
         Ok(Some(now)) if now.digest == removed.digest => return Ok(ExpectedRestore::AlreadyThere),
         Ok(Some(now)) => return Ok(ExpectedRestore::Moved { to: now.digest }),
         Ok(None) => {}
-        Err(error) => return Ok(ExpectedRestore::Unknown(error.message)),
+        Err(error) => return Ok(ExpectedRestore::Unknown(error.chain())),
     }
     let manifest = match store.manifest_of(entry).await {
         Ok(manifest) => manifest,
         Err(error) if error.kind == StateErrorKind::Corrupt => {
-            return Ok(ExpectedRestore::Impossible(error.message));
+            return Ok(ExpectedRestore::Impossible(error.chain()));
         }
         Err(error) if error.kind == StateErrorKind::Missing => {
             return Ok(match reader.has_manifest(&removed.repository, &removed.digest).await {
                 Ok(true) => ExpectedRestore::OnlyInRegistry,
                 Ok(false) => {
-                    ExpectedRestore::Impossible(format!("{}, and the registry no longer has it", error.message))
+                    ExpectedRestore::Impossible(format!("{}, and the registry no longer has it", error.chain()))
                 }
-                Err(error) => ExpectedRestore::Unknown(error.message),
+                Err(error) => ExpectedRestore::Unknown(error.chain()),
             });
         }
         Err(error) => return Err(error),
@@ -127,7 +127,7 @@ async fn expected_restore(
     match reader.has_manifest(&removed.repository, &removed.digest).await {
         Ok(true) => return Ok(ExpectedRestore::Returns),
         Ok(false) => {}
-        Err(error) => return Ok(ExpectedRestore::Unknown(error.message)),
+        Err(error) => return Ok(ExpectedRestore::Unknown(error.chain())),
     }
     let within = match restore_dependents::missing_children(
         store,
@@ -139,7 +139,7 @@ async fn expected_restore(
     .await
     {
         Ok(within) => within,
-        Err(ChildLookupError::Registry(error)) => return Ok(ExpectedRestore::Unknown(error.message)),
+        Err(ChildLookupError::Registry(error)) => return Ok(ExpectedRestore::Unknown(error.chain())),
         Err(ChildLookupError::Store(error)) => return Err(error),
     };
     if let Some(child) = within.unrecoverable {

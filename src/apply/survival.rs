@@ -59,7 +59,7 @@ pub(super) async fn verify_survival(
             Ok(None)
         }
         Err(error) => {
-            let why = format!("it could not be seen whether a manifest survived its untag: {}", error.message);
+            let why = format!("it could not be seen whether a manifest survived its untag: {}", error.chain());
             context.breaker.trip(why);
             Ok(None)
         }

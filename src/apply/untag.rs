@@ -175,7 +175,7 @@ async fn manifest_for_undo<'a>(
         }
         Err(error) => {
             site.record_failure(&error);
-            let why = format!("its manifest could not be read, so the removal could not be undone: {}", error.message);
+            let why = format!("its manifest could not be read, so the removal could not be undone: {}", error.chain());
             Err(Outcome::Failed(why))
         }
     }
@@ -207,7 +207,7 @@ impl UntagAttempt<'_> {
         loop {
             let clearance = match site.registry.writer.acquire_removal_permit(repository).await {
                 Ok(clearance) => clearance,
-                Err(error) => return self.outcome_if_not_sent(error),
+                Err(error) => return self.outcome_if_not_sent(&error),
             };
             // The registry's pace may have kept it waiting for long.
             if let Some(skip) = site.skip_reason(removal).await {
@@ -220,10 +220,7 @@ impl UntagAttempt<'_> {
                     }
                 }
                 Ok(None) => return self.outcome_if_absent().await,
-                Err(mut error) => {
-                    error.message = format!("the tag could not be read again: {}", error.message);
-                    return self.outcome_if_not_sent(error);
-                }
+                Err(error) => return self.outcome_if_not_sent(&error.within("the tag could not be read again")),
             }
             let error = match site.registry.writer.untag(self.intent, clearance).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) => {
@@ -258,11 +255,11 @@ impl UntagAttempt<'_> {
     }
 
     /// Nothing was sent this time.
-    fn outcome_if_not_sent(&self, error: RegistryError) -> ObservedOutcome {
-        self.context.record_failure(&error);
+    fn outcome_if_not_sent(&self, error: &RegistryError) -> ObservedOutcome {
+        self.context.record_failure(error);
         match &self.lost_response {
-            None => ObservedOutcome::failed(error.message),
-            Some(lost) => self.outcome_if_unreadable(format!("{}; then {}", lost.message, error.message)),
+            None => ObservedOutcome::failed(error.chain()),
+            Some(lost) => self.outcome_if_unreadable(format!("{}; then {}", lost.chain(), error.chain())),
         }
     }
 
@@ -270,7 +267,7 @@ impl UntagAttempt<'_> {
     fn outcome_if_stopped(&self, skip: SkipReason) -> ObservedOutcome {
         match &self.lost_response {
             None => ObservedOutcome::skipped(skip),
-            Some(lost) => ObservedOutcome::Unknown(format!("{}; then {skip}", lost.message)),
+            Some(lost) => ObservedOutcome::Unknown(format!("{}; then {skip}", lost.chain())),
         }
     }
 
@@ -288,11 +285,11 @@ impl UntagAttempt<'_> {
         match absence::is_tag_absent(&*self.context.registry.reader, repository, tag, digest).await {
             Ok(true) => {
                 self.context.record_success();
-                ObservedOutcome::Known(Outcome::Done(format!("the tag is gone, although: {}", error.message)))
+                ObservedOutcome::Known(Outcome::Done(format!("the tag is gone, although: {}", error.chain())))
             }
-            Ok(false) => self.outcome_if_unreadable(format!("{}; then the repository did not answer", error.message)),
+            Ok(false) => self.outcome_if_unreadable(format!("{}; then the repository did not answer", error.chain())),
             Err(second) => {
-                self.outcome_if_unreadable(format!("{}; then looking at it failed: {}", error.message, second.message))
+                self.outcome_if_unreadable(format!("{}; then looking at it failed: {}", error.chain(), second.chain()))
             }
         }
     }
@@ -335,7 +332,7 @@ impl UntagAttempt<'_> {
         if self.is_still_present().await {
             let Removal { repository, tag, .. } = &*self.task.removal;
             let message = format!("the registry said that the tag is gone, and {repository}:{tag} is still there");
-            self.context.record_failure(&RegistryError { kind: RegistryErrorKind::NotFound, message: message.clone() });
+            self.context.record_failure(&RegistryError::new(RegistryErrorKind::NotFound, message.clone()));
             return ObservedOutcome::Unknown(message);
         }
         match &self.lost_response {
@@ -396,7 +393,7 @@ impl UntagAttempt<'_> {
             return Some(self.give_up(lost, error).await);
         }
         let Removal { repository, tag, .. } = &*self.task.removal;
-        tracing::debug!(%repository, %tag, error = error.message, pause_ms = pause.as_millis(), "trying again");
+        tracing::debug!(%repository, %tag, error = error.chain(), pause_ms = pause.as_millis(), "trying again");
         self.retries += 1;
         self.lost_response = Some(error);
         site.pause(pause).await;
@@ -416,11 +413,12 @@ impl UntagAttempt<'_> {
         match self.context.registry.reader.resolve(repository, tag).await {
             Ok(None) => self.outcome_if_absent_after_error(&error).await,
             Ok(Some(now)) if now.digest != *digest => ObservedOutcome::skipped(SkipReason::Moved { to: now.digest }),
-            Ok(Some(_)) if lost => ObservedOutcome::Unknown(error.message),
-            Ok(Some(_)) => ObservedOutcome::failed(error.message),
+            Ok(Some(_)) if lost => ObservedOutcome::Unknown(error.chain()),
+            Ok(Some(_)) => ObservedOutcome::failed(error.chain()),
             Err(second) => self.outcome_if_unreadable(format!(
                 "{}; then looking at the tag failed: {}",
-                error.message, second.message
+                error.chain(),
+                second.chain()
             )),
         }
     }
@@ -429,7 +427,7 @@ impl UntagAttempt<'_> {
     async fn handle_refusal(&self, error: RegistryError) -> ObservedOutcome {
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
         if error.kind == RegistryErrorKind::Locked {
-            return ObservedOutcome::skipped(SkipReason::Locked(error.message));
+            return ObservedOutcome::skipped(SkipReason::Locked(error.chain()));
         }
         match self.context.registry.reader.resolve(repository, tag).await {
             Ok(None) => self.outcome_if_absent_after_error(&error).await,
@@ -438,11 +436,12 @@ impl UntagAttempt<'_> {
                 if matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::Unsupported) {
                     self.context.refused_tags.record(&self.task.removal, &error);
                 }
-                ObservedOutcome::failed(error.message)
+                ObservedOutcome::failed(error.chain())
             }
             Err(second) => self.outcome_if_unreadable(format!(
                 "{}; then looking at the tag failed: {}",
-                error.message, second.message
+                error.chain(),
+                second.chain()
             )),
         }
     }
@@ -485,7 +484,7 @@ async fn restore_moved_tag(
         Ok(Some(manifest)) => manifest,
         Ok(None) => return ObservedOutcome::failed(format!("{what}, and that manifest is not there")),
         Err(error) => {
-            return ObservedOutcome::failed(format!("{what}, and it could not be put back: {}", error.message));
+            return ObservedOutcome::failed(format!("{what}, and it could not be put back: {}", error.chain()));
         }
     };
     match site.restore_tags(&manifest, std::slice::from_ref(tag)).await {
@@ -493,7 +492,7 @@ async fn restore_moved_tag(
         Ok(_) => ObservedOutcome::failed(format!(
             "{what}, and it could not be put back: push {moved} to {repository}:{tag} again"
         )),
-        Err(error) => ObservedOutcome::Unknown(format!("{what}; {}", error.message)),
+        Err(error) => ObservedOutcome::Unknown(format!("{what}; {}", error.chain())),
     }
 }
 

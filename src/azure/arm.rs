@@ -70,7 +70,7 @@ impl Arm {
     /// When it is not there or cannot be seen, or the answer is not understood.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<T, RequestError> {
         let response = self.fetch(self.url(path, api_version)).await?;
-        serde_json::from_slice(&response.body).map_err(|error| response.malformed(&error.to_string()))
+        serde_json::from_slice(&response.body).map_err(|error| response.unparsable(error))
     }
 
     /// All of a list, page by page. A list that cannot be read to its end is an error, never a part of it.
@@ -130,7 +130,7 @@ impl Arm {
         let mut all = Vec::new();
         loop {
             let page: WirePage<T> =
-                serde_json::from_slice(&response.body).map_err(|error| response.malformed(&error.to_string()))?;
+                serde_json::from_slice(&response.body).map_err(|error| response.unparsable(error))?;
             all.extend(page.value);
             read.insert(url);
             let Some(link) = page.next_link.filter(|link| !link.is_empty()) else { return Ok(all) };
@@ -186,24 +186,26 @@ impl Arm {
         let whom = self.identity();
         let advice = match kind {
             RequestErrorKind::Denied if response.status == StatusCode::UNAUTHORIZED => {
-                format!("; the token of {whom} is not accepted: check its tenant, and the cloud")
+                format!("the token of {whom} is not accepted: check its tenant, and the cloud")
             }
-            RequestErrorKind::Denied => format!("; give {whom} the role `Reader` there, and wait some minutes"),
+            RequestErrorKind::Denied => format!("give {whom} the role `Reader` there, and wait some minutes"),
             RequestErrorKind::NotFound => {
-                format!("; check subscription and resource group, and that {whom} has the role `Reader` there")
+                format!("check subscription and resource group, and that {whom} has the role `Reader` there")
             }
-            RequestErrorKind::Throttled => "; run when the subscription is less busy".into(),
-            RequestErrorKind::Status(500..) => "; run again when Azure Resource Manager is well".into(),
+            RequestErrorKind::Throttled => "run when the subscription is less busy".into(),
+            RequestErrorKind::Status(500..) => "run again when Azure Resource Manager is well".into(),
             _ => String::new(),
         };
-        RequestError { kind, message: format!("{}{advice}", response.description()) }
+        RequestError::new(kind, response.description()).with_help(advice)
     }
 }
 
 fn bearer_header(token: &SecretString) -> Result<HeaderValue, RequestError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| RequestError {
-        kind: RequestErrorKind::Malformed,
-        message: "the token for Azure Resource Manager does not fit into a header".into(),
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
+        RequestError::new(
+            RequestErrorKind::Malformed,
+            "the token for Azure Resource Manager does not fit into a header",
+        )
     })?;
     value.set_sensitive(true);
     Ok(value)

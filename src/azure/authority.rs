@@ -9,6 +9,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USE
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
+use crate::domain::Cause;
 use crate::http_client::{
     HttpClient, MAX_ERROR_BYTES, Request, RequestError, RequestErrorKind, Response, RetryMode, RetryPolicy, one_line,
 };
@@ -37,9 +38,7 @@ impl Authority {
     async fn request_token(&self, request: &AzureRequest) -> Result<Response, RequestError> {
         let method = Method::from_bytes(request.method().as_ref().as_bytes());
         let ask = Request {
-            method: method.map_err(|error| {
-                self.authentication_error(RequestErrorKind::InvalidSettings, &error.to_string(), "")
-            })?,
+            method: method.map_err(|error| self.error(RequestErrorKind::InvalidSettings, error))?,
             url: request.url().clone(),
             accept: "application/json",
             max_bytes: MAX_ERROR_BYTES,
@@ -49,10 +48,8 @@ impl Authority {
             gets_token: true,
         };
         let response = self.send_with_retries(&ask, &headers(request)).await.map_err(|error| match error.kind {
-            RequestErrorKind::Connection => {
-                self.authentication_error(error.kind, &error.message, unreachable_advice(&ask))
-            }
-            kind => self.authentication_error(kind, &error.message, ""),
+            RequestErrorKind::Connection => self.error(error.kind, error).with_help(unreachable_advice(&ask)),
+            kind => self.error(kind, error),
         })?;
         if response.status.is_success() && has_token(&response.body) {
             return Ok(response);
@@ -82,7 +79,7 @@ impl Authority {
     fn response_error(&self, response: &Response, ask: &Request) -> RequestError {
         if response.status.is_success() {
             let error = response.malformed("no access token in it");
-            return self.authentication_error(error.kind, &error.message, "");
+            return self.error(error.kind, error);
         }
         let kind = match response.status_error().kind {
             // Nothing that was asked for is absent: whoever asks for a token and gets none is denied.
@@ -109,11 +106,11 @@ impl Authority {
             }),
             _ => "",
         };
-        self.authentication_error(kind, &words, advice)
+        refused_authentication(&self.identity, kind, &words).with_help(advice)
     }
 
-    fn authentication_error(&self, kind: RequestErrorKind, what: &str, advice: &str) -> RequestError {
-        authentication_error(&self.identity, kind, what, advice)
+    fn error(&self, kind: RequestErrorKind, cause: impl Into<Cause>) -> RequestError {
+        authentication_error(&self.identity, kind, cause)
     }
 }
 
@@ -125,10 +122,14 @@ fn unreachable_advice(ask: &Request) -> &'static str {
     }
 }
 
-/// That nobody could be signed in as.
-pub(super) fn authentication_error(whom: &str, kind: RequestErrorKind, what: &str, advice: &str) -> RequestError {
-    let separator = if advice.is_empty() { "" } else { "; " };
-    RequestError { kind, message: format!("signing in as {whom} failed: {what}{separator}{advice}") }
+/// An authentication failure and its cause.
+pub(super) fn authentication_error(whom: &str, kind: RequestErrorKind, cause: impl Into<Cause>) -> RequestError {
+    RequestError::new(kind, format!("signing in as {whom} failed")).caused_by(cause)
+}
+
+/// An authentication failure that words describe: those of the authority, of the Azure CLI or our own.
+pub(super) fn refused_authentication(whom: &str, kind: RequestErrorKind, what: &str) -> RequestError {
+    RequestError::new(kind, format!("signing in as {whom} failed: {what}"))
 }
 
 /// Managed identities are asked for with GET on this machine or its link; everything else is a POST to the authority.

@@ -26,7 +26,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::AzureEnvironment;
-use super::authority::{Authority, authentication_error};
+use super::authority::{Authority, authentication_error, refused_authentication};
+use crate::domain::Cause;
 use crate::http_client::{ClientConfig, HttpClient, RequestError, RequestErrorKind, RetryPolicy, one_line};
 
 /// As whom to sign in.
@@ -156,13 +157,9 @@ impl Credential {
     fn token_credential(&self, client: &Arc<dyn AzureHttpClient>) -> Result<Arc<dyn TokenCredential>, RequestError> {
         let client_options = self.client_options(client);
         let missing = |what: &str, key: &str, variable: &str| {
-            let advice = format!("set `{key}`, or run where {variable} is set");
-            authentication_error(
-                &self.description(),
-                RequestErrorKind::InvalidSettings,
-                &format!("{what} is not known"),
-                &advice,
-            )
+            let what = format!("{what} is not known");
+            refused_authentication(&self.description(), RequestErrorKind::InvalidSettings, &what)
+                .with_help(format!("set `{key}`, or run where {variable} is set"))
         };
         let source = match &self.identity {
             Identity::Managed { client_id } => {
@@ -197,12 +194,8 @@ impl Credential {
             .map(|source| source as _),
         };
         source.map_err(|error| {
-            authentication_error(
-                &self.description(),
-                RequestErrorKind::InvalidSettings,
-                &one_line(&error.to_string()),
-                "",
-            )
+            let cause = Cause::foreign(error);
+            authentication_error(&self.description(), RequestErrorKind::InvalidSettings, cause)
         })
     }
 
@@ -291,7 +284,9 @@ impl Credential {
         }
         let last = causes(error).last().map(ToString::to_string).unwrap_or_default();
         let line = last.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        let failed = |kind, what: &str, advice| authentication_error(&self.description(), kind, what, advice);
+        let failed = |kind, what: &str, advice: &'static str| {
+            refused_authentication(&self.description(), kind, what).with_help(advice)
+        };
         match &self.identity {
             // What the Azure CLI printed, if it was no token.
             Identity::AzureCli { .. } if innermost_kind(error) == Some(&ErrorKind::Credential) => {
@@ -334,14 +329,15 @@ impl fmt::Debug for TokenFile {
 impl ClientAssertion for TokenFile {
     async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
         let read = tokio::fs::read_to_string(&self.path).await.map(|text| text.trim().to_owned());
+        let kind = RequestErrorKind::InvalidSettings;
+        let file = |what: &str| RequestError::new(kind, format!("the token file {} {what}", self.path.display()));
         let problem = match read {
             Ok(token) if !token.is_empty() => return Ok(token),
-            Ok(_) => "is empty".to_owned(),
-            Err(error) => format!("cannot be read: {error}"),
+            Ok(_) => file("is empty"),
+            Err(error) => file("cannot be read").caused_by(error),
         };
-        let what = format!("the token file {} {problem}", self.path.display());
-        let advice = "is the pod's service account set up for workload identity?";
-        let error = authentication_error(&self.identity, RequestErrorKind::InvalidSettings, &what, advice);
+        let error = authentication_error(&self.identity, kind, problem)
+            .with_help("is the pod's service account set up for workload identity?");
         Err(azure_core::Error::new(ErrorKind::Credential, error))
     }
 }

@@ -106,8 +106,9 @@ impl AzureEnvironment {
         if url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url) {
             return Ok(url);
         }
-        let message = format!("{url} would get tokens unencrypted; write `resource_manager = \"https://…\"`");
-        Err(RequestError { kind: RequestErrorKind::InvalidSettings, message })
+        let message = format!("{url} would get tokens unencrypted");
+        Err(RequestError::new(RequestErrorKind::InvalidSettings, message)
+            .with_help("write `resource_manager = \"https://…\"`"))
     }
 
     fn timeout(&self) -> Duration {

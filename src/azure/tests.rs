@@ -96,8 +96,8 @@ async fn a_machine_without_that_identity_says_so() {
         let error = on_a_machine(&server, None).token(SCOPE).await.unwrap_err();
         let kind = if status == 200 { RequestErrorKind::Malformed } else { RequestErrorKind::Denied };
         assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.starts_with("signing in as the managed identity of this machine failed: "), "{error}");
-        assert!(error.message.contains(words), "{error}");
+        assert!(error.chain().starts_with("signing in as the managed identity of this machine failed: "), "{error}");
+        assert!(error.chain().contains(words), "{error}");
     }
 }
 

@@ -10,6 +10,7 @@ use super::outcome_text;
 use super::output::print;
 use super::progress::TerminalProgress;
 use super::run_notifier::RunNotifier;
+use crate::domain::Failure;
 use crate::state::RunKind;
 use crate::workflow::{self, Approval, RunError};
 
@@ -37,16 +38,12 @@ pub(super) struct ApplyArgs {
 
 /// Applies an approved plan and prints its outcomes.
 pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
-    let text = std::fs::read_to_string(&args.plan)
-        .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", args.plan.display())))?;
+    let text = std::fs::read_to_string(&args.plan).map_err(|error| unreadable(&args.plan, error))?;
     let loaded = load(config)?;
     // One that lies beside the plan counts where somebody's signature does.
     let wanted = !loaded.0.0.approvals.signers.is_empty();
     let file = args.signature.clone().or_else(|| workflow::find_signature_file(&args.plan).filter(|_| wanted));
-    let signature = file.map(|file| {
-        std::fs::read_to_string(&file)
-            .map_err(|error| RunError::Usage(format!("cannot read {}: {error}", file.display())))
-    });
+    let signature = file.map(|file| std::fs::read_to_string(&file).map_err(|error| unreadable(&file, error)));
     let approval = Approval {
         approved_by: args.approved_by.clone(),
         ticket: args.ticket.clone(),
@@ -73,4 +70,8 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
     });
     notifier.finish().await;
     shown
+}
+
+fn unreadable(file: &Path, error: std::io::Error) -> RunError {
+    RunError::Usage(Failure::new((), format!("cannot read {}", file.display())).caused_by(error))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jiff::Timestamp;
 
+use crate::domain::chain;
 use crate::report::Format;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,7 +61,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if duration.is_zero() => Err("the duration must not be zero".to_owned()),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("invalid duration: {error}; write one such as `36h`, `14d` or `2weeks`")),
+        Err(error) => Err(format!("invalid duration: {}; write one such as `36h`, `14d` or `2weeks`", chain(&error))),
     }
 }
 

@@ -10,6 +10,7 @@ use super::arguments::DataFormat;
 use super::context::{environment, pretty_json, system_clock};
 use super::output::{print, print_stderr};
 use crate::config::{self, Settings};
+use crate::domain::chain;
 use crate::policy::{self, Diagnostic, Lint, PolicySet, Severity};
 use crate::report::sanitize;
 use crate::workflow::{self, RunError};
@@ -35,10 +36,12 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
     lints.extend(config::lint(&settings, &policies));
     match workflow::lint_with_last_plan(&settings, &policies).await {
         Ok(recorded) => lints.extend(recorded),
-        Err(error) => print_stderr(&format!("warning: the policies are not held against the last plan: {error}")),
+        Err(error) => {
+            print_stderr(&format!("warning: the policies are not held against the last plan: {}", chain(&error)));
+        }
     }
     let texts: Vec<String> =
-        lints.iter().map(|lint| sanitize(&format!("{}: {}", lint.severity.label(), lint.diagnostic))).collect();
+        lints.iter().map(|lint| sanitize(&format!("{}: {}", lint.severity.label(), chain(&lint.diagnostic)))).collect();
     if !texts.is_empty() {
         print_stderr(&texts.join("\n"));
     }

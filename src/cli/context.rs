@@ -12,6 +12,7 @@ use super::signals::listen_for_stop;
 use super::user;
 use crate::apply::Clock;
 use crate::config::{self, Settings};
+use crate::domain::Failure;
 use crate::policy::PolicySet;
 use crate::registry::{self, RetryPolicy};
 use crate::report::{self, Format, PlanDocument};
@@ -59,7 +60,7 @@ pub(super) fn configured_policies_path(config: Option<&Path>) -> Result<PathBuf,
         Ok(file) => {
             let environment: Vec<(String, String)> = environment().collect();
             config::policies_path(&file, &environment).ok_or_else(|| {
-                RunError::Usage(format!(
+                RunError::usage(format!(
                     "{} does not say where its policies are; name them: `tagwarden test PATH`",
                     file.display()
                 ))
@@ -140,7 +141,7 @@ pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, Ru
         .map(|file| {
             let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
             let format = Format::from_extension(extension).ok_or_else(|| {
-                RunError::Usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
+                RunError::usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
             })?;
             Ok((file.as_path(), format))
         })
@@ -154,14 +155,18 @@ pub(super) fn print_report(document: &PlanDocument, format: Format, files: &[(&P
     Ok(())
 }
 
+/// The error of a file that cannot be written.
+pub(super) fn unwritable(file: &Path, error: io::Error) -> RunError {
+    RunError::Output(Failure::new((), format!("cannot write {}", file.display())).caused_by(error))
+}
+
 /// Writes a report into each file, in its format.
 pub(super) fn write_files(
     files: &[(&Path, Format)],
     write: impl Fn(Format, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<(), RunError> {
     for (file, format) in files {
-        write_file(file, |out| write(*format, out))
-            .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
+        write_file(file, |out| write(*format, out)).map_err(|error| unwritable(file, error))?;
         print_stderr(&format!("wrote {}", file.display()));
     }
     Ok(())

@@ -9,7 +9,7 @@ use super::arguments::parse_time;
 use super::context::{configured_policies_path, open_app, pretty_json, run_until_stopped};
 use super::output::{print, print_stderr};
 use super::progress::TerminalProgress;
-use crate::domain::Policy;
+use crate::domain::{Failure, Policy};
 use crate::policy;
 use crate::report::{self, DiffView};
 use crate::workflow::{DecisionInput, RunError, RunOutcome};
@@ -89,8 +89,11 @@ fn load_policies(path: &Path) -> Result<Vec<Policy>, RunError> {
 }
 
 fn read_inventory_file(file: &Path) -> Result<DecisionInput, RunError> {
-    let usage = |error: String| RunError::Usage(format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| usage(format!("cannot be read: {error}")))?;
-    let again = |error| format!("is no recorded inventory: {error}; record one with `tagwarden inventory --out FILE`");
-    DecisionInput::from_json(&text).map_err(|error| usage(again(error)))
+    let failure = |what: &str| Failure::new((), format!("{}: {what}", file.display()));
+    let text =
+        std::fs::read_to_string(file).map_err(|error| RunError::Usage(failure("cannot be read").caused_by(error)))?;
+    DecisionInput::from_json(&text).map_err(|error| {
+        let failure = failure("is no recorded inventory").caused_by(error);
+        RunError::Usage(failure.with_help("record one with `tagwarden inventory --out FILE`"))
+    })
 }

@@ -78,7 +78,7 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool)
     let Some(weighed) = app.rule_trace(&decision, &named) else {
         let Some(gone) = app.removed_tag(&decision, &named).await? else {
             let history = app.history(&named).await?;
-            return Err(RunError::Usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
+            return Err(RunError::usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
         };
         let found = match args.format {
             DataFormat::Text => gone.text(),
@@ -105,7 +105,7 @@ async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<St
     let Some(document) = &recalled.document else { return Ok(explain_from_journal(&recalled, &named, args.format)) };
     let missing = || {
         if recalled.keeps_kept {
-            return Err(RunError::Usage(format!("run {} knew no {}", recalled.record.run.id, target_name(&named))));
+            return Err(RunError::usage(format!("run {} knew no {}", recalled.record.run.id, target_name(&named))));
         }
         Ok(explain_from_journal(&recalled, &named, args.format))
     };
@@ -211,7 +211,7 @@ fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
     let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.invalid_names));
     let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
     let TagRef { registry, repository, tag } = named;
-    RunError::Usage(match tag {
+    RunError::usage(match tag {
         Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{}", why.concat()),
         None => format!("{registry} has no repository {repository} with a tag in it right now{}", why.concat()),
     })

@@ -11,6 +11,7 @@ use url::Url;
 use super::context::environment;
 use super::output::{print, print_stderr};
 use crate::config;
+use crate::domain::Failure;
 use crate::http_client::{ClientConfig, HttpClient, Request, RetryPolicy, one_line};
 use crate::workflow::RunError;
 
@@ -42,7 +43,7 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
         None => health_url(config, args.ready)?,
     };
     let peer = ClientConfig { name: url.to_string(), ca_file: None, timeout: args.timeout };
-    let client = HttpClient::without_proxy(&peer, NO_RETRY).map_err(|error| RunError::Output(error.message))?;
+    let client = HttpClient::without_proxy(&peer, NO_RETRY).map_err(|error| RunError::Output(error.with_kind(())))?;
     match client.send(&Request::get(url.clone(), "text/plain", 64 * 1024), None).await {
         Ok(response) => {
             let told = one_line(String::from_utf8_lossy(&response.body).trim());
@@ -52,7 +53,7 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
             }
             print_stderr(&format!("{url} answered {}: {told}", response.status));
         }
-        Err(error) => print_stderr(&error.message),
+        Err(error) => print_stderr(&error.chain()),
     }
     Ok(1)
 }
@@ -65,7 +66,9 @@ fn health_url(config: Option<&Path>, ready: bool) -> Result<Url, RunError> {
     let listen = reachable_address(config::listen_address(&file, &environment)?);
     let path = if ready { "readyz" } else { "healthz" };
     let url = format!("http://{listen}/{path}").parse();
-    url.map_err(|error| RunError::Usage(format!("http://{listen}/{path} is no address: {error}")))
+    url.map_err(|error: url::ParseError| {
+        RunError::Usage(Failure::new((), format!("http://{listen}/{path} is no address")).caused_by(error))
+    })
 }
 
 /// Who listens on all addresses is asked at this machine's own.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::{open_app, run_until_stopped};
+use super::context::{open_app, run_until_stopped, unwritable};
 use super::output::{print_as, print_stderr, write_file};
 use super::progress::TerminalProgress;
 use super::sanitize::OutputKind;
@@ -29,8 +29,7 @@ pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Re
     let text = facts.to_json()?;
     match &args.out {
         Some(file) => {
-            write_file(file, |out| out.write_all(text.as_bytes()))
-                .map_err(|error| RunError::Output(format!("cannot write {}: {error}", file.display())))?;
+            write_file(file, |out| out.write_all(text.as_bytes())).map_err(|error| unwritable(file, error))?;
             print_stderr(&format!("wrote {}", file.display()));
         }
         None => print_as(OutputKind::Json, |out| out.write_all(text.as_bytes())),

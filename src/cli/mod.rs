@@ -36,6 +36,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::domain::chain;
 use crate::policy;
 use crate::workflow::RunError;
 use output::{LogDefaults, is_color_enabled, print_stderr, print_stderr_as};
@@ -133,7 +134,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            print_stderr(&format!("cannot start: {error}"));
+            print_stderr(&format!("cannot start: {}", chain(&error)));
             return ExitCode::FAILURE;
         }
     };
@@ -188,7 +189,7 @@ fn report_error(error: &RunError) {
     let diagnostics = error.diagnostics();
     if diagnostics.is_empty() {
         // What others said may have lines of its own.
-        print_stderr(&format!("error: {}", error.to_string().replace('\n', "\n  ")));
+        print_stderr(&format!("error: {}", chain(error).replace('\n', "\n  ")));
         return;
     }
     let output = if is_color_enabled() { OutputKind::Colored } else { OutputKind::Plain };

@@ -37,11 +37,11 @@ async fn send_test(config: Option<&Path>, name: &str) -> Result<u8, RunError> {
     let Some(one) = settings.notify.iter().find(|one| one.name == name) else {
         let known: Vec<&str> = settings.notify.iter().map(|one| one.name.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(RunError::Usage(format!("the settings have no [notify.{name}]; there is: {known}")));
+        return Err(RunError::usage(format!("the settings have no [notify.{name}]; there is: {known}")));
     };
     notify::send_test(one, &current_user(), (system_clock())())
         .await
-        .map_err(|error| RunError::Output(error.to_string()))?;
+        .map_err(|error| RunError::Output(error.with_kind(())))?;
     print(&format!("sent a test message to {name} ({})\n", one.channel.label()));
     Ok(0)
 }

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::sanitize::{OutputKind, SanitizingWriter, sanitize};
+use crate::domain::chain;
 use crate::workflow::PROGRESS;
 
 /// Whether something that was to be printed was not. Stdout is the process's own, and so is this.
@@ -25,7 +26,7 @@ pub(super) fn print_as(output: OutputKind, data: impl FnOnce(&mut dyn Write) -> 
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         STDOUT_FAILED.store(true, Ordering::Relaxed);
-        print_stderr(&format!("error: cannot write to standard output: {error}"));
+        print_stderr(&format!("error: cannot write to standard output: {}", chain(&error)));
     }
 }
 
@@ -40,7 +41,7 @@ pub(super) fn print_help(asked: &clap::Error) -> u8 {
     let code = u8::try_from(asked.exit_code()).unwrap_or(2);
     match asked.print() {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe && code == 0 => {
-            print_stderr(&format!("error: cannot write to standard output: {error}"));
+            print_stderr(&format!("error: cannot write to standard output: {}", chain(&error)));
             1
         }
         _ => code,
@@ -114,7 +115,7 @@ pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults
     let wanted = std::env::var("TAGWARDEN_LOG").unwrap_or_default();
     let filter = EnvFilter::try_new(if wanted.is_empty() { &default } else { &wanted });
     let filter = filter.unwrap_or_else(|error| {
-        print_stderr(&format!("invalid log filter in TAGWARDEN_LOG ({error}); using `{default}`"));
+        print_stderr(&format!("invalid log filter in TAGWARDEN_LOG ({}); using `{default}`", chain(&error)));
         EnvFilter::new(&default)
     });
     let format = std::env::var("TAGWARDEN_LOG_FORMAT").unwrap_or_default();

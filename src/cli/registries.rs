@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::arguments::DataFormat;
 use super::context::{open_app, pretty_json, run_until_stopped};
 use super::output::print;
-use crate::domain::RepositoryName;
+use crate::domain::{Failure, RepositoryName};
 use crate::report;
 use crate::workflow::{self, RunError, RunOutcome};
 
@@ -56,7 +56,8 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
         None => list_registries(config, args.format).await,
         Some(RegistriesCommand::Probe { name, repository }) => {
             let repository = repository.as_deref().map(str::parse::<RepositoryName>).transpose();
-            let repository = repository.map_err(|error| RunError::Usage(format!("--repository: {error}")))?;
+            let repository =
+                repository.map_err(|error| RunError::Usage(Failure::new((), "--repository").caused_by(error)))?;
             probe(config, name, repository, args.format).await
         }
         Some(RegistriesCommand::Accept { name }) => {
@@ -109,5 +110,6 @@ async fn probe(
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
-    serde_json::to_value(value).map_err(|error| RunError::Output(error.to_string()))
+    serde_json::to_value(value)
+        .map_err(|error| RunError::Output(Failure::new((), "the view cannot be written as JSON").caused_by(error)))
 }

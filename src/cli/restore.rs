@@ -55,7 +55,7 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
         (_, Some(name), _) => Ok(RestoreSelection::Repository { name: name.clone(), since: args.since }),
         (_, _, Some(image)) => Ok(RestoreSelection::Image(image.clone())),
         _ => {
-            Err(RunError::Usage("name a run with `--run ID`, a repository with `--repository`, or an image".to_owned()))
+            Err(RunError::usage("name a run with `--run ID`, a repository with `--repository`, or an image".to_owned()))
         }
     }?;
     if args.dry_run {

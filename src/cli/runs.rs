@@ -50,7 +50,7 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
                 Format::Text => print(&outcome_text::runs_text(&runs)),
                 Format::Json => print(&pretty_json(&json!(runs))),
                 other => {
-                    return Err(RunError::Usage(format!("the list of runs is text or json, not {}", other.label())));
+                    return Err(RunError::usage(format!("the list of runs is text or json, not {}", other.label())));
                 }
             }
         }

@@ -9,6 +9,7 @@ use super::output::print_stderr;
 use super::signals::{SighupAction, listen_for_stop_with};
 use crate::config;
 use crate::daemon::{Daemon, DaemonError, DaemonOptions, Events, heartbeat};
+use crate::domain::{Failure, chain};
 use crate::registry::RetryPolicy;
 use crate::workflow::RunError;
 
@@ -32,8 +33,8 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     {
         Ok(daemon) => daemon,
         Err(DaemonError::Run(error)) => return Err(error),
-        Err(error @ DaemonError::Listen { .. }) => {
-            print_stderr(&format!("error: {error}"));
+        Err(DaemonError::Listen(error)) => {
+            print_stderr(&format!("error: {}", error.chain()));
             return Ok(1);
         }
     };
@@ -50,7 +51,7 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     };
     let (beaten, ()) = tokio::join!(beating, daemon.run(Events { ticks: taken, reload, stop: halted }));
     if let Err(error) = beaten {
-        print_stderr(&format!("error: the scheduler could not be started: {error}"));
+        print_stderr(&format!("error: the scheduler could not be started: {}", chain(&error)));
         return Ok(1);
     }
     Ok(0)
@@ -61,7 +62,7 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
 fn hang_ups(ask: mpsc::Sender<()>) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hang_up = signal(SignalKind::hangup())
-        .map_err(|error| RunError::Failed(format!("SIGHUP cannot be waited for: {error}")))?;
+        .map_err(|error| RunError::Failed(Failure::new((), "SIGHUP cannot be waited for").caused_by(error)))?;
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
             // One that is still to be read takes up this one's changes, too.

@@ -8,6 +8,7 @@ use super::arguments::DataFormat;
 use super::context::{open_app, pretty_json, run_until_stopped};
 use super::output::print;
 use super::progress::TerminalProgress;
+use crate::domain::Failure;
 use crate::report;
 use crate::workflow::{RunError, RunOutcome};
 
@@ -85,5 +86,6 @@ fn exit_code(failed: bool) -> u8 {
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<serde_json::Value, RunError> {
-    serde_json::to_value(value).map_err(|error| RunError::Output(error.to_string()))
+    serde_json::to_value(value)
+        .map_err(|error| RunError::Output(Failure::new((), "the view cannot be written as JSON").caused_by(error)))
 }

@@ -62,7 +62,7 @@ pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8,
 /// Takes the present time for right.
 async fn accept_clock(state: &Path, reason: &str) -> Result<u8, RunError> {
     if !state.exists() {
-        return Err(RunError::Usage(format!("there is no state at {}", state.display())));
+        return Err(RunError::usage(format!("there is no state at {}", state.display())));
     }
     let (store, now) = (StateStore::open(state).await?, system_clock()());
     let before = store.newest_time().await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::config::{self, Settings};
-use crate::domain::time_until_stable;
+use crate::domain::{chain, time_until_stable};
 use crate::policy::{self, Diagnostic, PolicySet};
 use crate::workflow::{self, RunError};
 
@@ -58,7 +58,9 @@ impl ActiveConfig {
                 Ok(settings) => {
                     return Settings { state: self.settings.state.clone(), listen: self.settings.listen, ..settings };
                 }
-                Err(error) => tracing::warn!("secrets could not be read again, those of before are used: {error}"),
+                Err(error) => {
+                    tracing::warn!("secrets could not be read again, those of before are used: {}", chain(&error));
+                }
             }
         }
         self.settings.clone()
@@ -72,5 +74,5 @@ pub(super) fn stabilization_delay(policies: &PolicySet, now: Timestamp) -> Durat
 
 /// What is wrong, one line for each.
 pub(super) fn format_diagnostics(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    diagnostics.iter().map(|problem| chain(problem)).collect::<Vec<_>>().join("\n")
 }

@@ -18,6 +18,7 @@ use super::schedule::{Timetable, build_timetable, find_scheduled};
 use super::watch::PolicyWatch;
 use super::{Daemon, DaemonOptions, Events, host, next_runs, systemd};
 use crate::config::Mode;
+use crate::domain::chain;
 use crate::notify::{Notifier, RunEvent};
 use crate::state::{Lease, RunKind, StateError, StateErrorKind, StateStore};
 use crate::web::{self, Activity, DaemonStatus, PolicyProblem, WebContext};
@@ -236,7 +237,9 @@ impl EventLoop {
         tokio::spawn(async move {
             match app.recover_interrupted().await {
                 Ok(()) | Err(RunError::Interrupted) => {}
-                Err(error) => tracing::warn!("what an interrupted run left open could not be settled: {error}"),
+                Err(error) => {
+                    tracing::warn!("what an interrupted run left open could not be settled: {}", chain(&error));
+                }
             }
         });
     }
@@ -255,7 +258,7 @@ impl EventLoop {
         let opened = self.file_reads.secrets.run(&self.stop, make).await;
         opened.unwrap_or_else(|Unresponsive| {
             let what = "the settings and the files that they name do not answer; are they on a share that is down?";
-            Err(RunError::Failed(what.to_owned()))
+            Err(RunError::failed(what.to_owned()))
         })
     }
 
@@ -317,7 +320,7 @@ impl EventLoop {
         let found =
             self.file_reads.approved_plans.run_async(&self.stop, async move { look.approved_plans().await }).await;
         let found =
-            found.unwrap_or_else(|Unresponsive| Err(RunError::Failed("their folder does not answer".to_owned())));
+            found.unwrap_or_else(|Unresponsive| Err(RunError::failed("their folder does not answer".to_owned())));
         match found {
             Ok(plans) => {
                 self.logged_folder_error = None;
@@ -351,10 +354,10 @@ impl EventLoop {
                 true
             }
             Err(error) => {
-                let error = error.to_string();
-                if self.logged_folder_error.as_ref() != Some(&error) && !*self.stop.borrow() {
-                    tracing::error!("no approved plan can be applied: {error}");
-                    self.logged_folder_error = Some(error);
+                let words = chain(&error);
+                if self.logged_folder_error.as_ref() != Some(&words) && !*self.stop.borrow() {
+                    tracing::error!("no approved plan can be applied: {words}");
+                    self.logged_folder_error = Some(words);
                 }
                 false
             }
@@ -377,7 +380,7 @@ impl EventLoop {
             }
             Err(error) if error.kind == StateErrorKind::Leased => {
                 if !std::mem::replace(&mut self.deferral_logged, true) {
-                    tracing::warn!("a run is due and put off until another one is over: {error}");
+                    tracing::warn!("a run is due and put off until another one is over: {}", error.chain());
                 }
                 None
             }
@@ -423,7 +426,11 @@ impl EventLoop {
     fn report_write_error(&mut self, error: &StateError) {
         if self.write_error.replace(error.kind) != Some(error.kind) {
             let kind = error.kind.label();
-            tracing::error!(kind, "nothing can be recorded, so nothing runs; the next minute tries again: {error}");
+            tracing::error!(
+                kind,
+                "nothing can be recorded, so nothing runs; the next minute tries again: {}",
+                error.chain()
+            );
         }
     }
 
@@ -444,7 +451,7 @@ impl EventLoop {
                     rerun: again,
                 });
             }
-            Err(error) => tracing::error!("no run is possible: {error}"),
+            Err(error) => tracing::error!("no run is possible: {}", chain(&error)),
         }
     }
 
@@ -470,7 +477,7 @@ impl EventLoop {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         match (&mut running.task).await {
             Ok(came) => came,
-            Err(panicked) => vec![Err(RunError::Failed(format!("a run ended by a fault in tagwarden: {panicked}")))],
+            Err(panicked) => vec![Err(RunError::failed(format!("a run ended by a fault in tagwarden: {panicked}")))],
         }
     }
 
@@ -495,13 +502,13 @@ impl EventLoop {
                 Ok(result) if result.forgotten.is_some() => self.pruned_at = Some(now),
                 Ok(_) => {}
                 Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
-                    tracing::info!("run ended: {error}");
+                    tracing::info!("run ended: {}", chain(error));
                 }
                 Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {
-                    tracing::warn!("put off until another run is over: {error}");
+                    tracing::warn!("put off until another run is over: {}", error.chain());
                 }
                 Err(RunError::Store(error)) => self.report_write_error(error),
-                Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {error}"),
+                Err(error) => tracing::error!(exit_code = error.exit_code(), "a run failed: {}", chain(error)),
             }
             self.status.record_run(running.kind, running.started_at, now, came);
             let (mode, by) = (self.config.settings.mode, &self.options.by);

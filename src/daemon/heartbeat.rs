@@ -4,6 +4,7 @@
 //! silent when it lags. So it is trusted with nothing but this: what is due is decided elsewhere, ticks that nobody
 //! takes are dropped, and a silent scheduler is replaced.
 
+use crate::domain::chain;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub async fn send_ticks(ticks: mpsc::Sender<()>) -> Result<(), JobSchedulerError
         if silent > SILENCE_LIMIT {
             tracing::warn!(seconds = silent.as_secs(), "the scheduler fell silent and is started anew");
             if let Err(error) = scheduler.shutdown().await {
-                tracing::debug!(%error, "the silent scheduler did not stop");
+                tracing::debug!(error = %chain(&error), "the silent scheduler did not stop");
             }
             last.store(start.elapsed().as_secs(), Ordering::Relaxed);
             scheduler = self::start_scheduler(&ticks, start, &last).await?;

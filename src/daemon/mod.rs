@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch as watch_channel};
 
 use crate::apply::Clock;
 use crate::config::{Mode, Settings};
-use crate::domain::{Policy, PolicyMode, PolicyName};
+use crate::domain::{Failure, Policy, PolicyMode, PolicyName};
 use crate::policy::PolicySet;
 use crate::registry::RetryPolicy;
 use crate::state::{Lease, StateStore};
@@ -82,13 +82,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// Nothing can be heard at its address.
-    #[error("cannot listen on {address}: {error}; `listen` in the settings says where")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(Failure<()>),
 }
 
 impl DaemonError {
@@ -97,7 +92,7 @@ impl DaemonError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
-            Self::Listen { .. } => "listen",
+            Self::Listen(_) => "listen",
         }
     }
 }
@@ -115,7 +110,10 @@ impl Daemon {
         let store = StateStore::open(&config.settings.state).await.map_err(RunError::from)?;
         let handled = store.schedule_progress().await.map_err(RunError::from)?;
         let address = config.settings.listen;
-        let listen_error = |error| DaemonError::Listen { address, error };
+        let listen_error = |error: std::io::Error| {
+            let failure = Failure::new((), format!("cannot listen on {address}")).caused_by(error);
+            DaemonError::Listen(failure.with_help("`listen` in the settings says where"))
+        };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let status = Arc::new(DaemonStatus::new(StatusSnapshot {

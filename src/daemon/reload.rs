@@ -11,6 +11,7 @@ use super::file_access::{FileAccess, Unresponsive};
 use super::schedule::build_timetable;
 use super::{host, policy_state, systemd, watch};
 use crate::config::Settings;
+use crate::domain::chain;
 use crate::notify::{self, Notifier};
 use crate::policy::{Diagnostic, PolicySet};
 use crate::web::PolicyProblem;
@@ -109,7 +110,7 @@ impl EventLoop {
             Ok(Ok(rules)) => self.activate_settings(rules).await,
             Ok(Err(error)) => {
                 let text = match error.diagnostics() {
-                    [] => error.to_string(),
+                    [] => chain(&error),
                     diagnostics => active_config::format_diagnostics(diagnostics),
                 };
                 report_once(&mut self.problems.settings, since, "settings and policies", text);
@@ -179,7 +180,7 @@ impl EventLoop {
         }
         self.watch = watch::watch(path, self.edit_sender.clone())
             .inspect_err(|error| {
-                tracing::warn!(%error, "edits of policies are not noticed at once, but within a minute");
+                tracing::warn!(error = %chain(error), "edits of policies are not noticed at once, but within a minute");
             })
             .ok();
     }

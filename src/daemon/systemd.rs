@@ -1,5 +1,6 @@
 //! What systemd is told. Without it nothing of this does anything.
 
+use crate::domain::chain;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -39,6 +40,6 @@ pub(super) fn watchdog_interval() -> Option<Duration> {
 
 fn send(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd could not be told");
+        tracing::debug!(error = %chain(&error), "systemd could not be told");
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::registry::{AcrOptions, Admin, Dialect, EmbeddedRegistry, Options};
 use super::sample::Sample;
 use crate::apply::Clock;
-use crate::domain::{Digest, Outcome};
+use crate::domain::{Digest, Failure, Outcome};
 use crate::report::{self, Format, KeptView, PlanDocument, ReasonView};
 use crate::workflow::{self, App, Approval, RunError};
 
@@ -42,10 +42,12 @@ const EXAMPLE_COUNT: usize = 4;
 pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     let say = demo.narrate;
     let folder = demo.folder.unwrap_or(Path::new("tagwarden-demo"));
-    let unwritable = |error: io::Error| RunError::Output(format!("cannot write to {}: {error}", folder.display()));
+    let unwritable = |error: io::Error| {
+        RunError::Output(Failure::new((), format!("cannot write to {}", folder.display())).caused_by(error))
+    };
     if has_foreign_files(folder).map_err(unwritable)? {
         let message = format!("{} has other files in it; choose an empty folder with `--folder`", folder.display());
-        return Err(RunError::Usage(message));
+        return Err(RunError::usage(message));
     }
     prepare_folder(folder).map_err(unwritable)?;
     let sample = Sample::at((demo.clock)());
@@ -106,8 +108,9 @@ async fn run_walkthrough(app: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) 
     let reports = folder.join("reports");
     let write = |name: &str, text: &str| {
         let path = reports.join(name);
-        fs::write(&path, text)
-            .map_err(|error| RunError::Output(format!("cannot write {}: {error}", path.display())))?;
+        fs::write(&path, text).map_err(|error| {
+            RunError::Output(Failure::new((), format!("cannot write {}", path.display())).caused_by(error))
+        })?;
         Ok::<PathBuf, RunError>(path)
     };
 

@@ -4,16 +4,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::parse_json_lossy;
+use crate::domain::Failure;
 
-/// What went wrong with a request. Messages name the request and whom it went to, never a secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct RequestError {
-    /// The class of it.
-    pub kind: RequestErrorKind,
-    /// What happened, where, and what to do next.
-    pub message: String,
-}
+/// A failed request. Messages and causes name the request and whom it went to, never a secret.
+pub type RequestError = Failure<RequestErrorKind>;
 
 /// The classes of failures that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,6 @@ mod response;
 mod retry;
 mod time;
 
-use std::error::Error;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,12 +25,13 @@ use rate_limit::{InFlightRequest, RateLimiter};
 use retry::retry_hint;
 use time::ServerDates;
 
+pub(crate) use crate::domain::one_line;
 pub(crate) use body::parse_json_lossy;
 pub use error::{RequestError, RequestErrorKind};
 pub use rate_limit::RateLimits;
 pub(crate) use rate_limit::{Operation, Reservation};
 pub(crate) use request::{Request, RetryMode};
-pub(crate) use response::{Response, one_line};
+pub(crate) use response::Response;
 pub(crate) use retry::{Backoff, RetryHint, status_retry_hint};
 pub use time::{ServerTime, uptime};
 
@@ -189,7 +188,7 @@ impl HttpClient {
     #[cfg(not(unix))]
     pub(crate) fn to_socket(config: &ClientConfig, _: RetryPolicy, _: &Path) -> Result<Self, RequestError> {
         let message = format!("{}: this system has no such sockets", config.name);
-        Err(RequestError { kind: RequestErrorKind::InvalidSettings, message })
+        Err(RequestError::new(RequestErrorKind::InvalidSettings, message))
     }
 
     fn build(
@@ -206,25 +205,22 @@ impl HttpClient {
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .connect_timeout(config.timeout.min(connect));
         if let Some(path) = &config.ca_file {
-            let wrong = |why: String| RequestError {
-                kind: RequestErrorKind::InvalidSettings,
-                message: format!(
-                    "{}: ca_file {} {why}; give a PEM file with one or more certificates",
-                    config.name,
-                    path.display()
-                ),
+            let wrong = |why: &str| {
+                let message = format!("{}: ca_file {} {why}", config.name, path.display());
+                RequestError::new(RequestErrorKind::InvalidSettings, message)
+                    .with_help("give a PEM file with one or more certificates")
             };
-            let pem = fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+            let pem = fs::read(path).map_err(|error| wrong("cannot be read").caused_by(error))?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|error| wrong(format!("is not understood: {}", error_chain(&error))))?;
+                .map_err(|error| wrong("is not understood").caused_by(error))?;
             if certificates.is_empty() {
-                return Err(wrong("holds no certificate".into()));
+                return Err(wrong("holds no certificate"));
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let client = builder.build().map_err(|error| RequestError {
-            kind: RequestErrorKind::InvalidSettings,
-            message: format!("{}: no HTTP client can be made: {}", config.name, error_chain(&error)),
+        let client = builder.build().map_err(|error| {
+            let message = format!("{}: no HTTP client can be made", config.name);
+            RequestError::new(RequestErrorKind::InvalidSettings, message).caused_by(error)
         })?;
         Ok(Self {
             client,
@@ -333,7 +329,7 @@ impl HttpClient {
         let pass = match place.map(Reservation::redeem) {
             Some(None) => {
                 let message = format!("{} was not sent: the server asked for a pause meanwhile", ask.description());
-                return Err(RequestError { kind: RequestErrorKind::Throttled, message });
+                return Err(RequestError::new(RequestErrorKind::Throttled, message));
             }
             Some(pass) => pass,
             None => None,
@@ -416,8 +412,9 @@ impl HttpClient {
                         format!("it asks for a pause of {after}, and a run waits {most} at most")
                     },
                 );
-                let message = format!("{}: {wanted}; run again when it is less busy", answer.description());
-                Err(RequestError { kind: RequestErrorKind::RetriesExhausted, message })
+                let message = format!("{}: {wanted}", answer.description());
+                Err(RequestError::new(RequestErrorKind::RetriesExhausted, message)
+                    .with_help("run again when it is less busy"))
             }
             outcome => outcome.map_err(|cut| cut.error),
         }
@@ -451,10 +448,8 @@ impl HttpClient {
             SendError {
                 unsent: error.is_connect(),
                 transient: !error.is_builder(),
-                error: RequestError {
-                    kind: RequestErrorKind::Connection,
-                    message: format!("{} {what}: {}", ask.description(), error_chain(&error.without_url())),
-                },
+                error: RequestError::new(RequestErrorKind::Connection, format!("{} {what}", ask.description()))
+                    .caused_by(error.without_url()),
             }
         };
         let mut response = request.send().await.map_err(|error| {
@@ -468,28 +463,24 @@ impl HttpClient {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| cut("was cut in the answer", error))? {
             if body.len() + chunk.len() > ask.max_bytes.max(MAX_ERROR_BYTES) {
-                let error = RequestError {
-                    kind: RequestErrorKind::Malformed,
-                    message: format!(
+                let error = RequestError::new(
+                    RequestErrorKind::Malformed,
+                    format!(
                         "{} answered with more than {} bytes",
                         ask.description(),
                         ask.max_bytes.max(MAX_ERROR_BYTES)
                     ),
-                };
+                );
                 return Err(SendError { error, unsent: false, transient: false });
             }
             body.extend_from_slice(&chunk);
         }
         let body =
             body::decode(response.headers(), body, ask.max_bytes.max(MAX_ERROR_BYTES)).map_err(|why| SendError {
-                error: RequestError {
-                    kind: RequestErrorKind::Malformed,
-                    message: format!(
-                        "{} answered {} with what cannot be unpacked: {why}",
-                        ask.description(),
-                        response.status()
-                    ),
-                },
+                error: RequestError::new(
+                    RequestErrorKind::Malformed,
+                    format!("{} answered {} with what cannot be unpacked: {why}", ask.description(), response.status()),
+                ),
                 unsent: false,
                 transient: false,
             })?;
@@ -515,17 +506,6 @@ pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
 /// What Azure Container Registry says of the calls that remain, in most answers of its token service and to deletions.
 fn remaining_calls(headers: &HeaderMap) -> Option<f64> {
     headers.get("x-ms-ratelimit-remaining-calls-per-second")?.to_str().ok()?.trim().parse().ok()
-}
-
-/// An error with its causes, which reqwest leaves out of its own words.
-pub(crate) fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

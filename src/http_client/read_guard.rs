@@ -23,7 +23,7 @@ impl Request {
             "{} was not sent: only what reads may be sent here; this is a fault in tagwarden",
             self.description()
         );
-        RequestError { kind: RequestErrorKind::InvalidSettings, message }
+        RequestError::new(RequestErrorKind::InvalidSettings, message)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Answers, and what they say as errors.
 
+use std::error::Error;
 use std::fmt::Write as _;
 
 use http::StatusCode;
@@ -7,6 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 
 use super::error::{RequestError, RequestErrorKind, first_error};
 use super::retry::retry_after;
+use crate::domain::{Cause, one_line};
 
 /// An answer, read whole.
 #[derive(Debug, Clone)]
@@ -66,40 +68,38 @@ impl Response {
 
     /// This answer as an error of that kind: what was told, and what to do next.
     pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
-        let mut message = self.description();
-        message.push_str(match kind {
+        RequestError::new(kind, self.description()).with_help(match kind {
             RequestErrorKind::Denied | RequestErrorKind::Unauthenticated => {
-                "; check the registry's `auth` and what that identity may do"
+                "check the registry's `auth` and what that identity may do"
             }
-            RequestErrorKind::Throttled => "; lower the registry's `concurrency`, or run when it is less busy",
-            RequestErrorKind::Status(500..) => "; run again when the registry is well",
-            RequestErrorKind::Status(300..400) => "; set `endpoint` to the address that it redirects to",
+            RequestErrorKind::Throttled => "lower the registry's `concurrency`, or run when it is less busy",
+            RequestErrorKind::Status(500..) => "run again when the registry is well",
+            RequestErrorKind::Status(300..400) => "set `endpoint` to the address that it redirects to",
             _ => "",
-        });
-        RequestError { kind, message }
+        })
     }
 
     /// An error about the content of an answer that arrived well.
     pub(crate) fn malformed(&self, why: &str) -> RequestError {
-        let page = if self.is_web_page() { "; it is a web page: is a proxy or a login page in between?" } else { "" };
-        RequestError {
-            kind: RequestErrorKind::Malformed,
-            message: format!(
-                "{} answered {} with what cannot be understood: {}{page}",
-                self.request,
-                self.status,
-                one_line(why)
-            ),
-        }
+        self.with_page_help(format!("{}: {}", self.describe_malformed(), one_line(why)))
+    }
+
+    /// An error about the content of an answer that arrived well, by what its parser says.
+    pub(crate) fn unparsable(&self, why: impl Error + Send + Sync + 'static) -> RequestError {
+        self.with_page_help(self.describe_malformed()).caused_by(Cause::foreign(why))
+    }
+
+    fn describe_malformed(&self) -> String {
+        format!("{} answered {} with what cannot be understood", self.request, self.status)
+    }
+
+    fn with_page_help(&self, message: String) -> RequestError {
+        let page = if self.is_web_page() { "it is a web page: is a proxy or a login page in between?" } else { "" };
+        RequestError::new(RequestErrorKind::Malformed, message).with_help(page)
     }
 
     pub(crate) fn is_web_page(&self) -> bool {
         self.header(CONTENT_TYPE.as_str()).is_some_and(|value| value.contains("html"))
             || self.body.trim_ascii_start().starts_with(b"<")
     }
-}
-
-/// Somebody else's words, fit for one line: at most 300 characters, no control characters.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

@@ -200,7 +200,7 @@ mod tests {
             })
         };
         let cut = |unsent| {
-            let error = RequestError { kind: RequestErrorKind::Connection, message: String::new() };
+            let error = RequestError::new(RequestErrorKind::Connection, String::new());
             Err(SendError { error, unsent, transient: true })
         };
         let (get, delete) = (Request::get(url.clone(), "*/*", 0), Request::probe(url));

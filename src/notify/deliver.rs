@@ -19,20 +19,13 @@ use url::Url;
 
 use super::message::Message;
 use crate::config::{Channel, Email, Encryption, NotifySettings};
+use crate::domain::{Cause, Failure};
 use crate::http_client::{
-    Backoff, ClientConfig, HttpClient, MAX_ERROR_BYTES, Request, RetryHint, RetryMode, RetryPolicy, error_chain,
-    one_line,
+    Backoff, ClientConfig, HttpClient, MAX_ERROR_BYTES, Request, RetryHint, RetryMode, RetryPolicy,
 };
 
-/// Why a message did not arrive. No address of a webhook is in it, and no secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct NotifyError {
-    /// The class of it.
-    pub kind: NotifyErrorKind,
-    /// What happened, where, and what to do next.
-    pub message: String,
-}
+/// The failure of a message that did not arrive. No address of a webhook is in it, and no secret.
+pub type NotifyError = Failure<NotifyErrorKind>;
 
 /// The classes of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +97,7 @@ fn sign(
 ) -> Result<HeaderMap, NotifyError> {
     let signature = signature(secret.expose_secret().as_bytes(), now.as_second(), body.to_string().as_bytes());
     let value = HeaderValue::from_str(&format!("t={},v1={signature}", now.as_second()));
-    let value = value.map_err(|error| settings_error(settings, &error.to_string()))?;
+    let value = value.map_err(|error| invalid_settings(settings, error))?;
     Ok(HeaderMap::from_iter([(SIGNATURE, value)]))
 }
 
@@ -115,15 +108,14 @@ async fn post(
     headers: &HeaderMap,
     retry_policy: RetryPolicy,
 ) -> Result<(), NotifyError> {
-    let url = Url::parse(url.expose_secret()).map_err(|error| settings_error(settings, &error.to_string()))?;
+    let url = Url::parse(url.expose_secret()).map_err(|error| invalid_settings(settings, error))?;
     let config = ClientConfig {
         name: format!("notify.{}", settings.name),
         ca_file: settings.ca_file.clone(),
         timeout: settings.timeout,
     };
-    let client = HttpClient::new(&config, retry_policy)
-        .map_err(|error| settings_error(settings, &error.message))?
-        .allow_writes();
+    let client =
+        HttpClient::new(&config, retry_policy).map_err(|error| invalid_settings(settings, error))?.allow_writes();
     let request = Request {
         method: Method::POST,
         content: Some(("application/json".into(), body.to_string().into_bytes().into())),
@@ -132,9 +124,10 @@ async fn post(
         has_secret_path: true,
         ..Request::get(url, "*/*", MAX_ERROR_BYTES)
     };
-    let response = client.send_with_headers(&request, headers).await.map_err(|error| NotifyError {
-        kind: NotifyErrorKind::Unreachable,
-        message: format!("notify.{}: {}; check its address, network and proxy", settings.name, error.message),
+    let response = client.send_with_headers(&request, headers).await.map_err(|error| {
+        NotifyError::new(NotifyErrorKind::Unreachable, format!("notify.{}", settings.name))
+            .caused_by(error)
+            .with_help("check its address, network and proxy")
     })?;
     if response.status.is_success() {
         return Ok(());
@@ -143,13 +136,9 @@ async fn post(
     let word = std::str::from_utf8(&response.body).map(str::trim).unwrap_or_default();
     let is_word = word.len() <= 40 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ' ');
     let word = if is_word && !word.is_empty() { format!(" ({word})") } else { String::new() };
-    Err(NotifyError {
-        kind: NotifyErrorKind::Refused,
-        message: format!(
-            "notify.{}: {} answered {}{word}; check that the address is still the one that was given out",
-            settings.name, response.request, response.status
-        ),
-    })
+    let message = format!("notify.{}: {} answered {}{word}", settings.name, response.request, response.status);
+    Err(NotifyError::new(NotifyErrorKind::Refused, message)
+        .with_help("check that the address is still the one that was given out"))
 }
 
 async fn send_mail(
@@ -178,14 +167,10 @@ async fn send_mail(
         let passing = kind == NotifyErrorKind::Unreachable && !error.is_client();
         let pause = if passing { pauses.next_delay(RetryHint { after: None, throttled: false }) } else { None };
         let Some(pause) = pause else {
-            let message = format!(
-                "notify.{}: {}:{} did not take the message: {}; check server, `tls` and who signs in",
-                settings.name,
-                email.server,
-                email.port,
-                one_line(&error_chain(&error))
-            );
-            return Err(NotifyError { kind, message });
+            let message = format!("notify.{}: {}:{} did not take the message", settings.name, email.server, email.port);
+            return Err(NotifyError::new(kind, message)
+                .caused_by(Cause::foreign(error))
+                .with_help("check server, `tls` and who signs in"));
         };
         tokio::time::sleep(pause).await;
     }
@@ -198,11 +183,11 @@ fn build_tls(settings: &NotifySettings, email: &Email) -> Result<Tls, NotifyErro
     let mut parameters = TlsParameters::builder(email.server.clone());
     if let Some(path) = &settings.ca_file {
         let wrong = |why: &str| settings_error(settings, &format!("ca_file {} {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
-        let authority = Certificate::from_pem(&pem).map_err(|error| wrong(&format!("is not understood: {error}")))?;
+        let pem = std::fs::read(path).map_err(|error| wrong("cannot be read").caused_by(error))?;
+        let authority = Certificate::from_pem(&pem).map_err(|error| wrong("is not understood").caused_by(error))?;
         parameters = parameters.add_root_certificate(authority);
     }
-    let parameters = parameters.build().map_err(|error| settings_error(settings, &error_chain(&error)))?;
+    let parameters = parameters.build().map_err(|error| invalid_settings(settings, error))?;
     Ok(match email.encryption {
         Encryption::Tls => Tls::Wrapper(parameters),
         Encryption::StartTls | Encryption::None => Tls::Required(parameters),
@@ -216,7 +201,8 @@ fn build_mail(
     now: Timestamp,
 ) -> Result<Mail, NotifyError> {
     let mailbox = |text: &str| {
-        text.parse::<Mailbox>().map_err(|error| settings_error(settings, &format!("`{text}` is no address: {error}")))
+        let parsed = text.parse::<Mailbox>();
+        parsed.map_err(|error| settings_error(settings, &format!("`{text}` is no address")).caused_by(error))
     };
     let from = mailbox(&email.from)?;
     let id = format!("<{}@{}>", message.id, from.email.domain());
@@ -227,7 +213,7 @@ fn build_mail(
     let mut mail = builder
         .header(lettre::message::header::ContentType::TEXT_PLAIN)
         .body(format!("{}\n", message.text))
-        .map_err(|error| settings_error(settings, &error.to_string()))?;
+        .map_err(|error| invalid_settings(settings, error))?;
     // RFC 3834: so that no holiday notice comes back.
     let name = MailHeader::new_from_ascii_str("Auto-Submitted");
     mail.headers_mut().insert_raw(MailValue::new(name, "auto-generated".to_owned()));
@@ -235,6 +221,12 @@ fn build_mail(
 }
 
 fn settings_error(settings: &NotifySettings, why: &str) -> NotifyError {
-    let message = format!("notify.{}: {why}; correct its settings", settings.name);
-    NotifyError { kind: NotifyErrorKind::Settings, message }
+    NotifyError::new(NotifyErrorKind::Settings, format!("notify.{}: {why}", settings.name))
+        .with_help("correct its settings")
+}
+
+fn invalid_settings(settings: &NotifySettings, cause: impl Into<Cause>) -> NotifyError {
+    NotifyError::new(NotifyErrorKind::Settings, format!("notify.{}", settings.name))
+        .caused_by(cause)
+        .with_help("correct its settings")
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::{Mode, NotifyEvent};
-use crate::domain::{Digest, Outcome, SkipReason};
+use crate::domain::{Digest, Outcome, SkipReason, chain};
 use crate::report::{self, AttentionKind, AttentionView, PlanDocument};
 use crate::state::{RunKind, StateErrorKind};
 use crate::workflow::{RunError, RunOutcome, RunResult};
@@ -176,9 +176,9 @@ impl RunEvent {
         };
         let diagnostics = error.diagnostics();
         let problems = if diagnostics.is_empty() {
-            vec![error.to_string()]
+            vec![chain(error)]
         } else {
-            diagnostics.iter().map(ToString::to_string).collect()
+            diagnostics.iter().map(|problem| chain(problem)).collect()
         };
         Self {
             exit_code: error.exit_code(),

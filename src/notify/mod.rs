@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::apply::Clock;
 use crate::config::{NotifyEvent, NotifySettings};
+use crate::domain::chain;
 use crate::http_client::RetryPolicy;
 use crate::state::StateStore;
 
@@ -153,7 +154,7 @@ impl DeliveryWorker {
             match self.record.read(name, event).await {
                 Ok(sent) => self.sent = sent,
                 Err(error) => {
-                    tracing::warn!(notify = name, %error, "what was told before is not known; it may be told again");
+                    tracing::warn!(notify = name, error = %chain(&error), "what was told before is not known; it may be told again");
                 }
             }
         }
@@ -162,7 +163,7 @@ impl DeliveryWorker {
             let message = Message::new(&self.settings, event, &due, now);
             if let Err(error) = deliver::deliver(&self.settings, &message, now, self.retry_policy).await {
                 // What was not told is as new as before.
-                tracing::warn!(notify = name, kind = error.kind.label(), "{error}");
+                tracing::warn!(notify = name, kind = error.kind.label(), "{}", error.chain());
                 return;
             }
             let labels: Vec<&str> = due.iter().map(|occasion| occasion.label()).collect();
@@ -176,7 +177,7 @@ impl DeliveryWorker {
         let recorded = self.record.write(name, &self.sent).await;
         self.unrecorded = recorded.is_err();
         if let Err(error) = recorded {
-            tracing::warn!(notify = name, %error, "what was told cannot be recorded; it may be told again");
+            tracing::warn!(notify = name, error = %chain(&error), "what was told cannot be recorded; it may be told again");
         }
     }
 }

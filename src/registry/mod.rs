@@ -34,7 +34,7 @@ pub(crate) use client::connection::is_loopback;
 pub(crate) use client::list_gaps::VANISHED;
 pub(crate) use client::pagination::next_link;
 pub use client::probe::ProbeResponse;
-pub use client::wire::{Child, ParsedManifest, is_blob_type, parse_manifest};
+pub use client::wire::{Child, InvalidContent, ParsedManifest, is_blob_type, parse_manifest};
 pub use collect::{
     CollectScope, Progress, RegistryHead, collect, collect_repositories, connect, hosts, read_heads, read_repository,
     reader,
@@ -428,5 +428,5 @@ fn verify_method(intent: &JournaledIntent, method: RemovalMethod) -> Result<(), 
         "cannot remove {repository}:{tag}: journal entry {id} is not for this kind of removal; this is a fault in \
          tagwarden, please report it"
     );
-    Err(RegistryError { kind: RegistryErrorKind::InvalidSettings, message })
+    Err(RegistryError::new(RegistryErrorKind::InvalidSettings, message))
 }

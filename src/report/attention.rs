@@ -117,8 +117,8 @@ pub fn plan_attention(document: &PlanDocument) -> Vec<AttentionView> {
         .partition(|registry| is_unread(registry));
     let mut found: Vec<AttentionView> = unread.into_iter().map(registry_unread).collect();
     found.extend(document.sources.iter().filter_map(|source| {
-        let error = source.error.as_ref()?;
-        Some(source_failed(&source.name, &format!("source {} failed: {error}", source.name)))
+        let failure = source.error.as_ref()?;
+        Some(source_failed(&source.name, &format!("source {} failed: {failure}", source.name)))
     }));
     found.extend(partly.into_iter().map(registry_partly_unread));
     for binding in [true, false] {
@@ -141,12 +141,12 @@ pub fn source_failed(source: &str, message: &str) -> AttentionView {
 #[must_use]
 pub fn run_attention(record: &RunRecord, summary: &RunSummary) -> Vec<AttentionView> {
     let failed = record.end.as_ref().and_then(|end| {
-        let error = end.error.as_deref()?;
+        let failure = end.error.as_deref()?;
         let name = format!("{} {}", record.run.kind.label(), record.run.id);
         let (kind, message) = if end.outcome == INTERRUPTED {
-            (AttentionKind::RunInterrupted, format!("{name} was {error}"))
+            (AttentionKind::RunInterrupted, format!("{name} was {failure}"))
         } else {
-            (AttentionKind::RunFailed, format!("{name} failed: {error}"))
+            (AttentionKind::RunFailed, format!("{name} failed: {failure}"))
         };
         Some(AttentionView::new(kind, &record.run.id.to_string(), &message, None))
     });

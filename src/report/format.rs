@@ -4,6 +4,7 @@ use std::io;
 
 use super::csv::write_csv;
 use super::{PlanDocument, html, markdown, text};
+use crate::domain::chain;
 
 /// How a plan can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +58,7 @@ pub fn render(document: &PlanDocument, format: Format) -> String {
     match write(document, format, &mut out) {
         Ok(()) => String::from_utf8_lossy(&out).into_owned(),
         // Cannot be: memory takes all, and the shape has string keys only. Text that is no plan is what `apply` refuses.
-        Err(error) => format!("the plan could not be written as {}: {error}\n", format.label()),
+        Err(error) => format!("the plan could not be written as {}: {}\n", format.label(), chain(&error)),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::humanize::sanitize;
 use super::reason::{format_minute, short_digest};
-use crate::domain::{Hold, HoldOrigin};
+use crate::domain::{Cause, Failure, Hold, HoldOrigin, InvalidDigest, InvalidName};
 
 /// A hold on a tag, and on the digest that it had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,24 +57,25 @@ impl HoldView {
     ///
     /// # Errors
     /// What is invalid in it.
-    pub fn to_hold(&self) -> Result<Hold, String> {
-        let words = |error: &dyn std::fmt::Display| format!("invalid hold on {}: {error}", self.name());
+    pub fn to_hold(&self) -> Result<Hold, Failure<()>> {
+        let invalid = |cause: Cause| Failure::new((), format!("invalid hold on {}", self.name())).caused_by(cause);
         let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|one| one.label() == self.origin);
         Ok(Hold {
-            registry: self.registry.parse().map_err(|error| words(&error))?,
+            registry: self.registry.parse().map_err(|error: InvalidName| invalid(error.into()))?,
             endpoint: Arc::from(self.endpoint.as_str()),
-            repository: self.repository.parse().map_err(|error| words(&error))?,
-            tag: self.tag.parse().map_err(|error| words(&error))?,
+            repository: self.repository.parse().map_err(|error: InvalidName| invalid(error.into()))?,
+            tag: self.tag.parse().map_err(|error: InvalidName| invalid(error.into()))?,
             digest: match &self.digest {
-                Some(digest) => Some(digest.parse().map_err(|error| words(&error))?),
+                Some(digest) => Some(digest.parse().map_err(|error: InvalidDigest| invalid(error.into()))?),
                 None => None,
             },
             reason: self.reason.clone(),
             by: self.by.clone(),
             since: self.since,
             until: self.until,
-            origin: origin
-                .ok_or_else(|| format!("invalid hold on {}: unknown origin `{}`", self.name(), self.origin))?,
+            origin: origin.ok_or_else(|| {
+                Failure::new((), format!("invalid hold on {}: unknown origin `{}`", self.name(), self.origin))
+            })?,
         })
     }
 

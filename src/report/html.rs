@@ -19,6 +19,7 @@ use super::{
     AttentionView, DeletionView, DriftView, EntryView, KeptView, PlanDocument, PolicyView, ReasonView, RegistryView,
     RemovalView, RepositoryStorageView, RunView, SourceView, StorageView,
 };
+use crate::domain::chain;
 
 /// The rows of the long tables; a browser opens these many without effort.
 const MOST_REMOVALS: usize = 100_000;
@@ -190,8 +191,9 @@ fn page(title: String, ran: Option<RunSection>, attention: &[AttentionView], pla
         plan: plan.map(plan_section),
     };
     // Writing into a string cannot fail; should it ever, the page says so instead of being half a page.
-    let page =
-        page.render().unwrap_or_else(|error| format!("<!doctype html><p>The report could not be written: {error}"));
+    let page = page
+        .render()
+        .unwrap_or_else(|error| format!("<!doctype html><p>The report could not be written: {}", chain(&error)));
     page + "\n"
 }
 

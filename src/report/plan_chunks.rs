@@ -1,7 +1,6 @@
 //! A plan in chunks by repository, as the state keeps it, and back.
 
 use std::borrow::Cow;
-use std::fmt::Display;
 use std::io;
 use std::iter::{self, Peekable};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use super::lazy_list::{LazyList, ViewSource};
 use super::{KeptView, PlanDocument, RemovalView};
-use crate::domain::Digest;
+use crate::domain::{Cause, Digest, Failure};
 use crate::state::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, StateError, StateStore};
 
 /// The reason why a plan in the state cannot be had.
@@ -22,12 +21,13 @@ pub enum PlanLoadError {
     #[error(transparent)]
     State(#[from] StateError),
     /// It is damaged, or of the shape of another version.
-    #[error("the plan of run {run} cannot be read by this version: {message}")]
+    #[error("the plan of run {run} cannot be read by this version")]
     Unreadable {
         /// The run.
         run: Uuid,
-        /// What is wrong with it.
-        message: String,
+        /// The fault in it.
+        #[source]
+        cause: Cause,
     },
 }
 
@@ -179,13 +179,13 @@ fn json<V: Clone + Serialize>(views: &[Cow<'_, V>]) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When the state cannot be read, or the plan is not one of this version.
 pub async fn load_plan(store: &StateStore, run: Uuid) -> Result<Option<PlanDocument>, PlanLoadError> {
-    let unreadable = |error: &dyn Display| PlanLoadError::Unreadable { run, message: error.to_string() };
+    let unreadable = |cause: Cause| PlanLoadError::Unreadable { run, cause };
     let Some(head) = store.plan_head(run).await? else { return Ok(None) };
-    let mut document: PlanDocument = serde_json::from_str(&head).map_err(|error| unreadable(&error))?;
+    let mut document: PlanDocument = serde_json::from_str(&head).map_err(|error| unreadable(error.into()))?;
     let mut chunks = Vec::new();
     for info in store.plan_chunks(run).await? {
         let chunk = store.plan_chunk(run, info.ordinal).await?;
-        chunks.push(chunk.ok_or_else(|| unreadable(&"it was forgotten meanwhile"))?);
+        chunks.push(chunk.ok_or_else(|| unreadable(Failure::new((), "it was forgotten meanwhile").into()))?);
     }
     let read = tokio::task::spawn_blocking(move || {
         // All are read once, so that one that is damaged is told of here.
@@ -195,7 +195,7 @@ pub async fn load_plan(store: &StateStore, run: Uuid) -> Result<Option<PlanDocum
         }
         Ok::<_, io::Error>(Arc::new(chunks))
     });
-    let chunks = read.await.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
+    let chunks = read.await.map_err(|error| unreadable(error.into()))?.map_err(|error| unreadable(error.into()))?;
     document.removals = lazy_list(&chunks, |chunk| &chunk.removals, |counts| counts.expired);
     document.kept = lazy_list(&chunks, |chunk| &chunk.kept, ChunkCounts::kept);
     Ok(Some(document))

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::plan_chunks::{chunk_hashes, plan_head};
 use super::renamed_keys::rename_keys;
 use super::{PlanDocument, SCHEMA};
+use crate::domain::{Cause, chain};
 
 /// Gives a document its id: `sha256:` over its head, which is its JSON without an id and with its two long lists empty, and the
 /// hashes of its chunks. So a plan can be written, checked and applied in parts.
@@ -16,7 +17,7 @@ pub fn assign_plan_id(document: &mut PlanDocument) {
     let hashes = chunk_hashes(document).collect::<io::Result<Vec<String>>>();
     document.id = match hashes {
         Ok(hashes) => plan_id(document, hashes.iter().map(String::as_str)),
-        Err(error) => format!("unsealed:{error}"),
+        Err(error) => format!("unsealed:{}", chain(&error)),
     };
 }
 
@@ -31,13 +32,12 @@ pub(super) fn assign_plan_id_by_hashes<'h>(document: &mut PlanDocument, hashes: 
 /// # Errors
 /// When it is no plan, a plan of another version, or was edited in any way, white space aside.
 pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
-    let value: Value = serde_json::from_str(text).map_err(|error| PlanReadError::NotJson(error.to_string()))?;
+    let value: Value = serde_json::from_str(text).map_err(|error| PlanReadError::NotJson(error.into()))?;
     let schema = value.get("schema").and_then(Value::as_str).unwrap_or_default();
     if schema != SCHEMA {
         return Err(PlanReadError::OtherSchema(schema.to_owned()));
     }
-    let document: PlanDocument =
-        serde_json::from_str(text).map_err(|error| PlanReadError::NotAPlan(error.to_string()))?;
+    let document: PlanDocument = serde_json::from_str(text).map_err(|error| PlanReadError::NotAPlan(error.into()))?;
     let mut unsealed = document.clone();
     assign_plan_id(&mut unsealed);
     // The comparison of the values finds what the shape does not know and would drop: keys that somebody added.
@@ -53,14 +53,14 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanReadError {
     /// It is no JSON.
-    #[error("the plan is no JSON: {0}")]
-    NotJson(String),
+    #[error("the plan is no JSON")]
+    NotJson(#[source] Cause),
     /// It is another kind of document.
     #[error("the plan's schema is `{0}`, and this version reads `{SCHEMA}`")]
     OtherSchema(String),
     /// It lacks what a plan has.
-    #[error("this is no plan: {0}")]
-    NotAPlan(String),
+    #[error("this is no plan")]
+    NotAPlan(#[source] Cause),
     /// It was changed after it was made.
     #[error("the plan was edited: it says that it is {stated}, and its content is {computed}; make a new plan instead")]
     Edited {
@@ -83,7 +83,7 @@ fn plan_id<'h>(document: &PlanDocument, hashes: impl Iterator<Item = &'h str>) -
             format!("sha256:{}", hex(&hash.finalize()))
         }
         // The shape has string keys only, so it cannot fail; an id that matches nothing is the safe answer.
-        Err(error) => format!("unsealed:{error}"),
+        Err(error) => format!("unsealed:{}", chain(&error)),
     }
 }
 

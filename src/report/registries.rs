@@ -132,8 +132,8 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
             None => String::new(),
         };
         line(&mut out, 0, &format!("{name} ({kind}, {endpoint}), read as {identity}{held}"));
-        if let Some(error) = &registry.error {
-            line(&mut out, 1, &format!("UNREAD: {error}"));
+        if let Some(failure) = &registry.error {
+            line(&mut out, 1, &format!("UNREAD: {failure}"));
         }
         if let Some(ability) = &registry.ability {
             if let Some(found) = &ability.product {

@@ -43,9 +43,9 @@ pub fn source_detail_text(view: &SourceDetailView, all: bool) -> String {
 
 fn head(out: &mut String, view: &SourceDetailView) {
     let SourceDetailView { name, kind, state, .. } = view;
-    if let Some(error) = &view.error {
+    if let Some(failure) = &view.error {
         let label = view.error_kind.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
-        return line(out, 0, &format!("{name} ({kind}): FAILED{label}: {error}"));
+        return line(out, 0, &format!("{name} ({kind}): FAILED{label}: {failure}"));
     }
     let evidence = view.as_of.map_or_else(String::new, |time| {
         let seconds = view.evaluated_at.duration_since(time).as_secs();

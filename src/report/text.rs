@@ -172,8 +172,8 @@ fn sources(out: &mut String, document: &PlanDocument) {
 /// A source's state in one line.
 fn describe_source(document: &PlanDocument, source: &SourceView) -> String {
     let SourceView { name, kind, state, .. } = source;
-    if let Some(error) = &source.error {
-        return format!("{name} ({kind}): FAILED: {error}");
+    if let Some(failure) = &source.error {
+        return format!("{name} ({kind}): FAILED: {failure}");
     }
     let says = source.describe_counts();
     let evidence = source.as_of.map_or_else(String::new, |time| {

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::image_syntax::{ParsedImage, parse_image};
 use super::{Source, SourceError, SourceEvidence, glob_files, truncate_messages};
-use crate::domain::{Claim, Digest, Holder, ImageReference, Naming, UnresolvedReference};
+use crate::domain::{Claim, Digest, Holder, ImageReference, InvalidDigest, Naming, UnresolvedReference, chain};
 use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, RetryPolicy};
 
 /// Where a host's engine listens.
@@ -89,7 +89,7 @@ impl Docker {
             ErrorKind::ConnectionRefused => ("connection", "nobody listens there: start Docker, or Podman's service"),
             _ => ("connection", "check that this is the socket of Docker or Podman"),
         };
-        Err(SourceError { kind, message: format!("{path} cannot be reached: {error}; {advice}") })
+        Err(SourceError::new(kind, format!("{path} cannot be reached")).caused_by(error).with_help(advice))
     }
 
     #[cfg(not(unix))]
@@ -100,23 +100,21 @@ impl Docker {
     async fn list<T: DeserializeOwned>(&self, client: &HttpClient, path: &str) -> Result<Vec<T>, SourceError> {
         let limit = usize::try_from(glob_files::MAX_FILE_BYTES).unwrap_or(usize::MAX);
         let url = Url::parse(&format!("http://localhost{path}")).expect("the paths asked for are constants that parse");
-        let here = |error: RequestError, advice: &str| SourceError {
-            kind: error.kind.label(),
-            message: format!("{}: {}{advice}", self.socket.path.display(), error.message),
+        let here = |error: RequestError, advice: &'static str| {
+            let place = self.socket.path.display().to_string();
+            SourceError::new(error.kind.label(), place).caused_by(error).with_help(advice)
         };
         let sent = client.send(&Request::get(url, "application/json", limit), None).await;
-        let response = sent.map_err(|error| here(error, "; check that Docker or Podman is well"))?;
+        let response = sent.map_err(|error| here(error, "check that Docker or Podman is well"))?;
         if response.status != StatusCode::OK {
             let kind = response.status_error().kind;
             let advice = match kind {
-                RequestErrorKind::Denied => {
-                    "; let whatever stands before the socket pass `GET` of containers and images"
-                }
-                _ => "; check that this is the socket of Docker or Podman, and that it is well",
+                RequestErrorKind::Denied => "let whatever stands before the socket pass `GET` of containers and images",
+                _ => "check that this is the socket of Docker or Podman, and that it is well",
             };
-            return Err(here(RequestError { kind, message: response.description() }, advice));
+            return Err(here(RequestError::new(kind, response.description()), advice));
         }
-        serde_json::from_slice(&response.body).map_err(|error| here(response.malformed(&error.to_string()), ""))
+        serde_json::from_slice(&response.body).map_err(|error| here(response.unparsable(error), ""))
     }
 }
 
@@ -153,7 +151,7 @@ impl Source for Docker {
             return Ok(response);
         }
         problems.sort();
-        Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") })
+        Err(SourceError::new("malformed", truncate_messages(problems).join("\n")))
     }
 }
 
@@ -205,7 +203,9 @@ impl ContainerClaims<'_> {
         let names: Arc<[ImageReference]> = names.into_iter().collect();
         let manifest = container.image_manifest_descriptor.as_ref().map(|descriptor| hex(&descriptor.digest));
         for text in manifest.into_iter().chain(Some(id)).filter(|text| !text.is_empty()) {
-            let digest: Digest = format!("sha256:{text}").parse().map_err(|error| format!("its image: {error}"))?;
+            let digest: Digest = format!("sha256:{text}")
+                .parse()
+                .map_err(|error: InvalidDigest| format!("its image: {}", chain(&error)))?;
             let image = ImageReference { host: None, repository: None, tag: None, digest: Some(digest) };
             let names = Arc::clone(&names);
             let naming = if names.is_empty() { Naming::ObjectImageId(names) } else { Naming::ContainerImageId(names) };

@@ -99,7 +99,7 @@ pub async fn gather(
             .and_then(|evidence| validate(&settings, evidence, hosts, now))
         {
             Ok((state, texts)) => (state, Some(texts)),
-            Err(error) => (SourceState::Failed { kind: error.kind, message: error.message.into() }, None),
+            Err(error) => (SourceState::Failed { kind: error.kind, message: error.chain().into() }, None),
         };
         let SourceSettings { name, kind, registries, .. } = settings;
         (SourceOutcome { name, kind: kind.label(), registries, state }, texts)
@@ -127,7 +127,7 @@ async fn query_source(
                 "it took longer than {}; find out why, or give it a longer `deadline`",
                 humantime::format_duration(settings.deadline)
             );
-            Err(SourceError { kind: "deadline", message })
+            Err(SourceError::new("deadline", message))
         }
     }
 }
@@ -174,7 +174,7 @@ fn validate(
             )
         };
         if texts.is_empty() {
-            return Err(SourceError { kind: EMPTY, message });
+            return Err(SourceError::new(EMPTY, message));
         }
         unless_mentioned = Some(message.into());
     }
@@ -183,7 +183,7 @@ fn validate(
     {
         let message =
             format!("it makes {relevant} claims, and `min_claims` asks for {least}; find out what is missing");
-        return Err(SourceError { kind: "too-few", message });
+        return Err(SourceError::new("too-few", message));
     }
     if !unknown.is_empty() {
         notes.push(format!(
@@ -256,17 +256,17 @@ fn check_age(settings: &SourceSettings, as_of: Option<Timestamp>, now: Timestamp
     let limit = humantime::format_duration(max_age);
     let Some(as_of) = as_of else {
         let message = format!("its evidence has no time, and `max_age` is {limit}; give it a `generated_at`");
-        return Err(SourceError { kind: "too-old", message });
+        return Err(SourceError::new("too-old", message));
     };
     let age = now.duration_since(as_of);
     if age > SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX) {
         let message = format!("its evidence is of {as_of}, and `max_age` is {limit}; find out why it is not renewed");
-        return Err(SourceError { kind: "too-old", message });
+        return Err(SourceError::new("too-old", message));
     }
     if age < -CLOCK_TOLERANCE {
         let message =
             format!("its evidence is of {as_of}, which has not come yet, so its age is unknown; check the clocks");
-        return Err(SourceError { kind: "in-the-future", message });
+        return Err(SourceError::new("in-the-future", message));
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
                 "no file matches `{glob}` (from {}); write the files there, or correct the glob",
                 files.base.display()
             );
-            return Err(SourceError { kind: "missing", message });
+            return Err(SourceError::new("missing", message));
         }
         all.extend(found.into_iter().map(|found| (found.path, found.display_path)));
     }
@@ -59,7 +59,7 @@ pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
 
 /// Reads a whole file.
 pub(super) fn read(found: &GlobFile) -> Result<Content, SourceError> {
-    let unreadable = |error: io::Error| unreadable(&found.display_path, &error);
+    let unreadable = |error: io::Error| unreadable(&found.display_path, error);
     let file = fs::File::open(&found.path).map_err(unreadable)?;
     let modified = file.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.try_into().ok());
     let mut bytes = Vec::new();
@@ -70,7 +70,7 @@ pub(super) fn read(found: &GlobFile) -> Result<Content, SourceError> {
             found.display_path,
             MAX_FILE_BYTES >> 20
         );
-        return Err(SourceError { kind: "too-large", message });
+        return Err(SourceError::new("too-large", message));
     }
     Ok(Content { bytes, modified })
 }
@@ -90,16 +90,16 @@ fn expand_literal(files: &FileSet, glob: &str) -> Result<Vec<GlobFile>, SourceEr
         Ok(data) if data.is_dir() => {
             let message =
                 format!("{glob} is a folder; write a glob such as `{}/**/*.json`", glob.trim_end_matches('/'));
-            Err(SourceError { kind: "unreadable", message })
+            Err(SourceError::new("unreadable", message))
         }
         Ok(data) if data.is_file() => Ok(vec![GlobFile { path, display_path: glob.into() }]),
         // A pipe would be waited for without end.
         Ok(_) => {
             let message = format!("{glob} is not a regular file; write the evidence to a file");
-            Err(SourceError { kind: "unreadable", message })
+            Err(SourceError::new("unreadable", message))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(unreadable(glob, &error)),
+        Err(error) => Err(unreadable(glob, error)),
     }
 }
 
@@ -118,9 +118,10 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(glob: &'a str, folder: &'a str, pattern: &str) -> Result<Self, SourceError> {
-        let compiled = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| SourceError {
-            kind: "settings",
-            message: format!("`{glob}` is no glob: {}; correct it in the settings", error.kind()),
+        let compiled = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| {
+            // Without the glob, which its own words name first.
+            let message = format!("`{glob}` is no glob: {}", error.kind());
+            SourceError::new("settings", message).with_help("correct it in the settings")
         })?;
         let bounded = !pattern.contains("**") && !pattern.contains('{');
         let depth = bounded.then(|| pattern.matches('/').count());
@@ -134,7 +135,7 @@ impl<'a> Walk<'a> {
         match fs::canonicalize(&path) {
             Ok(real) => self.folder(&path, self.folder, &mut vec![real])?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(self.folder, &error)),
+            Err(error) => return Err(unreadable(self.folder, error)),
         }
         Ok(self.found)
     }
@@ -143,11 +144,11 @@ impl<'a> Walk<'a> {
     fn folder(&mut self, path: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<(), SourceError> {
         let named = if shown.is_empty() { "." } else { shown };
         let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(path).and_then(Iterator::collect);
-        for entry in entries.map_err(|error| unreadable(named, &error))? {
+        for entry in entries.map_err(|error| unreadable(named, error))? {
             self.entries += 1;
             if self.entries > MOST_ENTRIES {
                 let message = format!("`{}` leads through more than {MOST_ENTRIES} files; narrow the glob", self.glob);
-                return Err(SourceError { kind: "too-large", message });
+                return Err(SourceError::new("too-large", message));
             }
             let name = entry.file_name();
             if is_ignored(&name) {
@@ -158,13 +159,13 @@ impl<'a> Walk<'a> {
             let data = match fs::metadata(entry.path()) {
                 Ok(data) => data,
                 // A link that leads nowhere matters only if it was meant.
-                Err(error) if matched => return Err(unreadable(&entry_shown, &error)),
+                Err(error) if matched => return Err(unreadable(&entry_shown, error)),
                 Err(_) => continue,
             };
             if data.is_file() && matched {
                 self.found.push(GlobFile { path: entry.path(), display_path: entry_shown });
             } else if data.is_dir() && self.depth.is_none_or(|depth| above.len() <= depth) {
-                let real = fs::canonicalize(entry.path()).map_err(|error| unreadable(&entry_shown, &error))?;
+                let real = fs::canonicalize(entry.path()).map_err(|error| unreadable(&entry_shown, error))?;
                 if above.contains(&real) {
                     continue;
                 }
@@ -183,7 +184,8 @@ fn is_ignored(name: &OsStr) -> bool {
     name == ".git" || name.to_string_lossy().starts_with("..")
 }
 
-fn unreadable(shown: &str, error: &io::Error) -> SourceError {
-    let message = format!("{shown} cannot be read: {error}; give this user the right to read it, or correct the glob");
-    SourceError { kind: "unreadable", message }
+fn unreadable(shown: &str, error: io::Error) -> SourceError {
+    SourceError::new("unreadable", format!("{shown} cannot be read"))
+        .caused_by(error)
+        .with_help("give this user the right to read it, or correct the glob")
 }

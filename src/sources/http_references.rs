@@ -119,7 +119,7 @@ impl HttpReferences {
         let Some(header) = &self.document.header else { return Ok(HeaderMap::new()) };
         let mut value = HeaderValue::from_str(header.value.expose_secret()).map_err(|_| {
             let message = format!("the value of `{}` does not fit into a header; correct its file", header.name);
-            SourceError { kind: "settings", message }
+            SourceError::new("settings", message)
         })?;
         value.set_sensitive(true);
         Ok(HeaderMap::from_iter([(header.name.clone(), value)]))
@@ -133,10 +133,8 @@ impl HttpReferences {
             let nothing = HeaderMap::new();
             let request = Request::get(url.clone(), ACCEPT, limit);
             let sent = client.send_with_headers(&request, if own { header } else { &nothing }).await;
-            let evidence = sent.map_err(|error| SourceError {
-                kind: error.kind.label(),
-                message: format!("{}; check `url`, network, proxy and `ca_file`", error.message),
-            })?;
+            let evidence =
+                sent.map_err(|error| SourceError::from(error).with_help("check `url`, network, proxy and `ca_file`"))?;
             if !matches!(evidence.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return self.parse_page(evidence, &url);
             }
@@ -144,13 +142,13 @@ impl HttpReferences {
             let safe = |target: &Url| target.scheme() == "https" || target.scheme() == "http" && url.scheme() == "http";
             let Some(target) = target.filter(safe) else {
                 let message = format!("{}, to nowhere that may be followed; correct `url`", evidence.description());
-                return Err(SourceError { kind: "status", message });
+                return Err(SourceError::new("status", message));
             };
             url = target;
         }
         let message =
             format!("{}: more than {MOST_REDIRECTS} redirects; correct `url`", without_query(&self.document.url));
-        Err(SourceError { kind: "status", message })
+        Err(SourceError::new("status", message))
     }
 
     fn parse_page(&self, evidence: http_client::Response, url: &Url) -> Result<Page, SourceError> {
@@ -164,14 +162,14 @@ impl HttpReferences {
                 _ => "only a whole answer (200) counts",
             };
             let message = format!("{} answered {}; {advice}", evidence.request, evidence.status);
-            return Err(SourceError { kind: kind.label(), message });
+            return Err(SourceError::new(kind.label(), message));
         }
         if evidence.is_web_page() {
             let message = format!(
                 "{} answered with a web page; is a proxy or a login page in between? ask for the data itself",
                 evidence.request
             );
-            return Err(SourceError { kind: "malformed", message });
+            return Err(SourceError::new("malformed", message));
         }
         let text = match super::encoding::utf8(&evidence.body).map(|bytes| String::from_utf8(bytes.into_owned())) {
             Ok(Ok(text)) => text,
@@ -180,7 +178,7 @@ impl HttpReferences {
         };
         if text.trim().is_empty() {
             let message = format!("{} answered with nothing; check `url`", evidence.request);
-            return Err(SourceError { kind: "empty", message });
+            return Err(SourceError::new("empty", message));
         }
         let format = self.format(evidence.header(CONTENT_TYPE.as_str()).unwrap_or_default());
         let documents = match format {
@@ -279,7 +277,7 @@ impl Source for HttpReferences {
             texts.finish();
         problems.extend(unread);
         if !problems.is_empty() {
-            return Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") });
+            return Err(SourceError::new("malformed", truncate_messages(problems).join("\n")));
         }
         let as_of = times.into_iter().flatten().min();
         evidence.claims.extend(claims);

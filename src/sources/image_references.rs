@@ -91,7 +91,7 @@ fn read_all(
     let TextEvidence { claims, unresolved, texts, report_only_texts: reported, notes, problems } = found;
     let problems = [unread, problems].concat();
     if !problems.is_empty() {
-        return Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") });
+        return Err(SourceError::new("malformed", truncate_messages(problems).join("\n")));
     }
     Ok(SourceEvidence {
         claims,

@@ -5,7 +5,7 @@
 //! tag or digest is invalid.
 
 use super::text::placeholder::{Piece, pieces};
-use crate::domain::{ImageReference, PathPattern, RepositoryName, TagName};
+use crate::domain::{ImageReference, PathPattern, RepositoryName, TagName, chain};
 
 /// The meaning of a text that was expected to be an image reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) fn parse_image(text: &str) -> ParsedImage {
         Err(error) => error,
     };
     let bare = trim_decoration(text);
-    let shown = &error.text;
+    let (words, shown) = (chain(&error), &error.text);
     let marked = mark_placeholders(bare);
     if marked.contains(PLACEHOLDER_MARK) {
         return parse_placeholder(&marked, shown);
@@ -40,14 +40,14 @@ pub(super) fn parse_image(text: &str) -> ParsedImage {
     if lower != name
         && let Ok(image) = format!("{lower}{rest}").parse::<ImageReference>()
     {
-        return ParsedImage::Corrected(image, format!("{error}; read as `{lower}{rest}`"));
+        return ParsedImage::Corrected(image, format!("{words}; read as `{lower}{rest}`"));
     }
     match ImageReference::parse_verbatim(&lower) {
         Ok(ImageReference { host, repository: Some(path), tag: None, digest: None }) if !rest.is_empty() => {
             let pattern = PathPattern::of(&[path.as_str()]);
-            ParsedImage::Unresolved(host, pattern, format!("{error}; every tag of that repository may be meant"))
+            ParsedImage::Unresolved(host, pattern, format!("{words}; every tag of that repository may be meant"))
         }
-        _ => ParsedImage::Invalid(format!("{error}; no registry can hold it")),
+        _ => ParsedImage::Invalid(format!("{words}; no registry can hold it")),
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::domain::{Claim, RegistryName, SourceName, TextIndex, UnresolvedReference};
+use crate::domain::{Claim, Failure, RegistryName, SourceName, TextIndex, UnresolvedReference};
 
 pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
@@ -108,20 +108,15 @@ pub struct SourceEvidence {
 }
 
 /// Why a source did not answer in full. Part of an answer is no answer.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct SourceError {
-    /// A short label for metrics and scripts, such as `unreadable` or `malformed`.
-    pub kind: &'static str,
-    /// What happened, where (file and line, or address), and what to do next.
-    pub message: String,
-}
+///
+/// Its kind is a short label for metrics and scripts, such as `unreadable` or `malformed`. Its place is a file and line, or
+/// an address.
+pub type SourceError = Failure<&'static str>;
 
 impl SourceError {
     /// The error of a source whose thread panicked.
     fn panicked() -> Self {
-        let message = "reading it broke off with a panic, which is a bug; the log has the place".to_owned();
-        Self { kind: "panicked", message }
+        Self::new("panicked", "reading it broke off with a panic, which is a bug").with_help("the log has the place")
     }
 }
 

@@ -13,7 +13,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::document::{Format, Node, Value, parse};
 use super::stable_read::{ReadPass, read_stable};
 use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
-use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName};
+use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName, chain};
 
 /// Release records in the files of a file set.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, So
         let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
         return Ok(SourceEvidence { claims, as_of, ..SourceEvidence::default() });
     }
-    Err(SourceError { kind: "malformed", message: truncate_messages(problems).join("\n") })
+    Err(SourceError::new("malformed", truncate_messages(problems).join("\n")))
 }
 
 /// How a release stands by its `status`.
@@ -290,7 +290,8 @@ impl RecordReader<'_> {
         time.inspect_err(|error| {
             let line = record.get(key).map_or(record.line, |node| node.line);
             let what = format!(
-                "`{key}` is `{text}`, which is no time ({error}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`"
+                "`{key}` is `{text}`, which is no time ({}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`",
+                chain(error)
             );
             self.add_problem(line, what);
         })

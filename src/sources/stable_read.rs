@@ -121,7 +121,7 @@ pub(super) async fn read_stable(
     }
     let message =
         format!("{last} keeps changing while it is read; write it beside its place and rename it, or correct the glob");
-    Err(SourceError { kind: "changing", message })
+    Err(SourceError::new("changing", message))
 }
 
 fn elapsed_since(now: Timestamp, begun: Instant) -> Timestamp {

@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::file::{folder, regular_file};
 use super::{BUSY_TIMEOUT, SqliteState, StateError, StateErrorKind, check_message, creation, verify_database};
+use crate::domain::{Cause, Failure};
 
 /// A backup that was made and read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,16 +31,16 @@ impl SqliteState {
     pub async fn back_up(state: &Path, target: &Path) -> Result<Backup, StateError> {
         let exists = || {
             let what = format_args!("cannot be backed up to {}: something is there already", target.display());
-            StateError::new(StateErrorKind::Exists, state, what)
+            StateError::about(StateErrorKind::Exists, state, what)
         };
-        let failed = |doing: &str, error: &dyn std::fmt::Display| {
-            let what = format_args!("cannot {doing} {}: {error}", target.display());
-            StateError::new(StateErrorKind::Backup, state, what)
+        let failed = |doing: &str, cause: Cause| {
+            let what = format_args!("cannot {doing} {}", target.display());
+            StateError::about(StateErrorKind::Backup, state, what).caused_by(cause)
         };
         if target.symlink_metadata().is_ok() {
             return Err(exists());
         }
-        let missing = || StateError::new(StateErrorKind::Open, state, "it does not exist");
+        let missing = || StateError::about(StateErrorKind::Open, state, "it does not exist");
         let size = regular_file(state)?.ok_or_else(missing)?.len();
         if size == 0 {
             return Err(creation::empty_file_error(state));
@@ -47,47 +48,57 @@ impl SqliteState {
         let options = |path: &Path| {
             SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
         };
-        let fault = |error: sqlx::Error| StateError::from_sqlx(state, "copy it", &error);
+        let fault = |error: sqlx::Error| StateError::from_sqlx(state, "copy it", error);
         verify_database(state, size, &options(state)).await?;
 
         let folder = folder(target);
         let copy = tempfile::Builder::new().prefix(".tagwarden-backup-").tempfile_in(folder);
-        let copy = copy.map_err(|error| failed("write beside", &error))?;
-        let name = copy.path().to_str().ok_or_else(|| failed("write", &"its name is not valid UTF-8"))?;
+        let copy = copy.map_err(|error| failed("write beside", error.into()))?;
+        let name = copy
+            .path()
+            .to_str()
+            .ok_or_else(|| failed("write", Failure::new((), "its name is not valid UTF-8").into()))?;
         let mut connection = options(state).connect().await.map_err(fault)?;
         // Its own words would speak of a full disk as if it were that of the state.
         let copied = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await;
-        copied.map_err(|error| failed("write", &error))?;
+        copied.map_err(|error| failed("write", error.into()))?;
         connection.close().await.map_err(fault)?;
 
-        copy.as_file().sync_all().map_err(|error| failed("write", &error))?;
-        let (runs, entries) = verify_copy(&options(copy.path())).await.map_err(|error| failed("read back", &error))?;
-        let bytes = copy.as_file().metadata().map_err(|error| failed("read back", &error))?.len();
+        copy.as_file().sync_all().map_err(|error| failed("write", error.into()))?;
+        let (runs, entries) =
+            verify_copy(&options(copy.path())).await.map_err(|error| failed("read back", error.into()))?;
+        let bytes = copy.as_file().metadata().map_err(|error| failed("read back", error.into()))?.len();
         copy.persist_noclobber(target).map_err(|error| match error.error.kind() {
             std::io::ErrorKind::AlreadyExists => exists(),
-            _ => failed("write", &error.error),
+            _ => failed("write", error.error.into()),
         })?;
         // The name must survive a power cut as the content does. Where folders cannot be opened, nothing can be done.
         if let Ok(folder) = std::fs::File::open(folder) {
-            folder.sync_all().map_err(|error| failed("write", &error))?;
+            folder.sync_all().map_err(|error| failed("write", error.into()))?;
         }
         Ok(Backup { bytes, runs, entries })
     }
 }
 
+/// A copy that is no backup.
+#[derive(Debug, thiserror::Error)]
+enum UnsoundCopy {
+    #[error(transparent)]
+    Unreadable(#[from] sqlx::Error),
+    #[error("the copy is damaged: {0}")]
+    Damaged(String),
+}
+
 /// Counts the runs and the journal of a copy, and makes sure that it is sound.
-async fn verify_copy(options: &SqliteConnectOptions) -> Result<(u64, u64), String> {
-    let text = |error: sqlx::Error| error.to_string();
-    let mut connection = options.clone().read_only(true).connect().await.map_err(text)?;
-    let finding: String =
-        sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut connection).await.map_err(text)?;
+async fn verify_copy(options: &SqliteConnectOptions) -> Result<(u64, u64), UnsoundCopy> {
+    let mut connection = options.clone().read_only(true).connect().await?;
+    let finding: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut connection).await?;
     if finding != "ok" {
-        return Err(format!("the copy is damaged: {}", check_message(&finding)));
+        return Err(UnsoundCopy::Damaged(check_message(&finding).to_owned()));
     }
     let counts: (i64, i64) = sqlx::query_as("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM journal)")
         .fetch_one(&mut connection)
-        .await
-        .map_err(text)?;
-    connection.close().await.map_err(text)?;
+        .await?;
+    connection.close().await?;
     Ok((counts.0.unsigned_abs(), counts.1.unsigned_abs()))
 }

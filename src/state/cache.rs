@@ -96,13 +96,13 @@ impl SqliteState {
         if let Some(batch) = batch
             && let Err(error) = self.write_batch(&batch).await
         {
-            tracing::warn!(%error, kind = error.kind.label(), "could not cache what was read; it will be read again");
+            tracing::warn!(error = %error.chain(), kind = error.kind.label(), "could not cache what was read; it will be read again");
         }
     }
 
     async fn write_batch(&self, batch: &PendingContent) -> Result<(), StateError> {
         let doing = "cache what was read";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_relaxed().await?;
         for manifest in batch.manifests.values() {
             sqlx::query("INSERT OR REPLACE INTO manifests (digest, media_type, bytes) VALUES (?1, ?2, ?3)")
@@ -131,9 +131,9 @@ impl SqliteState {
 
     fn or_log<T>(&self, doing: &str, result: Result<T, sqlx::Error>) -> Option<T> {
         result
-            .inspect_err(|error| {
+            .map_err(|error| {
                 let error = self.sqlx_error(doing, error);
-                tracing::warn!(%error, kind = error.kind.label(), "the cache is passed over");
+                tracing::warn!(error = %error.chain(), kind = error.kind.label(), "the cache is passed over");
             })
             .ok()
     }

@@ -50,7 +50,7 @@ const SELECT_CATALOGUE: &str =
 #[async_trait]
 impl Catalogues for SqliteState {
     async fn catalogue(&self, registry: &RegistryName, endpoint: &str) -> Result<Option<KnownCatalogue>, StateError> {
-        let fault = |error: sqlx::Error| self.sqlx_error("read which repositories a registry has", &error);
+        let fault = |error: sqlx::Error| self.sqlx_error("read which repositories a registry has", error);
         let row: Option<Row> = sqlx::query_as(
             "SELECT names, trusted_at, suspect_names, suspect_since, suspect_reads FROM catalogues WHERE endpoint = ?1",
         )
@@ -106,7 +106,7 @@ impl Catalogues for SqliteState {
         .bind(doubt.map(|doubt| i64::from(doubt.reads)))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 
@@ -124,7 +124,7 @@ impl Catalogues for SqliteState {
         .bind(format_time(now))
         .fetch_optional(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(names.and_then(|names| u64::try_from(names).ok()))
     }

@@ -76,7 +76,7 @@ impl<'a> WriteTransaction<'a> {
     pub(super) async fn begin(store: &'a SqliteState, durable: bool) -> Result<Self, StateError> {
         let turn = store.0.write_lock.lock().await;
         store.verify_main_file()?;
-        let fault = |error: sqlx::Error| store.sqlx_error("write to it", &error);
+        let fault = |error: sqlx::Error| store.sqlx_error("write to it", error);
         let pool = if durable { &store.0.durable } else { &store.0.relaxed };
         let mut connection = pool.acquire().await.map_err(fault)?;
         store.verify_log(&mut connection).await?;
@@ -88,7 +88,7 @@ impl<'a> WriteTransaction<'a> {
     /// Commits it. If it is durable the disk has it when this returns, in a file that the next process finds.
     pub(super) async fn commit(mut self, doing: &str) -> Result<(), StateError> {
         let done = sqlx::query("COMMIT").execute(&mut *self.transaction).await;
-        done.map_err(|error| self.store.sqlx_error(doing, &error))?;
+        done.map_err(|error| self.store.sqlx_error(doing, error))?;
         self.committed = true;
         if self.durable {
             self.store.watch_log(&mut self.transaction).await?;

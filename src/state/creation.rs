@@ -26,7 +26,7 @@ pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
     let folder = folder(path);
     if !folder.is_dir() {
         let what = format_args!("the folder {} does not exist", folder.display());
-        return Err(StateError::new(StateErrorKind::Open, path, what));
+        return Err(StateError::about(StateErrorKind::Open, path, what));
     }
     if regular_file(path)?.is_some() {
         return Ok(false);
@@ -42,7 +42,7 @@ pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
              away, too, to start anew",
             rest.display()
         );
-        return Err(StateError::new(StateErrorKind::Open, path, what));
+        return Err(StateError::about(StateErrorKind::Open, path, what));
     }
     create(path, folder).await
 }
@@ -55,7 +55,7 @@ pub(super) fn leftover_wal(path: &Path) -> Option<PathBuf> {
 }
 
 async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
-    let failed = |error: io::Error| StateError::from_io(path, "make it", &error);
+    let failed = |error: io::Error| StateError::from_io(path, "make it", error);
     create_beside(path).map_err(failed)?;
     // Readable for its owner alone.
     let new = tempfile::Builder::new().prefix(".tagwarden-new-").tempfile_in(folder).map_err(failed)?;
@@ -72,7 +72,7 @@ async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
             return Ok(false);
         }
         if refused.error.kind() == io::ErrorKind::AlreadyExists {
-            return Err(StateError::new(StateErrorKind::Open, path, "it is a symlink to a file that does not exist"));
+            return Err(StateError::about(StateErrorKind::Open, path, "it is a symlink to a file that does not exist"));
         }
         // A file system may know neither hard links nor how to rename without replacing.
         refused.path.persist(path).map_err(|refused| failed(refused.error))?;
@@ -86,7 +86,7 @@ async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
 
 /// Makes the tables of the state at `path` in the empty file `new`, all of them in that one file.
 async fn write_tables(path: &Path, new: &Path) -> Result<(), StateError> {
-    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "make it", &error);
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "make it", error);
     let options = SqliteConnectOptions::new()
         .filename(new)
         .foreign_keys(true)
@@ -102,9 +102,13 @@ async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), Stat
     migrate(path, connection).await?;
     let copied: Result<(i64, i64, i64), sqlx::Error> =
         sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
-    let (busy, _, _) = copied.map_err(|error| StateError::from_sqlx(path, "make it", &error))?;
+    let (busy, _, _) = copied.map_err(|error| StateError::from_sqlx(path, "make it", error))?;
     if busy != 0 {
-        return Err(StateError::new(StateErrorKind::Locked, path, "cannot make it: another process reads it already"));
+        return Err(StateError::about(
+            StateErrorKind::Locked,
+            path,
+            "cannot make it: another process reads it already",
+        ));
     }
     Ok(())
 }
@@ -112,7 +116,7 @@ async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), Stat
 /// Brings tables up to date, in one transaction so that two processes can start at once, and then the plans in them.
 pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
     let doing = "bring its tables up to date";
-    let fault = |error: sqlx::Error| StateError::from_sqlx(path, doing, &error);
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, doing, error);
     // Begun by `sqlx` itself, which lets each migration be a savepoint in it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
     let inner: &mut SqliteConnection = &mut transaction;
@@ -121,7 +125,7 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
         Err(MigrateError::VersionMissing(version)) => return Err(newer_schema_error(path, version)),
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => return Err(fault(error)),
         Err(error) => {
-            return Err(StateError::new(StateErrorKind::Open, path, format_args!("cannot {doing}: {error}")));
+            return Err(StateError::about(StateErrorKind::Open, path, format_args!("cannot {doing}")).caused_by(error));
         }
     }
     packed_plans::migrate(path, connection).await
@@ -130,7 +134,7 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
 /// The error of tables that a newer Tagwarden brought to that version.
 pub(super) fn newer_schema_error(path: &Path, version: i64) -> StateError {
     let what = format_args!("its tables are at version {version}, this Tagwarden knows {}", newest_schema());
-    StateError::new(StateErrorKind::NewerSchema, path, what)
+    StateError::about(StateErrorKind::NewerSchema, path, what)
 }
 
 /// Returns the version to which this Tagwarden brings tables.
@@ -140,7 +144,7 @@ pub(super) fn newest_schema() -> i64 {
 
 /// Makes sure that the file at that path looks like a database, and returns its length.
 pub(super) fn length(path: &Path) -> Result<u64, StateError> {
-    let failed = |error: io::Error| StateError::from_io(path, "open it", &error);
+    let failed = |error: io::Error| StateError::from_io(path, "open it", error);
     let mut file = File::open(path).map_err(failed)?;
     let mut head = Vec::new();
     file.by_ref().take(16).read_to_end(&mut head).map_err(failed)?;
@@ -149,14 +153,14 @@ pub(super) fn length(path: &Path) -> Result<u64, StateError> {
     }
     // <https://www.sqlite.org/fileformat.html>, section 1.3.
     if head != b"SQLite format 3\0" {
-        return Err(StateError::new(StateErrorKind::Corrupt, path, "it is not an SQLite database"));
+        return Err(StateError::about(StateErrorKind::Corrupt, path, "it is not an SQLite database"));
     }
     file.metadata().map(|data| data.len()).map_err(failed)
 }
 
 /// The error of a file in which nothing stands.
 pub(super) fn empty_file_error(path: &Path) -> StateError {
-    StateError::new(StateErrorKind::Corrupt, path, "it is empty")
+    StateError::about(StateErrorKind::Corrupt, path, "it is empty")
 }
 
 #[cfg(test)]
@@ -173,7 +177,7 @@ mod tests {
             std::fs::write(sibling_path(&path, ending), "frames of a state that was deleted").unwrap();
             let error = SqliteState::open(&path).await.unwrap_err();
             assert_eq!(error.kind, StateErrorKind::Open, "{error}");
-            assert!(error.message.contains(&format!("t.db{ending} does")), "{error}");
+            assert!(error.chain().contains(&format!("t.db{ending} does")), "{error}");
             assert!(!path.exists());
             std::fs::remove_file(sibling_path(&path, ending)).unwrap();
         }
@@ -181,7 +185,7 @@ mod tests {
         {
             std::os::unix::fs::symlink("nowhere.db", &path).unwrap();
             let error = SqliteState::open(&path).await.unwrap_err();
-            assert!(error.message.contains("a symlink to a file that does not exist"), "{error}");
+            assert!(error.chain().contains("a symlink to a file that does not exist"), "{error}");
             std::fs::remove_file(&path).unwrap();
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");

@@ -11,7 +11,7 @@ impl SqliteState {
     /// already. What is written is taken back.
     pub(super) async fn write_test_bytes(&self) -> Result<(), StateError> {
         let doing = "write half a mebibyte as a test";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let bytes = incompressible_bytes();
         let digest = Digest::of(&bytes).to_string();
         let mut write = self.write_durably().await?;

@@ -4,16 +4,10 @@ use std::io;
 use std::path::Path;
 
 use super::file::folder;
+use crate::domain::Failure;
 
-/// What went wrong with the state. Messages name the file and what to do next.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct StateError {
-    /// The class of it.
-    pub kind: StateErrorKind,
-    /// What happened, where, and what to do next.
-    pub message: String,
-}
+/// A failure of the state. Messages name the file.
+pub type StateError = Failure<StateErrorKind>;
 
 /// The classes of failures that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,31 +102,32 @@ impl StateErrorKind {
 
 impl StateError {
     /// An error of that class about the state at `path`, with the advice that goes with the class.
-    pub(super) fn new(kind: StateErrorKind, path: &Path, what: impl std::fmt::Display) -> Self {
-        Self { kind, message: format!("the state {}: {what}; {}", path.display(), kind.help()) }
+    pub(super) fn about(kind: StateErrorKind, path: &Path, what: impl std::fmt::Display) -> Self {
+        Self::new(kind, format!("the state {}: {what}", path.display())).with_help(kind.help())
     }
 
     /// What SQLite said while something was done to the state at `path`.
-    pub(super) fn from_sqlx(path: &Path, doing: &str, error: &sqlx::Error) -> Self {
-        let kind = classify(error);
+    pub(super) fn from_sqlx(path: &Path, doing: &str, error: sqlx::Error) -> Self {
+        let kind = classify(&error);
         // SQLite says of a file only that it could not be opened.
         if kind == StateErrorKind::Open
             && let Err(cause) = create_beside(path)
         {
-            return Self::from_io(path, doing, &cause);
+            return Self::from_io(path, doing, cause);
         }
-        Self::new(kind, path, format_args!("cannot {doing}: {error}"))
+        Self::about(kind, path, format_args!("cannot {doing}")).caused_by(error)
     }
 
     /// An error of the system while something was done to the state at `path`.
-    pub(super) fn from_io(path: &Path, doing: &str, error: &io::Error) -> Self {
-        let kind = classify_io(error);
-        let why = match kind {
-            StateErrorKind::ReadOnly => "its folder is on a read-only file system".to_owned(),
-            StateErrorKind::TooManyFiles => "too many open files".to_owned(),
-            _ => error.to_string(),
-        };
-        Self::new(kind, path, format_args!("cannot {doing}: {why}"))
+    pub(super) fn from_io(path: &Path, doing: &str, error: io::Error) -> Self {
+        let kind = classify_io(&error);
+        let what = |why: &str| Self::about(kind, path, format_args!("cannot {doing}{why}"));
+        // The class says everything that the system does, in better words.
+        match kind {
+            StateErrorKind::ReadOnly => what(": its folder is on a read-only file system"),
+            StateErrorKind::TooManyFiles => what(": too many open files"),
+            _ => what("").caused_by(error),
+        }
     }
 }
 
@@ -198,9 +193,9 @@ mod tests {
             (13, StateErrorKind::Open, "check `state` in the settings and the rights"),
         ];
         for (code, kind, words) in cases {
-            let error = StateError::from_io(Path::new("t.db"), "read it", &io::Error::from_raw_os_error(code));
+            let error = StateError::from_io(Path::new("t.db"), "read it", io::Error::from_raw_os_error(code));
             assert_eq!(error.kind, kind, "{error}");
-            assert!(error.message.contains(words), "{error}");
+            assert!(error.chain().contains(words), "{error}");
         }
     }
 
@@ -211,9 +206,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("gone/t.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&state);
-        let error = StateError::from_sqlx(&state, "read it", &options.connect().await.unwrap_err());
+        let error = StateError::from_sqlx(&state, "read it", options.connect().await.unwrap_err());
         assert_eq!(error.kind, StateErrorKind::Open, "{error}");
-        assert!(!error.message.contains("code: 14") && error.message.contains("No such file"), "{error}");
+        assert!(!error.chain().contains("code: 14") && error.chain().contains("No such file"), "{error}");
         create_beside(&folder.path().join("t.db")).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
     }

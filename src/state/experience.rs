@@ -159,12 +159,12 @@ impl RegistryExperience for SqliteState {
             .bind(key(endpoint))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         let marked = sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
             .bind(registry.as_str())
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(learned.rows_affected() + marked.rows_affected() > 0)
     }
@@ -177,7 +177,7 @@ impl RegistryExperience for SqliteState {
             .bind(format_time(now))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 
@@ -186,7 +186,7 @@ impl RegistryExperience for SqliteState {
             .bind(registry.as_str())
             .fetch_optional(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read which registries destroy", &error))?;
+            .map_err(|error| self.sqlx_error("read which registries destroy", error))?;
         since.map(|since| self.read(&since)).transpose()
     }
 
@@ -197,7 +197,7 @@ impl RegistryExperience for SqliteState {
             .bind(registry.as_str())
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 }
@@ -211,7 +211,7 @@ impl SqliteState {
         .bind(method.label())
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read what removals showed of a registry", &error))
+        .map_err(|error| self.sqlx_error("read what removals showed of a registry", error))
     }
 
     async fn record(
@@ -232,7 +232,7 @@ impl SqliteState {
                 .bind(format_time(at))
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
         }
         sqlx::query(
             "INSERT INTO experience (endpoint, method, effect, since, last_at) VALUES (?1, ?2, ?3, ?4, ?4)
@@ -245,7 +245,7 @@ impl SqliteState {
         .bind(format_time(at))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 

@@ -58,9 +58,9 @@ pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, StateError> 
         Ok(data) if data.is_dir() => "a folder",
         Ok(_) => "a pipe, a socket or a device",
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StateError::from_io(path, "open it", &error)),
+        Err(error) => return Err(StateError::from_io(path, "open it", error)),
     };
-    Err(StateError::new(StateErrorKind::Open, path, format_args!("it is {what}, not a regular file")))
+    Err(StateError::about(StateErrorKind::Open, path, format_args!("it is {what}, not a regular file")))
 }
 
 /// Returns the folder of a file.
@@ -119,9 +119,11 @@ impl SqliteState {
     pub(super) fn verify_main_file(&self) -> Result<(), StateError> {
         let what = match FileId::at(&self.0.path) {
             Ok(found) if found == self.0.file => return Ok(()),
-            Ok(_) => "another file has taken its place since it was opened".to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "it was deleted while it was open".to_owned(),
-            Err(error) => format!("it cannot be found any more: {error}"),
+            Ok(_) => "another file has taken its place since it was opened",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "it was deleted while it was open",
+            Err(error) => {
+                return Err(self.error(StateErrorKind::Replaced, "it cannot be found any more").caused_by(error));
+            }
         };
         Err(self.error(StateErrorKind::Replaced, what))
     }
@@ -141,7 +143,7 @@ pub(super) fn real_path(path: &Path) -> Result<PathBuf, StateError> {
             let what = format_args!(
                 "the file has {names} names (hard links), and SQLite would keep a log of its own for each; leave it one"
             );
-            Err(StateError::new(StateErrorKind::Open, path, what))
+            Err(StateError::about(StateErrorKind::Open, path, what))
         }
         _ => Ok(real),
     }

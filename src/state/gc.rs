@@ -90,11 +90,11 @@ impl Maintenance for SqliteState {
             sqlx::query(statement)
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, &error))?;
+                .map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, error))?;
         }
         self.forget(&mut write, "DELETE FROM missing_tags WHERE missed_at < ?1", since.runs).await?;
         let unnamed = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
-        let manifests = unnamed.map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, &error))?.rows_affected();
+        let manifests = unnamed.map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, error))?.rows_affected();
         write.commit(FORGET_OLD_RUNS).await?;
         Ok(PruneCounts { runs, plans: plans + of_runs, entries, manifests })
     }
@@ -154,7 +154,7 @@ impl SqliteState {
         before: Timestamp,
     ) -> Result<u64, StateError> {
         let done = sqlx::query(statement).bind(format_time(before)).execute(&mut *write.transaction).await;
-        done.map(|done| done.rows_affected()).map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, &error))
+        done.map(|done| done.rows_affected()).map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, error))
     }
 
     async fn cached_digests(&self, select: &'static str) -> Result<BTreeSet<Digest>, StateError> {
@@ -166,7 +166,7 @@ impl SqliteState {
                 .bind(BATCH)
                 .fetch_all(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error("read what is cached", &error))?;
+                .map_err(|error| self.sqlx_error("read what is cached", error))?;
             let Some(last) = digests.last() else { return Ok(found) };
             after.clone_from(last);
             found.extend(digests.iter().filter_map(|text| text.parse().ok()));
@@ -183,7 +183,7 @@ impl SqliteState {
                 .bind(some)
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
             write.commit(doing).await?;
         }
         Ok(())
@@ -196,7 +196,7 @@ impl SqliteState {
         gone_since: Timestamp,
     ) -> Result<(), StateError> {
         let doing = "forget repositories that are gone";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let listed: Vec<[String; 2]> = listed
             .iter()
             .flat_map(|head| {

@@ -45,7 +45,7 @@ impl Holds for SqliteState {
             .bind(format_time(at))
             .fetch_all(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read the holds", &error))?;
+            .map_err(|error| self.sqlx_error("read the holds", error))?;
         rows.into_iter().map(|row| self.read_hold(row)).collect()
     }
 
@@ -70,7 +70,7 @@ impl Holds for SqliteState {
         .bind(by)
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(done.rows_affected())
     }
@@ -106,7 +106,7 @@ impl SqliteState {
         .bind(entry.map(|entry| entry.0))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error("set a hold", &error))?;
+        .map_err(|error| self.sqlx_error("set a hold", error))?;
         Ok(done.rows_affected() > 0)
     }
 
@@ -131,9 +131,9 @@ impl SqliteState {
                 .bind(format_time(now))
                 .fetch_optional(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
         if let Some(message) = asked {
-            return Err(StateError { kind: StateErrorKind::Interrupted, message });
+            return Err(StateError::new(StateErrorKind::Interrupted, message));
         }
         let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(()) };
         let any: bool = sqlx::query_scalar(
@@ -144,7 +144,7 @@ impl SqliteState {
         .bind(format_time(now))
         .fetch_one(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         if !any {
             return Ok(());
         }
@@ -167,12 +167,12 @@ impl SqliteState {
         .bind(serde_json::to_string(&within).unwrap_or_default())
         .fetch_optional(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         let Some((tag, by, reason, until)) = held else { return Ok(()) };
         let until: Timestamp = self.read(&until)?;
         let until = until.strftime("%Y-%m-%d %H:%M UTC");
         let message = format!("{by} holds tag {tag} until {until}: {reason}");
-        Err(StateError { kind: StateErrorKind::Held, message })
+        Err(StateError::new(StateErrorKind::Held, message))
     }
 
     /// A manifest's digest and those of everything in it, as far as the state has their bytes.
@@ -192,7 +192,7 @@ impl SqliteState {
                 .bind(next.to_string())
                 .fetch_optional(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error("look for holds", &error))?;
+                .map_err(|error| self.sqlx_error("look for holds", error))?;
             open.extend(bytes.filter(|bytes| next.matches(bytes)).iter().flat_map(|bytes| parts(bytes)));
         }
         Ok(found)

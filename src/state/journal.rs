@@ -216,7 +216,7 @@ impl Journal for SqliteState {
         .bind(run.to_string())
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("count what a run did", &error))?;
+        .map_err(|error| self.sqlx_error("count what a run did", error))?;
         // Old entries keep the labels that they were written with.
         let current = |label: String| SkipReason::current_label(&label).to_owned();
         Ok(counts.into_iter().map(|count| JournalCount { skip: count.skip.map(current), ..count }).collect())
@@ -317,7 +317,7 @@ impl Journal for SqliteState {
             .bind(digest.to_string())
             .fetch_optional(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read a journaled manifest", &error))?;
+            .map_err(|error| self.sqlx_error("read a journaled manifest", error))?;
         let Some(bytes) = bytes else {
             let what = format_args!("no manifest was kept for journal entry {} ({digest})", entry.id.0);
             return Err(self.error(StateErrorKind::Missing, what));
@@ -403,7 +403,7 @@ impl SqliteState {
         .bind(&*manifest.bytes)
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(JOURNAL_INTENT, &error))?;
+        .map_err(|error| self.sqlx_error(JOURNAL_INTENT, error))?;
         Ok(())
     }
 
@@ -428,7 +428,7 @@ impl SqliteState {
         .bind(format_time(now))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         if done.rows_affected() == 0 {
             let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
             return Err(self.error(StateErrorKind::Missing, what));
@@ -475,12 +475,12 @@ impl SqliteState {
         .bind(lease.epoch())
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         Ok(JournalId(done.last_insert_rowid()))
     }
 
     fn entries(&self, rows: Result<Vec<Row>, sqlx::Error>) -> Result<Vec<JournalEntry>, StateError> {
-        let rows = rows.map_err(|error| self.sqlx_error("read the journal", &error))?;
+        let rows = rows.map_err(|error| self.sqlx_error("read the journal", error))?;
         rows.into_iter().map(|row| self.entry(row)).collect()
     }
 

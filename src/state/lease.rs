@@ -56,7 +56,7 @@ impl Lease {
     /// When the lock file cannot be used.
     pub fn holder(state_path: &Path) -> Result<Option<String>, StateError> {
         let path = sibling_path(&real_path(state_path)?, RUN_LOCK);
-        let unusable = |error: io::Error| unusable_lock(state_path, &path, &error);
+        let unusable = |error: io::Error| unusable_lock(state_path, &path, error);
         let file = match owner_only().read(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -72,7 +72,7 @@ impl Lease {
 
     fn take_file(ending: &str, state_path: &Path, holder: &str) -> Result<Self, StateError> {
         let path = sibling_path(&real_path(state_path)?, ending);
-        let unusable = |error: io::Error| unusable_lock(state_path, &path, &error);
+        let unusable = |error: io::Error| unusable_lock(state_path, &path, error);
         let mut file =
             owner_only().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?;
         let mut probes = PROBES;
@@ -85,7 +85,7 @@ impl Lease {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let what = format_args!("it is in use by {}", holder_text(file));
-                    return Err(StateError::new(StateErrorKind::Leased, state_path, what));
+                    return Err(StateError::about(StateErrorKind::Leased, state_path, what));
                 }
                 Err(TryLockError::Error(error)) => return Err(unusable(error)),
             }
@@ -114,7 +114,7 @@ impl Leases for SqliteState {
         .bind(format_time(now))
         .fetch_one(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(LeaseToken::granted(epoch, Arc::clone(&lease.lock)))
     }
@@ -134,7 +134,7 @@ impl SqliteState {
         let last: Option<(i64, String)> = sqlx::query_as("SELECT epoch, holder FROM leases WHERE name = 'run'")
             .fetch_optional(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error("look who has the lease", &error))?;
+            .map_err(|error| self.sqlx_error("look who has the lease", error))?;
         match last {
             Some((epoch, _)) if epoch == lease.epoch() => Ok(()),
             Some((epoch, holder)) => {
@@ -157,6 +157,6 @@ fn holder_text(file: File) -> String {
     if read.is_ok() && !text.trim().is_empty() { text.trim().to_owned() } else { "another process".to_owned() }
 }
 
-fn unusable_lock(state_path: &Path, lock: &Path, error: &io::Error) -> StateError {
+fn unusable_lock(state_path: &Path, lock: &Path, error: io::Error) -> StateError {
     StateError::from_io(state_path, &format!("use its lock file {}", lock.display()), error)
 }

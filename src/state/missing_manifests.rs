@@ -61,7 +61,7 @@ impl MissingManifests for SqliteState {
         .bind(format_time(since))
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("look for manifests that are not in the journal", &error))?;
+        .map_err(|error| self.sqlx_error("look for manifests that are not in the journal", error))?;
         rows.into_iter()
             .map(|(registry, endpoint, repository, digest)| {
                 Ok(MissingManifest {
@@ -83,7 +83,7 @@ impl MissingManifests for SqliteState {
         .bind(run.to_string())
         .fetch_one(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("count manifests that are not in the journal", &error))?;
+        .map_err(|error| self.sqlx_error("count manifests that are not in the journal", error))?;
         Ok(count.unsigned_abs())
     }
 

@@ -170,7 +170,7 @@ impl SqliteState {
 
     /// Puts together what it takes to work with the file at that path. No connection is opened yet.
     fn assemble(path: &Path, options: &SqliteConnectOptions, created: bool) -> Result<Self, StateError> {
-        let file = FileId::at(path).map_err(|error| StateError::from_io(path, "find it again", &error))?;
+        let file = FileId::at(path).map_err(|error| StateError::from_io(path, "find it again", error))?;
         // SQLite has its log beside the file itself, wherever a symlink to that is.
         let log = file::sibling_path(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal");
         let (faults, seen_log) = (LastFailure::default(), WatchedLog::default());
@@ -196,7 +196,7 @@ impl SqliteState {
 
     async fn migrate(&self) -> Result<(), StateError> {
         let connection = self.0.durable.acquire().await;
-        let mut connection = connection.map_err(|error| self.sqlx_error("bring its tables up to date", &error))?;
+        let mut connection = connection.map_err(|error| self.sqlx_error("bring its tables up to date", error))?;
         creation::migrate(&self.0.path, &mut connection).await
     }
 
@@ -218,14 +218,14 @@ impl SqliteState {
             // Whoever writes next says so.
             Err(error) if error.kind == StateErrorKind::Replaced => {}
             Err(error) => {
-                tracing::warn!(%error, kind = error.kind.label(), "the state's file lags behind its log");
+                tracing::warn!(error = %error.chain(), kind = error.kind.label(), "the state's file lags behind its log");
             }
         }
     }
 
     /// Copies what the write-ahead log holds into the file, as far as no reader needs the log.
     async fn copy_wal(&self) -> Result<(), StateError> {
-        let fault = |error: sqlx::Error| self.sqlx_error("copy the write-ahead log into it", &error);
+        let fault = |error: sqlx::Error| self.sqlx_error("copy the write-ahead log into it", error);
         let _turn = self.0.write_lock.lock().await;
         self.verify_main_file()?;
         let mut connection = self.0.durable.acquire().await.map_err(fault)?;
@@ -234,7 +234,7 @@ impl SqliteState {
     }
 
     /// What SQLite said while something was done. No connection outlives it.
-    fn sqlx_error(&self, doing: &str, error: &sqlx::Error) -> StateError {
+    fn sqlx_error(&self, doing: &str, error: sqlx::Error) -> StateError {
         let error = StateError::from_sqlx(&self.0.path, doing, error);
         if error.kind != StateErrorKind::Constraint {
             self.0.failures.note();
@@ -243,15 +243,16 @@ impl SqliteState {
     }
 
     fn error(&self, kind: StateErrorKind, what: impl std::fmt::Display) -> StateError {
-        StateError::new(kind, &self.0.path, what)
+        StateError::about(kind, &self.0.path, what)
     }
 
     /// Reads a stored text back; a text that does not read is damage.
     fn read<T: FromStr>(&self, text: &str) -> Result<T, StateError>
     where
-        T::Err: std::fmt::Display,
+        T::Err: std::error::Error + Send + Sync + 'static,
     {
-        text.parse().map_err(|error| self.error(StateErrorKind::Corrupt, format_args!("it holds `{text}`: {error}")))
+        text.parse()
+            .map_err(|error| self.error(StateErrorKind::Corrupt, format_args!("it holds `{text}`")).caused_by(error))
     }
 }
 
@@ -262,14 +263,14 @@ fn format_time(time: Timestamp) -> String {
 
 /// Finds out whether the file is a sound database and ours. Changes nothing in it.
 async fn verify_database(path: &Path, size: u64, options: &SqliteConnectOptions) -> Result<(), StateError> {
-    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "read it", &error);
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "read it", error);
     let mut connection = options.connect().await.map_err(fault)?;
     if size > 0 && size <= MAX_FULL_CHECK_BYTES {
         let finding: String =
             sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(fault)?;
         if finding != "ok" {
             let what = format_args!("it is damaged: {}", check_message(&finding));
-            return Err(StateError::new(StateErrorKind::Corrupt, path, what));
+            return Err(StateError::about(StateErrorKind::Corrupt, path, what));
         }
     }
     let (tables, ours): (i64, i64) = sqlx::query_as(
@@ -284,7 +285,7 @@ async fn verify_database(path: &Path, size: u64, options: &SqliteConnectOptions)
         return Err(creation::empty_file_error(path));
     }
     if ours < 2 {
-        return Err(StateError::new(StateErrorKind::Open, path, "it is a database, but none of Tagwarden's"));
+        return Err(StateError::about(StateErrorKind::Open, path, "it is a database, but none of Tagwarden's"));
     }
     Ok(())
 }

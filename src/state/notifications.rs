@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::file::sibling_path;
 use super::{Notifications, SqliteState, StateError, format_time};
+use crate::domain::chain;
 
 /// The ending of the file in which earlier versions kept what was sent, beside the state.
 const OLD_FILE: &str = ".told.json";
@@ -25,7 +26,7 @@ impl Notifications for SqliteState {
                 .bind(receiver)
                 .fetch_all(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error("read which notifications were sent", &error))?;
+                .map_err(|error| self.sqlx_error("read which notifications were sent", error))?;
         rows.into_iter().map(|(problem, at)| Ok((problem, self.read(&at)?))).collect()
     }
 
@@ -41,7 +42,7 @@ impl Notifications for SqliteState {
             .bind(receiver)
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         for (problem, at) in sent {
             sqlx::query("INSERT INTO notifications (receiver, problem, sent_at) VALUES (?1, ?2, ?3)")
                 .bind(receiver)
@@ -49,7 +50,7 @@ impl Notifications for SqliteState {
                 .bind(format_time(*at))
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
         }
         write.commit(doing).await
     }
@@ -65,13 +66,13 @@ impl SqliteState {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
-                tracing::warn!(file = %path.display(), %error, "cannot read which notifications were sent; some may be \
+                tracing::warn!(file = %path.display(), error = %chain(&error), "cannot read which notifications were sent; some may be \
                     sent again");
                 return Ok(());
             }
         };
         let old = serde_json::from_slice::<OldFile>(&bytes).unwrap_or_else(|error| {
-            tracing::warn!(file = %path.display(), %error, "does not say which notifications were sent; some may be \
+            tracing::warn!(file = %path.display(), error = %chain(&error), "does not say which notifications were sent; some may be \
                 sent again");
             OldFile::new()
         });
@@ -87,7 +88,7 @@ impl SqliteState {
                 .bind(format_time(*at))
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
             }
         }
         write.commit(doing).await?;
@@ -104,7 +105,7 @@ async fn remove(path: &Path) {
         return;
     }
     if let Err(error) = tokio::fs::rename(path, sibling_path(path, ".imported")).await {
-        tracing::warn!(file = %path.display(), %error, "cannot remove a file that is no longer needed; remove it, or \
+        tracing::warn!(file = %path.display(), error = %chain(&error), "cannot remove a file that is no longer needed; remove it, or \
             notifications that are over may count as sent again");
     }
 }

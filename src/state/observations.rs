@@ -130,7 +130,7 @@ impl Observations for SqliteState {
         look: &ObservationContext,
     ) -> Result<RegistryObservation, StateError> {
         self.flush_cache().await;
-        let fault = |error: sqlx::Error| self.sqlx_error("read when a registry was first looked at", &error);
+        let fault = |error: sqlx::Error| self.sqlx_error("read when a registry was first looked at", error);
         let (by_name, key) = (name_key(registry), key(registry));
         self.migrate_name_key(&by_name, &key).await?;
         let looked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_reads WHERE endpoint = ?1)")
@@ -185,7 +185,7 @@ impl SqliteState {
     /// Takes up what an older version recorded by a registry's name, now that its endpoint is known.
     async fn migrate_name_key(&self, by_name: &str, endpoint: &str) -> Result<(), StateError> {
         let doing = "record where a registry is";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let nameless: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_reads WHERE endpoint = ?1)")
             .bind(by_name)
             .fetch_one(&self.0.readers)
@@ -217,7 +217,7 @@ impl SqliteState {
     /// Remembers that a registry had its first look: what was there at earlier, incomplete ones was there before it.
     async fn record_first_read(&self, endpoint: &str, now: Timestamp) -> Result<(), StateError> {
         let doing = "record the first look at a registry";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_relaxed().await?;
         sqlx::query(
             "UPDATE observations SET presence = 1
@@ -244,7 +244,7 @@ impl SqliteState {
     ) -> Result<(), StateError> {
         let RegistryObservation { key: endpoint, unseen_tags: there, is_recorded: record, .. } = registry;
         let (there, record) = (*there, *record);
-        let fault = |error: sqlx::Error| self.sqlx_error("read when tags were first seen", &error);
+        let fault = |error: sqlx::Error| self.sqlx_error("read when tags were first seen", error);
         let known: Option<(i64, bool)> =
             sqlx::query_as("SELECT id, pending FROM observed_repositories WHERE endpoint = ?1 AND repository = ?2")
                 .bind(endpoint)
@@ -300,7 +300,7 @@ impl SqliteState {
         .bind(format_time(now))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 
@@ -312,7 +312,7 @@ impl SqliteState {
         glance: RepositoryObservation,
     ) -> Result<(), StateError> {
         let doing = "record when tags were first seen";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_relaxed().await?;
         // Another process may have looked for the first time just now; then this changes nothing.
         sqlx::query(
@@ -358,7 +358,7 @@ impl SqliteState {
                 .bind(look)
                 .fetch_all(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error("read when tags were first seen", &error))?;
+                .map_err(|error| self.sqlx_error("read when tags were first seen", error))?;
         rows.into_iter()
             .map(|(tag, digest, first_seen, presence)| {
                 let known = match presence {

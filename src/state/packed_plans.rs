@@ -12,6 +12,7 @@ use super::StateError;
 use super::compression::{Decompressor, compress};
 use super::plan_splitter::{PlanList, PlanSplitter};
 use super::plans::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, insert_chunk, is_of_now};
+use crate::domain::chain;
 
 /// Bytes that are decompressed at once.
 const PIECE: usize = 64 << 10;
@@ -41,7 +42,7 @@ impl From<sqlx::Error> for Failure {
 /// # Errors
 /// When the state cannot be read or written.
 pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
-    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "bring its plans up to date", &error);
+    let fault = |error: sqlx::Error| StateError::from_sqlx(path, "bring its plans up to date", error);
     loop {
         let next: Option<String> = sqlx::query_scalar(
             "SELECT id FROM runs WHERE id IN (SELECT run FROM plan_parts) ORDER BY number DESC LIMIT 1",
@@ -54,7 +55,8 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
             Ok(()) => {}
             Err(Failure::Sqlite(error)) => return Err(fault(error)),
             Err(Failure::Unreadable(error)) => {
-                tracing::warn!(state = %path.display(), %run, "its plan cannot be read and is dropped: {error}");
+                let state = path.display();
+                tracing::warn!(%state, %run, "its plan cannot be read and is dropped: {}", chain(&error));
                 sqlx::query("DELETE FROM plans WHERE run = ?1 AND head IS NULL")
                     .bind(&run)
                     .execute(&mut *connection)

@@ -251,8 +251,8 @@ impl Plans for SqliteState {
         chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send),
     ) -> Result<(), StateError> {
         let doing = "keep a plan";
-        let failed = |error: io::Error| self.error(StateErrorKind::Io, format_args!("cannot {doing}: {error}"));
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let failed = |error: io::Error| self.error(StateErrorKind::Io, format_args!("cannot {doing}")).caused_by(error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let run = run.to_string();
         let mut ordinal = 0;
         loop {
@@ -282,11 +282,12 @@ impl Plans for SqliteState {
             .bind(run.to_string())
             .fetch_optional(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read a plan", &error))?;
+            .map_err(|error| self.sqlx_error("read a plan", error))?;
         let Some(packed) = packed else { return Ok(None) };
         let text = decompress(&packed).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
-        let damaged =
-            |error| self.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged: {error}"));
+        let damaged = |error: io::Error| {
+            self.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged")).caused_by(error)
+        };
         text.map(Some).map_err(damaged)
     }
 
@@ -295,7 +296,7 @@ impl Plans for SqliteState {
             .bind(run.to_string())
             .fetch_all(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read a plan", &error))?;
+            .map_err(|error| self.sqlx_error("read a plan", error))?;
         Ok(rows.into_iter().map(PlanChunkInfo::from).collect())
     }
 
@@ -306,7 +307,7 @@ impl Plans for SqliteState {
                 .bind(ordinal)
                 .fetch_optional(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error("read a plan", &error))?;
+                .map_err(|error| self.sqlx_error("read a plan", error))?;
         Ok(row.map(|ChunkRow { info, removals, kept }| {
             let PlanChunkInfo { registry, repository, counts, hash, .. } = info.into();
             PlanChunk { registry, repository, counts, hash, removals, kept: kept.unwrap_or_default() }
@@ -320,7 +321,7 @@ impl Plans for SqliteState {
         .bind(plan_id)
         .fetch_optional(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("look for a plan", &error))?;
+        .map_err(|error| self.sqlx_error("look for a plan", error))?;
         found.map(|run| self.read(&run)).transpose()
     }
 
@@ -329,7 +330,7 @@ impl Plans for SqliteState {
             sqlx::query_scalar("SELECT run FROM plans JOIN runs ON id = run WHERE whole ORDER BY number DESC LIMIT 1")
                 .fetch_optional(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error("look for a plan", &error))?;
+                .map_err(|error| self.sqlx_error("look for a plan", error))?;
         found.map(|run| self.read(&run)).transpose()
     }
 }

@@ -37,7 +37,7 @@ impl PolicyRecords for SqliteState {
         texts: &BTreeMap<String, String>,
     ) -> Result<(), StateError> {
         let doing = "record the policies of a run";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM policy_sets WHERE revision = ?1)")
             .bind(revision)
             .fetch_one(&self.0.readers)
@@ -46,7 +46,8 @@ impl PolicyRecords for SqliteState {
         if known {
             return Ok(());
         }
-        let list = serde_json::to_string(policies).map_err(|error| self.error(StateErrorKind::Corrupt, error))?;
+        let list = serde_json::to_string(policies)
+            .map_err(|error| self.error(StateErrorKind::Corrupt, "cannot keep policies").caused_by(error))?;
         let mut write = self.write_durably().await?;
         sqlx::query("INSERT INTO policy_sets (revision, policies) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(revision)
@@ -72,13 +73,11 @@ impl PolicyRecords for SqliteState {
         .bind(run.to_string())
         .fetch_optional(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read the policies of a run", &error))?;
+        .map_err(|error| self.sqlx_error("read the policies of a run", error))?;
         let Some(list) = list else { return Ok(Vec::new()) };
         serde_json::from_str(&list).map_err(|error| {
-            self.error(
-                StateErrorKind::Corrupt,
-                format_args!("the policies recorded for run {run} are damaged: {error}"),
-            )
+            let what = format_args!("the policies recorded for run {run} are damaged");
+            self.error(StateErrorKind::Corrupt, what).caused_by(error)
         })
     }
 
@@ -87,6 +86,6 @@ impl PolicyRecords for SqliteState {
             .bind(revision)
             .fetch_optional(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read the text of a policy file", &error))
+            .map_err(|error| self.sqlx_error("read the text of a policy file", error))
     }
 }

@@ -23,7 +23,7 @@ impl SqliteState {
 
     /// Opens a file that nobody changes, as SQLite has to be told: reading a log takes writing its index.
     async fn open_immutable(path: &Path) -> Result<Self, StateError> {
-        let read_only = |what: &dyn std::fmt::Display| StateError::new(StateErrorKind::ReadOnly, path, what);
+        let read_only = |what: &dyn std::fmt::Display| StateError::about(StateErrorKind::ReadOnly, path, what);
         if let Some(rest) = creation::leftover_wal(path) {
             return Err(read_only(&format_args!(
                 "its last changes stand in {}, which can only be read where it can be written beside it",
@@ -37,7 +37,7 @@ impl SqliteState {
         let store = Self::assemble(path, &options, false)?;
         let version: Result<Option<i64>, sqlx::Error> =
             sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&store.0.readers).await;
-        let version = version.map_err(|error| store.sqlx_error("read its version", &error))?.unwrap_or_default();
+        let version = version.map_err(|error| store.sqlx_error("read its version", error))?.unwrap_or_default();
         match version.cmp(&creation::newest_schema()) {
             Ordering::Equal => Ok(store),
             Ordering::Greater => Err(creation::newer_schema_error(path, version)),
@@ -72,7 +72,7 @@ mod tests {
         store.begin_run(&run(1)).await.unwrap();
         let error = SqliteState::open_immutable(&path).await.unwrap_err();
         assert_eq!(error.kind, StateErrorKind::ReadOnly, "{error}");
-        assert!(error.message.contains("its last changes stand in"), "{error}");
+        assert!(error.chain().contains("its last changes stand in"), "{error}");
         store.close().await;
 
         let before = std::fs::read(&path).unwrap();
@@ -101,7 +101,7 @@ mod tests {
             connection.close().await.unwrap();
             let error = SqliteState::open_immutable(&path).await.unwrap_err();
             assert_eq!(error.kind, kind, "{error}");
-            assert!(error.message.contains(words), "{error}");
+            assert!(error.chain().contains(words), "{error}");
         }
     }
 }

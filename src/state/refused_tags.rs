@@ -49,7 +49,7 @@ impl RefusedTags for SqliteState {
         .bind(key(endpoint))
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read which tags a registry refused to remove", &error))?;
+        .map_err(|error| self.sqlx_error("read which tags a registry refused to remove", error))?;
         let tags: Result<Vec<RefusedTag>, StateError> = rows.into_iter().map(|row| self.refused_tag(row)).collect();
         // Texts in the order of the database need not be names in theirs.
         let mut tags = tags?;
@@ -64,7 +64,7 @@ impl RefusedTags for SqliteState {
         now: Timestamp,
     ) -> Result<(), StateError> {
         let doing = "remember which tags a registry refused to remove";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_relaxed().await?;
         for RemovalRefusal { repository, tag, digest, message, is_tag_specific: own } in met {
             sqlx::query(
@@ -109,7 +109,7 @@ impl RefusedTags for SqliteState {
             .bind(tag.as_str())
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 }

@@ -20,7 +20,7 @@ impl RegistryAddresses for SqliteState {
                 .bind(registry.as_str())
                 .fetch_optional(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
         let since = match known {
             Some((known, since)) if known == address => return since.map(|since| self.read(&since)).transpose(),
             Some(_) => Some(now),
@@ -36,7 +36,7 @@ impl RegistryAddresses for SqliteState {
         .bind(since.map(format_time))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(since)
     }

@@ -60,7 +60,7 @@ impl SqliteState {
             .bind(endpoint)
             .fetch_one(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("look for restored tags", &error))
+            .map_err(|error| self.sqlx_error("look for restored tags", error))
     }
 
     /// Fills in by which time the restored tags of a repository count. `complete` says whether all of its tags were listed.
@@ -80,7 +80,7 @@ impl SqliteState {
         .bind(repository.name.as_str())
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         let records: BTreeMap<TagName, RestoredRecord> =
             rows.into_iter().map(|row| self.restored_record(&row)).collect::<Result<_, StateError>>()?;
         for (tag, record) in records {
@@ -129,7 +129,7 @@ impl SqliteState {
             .bind(format_time(registry_time.unwrap_or(record.restored_at)))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 
@@ -181,7 +181,7 @@ impl SqliteState {
         .bind(format_time(now))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error("write what a restored tag counts by", &error))?;
+        .map_err(|error| self.sqlx_error("write what a restored tag counts by", error))?;
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl SqliteState {
         outcome: &Outcome,
         registry_time: Option<Timestamp>,
     ) -> Result<(), StateError> {
-        let fault = |error: sqlx::Error| self.sqlx_error("settle what a restored tag counts by", &error);
+        let fault = |error: sqlx::Error| self.sqlx_error("settle what a restored tag counts by", error);
         if matches!(outcome, Outcome::Done(_)) {
             sqlx::query("UPDATE restored_tags SET complete = 1, registry_time = ?2 WHERE entry = ?1")
                 .bind(id.0)

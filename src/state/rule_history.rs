@@ -25,7 +25,7 @@ impl RuleMatches for SqliteState {
         )
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         let mut history = RuleHistory::default();
         for row in rows {
             let corrupt = |what: &str| {
@@ -51,7 +51,7 @@ impl RuleMatches for SqliteState {
             return Ok(());
         }
         let doing = "record which rules match";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_durably().await?;
         for (rule, endpoints) in &coverage.matched {
             sqlx::query("DELETE FROM unmatched_rules WHERE policy = ?1 AND key = ?2 AND rule = ?3")

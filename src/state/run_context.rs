@@ -29,13 +29,13 @@ impl Schedules for SqliteState {
         let rows: Vec<(String, String)> = sqlx::query_as("SELECT schedule, processed_until FROM schedules")
             .fetch_all(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read when the schedules were looked after", &error))?;
+            .map_err(|error| self.sqlx_error("read when the schedules were looked after", error))?;
         rows.into_iter().map(|(schedule, until)| Ok((schedule, self.read(&until)?))).collect()
     }
 
     async fn record_schedule_progress(&self, handled: &BTreeMap<String, Timestamp>) -> Result<(), StateError> {
         let doing = "remember when the schedules were looked after";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_durably().await?;
         sqlx::query("DELETE FROM schedules").execute(&mut *write.transaction).await.map_err(fault)?;
         for (schedule, until) in handled {

@@ -153,9 +153,9 @@ impl Runs for SqliteState {
         .bind(&run.ticket)
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         if *run_context != RunContext::default() {
-            write.insert_run_context(run.id, run_context).await.map_err(|error| self.sqlx_error(doing, &error))?;
+            write.insert_run_context(run.id, run_context).await.map_err(|error| self.sqlx_error(doing, error))?;
         }
         write.commit(doing).await
     }
@@ -174,7 +174,7 @@ impl Runs for SqliteState {
         .bind(&end.error)
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         if done.rows_affected() == 0 {
             return Err(self.error(StateErrorKind::Missing, format_args!("cannot {doing}: it has no run {run}")));
         }
@@ -188,7 +188,7 @@ impl Runs for SqliteState {
             .bind(limit)
             .fetch_all(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read the runs", &error))?;
+            .map_err(|error| self.sqlx_error("read the runs", error))?;
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
@@ -201,7 +201,7 @@ impl Runs for SqliteState {
         .bind(limit)
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read the runs", &error))?;
+        .map_err(|error| self.sqlx_error("read the runs", error))?;
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
@@ -224,7 +224,7 @@ impl Runs for SqliteState {
         .bind(observations::json(&ids))
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("count what was done in runs", &error))?;
+        .map_err(|error| self.sqlx_error("count what was done in runs", error))?;
         let mut totals = BTreeMap::new();
         for (run, removed, deleted, restored, skipped, failed) in rows {
             let counts = [removed, deleted, restored, skipped, failed].map(i64::unsigned_abs);
@@ -240,7 +240,7 @@ impl Runs for SqliteState {
             .bind(&prefix)
             .fetch_all(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read the runs", &error))?;
+            .map_err(|error| self.sqlx_error("read the runs", error))?;
         match rows.len() {
             0 | 1 => rows.into_iter().next().map(|row| self.run_record(row)).transpose(),
             _ => {
@@ -256,7 +256,7 @@ impl Runs for SqliteState {
             .bind(plan_id)
             .fetch_all(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("look for applications of a plan", &error))?;
+            .map_err(|error| self.sqlx_error("look for applications of a plan", error))?;
         rows.into_iter().map(|row| self.run_record(row)).collect()
     }
 
@@ -268,7 +268,7 @@ impl Runs for SqliteState {
         .bind(error)
         .fetch_one(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("look for refused plans", &error))
+        .map_err(|error| self.sqlx_error("look for refused plans", error))
     }
 
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
@@ -279,7 +279,7 @@ impl Runs for SqliteState {
         .bind(run.to_string())
         .fetch_optional(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read what a run went by", &error))?;
+        .map_err(|error| self.sqlx_error("read what a run went by", error))?;
         let (revision, commit, enforced_policies, blocked_by, override_reason) = row.unwrap_or_default();
         Ok(RunContext { revision, commit, enforced_policies, blocked_by, override_reason })
     }

@@ -36,7 +36,7 @@ impl SourceHistory for SqliteState {
             sqlx::query_as("SELECT source, claims, queried_at, suspect_claims, suspect_at FROM source_baselines")
                 .fetch_all(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
         rows.iter().map(|row| self.source_baseline(row)).collect()
     }
 
@@ -65,7 +65,7 @@ impl SourceHistory for SqliteState {
         .bind(format_time(now))
         .fetch_optional(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(claims.and_then(|claims| u64::try_from(claims).ok()))
     }
@@ -102,7 +102,7 @@ impl SqliteState {
             .bind(format_time(now))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(done.rows_affected())
     }

@@ -19,7 +19,7 @@ impl StopRequests for SqliteState {
             .bind(format_time(until))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(StopRequestId(done.last_insert_rowid()))
     }
@@ -32,7 +32,7 @@ impl StopRequests for SqliteState {
             .bind(format_time(now))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, &error))?;
+            .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 
@@ -41,6 +41,6 @@ impl StopRequests for SqliteState {
             .bind(format_time(now))
             .fetch_optional(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("read who asks to stop", &error))
+            .map_err(|error| self.sqlx_error("read who asks to stop", error))
     }
 }

@@ -52,7 +52,7 @@ impl TagLists for SqliteState {
         if repository.gaps.iter().any(|gap| gap.target == GapTarget::TagList) {
             return Ok(());
         }
-        let fault = |error: sqlx::Error| self.sqlx_error(RECORD_TAGS, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(RECORD_TAGS, error);
         let (endpoint, name) = (registry.endpoint.as_str(), repository.name.as_str());
         let known: Option<String> =
             sqlx::query_scalar("SELECT hash FROM tag_lists WHERE endpoint = ?1 AND repository = ?2")
@@ -103,7 +103,7 @@ impl TagLists for SqliteState {
         if registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue) {
             return Ok(());
         }
-        let fault = |error: sqlx::Error| self.sqlx_error(RECORD_TAGS, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(RECORD_TAGS, error);
         let endpoint = registry.endpoint.as_str();
         let known: Vec<String> = sqlx::query_scalar("SELECT repository FROM tag_lists WHERE endpoint = ?1")
             .bind(endpoint)
@@ -148,7 +148,7 @@ impl TagLists for SqliteState {
         .bind(tag.as_str())
         .fetch_optional(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read when a tag was seen last", &error))?;
+        .map_err(|error| self.sqlx_error("read when a tag was seen last", error))?;
         let Some((digest, seen_at, missed_at)) = row else { return Ok(None) };
         Ok(Some(LastSeen { digest, at: self.read(&seen_at)?, missed_at: Some(self.read(&missed_at)?) }))
     }
@@ -179,7 +179,7 @@ impl SqliteState {
                 .bind(repository)
                 .fetch_optional(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error(doing, &error))?;
+                .map_err(|error| self.sqlx_error(doing, error))?;
         let Some((seen_at, packed)) = row else { return Ok(None) };
         let lines = decompress_to_vec_zlib(&packed).ok().and_then(|lines| String::from_utf8(lines).ok());
         let damaged =

@@ -25,14 +25,14 @@ impl RecordedTimes for SqliteState {
         )
         .fetch_one(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read the newest time", &error))?;
+        .map_err(|error| self.sqlx_error("read the newest time", error))?;
         let read = |text: Option<String>| text.map(|text| self.read(&text)).transpose();
         Ok(NewestTime { confirmed: read(confirmed)?, recorded: read(recorded)? })
     }
 
     async fn confirm_time(&self, run: Uuid, at: Timestamp) -> Result<(), StateError> {
         let doing = "record that the time was confirmed";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, &error);
+        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let mut write = self.write_durably().await?;
         sqlx::query("UPDATE clock SET confirmed_at = max(coalesce(confirmed_at, ''), ?1)")
             .bind(format_time(at))
@@ -60,7 +60,7 @@ impl RecordedTimes for SqliteState {
         .bind(reason)
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, &error))?;
+        .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await
     }
 }

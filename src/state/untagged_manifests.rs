@@ -81,7 +81,7 @@ impl UntaggedManifests for SqliteState {
         visit: &mut (dyn FnMut(UntagRecord) + Send),
     ) -> Result<(), StateError> {
         let mut rows = sqlx::query_as::<_, Row>(SELECT_ENTRIES).bind(registry.as_str()).fetch(&self.0.readers);
-        let fault = |error: sqlx::Error| self.sqlx_error("read what was untagged", &error);
+        let fault = |error: sqlx::Error| self.sqlx_error("read what was untagged", error);
         let mut lines = DigestEntries::default();
         while let Some(row) = rows.try_next().await.map_err(fault)? {
             if row.repository != lines.repository || row.digest != lines.digest {

@@ -131,7 +131,7 @@ impl SqliteState {
         // Of SQLite 3.51, which is bundled. An older one would take `NOOP` for a passive checkpoint.
         let index: Result<(i64, i64, i64), sqlx::Error> =
             sqlx::query_as("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *connection).await;
-        let (_, frames, _) = index.map_err(|error| self.sqlx_error(INSPECT, &error))?;
+        let (_, frames, _) = index.map_err(|error| self.sqlx_error(INSPECT, error))?;
         // Negative where the file system knows no log.
         self.check_log(u64::try_from(frames).unwrap_or_default())
     }
@@ -158,7 +158,7 @@ impl SqliteState {
     }
 
     fn check_log(&self, frames: u64) -> Result<Option<FileId>, StateError> {
-        let found = inspect(&self.0.log).map_err(|error| StateError::from_io(&self.0.path, INSPECT, &error))?;
+        let found = inspect(&self.0.log).map_err(|error| StateError::from_io(&self.0.path, INSPECT, error))?;
         match detect_loss(self.0.watched_log.get(), found, frames) {
             None => Ok(found.filter(|_| frames > 0).map(|found| found.file)),
             Some(loss) => {

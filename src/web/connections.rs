@@ -5,6 +5,7 @@
 //! a connection on which nothing moves for [`Bounds::idle_timeout`] ends, none lives for longer than [`Bounds::max_lifetime`], and no
 //! more than [`Bounds::max_connections`] are open at once; further ones wait in the listener's backlog.
 
+use crate::domain::chain;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -62,7 +63,7 @@ impl axum::serve::Listener for BoundedListener {
             match self.listener.accept().await {
                 Ok((stream, peer)) => return (BoundedStream::new(stream, permit, self.bounds), peer),
                 Err(error) => {
-                    tracing::warn!(%error, "the status page cannot accept a connection");
+                    tracing::warn!(error = %chain(&error), "the status page cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }

@@ -125,13 +125,13 @@ async fn ready(State(app): State<AppState>) -> Response {
         return not_ready(if starting { "starting\n" } else { "no policies to go by: the log says what is wrong\n" });
     }
     if let Err(error) = app.context.store.verify_file() {
-        tracing::warn!(%error, "not ready");
+        tracing::warn!(error = %error.chain(), "not ready");
         return not_ready("the state file was deleted or replaced: the log says more\n");
     }
     match app.context.store.runs(1).await {
         Ok(_) => "ready\n".into_response(),
         Err(error) => {
-            tracing::warn!(%error, "not ready");
+            tracing::warn!(error = %error.chain(), "not ready");
             not_ready("the state cannot be read: the log says why\n")
         }
     }

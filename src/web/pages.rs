@@ -16,7 +16,7 @@ use super::plan_index::{OpenPlan, RepositoryCounts, VERDICTS, VerdictCounts};
 use super::problem::Problem;
 use super::rows::{DisplayTime, EntryRow, RunRow, TagList, escape_path, page_link, repository_link};
 use super::status::Activity;
-use crate::domain::Hold;
+use crate::domain::{Hold, chain};
 use crate::report::{
     AttentionKind, AttentionView, EntryView, PlanDocument, RunSummary, RunView, SourceView, SummaryView, counted,
     format_bytes, format_count, sanitize, short_digest, truncate,
@@ -478,7 +478,7 @@ fn render_page<T: Template>(app: &AppState, title: &str, made: Result<T, Problem
         Ok(page) => (status, Html(page)).into_response(),
         // Writing into a string does not fail.
         Err(error) => {
-            let message = format!("the page could not be written: {error}");
+            let message = format!("the page could not be written: {}", chain(&error));
             Problem { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "page", message }.into_response()
         }
     }

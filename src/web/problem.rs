@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
+use crate::domain::chain;
 use crate::state::{StateError, StateErrorKind};
 
 /// Why there is no answer.
@@ -27,7 +28,7 @@ impl Problem {
     }
 
     pub(super) fn corrupt_plan(error: &std::io::Error) -> Self {
-        let message = format!("the plan that was kept cannot be read: {error}");
+        let message = format!("the plan that was kept cannot be read: {}", chain(error));
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "corrupt", message }
     }
 }
@@ -40,7 +41,7 @@ impl From<StateError> for Problem {
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let kind = if status == StatusCode::NOT_FOUND { "not-found" } else { error.kind.label() };
-        Self { status, kind, message: error.message }
+        Self { status, kind, message: error.chain() }
     }
 }
 

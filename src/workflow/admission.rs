@@ -187,7 +187,7 @@ mod tests {
 
     use super::super::intersection::tests::decided;
     use super::*;
-    use crate::domain::Limits;
+    use crate::domain::{Limits, chain};
     use crate::policy;
     use crate::report::ReasonView;
 
@@ -219,7 +219,7 @@ mod tests {
             (2, &["a", "b"], Some("the limit of policy b is 1")),
             (3, &["a"], Some("the limit of one run is 2")),
         ] {
-            let found = enforce_limits(&plan(count, names), &rules).map_err(|error| error.to_string());
+            let found = enforce_limits(&plan(count, names), &rules).map_err(|error| chain(&error));
             assert_eq!(found.is_err(), limit.is_some(), "{found:?}");
             assert!(limit.is_none_or(|words| found.unwrap_err().contains(words)), "{count} by {names:?}");
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{App, Approval, Refused, RunError, RunResult, admission, signature};
+use crate::domain::{Failure, chain};
 use crate::registry::Progress;
 use crate::report;
 use crate::state::RunRecord;
@@ -67,7 +68,7 @@ impl App {
             }
         };
         if let Err(refusal) = verdict
-            && self.store.was_refused(&ticket, &refusal.to_string()).await?
+            && self.store.was_refused(&ticket, &chain(&refusal)).await?
         {
             return Ok(None);
         }
@@ -78,7 +79,8 @@ impl App {
 /// The plan files of a folder, by name.
 fn list_plan_files(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     let failed = |error: std::io::Error| {
-        RunError::Usage(format!("the folder of approved plans, {}, cannot be read: {error}", folder.display()))
+        let message = format!("the folder of approved plans, {}, cannot be read", folder.display());
+        RunError::Usage(Failure::new((), message).caused_by(error))
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -108,7 +110,7 @@ fn read_plan_file(file: &Path) -> Option<String> {
         Err(error) => Err(error),
     };
     if let Err(error) = &read {
-        tracing::warn!(file = %file.display(), %error, "an approved plan could not be read");
+        tracing::warn!(file = %file.display(), error = %chain(error), "an approved plan could not be read");
     }
     read.ok()
 }

@@ -42,7 +42,7 @@ impl App {
         let entries = match self.store.journal_counts(run).await {
             Ok(entries) => entries,
             Err(error) => {
-                tracing::warn!(%run, "cannot count what the run did before it failed: {error}");
+                tracing::warn!(%run, "cannot count what the run did before it failed: {}", error.chain());
                 return RunSummary::default();
             }
         };

@@ -69,11 +69,11 @@ impl App {
         let known = self.settings.registries.iter().find(|registry| registry.name.as_str() == name);
         let Some(settings) = known else {
             let names: Vec<&str> = self.settings.registries.iter().map(|registry| registry.name.as_str()).collect();
-            return Err(RunError::Usage(format!("no registry {name} in the settings: {}", names.join(", "))));
+            return Err(RunError::usage(format!("no registry {name} in the settings: {}", names.join(", "))));
         };
         let endpoint = settings.endpoint.as_str().trim_end_matches('/');
         self.store.accept_catalogue(endpoint, &self.by, self.now()).await?.ok_or_else(|| {
-            RunError::Usage(format!("registry {name}: nothing to accept, its last list of repositories was believed"))
+            RunError::usage(format!("registry {name}: nothing to accept, its last list of repositories was believed"))
         })
     }
 }

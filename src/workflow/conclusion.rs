@@ -71,8 +71,8 @@ impl<'a> Walk<'a> {
                 [deletions.next_eligible_at, found.next_eligible_at].into_iter().flatten().min();
             by_number.insert(number, found.eligible);
         }
-        let bytes = Bytes::settle(self.blobs, heads, by_number).map_err(|error| spool_error(&error))?;
-        let (spool, bytes) = bytes.fill(self.spool, &unenforced).map_err(|error| spool_error(&error))?;
+        let bytes = Bytes::settle(self.blobs, heads, by_number).map_err(spool_error)?;
+        let (spool, bytes) = bytes.fill(self.spool, &unenforced).map_err(spool_error)?;
         deletions.eligible = bytes.deletions.into_values().flatten().collect();
         deletions.refusals = deletion_refusals;
 

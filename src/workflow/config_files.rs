@@ -105,7 +105,7 @@ impl App {
     /// [`RunError::Refused`] where one of the files has changed.
     pub(super) async fn verify_config_files(&self) -> Result<(), RunError> {
         let Some(files) = self.config_files.clone() else { return Ok(()) };
-        let panicked = |_| RunError::Failed("reading settings and policies again broke off with a panic".to_owned());
+        let panicked = |_| RunError::failed("reading settings and policies again broke off with a panic".to_owned());
         match tokio::task::spawn_blocking(move || files.find_changed_file()).await.map_err(panicked)? {
             None => Ok(()),
             Some(file) => Err(Refused::FileChanged { file }.into()),

@@ -191,7 +191,7 @@ async fn look_up_digest(
     match reader.has_manifest(&repository, &digest).await {
         Ok(there) => Some(((position, repository, digest), there)),
         Err(error) => {
-            tracing::debug!(%repository, %digest, %error, "whether it is still there could not be found out");
+            tracing::debug!(%repository, %digest, error = %error.chain(), "whether it is still there could not be found out");
             None
         }
     }

@@ -206,7 +206,7 @@ impl App {
         }
         let forgotten = self.delete_expired_records(decision).await;
         let failed = |error: &StateError| {
-            tracing::warn!(%error, kind = error.kind.label(), "the state could not be tidied up");
+            tracing::warn!(error = %error.chain(), kind = error.kind.label(), "the state could not be tidied up");
         };
         let forgotten = forgotten.inspect_err(failed).ok()?;
         if forgotten != PruneCounts::default() {

@@ -23,7 +23,7 @@ use super::{
     App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
 };
 use crate::apply::{self, ApplyContext, DeletionResult, DeletionTask, RemovalResult, RemovalTask};
-use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState};
+use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState, chain};
 use crate::registry::{CollectScope, Progress};
 use crate::report::{self, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
 
@@ -108,7 +108,7 @@ impl App {
                     let done =
                         self.enforce_part(context, (planned, requests), work, shared, progress, &mut found).await;
                     // The other registries must not go on without a journal either; what they have begun they complete.
-                    done.inspect_err(|error| context.breakers.trip_all(error.to_string()))?;
+                    done.inspect_err(|error| context.breakers.trip_all(chain(error)))?;
                 }
                 Ok::<_, RunError>(found)
             };
@@ -188,7 +188,7 @@ impl App {
                 RunError::Refused(Refused::FileChanged { file }) => {
                     SkipReason::Stopped(format!("{} has changed since this run loaded it", file.display()))
                 }
-                error => SkipReason::Stopped(error.to_string()),
+                error => SkipReason::Stopped(chain(&error)),
             };
             return skip_part(context, skip_all, &skip, found).await;
         }
@@ -318,7 +318,7 @@ impl PlannedRemovals<'_> {
 
 /// The plan that a run has just made cannot be read back. An approved one was read before.
 fn unreadable_plan() -> RunError {
-    RunError::Failed("the plan's temporary file can no longer be read; nothing further is removed".to_owned())
+    RunError::failed("the plan's temporary file can no longer be read; nothing further is removed".to_owned())
 }
 
 /// The parts of each registry. A repository is never divided.

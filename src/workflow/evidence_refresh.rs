@@ -22,7 +22,7 @@ use crate::apply::{Clock, CurrentEvidence};
 use crate::config::Settings;
 use crate::domain::{
     Claims, ClockReading, Deletion, Deletions, Digest, Inventory, Naming, Plan, RangeSelection, Reasons, RegistryName,
-    Removal, RepositoryName, Rules, SkipReason, SourceName, SourceOutcome, SourceState, TagPosition, Verdict,
+    Removal, RepositoryName, Rules, SkipReason, SourceName, SourceOutcome, SourceState, TagPosition, Verdict, chain,
 };
 use crate::engine;
 use crate::report::{AttentionKind, AttentionView, source_failed};
@@ -162,7 +162,7 @@ impl FreshEvidence {
                 claims
             }
             Err(error) => {
-                let why = format!("the evidence could not be gathered again: {error}");
+                let why = format!("the evidence could not be gathered again: {}", chain(&error));
                 if !std::mem::replace(&mut state.failure_reported, true) {
                     self.add_failed_source(AttentionView::new(AttentionKind::SourceFailed, "sources", &why, None));
                 }

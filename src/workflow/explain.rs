@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::history::is_removed;
 use super::{App, Decision, RunError, TagRef};
-use crate::domain::{Digest, RegistryName, RepositoryName, TagPosition};
+use crate::domain::{Digest, Failure, RegistryName, RepositoryName, TagPosition};
 use crate::report::{
     self, EntryView, PlanDocument, PlanLoadError, RemovedTagView, RunView, TagTraceView, TimelineView, format_minute,
 };
@@ -95,13 +95,16 @@ impl App {
         let run = record.run.id;
         let document = report::load_plan(&self.store, run).await.map_err(|error| match error {
             PlanLoadError::State(error) => error.into(),
-            error @ PlanLoadError::Unreadable { .. } => RunError::Usage(error.to_string()),
+            PlanLoadError::Unreadable { run, cause } => {
+                let message = format!("the plan of run {run} cannot be read by this version");
+                RunError::Usage(Failure::new((), message).caused_by(cause))
+            }
         })?;
         let keeps_kept = self.store.plan_chunks(run).await?.iter().all(|chunk| chunk.has_kept);
         let journal = self.store.journal(run).await?;
         let (view, _) = self.run_report(&run.to_string()).await?;
         if document.is_none() && journal.is_empty() && !view.is_plan_pruned() {
-            return Err(RunError::Usage(format!("run {run} ended before it had a plan, and did nothing")));
+            return Err(RunError::usage(format!("run {run} ended before it had a plan, and did nothing")));
         }
         Ok(PastRun { record, document, keeps_kept, journal, view })
     }

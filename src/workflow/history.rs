@@ -25,7 +25,7 @@ impl App {
     /// says that it is not known whether the tag is there.
     pub async fn history(&self, named: &TagRef) -> Result<HistoryView, RunError> {
         let TagRef { registry, repository, tag: Some(tag) } = named else {
-            return Err(RunError::Usage("name a tag: HOST/REPOSITORY:TAG or REGISTRY/REPOSITORY:TAG".to_owned()));
+            return Err(RunError::usage("name a tag: HOST/REPOSITORY:TAG or REGISTRY/REPOSITORY:TAG".to_owned()));
         };
         let journal = self.store.journal_of_tag(registry, repository, tag).await?;
         let mut runs: BTreeMap<Uuid, RunInfo> = BTreeMap::new();
@@ -39,7 +39,7 @@ impl App {
                 Ok(found) => Some(found.is_some()),
                 Err(error) => {
                     tracing::warn!(%registry, %repository, %tag, kind = error.kind.label(),
-                        "cannot look whether the tag is there now: {error}");
+                        "cannot look whether the tag is there now: {}", error.chain());
                     None
                 }
             },

@@ -58,21 +58,21 @@ impl App {
             HoldUntil::At(until) => until,
         };
         if until <= now {
-            return Err(RunError::Usage(format!("{name}: the hold would end at {until}, which is past")));
+            return Err(RunError::usage(format!("{name}: the hold would end at {until}, which is past")));
         }
         let reader = self.readers.get(&registry);
-        let reader = reader.ok_or_else(|| RunError::Usage(format!("no registry {registry} in the settings")))?;
+        let reader = reader.ok_or_else(|| RunError::usage(format!("no registry {registry} in the settings")))?;
         let digest = match reader.resolve(&repository, &tag).await {
             Ok(Some(found)) => Some(found.digest),
             Ok(None) if request.allow_missing => None,
             Ok(None) => {
-                return Err(RunError::Usage(format!(
+                return Err(RunError::usage(format!(
                     "{name}: no such tag in the registry, so nothing would be held\n  help: check the name; `--anyway` \
                      holds the tag for when it comes"
                 )));
             }
             Err(error) if request.allow_missing => {
-                tracing::warn!("{name}: the tag could not be looked up, so only its name is held: {error}");
+                tracing::warn!("{name}: the tag could not be looked up, so only its name is held: {}", error.chain());
                 None
             }
             Err(error) => return Err(error.into()),
@@ -124,11 +124,11 @@ impl App {
         let (registry, repository, tag) = self.find_image(image)?;
         let name = format!("{registry}/{repository}:{tag}");
         let Some(address) = self.address(&registry) else {
-            return Err(RunError::Usage(format!("no registry {registry} in the settings")));
+            return Err(RunError::usage(format!("no registry {registry} in the settings")));
         };
         let result = self.store.end_holds(&address, &repository, &tag, &self.by, self.now()).await?;
         if result == 0 {
-            return Err(RunError::Usage(format!("{name}: no hold is in force\n  help: `tagwarden holds` lists them")));
+            return Err(RunError::usage(format!("{name}: no hold is in force\n  help: `tagwarden holds` lists them")));
         }
         tracing::info!(image = name, by = self.by, "hold ended");
         Ok((name, result))

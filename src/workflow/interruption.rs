@@ -168,7 +168,7 @@ async fn watch_stop_requests(
             }
             Ok(None) => {}
             // The journal will fail, too, and says why.
-            Err(error) => tracing::debug!(%error, "could not see whether somebody asks to stop"),
+            Err(error) => tracing::debug!(error = %error.chain(), "could not see whether somebody asks to stop"),
         }
         tokio::select! {
             signalled = signal.wait_for(|stop| *stop), if signals => {

@@ -6,6 +6,7 @@
 mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 use super::diff::DecisionInput;
 use crate::domain::{
-    Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Inventory, Limits, ListedKind, ListedManifest, Lock,
-    Manifest, ManifestDetail, OriginalDate, Registry, RegistryInfo, RemovalMethod, Repository, RetentionDays,
+    Claims, CompactTime, DateOrigin, Digest, Failure, Gap, GapTarget, Inventory, Limits, ListedKind, ListedManifest,
+    Lock, Manifest, ManifestDetail, OriginalDate, Registry, RegistryInfo, RemovalMethod, Repository, RetentionDays,
     RuleHistory, Tag, UnreadKind,
 };
 use crate::report::HoldView;
@@ -24,6 +25,32 @@ use sources::RecordedSource;
 
 /// The `schema` of a recorded inventory.
 const SCHEMA: &str = "tagwarden.inventory/1";
+
+/// The first fault in the text of a recorded inventory.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidInventory {
+    /// It is not the JSON of one.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// It is another kind of document, or of another version.
+    #[error("its schema is `{0}`, and this version reads `{SCHEMA}`")]
+    OtherSchema(String),
+    /// An invalid name, digest, range or time zone.
+    #[error(transparent)]
+    Value(Box<dyn Error + Send + Sync>),
+    /// An invalid hold.
+    #[error(transparent)]
+    Hold(#[from] Failure<()>),
+    /// A label that this version does not know, or something missing; in words.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+impl InvalidInventory {
+    fn value(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Value(Box::new(error))
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 struct InventoryFile {
@@ -170,24 +197,32 @@ impl DecisionInput {
             sources: self.claims.sources.iter().map(RecordedSource::from).collect(),
             holds: self.claims.holds.iter().map(|hold| HoldView::from(&**hold)).collect(),
         };
-        let text = serde_json::to_string(&recorded).map_err(|error| RunError::Output(error.to_string()))?;
+        let text = serde_json::to_string(&recorded).map_err(|error| {
+            RunError::Output(Failure::new((), "the inventory cannot be written as JSON").caused_by(error))
+        })?;
         Ok(text + "\n")
     }
 
     /// Reads the text of such a file.
     ///
     /// # Errors
-    /// The first error in the text, in words.
-    pub fn from_json(text: &str) -> Result<Self, String> {
-        let recorded: InventoryFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    /// The first error in the text.
+    pub fn from_json(text: &str) -> Result<Self, InvalidInventory> {
+        let recorded: InventoryFile = serde_json::from_str(text)?;
         if recorded.schema != SCHEMA {
-            return Err(format!("its schema is `{}`, and this version reads `{SCHEMA}`", recorded.schema));
+            return Err(InvalidInventory::OtherSchema(recorded.schema));
         }
         let mut labels = LabelInterner::default();
         let RecordedLimits { untag, percent, leave } = recorded.limits;
-        let registries: Result<_, String> = recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
-        let sources: Result<_, String> = recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
-        let holds = recorded.holds.iter().map(|view| view.to_hold().map(Arc::new)).collect::<Result<Vec<_>, String>>();
+        let registries: Result<_, InvalidInventory> =
+            recorded.registries.into_iter().map(|one| one.read(&mut labels)).collect();
+        let sources: Result<_, InvalidInventory> =
+            recorded.sources.into_iter().map(|one| one.read(&mut labels)).collect();
+        let holds = recorded
+            .holds
+            .iter()
+            .map(|view| Ok(Arc::new(view.to_hold()?)))
+            .collect::<Result<Vec<_>, InvalidInventory>>();
         let (mut inventory, mut claims) =
             (Inventory { registries: registries? }, Claims { sources: sources?, holds: holds?, ..Claims::default() });
         inventory.sort();
@@ -196,7 +231,7 @@ impl DecisionInput {
             inventory,
             claims,
             read_at: recorded.recorded_at,
-            timezone: TimeZone::get(&recorded.timezone).map_err(to_message)?,
+            timezone: TimeZone::get(&recorded.timezone).map_err(InvalidInventory::value)?,
             limits: Limits { untag, percent, leave, ..Limits::default() },
             history: RuleHistory::default(),
             from_file: true,
@@ -219,22 +254,20 @@ impl LabelInterner {
     }
 }
 
-fn to_message(error: impl std::fmt::Display) -> String {
-    error.to_string()
+fn parse<T: std::str::FromStr<Err: Error + Send + Sync + 'static>>(text: &str) -> Result<T, InvalidInventory> {
+    text.parse().map_err(InvalidInventory::value)
 }
 
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(to_message)
-}
-
-fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(text: Option<&str>) -> Result<Option<T>, String> {
+fn parse_optional<T: std::str::FromStr<Err: Error + Send + Sync + 'static>>(
+    text: Option<&str>,
+) -> Result<Option<T>, InvalidInventory> {
     text.map(parse).transpose()
 }
 
-fn parse_lock(label: Option<&str>) -> Result<Option<Lock>, String> {
+fn parse_lock(label: Option<&str>) -> Result<Option<Lock>, InvalidInventory> {
     let known = [Lock::Delete, Lock::Write, Lock::DeleteAndWrite];
     let of = |label: &str| known.into_iter().find(|lock| lock.label() == label);
-    label.map(|label| of(label).ok_or_else(|| format!("unknown lock `{label}`"))).transpose()
+    label.map(|label| of(label).ok_or_else(|| InvalidInventory::Unknown(format!("unknown lock `{label}`")))).transpose()
 }
 
 fn lock_label(lock: Option<Lock>) -> Option<String> {
@@ -258,16 +291,17 @@ impl From<&Registry> for RecordedRegistry {
 }
 
 impl RecordedRegistry {
-    fn read(self, labels: &mut LabelInterner) -> Result<Registry, String> {
+    fn read(self, labels: &mut LabelInterner) -> Result<Registry, InvalidInventory> {
         let removal = [RemovalMethod::Untag, RemovalMethod::DeleteManifest];
         let removal = removal.into_iter().find(|method| method.label() == self.removal);
-        let repositories: Result<_, String> = self.repositories.into_iter().map(|one| one.read(labels)).collect();
-        let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
+        let repositories: Result<_, InvalidInventory> =
+            self.repositories.into_iter().map(|one| one.read(labels)).collect();
+        let gaps: Result<_, InvalidInventory> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
         Ok(Registry {
             endpoint: self.endpoint,
             hosts: self.hosts,
             other_hosts: self.other_hosts,
-            removal: removal.ok_or_else(|| format!("unknown removal `{}`", self.removal))?,
+            removal: removal.ok_or_else(|| InvalidInventory::Unknown(format!("unknown removal `{}`", self.removal)))?,
             info: self.keeps_untagged.then(RegistryInfo::that_keeps_untagged),
             repositories: repositories?,
             gaps: gaps?,
@@ -298,21 +332,21 @@ impl From<&Repository> for RecordedRepository {
 }
 
 impl RecordedRepository {
-    fn read(self, labels: &mut LabelInterner) -> Result<Repository, String> {
+    fn read(self, labels: &mut LabelInterner) -> Result<Repository, InvalidInventory> {
         let originals = self.tags.iter().filter_map(|tag| Some((parse(&tag.name), tag.original.as_ref()?.read())));
-        let originals: Result<_, String> = originals.map(|(name, original)| Ok((name?, original?))).collect();
-        let tags: Result<_, String> = self.tags.into_iter().map(RecordedTag::read).collect();
-        let gaps: Result<_, String> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
+        let originals: Result<_, InvalidInventory> = originals.map(|(name, original)| Ok((name?, original?))).collect();
+        let tags: Result<_, InvalidInventory> = self.tags.into_iter().map(RecordedTag::read).collect();
+        let gaps: Result<_, InvalidInventory> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
         let manifests = self.manifests.into_iter().map(|(digest, one)| Ok((parse::<Digest>(&digest)?, one.read()?)));
         Ok(Repository {
             tags: tags?,
             original_dates: originals?,
-            manifests: manifests.collect::<Result<_, String>>()?,
+            manifests: manifests.collect::<Result<_, InvalidInventory>>()?,
             untagged: self
                 .untagged
                 .into_iter()
                 .map(|(digest, changed)| Ok((parse(&digest)?, changed)))
-                .collect::<Result<_, String>>()?,
+                .collect::<Result<_, InvalidInventory>>()?,
             attached: self.attached.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
             listed: read_listed(self.listed)?,
             first_read_at: self.first_read_at.map(Into::into),
@@ -335,7 +369,7 @@ impl RecordedTag {
         }
     }
 
-    fn read(self) -> Result<Tag, String> {
+    fn read(self) -> Result<Tag, InvalidInventory> {
         Ok(Tag {
             name: parse(&self.name)?,
             digest: parse_optional(self.digest.as_deref())?,
@@ -356,9 +390,10 @@ impl From<&OriginalDate> for RecordedOriginal {
 }
 
 impl RecordedOriginal {
-    fn read(&self) -> Result<OriginalDate, String> {
-        let by =
-            self.by.as_deref().map(|by| DateOrigin::from_label(by).ok_or_else(|| format!("unknown origin `{by}`")));
+    fn read(&self) -> Result<OriginalDate, InvalidInventory> {
+        let by = self.by.as_deref().map(|by| {
+            DateOrigin::from_label(by).ok_or_else(|| InvalidInventory::Unknown(format!("unknown origin `{by}`")))
+        });
         Ok(match (self.at, by.transpose()?) {
             (Some(at), Some(by)) => OriginalDate::Known(at.into(), by),
             // What is half said is not known.
@@ -379,7 +414,7 @@ impl From<&ListedManifest> for RecordedListedManifest {
 }
 
 impl RecordedListedManifest {
-    fn read(self) -> Result<ListedManifest, String> {
+    fn read(self) -> Result<ListedManifest, InvalidInventory> {
         Ok(ListedManifest {
             digest: parse(&self.digest)?,
             media_type: self.media_type.into(),
@@ -390,19 +425,22 @@ impl RecordedListedManifest {
     }
 }
 
-fn read_listed(recorded: Vec<RecordedListedManifest>) -> Result<Vec<ListedManifest>, String> {
+fn read_listed(recorded: Vec<RecordedListedManifest>) -> Result<Vec<ListedManifest>, InvalidInventory> {
     let mut rows: Vec<ListedManifest> =
         recorded.into_iter().map(RecordedListedManifest::read).collect::<Result<_, _>>()?;
     rows.sort_by(|a, b| a.digest.cmp(&b.digest));
     Ok(rows)
 }
 
-fn listed_kind(label: &str) -> Result<ListedKind, String> {
-    ListedKind::from_label(label).ok_or_else(|| format!("unknown kind of manifest `{label}`"))
+fn listed_kind(label: &str) -> Result<ListedKind, InvalidInventory> {
+    ListedKind::from_label(label)
+        .ok_or_else(|| InvalidInventory::Unknown(format!("unknown kind of manifest `{label}`")))
 }
 
-fn unread_kind(label: &str) -> Result<UnreadKind, String> {
-    listed_kind(label)?.unread().ok_or_else(|| format!("unknown kind of unread manifest `{label}`"))
+fn unread_kind(label: &str) -> Result<UnreadKind, InvalidInventory> {
+    listed_kind(label)?
+        .unread()
+        .ok_or_else(|| InvalidInventory::Unknown(format!("unknown kind of unread manifest `{label}`")))
 }
 
 impl From<&Manifest> for RecordedManifest {
@@ -422,7 +460,7 @@ impl From<&Manifest> for RecordedManifest {
 }
 
 impl RecordedManifest {
-    fn read(self) -> Result<Manifest, String> {
+    fn read(self) -> Result<Manifest, InvalidInventory> {
         Ok(Manifest {
             media_type: self.media_type.into(),
             size: self.size,
@@ -462,7 +500,7 @@ impl From<&Gap> for RecordedGap {
 }
 
 impl RecordedGap {
-    fn read(self, labels: &mut LabelInterner) -> Result<Gap, String> {
+    fn read(self, labels: &mut LabelInterner) -> Result<Gap, InvalidInventory> {
         let of = self.subject.as_deref().unwrap_or_default();
         let at = match self.at.as_str() {
             "catalogue" => GapTarget::Catalogue,
@@ -478,7 +516,7 @@ impl RecordedGap {
             "configuration" => GapTarget::Configuration(parse(of)?),
             "referrers" => GapTarget::Referrers(parse(of)?),
             // What is missing must never go missing.
-            other => return Err(format!("unknown gap `{other}`")),
+            other => return Err(InvalidInventory::Unknown(format!("unknown gap `{other}`"))),
         };
         Ok(Gap { target: at, kind: labels.intern(&self.kind), message: self.message.into() })
     }

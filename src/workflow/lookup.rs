@@ -5,7 +5,7 @@ use std::slice;
 use std::str::FromStr as _;
 
 use super::{App, RunError};
-use crate::domain::{Hosts, ImageReference, RegistryName, RepositoryName, TagName};
+use crate::domain::{Failure, Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::registry::{self, RegistrySettings};
 use crate::report::{self, PlanDocument, PlanLoadError, RunSummary, RunView};
 use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
@@ -31,14 +31,14 @@ impl App {
     /// When none or several begin so, or the state cannot be read.
     pub async fn run_record(&self, id: &str) -> Result<RunRecord, RunError> {
         if id == LAST_RUN {
-            let none = || RunError::Usage("there are no runs yet".to_owned());
+            let none = || RunError::usage("there are no runs yet".to_owned());
             return self.store.runs(1).await?.pop().ok_or_else(none);
         }
         let found = match self.store.run(id).await {
-            Err(error) if error.kind == StateErrorKind::Ambiguous => return Err(RunError::Usage(error.to_string())),
+            Err(error) if error.kind == StateErrorKind::Ambiguous => return Err(RunError::Usage(error.with_kind(()))),
             found => found?,
         };
-        found.ok_or_else(|| RunError::Usage(format!("no run {id}; `tagwarden runs` lists them")))
+        found.ok_or_else(|| RunError::usage(format!("no run {id}; `tagwarden runs` lists them")))
     }
 
     /// The run whose id begins so with everything it did, and its plan where that is still kept.
@@ -73,7 +73,7 @@ impl App {
     /// # Errors
     /// When it names none of the configured registries.
     pub fn find_tag_ref(&self, text: &str) -> Result<TagRef, RunError> {
-        let usage = |why: String| RunError::Usage(format!("`{text}`: {why}"));
+        let usage = |why: String| RunError::usage(format!("`{text}`: {why}"));
         for settings in &self.settings.registries {
             let by_name = text.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
             let reference =
@@ -107,7 +107,10 @@ impl App {
     /// When it names none of the configured registries, or a digest alone.
     pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
         let TagRef { registry, repository, tag } = self.find_tag_ref(image)?;
-        let latest = || TagName::from_str("latest").map_err(|error| RunError::Usage(format!("`{image}`: {error}")));
+        let latest = || {
+            TagName::from_str("latest")
+                .map_err(|error| RunError::Usage(Failure::new((), format!("`{image}`")).caused_by(error)))
+        };
         Ok((registry, repository, tag.map_or_else(latest, Ok)?))
     }
 }

@@ -183,7 +183,7 @@ impl App {
                     }
                 }
                 Ok(_) => {}
-                Err(error) => repository.gaps.push(gap(error, digest)),
+                Err(error) => repository.gaps.push(gap(&error, digest)),
             }
         }
         repository.gaps.sort();
@@ -196,9 +196,11 @@ impl App {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Digest>, RegistryError> {
-        let gone = || RegistryError {
-            kind: RegistryErrorKind::NotFound,
-            message: format!("{repository}: {digest} is listed, but there is no such manifest"),
+        let gone = || {
+            RegistryError::new(
+                RegistryErrorKind::NotFound,
+                format!("{repository}: {digest} is listed, but there is no such manifest"),
+            )
         };
         let raw = reader.manifest(repository, digest).await?.ok_or_else(gone)?;
         self.store.store_manifest(&raw).await;
@@ -219,13 +221,13 @@ fn failed_manifests(repository: &Repository) -> BTreeSet<Digest> {
 fn configuration_digest(raw: &RawManifest) -> Result<Option<Digest>, RegistryError> {
     match registry::parse_manifest(raw) {
         Ok(parsed) => Ok(parsed.manifest.config.map(|config| *config)),
-        Err(why) => Err(RegistryError {
-            kind: RegistryErrorKind::Malformed,
-            message: format!("manifest {} is not understood: {why}", raw.digest),
-        }),
+        Err(why) => {
+            let message = format!("manifest {} is not understood", raw.digest);
+            Err(RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(why))
+        }
     }
 }
 
-fn gap(error: RegistryError, digest: Digest) -> Gap {
-    Gap { target: GapTarget::Configuration(digest), kind: error.kind.label(), message: error.message.into() }
+fn gap(error: &RegistryError, digest: Digest) -> Gap {
+    Gap { target: GapTarget::Configuration(digest), kind: error.kind.label(), message: error.chain().into() }
 }

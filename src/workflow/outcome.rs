@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Refused;
 use crate::apply::RestoreResult;
 use crate::config::ConfigError;
-use crate::domain::{Outcome, SkipReason};
+use crate::domain::{Failure, Outcome, SkipReason, chain};
 use crate::engine::Violation;
 use crate::policy::Diagnostic;
 use crate::registry::RegistryError;
@@ -56,7 +56,7 @@ impl RestoreRunResult {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Settings or policies cannot be used, or do not fit each other: every problem, with its place.
-    #[error("settings or policies have {} problems, the first: {}", .0.len(), .0.first().map(ToString::to_string).unwrap_or_default())]
+    #[error("settings or policies have {} problems, the first: {}", .0.len(), .0.first().map(|first| chain(first)).unwrap_or_default())]
     Invalid(Vec<Diagnostic>),
     /// A registry's settings cannot work.
     #[error(transparent)]
@@ -65,8 +65,8 @@ pub enum RunError {
     #[error(transparent)]
     Store(#[from] StateError),
     /// Something asked for is not there or not meant for this.
-    #[error("{0}")]
-    Usage(String),
+    #[error(transparent)]
+    Usage(Failure<()>),
     /// Somebody stopped it.
     #[error("interrupted; nothing was removed")]
     Interrupted,
@@ -74,14 +74,14 @@ pub enum RunError {
     #[error("interrupted by {0}; nothing was removed")]
     InterruptedBy(String),
     /// A report could not be written.
-    #[error("{0}")]
-    Output(String),
+    #[error(transparent)]
+    Output(Failure<()>),
     /// The plan may not be applied, or a hold came too late.
-    #[error("refused: {0}")]
-    Refused(Refused),
+    #[error("refused")]
+    Refused(#[source] Refused),
     /// It ended by a fault of ours. What it left open is settled at the next start.
-    #[error("{0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(Failure<()>),
     /// Our own check found fault with our own plan. Nothing was done.
     #[error("the plan contradicts itself, which is a fault in tagwarden: {}; nothing was done; please report it",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
@@ -89,6 +89,14 @@ pub enum RunError {
 }
 
 impl RunError {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(Failure::new((), message))
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(Failure::new((), message))
+    }
+
     /// The exit code that belongs to it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

@@ -162,6 +162,7 @@ fn moved(after: Option<&Digest>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::chain;
     use crate::workflow::RunError;
 
     /// These texts stand in audit records and are compared with them, so that a refused plan is recorded once.
@@ -270,7 +271,7 @@ mod tests {
             ),
         ] {
             assert_eq!(refused.to_string(), words);
-            assert_eq!(RunError::from(refused).to_string(), format!("refused: {words}"));
+            assert_eq!(chain(&RunError::from(refused)), format!("refused: {words}"));
         }
     }
 }

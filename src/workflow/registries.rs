@@ -70,7 +70,7 @@ impl App {
             Some(repository) => repository,
             None => match reader.catalogue().await {
                 Ok(catalogue) => catalogue.repositories.into_iter().min().ok_or_else(no_repository_error)?,
-                Err(error) => return Ok(unread_probe(&settings, error)),
+                Err(error) => return Ok(unread_probe(&settings, &error)),
             },
         };
         let answer = match self.probe_removal(&settings.name, &repository, settings.removal).await {
@@ -132,7 +132,7 @@ impl App {
         let found = self.readers.iter().find(|(known, _)| known.as_str() == name).map(|(_, reader)| reader);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.readers.keys().map(RegistryName::as_str).collect();
-            RunError::Usage(format!("no registry {name} in the settings: {}", names.join(", ")))
+            RunError::usage(format!("no registry {name} in the settings: {}", names.join(", ")))
         })
     }
 
@@ -163,18 +163,18 @@ pub struct ProbeResult {
 }
 
 fn no_repository_error() -> RunError {
-    RunError::Usage("the registry lists no repository to ask in; name one with `--repository`".to_owned())
+    RunError::usage("the registry lists no repository to ask in; name one with `--repository`".to_owned())
 }
 
 /// A probe that could not even find out where to ask.
-fn unread_probe(settings: &RegistrySettings, error: RegistryError) -> ProbeResult {
+fn unread_probe(settings: &RegistrySettings, error: &RegistryError) -> ProbeResult {
     let view = ProbeView {
         registry: settings.name.to_string(),
         endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
         repository: None,
         removal: settings.removal.label().to_owned(),
         result: "not-known".to_owned(),
-        message: Some(error.message),
+        message: Some(error.chain()),
         ability: None,
     };
     ProbeResult { view, outcome: RunOutcome::EvidenceMissing }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::heartbeat::Phase;
 use super::{App, Approval, RestoreRunResult, RunError, audit, was_removed};
 use crate::apply::{self, RestoreHold, RestorePreview};
-use crate::domain::{RegistryName, RepositoryName, TagName};
+use crate::domain::{RegistryName, RepositoryName, TagName, chain};
 use crate::registry;
 use crate::report::{self, RunSummary};
 use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind};
@@ -117,7 +117,7 @@ impl App {
                 removed.retain(|entry| !elsewhere.contains_key(&entry.id));
                 if removed.is_empty() {
                     let since = since.map_or_else(String::new, |since| format!(" since {since}"));
-                    return Err(RunError::Usage(format!(
+                    return Err(RunError::usage(format!(
                         "tagwarden has removed nothing from {registry}/{repository}{since} that is not back, as far as \
                          this state knows"
                     )));
@@ -128,7 +128,7 @@ impl App {
                 let (registry, repository, tag) = self.find_image(image)?;
                 let entry = self.last_removal(&registry, &repository, &tag).await?;
                 let unknown = || {
-                    RunError::Usage(format!(
+                    RunError::usage(format!(
                         "tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows"
                     ))
                 };
@@ -196,7 +196,7 @@ impl App {
         });
         here.ok_or_else(|| {
             let known: Vec<&str> = self.settings.registries.iter().map(|settings| settings.name.as_str()).collect();
-            RunError::Usage(format!(
+            RunError::usage(format!(
                 "`{name}` is no repository of a configured registry; write REGISTRY/REPOSITORY, with one of: {}",
                 known.join(", ")
             ))
@@ -218,7 +218,7 @@ impl App {
         let restored = restored.map(|restored| RestoreRunResult { run, restored });
         let (label, code, error) = match &restored {
             Ok(result) => (result.outcome().label(), result.outcome().exit_code(), None),
-            Err(error) => ("error", error.exit_code(), Some(error.to_string())),
+            Err(error) => ("error", error.exit_code(), Some(chain(error))),
         };
         let summary = match &restored {
             Ok(result) => audit::restore_summary(&result.restored),

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{App, Approval, RunError, RunOutcome, RunResult, audit};
 use crate::config::Mode;
+use crate::domain::{Failure, chain};
 use crate::report::{self, PlanDocument, RunSummary, SpooledPlan};
 use crate::state::{NewRun, RunContext, RunEnd, RunKind};
 
@@ -38,7 +39,9 @@ impl App {
         document: &PlanDocument,
         spool: Option<&SpooledPlan>,
     ) -> Result<(), RunError> {
-        let failed = |error| RunError::Failed(format!("the plan cannot be written as JSON: {error}"));
+        let failed = |error: std::io::Error| {
+            RunError::Failed(Failure::new((), "the plan cannot be written as JSON").caused_by(error))
+        };
         let head = report::plan_head(document).map_err(failed)?;
         if let Some(spool) = spool {
             return Ok(self.store.save_plan(run, &document.id, &head, &mut spool.chunks()).await?);
@@ -71,8 +74,8 @@ impl App {
                 };
                 let counts = self.failed_run_summary(run).await;
                 // The failure itself is what the caller must hear of, also where the record cannot be written.
-                if let Err(second) = self.record_end(run, label, code, &counts, Some(error.to_string())).await {
-                    tracing::error!(%run, error = %second, "the end of the run could not be recorded");
+                if let Err(second) = self.record_end(run, label, code, &counts, Some(chain(&error))).await {
+                    tracing::error!(%run, error = %chain(&second), "the end of the run could not be recorded");
                 }
                 Err(error)
             }

@@ -29,8 +29,8 @@ pub enum SignatureError {
     )]
     NoSigners,
     /// An SSH signature that cannot be read.
-    #[error("the signature is no SSH signature that can be read: {0}")]
-    InvalidSsh(ssh_key::Error),
+    #[error("the signature is no SSH signature that can be read")]
+    InvalidSsh(#[source] ssh_key::Error),
     /// An SSH signature for another purpose.
     #[error(
         "the signature was made for `{namespace}`, not for `{NAMESPACE}`; sign with `ssh-keygen -Y sign -n {NAMESPACE}`"
@@ -149,6 +149,7 @@ fn unknown_key(approvals: &Approvals, key: String) -> SignatureError {
 mod tests {
     use super::*;
     use crate::config::Signer;
+    use crate::domain::chain;
 
     const PLAN: &str = include_str!("../../tests/fixtures/approvals/plan.json");
 
@@ -173,7 +174,7 @@ mod tests {
         match verify_signer(approvals, plan.as_bytes(), signature) {
             Ok(Some(name)) => format!("by {name}"),
             Ok(None) => "unsigned".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => chain(&error),
         }
     }
 

@@ -3,6 +3,7 @@
 //! What does not fit is written to a temporary file as sorted runs, which are merged at the end. Records of the same
 //! key may be merged on the way, so a file need not hold all that was added.
 
+use crate::domain::Failure;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
@@ -135,7 +136,7 @@ struct Run {
 
 impl RunFile {
     fn create(directory: &Path) -> io::Result<Self> {
-        let file = tempfile::tempfile_in(directory).map_err(|error| file_error(directory, "create", &error))?;
+        let file = tempfile::tempfile_in(directory).map_err(|error| file_error(directory, "create", error))?;
         Ok(Self { directory: directory.to_path_buf(), file, length: 0, runs: Vec::new() })
     }
 
@@ -147,7 +148,7 @@ impl RunFile {
             for record in records {
                 record.write(&mut bytes);
             }
-            self.file.write_all(&bytes).map_err(|error| file_error(&self.directory, "write to", &error))?;
+            self.file.write_all(&bytes).map_err(|error| file_error(&self.directory, "write to", error))?;
             self.length += bytes.len() as u64;
         }
         self.runs.push(run);
@@ -212,7 +213,7 @@ impl<R: Record> RunMerge<R> {
             self.file
                 .seek(SeekFrom::Start(cursor.run.offset))
                 .and_then(|_| self.file.read_exact(&mut cursor.bytes))
-                .map_err(|error| file_error(&self.directory, "read from", &error))?;
+                .map_err(|error| file_error(&self.directory, "read from", error))?;
             cursor.run.remaining -= records;
             cursor.run.offset += cursor.bytes.len() as u64;
             cursor.position = 0;
@@ -226,20 +227,22 @@ impl<R: Record> RunMerge<R> {
     }
 }
 
-fn file_error(directory: &Path, doing: &str, error: &io::Error) -> io::Error {
+fn file_error(directory: &Path, doing: &str, error: io::Error) -> io::Error {
     let hint = match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space there",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space there",
         ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "; it must exist and be writable"
+            "it must exist and be writable"
         }
         _ => "",
     };
-    io::Error::new(error.kind(), format!("{}: cannot {doing} a temporary file: {error}{hint}", directory.display()))
+    let message = format!("{}: cannot {doing} a temporary file", directory.display());
+    io::Error::new(error.kind(), Failure::new((), message).caused_by(error).with_help(hint))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::chain;
 
     /// A number, whose duplicates are merged.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,7 +312,7 @@ mod tests {
         let missing = folder.path().join("none");
         let mut sorter = RecordSorter::new(Some(&missing), 1);
         let error = sorter.add(Number(1)).unwrap_err();
-        let text = error.to_string();
+        let text = chain(&error);
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(text.starts_with(&format!("{}: cannot create a temporary file: ", missing.display())), "{text}");
         assert!(text.ends_with("; it must exist and be writable"), "{text}");
@@ -320,7 +323,7 @@ mod tests {
     fn a_full_disk_is_named() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut file = RunFile { directory: "/spool".into(), file: full, length: 0, runs: Vec::new() };
-        let text = file.append(&[Number(1)]).unwrap_err().to_string();
+        let text = chain(&file.append(&[Number(1)]).unwrap_err());
         assert!(text.starts_with("/spool: cannot write to a temporary file: "), "{text}");
         assert!(text.ends_with("; free some space there"), "{text}");
     }

@@ -26,7 +26,7 @@ impl App {
         let Decision { inventory, mut claims, verdicts, document, grounds, .. } = self.decide_sources(progress).await?;
         sources::record_mentions(&mut claims, &inventory, grounds.candidates.candidates());
         let found = report::source_detail((&*inventory, &claims, &*verdicts), name, document.created_at);
-        found.ok_or_else(|| RunError::Failed(format!("source {name} was not asked")))
+        found.ok_or_else(|| RunError::failed(format!("source {name} was not asked")))
     }
 
     /// Believes the answer of a source that was not believed, and gives how many claims it made.
@@ -36,7 +36,7 @@ impl App {
     pub async fn accept_source(&self, name: &str) -> Result<u64, RunError> {
         let name = self.find_source(name)?;
         self.accept(name).await?.ok_or_else(|| {
-            RunError::Usage(format!("nothing is to be accepted of source {name}: its last answer was believed"))
+            RunError::usage(format!("nothing is to be accepted of source {name}: its last answer was believed"))
         })
     }
 
@@ -47,7 +47,7 @@ impl App {
         known.ok_or_else(|| {
             let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
             let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-            RunError::Usage(format!("no source {name} in the settings: {known}"))
+            RunError::usage(format!("no source {name} in the settings: {known}"))
         })
     }
 

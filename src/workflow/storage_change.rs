@@ -50,7 +50,7 @@ impl App {
         let stored = async |registry| {
             let info = self.readers.get(&registry)?.registry_info().await;
             if let Err(error) = &info {
-                tracing::warn!(%registry, %error, "how much it stores after the removals could not be read");
+                tracing::warn!(%registry, error = %error.chain(), "how much it stores after the removals could not be read");
             }
             info.ok()??.stored_bytes
         };

@@ -17,8 +17,8 @@ use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
 use super::{App, RunError};
 use crate::domain::{
-    Claims, ClockReading, Deletions, Drift, Gap, IndexReads, RegistryName, Repository, RepositoryName, Rules,
-    SourceName, SourceState, UntaggedManifest,
+    Claims, ClockReading, Deletions, Drift, Failure, Gap, IndexReads, RegistryName, Repository, RepositoryName, Rules,
+    SourceName, SourceState, UntaggedManifest, chain,
 };
 use crate::engine::{
     self, AbsentDigest, CheckTotals, ClaimedDigests, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
@@ -243,7 +243,7 @@ impl App {
             drift.extend(registry.other.as_ref().unwrap_or(&registry.present).missing_repositories(names));
         }
         Ok(Walk {
-            spool: PlanSpool::new().map_err(|error| spool_error(&error))?,
+            spool: PlanSpool::new().map_err(spool_error)?,
             tally: PlanTally::new(claims, input.rules),
             removal_counts: RemovalCounts::default(),
             deletion_counts: DeletionCounts::default(),
@@ -343,7 +343,7 @@ impl App {
             walk.used.find_in((at, registry.head), registry.reader, repository, &decision.verdicts).await;
         repository = found_in;
         walk.findings.extend(findings);
-        walk.add(input, registry, (at, number), &repository, &decision).map_err(|error| spool_error(&error))?;
+        walk.add(input, registry, (at, number), &repository, &decision).map_err(spool_error)?;
         if input.facts == Facts::Kept {
             walk.kept.insert((at, repository.name.clone()), (repository, decision));
         } else {
@@ -458,16 +458,14 @@ impl<'a> Walk<'a> {
 /// Nothing is decided by such a record: a run goes on without it.
 fn warn_if_unrecorded(recorded: Result<(), crate::state::StateError>) {
     if let Err(error) = recorded {
-        tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {error}");
+        tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {}", error.chain());
     }
 }
 
-pub(super) fn spool_error(error: &std::io::Error) -> RunError {
+pub(super) fn spool_error(error: std::io::Error) -> RunError {
     let folder = std::env::temp_dir();
-    let error = error.to_string();
-    let place =
-        if error.contains(&*folder.to_string_lossy()) { String::new() } else { format!(" in {}", folder.display()) };
-    RunError::Failed(format!(
-        "cannot use the plan's temporary file{place}: {error}; make room there, or set TMPDIR to another folder"
-    ))
+    let named = chain(&error).contains(&*folder.to_string_lossy());
+    let place = if named { String::new() } else { format!(" in {}", folder.display()) };
+    let failure = Failure::new((), format!("cannot use the plan's temporary file{place}")).caused_by(error);
+    RunError::Failed(failure.with_help("make room there, or set TMPDIR to another folder"))
 }

@@ -147,7 +147,7 @@ async fn a_manifest_whose_blobs_are_gone_is_not_put_back() {
         bytes: orphan.bytes.into(),
     };
     let error = put_tag(&written_by(&settings), &repository(), &tag("v9"), &raw).await.unwrap_err();
-    assert!(error.message.contains("MANIFEST_BLOB_UNKNOWN"), "{error}");
+    assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN"), "{error}");
     assert_eq!(registry.pull_manifest("shop/api", "v9").await, None);
 }
 
@@ -193,7 +193,7 @@ async fn a_ca_file_makes_a_private_certificate_trusted() {
 
     let error = read_by(&untrusting).catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection, "{error}");
-    assert!(error.message.contains("certificate"), "the cause is told: {error}");
+    assert!(error.chain().contains("certificate"), "the cause is told: {error}");
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
@@ -210,10 +210,10 @@ async fn a_ca_file_makes_a_private_certificate_trusted() {
         fs::write(&file, text).unwrap();
         let error = DistributionReader::new(trusting.clone()).unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::InvalidSettings);
-        assert!(error.message.contains(words) && error.message.contains("ca.pem"), "{text:?}: {error}");
+        assert!(error.chain().contains(words) && error.chain().contains("ca.pem"), "{text:?}: {error}");
     }
     fs::remove_file(&file).unwrap();
-    assert!(DistributionReader::new(trusting).unwrap_err().message.contains("cannot be read"));
+    assert!(DistributionReader::new(trusting).unwrap_err().chain().contains("cannot be read"));
 }
 
 /// What an image needs, by the registry's own files: its manifest, and all that it names.

@@ -107,7 +107,7 @@ async fn what_a_hold_covers_is_not_journaled_and_what_shares_its_write_is() {
             Ok(_) => assert!(!held, "{tag}"),
             Err(error) => {
                 assert_eq!((error.kind, *held), (StateErrorKind::Held, true), "{tag}: {error}");
-                assert!(error.message.starts_with("ada@here holds tag ") && error.message.ends_with("incident 42"));
+                assert!(error.chain().starts_with("ada@here holds tag ") && error.chain().ends_with("incident 42"));
             }
         }
     }
@@ -132,7 +132,7 @@ async fn whoever_asks_for_no_more_removals_is_heard_until_that_is_over() {
     let image = manifest("{}");
     let request = store.request_stop("`tagwarden restore` of bob@here", noon() + 3.minutes()).await.unwrap();
     let error = store.intend(&lease, run, &intent("v1", &image), &image, noon()).await.unwrap_err();
-    assert_eq!((error.kind, &*error.message), (StateErrorKind::Interrupted, "`tagwarden restore` of bob@here"));
+    assert_eq!((error.kind, &*error.chain()), (StateErrorKind::Interrupted, "`tagwarden restore` of bob@here"));
     assert_eq!(store.stop_request(noon()).await.unwrap().as_deref(), Some("`tagwarden restore` of bob@here"));
     // One whose author was killed stops nothing for good.
     store.intend(&lease, run, &intent("v2", &image), &image, noon() + 3.minutes()).await.unwrap();

@@ -4,6 +4,7 @@ mod acr;
 mod approvals;
 mod azure;
 mod case_studies;
+mod causes;
 mod cli;
 mod commands;
 mod config;

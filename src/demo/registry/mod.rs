@@ -30,7 +30,7 @@ use self::tls::TlsListener;
 use self::uploads::Uploads;
 use super::image::Image;
 use crate::apply::Clock;
-use crate::domain::Digest;
+use crate::domain::{Digest, chain};
 
 mod acr;
 mod api_request;
@@ -416,7 +416,7 @@ async fn handle(Shared(served): Shared<Arc<Server>>, request: HttpRequest) -> Re
         }
         None => match to_bytes(body, MAX_BODY_BYTES).await {
             Ok(body) => served.respond(&parts, body),
-            Err(error) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")).into_response(),
+            Err(error) => (StatusCode::BAD_REQUEST, format!("the request's body: {}\n", chain(&error))).into_response(),
         },
     };
     for fault in &met {

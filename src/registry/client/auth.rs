@@ -380,9 +380,8 @@ impl DistributionAuthenticator {
             }
         }
         if response.status != StatusCode::OK {
-            let mut error = response.status_error();
-            error.message = format!("registry `{}`: no token for `{grant}`: {}", self.registry, error.message);
-            return Err(error);
+            let message = format!("registry `{}`: no token for `{grant}`", self.registry);
+            return Err(response.status_error().within(message));
         }
         // Its own words could hold the token.
         let reply: WireToken = parse_json_lossy(&response.body).map_err(|_| response.malformed("no token as JSON"))?;
@@ -439,7 +438,7 @@ impl DistributionAuthenticator {
     }
 
     fn denied_error(&self, what: &str) -> RegistryError {
-        RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
+        RegistryError::new(RegistryErrorKind::Denied, format!("registry `{}` {what}", self.registry))
     }
 }
 

@@ -114,7 +114,7 @@ impl TokenHosts {
     }
 
     fn denied_error(&self, what: &str) -> RegistryError {
-        RegistryError { kind: RegistryErrorKind::Denied, message: format!("registry `{}` {what}", self.registry) }
+        RegistryError::new(RegistryErrorKind::Denied, format!("registry `{}` {what}", self.registry))
     }
 }
 
@@ -287,7 +287,7 @@ mod tests {
         }
         let error = hosts("https://r.example", &[]).check_realm("https://evil.example/token").unwrap_err();
         for part in ["contoso", "r.example", "evil.example", "token_hosts"] {
-            assert!(error.message.contains(part), "{}", error.message);
+            assert!(error.chain().contains(part), "{}", error.chain());
         }
     }
 

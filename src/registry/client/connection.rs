@@ -68,13 +68,13 @@ impl HttpConnection {
         let secret = !endpoint.username().is_empty() || endpoint.password().is_some();
         if secret || !bare {
             let why = if secret { "holds credentials; they belong into `auth`" } else { "is not just scheme and host" };
-            return Err(RegistryError {
-                kind: RegistryErrorKind::InvalidSettings,
-                message: format!(
+            return Err(RegistryError::new(
+                RegistryErrorKind::InvalidSettings,
+                format!(
                     "registry `{}`: its endpoint {why}; write it like `https://registry.example:5000`",
                     settings.name
                 ),
-            });
+            ));
         }
         let config = ClientConfig {
             name: format!("registry `{}`", settings.name),
@@ -249,16 +249,17 @@ impl HttpConnection {
             let target = response.header(LOCATION.as_str()).and_then(|text| request.url.join(text).ok());
             let Some(target) = target else { return Err(response.status_error()) };
             if !self.may_follow(&request.url, &target, redirects) {
-                let mut error = response.status_error();
-                error.message = format!("{} (to {})", error.message, target.origin().ascii_serialization());
-                return Err(error);
+                let target = target.origin().ascii_serialization();
+                let help = format!("set `endpoint` to the address that it redirects to (to {target})");
+                let kind = RegistryErrorKind::Status(response.status.as_u16());
+                return Err(RegistryError::new(kind, response.description()).with_help(help));
             }
             request.url = target;
         }
-        Err(RegistryError {
-            kind: RegistryErrorKind::Malformed,
-            message: format!("{}: more than {MAX_REDIRECTS} redirects one after the other", request.description()),
-        })
+        Err(RegistryError::new(
+            RegistryErrorKind::Malformed,
+            format!("{}: more than {MAX_REDIRECTS} redirects one after the other", request.description()),
+        ))
     }
 
     /// Never from https to http; away from the registry only where the answer can be checked, and not to what answers on
@@ -280,9 +281,11 @@ impl HttpConnection {
 
     async fn acquire_slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, RegistryError> {
         // Nothing closes the semaphore; if something did, it would be a failure like any other.
-        self.slots.acquire().await.map_err(|_| RegistryError {
-            kind: RegistryErrorKind::Connection,
-            message: format!("registry `{}` is not asked any more", self.settings.name),
+        self.slots.acquire().await.map_err(|_| {
+            RegistryError::new(
+                RegistryErrorKind::Connection,
+                format!("registry `{}` is not asked any more", self.settings.name),
+            )
         })
     }
 
@@ -320,8 +323,7 @@ impl HttpConnection {
 
 /// The refusal of a token in place of which there is a new one.
 fn token_renewed_error(refusal: &Response) -> RegistryError {
-    let message = format!("{}; there is a new token", refusal.description());
-    RegistryError { kind: RegistryErrorKind::TokenRenewed, message }
+    RegistryError::new(RegistryErrorKind::TokenRenewed, refusal.description()).with_help("there is a new token")
 }
 
 /// Whether a host is this machine, its link, or a service that a cloud offers to its machines alone.
@@ -377,7 +379,7 @@ mod tests {
         assert!(Arc::ptr_eq(&reader.authenticator, &writer.authenticator), "tokens are shared");
         let deletion = Request::delete(reader.url("/v2/app/manifests/v1"));
         let error = reader.send(&TokenScope::Delete("app".parse().unwrap()), &deletion).await.unwrap_err();
-        assert!(error.message.contains("only what reads may be sent here"), "{error}");
+        assert!(error.chain().contains("only what reads may be sent here"), "{error}");
         assert_eq!(reader.request_counts().total, 0);
     }
 

@@ -150,9 +150,9 @@ impl DockerConfig {
         let mut configs = Vec::with_capacity(self.files.len());
         for path in &self.files {
             let file = path.display();
-            let text = tokio::fs::read(path)
-                .await
-                .map_err(|error| settings_error(format!("docker configuration {file} cannot be read: {error}")))?;
+            let text = tokio::fs::read(path).await.map_err(|error| {
+                settings_error(format!("docker configuration {file} cannot be read")).caused_by(error)
+            })?;
             // The error's own words could quote a secret; its place is enough.
             let config = parse_json_lossy(&text).map_err(|error| {
                 let (line, column) = (error.line(), error.column());
@@ -209,7 +209,7 @@ impl DockerConfig {
             command.env("PATH", path);
         }
         command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| failed(format!("cannot be run: {error}")))?;
+        let mut child = command.spawn().map_err(|error| failed("cannot be run".into()).caused_by(error))?;
         let response = async {
             if let Some(mut input) = child.stdin.take() {
                 // A helper that exits before it reads says why on its own.
@@ -220,7 +220,7 @@ impl DockerConfig {
         let output = tokio::time::timeout(self.helper_timeout, response)
             .await
             .map_err(|_| failed(format!("did not answer within {} seconds", self.helper_timeout.as_secs())))?
-            .map_err(|error| failed(format!("failed: {error}")))?;
+            .map_err(|error| failed("failed".into()).caused_by(error))?;
         if !output.status.success() {
             // The protocol has errors on stdout, as one line; the one that is no failure has this text.
             let said = String::from_utf8_lossy(&output.stdout);
@@ -302,7 +302,7 @@ fn canonical_key(key: &str) -> String {
 }
 
 fn settings_error(message: String) -> RegistryError {
-    RegistryError { kind: RegistryErrorKind::InvalidSettings, message }
+    RegistryError::new(RegistryErrorKind::InvalidSettings, message)
 }
 
 #[cfg(test)]
@@ -335,7 +335,7 @@ mod tests {
                 format!("{username} / {}", password.expose_secret())
             }
             Ok(StoredCredentials::IdentityToken(token)) => format!("token {}", token.expose_secret()),
-            Err(error) => format!("error {}", error.message),
+            Err(error) => format!("error {}", error.chain()),
         }
     }
 

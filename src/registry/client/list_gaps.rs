@@ -23,7 +23,7 @@ const MAX_SHOWN_CHARACTERS: usize = 80;
 impl RegistryError {
     /// The gap that this failure leaves.
     pub(in crate::registry) fn into_gap(self, at: GapTarget) -> Gap {
-        Gap { target: at, kind: self.kind.label(), message: Arc::from(self.message) }
+        Gap { target: at, kind: self.kind.label(), message: Arc::from(self.chain()) }
     }
 }
 

@@ -158,9 +158,9 @@ impl ManifestReader<'_> {
             self.cache.store_manifest(&raw).await;
             raw
         };
-        wire::parse_manifest(&raw).map(Some).map_err(|why| RegistryError {
-            kind: RegistryErrorKind::Malformed,
-            message: format!("manifest {digest} of {} is not understood: {why}", self.repository),
+        wire::parse_manifest(&raw).map(Some).map_err(|why| {
+            let message = format!("manifest {digest} of {} is not understood", self.repository);
+            RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(why)
         })
     }
 
@@ -211,13 +211,13 @@ impl ReferrersApi {
         match response {
             Ok(ReferrersResponse::Listed(digests, trouble)) => (digests, trouble),
             Ok(ReferrersResponse::Unsupported) => {
-                let error = RegistryError {
-                    kind: RegistryErrorKind::NotFound,
-                    message: format!(
+                let error = RegistryError::new(
+                    RegistryErrorKind::NotFound,
+                    format!(
                         "{repository}: the registry listed referrers of other manifests, but does not know the question \
                          for {digest}"
                     ),
-                };
+                );
                 (Vec::new(), Some(error))
             }
             Err(error) => (Vec::new(), Some(error)),

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::auth::TokenScope;
 use super::connection::{HttpConnection, RedirectPolicy};
+use super::wire::InvalidContent;
 use crate::http_client::{Request, Response};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
@@ -24,7 +25,7 @@ const MAX_IDLE_PAGES: usize = 3;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::registry) struct ListFormat {
     pub(in crate::registry) accept: &'static str,
-    pub(in crate::registry) parse_page: fn(&[u8], PageContext<'_>) -> Result<Vec<String>, String>,
+    pub(in crate::registry) parse_page: fn(&[u8], PageContext<'_>) -> Result<Vec<String>, InvalidContent>,
 }
 
 /// Which page of a list is read.
@@ -110,7 +111,7 @@ pub(in crate::registry) async fn read_all(
         let names = match (list.parse_page)(&answer.body, PageContext { path: start.path(), is_unlinked: guessed }) {
             Ok(names) => names,
             Err(why) => {
-                pages.error = Some(answer.malformed(&why));
+                pages.error = Some(answer.unparsable(why));
                 return pages;
             }
         };
@@ -183,10 +184,7 @@ pub(in crate::registry) fn next_page_url(start: &Url, target: &str) -> Result<Ur
 }
 
 fn incomplete_list_error(answer: &Response, why: &str) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::Malformed,
-        message: format!("{}: the list is not complete: {why}", answer.request),
-    }
+    RegistryError::new(RegistryErrorKind::Malformed, format!("{}: the list is not complete: {why}", answer.request))
 }
 
 /// The target of the link with the relation `next` in all `Link` headers.

@@ -11,7 +11,7 @@ use super::auth::TokenScope;
 use super::connection::HttpConnection;
 use crate::domain::{Digest, RemovalMethod, RepositoryName};
 use crate::http_client::{Request, Response};
-use crate::registry::{RegistryError, RegistryErrorKind};
+use crate::registry::RegistryErrorKind;
 
 /// The answer of a registry to the deletion of something that cannot exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub(in crate::registry) async fn probe(
     let url = http.url(&format!("/v2/{repository}/manifests/{reference}"));
     match http.send(&TokenScope::Delete(repository.clone()), &Request::probe(url)).await {
         Ok(response) => interpret(&response),
-        Err(RegistryError { kind: RegistryErrorKind::Denied, message }) => ProbeResponse::Denied { message },
-        Err(RegistryError { message, .. }) => ProbeResponse::Unclear { message },
+        Err(error) if error.kind == RegistryErrorKind::Denied => ProbeResponse::Denied { message: error.chain() },
+        Err(error) => ProbeResponse::Unclear { message: error.chain() },
     }
 }
 
@@ -61,7 +61,7 @@ fn interpret(response: &Response) -> ProbeResponse {
         (404, Some(_)) => unclear(", which says nothing of deletions by tag"),
         (400 | 405, Some(_)) => ProbeResponse::Unsupported,
         (401 | 403, _) if !response.is_web_page() => {
-            ProbeResponse::Denied { message: response.error(RegistryErrorKind::Denied).message }
+            ProbeResponse::Denied { message: response.error(RegistryErrorKind::Denied).chain() }
         }
         (200..=299, _) => unclear(" to the deletion of what does not exist, so its word proves nothing"),
         (400..=499, _) => unclear(", not in a registry's own words: is a proxy in between?"),

@@ -73,7 +73,7 @@ pub(in crate::registry) async fn resolve(
             let media_type = wire::media_type(response.header(CONTENT_TYPE.as_str()), &response.body);
             let raw = RawManifest { digest: digest.clone(), media_type, bytes: response.body.clone().into() };
             // Without a digest to check against, at least a manifest it must be.
-            wire::parse_manifest(&raw).map_err(|why| response.malformed(&why))?;
+            wire::parse_manifest(&raw).map_err(|why| response.unparsable(why))?;
             Ok(Some(digest))
         }
     }
@@ -84,8 +84,7 @@ pub(in crate::registry) fn content_digest(response: &Response) -> Result<Option<
     let mut told: Option<Digest> = None;
     for value in response.headers.get_all(CONTENT_DIGEST) {
         let text = value.to_str().unwrap_or_default().trim();
-        let digest: Digest =
-            text.parse().map_err(|error: crate::domain::InvalidDigest| response.malformed(&error.to_string()))?;
+        let digest: Digest = text.parse().map_err(|error: crate::domain::InvalidDigest| response.unparsable(error))?;
         if told.as_ref().is_some_and(|told| *told != digest) {
             return Err(response.malformed("two different digests"));
         }
@@ -147,7 +146,7 @@ pub(in crate::registry) async fn config_created_at(
     if !config.matches(&response.body) {
         return Err(digest_mismatch_error(&response, config));
     }
-    wire::config_created_at(&response.body).map_err(|why| response.malformed(&why))
+    wire::config_created_at(&response.body).map_err(|why| response.unparsable(why))
 }
 
 /// A 404 that is not the registry's own says nothing about what is there.
@@ -160,9 +159,9 @@ fn unproven_error(response: &Response) -> RegistryError {
 }
 
 fn digest_mismatch_error(response: &Response, digest: &Digest) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::DigestMismatch,
-        message: format!(
+    RegistryError::new(
+        RegistryErrorKind::DigestMismatch,
+        format!(
             "{} answered with {} bytes that are not {digest}: they are {}; {}",
             response.request,
             response.body.len(),
@@ -173,7 +172,7 @@ fn digest_mismatch_error(response: &Response, digest: &Digest) -> RegistryError 
                 "the registry's storage or something on the way is broken"
             }
         ),
-    }
+    )
 }
 
 /// What came of asking for referrers.
@@ -196,14 +195,14 @@ pub(in crate::registry) async fn all_referrers(
     match referrers(http, repository, digest).await? {
         ReferrersResponse::Listed(_, Some(error)) => Err(error),
         ReferrersResponse::Listed(digests, None) => Ok(digests),
-        ReferrersResponse::Unsupported => Err(RegistryError {
-            kind: RegistryErrorKind::Unsupported,
-            message: format!(
+        ReferrersResponse::Unsupported => Err(RegistryError::new(
+            RegistryErrorKind::Unsupported,
+            format!(
                 "registry `{}` does not list what refers to a manifest (OCI distribution 1.1), so it is not known whether \
                  anything refers to {digest} of {repository}",
                 http.settings.name
             ),
-        }),
+        )),
     }
 }
 
@@ -233,10 +232,8 @@ pub(in crate::registry) async fn referrers(
             Ok(digest) => digests.push(digest),
             Err(error) => {
                 let error: crate::domain::InvalidDigest = error;
-                trouble = Some(RegistryError {
-                    kind: RegistryErrorKind::Malformed,
-                    message: format!("GET {url} lists a referrer that cannot be understood: {error}"),
-                });
+                let message = format!("GET {url} lists a referrer that cannot be understood");
+                trouble = Some(RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(error));
             }
         }
     }

@@ -87,10 +87,10 @@ fn verify_stored_digest(
         return Ok(());
     }
     let stored = stored.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
-    Err(RegistryError {
-        kind: RegistryErrorKind::DigestMismatch,
-        message: format!("{} stored {stored} instead of {}; look at it by hand", response.request, manifest.digest),
-    })
+    Err(RegistryError::new(
+        RegistryErrorKind::DigestMismatch,
+        format!("{} stored {stored} instead of {}; look at it by hand", response.request, manifest.digest),
+    ))
 }
 
 /// Returns the result that a response to a deletion means.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::pagination::PageContext;
-use crate::domain::{Blob, CompactTime, Digest, Manifest, ManifestDetail};
+use crate::domain::{Blob, CompactTime, Digest, InvalidDigest, Manifest, ManifestDetail};
 use crate::http_client::parse_json_lossy;
 use crate::registry::RawManifest;
 
@@ -29,6 +29,23 @@ pub struct ParsedManifest {
     pub children: Vec<Child>,
     /// The image configuration, which may tell a later time of creation.
     pub image_config: Option<Digest>,
+}
+
+/// A manifest, a configuration or a list that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidContent {
+    /// It is not the JSON that it should be.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// It names content by an invalid digest.
+    #[error(transparent)]
+    Digest(#[from] InvalidDigest),
+    /// It could be any JSON object.
+    #[error("it has none of the fields of a manifest")]
+    NoManifest,
+    /// It could be about another repository.
+    #[error("neither `tags` nor the repository's `name` is in it")]
+    NoTagList,
 }
 
 /// One manifest that an index lists.
@@ -188,28 +205,28 @@ fn whole_number(number: &serde_json::Number) -> u64 {
 /// The names in a page of the catalogue.
 ///
 /// A registry may leave the list out of a page that nobody linked to, where there is nothing more.
-pub(in crate::registry) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
+pub(in crate::registry) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, InvalidContent> {
     if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
     }
-    parse_json_lossy::<WireCatalogue>(body).map(|page| names(page.repositories)).map_err(|error| error.to_string())
+    parse_json_lossy::<WireCatalogue>(body).map(|page| names(page.repositories)).map_err(InvalidContent::from)
 }
 
 /// The names in a page of a tag list.
 ///
 /// Registries that leave empty lists out answer with the repository's name alone. An answer without either could be
 /// anything.
-pub(in crate::registry) fn tags_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, String> {
+pub(in crate::registry) fn tags_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, InvalidContent> {
     if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
     }
-    let WireTags { name, tags } = parse_json_lossy(body).map_err(|error| error.to_string())?;
+    let WireTags { name, tags } = parse_json_lossy(body)?;
     if let Some(tags) = tags {
         return Ok(names(tags));
     }
     let asked = page.path.strip_prefix("/v2/").and_then(|path| path.strip_suffix("/tags/list")).unwrap_or_default();
     let is_it = name.is_some_and(|name| name == asked || name.ends_with(&format!("/{asked}")));
-    if is_it { Ok(Vec::new()) } else { Err("neither `tags` nor the repository's `name` is in it".into()) }
+    if is_it { Ok(Vec::new()) } else { Err(InvalidContent::NoTagList) }
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
@@ -226,17 +243,17 @@ fn names(entries: Vec<Value>) -> Vec<String> {
 }
 
 /// The digests in a page of referrers.
-pub(in crate::registry) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<String>, String> {
+pub(in crate::registry) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<String>, InvalidContent> {
     parse_json_lossy::<WireReferrers>(body)
         .map(|page| page.manifests.into_iter().map(|manifest| manifest.digest).collect())
-        .map_err(|error| error.to_string())
+        .map_err(InvalidContent::from)
 }
 
 /// Returns the later of an image configuration's `created` and its label; `None` if it has no such time.
 ///
 /// The label alone says nothing: it is often the one of the base image, which a reproducible build of 1970 passes on.
-pub(in crate::registry) fn config_created_at(body: &[u8]) -> Result<Option<Timestamp>, String> {
-    let configuration: WireConfiguration = parse_json_lossy(body).map_err(|error| error.to_string())?;
+pub(in crate::registry) fn config_created_at(body: &[u8]) -> Result<Option<Timestamp>, InvalidContent> {
+    let configuration: WireConfiguration = parse_json_lossy(body)?;
     let own = configuration.created.as_deref().and_then(parse_time);
     let label = configuration.config.labels.created.as_deref().and_then(parse_time);
     Ok(if own.is_some_and(|own| own >= CompactTime::FIRST_IMAGE) { own.max(label) } else { own })
@@ -250,8 +267,8 @@ const IMAGE_CONFIGS: [&str; 2] =
 ///
 /// # Errors
 /// When it is no JSON object, has none of the fields of a manifest, or names content by what is no digest.
-pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, String> {
-    let wire: WireManifest = parse_json_lossy(&raw.bytes).map_err(|error| error.to_string())?;
+pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, InvalidContent> {
+    let wire: WireManifest = parse_json_lossy(&raw.bytes)?;
     let understood = wire.config.is_some()
         || wire.layers.is_some()
         || wire.blobs.is_some()
@@ -260,7 +277,7 @@ pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, String> {
         || wire.artifact_type.is_some()
         || wire.fs_layers.is_some();
     if !understood {
-        return Err("it has none of the fields of a manifest".into());
+        return Err(InvalidContent::NoManifest);
     }
     let config = wire.config.as_ref().map(digest_of).transpose()?.map(Box::new);
     let subject = wire.subject.as_ref().map(digest_of).transpose()?.map(Box::new);
@@ -288,11 +305,11 @@ pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, String> {
     Ok(ParsedManifest { manifest, children, image_config: dated_by })
 }
 
-fn digest_of(descriptor: &WireDescriptor) -> Result<Digest, String> {
-    descriptor.digest.parse().map_err(|error: crate::domain::InvalidDigest| error.to_string())
+fn digest_of(descriptor: &WireDescriptor) -> Result<Digest, InvalidContent> {
+    Ok(descriptor.digest.parse()?)
 }
 
-fn child(descriptor: &WireDescriptor) -> Result<Child, String> {
+fn child(descriptor: &WireDescriptor) -> Result<Child, InvalidContent> {
     let unknown = descriptor
         .platform
         .as_ref()
@@ -328,7 +345,7 @@ fn cache_created_at(wire: &WireManifest) -> Option<Timestamp> {
 
 /// The blobs that the registry must store for this manifest, each once. Foreign layers lie elsewhere. Schema 1 does not
 /// say how long its layers are; they count as nothing, so that no byte is promised that may not come back.
-fn blobs(wire: &WireManifest) -> Result<Box<[Blob]>, String> {
+fn blobs(wire: &WireManifest) -> Result<Box<[Blob]>, InvalidContent> {
     let mut blobs = Vec::new();
     let mut seen = HashSet::new();
     let listed = wire.manifests.iter().flatten().filter(|entry| is_blob(entry));
@@ -341,7 +358,7 @@ fn blobs(wire: &WireManifest) -> Result<Box<[Blob]>, String> {
         }
     }
     for layer in wire.fs_layers.iter().flatten() {
-        let digest: Digest = layer.blob_sum.parse().map_err(|error: crate::domain::InvalidDigest| error.to_string())?;
+        let digest: Digest = layer.blob_sum.parse()?;
         if seen.insert(digest.clone()) {
             blobs.push(Blob { digest, size: 0 });
         }

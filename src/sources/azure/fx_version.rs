@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::domain::chain;
 use crate::sources::document::{Format, Node, Value, parse};
 
 /// What such a text says.
@@ -36,8 +37,9 @@ impl<'a> FxVersion<'a> {
             "docker" => Ok(Self::Image(rest)),
             "compose" | "kube" => {
                 let packed: String = rest.split_whitespace().collect();
-                let bytes =
-                    BASE64.decode(packed).map_err(|error| format!("its `{word}` file is no base64: {error}"))?;
+                let bytes = BASE64
+                    .decode(packed)
+                    .map_err(|error| format!("its `{word}` file is no base64: {}", chain(&error)))?;
                 String::from_utf8(bytes).map(Self::Compose).map_err(|_| format!("its `{word}` file is no UTF-8 text"))
             }
             // A runtime's version is a word; what looks like an image under another name is not known.

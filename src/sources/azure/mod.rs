@@ -120,7 +120,8 @@ impl Source for AzureWorkloads {
 
 impl From<RequestError> for SourceError {
     fn from(error: RequestError) -> Self {
-        Self { kind: error.kind.label(), message: error.message }
+        let kind = error.kind.label();
+        error.with_kind(kind)
     }
 }
 
@@ -209,7 +210,7 @@ impl AzureEvidence {
         let Self { mut claims, mut unresolved, texts, problems, mut notes } = self;
         if !problems.is_empty() {
             let message = truncate_messages(problems.into_iter().collect()).join("\n");
-            return Err(SourceError { kind: "malformed", message });
+            return Err(SourceError::new("malformed", message));
         }
         // Most images stand among the other texts, too.
         claims.sort();

@@ -66,9 +66,8 @@ impl ArmReader {
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, RequestError> {
         // Nothing closes the semaphore; if something did, it would be a failure like any other.
-        self.permits.acquire().await.map_err(|_| RequestError {
-            kind: RequestErrorKind::Connection,
-            message: "Azure Resource Manager is not asked any more".into(),
+        self.permits.acquire().await.map_err(|_| {
+            RequestError::new(RequestErrorKind::Connection, "Azure Resource Manager is not asked any more")
         })
     }
 
@@ -127,7 +126,7 @@ fn contradiction(place: &ResourceScope, kind: &str, count: usize) -> RequestErro
          and if that stays, tell whoever looks after Tagwarden",
         place.path
     );
-    RequestError { kind: RequestErrorKind::Malformed, message }
+    RequestError::new(RequestErrorKind::Malformed, message)
 }
 
 /// Where to look. Every subscription and every resource group of the settings is there, or it is an error.
@@ -155,7 +154,7 @@ pub(super) async fn resource_scopes(asking: &ArmReader, scope: &AzureScope) -> R
             }
         }
     }
-    let missing = |what: String| SourceError { kind: "missing", message: what };
+    let missing = |what: String| SourceError::new("missing", what);
     if let Some(group) = scope.resource_groups.iter().find(|group| !used.contains(group)) {
         let message = format!("resource group `{group}` is in none of the subscriptions; correct `resource_groups`");
         return Err(missing(message));
@@ -190,7 +189,7 @@ pub(super) async fn verify_readable(
         lacking.join(", "),
         place.path
     );
-    Err(SourceError { kind: "denied", message })
+    Err(SourceError::new("denied", message))
 }
 
 impl WirePermission {

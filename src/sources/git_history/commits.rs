@@ -126,7 +126,7 @@ async fn head(repository: &Repository) -> Result<Ref, SourceError> {
     let lines = repository.lines(&["rev-parse", "--verify", "HEAD^{commit}"], String::new()).await;
     let id = lines.ok().and_then(|lines| lines.into_iter().next()).ok_or_else(|| {
         let message = "nothing is checked out: `HEAD` names no commit; name branches with `branches`".to_owned();
-        SourceError { kind: "missing", message }
+        SourceError::new("missing", message)
     })?;
     Ok(Ref { name: "HEAD".to_owned(), id, is_commit: true })
 }
@@ -157,7 +157,7 @@ async fn refs(
     });
     if let Some(glob) = unused(globs, &used) {
         let message = format!("no {what} matches `{glob}`; fetch it, or correct `{key}`");
-        return Err(SourceError { kind: "missing", message });
+        return Err(SourceError::new("missing", message));
     }
     Ok(found)
 }
@@ -243,5 +243,5 @@ fn shallow_error(asked: &str) -> SourceError {
         "the clone is shallow and does not reach {asked}; run `git fetch --unshallow` in it, or let whoever clones it \
          fetch more (`--depth`, in pipelines `fetch-depth: 0` or `fetchDepth: 0`)"
     );
-    SourceError { kind: "shallow", message }
+    SourceError::new("shallow", message)
 }

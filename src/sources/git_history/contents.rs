@@ -135,7 +135,7 @@ async fn read_content(running: &mut GitProcess<'_>, name: &str, size: u64) -> Re
                 "{name} is larger than {} MiB, which does not count as evidence; narrow `paths` to the files that are meant",
                 glob_files::MAX_FILE_BYTES >> 20
             );
-            return Err(SourceError { kind: "too-large", message });
+            return Err(SourceError::new("too-large", message));
         }
         running.skip(size - BINARY_PROBE_BYTES as u64).await?;
     }

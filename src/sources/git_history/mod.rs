@@ -78,7 +78,7 @@ impl Source for GitHistory {
         if !problems.is_empty() && self.texts.mentions != MentionEffect::Protect {
             let mut message = truncate_messages(problems).join("\n");
             message += "\nkeep these files out of `paths`, or leave out `mentions`, so that their words protect tags";
-            return Err(SourceError { kind: "malformed", message });
+            return Err(SourceError::new("malformed", message));
         }
         let mut all = selection.notes;
         all.extend(files_note("not text, so nothing was read in them", &read.binaries));
@@ -166,8 +166,9 @@ fn files_note(what: &str, files: &BTreeSet<String>) -> Option<String> {
 /// Compiles globs of files, branches or tags, in which `*` does not cross a `/`.
 fn glob_set(key: &str, globs: &[String]) -> Result<GlobSet, SourceError> {
     let invalid = |error: globset::Error| {
-        let message = format!("`{key}`: invalid glob: {error}; correct it in the settings");
-        SourceError { kind: "settings", message }
+        SourceError::new("settings", format!("`{key}`: invalid glob"))
+            .caused_by(error)
+            .with_help("correct it in the settings")
     };
     let mut set = GlobSetBuilder::new();
     for glob in globs {

@@ -65,9 +65,9 @@ impl Repository {
     /// Finds the repository in a folder, which is the top of a checkout or a bare repository.
     pub(super) async fn open(path: &Path) -> Result<Self, SourceError> {
         let folder = tokio::fs::canonicalize(path).await.map_err(|error| {
-            let message =
-                format!("{} cannot be read: {error}; clone the repository there, or correct `path`", path.display());
-            SourceError { kind: "missing", message }
+            SourceError::new("missing", format!("{} cannot be read", path.display()))
+                .caused_by(error)
+                .with_help("clone the repository there, or correct `path`")
         })?;
         let mut repository = Self { git_dir: folder.clone(), common_dir: folder.clone(), folder, is_shallow: false };
         let arguments = ["rev-parse", "--is-shallow-repository", "--absolute-git-dir", "--git-common-dir"];
@@ -95,7 +95,7 @@ impl Repository {
             command.arg("-c").arg(setting);
         }
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| spawn_error(&error))?;
+        let mut child = command.spawn().map_err(spawn_error)?;
         let mut stdin = child.stdin.take().expect("its input is a pipe");
         let stdout = child.stdout.take().expect("its output is a pipe");
         let stderr = child.stderr.take().expect("its messages are a pipe");
@@ -132,8 +132,9 @@ impl Repository {
         }
         let path = self.common_dir.join("shallow");
         let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
-            let message = format!("{} cannot be read: {error}; give this user the right to read it", path.display());
-            SourceError { kind: "unreadable", message }
+            SourceError::new("unreadable", format!("{} cannot be read", path.display()))
+                .caused_by(error)
+                .with_help("give this user the right to read it")
         })?;
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
@@ -161,7 +162,7 @@ impl Repository {
             "{}: `git {subcommand}` answered in a form that is not understood; install a current git",
             self.folder.display()
         );
-        SourceError { kind: "malformed", message }
+        SourceError::new("malformed", message)
     }
 
     /// An error for objects that a partial clone, or a damaged repository, does not have.
@@ -171,7 +172,7 @@ impl Repository {
              with `git fsck` whether it is damaged",
             self.folder.display()
         );
-        SourceError { kind: "unreadable", message }
+        SourceError::new("unreadable", message)
     }
 
     fn exit_error(&self, subcommand: &str, status: ExitStatus, said: &str) -> SourceError {
@@ -183,14 +184,14 @@ impl Repository {
                 "{folder} belongs to another user, and this version of git refuses to read it; install git 2.38 or \
                  later, or let the repository belong to the user of Tagwarden"
             );
-            return SourceError { kind: "unreadable", message };
+            return SourceError::new("unreadable", message);
         }
         if said.contains("not a git repository") {
             let message = format!(
                 "{folder} is not a git repository that this user may read; name the top folder of a checkout, or a \
                  bare repository, with `path`"
             );
-            return SourceError { kind: "missing", message };
+            return SourceError::new("missing", message);
         }
         if said.contains("promisor remote") {
             return self.missing_object("an object");
@@ -199,7 +200,7 @@ impl Repository {
             "{folder}: `git {subcommand}` failed: {fault}; give this user the right to read all of it, and look with \
              `git fsck` whether it is damaged"
         );
-        SourceError { kind: "unreadable", message }
+        SourceError::new("unreadable", message)
     }
 }
 
@@ -208,14 +209,14 @@ impl GitProcess<'_> {
     pub(super) async fn peek(&mut self) -> Result<Option<u8>, SourceError> {
         let buffer = self.output.fill_buf().await;
         let next = buffer.map(|bytes| bytes.first().copied());
-        next.map_err(|error| self.io_error(&error))
+        next.map_err(|error| self.io_error(error))
     }
 
     /// Returns the output up to a byte, which is read and left out, or `None` at its end.
     pub(super) async fn read_until(&mut self, end: u8) -> Result<Option<String>, SourceError> {
         let mut bytes = Vec::new();
         let read = self.output.read_until(end, &mut bytes).await;
-        read.map_err(|error| self.io_error(&error))?;
+        read.map_err(|error| self.io_error(error))?;
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -229,7 +230,7 @@ impl GitProcess<'_> {
     pub(super) async fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, SourceError> {
         let mut bytes = vec![0; length];
         let read = self.output.read_exact(&mut bytes).await;
-        read.map_err(|error| self.io_error(&error))?;
+        read.map_err(|error| self.io_error(error))?;
         Ok(bytes)
     }
 
@@ -237,12 +238,12 @@ impl GitProcess<'_> {
     pub(super) async fn skip(&mut self, length: u64) -> Result<(), SourceError> {
         let mut part = (&mut self.output).take(length);
         let skipped = tokio::io::copy(&mut part, &mut tokio::io::sink()).await;
-        skipped.map(|_| ()).map_err(|error| self.io_error(&error))
+        skipped.map(|_| ()).map_err(|error| self.io_error(error))
     }
 
     /// Waits for its end, once its output was read.
     pub(super) async fn finish(mut self) -> Result<(), SourceError> {
-        let status = self.child.wait().await.map_err(|error| self.io_error(&error))?;
+        let status = self.child.wait().await.map_err(|error| self.io_error(error))?;
         let said = (&mut self.stderr).await.unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         // Some subcommands pass over what they cannot read, and succeed.
@@ -252,12 +253,11 @@ impl GitProcess<'_> {
         Err(self.repository.exit_error(&self.subcommand, status, &said))
     }
 
-    fn io_error(&self, error: &io::Error) -> SourceError {
+    fn io_error(&self, error: io::Error) -> SourceError {
         let (folder, subcommand) = (self.repository.folder.display(), &self.subcommand);
-        let message = format!(
-            "{folder}: `git {subcommand}` broke off ({error}); look with `git fsck` whether the repository is damaged"
-        );
-        SourceError { kind: "unreadable", message }
+        SourceError::new("unreadable", format!("{folder}: `git {subcommand}` broke off"))
+            .caused_by(error)
+            .with_help("look with `git fsck` whether the repository is damaged")
     }
 }
 
@@ -266,13 +266,14 @@ fn is_fault(line: &str) -> bool {
     ["fatal:", "error:", "warning: ignoring"].iter().any(|start| line.starts_with(start))
 }
 
-fn spawn_error(error: &io::Error) -> SourceError {
-    let message = if error.kind() == io::ErrorKind::NotFound {
-        format!("no command `git` in {PATH}; install git, which this kind of source needs")
-    } else {
-        format!("the command `git` cannot be started: {error}; let this user run it")
-    };
-    SourceError { kind: "unreadable", message }
+fn spawn_error(error: io::Error) -> SourceError {
+    if error.kind() == io::ErrorKind::NotFound {
+        return SourceError::new("unreadable", format!("no command `git` in {PATH}"))
+            .with_help("install git, which this kind of source needs");
+    }
+    SourceError::new("unreadable", "the command `git` cannot be started")
+        .caused_by(error)
+        .with_help("let this user run it")
 }
 
 /// Returns the time of the newest of those files that exist.

@@ -74,7 +74,7 @@ pub(super) async fn versions(
     }
     if let Some(glob) = unused(globs, &used) {
         let message = format!("no file of these commits matches `{glob}`; correct `paths`, or name other branches");
-        return Err(SourceError { kind: "missing", message });
+        return Err(SourceError::new("missing", message));
     }
     let version = |((path, blob), commit)| FileVersion { path, blob, commit };
     let mut versions: Vec<FileVersion> = found.into_iter().map(version).collect();

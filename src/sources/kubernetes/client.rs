@@ -16,7 +16,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::SourceError;
-use crate::http_client::{Backoff, RetryHint, RetryPolicy, date, error_chain, one_line, status_retry_hint};
+use crate::domain::Cause;
+use crate::http_client::{Backoff, RetryHint, RetryPolicy, date, one_line, status_retry_hint};
 
 /// How to reach a cluster, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub(super) struct Cluster {
     client: tokio::sync::Mutex<(u64, Client)>,
     date: Mutex<Option<Timestamp>>,
 }
+
+/// The kind of errors of requests that got no answer.
+const UNREACHABLE: &str = "unreachable";
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -116,13 +120,8 @@ impl Cluster {
         }
         serde_json::from_slice(&evidence.body).map_err(|error| ApiError {
             status: Some(evidence.status),
-            error: SourceError {
-                kind: "malformed",
-                message: format!(
-                    "{asked} was answered with what cannot be understood: {}",
-                    one_line(&error.to_string())
-                ),
-            },
+            error: SourceError::new("malformed", format!("{asked} was answered with what cannot be understood"))
+                .caused_by(Cause::foreign(error)),
         })
     }
 
@@ -131,13 +130,11 @@ impl Cluster {
         let mut renewed = false;
         loop {
             let (generation, client) = self.client.lock().await.clone();
-            let outcome = match tokio::time::timeout(self.timeout, send_once(&client, method, path, content)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(ConnectionFailure {
-                    message: format!("took longer than {}", humantime::format_duration(self.timeout)),
-                    is_transient: true,
-                }),
-            };
+            let sent = tokio::time::timeout(self.timeout, send_once(&client, method, path, content)).await;
+            let outcome = sent.unwrap_or_else(|_| {
+                let message = format!("took longer than {}", humantime::format_duration(self.timeout));
+                Err(ConnectionFailure { error: SourceError::new(UNREACHABLE, message), is_transient: true })
+            });
             let wish = match &outcome {
                 Ok(evidence) if evidence.status == StatusCode::UNAUTHORIZED && !renewed => {
                     renewed = true;
@@ -154,13 +151,10 @@ impl Cluster {
             }
             let evidence = outcome.map_err(|cut| ApiError {
                 status: None,
-                error: SourceError {
-                    kind: "unreachable",
-                    message: format!(
-                        "{asked}: {}; check that the API server of this cluster is up and can be reached from here",
-                        cut.message
-                    ),
-                },
+                error: cut
+                    .error
+                    .within(asked)
+                    .with_help("check that the API server of this cluster is up and can be reached from here"),
             })?;
             let mut seen = self.date.lock().unwrap_or_else(PoisonError::into_inner);
             *seen = seen.or_else(|| date(&evidence.headers));
@@ -183,7 +177,7 @@ impl Cluster {
 
 /// A request that got no answer.
 struct ConnectionFailure {
-    message: String,
+    error: SourceError,
     /// Whether trying again could help.
     is_transient: bool,
 }
@@ -203,18 +197,21 @@ async fn send_once(
         request = request.header(CONTENT_TYPE, "application/json");
     }
     let request = request.body(Body::from(content.as_bytes().to_vec())).map_err(|error| ConnectionFailure {
-        message: format!("no such request can be made: {error}"),
+        error: SourceError::new(UNREACHABLE, "no such request can be made").caused_by(error),
         is_transient: false,
     })?;
     let response = client.send(request).await.map_err(|error| match error {
-        kube::Error::Auth(error) => ConnectionFailure { message: auth_message(&error), is_transient: false },
-        error => ConnectionFailure { message: format!("got no answer: {}", error_chain(&error)), is_transient: true },
+        kube::Error::Auth(error) => ConnectionFailure { error: auth_error(UNREACHABLE, error), is_transient: false },
+        error => ConnectionFailure {
+            error: SourceError::new(UNREACHABLE, "got no answer").caused_by(error),
+            is_transient: true,
+        },
     })?;
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(|error| {
         let too_large = error.is::<http_body_util::LengthLimitError>();
         ConnectionFailure {
-            message: format!("was cut in the answer: {}", error_chain(&*error)),
+            error: SourceError::new(UNREACHABLE, "was cut in the answer").caused_by(Cause::boxed(error)),
             is_transient: !too_large,
         }
     })?;
@@ -237,11 +234,11 @@ async fn authenticate(access: Access, timeout: Duration) -> Result<Client, Sourc
     });
     let client = client.await.map_err(|_| SourceError::panicked())?;
     client.map_err(|error| {
-        let words = match &error {
-            kube::Error::Auth(error) => auth_message(error),
-            error => error_chain(error),
-        };
-        settings_error(format!("no client for this cluster can be made: {words}"))
+        let failed = settings_error("no client for this cluster can be made".to_owned());
+        match error {
+            kube::Error::Auth(error) => failed.caused_by(auth_error("settings", error)),
+            error => failed.caused_by(error),
+        }
     })
 }
 
@@ -250,8 +247,7 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
     let mut merged = Kubeconfig::default();
     for file in files {
         let read = Kubeconfig::read_from(&file).and_then(|next| merged.merge(next));
-        merged =
-            read.map_err(|error| settings_error(format!("kubeconfig {}: {}", file.display(), error_chain(&error))))?;
+        merged = read.map_err(|error| settings_error(format!("kubeconfig {}", file.display())).caused_by(error))?;
     }
     for named in &mut merged.auth_infos {
         // Nobody is there to answer a question.
@@ -261,22 +257,24 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
     }
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(merged, &options).await;
-    config.map_err(|error| settings_error(format!("kubeconfig {shown}: {}; check `context`", error_chain(&error))))
+    config.map_err(|error| settings_error(format!("kubeconfig {shown}")).caused_by(error).with_help("check `context`"))
 }
 
 fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<Config, SourceError> {
     let server = server.ok_or_else(|| {
         settings_error("this runs in no pod, so there is no service account; give `kubeconfig` or `context`".to_owned())
     })?;
-    let address = server.parse().map_err(|error| settings_error(format!("`{server}` is no address: {error}")))?;
+    let address = server
+        .parse()
+        .map_err(|error: http::uri::InvalidUri| settings_error(format!("`{server}` is no address")).caused_by(error))?;
     let mut config = Config::new(address);
     for (name, what) in [("token", "the token"), ("ca.crt", "the certificate authority")] {
         let path = folder.join(name);
         std::fs::metadata(&path).map_err(|error| {
             let path = path.display();
-            settings_error(format!(
-                "{what} of the service account cannot be read at {path}: {error}; does the pod say `automountServiceAccountToken: false`?"
-            ))
+            settings_error(format!("{what} of the service account cannot be read at {path}"))
+                .caused_by(error)
+                .with_help("does the pod say `automountServiceAccountToken: false`?")
         })?;
     }
     config.root_cert_file = Some(folder.join("ca.crt"));
@@ -284,19 +282,20 @@ fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<C
     Ok(config)
 }
 
-/// The words of a failing sign-in, without the output and the arguments of a credential plugin, which may be secret.
-fn auth_message(error: &AuthError) -> String {
+/// A failing sign-in, without the output and the arguments of a credential plugin, which may be secret.
+fn auth_error(kind: &'static str, error: AuthError) -> SourceError {
     match error {
         AuthError::AuthExecRun { out, .. } => {
-            format!("the credential plugin failed ({}); run `kubectl` with this context to see why", out.status)
+            SourceError::new(kind, format!("the credential plugin failed ({})", out.status))
+                .with_help("run `kubectl` with this context to see why")
         }
-        AuthError::AuthExecParse(_) => "what the credential plugin printed is no credential".to_owned(),
-        error => format!("signing in failed: {}", error_chain(error)),
+        AuthError::AuthExecParse(_) => SourceError::new(kind, "what the credential plugin printed is no credential"),
+        error => SourceError::new(kind, "signing in failed").caused_by(error),
     }
 }
 
 fn settings_error(message: String) -> SourceError {
-    SourceError { kind: "settings", message }
+    SourceError::new("settings", message)
 }
 
 /// A refusal in words, with what to do.
@@ -305,16 +304,16 @@ fn api_error(asked: &str, evidence: &ApiResponse) -> ApiError {
     let said = serde_json::from_slice::<WireStatus>(&evidence.body).ok().and_then(|said| said.message);
     let said = said.map(|said| format!(" ({})", one_line(&said))).unwrap_or_default();
     let (kind, advice) = match status.as_u16() {
-        401 => ("denied", "; the credentials of this source are not accepted, renewed ones neither: check them"),
+        401 => ("denied", "the credentials of this source are not accepted, renewed ones neither: check them"),
         403 => {
-            ("denied", "; apply deploy/kubernetes/rbac.yaml, and bind its ClusterRole to whom this source signs in as")
+            ("denied", "apply deploy/kubernetes/rbac.yaml, and bind its ClusterRole to whom this source signs in as")
         }
-        410 => ("expired", "; the list takes longer than the server keeps it: ask when the server is less busy"),
-        429 => ("throttled", "; run when the API server is less busy"),
-        500..=599 => ("status", "; run again when the API server is well"),
-        300..=399 => ("status", "; give the address that it redirects to"),
+        410 => ("expired", "the list takes longer than the server keeps it: ask when the server is less busy"),
+        429 => ("throttled", "run when the API server is less busy"),
+        500..=599 => ("status", "run again when the API server is well"),
+        300..=399 => ("status", "give the address that it redirects to"),
         _ => ("status", ""),
     };
-    let message = format!("{asked} was answered with {status}{said}{advice}");
-    ApiError { status: Some(status), error: SourceError { kind, message } }
+    let message = format!("{asked} was answered with {status}{said}");
+    ApiError { status: Some(status), error: SourceError::new(kind, message).with_help(advice) }
 }

@@ -185,7 +185,7 @@ impl<'c> Discovery<'c> {
                     "this cluster has no kind {kind} in {group}/{version}, where it has {known}; correct `custom`, or \
                      write `optional = true` if a cluster may do without"
                 );
-                Err(SourceError { kind: "unknown-kind", message })
+                Err(SourceError::new("unknown-kind", message))
             }
         }
     }

@@ -170,7 +170,7 @@ pub(super) async fn list<T: DeserializeOwned>(
 
 fn malformed(path: &str, what: &str) -> ApiError {
     let message = format!("GET {path} was answered with what cannot be understood: {what}");
-    ApiError { status: Some(StatusCode::OK), error: SourceError { kind: "malformed", message } }
+    ApiError { status: Some(StatusCode::OK), error: SourceError::new("malformed", message) }
 }
 
 /// Without a `resourceVersion`: with one, a server may ignore the limit, or answer from a cache that is behind.

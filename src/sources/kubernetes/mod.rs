@@ -172,7 +172,7 @@ impl Kubernetes {
                 "{problems}\neach may be meant to be an image of ours: correct or delete the object, or read custom \
                  resources at other `paths`"
             );
-            return Err(SourceError { kind: "malformed", message });
+            return Err(SourceError::new("malformed", message));
         }
         let forms = reader.forms.into_inner().unwrap_or_else(PoisonError::into_inner);
         let forms = forms.finish(Vec::new(), &hosts, self.texts.ranges);
@@ -240,7 +240,7 @@ impl Kubernetes {
              its ClusterRole to whom this source signs in as",
             truncate_messages(denied).join(", ")
         );
-        Err(SourceError { kind: "denied", message })
+        Err(SourceError::new("denied", message))
     }
 
     /// What is missing to list those resources.
@@ -336,7 +336,7 @@ impl Kubernetes {
                 resource.kind,
                 served.format_paths()
             );
-            return Err(SourceError { kind: "empty", message });
+            return Err(SourceError::new("empty", message));
         }
         Ok(all)
     }
@@ -357,7 +357,7 @@ impl Kubernetes {
             "nothing at all is in {}: is it misspelt in `namespaces`? If it may be empty, write `allow_empty = true`",
             empty.join(", ")
         );
-        Err(SourceError { kind: "empty", message })
+        Err(SourceError::new("empty", message))
     }
 }
 

@@ -13,7 +13,7 @@ use super::super::object_texts::{TextImage, TextImageKind, UnresolvedText, from_
 use super::claims::{ClusterEvidence, ContainerUse, Object, UnresolvedUse};
 use super::images::parse_status_image;
 use super::templates::{TemplateImage, fingerprint, metadata_fingerprint, naming_of};
-use crate::domain::{ImageReference, Naming};
+use crate::domain::{ImageReference, Naming, chain};
 
 /// One page of a list.
 #[derive(Deserialize)]
@@ -288,7 +288,10 @@ impl<'a> ObjectReader<'a> {
             let part: Json = match serde_json::from_str(part.get()) {
                 Ok(part) => part,
                 Err(error) => {
-                    self.add_image("", ImageField::Problem(format!("its specification cannot be read: {error}")));
+                    self.add_image(
+                        "",
+                        ImageField::Problem(format!("its specification cannot be read: {}", chain(&error))),
+                    );
                     continue;
                 }
             };

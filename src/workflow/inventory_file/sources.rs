@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LabelInterner, parse, to_message};
+use super::{InvalidInventory, LabelInterner, parse};
 use crate::domain::{
     Claim, Holder, ImageReference, Mention, MentionedImage, Naming, PathPattern, RangeSelection, Release,
     ReleaseStatus, SourceOutcome, SourceState, UnresolvedReference, VersionRange,
@@ -101,7 +101,7 @@ impl From<&SourceOutcome> for RecordedSource {
 }
 
 impl RecordedSource {
-    pub(super) fn read(self, labels: &mut LabelInterner) -> Result<SourceOutcome, String> {
+    pub(super) fn read(self, labels: &mut LabelInterner) -> Result<SourceOutcome, InvalidInventory> {
         let state = if let Some(failure) = self.failure {
             SourceState::Failed { kind: labels.intern(&failure.kind), message: failure.message.into() }
         } else {
@@ -142,8 +142,8 @@ impl From<&Claim> for RecordedClaim {
 }
 
 impl RecordedClaim {
-    fn read(self) -> Result<Claim, String> {
-        let names = self.names.iter().map(|name| ImageReference::parse_verbatim(name).map_err(to_message));
+    fn read(self) -> Result<Claim, InvalidInventory> {
+        let names = self.names.iter().map(|name| ImageReference::parse_verbatim(name).map_err(InvalidInventory::value));
         let names = names.collect::<Result<Vec<_>, _>>()?.into();
         let naming = match self.naming.as_deref() {
             None => Naming::Written,
@@ -153,20 +153,21 @@ impl RecordedClaim {
             Some("all-in-range") => Naming::Range(parse_range(self.range)?, RangeSelection::All),
             Some("paired") => Naming::ContainerImageId(names),
             Some("unpaired") => Naming::ObjectImageId(names),
-            Some(other) => return Err(format!("unknown naming `{other}` of a claim")),
+            Some(other) => return Err(InvalidInventory::Unknown(format!("unknown naming `{other}` of a claim"))),
         };
         let image = match naming {
             // It has neither tag nor digest.
-            Naming::Range(..) => ImageReference::parse_verbatim(&self.image).map_err(to_message)?,
+            Naming::Range(..) => ImageReference::parse_verbatim(&self.image).map_err(InvalidInventory::value)?,
             _ => parse(&self.image)?,
         };
         Ok(Claim { image, holder: Arc::new(holder_from_view(self.holder)?), naming })
     }
 }
 
-fn parse_range(text: Option<String>) -> Result<Arc<VersionRange>, String> {
-    let text = text.ok_or("a claim on a range of versions has no `range`")?;
-    text.parse().map(Arc::new).map_err(to_message)
+fn parse_range(text: Option<String>) -> Result<Arc<VersionRange>, InvalidInventory> {
+    let text =
+        text.ok_or_else(|| InvalidInventory::Unknown("a claim on a range of versions has no `range`".to_owned()))?;
+    text.parse().map(Arc::new).map_err(InvalidInventory::value)
 }
 
 impl From<&UnresolvedReference> for RecordedUnresolved {
@@ -179,7 +180,7 @@ impl From<&UnresolvedReference> for RecordedUnresolved {
 }
 
 impl RecordedUnresolved {
-    fn read(self) -> Result<UnresolvedReference, String> {
+    fn read(self) -> Result<UnresolvedReference, InvalidInventory> {
         let parts: Vec<&str> = self.path.iter().map(String::as_str).collect();
         let (path, holder) = (PathPattern::of(&parts), Arc::new(holder_from_view(self.holder)?));
         let adjacent_words = self.nearby.into_iter().map(String::into_boxed_str).collect();
@@ -205,11 +206,11 @@ impl From<&Mention> for RecordedMention {
 }
 
 impl RecordedMention {
-    fn read(self) -> Result<Mention, String> {
+    fn read(self) -> Result<Mention, InvalidInventory> {
         let image = match (self.tag, self.digest) {
             (Some(tag), None) => MentionedImage::Tag(parse(&tag)?),
             (None, Some(digest)) => MentionedImage::Digest(parse(&digest)?),
-            _ => return Err("a mention has either a `tag` or a `digest`".to_owned()),
+            _ => return Err(InvalidInventory::Unknown("a mention has either a `tag` or a `digest`".to_owned())),
         };
         Ok(Mention {
             registry: parse(&self.registry)?,
@@ -221,7 +222,7 @@ impl RecordedMention {
     }
 }
 
-fn holder_from_view(view: HolderView) -> Result<Holder, String> {
+fn holder_from_view(view: HolderView) -> Result<Holder, InvalidInventory> {
     Ok(match view {
         HolderView::File { file, line } => Holder::File { path: file, line },
         HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
@@ -253,7 +254,7 @@ fn holder_from_view(view: HolderView) -> Result<Holder, String> {
             status: match status.as_str() {
                 "active" => ReleaseStatus::Active,
                 "rollback" => ReleaseStatus::Rollback,
-                other => return Err(format!("unknown status `{other}` of a release")),
+                other => return Err(InvalidInventory::Unknown(format!("unknown status `{other}` of a release"))),
             },
             keep_until,
         }),

@@ -355,7 +355,7 @@ async fn where_referrers_are_not_known_nobody_says_that_there_are_none() {
     put(&registry, "v1", &one, 1);
     let error = reader(&registry.url()).referrers(&name("app"), &one.digest).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported);
-    assert!(error.message.contains("does not list what refers"), "{error}");
+    assert!(error.chain().contains("does not list what refers"), "{error}");
 }
 
 #[tokio::test]

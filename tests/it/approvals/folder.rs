@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use tagwarden::domain::chain;
 use tagwarden::report::{self, Format};
 
 use super::*;
@@ -84,5 +85,5 @@ async fn without_a_folder_nothing_is_applied_and_a_missing_one_is_told() {
     let app = walk.open().await.unwrap();
     let error = app.apply_folder(&()).await.unwrap_err();
     app.close().await;
-    assert!(error.to_string().contains("approved, cannot be read"), "{error}");
+    assert!(chain(&error).contains("approved, cannot be read"), "{error}");
 }

@@ -66,7 +66,7 @@ async fn part_of_a_list_is_no_list() {
         manager.resources.lock().unwrap().instead.push_back((200, vec![], page.to_string()));
         let error = listed(&arm).await.unwrap_err();
         assert_eq!(error.kind, RequestErrorKind::Malformed, "{error}");
-        assert!(error.message.contains(words), "{error}");
+        assert!(error.chain().contains(words), "{error}");
     }
     assert_eq!(manager.requests().len(), 9, "no link was followed");
 }
@@ -85,7 +85,7 @@ async fn throttling_is_waited_for_on_every_page() {
     manager.resources.lock().unwrap().instead.push_back(hour);
     let error = listed(&arm).await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::Throttled, "{error}");
-    assert!(error.message.contains("when the subscription is less busy"), "{error}");
+    assert!(error.chain().contains("when the subscription is less busy"), "{error}");
 }
 
 #[tokio::test]
@@ -104,8 +104,8 @@ async fn a_token_that_is_refused_is_renewed_once() {
     }
     let error = listed(&arm).await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::Denied, "{error}");
-    assert!(error.message.contains("(InvalidAuthenticationTokenTenant: wrong issuer)"), "{error}");
-    assert!(error.message.contains("check its tenant"), "{error}");
+    assert!(error.chain().contains("(InvalidAuthenticationTokenTenant: wrong issuer)"), "{error}");
+    assert!(error.chain().contains("check its tenant"), "{error}");
     assert_eq!(manager.requests().len(), 5);
 }
 
@@ -118,12 +118,12 @@ async fn a_refusal_names_the_role_that_is_missing() {
     assert_eq!(error.kind, RequestErrorKind::Denied, "{error}");
     let whom = entra.application().description();
     for words in ["(AuthorizationFailed: The client", &format!("give {whom} the role `Reader` there")] {
-        assert!(error.message.contains(words), "{error}");
+        assert!(error.chain().contains(words), "{error}");
     }
     let error = arm.get::<Value>("/nowhere", "2025-11-01").await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::NotFound, "{error}");
-    assert!(error.message.contains("has the role `Reader`"), "{error}");
-    assert!(!error.message.contains("api-version"), "{error}");
+    assert!(error.chain().contains("has the role `Reader`"), "{error}");
+    assert!(!error.chain().contains("api-version"), "{error}");
 }
 
 #[test]
@@ -206,7 +206,7 @@ async fn a_registry_is_found_by_its_login_server() {
 
     let error = told(&entra, &manager, &["fabrikam.azurecr.io"]).await.unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::NotFound, "{error}");
-    assert!(error.message.contains("there: other.azurecr.io, Contoso-a1b2.azurecr.io"), "{error}");
+    assert!(error.chain().contains("there: other.azurecr.io, Contoso-a1b2.azurecr.io"), "{error}");
 }
 
 #[tokio::test]

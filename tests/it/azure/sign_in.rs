@@ -104,7 +104,7 @@ async fn refused(credential: &Credential, scope: &str) -> RequestError {
     let shown = format!("{error:?}");
     assert!(!shown.contains(SECRET) && !shown.contains("Trace ID"), "{shown}");
     let whom = credential.description();
-    assert!(error.message.starts_with(&format!("signing in as {whom} failed: ")), "{error}");
+    assert!(error.chain().starts_with(&format!("signing in as {whom} failed: ")), "{error}");
     error
 }
 
@@ -114,7 +114,7 @@ async fn a_refusal_says_who_what_and_what_to_do() {
     let told = |error: RequestError, words: &[&str]| {
         assert_eq!(error.kind, RequestErrorKind::Denied, "{error}");
         for word in words {
-            assert!(error.message.contains(word), "{error}");
+            assert!(error.chain().contains(word), "{error}");
         }
     };
     let wrong = application(&entra, |_, _, secret| *secret = "hunter2-but-wrong".into());
@@ -148,7 +148,7 @@ async fn an_authority_that_cannot_be_trusted_or_reached_gets_nothing() {
     credential.environment.ca_file = None;
     let error = refused(&credential, REGISTRIES).await;
     assert_eq!(error.kind, RequestErrorKind::Connection, "{error}");
-    assert!(error.message.contains("check network, proxy and `ca_file`"), "{error}");
+    assert!(error.chain().contains("check network, proxy and `ca_file`"), "{error}");
     assert_eq!(entra.request_count(), 0);
 
     credential.environment.authority = Some("http://127.0.0.1:1".parse().unwrap());
@@ -186,8 +186,8 @@ async fn a_service_accounts_token_is_read_when_it_is_needed() {
 
     entra.directory.lock().unwrap().assertion = "assertion-3".into();
     let error = tokens.token(REGISTRIES).await.unwrap_err();
-    assert!(error.message.contains("AADSTS700024") && error.message.contains("the token file is renewed"), "{error}");
-    assert!(!error.message.contains("assertion-2"), "{error}");
+    assert!(error.chain().contains("AADSTS700024") && error.chain().contains("the token file is renewed"), "{error}");
+    assert!(!error.chain().contains("assertion-2"), "{error}");
     for (content, words) in [(Some(""), "is empty"), (None, "cannot be read")] {
         match content {
             Some(content) => fs::write(&file, content).unwrap(),
@@ -195,7 +195,7 @@ async fn a_service_accounts_token_is_read_when_it_is_needed() {
         }
         let error = tokens.token(REGISTRIES).await.unwrap_err();
         assert_eq!(error.kind, RequestErrorKind::InvalidSettings, "{error}");
-        assert!(error.message.contains(words) && error.message.contains("workload identity"), "{error}");
+        assert!(error.chain().contains(words) && error.chain().contains("workload identity"), "{error}");
     }
 }
 
@@ -205,7 +205,7 @@ fn what_a_workload_identity_misses_is_named() {
     let credential = Credential { identity, environment: AzureEnvironment::default() };
     let error = credential.connect(PATIENCE).unwrap_err();
     assert_eq!(error.kind, RequestErrorKind::InvalidSettings);
-    assert!(error.message.contains("set `tenant_id`, or run where AZURE_TENANT_ID is set"), "{error}");
+    assert!(error.chain().contains("set `tenant_id`, or run where AZURE_TENANT_ID is set"), "{error}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ async fn sign_in_here() {
     for _ in 0..2 {
         match tokens.token(REGISTRIES).await {
             Ok(token) => println!("signed in: {}", token.expose_secret()),
-            Err(error) => println!("signed in: {}: {error}", error.kind.label()),
+            Err(error) => println!("signed in: {}: {}", error.kind.label(), error.chain()),
         }
     }
 }

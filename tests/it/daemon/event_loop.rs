@@ -10,6 +10,7 @@ use tagwarden::daemon::{Daemon, DaemonError, DaemonOptions, Events};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Image, ImageSpec};
 use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
+use tagwarden::domain::chain;
 use tagwarden::registry::RetryPolicy;
 use tagwarden::state::{Lease, RunContext, RunRecord, StateStore};
 use tagwarden::web::{Activity, DaemonStatus, StatusSnapshot};
@@ -391,7 +392,7 @@ async fn a_second_daemon_is_told_who_was_first() {
     let alive = world.start_daemon().await;
     let Err(DaemonError::Run(error)) = Daemon::open(world.options()).await else { panic!("two daemons on one state") };
     assert_eq!(error.exit_code(), 3);
-    let words = error.to_string();
+    let words = chain(&error);
     assert!(
         words.contains("serve by anna@build-7, process ") && words.contains("since 2026-11-20T02:50:00Z"),
         "{words}"

@@ -121,9 +121,8 @@ fn what_kept_a_run_from_its_end_is_told_by_its_kind() {
         assert_eq!(news.exit_code, error.exit_code());
         news.occasions.into_iter().next()
     };
-    let store = |kind| {
-        RunError::Store(StateError { kind, message: format!("in use by process {}, since now", std::process::id()) })
-    };
+    let store =
+        |kind| RunError::Store(StateError::new(kind, format!("in use by process {}, since now", std::process::id())));
     assert_eq!(of(RunError::Interrupted), None);
     assert_eq!(of(RunError::Refused(Refused::PlanOfDryRun)), Some((NotifyEvent::Refused, "refused".into())));
     // By its kind, not by words that are others each time.

@@ -145,7 +145,7 @@ async fn a_letter_goes_encrypted_to_whom_the_settings_trust() {
 async fn without_starttls_nothing_is_said() {
     let (port, heard) = server(None, "250 fine\r\n").await;
     let error = notify::send_test(&settings(port, "username = \"tagwarden\""), "anna@host", noon()).await.unwrap_err();
-    assert!(error.message.contains("notify.mail: 127.0.0.1") && !error.message.contains("hunter2"), "{error}");
+    assert!(error.chain().contains("notify.mail: 127.0.0.1") && !error.chain().contains("hunter2"), "{error}");
     let heard = heard.lock().unwrap().clone();
     assert!(!heard.contains("AUTH") && !heard.contains("MAIL"), "{heard}");
 }
@@ -155,6 +155,6 @@ async fn what_is_refused_for_good_is_not_tried_again() {
     let (port, heard) = server(None, "550 no such user\r\n").await;
     let error = notify::send_test(&settings(port, "tls = \"none\""), "anna@host", noon()).await.unwrap_err();
     assert_eq!(error.kind.label(), "refused");
-    assert!(error.message.contains("550") || error.message.contains("no such user"), "{error}");
+    assert!(error.chain().contains("550") || error.chain().contains("no such user"), "{error}");
     assert_eq!(heard.lock().unwrap().matches("RCPT").count(), 1);
 }

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use tagwarden::domain::{
     GapTarget, Inventory, Limits, ManifestDetail, Policy, Registry, RegistryInfo, RetentionDays, RuleHistory, Rules,
-    SourceState,
+    SourceState, chain,
 };
 use tagwarden::engine::{evaluate, plan};
 use tagwarden::policy::{parse, parse_policy_tests};
@@ -173,7 +173,7 @@ fn what_is_no_record_is_refused_in_words() {
         ),
     ] {
         let error = DecisionInput::from_json(text).unwrap_err();
-        assert!(error.contains(words), "{error}");
+        assert!(chain(&error).contains(words), "{error}");
     }
 }
 

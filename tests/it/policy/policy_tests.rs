@@ -5,6 +5,7 @@ use std::path::Path;
 
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
+use tagwarden::domain::chain;
 use tagwarden::policy::{parse_policy_tests, render, schema, tests_schema};
 use tagwarden::report::{PolicyTestFile, ReasonView, test_text};
 use tagwarden::workflow::{RunError, test_policies};
@@ -36,7 +37,7 @@ fn tested(test: &str) -> Vec<PolicyTestFile> {
 }
 
 fn problems(error: &RunError, folder: &Path) -> String {
-    let lines: Vec<String> = error.diagnostics().iter().map(ToString::to_string).collect();
+    let lines: Vec<String> = error.diagnostics().iter().map(|problem| chain(problem)).collect();
     lines.join("\n").replace(&format!("{}/", folder.display()), "").replace(&*folder.display().to_string(), ".")
 }
 

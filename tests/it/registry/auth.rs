@@ -79,7 +79,7 @@ async fn anonymous_reading_gets_a_token_without_credentials() {
     // Nobody's credentials are at stake, but the registry may not choose which addresses are asked from here.
     let error = reader(&server, Auth::Anonymous).catalogue().await.unwrap_err();
     let other = tokens.address().to_string();
-    assert!(error.message.contains(&format!("`token_hosts = [\"{other}\"]`")), "{error}");
+    assert!(error.chain().contains(&format!("`token_hosts = [\"{other}\"]`")), "{error}");
     assert!(seen(&tokens).await.is_empty());
     let listed = RegistrySettings { token_hosts: vec![other], ..settings(&server.uri()) };
     assert!(reader_by(listed).catalogue().await.is_ok());
@@ -200,7 +200,7 @@ async fn a_realm_on_another_host_gets_nothing() {
     assert_eq!(error.kind, RegistryErrorKind::Denied);
     let (own, other) = (server.address().to_string(), thief.address().to_string());
     for part in [&own, &other, "token_hosts"] {
-        assert!(error.message.contains(part), "{part}: {error}");
+        assert!(error.chain().contains(part), "{part}: {error}");
     }
     assert!(seen(&thief).await.is_empty(), "it was not even asked");
 
@@ -216,7 +216,7 @@ async fn a_static_token_is_sent_as_it_is_and_to_the_registry_only() {
     assert!(reader(&server, Auth::Token("mine".into())).catalogue().await.is_ok());
     let error = reader(&server, Auth::Token("old".into())).catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Denied);
-    assert!(!error.message.contains("old"), "{error}");
+    assert!(!error.chain().contains("old"), "{error}");
     assert!(seen(&thief).await.is_empty());
 
     // It is not exchanged for another one either.
@@ -280,7 +280,7 @@ async fn a_token_service_that_fails_is_told_without_secrets() {
         answer(&server, "GET", "/token", reply).await;
         let error = reader(&server, ada()).catalogue().await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.contains("/token") && !error.message.contains("sesame"), "{error}");
+        assert!(error.chain().contains("/token") && !error.chain().contains("sesame"), "{error}");
     }
 }
 
@@ -301,7 +301,7 @@ async fn a_blob_elsewhere_is_fetched_without_the_registrys_credentials() {
 
     answer(&storage, "GET", "/blob", ResponseTemplate::new(403)).await;
     let error = reader.manifest(&name("app"), &image.digest).await.unwrap_err();
-    assert!(!error.message.contains("secret"), "signed addresses are secrets: {error}");
+    assert!(!error.chain().contains("secret"), "signed addresses are secrets: {error}");
 }
 
 #[tokio::test]
@@ -312,7 +312,7 @@ async fn what_has_no_digest_is_not_believed_from_elsewhere() {
     answer(&server, "GET", "/v2/_catalog", away).await;
     let error = reader(&server, ada()).catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Status(302));
-    assert!(error.message.contains(&other.uri()), "{error}");
+    assert!(error.chain().contains(&other.uri()), "{error}");
     assert!(seen(&other).await.is_empty());
 
     // On the registry itself a redirect is fine, as long as it ends.
@@ -324,5 +324,5 @@ async fn what_has_no_digest_is_not_believed_from_elsewhere() {
     let server = MockServer::start().await;
     let round = ResponseTemplate::new(302).insert_header("location", "/v2/_catalog");
     answer(&server, "GET", "/v2/_catalog", round).await;
-    assert!(reader(&server, ada()).catalogue().await.unwrap_err().message.contains("redirects"));
+    assert!(reader(&server, ada()).catalogue().await.unwrap_err().chain().contains("redirects"));
 }

@@ -61,7 +61,7 @@ async fn what_does_not_pass_is_not_tried_for_ever() {
     let failing = reader(&server);
     let error = failing.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Status(500));
-    assert!(error.message.contains("/v2/_catalog answered 500"), "{error}");
+    assert!(error.chain().contains("/v2/_catalog answered 500"), "{error}");
     assert_eq!(failing.request_counts().total, 1 + 3);
 
     let server = MockServer::start().await;
@@ -150,7 +150,7 @@ async fn a_page_of_a_proxy_is_no_manifest() {
     answer(&server, "GET", "/v2/app/manifests/v1", html()).await;
     let error = reader(&server).resolve(&name("app"), &tag("v1")).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Malformed, "its hash must not become the tag's digest");
-    assert!(error.message.contains("web page"), "{error}");
+    assert!(error.chain().contains("web page"), "{error}");
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     let reader = DistributionReader::with_retry_policy(settings(&endpoint), quick()).unwrap();
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
-    assert!(error.message.contains("was cut"), "{error}");
+    assert!(error.chain().contains("was cut"), "{error}");
 }
 
 /// Nothing depends on which product a registry is, so no plan waits for the question of which extensions it has.
@@ -260,7 +260,7 @@ async fn an_answer_that_does_not_come_is_given_up() {
     let reader = DistributionReader::with_retry_policy(hasty, RetryPolicy { max_retries: 0, ..quick() }).unwrap();
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
-    assert!(error.message.contains("took too long"), "{error}");
+    assert!(error.chain().contains("took too long"), "{error}");
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn nobody_there_is_an_error_that_says_so() {
     let reader = DistributionReader::with_retry_policy(settings(&format!("http://{free}")), quick()).unwrap();
     let error = reader.catalogue().await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Connection);
-    assert!(error.message.contains("could not connect") && error.message.contains(&free.to_string()), "{error}");
+    assert!(error.chain().contains("could not connect") && error.chain().contains(&free.to_string()), "{error}");
     assert_eq!(reader.request_counts().total, 3, "connections are tried again");
 }
 
@@ -280,7 +280,7 @@ async fn an_endpoint_is_scheme_and_host_only() {
     {
         let error = DistributionReader::new(settings(endpoint)).unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::InvalidSettings, "{endpoint}");
-        assert!(!error.message.contains("secret"), "{error}");
+        assert!(!error.chain().contains("secret"), "{error}");
     }
 }
 

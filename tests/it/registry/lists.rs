@@ -128,7 +128,7 @@ async fn names_that_cannot_be_are_gaps() {
     answer(&server, "GET", "/v2/app/tags/list", ok_json(&json!({"tags": ["-x"]}))).await;
     assert_eq!(gaps(&read(&server).await.gaps), odd("-x"));
     let error = reader(&server).tags(&name("app")).await.unwrap_err();
-    assert!(error.message.contains("not a valid tag"), "before a deletion the list must be known whole: {error}");
+    assert!(error.chain().contains("not a valid tag"), "before a deletion the list must be known whole: {error}");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_catalogue_that_is_refused_says_what_to_do() {
         let server = MockServer::start().await;
         after(&server, "", refusal(status, "UNSUPPORTED")).await;
         let error = reader(&server).catalogue().await.unwrap_err();
-        assert!(error.message.contains("`repositories`"), "{status}: {error}");
+        assert!(error.chain().contains("`repositories`"), "{status}: {error}");
     }
     let server = MockServer::start().await;
     let mut listed = settings(&server.uri());
@@ -157,7 +157,7 @@ async fn what_is_no_list_is_no_empty_list() {
         answer(&server, "GET", "/v2/app/tags/list", ok()).await;
         let error = reader(&server).catalogue().await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Malformed, "{body}");
-        assert_eq!(error.message.contains("web page"), body == page, "{error}");
+        assert_eq!(error.chain().contains("web page"), body == page, "{error}");
         assert_eq!(gaps(&read(&server).await.gaps), [(GapTarget::TagList, "malformed")], "{body}");
     }
 }

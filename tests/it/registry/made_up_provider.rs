@@ -114,7 +114,7 @@ impl RegistryReader for MadeUpReader {
 }
 
 fn unsupported() -> RegistryError {
-    RegistryError { kind: RegistryErrorKind::Unsupported, message: "made-up has no such request".to_owned() }
+    RegistryError::new(RegistryErrorKind::Unsupported, "made-up has no such request")
 }
 
 fn digest_of(tag: &str) -> Digest {

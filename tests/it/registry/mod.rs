@@ -61,7 +61,7 @@ pub(crate) fn gaps(gaps: &[Gap]) -> Vec<(GapTarget, &'static str)> {
     gaps.iter().map(|gap| (gap.target.clone(), gap.kind)).collect()
 }
 
-async fn answer(server: &MockServer, verb: &str, route: &str, answer: ResponseTemplate) {
+pub(crate) async fn answer(server: &MockServer, verb: &str, route: &str, answer: ResponseTemplate) {
     Mock::given(method(verb)).and(path(route)).respond_with(answer).mount(server).await;
 }
 

@@ -179,7 +179,7 @@ async fn half_an_answer_is_none() {
     ] {
         let (_folder, path) = engine(containers, images);
         let error = ask(&path).await.expect_err(words);
-        assert!(error.message.contains(words), "{words:?} is not in: {error}");
+        assert!(error.chain().contains(words), "{words:?} is not in: {error}");
     }
 }
 
@@ -198,7 +198,7 @@ async fn an_answer_that_is_cut_is_none() {
     });
     let error = ask(&path).await.unwrap_err();
     assert_eq!(error.kind, "connection");
-    assert!(error.message.contains("was cut in the answer") && error.message.contains("docker.sock"), "{error}");
+    assert!(error.chain().contains("was cut in the answer") && error.chain().contains("docker.sock"), "{error}");
 }
 
 #[tokio::test]
@@ -206,10 +206,10 @@ async fn a_socket_that_is_none_says_what_to_do() {
     let (folder, path) = place();
     let error = ask(&path).await.unwrap_err();
     assert_eq!(error.kind, "missing");
-    assert!(error.message.contains("docker.sock") && error.message.contains("start Docker"), "{error}");
+    assert!(error.chain().contains("docker.sock") && error.chain().contains("start Docker"), "{error}");
     drop(UnixListener::bind(&path).unwrap());
     let error = ask(&path).await.unwrap_err();
-    assert!(error.message.contains("nobody listens there"), "{error}");
+    assert!(error.chain().contains("nobody listens there"), "{error}");
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     assert!(ask(&file).await.is_err());

@@ -122,7 +122,7 @@ fn utf16_is_read_and_other_formats_are_noted() {
         ]
     );
     // What the settings name was meant to be read.
-    assert!(by(&["logo.png"]).unwrap_err().message.contains("NUL"));
+    assert!(by(&["logo.png"]).unwrap_err().chain().contains("NUL"));
     fs::write(folder.path().join("odd.bin"), b"c\0o\0n\0").unwrap();
     assert!(retained(folder.path(), TextSettings::default()).contains("odd.bin: not text"));
 }

@@ -104,7 +104,7 @@ async fn a_file_that_never_comes_to_rest_fails_the_source() {
         () = writing => unreachable!(),
     };
     assert_eq!(error.kind, "changing");
-    assert!(error.message.starts_with("log.txt keeps changing"), "{error}");
+    assert!(error.chain().starts_with("log.txt keeps changing"), "{error}");
 }
 
 #[test]
@@ -119,11 +119,11 @@ fn what_is_not_text_fails_the_source_and_utf16_is_read() {
     for (bytes, words) in [(&b"\x1f\x8b\x08\0\0\0"[..], "gzip"), (b"c\0o\0n\0", "NUL"), (b"PK\x03\x04..", "ZIP")] {
         fs::write(&path, bytes).unwrap();
         let error = query(&source).unwrap_err();
-        assert!(error.message.starts_with("x.txt: ") && error.message.contains(words), "{error}");
+        assert!(error.chain().starts_with("x.txt: ") && error.chain().contains(words), "{error}");
         let records = ReleaseRecords::new(set(folder.path(), &["x.json"]));
         fs::write(folder.path().join("x.json"), bytes).unwrap();
         let error = query(&records).unwrap_err();
-        assert!(error.message.starts_with("x.json: ") && error.message.contains(words), "{error}");
+        assert!(error.chain().starts_with("x.json: ") && error.chain().contains(words), "{error}");
     }
 }
 
@@ -134,6 +134,6 @@ fn a_pipe_is_no_file_of_evidence() {
     let pipe = folder.path().join("x.txt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let error = query(&references(folder.path(), &["x.txt"])).unwrap_err();
-    assert!(error.message.contains("x.txt is not a regular file"), "{error}");
+    assert!(error.chain().contains("x.txt is not a regular file"), "{error}");
     assert_eq!(images(&query(&references(folder.path(), &["*.txt"])).unwrap()), ["contoso.azurecr.io/shop/api:v1"]);
 }

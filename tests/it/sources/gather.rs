@@ -35,7 +35,7 @@ impl Source for Scripted {
                     ..SourceEvidence::default()
                 })
             }
-            Script::Fails => Err(SourceError { kind: "unreadable", message: "no such thing".into() }),
+            Script::Fails => Err(SourceError::new("unreadable", "no such thing")),
             Script::Panics => panic!("a bug"),
             Script::Hangs => std::future::pending().await,
         }

@@ -69,7 +69,7 @@ fn globs_find_files_and_missing_evidence_is_an_error() {
     for (globs, kind, says) in errors {
         let error = found(globs).unwrap_err();
         assert_eq!(error.kind, kind, "{globs:?}: {error}");
-        assert!(error.message.contains(says), "{globs:?}: {error}");
+        assert!(error.chain().contains(says), "{globs:?}: {error}");
     }
 }
 
@@ -118,5 +118,5 @@ fn a_file_that_is_too_large_is_refused() {
     file.set_len((64 << 20) + 1).unwrap();
     let error = query(&ReleaseRecords::new(set(folder.path(), &["*.yaml"]))).unwrap_err();
     assert_eq!(error.kind, "too-large");
-    assert!(error.message.contains("big.yaml is larger than 64 MiB"), "{error}");
+    assert!(error.chain().contains("big.yaml is larger than 64 MiB"), "{error}");
 }

@@ -202,7 +202,7 @@ fn what_is_meant_to_be_a_document_and_is_none_fails_the_source() {
         [("a.yaml", "a: [\n", "a.yaml:1: unclosed bracket"), ("a.json", "{'a': 1}", "a.json:1: key must be a string")]
     {
         let error = references(name, text).expect_err(text);
-        assert!(error.message.contains(expected), "{text:?}: {error}");
+        assert!(error.chain().contains(expected), "{text:?}: {error}");
     }
 }
 

@@ -58,7 +58,7 @@ async fn claims(
 ) -> Result<Vec<String>, String> {
     let server = server(answer).await;
     let asked = ask(change(document(&format!("{}/deployed?key=hunter2", server.uri())))).await;
-    let shown = asked.map(|answer| describe_claims(&answer.claims)).map_err(|error| error.message);
+    let shown = asked.map(|answer| describe_claims(&answer.claims)).map_err(|error| error.chain());
     assert!(!format!("{shown:?}").contains("hunter2"), "{shown:?}");
     shown
 }
@@ -184,7 +184,7 @@ async fn the_header_goes_to_its_own_host_alone() {
     assert!(!format!("{document:?}").contains("hunter2"), "{document:?}");
     let broken = SecretHeader { name: "x".parse().unwrap(), value: "hunter2\n".to_owned().into() };
     let error = ask(HttpDocument { header: Some(broken), ..document }).await.unwrap_err();
-    assert!(error.message.contains("does not fit into a header") && !error.message.contains("hunter2"), "{error}");
+    assert!(error.chain().contains("does not fit into a header") && !error.chain().contains("hunter2"), "{error}");
 }
 
 #[tokio::test]

@@ -108,13 +108,13 @@ fn a_record_that_is_not_understood_fails_the_source() {
     ];
     for (name, text, expected) in cases {
         let error = records(name, text).expect_err(text);
-        assert!(error.message.contains(expected), "{text:?}:\n{error}\nexpected {expected}");
+        assert!(error.chain().contains(expected), "{text:?}:\n{error}\nexpected {expected}");
         assert_eq!(error.kind, "malformed");
     }
     let not_text = tempfile::tempdir().unwrap();
     std::fs::write(not_text.path().join("r.json"), b"{\n\"image\": \"\xff\"}").unwrap();
     let error = query(&ReleaseRecords::new(set(not_text.path(), &["r.json"]))).unwrap_err();
-    assert_eq!(error.message, "r.json:2: is not UTF-8 text");
+    assert_eq!(error.chain(), "r.json:2: is not UTF-8 text");
 }
 
 #[test]
@@ -122,7 +122,8 @@ fn all_problems_of_all_files_are_told_at_once() {
     let many = "- status: x\n".repeat(30);
     let folder = folder(&[("a.yaml", "image: a:1\nstatus: x\nkeep_until: y\n"), ("b.yaml", &many)]);
     let error = query(&ReleaseRecords::new(set(folder.path(), &["*.yaml"]))).unwrap_err();
-    let lines: Vec<&str> = error.message.lines().collect();
+    let words = error.chain();
+    let lines: Vec<&str> = words.lines().collect();
     assert_eq!(lines.len(), 21);
     assert!(
         lines[0].starts_with("a.yaml:2:") && lines[1].starts_with("a.yaml:3:") && lines[2].starts_with("b.yaml:1:")

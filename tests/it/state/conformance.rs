@@ -416,7 +416,7 @@ async fn stop_requests(store: &StateStore) {
     let second = store.request_stop("restore by bob@here", noon() + 2.hours()).await.unwrap();
     assert_eq!(store.stop_request(noon()).await.unwrap().as_deref(), Some("restore by ada@here"));
     let refused = store.intend(&lease, run.id, &intent("v1", &image), &image, noon()).await.unwrap_err();
-    assert_eq!((refused.kind, &*refused.message), (StateErrorKind::Interrupted, "restore by ada@here"));
+    assert_eq!((refused.kind, &*refused.chain()), (StateErrorKind::Interrupted, "restore by ada@here"));
     store.withdraw_stop_request(first, noon()).await.unwrap();
     store.withdraw_stop_request(first, noon()).await.unwrap();
     assert_eq!(store.stop_request(noon()).await.unwrap().as_deref(), Some("restore by bob@here"));
@@ -434,7 +434,7 @@ async fn leases(store: &StateStore) {
     assert!(old.epoch() < new.epoch());
     let stale = store.intend(&old, run.id, &intent("v1", &image), &image, noon()).await.unwrap_err();
     assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");
-    assert!(stale.message.contains("run by ada@here"), "{stale}");
+    assert!(stale.chain().contains("run by ada@here"), "{stale}");
     let back = Intent { action: Action::Restore, ..intent("v1", &image) };
     let stale = store.intend_restore(&old, run.id, &back, &image, RestoreRecord::default(), noon()).await.unwrap_err();
     assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");

@@ -39,8 +39,8 @@ async fn a_state_that_cannot_be_used_says_why_and_is_left_alone() {
         let before = std::fs::read(path(name)).ok();
         let error = StateStore::open(&path(name)).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.contains(says) && error.message.contains(name), "{error}");
-        assert!(!error.message.contains("***"), "the finding, and no heading: {error}");
+        assert!(error.chain().contains(says) && error.chain().contains(name), "{error}");
+        assert!(!error.chain().contains("***"), "the finding, and no heading: {error}");
         assert!(std::fs::read(path(name)).ok() == before, "{name} was changed");
     }
 }
@@ -64,7 +64,7 @@ async fn what_is_not_a_file_is_not_opened() {
             Lease::holder(&path(name)).unwrap_err(),
         ] {
             assert_eq!(error.kind, StateErrorKind::Open, "{error}");
-            assert!(error.message.contains(&format!("it is {what}")), "{error}");
+            assert!(error.chain().contains(&format!("it is {what}")), "{error}");
         }
     }
 }
@@ -77,7 +77,7 @@ async fn a_value_that_cannot_be_read_is_damage() {
     meddle(store.path(), "UPDATE runs SET started_by = CAST(x'ff41' AS TEXT)").await;
     let error = store.runs(10).await.unwrap_err();
     assert_eq!(error.kind, StateErrorKind::Corrupt, "{error}");
-    assert!(error.message.contains("utf-8") && error.message.contains("put back a backup"), "{error}");
+    assert!(error.chain().contains("utf-8") && error.chain().contains("put back a backup"), "{error}");
 }
 
 async fn meddle_into(path: &Path, statement: &'static str) {
@@ -116,11 +116,11 @@ fn one_process_at_a_time_has_the_lease() {
     let lease = Lease::take(&state, "serve by tagwarden@node-1, pid 12, since 2026-11-23T03:00:00Z").unwrap();
     let error = Lease::take(&state, "apply by alice@laptop").unwrap_err();
     assert_eq!(error.kind, StateErrorKind::Leased);
-    assert!(error.message.contains("in use by serve by tagwarden@node-1, pid 12"), "{error}");
+    assert!(error.chain().contains("in use by serve by tagwarden@node-1, pid 12"), "{error}");
     drop(lease);
     let _lease = Lease::take(&state, "apply").unwrap();
     let error = Lease::take(&state, "x").unwrap_err();
-    assert!(error.message.contains("in use by apply;"), "nothing is left of the longer text: {error}");
+    assert!(error.chain().contains("in use by apply;"), "nothing is left of the longer text: {error}");
 }
 
 /// Whatever names lead to a state's file, there is one lease of each kind.
@@ -154,7 +154,7 @@ async fn all_paths_to_a_state_share_its_leases() {
     std::fs::hard_link(&real, path("second.db")).unwrap();
     for path in [&real, &path("second.db"), &others[2]] {
         let error = Lease::take(path, "x").unwrap_err();
-        assert!(error.message.contains("2 names (hard links)"), "{error}");
+        assert!(error.chain().contains("2 names (hard links)"), "{error}");
         Lease::take_daemon(path, "x").unwrap_err();
     }
     std::fs::remove_file(path("second.db")).unwrap();
@@ -195,7 +195,7 @@ async fn nothing_is_journaled_into_a_file_that_is_no_longer_there() {
             store.begin_run(&new_run(2, noon())).await.unwrap_err(),
         ] {
             assert_eq!(error.kind, StateErrorKind::Replaced, "{what}: {error}");
-            assert!(error.message.contains("restart tagwarden"), "{what}: {error}");
+            assert!(error.chain().contains("restart tagwarden"), "{what}: {error}");
         }
         if what == "moved away" {
             std::fs::rename(aside.path().join("kept.db"), &state).unwrap();

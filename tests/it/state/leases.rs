@@ -57,7 +57,7 @@ async fn whoever_lost_the_lease_journals_nothing_and_others_of_the_same_write_do
             Err(error) => {
                 assert_eq!((error.kind, lease.epoch()), (StateErrorKind::Leased, 1), "{error}");
                 let words = "the lease of epoch 1 was lost: run by ada@here has epoch 2";
-                assert!(error.message.contains(words), "{error}");
+                assert!(error.chain().contains(words), "{error}");
             }
         }
     }
@@ -91,7 +91,7 @@ async fn a_token_keeps_the_lease_and_only_the_lease_of_the_same_state_gives_one(
     ];
     for other in others {
         let error = store.begin_epoch(&other, noon()).await.unwrap_err();
-        assert!(error.message.contains("is not its lock file"), "{error}");
+        assert!(error.chain().contains("is not its lock file"), "{error}");
     }
     assert_eq!(store.begin_epoch(&own, noon()).await.unwrap().epoch(), 2, "a refused one counts for nothing");
 }

@@ -99,7 +99,7 @@ async fn runs_and_plans_come_back_as_they_were_recorded() {
     assert_eq!(store.run(&whole.to_uppercase()).await.unwrap().unwrap().run, first);
     let error = store.run(&whole[..20]).await.unwrap_err();
     assert_eq!(error.kind, StateErrorKind::Ambiguous);
-    assert!(error.message.contains(&whole), "{error}");
+    assert!(error.chain().contains(&whole), "{error}");
     assert_eq!(store.run("ff").await.unwrap(), None);
     assert_eq!(store.run("%").await.unwrap(), None);
     assert_eq!(store.finish_run(Uuid::nil(), &end(noon())).await.unwrap_err().kind, StateErrorKind::Missing);

@@ -90,7 +90,7 @@ async fn a_plan_that_was_cut_short_is_never_seen() {
     let large = |repository: &str| PlanChunk { removals: vec![1; 5 << 20], ..chunk(repository, &[], &[]) };
     let parts = vec![Ok(large("a")), Ok(large("b")), Err(io::Error::other("no room"))];
     let error = store.save_plan(run.id, "sha256:abc", HEAD, &mut parts.into_iter()).await.unwrap_err();
-    assert!(error.message.contains("no room"), "{error}");
+    assert!(error.chain().contains("no room"), "{error}");
     assert_eq!(rows(&path).await.0, 2, "they were written, as before a kill");
     let store = StateStore::open(&path).await.unwrap();
     assert_eq!(store.plan_head(run.id).await.unwrap(), None);

@@ -73,7 +73,7 @@ async fn nothing_is_journaled_once_the_log_is_not_what_was_written() {
             store.verify_disk_space().await.unwrap_err(),
         ] {
             assert_eq!(error.kind, StateErrorKind::Replaced, "{what}: {error}");
-            assert!(error.message.contains(words) && error.message.contains("-wal was "), "{what}: {error}");
+            assert!(error.chain().contains(words) && error.chain().contains("-wal was "), "{what}: {error}");
         }
         assert_eq!(length(), before, "{what}: nothing is written behind a hole");
         store.close().await;

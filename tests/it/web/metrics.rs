@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use regex::Regex;
+use tagwarden::domain::Failure;
 use tagwarden::state::RunKind;
 use tagwarden::web::PolicyProblem;
 use tagwarden::workflow::RunError;
@@ -19,7 +20,7 @@ async fn seen() -> WebFixture {
     let board = &world.context.status;
     let minute = jiff::Span::new().minutes(1);
     board.record_run(RunKind::Run, noon() - minute, noon(), &Ok(run_result(1, plan(120))));
-    board.record_run(RunKind::Run, noon(), noon() + minute, &Err(RunError::Usage("no".into())));
+    board.record_run(RunKind::Run, noon(), noon() + minute, &Err(RunError::Usage(Failure::new((), "no"))));
     world
 }
 

@@ -41,7 +41,7 @@ use tagwarden::apply::{RemovalRetryPolicy, Sleep};
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{Image, ImageSpec};
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
-use tagwarden::domain::{Action, Digest, Outcome};
+use tagwarden::domain::{Action, Digest, Outcome, chain};
 use tagwarden::registry::RetryPolicy;
 use tagwarden::report::{self, Format, PlanDocument};
 use tagwarden::state::{JournalEntry, RunKind};
@@ -333,9 +333,7 @@ impl StepResult {
                 }
                 Self { code: ended.outcome.exit_code(), tags, text, result: Some(ended) }
             }
-            Err(error) => {
-                Self { code: error.exit_code(), tags: BTreeMap::new(), text: error.to_string(), result: None }
-            }
+            Err(error) => Self { code: error.exit_code(), tags: BTreeMap::new(), text: chain(&error), result: None },
         }
     }
 

@@ -32,7 +32,7 @@ async fn nothing_more_is_removed_once_the_log_is_gone() {
         app.close().await;
         let Err(RunError::Store(error)) = ended else { panic!("{what}: {ended:?}") };
         assert_eq!(error.kind, StateErrorKind::Replaced, "{what}: {error}");
-        assert!(error.message.contains("write-ahead log"), "{what}: {error}");
+        assert!(error.chain().contains("write-ahead log"), "{what}: {error}");
         assert_eq!(walk.remaining_tags().len(), 3, "{what}: the one in flight, and no other");
 
         walk.advance_clock(1);

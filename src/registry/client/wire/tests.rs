@@ -83,10 +83,10 @@ fn a_configuration_tells_the_later_of_its_time_and_its_label() {
         let labels = serde_json::json!({"org.opencontainers.image.created": label, "other": "x"});
         let body = serde_json::json!({"created": created, "config": {"Labels": labels, "Env": ["A=1"]}});
         let found = config_created_at(body.to_string().as_bytes());
-        assert_eq!(found, Ok(expected.map(|text| text.parse().unwrap())), "{created:?} {label:?}");
+        assert_eq!(found.unwrap(), expected.map(|text| text.parse().unwrap()), "{created:?} {label:?}");
     }
     for odd in [r#"{"config":null}"#, r#"{"config":{"Labels":null}}"#, r#"{"config":{"Labels":["a"]}}"#, "{}"] {
-        assert_eq!(config_created_at(odd.as_bytes()), Ok(None), "{odd}");
+        assert_eq!(config_created_at(odd.as_bytes()).unwrap(), None, "{odd}");
     }
 }
 
@@ -220,11 +220,11 @@ fn a_page_is_a_list_of_names_or_an_error() {
         assert_eq!(tags_page(body.as_bytes(), linked(path)).ok(), expected, "{body}");
     }
     let guessed = PageContext { path, is_unlinked: true };
-    assert_eq!(tags_page(b"{}", guessed), Ok(vec![]));
-    assert_eq!(catalogue_page(b"{}", guessed), Ok(vec![]));
+    assert_eq!(tags_page(b"{}", guessed).unwrap(), [""; 0]);
+    assert_eq!(catalogue_page(b"{}", guessed).unwrap(), [""; 0]);
     assert!(tags_page(br#"{"errors":[]}"#, guessed).is_err());
     let page = linked("/v2/_catalog");
-    assert_eq!(catalogue_page(br#"{"repositories":null}"#, page), Ok(vec![]));
+    assert_eq!(catalogue_page(br#"{"repositories":null}"#, page).unwrap(), [""; 0]);
     assert_eq!(catalogue_page(br#"{"repositories":["a",1]}"#, page).ok(), some(&["a", "(not a text: 1)"]));
     assert!(catalogue_page(b"{}", page).is_err());
     assert!(referrers_page(br#"{"schemaVersion":2}"#, page).is_err());
@@ -279,7 +279,7 @@ fn what_is_not_needed_never_fails_a_manifest() {
     let latin = format!("{{\"layers\": [{{\"digest\": \"{layer}\"}}], \"annotations\": {{\"by\": \"M\u{1}nchen\"}}}}");
     let bytes: Arc<[u8]> = latin.into_bytes().iter().map(|byte| if *byte == 1 { 0xfc } else { *byte }).collect();
     assert!(parse_manifest(&RawManifest { digest: Digest::of(&bytes), media_type: "x/y".into(), bytes }).is_ok());
-    assert_eq!(config_created_at(br#"{"created": 1700000000, "config": {"Env": 7}}"#), Ok(None));
+    assert_eq!(config_created_at(br#"{"created": 1700000000, "config": {"Env": 7}}"#).unwrap(), None);
 }
 
 #[test]

@@ -335,8 +335,7 @@ impl AcrAuthenticator {
         } else {
             let _ = write!(message, "list the repositories (`{CATALOGUE_SCOPE}`)");
         }
-        let _ = write!(message, "; {}", self.role_advice(grant));
-        Some(RegistryError { kind: RegistryErrorKind::Denied, message })
+        Some(RegistryError::new(RegistryErrorKind::Denied, message).with_help(self.role_advice(grant)))
     }
 
     /// The least role that allows something
@@ -455,22 +454,21 @@ impl AcrAuthenticator {
             }
         }
         if response.status != StatusCode::OK {
-            let mut error = response.status_error();
-            error.message = format!(
+            let message = format!(
                 "registry `{}` gives no token for that of {}: {}",
                 self.settings.name,
                 tokens.description(),
                 response.description()
             );
-            if error.kind == RegistryErrorKind::Denied {
-                let _ = write!(
-                    error.message,
-                    "; it was offered a token for {} and is not offered a wider one: check that the identity is of the \
-                     registry's tenant and has a role on it, and that no firewall rule stands in the way",
-                    scope.trim_end_matches("/.default")
-                );
+            let error = RegistryError::new(response.status_error().kind, message);
+            if error.kind != RegistryErrorKind::Denied {
+                return Err(error);
             }
-            return Err(error);
+            return Err(error.with_help(format!(
+                "it was offered a token for {} and is not offered a wider one: check that the identity is of the \
+                 registry's tenant and has a role on it, and that no firewall rule stands in the way",
+                scope.trim_end_matches("/.default")
+            )));
         }
         let token = parse_tokens(&response)?.refresh_token.filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| response.malformed("no `refresh_token` in it"))?;
@@ -526,12 +524,14 @@ impl AcrAuthenticator {
     }
 
     fn secret_header(&self, text: &str) -> Result<HeaderValue, RegistryError> {
-        let mut value = HeaderValue::from_str(text).map_err(|_| RegistryError {
-            kind: RegistryErrorKind::Denied,
-            message: format!(
-                "registry `{}` has a token or password that cannot be sent: it holds control characters",
-                self.settings.name
-            ),
+        let mut value = HeaderValue::from_str(text).map_err(|_| {
+            RegistryError::new(
+                RegistryErrorKind::Denied,
+                format!(
+                    "registry `{}` has a token or password that cannot be sent: it holds control characters",
+                    self.settings.name
+                ),
+            )
         })?;
         value.set_sensitive(true);
         Ok(value)

@@ -204,7 +204,7 @@ fn parse_rows<T>(list: &ListRequest<'_, T>, response: &Response) -> Result<Vec<R
     match (list.parse_page)(&response.body) {
         Ok(Some(rows)) => Ok(rows),
         Ok(None) => Err(response.malformed("the list is not in it")),
-        Err(error) => Err(response.malformed(&error.to_string())),
+        Err(error) => Err(response.unparsable(error)),
     }
 }
 
@@ -229,8 +229,5 @@ fn last_parameter(http: &HttpConnection, link: &str) -> Result<Option<String>, &
 }
 
 fn incomplete_list_error(response: &Response, why: &str) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::Malformed,
-        message: format!("{}: the list is not complete: {why}", response.request),
-    }
+    RegistryError::new(RegistryErrorKind::Malformed, format!("{}: the list is not complete: {why}", response.request))
 }

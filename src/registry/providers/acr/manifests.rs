@@ -11,7 +11,8 @@ use super::reader::{AcrReader, parse_response};
 use super::wire::{WireManifest, WireOneManifest};
 use super::{lists, manifest_path};
 use crate::domain::{
-    Digest, GapTarget, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, UnreadKind, is_index_type,
+    Digest, GapTarget, InvalidDigest, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, UnreadKind,
+    is_index_type,
 };
 use crate::registry::client::list_gaps;
 use crate::registry::client::manifest_graph::ManifestReader;
@@ -225,7 +226,7 @@ impl AcrReader {
     ) -> Result<Option<ListedManifest>, RegistryError> {
         let Some(response) = self.fetch_metadata(name, &manifest_path(name, digest)).await? else { return Ok(None) };
         let wire: WireOneManifest<WireManifest> = parse_response(&response)?;
-        let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| response.malformed(&why))?;
+        let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| response.unparsable(why))?;
         sought.record(&row, || wire.manifest.changed_at());
         Ok(Some(row))
     }
@@ -241,8 +242,8 @@ fn find_row<'r>(rows: &'r [ListedManifest], digest: &Digest) -> Option<&'r Liste
 }
 
 /// A listed manifest in the domain's words. `types` holds the media types met so far, each once.
-pub(super) fn listed_manifest(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<ListedManifest, String> {
-    let digest = wire.digest.parse().map_err(|error: crate::domain::InvalidDigest| error.to_string())?;
+pub(super) fn listed_manifest(wire: &WireManifest, types: &mut Vec<Arc<str>>) -> Result<ListedManifest, InvalidDigest> {
+    let digest = wire.digest.parse()?;
     let media_type = wire.media_type.as_deref().map(|text| {
         types.iter().find(|known| ***known == *text).cloned().unwrap_or_else(|| {
             let new: Arc<str> = text.into();
@@ -284,12 +285,12 @@ fn manifest_kind(media_type: Option<&str>, config: Option<&str>, platform: bool)
 
 /// The registry has it and does not give it, as it does with images in quarantine. It may be an index.
 fn withheld_error(repository: &RepositoryName, digest: &Digest) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::NotFound,
-        message: format!(
+    RegistryError::new(
+        RegistryErrorKind::NotFound,
+        format!(
             "{repository}: the registry lists {digest} and answers that there is no such manifest; is it in quarantine?"
         ),
-    }
+    )
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use super::wire::{
 use super::{documented_limits, manifest_path, repository_path, tag_path};
 use crate::azure::Arm;
 use crate::domain::{
-    CompactTime, Digest, Gap, GapTarget, InvalidName, ListedManifest, ManifestState, RegistryInfo, RemovalObstacle,
-    Repository, RepositoryName, Tag, TagName, TagState,
+    CompactTime, Digest, Failure, Gap, GapTarget, InvalidName, ListedManifest, ManifestState, RegistryInfo,
+    RemovalObstacle, Repository, RepositoryName, Tag, TagName, TagState,
 };
 use crate::http_client::{Request, Response, RetryPolicy, parse_json_lossy};
 use crate::registry::client::auth::TokenScope;
@@ -188,13 +188,13 @@ impl RegistryReader for AcrReader {
             match lists::fetch_rows(&self.http, &list, way, PAGE_SIZE).await {
                 Ok(more) if more.is_empty() => break,
                 Ok(more) if more.iter().flatten().any(|name| rows.contains(name)) => {
-                    trouble = Some(RegistryError {
-                        kind: RegistryErrorKind::Malformed,
-                        message: format!(
+                    trouble = Some(RegistryError::new(
+                        RegistryErrorKind::Malformed,
+                        format!(
                             "{}: the list of repositories begins anew after its end",
                             self.http.url("/acr/v1/_catalog")
                         ),
-                    });
+                    ));
                 }
                 Ok(more) => {
                     let before = rows.len();
@@ -265,7 +265,7 @@ impl RegistryReader for AcrReader {
         repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         gaps.extend(manifests.invalid.iter().map(|odd| {
             let message = format!("the manifests of {name} list what cannot be understood: {}", odd.why);
-            RegistryError { kind: RegistryErrorKind::Malformed, message }.into_gap(GapTarget::ManifestList)
+            RegistryError::new(RegistryErrorKind::Malformed, message).into_gap(GapTarget::ManifestList)
         }));
         let rows = manifests.rows;
         if gaps.is_empty() {
@@ -287,14 +287,14 @@ impl RegistryReader for AcrReader {
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
         let Some(listed) = lists::read_all(&self.http, &tag_list_request(repository)).await? else {
             let message = format!("registry `{}` knows no repository {repository}", self.http.settings.name);
-            return Err(RegistryError { kind: RegistryErrorKind::NotFound, message });
+            return Err(RegistryError::new(RegistryErrorKind::NotFound, message));
         };
         if let Some(error) = listed.error {
             return Err(error);
         }
         let mut odd_names = listed.invalid.iter().map(|entry| list_gaps::invalid_tag(&entry.name, &entry.why));
         if let Some(gap) = odd_names.find(Gap::may_hide_tag) {
-            return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
+            return Err(RegistryError::new(RegistryErrorKind::Malformed, gap.message.to_string()));
         }
         let mut names: Vec<TagName> = listed.rows.into_iter().map(|tag| tag.name).collect();
         names.sort();
@@ -307,8 +307,7 @@ impl RegistryReader for AcrReader {
         };
         let wire: WireOneTag = parse_response(&response)?;
         let digest = wire.tag.digest.as_deref().ok_or_else(|| response.malformed("the tag has no digest"))?;
-        let digest =
-            digest.parse().map_err(|error: crate::domain::InvalidDigest| response.malformed(&error.to_string()))?;
+        let digest = digest.parse().map_err(|error: crate::domain::InvalidDigest| response.unparsable(error))?;
         if wire.tag.name != tag.as_str() {
             return Err(response.malformed("it is about another tag"));
         }
@@ -333,8 +332,9 @@ impl RegistryReader for AcrReader {
         }
         // What is no name of a tag still is one to the registry.
         let tags = manifest.tags.iter().flatten().map(|name| name.parse()).collect::<Result<_, InvalidName>>();
-        let tags =
-            tags.map_err(|error| response.malformed(&format!("a tag of it has no name that is allowed: {error}")))?;
+        let tags = tags.map_err(|error| {
+            response.unparsable(Failure::new((), "a tag of it has no name that is allowed").caused_by(error))
+        })?;
         Ok(Some(ManifestState { tags, lock: manifest.lock(), changed_at: manifest.changed_at() }))
     }
 
@@ -362,7 +362,7 @@ impl RegistryReader for AcrReader {
     /// Asks for tokens to delete with, looks at what they are good for, and uses them for nothing.
     async fn missing_rights(&self, repositories: &[RepositoryName]) -> BTreeMap<RepositoryName, RemovalObstacle> {
         let granted = self.http.check_authorization(TokenScope::Delete, repositories).await;
-        granted.into_iter().filter_map(|(name, granted)| Some((name, removal_obstacle(granted.err()?)))).collect()
+        granted.into_iter().filter_map(|(name, granted)| Some((name, removal_obstacle(&granted.err()?)))).collect()
     }
 
     fn server_time(&self) -> Option<ServerTime> {
@@ -374,15 +374,15 @@ impl RegistryReader for AcrReader {
     }
 }
 
-fn removal_obstacle(error: RegistryError) -> RemovalObstacle {
+fn removal_obstacle(error: &RegistryError) -> RemovalObstacle {
     match error.kind {
-        RegistryErrorKind::Denied => RemovalObstacle::Denied { message: error.message },
-        _ => RemovalObstacle::CheckFailed { message: error.message },
+        RegistryErrorKind::Denied => RemovalObstacle::Denied { message: error.chain() },
+        _ => RemovalObstacle::CheckFailed { message: error.chain() },
     }
 }
 
 pub(super) fn parse_response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, RegistryError> {
-    parse_json_lossy(&response.body).map_err(|error| response.malformed(&error.to_string()))
+    parse_json_lossy(&response.body).map_err(|error| response.unparsable(error))
 }
 
 /// A list; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.
@@ -436,7 +436,7 @@ fn manifest_list_request<'a>(
                     sought.record(&row, || wire.changed_at());
                     Ok(row)
                 }
-                Err(why) => Err(InvalidRow { name: wire.digest, why }),
+                Err(why) => Err(InvalidRow { name: wire.digest, why: why.to_string() }),
             };
             Ok(manifests.map(|manifests| manifests.into_iter().map(listed).collect()))
         }),
@@ -490,21 +490,18 @@ fn invalid_name(name: String, error: &crate::domain::InvalidName) -> InvalidRow 
 
 fn count_mismatch(repository: &RepositoryName, at: GapTarget, said: u64, read: usize) -> Gap {
     let what = if at == GapTarget::TagList { "tags" } else { "manifests" };
-    RegistryError {
-        kind: RegistryErrorKind::Malformed,
-        message: format!(
+    RegistryError::new(RegistryErrorKind::Malformed, format!(
             "{repository}: the registry counts {said} {what} and lists {read}; some may be hidden (`listEnabled` false), \
              or the list is not complete. Run again; if it stays so, look for hidden ones by hand"
-        ),
-    }
+        ))
     .into_gap(at)
 }
 
 fn missing_digest_error(repository: &RepositoryName, tag: &TagName) -> RegistryError {
-    RegistryError {
-        kind: RegistryErrorKind::Malformed,
-        message: format!("{repository}:{tag} is listed without a digest that can be understood"),
-    }
+    RegistryError::new(
+        RegistryErrorKind::Malformed,
+        format!("{repository}:{tag} is listed without a digest that can be understood"),
+    )
 }
 
 fn unknown_repository_error(repository: &RepositoryName, named: bool) -> RegistryError {
@@ -513,15 +510,14 @@ fn unknown_repository_error(repository: &RepositoryName, named: bool) -> Registr
     } else {
         "the registry has its attributes, and says of its lists that there is no such repository"
     };
-    RegistryError { kind: RegistryErrorKind::NotFound, message: format!("{repository} could not be listed; {why}") }
+    RegistryError::new(RegistryErrorKind::NotFound, format!("{repository} could not be listed")).with_help(why)
 }
 
 /// A catalogue that may not be read is no reason to give up: repositories can be named.
-fn with_catalogue_advice(mut error: RegistryError) -> RegistryError {
+fn with_catalogue_advice(error: RegistryError) -> RegistryError {
     if error.kind == RegistryErrorKind::Denied {
-        error
-            .message
-            .push_str("; if it may do all but list the repositories, name them in the registry's `repositories`");
+        return error
+            .with_help("if it may do all but list the repositories, name them in the registry's `repositories`");
     }
     error
 }

@@ -106,14 +106,14 @@ pub async fn registry_info(
         Ok(preview) => preview.policies().soft_delete_policy.as_ref().map_or(RetentionDays::Unknown, after_days),
         // It would only soften what an untag leads to, so going without is safe.
         Err(error) => {
-            tracing::warn!(registry = registry.name, error = %error, "whether soft delete is on is not known");
+            tracing::warn!(registry = registry.name, error = %error.chain(), "whether soft delete is on is not known");
             RetentionDays::Unknown
         }
     };
     let stored_bytes = match stored_bytes(arm, &path).await {
         Ok(bytes) => Some(bytes),
         Err(error) => {
-            tracing::warn!(registry = registry.name, error = %error, "how much the registry stores is not known");
+            tracing::warn!(registry = registry.name, error = %error.chain(), "how much the registry stores is not known");
             None
         }
     };
@@ -168,9 +168,9 @@ async fn find_registry(arm: &Arm, resource: &RegistryResource, hosts: &[String])
     };
     registries.into_iter().find(is_meant).ok_or_else(|| {
         let there = if servers.is_empty() { "none that is to be seen".into() } else { servers.join(", ") };
-        RequestError {
-            kind: RequestErrorKind::NotFound,
-            message: format!(
+        RequestError::new(
+            RequestErrorKind::NotFound,
+            format!(
                 "no registry in resource group {} of subscription {} answers at {}; there: {there}; check the \
                  registry's `endpoint` and `resource_group`, and that {} has the role `Reader` on it",
                 resource.resource_group,
@@ -178,7 +178,7 @@ async fn find_registry(arm: &Arm, resource: &RegistryResource, hosts: &[String])
                 hosts.join(" or "),
                 arm.identity()
             ),
-        }
+        )
     })
 }
 
@@ -202,9 +202,8 @@ fn is_same_host(server: &str, host: &str) -> bool {
 async fn stored_bytes(arm: &Arm, path: &str) -> Result<u64, RequestError> {
     let usages: WireUsages = arm.get(&format!("{path}/listUsages"), API_VERSION).await?;
     let size = usages.value.iter().find(|usage| usage.name.as_deref() == Some("Size"));
-    size.and_then(|usage| u64::try_from(usage.current_value?).ok()).ok_or_else(|| RequestError {
-        kind: RequestErrorKind::Malformed,
-        message: format!("GET {path}/listUsages answered without a size"),
+    size.and_then(|usage| u64::try_from(usage.current_value?).ok()).ok_or_else(|| {
+        RequestError::new(RequestErrorKind::Malformed, format!("GET {path}/listUsages answered without a size"))
     })
 }
 

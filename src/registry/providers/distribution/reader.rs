@@ -61,9 +61,8 @@ impl DistributionReader {
             return Ok(None);
         }
         if unknown {
-            let mut error = first.response.status_error();
-            error.message.push_str("; it stands in the registry's `repositories`: is it spelled right?");
-            return Err(error);
+            let help = "it stands in the registry's `repositories`: is it spelled right?";
+            return Err(first.response.status_error().with_help(help));
         }
         if first.response.status != StatusCode::OK {
             return Err(first.response.status_error());
@@ -144,13 +143,13 @@ impl RegistryReader for DistributionReader {
         let url = self.http.url("/v2/_catalog");
         let first = pagination::first_page(&self.http, &TokenScope::Catalogue, &url, pull::CATALOGUE).await?;
         if first.response.status != StatusCode::OK {
-            let mut error = first.response.status_error();
-            if matches!(first.response.status.as_u16(), 401 | 403 | 404 | 405) {
-                error.message.push_str(
-                    "; many registries do not list their repositories: name them in the registry's `repositories`",
-                );
-            }
-            return Err(error);
+            let help = match first.response.status.as_u16() {
+                401 | 403 | 404 | 405 => {
+                    "many registries do not list their repositories: name them in the registry's `repositories`"
+                }
+                _ => "",
+            };
+            return Err(first.response.status_error().with_help(help));
         }
         let pages = pagination::read_all(&self.http, &TokenScope::Catalogue, first, pull::CATALOGUE).await;
         if let (0, Some(error)) = (pages.pages_read, &pages.error) {
@@ -204,10 +203,10 @@ impl RegistryReader for DistributionReader {
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
         let Some((mut names, gaps)) = self.list_tags(repository).await? else {
             let message = format!("registry `{}` knows no repository {repository}", self.http.settings.name);
-            return Err(RegistryError { kind: RegistryErrorKind::NotFound, message });
+            return Err(RegistryError::new(RegistryErrorKind::NotFound, message));
         };
         if let Some(gap) = gaps.into_iter().find(Gap::may_hide_tag) {
-            return Err(RegistryError { kind: RegistryErrorKind::Malformed, message: gap.message.to_string() });
+            return Err(RegistryError::new(RegistryErrorKind::Malformed, gap.message.to_string()));
         }
         names.sort();
         Ok(names)
@@ -227,14 +226,14 @@ impl RegistryReader for DistributionReader {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<ManifestState>, RegistryError> {
-        Err(RegistryError {
-            kind: RegistryErrorKind::Unsupported,
-            message: format!(
+        Err(RegistryError::new(
+            RegistryErrorKind::Unsupported,
+            format!(
                 "registry `{}` speaks the distribution API, which has no question for the tags of a manifest, so it is \
                  not known whether a tag names {digest} of {repository}",
                 self.http.settings.name
             ),
-        })
+        ))
     }
 
     async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {

@@ -129,8 +129,8 @@ async fn what_an_app_runs_is_understood_or_told() {
         let estate = shop().await;
         estate.change(|resources| site(resources, "odd", &runs, &[], &[]));
         let error = estate.ask(AppService).await.unwrap_err();
-        assert!(error.message.starts_with("app odd (resource group rg-shop"), "{error}");
-        assert!(error.message.contains(words), "{error}");
+        assert!(error.chain().starts_with("app odd (resource group rg-shop"), "{error}");
+        assert!(error.chain().contains(words), "{error}");
     }
     let estate = shop().await;
     estate.change(|resources| site(resources, "odd", &linux("sitecontainers"), &[], &[("main", "")]));

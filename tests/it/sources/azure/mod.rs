@@ -104,7 +104,7 @@ impl Estate {
     /// That a service fails, with those words.
     async fn fails(&self, service: AzureService, words: &str) {
         let error = self.ask(service).await.expect_err(words);
-        assert!(error.message.contains(words), "{words:?} is not in: {}", error.message);
+        assert!(error.chain().contains(words), "{words:?} is not in: {}", error.chain());
     }
 }
 

@@ -20,7 +20,7 @@ async fn an_identity_that_sees_only_part_sees_nothing() {
         let error = estate.ask(ContainerApps).await.unwrap_err();
         assert_eq!(error.kind, "denied");
         for words in ["Microsoft.App/jobs/read", "the role `Reader`", SUBSCRIPTION] {
-            assert!(error.message.contains(words), "{error}");
+            assert!(error.chain().contains(words), "{error}");
         }
     }
     let estate = shop().await;
@@ -94,12 +94,12 @@ async fn every_subscription_and_group_of_the_settings_is_there() {
     assert_eq!(shown(&answer).len(), 5, "{:?}", shown(&answer));
 
     let error = estate.ask_in(ContainerApps, &all, &["rg-shop", "rg-gone"]).await.unwrap_err();
-    assert!(error.message.contains("`rg-gone` is in none of the subscriptions"), "{error}");
+    assert!(error.chain().contains("`rg-gone` is in none of the subscriptions"), "{error}");
     let error = estate.ask_in(ContainerApps, &[SUBSCRIPTION, OTHER], &["rg-shop"]).await.unwrap_err();
-    assert!(error.message.contains(&format!("subscription {OTHER} has none")), "{error}");
+    assert!(error.chain().contains(&format!("subscription {OTHER} has none")), "{error}");
     let error = estate.ask_in(ContainerApps, &[SUBSCRIPTION, OTHER], &[]).await.unwrap_err();
     assert_eq!(error.kind, "not-found");
-    assert!(error.message.contains("check subscription and resource group"), "{error}");
+    assert!(error.chain().contains("check subscription and resource group"), "{error}");
     estate.deny(format!("/subscriptions/{OTHER}/resourceGroups/rg-shop"));
     let error = estate.ask_in(ContainerApps, &[SUBSCRIPTION, OTHER], &["rg-shop"]).await.unwrap_err();
     assert_eq!(error.kind, "denied", "{error}");

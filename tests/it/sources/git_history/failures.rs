@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tagwarden::sources::GitHistorySettings;
 
 use super::{Checkout, ask, git, image, settings, texts};
+use crate::causes::cause;
 
 #[tokio::test]
 async fn what_cannot_be_read_whole_fails_the_source() {
@@ -40,8 +41,12 @@ async fn what_cannot_be_read_whole_fails_the_source() {
     ] {
         let error = ask(&settings).await.expect_err(says);
         assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.contains(says), "{says}: {error}");
+        assert!(error.chain().contains(says), "{says}: {error}");
     }
+    let missing = ask(&at(folder.path().join("nowhere"))).await.unwrap_err();
+    assert_eq!(cause::<std::io::Error>(&missing).kind(), std::io::ErrorKind::NotFound);
+    let invalid = ask(&branches(&["release/["])).await.unwrap_err();
+    assert_eq!(cause::<globset::Error>(&invalid).glob(), Some("release/["));
 }
 
 /// A partial clone would run the command of its remote to fetch what it lacks.
@@ -65,6 +70,6 @@ async fn nothing_is_fetched_and_nothing_is_run() {
     }
     let error = ask(&settings(clone.path(), 1)).await.unwrap_err();
     assert_eq!(error.kind, "unreadable");
-    assert!(error.message.contains("`--filter`"), "{error}");
+    assert!(error.chain().contains("`--filter`"), "{error}");
     assert!(!marker.exists());
 }

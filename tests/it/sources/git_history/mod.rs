@@ -357,7 +357,7 @@ async fn a_shallow_clone_that_ends_too_early_fails_the_source() {
             (Ok(answer), Some(expected)) => assert_eq!(tags(&answer), expected, "{settings:?}"),
             (Err(error), None) => {
                 assert_eq!(error.kind, "shallow", "{error}");
-                assert!(error.message.contains("git fetch --unshallow"), "{error}");
+                assert!(error.chain().contains("git fetch --unshallow"), "{error}");
                 git(clone.path(), origin.time, &["fetch", "--quiet", "--unshallow"]);
                 assert!(ask(&settings).await.is_ok());
             }

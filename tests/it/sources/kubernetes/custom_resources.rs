@@ -78,7 +78,7 @@ async fn a_kind_that_is_not_there_or_a_path_that_leads_nowhere_fails() {
     ] {
         let error = query(&server, vec![custom]).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
-        assert!(error.message.contains(says), "{error}");
+        assert!(error.chain().contains(says), "{error}");
     }
     let optional = CustomResource { optional: true, ..wanted("none.example", "v1", "None", &["spec"]) };
     let rollout = wanted("argoproj.io", "v1alpha1", "Rollout", &["spec.template"]);
@@ -89,7 +89,7 @@ async fn a_kind_that_is_not_there_or_a_path_that_leads_nowhere_fails() {
     server.world.lock().unwrap().denied.insert("rollouts".into());
     let error = query(&server, vec![rollout]).await.unwrap_err();
     assert_eq!(error.kind, "denied");
-    assert!(error.message.contains("list rollouts.argoproj.io in all namespaces"), "{error}");
+    assert!(error.chain().contains("list rollouts.argoproj.io in all namespaces"), "{error}");
 }
 
 #[tokio::test]

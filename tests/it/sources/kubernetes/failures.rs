@@ -23,7 +23,7 @@ async fn outcome(wrong: impl FnOnce(&mut ClusterState)) -> Result<(), (&'static 
             assert_eq!(shown(&answer.claims), recorded());
             Ok(())
         }
-        Err(error) => Err((error.kind, error.message)),
+        Err(error) => Err((error.kind, error.chain())),
     }
 }
 
@@ -125,14 +125,14 @@ async fn every_missing_right_is_named_before_the_work() {
     let error = ask(server.settings("")).await.unwrap_err();
     assert_eq!(error.kind, "denied");
     for says in ["list replicasets.apps in all namespaces", "list cronjobs.batch", "deploy/kubernetes/rbac.yaml"] {
-        assert!(error.message.contains(says), "{error}");
+        assert!(error.chain().contains(says), "{error}");
     }
     assert_eq!(server.world.lock().unwrap().count("GET"), 0);
 
     let settings = KubernetesSettings { namespaces: vec!["routes".into(), "shop".into()], ..server.settings("") };
     server.world.lock().unwrap().denied = ["shop/pods".into()].into();
     let error = ask(settings).await.unwrap_err();
-    assert!(error.message.contains("list pods in namespace shop"), "{error}");
+    assert!(error.chain().contains("list pods in namespace shop"), "{error}");
 
     // Where no review can be asked for, the list itself is refused.
     server.world.lock().unwrap().no_reviews = true;
@@ -140,7 +140,7 @@ async fn every_missing_right_is_named_before_the_work() {
     let error = ask(server.settings("")).await.unwrap_err();
     assert_eq!(error.kind, "denied");
     for says in ["replicasets.apps is forbidden", "cannot list", "rbac.yaml"] {
-        assert!(error.message.contains(says), "{error}");
+        assert!(error.chain().contains(says), "{error}");
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_token_that_expires_is_read_again_once() {
     let before = server.world.lock().unwrap().asked.len();
     let error = ask(settings).await.unwrap_err();
     assert_eq!(error.kind, "denied");
-    assert!(error.message.contains("401") && error.message.contains("renewed"), "{error}");
+    assert!(error.chain().contains("401") && error.chain().contains("renewed"), "{error}");
     let asked = server.world.lock().unwrap().asked.len() - before;
     assert!(asked < 40, "a refused token is not tried again and again: {asked}");
 }
@@ -240,7 +240,7 @@ async fn a_release_of_helm_that_cannot_be_read_fails_the_source() {
         server.world.lock().unwrap().put(vec![secret]);
         let error = ask(server.settings("")).await.unwrap_err();
         assert_eq!(error.kind, "malformed");
-        assert!(error.message.contains("shop/sh.helm.release.v1.x.v1") && error.message.contains(says), "{error}");
+        assert!(error.chain().contains("shop/sh.helm.release.v1.x.v1") && error.chain().contains(says), "{error}");
     }
 }
 
@@ -286,7 +286,7 @@ async fn who_cannot_sign_in_is_told_why() {
     ] {
         let error = ask(KubernetesSettings { access, ..settings.clone() }).await.unwrap_err();
         assert_eq!(error.kind, "settings", "{error}");
-        assert!(error.message.contains(says) && !error.message.contains("hunter2"), "{error}");
+        assert!(error.chain().contains(says) && !error.chain().contains("hunter2"), "{error}");
     }
 }
 
@@ -302,7 +302,7 @@ async fn a_pod_signs_in_as_its_service_account_and_trusts_only_its_cluster() {
     std::fs::write(folder.join("ca.crt"), other).unwrap();
     let error = ask(settings).await.unwrap_err();
     assert_eq!(error.kind, "unreachable");
-    assert!(error.message.contains("certificate"), "{error}");
+    assert!(error.chain().contains("certificate"), "{error}");
 }
 
 /// What becomes of a cluster through all that every source goes through.

@@ -134,7 +134,7 @@ async fn only_the_namespaces_that_are_named_are_read() {
     let misspelt = KubernetesSettings { namespaces: vec!["rotues".into(), "shop".into()], ..settings };
     let error = ask(misspelt).await.unwrap_err();
     assert_eq!(error.kind, "empty");
-    assert!(error.message.contains("rotues") && !error.message.contains("shop"), "{error}");
+    assert!(error.chain().contains("rotues") && !error.chain().contains("shop"), "{error}");
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn releases_of_helm_are_read_where_that_is_allowed() {
                 }
                 (Err(what), Err(error)) => {
                     assert_eq!(error.kind, "denied");
-                    assert!(error.message.contains(what), "{error}");
+                    assert!(error.chain().contains(what), "{error}");
                 }
                 (expected, answer) => panic!("{expected:?}: {answer:?}"),
             }

@@ -174,7 +174,7 @@ async fn a_cluster_may_lack_kinds_of_a_preset() {
     server.world.lock().unwrap().denied.insert("rollouts".into());
     let error = ask(settings).await.unwrap_err();
     assert_eq!(error.kind, "denied");
-    assert!(error.message.contains("rollouts.argoproj.io") && error.message.contains("rbac-presets.yaml"), "{error}");
+    assert!(error.chain().contains("rollouts.argoproj.io") && error.chain().contains("rbac-presets.yaml"), "{error}");
 }
 
 #[tokio::test]

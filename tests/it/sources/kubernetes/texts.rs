@@ -305,5 +305,5 @@ async fn maps_of_settings_are_read_where_that_is_asked_for() {
     let settings = KubernetesSettings { configmaps: true, ..server.settings("") };
     let error = super::ask(settings).await.unwrap_err();
     assert_eq!(error.kind, "denied");
-    assert!(error.message.contains("list configmaps") && error.message.contains("rbac-configmaps.yaml"), "{error}");
+    assert!(error.chain().contains("list configmaps") && error.chain().contains("rbac-configmaps.yaml"), "{error}");
 }

@@ -325,7 +325,7 @@ async fn what_a_token_does_not_hold_is_not_asked_for() {
         let error = site.header(&grant).await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Denied);
         for part in words.into_iter().chain(["`shop/api`", "app-1", "Repository Contributor"]) {
-            assert!(error.message.contains(part), "{part}: {error}");
+            assert!(error.chain().contains(part), "{part}: {error}");
         }
     }
 
@@ -337,14 +337,14 @@ async fn what_a_token_does_not_hold_is_not_asked_for() {
     .await;
     site.sign_in.preauthorize(&[name("a"), name("b"), name("c")]);
     assert!(site.header(&delete("a")).await.is_ok() && site.header(&delete("c")).await.is_ok());
-    let error = site.header(&delete("b")).await.unwrap_err().message;
+    let error = site.header(&delete("b")).await.unwrap_err().chain();
     assert!(
         error.contains("role Container Registry Repository Contributor") && !error.contains("AcrDelete"),
         "{error}"
     );
     let error = site.header(&TokenScope::Catalogue).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Denied);
-    assert!(error.message.contains("Catalog Lister"), "{error}");
+    assert!(error.chain().contains("Catalog Lister"), "{error}");
     assert_eq!(site.seen().len(), 4, "ping, exchange, one token for the three, one for the catalogue");
 }
 
@@ -450,9 +450,9 @@ async fn a_refused_exchange_is_told_and_no_wider_audience_offered() {
         let error = site.header(&list("a")).await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Denied);
         for part in ["contoso", "managed identity", "https://containerregistry.azure.net", "not offered a wider one"] {
-            assert!(error.message.contains(part), "{part}: {error}");
+            assert!(error.chain().contains(part), "{part}: {error}");
         }
-        assert!(!error.message.contains("entra-"), "{error}");
+        assert!(!error.chain().contains("entra-"), "{error}");
         let tries = if status == 401 { 2 } else { 1 };
         assert_eq!(
             site.seen().len(),
@@ -473,7 +473,7 @@ async fn credentials_go_to_the_registrys_own_token_service() {
         };
         let error = site.header(&list("a")).await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Denied);
-        assert!(error.message.contains("token_hosts"), "{error}");
+        assert!(error.chain().contains("token_hosts"), "{error}");
         assert_eq!(site.seen(), ["/v2/"]);
     }
     assert!(thief.received_requests().await.unwrap().is_empty());
@@ -495,7 +495,7 @@ async fn users_with_passwords_come_by_the_token_service_or_directly() {
         requests[1..].iter().all(|it| it.method == "GET" && it.headers["authorization"] == "Basic YWRhOnNlc2FtZQ==")
     );
     site.change(|world| world.actions.clear());
-    let error = site.header(&delete("a")).await.unwrap_err().message;
+    let error = site.header(&delete("a")).await.unwrap_err().chain();
     assert!(error.contains("user ada") && error.contains("`content/delete` to the scope map"), "{error}");
 
     // No token service: the password comes with each request.
@@ -513,7 +513,7 @@ async fn users_with_passwords_come_by_the_token_service_or_directly() {
     assert_eq!(site.seen(), ["/v2/", READING]);
     assert_eq!(site.sign_in.identity(), "application app-7 of tenant t-1");
     site.change(|world| world.revoked = 2000);
-    let error = site.header(&delete("a")).await.unwrap_err().message;
+    let error = site.header(&delete("a")).await.unwrap_err().chain();
     assert!(error.contains("az acr login") && !error.contains(&refresh), "{error}");
 }
 

@@ -71,26 +71,20 @@ impl AcrAuthenticator {
             return Ok(None);
         }
         if response.status != StatusCode::OK {
-            let mut error = response.status_error();
-            error.message = format!(
-                "registry `{}` gives {} no token for `{}`: {}",
+            let error = response.status_error();
+            let help = match credentials {
+                _ if error.kind != RegistryErrorKind::Denied => "",
+                Credentials::RefreshToken(_) => "a refresh token is good for three hours: run `az acr login` again",
+                Credentials::Password { .. } => "is the password still good, and the admin user or the token enabled?",
+                _ => "",
+            };
+            let message = format!(
+                "registry `{}` gives {} no token for `{}`",
                 self.settings.name,
                 self.identity(),
-                summarize_scopes(scope),
-                error.message
+                summarize_scopes(scope)
             );
-            if error.kind == RegistryErrorKind::Denied {
-                error.message.push_str(match credentials {
-                    Credentials::RefreshToken(_) => {
-                        "; a refresh token is good for three hours: run `az acr login` again"
-                    }
-                    Credentials::Password { .. } => {
-                        "; is the password still good, and the admin user or the token enabled?"
-                    }
-                    _ => "",
-                });
-            }
-            return Err(error);
+            return Err(error.within(message).with_help(help));
         }
         let wire = parse_tokens(&response)?;
         let token = [wire.access_token, wire.token].into_iter().flatten().find(|token| !token.is_empty());

@@ -7,15 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::reader::{AcrReader, parse_response};
 use super::wire::{WireManifest, WireOneManifest};
-use super::{lists, manifest_path};
+use super::{lists, manifest_path, metadata};
 use crate::domain::{
     Digest, GapTarget, InvalidDigest, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, UnreadKind,
     is_index_type,
 };
-use crate::registry::client::list_gaps;
-use crate::registry::client::manifest_graph::ManifestReader;
+use crate::registry::client::connection::HttpConnection;
+use crate::registry::client::manifest_graph::{ManifestReader, ReferrersApi};
 use crate::registry::{ContentCache, ParsedManifest, RegistryError, RegistryErrorKind};
 
 impl lists::Row for ListedManifest {
@@ -113,17 +112,25 @@ impl ReadManifests {
     }
 }
 
-impl AcrReader {
+/// Reads what is behind the tags of repositories of one registry.
+pub(super) struct ManifestCollector<'a> {
+    pub(super) http: &'a HttpConnection,
+    pub(super) referrers: &'a ReferrersApi,
+    pub(super) cache: &'a dyn ContentCache,
+}
+
+impl ManifestCollector<'_> {
     /// Adds what is behind the tags of a repository and what is sought, mostly as it is listed. Read is only what cannot be
     /// told from the list and may matter to any tag: what tagged artifacts refer to, upward to the image. Where exact bytes
     /// are wanted, everything is.
-    pub(super) async fn add_manifests(
+    ///
+    /// Returns the manifests that tags name and the registry does not have.
+    pub(super) async fn add_all(
         &self,
         repository: &mut Repository,
         mut rows: Vec<ListedManifest>,
         sought: WantedManifests<'_>,
-        cache: &dyn ContentCache,
-    ) {
+    ) -> BTreeSet<Digest> {
         let tags = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
         let tagged: BTreeSet<Digest> = tags.cloned().collect();
         rows.sort_unstable_by(compare_digests);
@@ -161,25 +168,21 @@ impl AcrReader {
         repository.listed = rows;
         repository.include_listed(&tagged);
         repository.include_listed(sought.digests);
-        missing.extend(self.read_into(repository, needed, cache).await);
+        missing.extend(self.read(repository, needed).await);
         repository.untagged = sought.found_in(&repository.manifests);
-        list_gaps::add_missing_manifests(self, repository, &missing).await;
+        missing
     }
 
     /// Reads manifests of a repository, and what those refer to, upward to the image. What they list is no longer among
     /// what nothing leads to. Returns those that tags name and the registry does not have.
-    pub(super) async fn read_into(
-        &self,
-        repository: &mut Repository,
-        mut wanted: BTreeSet<Digest>,
-        cache: &dyn ContentCache,
-    ) -> BTreeSet<Digest> {
+    pub(super) async fn read(&self, repository: &mut Repository, mut wanted: BTreeSet<Digest>) -> BTreeSet<Digest> {
         let (mut requested, mut missing) = (BTreeSet::new(), BTreeSet::new());
         repository.include_listed(&wanted);
         wanted.retain(|digest| repository.manifests.contains_key(digest));
         while !wanted.is_empty() {
             let name = repository.name.clone();
-            let reading = ManifestReader { http: &self.http, referrers: &self.referrers, repository: &name, cache };
+            let reading =
+                ManifestReader { http: self.http, referrers: self.referrers, repository: &name, cache: self.cache };
             let reading = &reading;
             let read: Vec<_> = stream::iter(wanted.iter().cloned().collect::<Vec<_>>())
                 .map(|digest| async move {
@@ -224,8 +227,10 @@ impl AcrReader {
         digest: &Digest,
         sought: &WantedManifests<'_>,
     ) -> Result<Option<ListedManifest>, RegistryError> {
-        let Some(response) = self.fetch_metadata(name, &manifest_path(name, digest)).await? else { return Ok(None) };
-        let wire: WireOneManifest<WireManifest> = parse_response(&response)?;
+        let Some(response) = metadata::fetch(self.http, name, &manifest_path(name, digest)).await? else {
+            return Ok(None);
+        };
+        let wire: WireOneManifest<WireManifest> = metadata::parse(&response)?;
         let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| response.unparsable(why))?;
         sought.record(&row, || wire.manifest.changed_at());
         Ok(Some(row))

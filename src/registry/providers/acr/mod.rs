@@ -7,6 +7,7 @@
 mod auth;
 mod lists;
 mod manifests;
+mod metadata;
 mod parallel_lists;
 mod rate_limits;
 mod reader;

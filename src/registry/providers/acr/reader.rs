@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::future;
-use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, Row, RowList};
-use super::manifests::{WantedManifests, listed_manifest};
+use super::manifests::{ManifestCollector, WantedManifests, listed_manifest};
+use super::metadata;
 use super::parallel_lists::{self, Timed};
 use super::registry_info::registry_info;
 use super::wire::{
@@ -21,9 +21,9 @@ use crate::domain::{
     CompactTime, Digest, Failure, Gap, GapTarget, InvalidName, ListedManifest, ManifestState, RegistryInfo,
     RemovalObstacle, Repository, RepositoryName, Tag, TagName, TagState,
 };
-use crate::http_client::{Request, Response, RetryPolicy, parse_json_lossy};
+use crate::http_client::{Response, RetryPolicy, parse_json_lossy};
 use crate::registry::client::auth::TokenScope;
-use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
+use crate::registry::client::connection::HttpConnection;
 use crate::registry::client::manifest_graph::ReferrersApi;
 use crate::registry::client::pagination::PageContext;
 use crate::registry::client::{list_gaps, pull, wire};
@@ -38,7 +38,7 @@ pub struct AcrReader {
     pub(super) http: HttpConnection,
     /// Whom to ask about the registry itself, where the settings say where it is.
     arm: Option<Arm>,
-    pub(super) referrers: ReferrersApi,
+    referrers: ReferrersApi,
 }
 
 impl AcrReader {
@@ -56,26 +56,18 @@ impl AcrReader {
         Ok(Self { http, arm, referrers: ReferrersApi::default() })
     }
 
-    /// A metadata document; nothing where the registry says that there is no such thing.
-    pub(super) async fn fetch_metadata(
-        &self,
-        repository: &RepositoryName,
-        path: &str,
-    ) -> Result<Option<Response>, RegistryError> {
-        let request = Request::get(self.http.url(path), "application/json", MAX_METADATA_BYTES);
-        let response =
-            self.http.read(&TokenScope::List(repository.clone()), request, RedirectPolicy::SameOrigin).await?;
-        match response.status {
-            StatusCode::OK => Ok(Some(response)),
-            _ if response.is_absence() => Ok(None),
-            StatusCode::NOT_FOUND => Err(response.error(RegistryErrorKind::Malformed)),
-            _ => Err(response.status_error()),
-        }
+    /// See [`metadata::fetch`].
+    async fn fetch_metadata(&self, repository: &RepositoryName, path: &str) -> Result<Option<Response>, RegistryError> {
+        metadata::fetch(&self.http, repository, path).await
+    }
+
+    fn manifests<'a>(&'a self, cache: &'a dyn ContentCache) -> ManifestCollector<'a> {
+        ManifestCollector { http: &self.http, referrers: &self.referrers, cache }
     }
 
     async fn fetch_attributes(&self, name: &RepositoryName) -> Result<Option<WireRepository>, RegistryError> {
         let Some(response) = self.fetch_metadata(name, &repository_path(name)).await? else { return Ok(None) };
-        parse_response(&response).map(Some)
+        metadata::parse(&response).map(Some)
     }
 
     /// The tags of a repository that has so many by the registry's count.
@@ -127,9 +119,6 @@ impl AcrReader {
         }
     }
 }
-
-/// Most bytes of a metadata document about one thing.
-const MAX_METADATA_BYTES: usize = 1 << 20;
 
 /// How many tags and manifests were read.
 #[derive(Clone, Copy)]
@@ -273,13 +262,14 @@ impl RegistryReader for AcrReader {
         }
         gaps.extend(odd_names);
         repository.gaps = gaps;
-        self.add_manifests(&mut repository, rows, sought, cache).await;
+        let missing = self.manifests(cache).add_all(&mut repository, rows, sought).await;
+        list_gaps::add_missing_manifests(self, &mut repository, &missing).await;
         repository.gaps.sort();
         repository
     }
 
     async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {
-        let missing = self.read_into(repository, digests.clone(), cache).await;
+        let missing = self.manifests(cache).read(repository, digests.clone()).await;
         list_gaps::add_missing_manifests(self, repository, &missing).await;
         repository.gaps.sort();
     }
@@ -305,7 +295,7 @@ impl RegistryReader for AcrReader {
         let Some(response) = self.fetch_metadata(repository, &tag_path(repository, tag)).await? else {
             return Ok(None);
         };
-        let wire: WireOneTag = parse_response(&response)?;
+        let wire: WireOneTag = metadata::parse(&response)?;
         let digest = wire.tag.digest.as_deref().ok_or_else(|| response.malformed("the tag has no digest"))?;
         let digest = digest.parse().map_err(|error: crate::domain::InvalidDigest| response.unparsable(error))?;
         if wire.tag.name != tag.as_str() {
@@ -326,7 +316,7 @@ impl RegistryReader for AcrReader {
         let Some(response) = self.fetch_metadata(repository, &manifest_path(repository, digest)).await? else {
             return Ok(None);
         };
-        let WireOneManifest { manifest } = parse_response::<WireOneManifest<WireManifestState>>(&response)?;
+        let WireOneManifest { manifest } = metadata::parse::<WireOneManifest<WireManifestState>>(&response)?;
         if manifest.digest != digest.to_string() {
             return Err(response.malformed("it is about another manifest"));
         }
@@ -379,10 +369,6 @@ fn removal_obstacle(error: &RegistryError) -> RemovalObstacle {
         RegistryErrorKind::Denied => RemovalObstacle::Denied { message: error.chain() },
         _ => RemovalObstacle::CheckFailed { message: error.chain() },
     }
-}
-
-pub(super) fn parse_response<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, RegistryError> {
-    parse_json_lossy(&response.body).map_err(|error| response.unparsable(error))
 }
 
 /// A list; what is wrong with it becomes a gap. Nothing where it could not be read or there is no repository.

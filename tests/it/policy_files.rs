@@ -6,7 +6,7 @@ use std::path::Path;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use proptest::prelude::*;
-use tagwarden::domain::{Digest, Keep, KeepRule, PolicyLimits, PolicyMode, RegistryName, TagSelector};
+use tagwarden::domain::{Digest, Keep, KeepRule, PolicyLimits, PolicyMode, RegistryName, TagSelector, chain};
 use tagwarden::policy::{Diagnostic, load, parse, render, schema};
 
 /// Whether the JSON schema accepts a text; nothing if it is no YAML at all.
@@ -209,8 +209,7 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 fn error_of(path: &Path, folder: &tempfile::TempDir) -> String {
     let error = load(path).unwrap_err();
     assert_eq!(error.kind(), "policy");
-    error
-        .to_string()
+    chain(&error)
         .replace(&format!("{}/", folder.path().display()), "")
         .replace(&folder.path().display().to_string(), ".")
 }

@@ -361,19 +361,18 @@ impl<'a> RegistryContext<'a> {
         let endpoint = settings.endpoint.as_str().trim_end_matches('/').to_owned();
         let experience = hands.store.untag_experience(&endpoint).await?.map(|experience| experience.effect);
         let answer = hands.store.deletion_response(&endpoint, settings.removal, (hands.clock)()).await?;
-        let survives = experience == Some(UntagExperience::ManifestSurvives);
         // Where the registry's own retention may delete what is untagged, a manifest that is gone says nothing.
-        let survival = Survival::new(survives, settings.accepts_retention);
-        let retention = found.and_then(|registry| registry.info.as_ref()).map(|info| info.untagged_retention);
-        let keeps_untagged = match retention {
+        let survived = experience == Some(UntagExperience::ManifestSurvives);
+        let survival = Survival::new(survived, settings.accepts_retention);
+        let info = found.and_then(|registry| registry.info.as_ref());
+        let keeps_untagged = match info.map(|info| info.untagged_retention) {
+            _ if target.reader.hides_untagged() => false,
             Some(RetentionDays::Off) => true,
             Some(RetentionDays::Days(days)) => Duration::from_hours(24 * u64::from(days)) >= hands.undo_window,
             Some(RetentionDays::Unknown) | None => false,
         };
-        let replicated = match found.and_then(|registry| registry.info.as_ref()) {
-            Some(particulars) => !particulars.replicas.is_empty(),
-            None => target.reader.known_capabilities().replicas.is_certain(),
-        };
+        let replicas = || target.reader.known_capabilities().replicas.is_certain();
+        let replicated = info.map_or_else(replicas, |info| !info.replicas.is_empty());
         Ok(Self {
             breaker: hands.breakers.of(&settings.name),
             permits: Semaphore::new(settings.concurrency.max(1)),

@@ -67,6 +67,10 @@ pub(super) async fn missing_children(
     known: &KnownManifests,
 ) -> Result<MissingChildren, ChildLookupError> {
     let mut found = MissingChildren::default();
+    // What it puts back comes with what is in it.
+    if reader.hides_untagged() {
+        return Ok(found);
+    }
     let mut seen = BTreeSet::new();
     let mut open: Vec<Step> = children(manifest).map(Step::Inspect).collect();
     while let Some(step) = open.pop() {

@@ -114,7 +114,7 @@ async fn expected_restore(
             return Ok(ExpectedRestore::Impossible(error.chain()));
         }
         Err(error) if error.kind == StateErrorKind::Missing => {
-            return Ok(match reader.has_manifest(&removed.repository, &removed.digest).await {
+            return Ok(match reader.keeps_removed(&removed.repository, &removed.tag, &removed.digest).await {
                 Ok(true) => ExpectedRestore::OnlyInRegistry,
                 Ok(false) => {
                     ExpectedRestore::Impossible(format!("{}, and the registry no longer has it", error.chain()))
@@ -124,7 +124,7 @@ async fn expected_restore(
         }
         Err(error) => return Err(error),
     };
-    match reader.has_manifest(&removed.repository, &removed.digest).await {
+    match reader.keeps_removed(&removed.repository, &removed.tag, &removed.digest).await {
         Ok(true) => return Ok(ExpectedRestore::Returns),
         Ok(false) => {}
         Err(error) => return Ok(ExpectedRestore::Unknown(error.chain())),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Mutex;
 
 use super::{RepositoryContext, absence};
-use crate::domain::{Digest, Removal, TagName};
+use crate::domain::{Removal, TagName};
 use crate::registry::RegistryError;
 use crate::state::{StateError, UntagExperience};
 
@@ -47,7 +47,7 @@ pub(super) async fn verify_survival(
 ) -> Result<Option<String>, StateError> {
     let digest = &removal.digest;
     let store = &context.context.store;
-    match has_survived(context, digest).await {
+    match has_survived(context, removal).await {
         Ok(true) => {
             if last {
                 store
@@ -88,14 +88,15 @@ pub(super) async fn verify_survival(
 
 /// Looks for a manifest. One that is not found is looked for again: a mark that a registry destroys stays for good, and
 /// a 404 may pass.
-async fn has_survived(context: &RepositoryContext<'_>, digest: &Digest) -> Result<bool, RegistryError> {
+async fn has_survived(context: &RepositoryContext<'_>, removal: &Removal) -> Result<bool, RegistryError> {
     let (reader, repository) = (&*context.registry.reader, &context.repository.name);
-    if reader.has_manifest(repository, digest).await? {
+    let Removal { tag, digest, .. } = removal;
+    if reader.keeps_removed(repository, tag, digest).await? {
         return Ok(true);
     }
     for pause in context.context.retry_policy.pauses(context.context.retry_policy.max_staleness).take(2) {
         context.pause(pause).await;
-        if reader.has_manifest(repository, digest).await? {
+        if reader.keeps_removed(repository, tag, digest).await? {
             return Ok(true);
         }
     }
@@ -103,7 +104,7 @@ async fn has_survived(context: &RepositoryContext<'_>, digest: &Digest) -> Resul
     // from the catalogue.
     let gone = absence::is_manifest_absent(reader, repository, digest).await;
     match gone {
-        Ok(false) => reader.has_manifest(repository, digest).await,
+        Ok(false) => reader.keeps_removed(repository, tag, digest).await,
         Ok(true) => Ok(false),
         Err(error) => Err(error),
     }

@@ -274,9 +274,22 @@ impl UntagAttempt<'_> {
     /// The tag is not there when it is looked at before a request.
     async fn outcome_if_absent(&self) -> ObservedOutcome {
         match &self.lost_response {
+            None if self.went_with_image().await => ObservedOutcome::Known(Outcome::Done(
+                "the registry removed it with the image that it accompanies".into(),
+            )),
             None => ObservedOutcome::skipped(SkipReason::Missing),
             Some(lost) => self.outcome_if_absent_after_error(lost).await,
         }
+    }
+
+    /// Whether the registry itself removed a signature or the like, whose image has lost its last tag by now, and can put
+    /// it back. Then it has gone as planned, and comes back with a restore of the run.
+    async fn went_with_image(&self) -> bool {
+        let reader = &*self.context.registry.reader;
+        let Removal { repository, tag, digest, companion_of, .. } = &*self.task.removal;
+        companion_of.is_some()
+            && reader.expires_companions()
+            && reader.keeps_removed(repository, tag, digest).await.unwrap_or(false)
     }
 
     /// The tag is not found after a request that failed: it was removed by that if it is really gone.

@@ -58,6 +58,8 @@ pub struct Registry {
     pub clock_issue: Option<ClockIssue>,
     /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
     pub lists_untagged: bool,
+    /// Whether it may remove the tags of cosign's signatures along with the last tag of their image.
+    pub expires_companions: bool,
     /// How many of its indexes and artifacts were read to decide, and why.
     pub index_reads: IndexReads,
     /// Tags that it refused to remove in earlier runs, by repository and name.
@@ -412,6 +414,7 @@ impl Registry {
             clock_ahead: None,
             clock_issue: None,
             lists_untagged: false,
+            expires_companions: false,
             index_reads: IndexReads::default(),
             refused_tags: Vec::new(),
             repositories: Vec::new(),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// What Azure Resource Manager says of a container registry. Read only where the settings name its subscription and
-/// resource group.
+/// What a registry, or the cloud around it, says of the registry itself. Of Azure's, Azure Resource Manager says it, where
+/// the settings name subscription and resource group; `subscription`, `resource_group` and `resource` are empty elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryInfo {
     /// The subscription's id.
@@ -25,6 +25,8 @@ pub struct RegistryInfo {
     pub replicas: Vec<Arc<str>>,
     /// Bytes stored in the home region, by the registry's own account. It lags behind.
     pub stored_bytes: Option<u64>,
+    /// The registry's own rules that remove tags, one sentence each without its full stop.
+    pub cleanup_rules: Vec<Arc<str>>,
 }
 
 /// A service tier of Azure Container Registry. Each has request rates of its own.
@@ -63,6 +65,7 @@ impl RegistryInfo {
             permissions: None,
             replicas: Vec::new(),
             stored_bytes: None,
+            cleanup_rules: Vec::new(),
         }
     }
 }

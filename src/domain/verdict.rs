@@ -81,7 +81,7 @@ pub enum Reason {
         /// That image.
         subject: Box<Digest>,
     },
-    /// Something that stays refers to its manifest, and removal here would delete the manifest.
+    /// Something that stays refers to its manifest, and removal here would delete the manifest or what refers to it.
     SubjectOfKept {
         /// That referrer.
         referrer: Box<Digest>,

@@ -10,7 +10,8 @@ use crate::domain::{PolicyName, Reason, Registry, RemovalMethod, Repository};
 /// A manifest is kept that a staying tag names, that is claimed, or that hangs on a kept one: as child of an index, as
 /// referrer (an untagged index among them), or under a companion's tag. Where removing the last tag removes the
 /// manifest, its subject is kept with a referrer as well. Where the untag certainly leaves the manifest, the tag of an image
-/// in an index that stays is judged like any other.
+/// in an index that stays is judged like any other. Where the registry removes cosign's signatures with the last tag of their
+/// image, the image of a signature that stays keeps its tags.
 pub(super) fn protect(
     repository: &Repository,
     graph: &Graph<'_>,
@@ -26,6 +27,9 @@ pub(super) fn protect(
     }
     let subjects = expirable_companions(graph, companions, &is_companion, found);
 
+    if registry.expires_companions {
+        protect_subjects(graph, &subjects, found);
+    }
     let ties = if method == RemovalMethod::DeleteManifest { Traversal::DownAndToSubjects } else { Traversal::Down };
     let staying = found.kept_tags().filter_map(|tag| graph.of_tag(tag));
     let kept = graph.reachable(staying.chain(claimed.iter().copied()), ties);
@@ -75,6 +79,28 @@ fn expirable_companions(
         }
     }
     subjects
+}
+
+/// Where the last tag of an image takes its signatures along: an image keeps its tags that would lose all of them beside a
+/// signature that stays. That image may be a signature itself, whose own image then stays as well.
+fn protect_subjects(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut ReasonTable) {
+    loop {
+        let mut added = false;
+        for &(companion, subject) in subjects {
+            let stays = found.is_kept(companion);
+            let Some(referrer) = graph.of_tag(companion).filter(|_| stays) else { continue };
+            if graph.tags(subject).any(|tag| found.is_kept(tag)) {
+                continue;
+            }
+            for tag in graph.tags(subject) {
+                found.add(tag, Reason::SubjectOfKept { referrer: graph.digest(referrer).clone().into() });
+                added = true;
+            }
+        }
+        if !added {
+            return;
+        }
+    }
 }
 
 /// Where a manifest goes with all its tags: each tag of a kept manifest stays, with what it would take along as reason.

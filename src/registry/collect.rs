@@ -129,6 +129,7 @@ async fn read_head(
         info,
         accepts_retention: settings.accepts_retention,
         lists_untagged: reader.lists_untagged(),
+        expires_companions: reader.expires_companions(),
         gaps,
         ..Registry::empty(name.clone(), settings.provider.name())
     };

@@ -290,6 +290,30 @@ pub trait RegistryReader: Send + Sync {
     /// When the registry did not say.
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError>;
 
+    /// Returns true if the manifest of a removed tag is still there to be put back under it; by default if it can be read.
+    ///
+    /// # Errors
+    /// When the registry did not say.
+    async fn keeps_removed(
+        &self,
+        repository: &RepositoryName,
+        _tag: &TagName,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        self.has_manifest(repository, digest).await
+    }
+
+    /// Returns true if no manifest can be read that no tag leads to, although the registry puts it back whole with its tag
+    /// for a while. Then only [`RegistryReader::keeps_removed`] tells whether it is there.
+    fn hides_untagged(&self) -> bool {
+        false
+    }
+
+    /// Returns true if the registry may remove the tags of cosign's signatures along with the last tag of their image.
+    fn expires_companions(&self) -> bool {
+        false
+    }
+
     /// Returns the manifest's present state with the tags that name it, or `None` if it does not exist.
     ///
     /// # Errors

@@ -144,7 +144,7 @@ fn describe_retention(days: Option<u32>, undo_window: Duration) -> String {
     let window = format_age(i64::try_from(undo_window.as_secs()).unwrap_or(i64::MAX));
     format!(
         "{does}, and an untag is to be undoable for {window}; switch its retention policy for untagged manifests off or \
-         make it longer, lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings"
+         make it (in Quay: the time machine) longer, lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings"
     )
 }
 
@@ -217,7 +217,8 @@ pub fn describe_refusal(refusal: &Refusal) -> String {
         RefusalReason::Retention { days, undo_window } => describe_retention(*days, *undo_window),
         RefusalReason::RegistryInfoUnread => {
             "its own settings could not be read, so whether it deletes untagged manifests by itself is not known; \
-             look at what could not be read of it, and give the identity that asks the role Reader on it"
+             look at what could not be read of it, and give the identity that asks the right to (in Azure: the role Reader \
+             on it)"
                 .to_owned()
         }
         RefusalReason::ClockSkew { ahead_seconds } => describe_clock_difference(*ahead_seconds),

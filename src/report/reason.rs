@@ -356,7 +356,7 @@ impl ReasonView {
                 )
             }
             Self::SubjectOfKept { referrer } => format!(
-                "{} refers to its manifest and stays; removal in this registry deletes the manifest",
+                "{} refers to its manifest and stays; removal in this registry takes more than the tag",
                 short_digest(referrer)
             ),
             Self::SharesManifest { tag } => {

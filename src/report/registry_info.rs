@@ -11,7 +11,7 @@ use crate::domain::{GapTarget, PermissionMode, Registry, RegistryInfo, Removal, 
 use crate::registry::Provider;
 use crate::registry::providers::{Distribution, provider};
 
-/// What Azure Resource Manager says of a registry. The fields are those of [`RegistryInfo`].
+/// What a registry, or the cloud around it, says of the registry itself. The fields are those of [`RegistryInfo`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `domain::RegistryInfo`, documented there")]
 pub struct RegistryInfoView {
@@ -25,6 +25,8 @@ pub struct RegistryInfoView {
     pub soft_delete: DelayedActionView,
     pub replicas: Vec<String>,
     pub stored_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cleanup_rules: Vec<String>,
 }
 
 /// Something that a registry does after a number of days.
@@ -48,6 +50,7 @@ impl From<&RegistryInfo> for RegistryInfoView {
             soft_delete: found.soft_delete.into(),
             replicas: found.replicas.iter().map(ToString::to_string).collect(),
             stored_bytes: found.stored_bytes,
+            cleanup_rules: found.cleanup_rules.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -79,8 +82,10 @@ pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
     match &registry.info {
         Some(found) => {
-            facts.extend([resource(found), describe_untagged_retention(found, registry)]);
+            facts.extend((!found.resource.is_empty()).then(|| resource(found)));
+            facts.push(describe_untagged_retention(found, registry));
             facts.extend(describe_soft_delete(found));
+            facts.extend(found.cleanup_rules.iter().cloned());
         }
         None if registry.gaps.iter().any(GapView::is_registry_info) => {}
         None => facts.extend(provider(&registry.kind).and_then(Provider::missing_info).map(str::to_owned)),

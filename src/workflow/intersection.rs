@@ -326,6 +326,7 @@ pub(super) mod tests {
             permissions: None,
             replicas: Vec::new(),
             stored_bytes: None,
+            cleanup_rules: Vec::new(),
         });
     }
 

@@ -119,6 +119,7 @@ mod tests {
             soft_delete: off(),
             replicas: Vec::new(),
             stored_bytes,
+            cleanup_rules: Vec::new(),
         };
         RegistryView {
             name: name.into(),

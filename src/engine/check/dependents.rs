@@ -1,6 +1,6 @@
 //! Indexes, referrers and companions, seen from a removal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::evidence::RepositoryEvidence;
 use super::{PlanHead, RemovalPolicies, TagRemoval, TagSet, Violation, accompanies, image, unread};
@@ -92,8 +92,9 @@ pub(super) fn held_by_policies(
     if removals.windows(2).all(|pair| list_of(pair[0]) == list_of(pair[1])) {
         return Vec::new();
     }
-    let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
-    let hanging = |removal: &Removal| whole_manifests || removal.companion_of.is_some() || ties.bind(&removal.digest);
+    // A removal takes more than the tag along, and what stays may need that.
+    let takes_more = registry.removal == RemovalMethod::DeleteManifest || registry.expires_companions;
+    let hanging = |removal: &Removal| takes_more || removal.companion_of.is_some() || ties.bind(&removal.digest);
     let hanging: Vec<(u32, &Removal)> = (0..).zip(removals.iter().copied()).filter(|(_, one)| hanging(one)).collect();
     if hanging.is_empty() {
         return Vec::new();
@@ -195,6 +196,8 @@ struct RemainingContent<'t, 'a> {
     kept: DigestSet<&'a Digest>,
     /// What is in an index that stays; nothing where an untag certainly leaves the manifest.
     contained: DigestSet<&'a Digest>,
+    /// Images that have no tag left beside a signature that stays, where the registry would remove that with the last tag.
+    unsigned: HashSet<String>,
 }
 
 impl<'t, 'a> RemainingContent<'t, 'a> {
@@ -224,7 +227,17 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
                 open.extend(manifest.subject.as_deref().into_iter().filter(|_| whole_manifests));
             }
         }
-        Self { ties, whole_manifests, kept, contained }
+        let mut unsigned = HashSet::new();
+        if registry.expires_companions {
+            let staying = || (0..).zip(&repository.tags).filter(|(at, _)| !gone.contains(*at)).map(|(_, tag)| tag);
+            let tagged: HashSet<String> = staying().filter_map(|tag| Some(tag.digest.as_ref()?.to_string())).collect();
+            for tag in staying().filter(|tag| accompanies(&tag.name)) {
+                let name = tag.name.as_str();
+                let image = name.split_once('.').map_or(name, |(image, _)| image).replacen('-', ":", 1);
+                unsigned.extend((!tagged.contains(&image)).then_some(image));
+            }
+        }
+        Self { ties, whole_manifests, kept, contained, unsigned }
     }
 
     fn retained_by(&self, removal: &Removal) -> Option<String> {
@@ -235,6 +248,8 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
             Some("an index that stays contains its image".to_owned())
         } else if let Some(image) = images.find(|image| self.kept.contains(*image)) {
             Some(format!("its image {image} stays"))
+        } else if !self.unsigned.is_empty() && self.unsigned.contains(&removal.digest.to_string()) {
+            Some("a signature that stays would go with its last tag".to_owned())
         } else if self.whole_manifests && self.kept.contains(&removal.digest) {
             Some("its manifest stays for another".to_owned())
         } else {

@@ -201,6 +201,7 @@ async fn a_registry_is_found_by_its_login_server() {
         permissions: Some(PermissionMode::Registry),
         replicas: vec!["northeurope".into(), "uksouth".into()],
         stored_bytes: Some(12_345_678_901),
+        cleanup_rules: Vec::new(),
     };
     assert_eq!(found, expected);
 

@@ -293,6 +293,7 @@ fn registry() -> RegistryView {
             soft_delete: DelayedActionView { state: "off".into(), days: None },
             replicas: vec!["northeurope".into(), "westus2".into()],
             stored_bytes: Some(1_099_511_627_776),
+            cleanup_rules: Vec::new(),
         }),
         accepted: vec!["untagged-retention".into()],
         clock_ahead_seconds: Some(-1),

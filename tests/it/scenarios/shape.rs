@@ -101,6 +101,7 @@ struct RegistryShape {
     gaps: Vec<String>,
     /// It does not list what has no tag.
     hides_untagged: bool,
+    expires_companions: bool,
     repositories: BTreeMap<String, RepositoryShape>,
 }
 
@@ -365,6 +366,7 @@ impl Scene<'_> {
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
             lists_untagged: !shape.hides_untagged,
+            expires_companions: shape.expires_companions,
             ..Registry::empty(name.parse().unwrap(), "distribution")
         }
     }
@@ -588,6 +590,7 @@ pub(crate) fn registry_info(retention: &str) -> RegistryInfo {
         permissions: Some(PermissionMode::Registry),
         replicas: Vec::new(),
         stored_bytes: None,
+        cleanup_rules: Vec::new(),
     }
 }
 

@@ -133,6 +133,7 @@ pub async fn registry_info(
         permissions: registry.properties.as_ref().and_then(|it| permission_mode(it.role_assignment_mode.as_deref()?)),
         replicas,
         stored_bytes,
+        cleanup_rules: Vec::new(),
     })
 }
 

@@ -53,9 +53,9 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
     let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reader));
     let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reader));
     let repositories = fields.get("repositories").map_or(Some(Vec::new()), |node| repositories(node, reader));
-    let auth_node = fields.get("auth");
-    let path = format!("REGISTRIES__{}", normalize_key(&entry.key));
-    let auth = auth_node.map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, &azure.surroundings, reader));
+    let namespaces = namespaces(fields.get("namespaces"), reader);
+    let (path, near) = (format!("REGISTRIES__{}", normalize_key(&entry.key)), &azure.surroundings);
+    let auth = fields.get("auth").map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, near, reader));
     let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
     let removal_node = fields.get("removal");
@@ -87,6 +87,8 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         accepts_retention: retention_at.is_some(),
         exact_bytes: exact_bytes.flatten(),
         azure_key,
+        namespaces: namespaces.as_deref(),
+        repositories: repositories.as_deref(),
     };
     let value_at = |key: &str| match key {
         "subscription" | "resource_group" => subscription.or(group).map(|node| &node.at),
@@ -133,6 +135,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         timeout: timeout?,
         token_hosts: token_hosts?,
         repositories: repositories?,
+        namespaces: namespaces?,
         rate_limits: rates?,
         azure_resource: resource,
         accepts_retention: accepted?.retention,
@@ -267,6 +270,17 @@ fn repositories(node: &Node, reader: &mut SettingsReader) -> Option<Vec<Reposito
     names.sort();
     names.dedup();
     Some(names)
+}
+
+fn namespaces(node: Option<&Node>, reader: &mut SettingsReader) -> Option<Vec<String>> {
+    const HELP: &str = "write the first part of the names of its repositories, such as `contoso`";
+    let namespace_of = |text: &str| {
+        let sound = !text.contains('/') && text.parse::<RepositoryName>().is_ok();
+        sound.then(|| text.to_owned())
+    };
+    node.map_or(Some(Vec::new()), |node| {
+        names(("namespaces", "that is not a valid namespace", HELP), node, namespace_of, reader)
+    })
 }
 
 fn hosts(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {

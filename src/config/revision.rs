@@ -65,6 +65,9 @@ fn registry(settings: &RegistrySettings) -> Value {
     if settings.can_untag != CanUntag::Unknown {
         revision["can_untag"] = json!(settings.can_untag.label());
     }
+    if !settings.namespaces.is_empty() {
+        revision["namespaces"] = json!(settings.namespaces);
+    }
     // Only where it is so: a plan of an earlier version stays valid.
     if settings.accepts_missing_date {
         revision["accepts_no_date"] = true.into();

@@ -70,6 +70,8 @@ pub struct RegistrySettings {
     pub token_hosts: Vec<String>,
     /// The repositories to read where the registry does not list them itself; empty means to ask it.
     pub repositories: Vec<RepositoryName>,
+    /// The namespaces whose repositories to read, where the registry lists them by namespace only.
+    pub namespaces: Vec<String>,
     /// Most requests a minute, by kind of operation; nothing where only the registry itself sets a pace.
     pub rate_limits: RateLimits,
     /// The registry as a resource of Azure, where it may be asked about itself.
@@ -106,6 +108,7 @@ impl RegistrySettings {
             timeout: Duration::from_secs(30),
             token_hosts: Vec::new(),
             repositories: Vec::new(),
+            namespaces: Vec::new(),
             rate_limits: RateLimits::default(),
             azure_resource: None,
             accepts_retention: false,

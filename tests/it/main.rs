@@ -21,6 +21,7 @@ mod packaging;
 mod policy;
 mod policy_files;
 mod properties;
+mod quay;
 mod reclaim;
 mod registry;
 mod report;

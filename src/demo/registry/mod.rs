@@ -1,7 +1,7 @@
 //! A registry in memory, bound to loopback only, that real clients push to and pull from.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`) and `acr` are the dialects that it speaks, on the same content, rules and faults.
+//! and `distribution` (with `uploads`), `acr` and `quay` are the dialects that it speaks, on the same content, rules and faults.
 //! `generated` answers for repositories that are computed and not held.
 //! This file puts them together for each request.
 
@@ -39,6 +39,7 @@ mod content;
 mod distribution;
 mod faults;
 mod generated;
+mod quay;
 mod response;
 mod tls;
 mod uploads;
@@ -50,6 +51,7 @@ pub use content::{
     Reference, Tag, Target,
 };
 pub use faults::{Fault, FaultKind};
+pub use quay::{QuayNamespace, QuayOptions, QuayScope, QuayService, QuayState, QuayToken};
 pub use tls::Tls;
 
 /// How an embedded registry behaves.
@@ -85,6 +87,8 @@ pub enum Dialect {
     Distribution,
     /// That, and beside it the interface of Azure Container Registry.
     Acr(Box<AcrOptions>),
+    /// The API of Quay alone; nothing can be pushed.
+    Quay(Box<QuayOptions>),
 }
 
 impl Dialect {
@@ -92,6 +96,12 @@ impl Dialect {
     #[must_use]
     pub fn acr(options: AcrOptions) -> Self {
         Self::Acr(Box::new(options))
+    }
+
+    /// The dialect of Quay.
+    #[must_use]
+    pub fn quay(options: QuayOptions) -> Self {
+        Self::Quay(Box::new(options))
     }
 }
 
@@ -161,6 +171,7 @@ struct State {
     uploads: Uploads,
     tokens: IssuedTokens,
     acr: Option<AcrService>,
+    quay: Option<QuayService>,
     faults: ActiveFaults,
     requests: Vec<ServedRequest>,
     date: DateHeader,
@@ -200,6 +211,9 @@ impl EmbeddedRegistry {
         if let Dialect::Acr(acr) = &options.dialect {
             state.content.set_rules(acr.rules());
             state.acr = Some(AcrService::new(acr));
+        }
+        if let Dialect::Quay(quay) = &options.dialect {
+            state.quay = Some(QuayService::new(quay));
         }
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let tls = options.tls.clone();
@@ -302,12 +316,16 @@ impl EmbeddedRegistry {
         if let Some(acr) = &mut state.acr {
             acr.expire_tokens();
         }
+        if let Some(quay) = &mut state.quay {
+            quay.expire_tokens();
+        }
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
-    /// by then. Only where it speaks ACR, as `set_abac` and `set_limits`.
+    /// by then. Only where it speaks ACR or Quay's API.
     pub fn advance_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.advance_time(time));
+        self.quay(|quay| quay.advance_time(time));
         // Whoever looks next finds done what is due.
         drop(self.server.state());
     }
@@ -334,6 +352,13 @@ impl EmbeddedRegistry {
         self.acr(|acr| acr.set_rate_limits(limits));
     }
 
+    /// Changes what Quay knows besides its content. Nothing where it does not speak its API.
+    pub fn quay(&self, change: impl FnOnce(&mut QuayService)) {
+        if let Some(quay) = &mut self.server.state().quay {
+            change(quay);
+        }
+    }
+
     fn acr(&self, change: impl FnOnce(&mut AcrService)) {
         if let Some(acr) = &mut self.server.state().acr {
             change(acr);
@@ -358,6 +383,9 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
+        let State { quay: Some(quay), content, .. } = &mut *state else { return state };
+        content.set_now(quay.now());
+        quay.collect(content);
         state
     }
 
@@ -372,6 +400,9 @@ impl Server {
         if let Some(acr) = &mut state.acr {
             let realm = (self.url.as_str(), self.host.as_str());
             return acr.respond(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
+        }
+        if let Some(quay) = &mut state.quay {
+            return quay.respond(&call, &path, &self.url, &mut state.content);
         }
         let guard = Guard { mode: &self.options.auth, denied: &self.options.denied, host: &self.host };
         if parts.uri.path() == "/token" {

@@ -3,6 +3,7 @@
 mod acr;
 mod capabilities;
 mod distribution;
+mod quay;
 mod settings;
 mod shell;
 
@@ -16,10 +17,11 @@ use crate::http_client::RetryPolicy;
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
+pub use quay::Quay;
 pub use settings::{SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution];
+pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Quay];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]
@@ -41,9 +43,11 @@ pub trait Provider: Send + Sync + Debug {
     /// connection.
     fn capabilities(&self) -> Capabilities;
 
-    /// Returns the settings that the product refuses. By default those are the ones of Azure.
+    /// Returns the settings that the product refuses. By default those are the ones of Azure and of Quay.
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
-        acr::refuse_azure_settings(draft)
+        let mut problems = acr::refuse_azure_settings(draft);
+        problems.extend(settings::refuse_namespaces(draft));
+        problems
     }
 
     /// Returns what a person should know of valid settings.

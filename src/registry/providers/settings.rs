@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::domain::RemovalMethod;
+use crate::domain::{RemovalMethod, RepositoryName};
 use crate::registry::Auth;
 
 /// The settings of a registry that its product may refuse, as far as they could be read.
@@ -20,6 +20,21 @@ pub struct SettingsDraft<'a> {
     pub exact_bytes: Option<bool>,
     /// The first of `subscription` and `resource_group` that is written.
     pub azure_key: Option<&'static str>,
+    /// `namespaces`, empty if it is not written; `None` if it is invalid.
+    pub namespaces: Option<&'a [String]>,
+    /// `repositories`, empty if it is not written; `None` if it is invalid.
+    pub repositories: Option<&'a [RepositoryName]>,
+}
+
+/// Returns the refusal of `namespaces`, for every product that lists its repositories without them.
+pub(super) fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
+    draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
+        SettingProblem::new(
+            "namespaces",
+            "only Quay lists its repositories by namespace",
+            "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
+        )
+    })
 }
 
 /// A setting that a product refuses.

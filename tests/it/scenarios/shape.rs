@@ -87,6 +87,7 @@ impl Default for Bounds {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word that a scenario may say by itself")]
 struct RegistryShape {
     hosts: Vec<String>,
     removal: String,
@@ -99,7 +100,6 @@ struct RegistryShape {
     /// Seconds by which its clock is ahead.
     clock_ahead: Option<i64>,
     gaps: Vec<String>,
-    /// It does not list what has no tag.
     hides_untagged: bool,
     expires_companions: bool,
     repositories: BTreeMap<String, RepositoryShape>,

@@ -38,6 +38,13 @@ impl Provider for Distribution {
     }
 
     fn warnings(&self, settings: &RegistrySettings) -> Vec<String> {
+        if settings.endpoint.host_str() == Some("quay.io") {
+            return vec![format!(
+                "registry `{}` is Quay: with kind = \"distribution\" neither its push times nor immutable tags are read, \
+                 and its time machine is not known; with an OAuth access token, write kind = \"quay\"",
+                settings.name
+            )];
+        }
         if !is_azure_host(&settings.endpoint) {
             return Vec::new();
         }

@@ -1,0 +1,159 @@
+//! Removals and restores, answer by answer.
+
+use http::Method;
+use tagwarden::demo::image;
+use tagwarden::demo::registry::{Attributes, Fault, FaultKind, QuayScope, QuayState, QuayToken, Target};
+use tagwarden::registry::{RawManifest, RegistryErrorKind, RemovalResponse};
+
+use super::{TOKEN, image as build, name, options, put, start, writer};
+use crate::registry::tag;
+use crate::support::removal::{delete_manifest, put_tag, untag};
+
+fn raw(image: &image::Image) -> RawManifest {
+    RawManifest {
+        digest: image.digest.clone(),
+        media_type: image.media_type.into(),
+        bytes: image.bytes.to_vec().into(),
+    }
+}
+
+#[tokio::test]
+async fn a_tag_goes_into_the_time_machine_and_comes_back() {
+    let registry = start(options()).await;
+    let one = build("one", 9);
+    put(&registry, "shop/api", "v1", &one, 5);
+    put(&registry, "shop/api", "v2", &one, 5);
+    let writer = writer(&registry.url());
+    let removed = untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap();
+    let RemovalResponse::Removed { digest, .. } = removed else { panic!("{removed:?}") };
+    assert_eq!(digest, Some(one.digest.clone()), "the history tells what it named in the instant of its removal");
+    assert_eq!(registry.tags("shop/api").into_keys().collect::<Vec<_>>(), ["v2"]);
+    let deletions = registry.requests().into_iter().filter(|request| request.method == Method::DELETE);
+    assert_eq!(deletions.map(|request| request.path).collect::<Vec<_>>(), ["/api/v1/repository/shop/api/tag/v1"]);
+    assert_eq!(untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap(), RemovalResponse::AlreadyMissing);
+    put_tag(&writer, &name("shop/api"), &tag("v1"), &raw(&one)).await.unwrap();
+    assert_eq!(registry.tags("shop/api")["v1"], one.digest);
+}
+
+#[tokio::test]
+async fn a_tag_that_moved_in_the_instant_of_its_removal_is_told() {
+    let registry = start(options()).await;
+    let (one, two) = (build("one", 9), build("two", 9));
+    put(&registry, "shop/api", "v1", &one, 5);
+    put(&registry, "shop/api", "v2", &two, 5);
+    let other = two.digest.clone();
+    let moves = FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", "v1", &other)));
+    registry.inject(Fault::on("/tag/v1", moves).method(Method::DELETE));
+    let removed = untag(&writer(&registry.url()), &name("shop/api"), &tag("v1")).await.unwrap();
+    assert_eq!(removed, RemovalResponse::Removed { request_id: String::new(), digest: Some(two.digest) });
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_read_proves_nothing() {
+    let registry = start(options()).await;
+    put(&registry, "shop/api", "v1", &build("one", 9), 5);
+    registry.inject(Fault::on("specificTag=v1", FaultKind::HtmlPage));
+    let removed = untag(&writer(&registry.url()), &name("shop/api"), &tag("v1")).await.unwrap();
+    assert_eq!(removed, RemovalResponse::Removed { request_id: String::new(), digest: None });
+}
+
+/// The answer, the class of the error, and a phrase of it.
+#[tokio::test]
+async fn each_refusal_is_what_quay_means_by_it() {
+    use RegistryErrorKind::{Denied, Locked, Malformed, Status, Throttled, Unauthenticated};
+    let answer = |status: u16, body: &str| FaultKind::Status { status, headers: Vec::new(), body: body.to_owned() };
+    let own = |kind: &str, detail: &str| format!(r#"{{"error_type":"{kind}","detail":"{detail}"}}"#);
+    for (fault, kind, phrase) in [
+        (answer(401, &own("expired_token", "gone")), Unauthenticated, "scope `repo:write`"),
+        (answer(403, &own("insufficient_scope", "Unauthorized")), Denied, "scope `repo:write`"),
+        (answer(409, &own("tag_immutable", "Cannot delete immutable tag 'v1'")), Locked, "immutable tag 'v1'"),
+        (answer(400, &own("invalid_request", "no")), Status(400), "invalid_request: no"),
+        (answer(503, r#"{"message":"Repository is in read only or mirror mode: MIRROR"}"#), Locked, "mirror mode"),
+        (answer(503, ""), Status(503), "when the registry is well"),
+        (answer(404, r#"{"message":"no such route"}"#), Malformed, "check the registry's `endpoint` and `kind`"),
+        (FaultKind::HtmlPage, Malformed, "answers no deletion so"),
+        (answer(403, "<html>blocked</html>"), Malformed, "web page"),
+        (answer(429, "<html><h1>429 Too Many Requests</h1></html>"), Throttled, "less busy"),
+        (answer(502, "<html><h1>502 Bad Gateway</h1></html>"), Status(502), "when the registry is well"),
+        (FaultKind::TooManyRequests { retry_after: None }, Throttled, "less busy"),
+    ] {
+        let registry = start(options()).await;
+        put(&registry, "shop/api", "v1", &build("one", 9), 5);
+        registry.inject(Fault::on("/tag/v1", fault).method(Method::DELETE));
+        let error = untag(&writer(&registry.url()), &name("shop/api"), &tag("v1")).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.chain().contains(phrase), "{error}");
+        assert!(registry.tags("shop/api").contains_key("v1"));
+    }
+}
+
+#[tokio::test]
+async fn rights_immutability_and_states_are_enforced() {
+    let registry = start(options()).await;
+    let one = build("one", 9);
+    put(&registry, "shop/api", "v1", &one, 5);
+    put(&registry, "shop/web", "v1", &one, 5);
+    registry.quay(|quay| quay.set_state("shop/web", QuayState::ReadOnly));
+    registry.content(|content| {
+        let lock = content.attributes_mut("shop/api", Target::Tag("v1")).unwrap();
+        *lock = Attributes { delete: false, write: false, ..*lock };
+    });
+    let writer = writer(&registry.url());
+    for (repository, phrase) in [("shop/api", "Cannot delete immutable tag"), ("shop/web", "READ_ONLY")] {
+        let error = untag(&writer, &name(repository), &tag("v1")).await.unwrap_err();
+        assert_eq!(error.kind, RegistryErrorKind::Locked, "{error}");
+        assert!(error.chain().contains(phrase), "{error}");
+    }
+    let error = put_tag(&writer, &name("shop/api"), &tag("v1"), &raw(&one)).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Locked);
+    registry.expire_tokens();
+    registry.quay(|quay| quay.add_token(QuayToken::new(TOKEN, &[QuayScope::RepoRead], "shop")));
+    let error = untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Denied, "{error}");
+}
+
+#[tokio::test]
+async fn what_left_the_time_machine_does_not_come_back() {
+    let registry = start(options()).await;
+    let one = build("one", 9);
+    put(&registry, "shop/api", "v1", &one, 5);
+    let writer = writer(&registry.url());
+    untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap();
+    registry.advance_time(jiff::SignedDuration::from_hours(15 * 24));
+    let error = put_tag(&writer, &name("shop/api"), &tag("v1"), &raw(&one)).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::NotFound);
+    assert!(error.chain().contains("left the time machine of its namespace"), "{error}");
+}
+
+#[tokio::test]
+async fn no_manifest_is_deleted_or_put_by_its_digest() {
+    let registry = start(options()).await;
+    let one = build("one", 9);
+    put(&registry, "shop/api", "v1", &one, 5);
+    let writer = writer(&registry.url());
+    let error = delete_manifest(&writer, &name("shop/api"), &one.bytes).await.unwrap_err();
+    let other = writer.put_manifest(&name("shop/api"), &raw(&one)).await.unwrap_err();
+    assert_eq!((error.kind, other.kind), (RegistryErrorKind::Unsupported, RegistryErrorKind::Unsupported));
+    assert!(registry.requests().is_empty());
+}
+
+#[tokio::test]
+async fn signatures_that_quay_removed_with_their_image_come_back_with_it() {
+    let registry = start(options()).await;
+    let one = build("one", 9);
+    let tags = [".sig", ".att", ".sbom"].map(|ending| image::companion_tag(&one.digest, ending));
+    put(&registry, "shop/api", "v1", &one, 5);
+    for tag in &tags {
+        put(&registry, "shop/api", tag, &build(tag, 9), 5);
+    }
+    let (writer, shop) = (writer(&registry.url()), name("shop/api"));
+    // One was removed by itself, long before: that was meant.
+    untag(&writer, &shop, &tag(&tags[1])).await.unwrap();
+    registry.advance_time(jiff::SignedDuration::from_hours(5));
+    untag(&writer, &shop, &tag("v1")).await.unwrap();
+    assert_eq!(registry.tags("shop/api").len(), 0, "they went along");
+    put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap();
+    let back: Vec<String> = registry.tags("shop/api").into_keys().collect();
+    assert_eq!(back, [tags[2].as_str(), tags[0].as_str(), "v1"]);
+    assert_eq!(registry.tags("shop/api")[&tags[0]], build(&tags[0], 9).digest);
+}

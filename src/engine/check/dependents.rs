@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::evidence::RepositoryEvidence;
+use super::ties::Ties;
 use super::{PlanHead, RemovalPolicies, TagRemoval, TagSet, Violation, accompanies, image, unread};
 use crate::domain::{
-    Digest, DigestMap, DigestSet, Manifest, PolicyName, RefusalScope, Registry, RegistryName, Removal, RemovalMethod,
-    Repository, RepositoryName,
+    Digest, DigestSet, PolicyName, RefusalScope, Registry, RegistryName, Removal, RemovalMethod, RepositoryName,
 };
 
 /// Looks whether removals would leave something behind that they belong to.
@@ -70,7 +70,7 @@ pub(super) fn check_enforced_dependents(
         return;
     }
     let all: Vec<&Removal> = really.iter().map(|removal| **removal).collect();
-    unread::check_enforced_unread(registry, ties.repository, (removals, &all), findings);
+    unread::check_enforced_unread(registry, ties, (removals, &all), findings);
     let gone = TagSet::of(ties.repository, really.iter().map(|removal| removal.position.tag));
     let after = RemainingContent::new(registry, ties, &gone, |_| false);
     for removal in really {
@@ -157,39 +157,7 @@ impl HeldByPolicy {
     }
 }
 
-/// What hangs on what in a repository.
-pub(super) struct Ties<'a> {
-    repository: &'a Repository,
-    /// The manifests that list or refer to others: there are few among many.
-    tied: DigestMap<&'a Digest, &'a Manifest>,
-    /// Everything that an index lists.
-    contained: DigestSet<&'a Digest>,
-    referrers: DigestMap<&'a Digest, Vec<&'a Digest>>,
-}
-
-impl<'a> Ties<'a> {
-    pub(super) fn of(repository: &'a Repository) -> Self {
-        let (mut tied, mut contained) = (DigestMap::default(), DigestSet::default());
-        let mut referrers: DigestMap<&Digest, Vec<&Digest>> = DigestMap::default();
-        for (digest, manifest) in &repository.manifests {
-            contained.extend(&manifest.children);
-            if let Some(subject) = manifest.subject.as_deref() {
-                referrers.entry(subject).or_default().push(digest);
-            }
-            if manifest.subject.is_some() || !manifest.children.is_empty() {
-                tied.insert(digest, manifest);
-            }
-        }
-        Self { repository, tied, contained, referrers }
-    }
-
-    /// Returns true if something lists the manifest, or it refers to something.
-    fn bind(&self, digest: &Digest) -> bool {
-        self.contained.contains(digest) || self.tied.get(digest).is_some_and(|manifest| manifest.subject.is_some())
-    }
-}
-
-/// What is kept in a repository once some of its tags are gone.
+/// The contents of a repository that stay once some of its tags are removed.
 struct RemainingContent<'t, 'a> {
     ties: &'t Ties<'a>,
     whole_manifests: bool,
@@ -218,13 +186,9 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
             if !kept.insert(digest) {
                 continue;
             }
-            open.extend(ties.referrers.get(digest).into_iter().flatten());
-            if let Some(manifest) = ties.tied.get(digest) {
-                if !registry.certainly_keeps_untagged(repository) {
-                    contained.extend(&manifest.children);
-                }
-                open.extend(&manifest.children);
-                open.extend(manifest.subject.as_deref().into_iter().filter(|_| whole_manifests));
+            open.extend(ties.held_by(digest, whole_manifests));
+            if !registry.certainly_keeps_untagged(repository) {
+                contained.extend(ties.tied.get(digest).into_iter().flat_map(|manifest| &manifest.children));
             }
         }
         let mut unsigned = HashSet::new();

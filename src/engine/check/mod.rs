@@ -9,6 +9,7 @@ mod evidence;
 mod limits;
 mod ranges;
 mod rules;
+mod ties;
 mod unmatched;
 mod unread;
 mod version;
@@ -279,7 +280,7 @@ impl<'a> RegistryChecker<'a> {
             totals.rules.add((self.registry, repository), removals, &RemovalPolicies::new(0));
             return findings;
         }
-        let ties = dependents::Ties::of(repository);
+        let ties = ties::Ties::of(repository);
         let evidence = self.evidence.in_repository(mentions.iter().map(|(_, mention)| mention));
         let going: Vec<TagRemoval<'_>> = removals
             .iter()
@@ -287,7 +288,7 @@ impl<'a> RegistryChecker<'a> {
             .collect();
         evidence.check_removals(repository, placed, &going, &mut findings);
         dependents::check_dependents(self.registry, &ties, &going, &evidence, &mut findings);
-        unread::check_unread(self.registry, repository, &going, (&evidence, placed), &mut findings);
+        unread::check_unread(self.registry, &ties, &going, (&evidence, placed), &mut findings);
         let owners = rules::check_rules(self.rules, self.registry, repository, &going, self.now, &mut findings);
         dependents::check_enforced_dependents(self.registry, &ties, removals, refused, &owners, &mut findings);
         totals.held.extend(dependents::held_by_policies(self.registry, &ties, removals, &owners));

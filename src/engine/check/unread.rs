@@ -1,6 +1,7 @@
 //! What was not read, seen from a removal: nothing goes while something unread could hold it.
 
 use super::evidence::RepositoryEvidence;
+use super::ties::Ties;
 use super::{TagRemoval, TagSet, Violation, image};
 use crate::domain::{
     Digest, DigestMap, DigestSet, Manifest, Registry, Removal, RemovalMethod, Repository, UnreadKind,
@@ -11,16 +12,17 @@ use crate::engine::placed_digests::PlacedDigests;
 /// Looks whether an index or artifact that was not read could hold a removed tag.
 pub(super) fn check_unread(
     registry: &Registry,
-    repository: &Repository,
+    ties: &Ties<'_>,
     going: &[TagRemoval<'_>],
     (evidence, placed): (&RepositoryEvidence<'_, '_>, &PlacedDigests),
     findings: &mut Vec<Violation>,
 ) {
+    let repository = ties.repository;
     let unread: DigestMap<&Digest, UnreadKind> = repository.unread().collect();
     if unread.is_empty() || going.is_empty() {
         return;
     }
-    let held = UnreadContent::new(registry, repository, going, evidence, unread);
+    let held = UnreadContent::new(registry, ties, going, evidence, unread);
     let loose = evidence.uncertain_evidence(repository, placed);
     for one in going {
         let ids = loose.may_match(one.digest, None, true).is_some();
@@ -34,10 +36,11 @@ pub(super) fn check_unread(
 /// tag that goes only on paper, or is refused.
 pub(super) fn check_enforced_unread(
     registry: &Registry,
-    repository: &Repository,
+    ties: &Ties<'_>,
     (removals, really): (&[&Removal], &[&Removal]),
     findings: &mut Vec<Violation>,
 ) {
+    let repository = ties.repository;
     if !repository.unread().any(|(_, kind)| kind == UnreadKind::Index) {
         return;
     }
@@ -45,7 +48,7 @@ pub(super) fn check_enforced_unread(
     let on_paper = removals.iter().filter(|removal| !really_gone.contains(removal.position.tag));
     let staying = on_paper.filter_map(|removal| repository.manifests.get_key_value(&removal.digest));
     let staying: Vec<&Digest> = staying.map(|(digest, _)| digest).collect();
-    let kept = kept_with(repository, staying, registry.removal == RemovalMethod::DeleteManifest);
+    let kept = kept_with(ties, staying, registry.removal == RemovalMethod::DeleteManifest);
     let unread = repository.unread().find(|(digest, kind)| *kind == UnreadKind::Index && kept.contains(digest));
     if let Some((index, _)) = unread {
         let why = format!("unread: {index} may hold it");
@@ -69,11 +72,12 @@ struct UnreadContent<'a> {
 impl<'a> UnreadContent<'a> {
     fn new(
         registry: &Registry,
-        repository: &'a Repository,
+        ties: &Ties<'a>,
         going: &[TagRemoval<'_>],
         evidence: &RepositoryEvidence<'_, '_>,
         unread: DigestMap<&'a Digest, UnreadKind>,
     ) -> Self {
+        let repository = ties.repository;
         let whole_manifests = registry.removal == RemovalMethod::DeleteManifest;
         let gone = TagSet::of(repository, going.iter().map(|one| one.removal.position.tag));
         let tags = (0_u32..).zip(&repository.tags);
@@ -94,7 +98,7 @@ impl<'a> UnreadContent<'a> {
         let accounted =
             |digest: &Digest| left.contains(digest) && repository.manifests.get(digest).is_some_and(Manifest::is_index);
         let used_inside = in_use.iter().any(|digest| !accounted(digest));
-        let kept = kept_with(repository, left.into_iter().chain(in_use).collect(), whole_manifests);
+        let kept = kept_with(ties, left.into_iter().chain(in_use).collect(), whole_manifests);
         let may_refer = |digest: &Digest| {
             let met = repository.manifests.get(digest).map(|manifest| &*manifest.media_type);
             let listed = repository.listed_manifest(digest).map(|row| &*row.media_type);
@@ -148,27 +152,12 @@ impl<'a> UnreadContent<'a> {
     }
 }
 
-/// Everything that stays with some digests: what they contain and what refers to it, and where manifests go whole what it
-/// refers to.
-fn kept_with<'a>(
-    repository: &'a Repository,
-    mut open: Vec<&'a Digest>,
-    whole_manifests: bool,
-) -> DigestSet<&'a Digest> {
-    let mut referrers: DigestMap<&Digest, Vec<&Digest>> = DigestMap::default();
-    for (digest, manifest) in &repository.manifests {
-        if let Some(subject) = manifest.subject.as_deref() {
-            referrers.entry(subject).or_default().push(digest);
-        }
-    }
+/// Everything that stays with some digests, see [`Ties::held_by`].
+fn kept_with<'a>(ties: &Ties<'a>, mut open: Vec<&'a Digest>, whole_manifests: bool) -> DigestSet<&'a Digest> {
     let mut kept = DigestSet::default();
     while let Some(digest) = open.pop() {
         if kept.insert(digest) {
-            open.extend(referrers.get(digest).into_iter().flatten());
-            if let Some(manifest) = repository.manifests.get(digest) {
-                open.extend(&manifest.children);
-                open.extend(manifest.subject.as_deref().filter(|_| whole_manifests));
-            }
+            open.extend(ties.held_by(digest, whole_manifests));
         }
     }
     kept

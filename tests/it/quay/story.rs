@@ -32,6 +32,14 @@ fn candidate(number: usize) -> String {
     format!("candidate-{number:03}")
 }
 
+/// Puts so many candidates into `shop/api`, the newest last.
+fn put_candidates(walk: &WorkflowFixture, count: usize) {
+    for number in 0..count {
+        let (tag, days) = (candidate(number), 100 - i64::try_from(number).unwrap());
+        put(&walk.registry, "shop/api", &tag, &build(&tag, 100), days);
+    }
+}
+
 fn lock(walk: &WorkflowFixture, tag: &str) {
     walk.registry.content(|content| {
         let lock = content.attributes_mut("shop/api", Target::Tag(tag)).unwrap();
@@ -225,15 +233,7 @@ async fn three_hundred_tags_are_planned_removed_and_put_back() {
 #[tokio::test]
 async fn a_restore_after_the_time_machine_says_so_and_loses_nothing_else() {
     let walk = fixture(|options| options, CANDIDATES_ONLY).await;
-    for number in 0..24 {
-        put(
-            &walk.registry,
-            "shop/api",
-            &candidate(number),
-            &build(&candidate(number), 100),
-            100 - i64::try_from(number).unwrap(),
-        );
-    }
+    put_candidates(&walk, 24);
     walk.snapshot_tags();
     let plan = walk.plan().await;
     assert_eq!(plan.removals.len(), 4);
@@ -253,15 +253,7 @@ async fn a_restore_after_the_time_machine_says_so_and_loses_nothing_else() {
 #[tokio::test]
 async fn the_first_removal_shows_that_the_time_machine_has_the_tag() {
     let walk = fixture(|options| options, CANDIDATES_ONLY).await;
-    for number in 0..22 {
-        put(
-            &walk.registry,
-            "shop/api",
-            &candidate(number),
-            &build(&candidate(number), 100),
-            100 - i64::try_from(number).unwrap(),
-        );
-    }
+    put_candidates(&walk, 22);
     walk.snapshot_tags();
     let plan = walk.plan().await;
     let came = walk.apply(&plan).await;
@@ -272,10 +264,7 @@ async fn the_first_removal_shows_that_the_time_machine_has_the_tag() {
 #[tokio::test]
 async fn a_tag_that_moves_in_the_instant_of_its_removal_gets_its_image_back() {
     let walk = fixture(|options| options, CANDIDATES_ONLY).await;
-    for number in 0..23 {
-        let (tag, days) = (candidate(number), 100 - i64::try_from(number).unwrap());
-        put(&walk.registry, "shop/api", &tag, &build(&tag, 100), days);
-    }
+    put_candidates(&walk, 23);
     walk.snapshot_tags();
     let plan = walk.plan().await;
     let pushed = walk.digest("shop/api", "candidate-022");

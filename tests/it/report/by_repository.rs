@@ -11,8 +11,8 @@ use tagwarden::engine::{
     decide, evaluate, evaluate_repository, plan, reclaim,
 };
 use tagwarden::report::{
-    Basis, KeptView, PlanBasis, PlanDocument, PlanTally, RemovalView, RepositoryViews, VerdictCounts, assign_plan_id,
-    document, document_from, fingerprint,
+    Basis, KeptView, PlanBasis, PlanDocument, PlanSpool, PlanTally, RemovalView, RepositoryViews, VerdictCounts,
+    assign_plan_id, document, document_from, fingerprint,
 };
 
 use crate::scenarios::shape::{Scenario, ScenarioFacts};
@@ -170,6 +170,43 @@ fn repositories_one_by_one_give_the_plan_of_the_whole() {
     assert_eq!(text(&parts), text(&whole));
     assert_eq!((whole.removals.len(), whole.kept.len(), whole.drift.len()), (2, 13, 2));
     assert_eq!((whole.refusals.len(), whole.holds.len()), (1, 1));
+}
+
+/// What is counted by the groups of a spooled plan is what its views say, one by one.
+#[test]
+fn groups_of_a_spooled_plan_count_its_views() {
+    let ScenarioFacts { rules, inventory, claims, now, .. } = &whole_decision().stage;
+    let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
+    let (mut planner, mut totals) = (RemovalPlanner::new(rules, *now), CheckTotals::new(rules));
+    let mut spool = PlanSpool::new().unwrap();
+    let mut number = 0;
+    for registry in &inventory.registries {
+        let evidence = Evidence::new(rules, registry, (claims, &texts[..]), UntaggedManifests::default(), *now);
+        for repository in &registry.repositories {
+            let evaluated = evaluate_repository(repository, &evidence, &placed);
+            let decision = decide(repository, &evidence, &placed, evaluated, (&mut planner, &mut totals));
+            let views = RepositoryViews::new(registry, repository, &decision, *now);
+            spool.add(number, (&registry.name, &repository.name), views).unwrap();
+            number += 1;
+        }
+    }
+    // The first removal of each repository that has any is not enforced after all.
+    let spooled = spool.finish(|_, removals| Ok((vec![None; removals], vec![0]))).unwrap();
+    let (removals, kept) = (spooled.removals(), spooled.kept());
+    let of_removal = |view: &RemovalView| {
+        let policies: Vec<&str> = view.policies().collect();
+        format!("{}/{} {} {}", view.registry, view.repository, view.enforce, policies.join("+"))
+    };
+    let of_kept = |view: &KeptView| format!("{}/{} {}", view.registry, view.repository, view.verdict);
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    let views = removals.iter().map(|view| of_removal(&view)).chain(kept.iter().map(|view| of_kept(&view)));
+    views.for_each(|label| *expected.entry(label).or_default() += 1);
+    let removal_groups = removals.groups().map(|(view, count)| (of_removal(&view), count));
+    let groups: Vec<(String, u64)> =
+        removal_groups.chain(kept.groups().map(|(view, count)| (of_kept(&view), count))).collect();
+    assert_eq!(groups.iter().cloned().collect::<BTreeMap<_, _>>(), expected);
+    assert_eq!((groups.len(), removals.len() + kept.len()), (expected.len(), 15));
+    assert!(expected.len() < 15 && !expected.keys().any(|label| label.contains(" true ")), "{expected:?}");
 }
 
 #[test]

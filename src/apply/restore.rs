@@ -504,7 +504,7 @@ pub(super) async fn clear_put(
     }
 }
 
-/// Puts a tag, and looks whether it is there: an answer alone is no proof. `permit` is from [`clear_put`] a moment ago;
+/// Puts a tag and verifies that it is there: a response alone proves nothing. `permit` is from [`clear_put`] a moment ago;
 /// without it, and where the registry puts off a put, there is a new look right before each request.
 pub(super) async fn put_tag(
     target: &RegistryHandle,

@@ -13,7 +13,7 @@ use crate::state::{StateError, UntagExperience};
 #[derive(Debug)]
 pub(super) struct Survival {
     known: AtomicBool,
-    /// Whether an untag showed it, in this run or an earlier one.
+    /// True if an untag of this run or of an earlier one showed it.
     observed: AtomicBool,
     /// Held by the one removal that may take an image's last tag while that is not known.
     pub(super) last_tag_lock: Mutex<()>,

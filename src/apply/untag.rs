@@ -282,7 +282,7 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// Whether the registry itself removed a signature or the like, whose image has lost its last tag by now, and can put
+    /// Returns true if the registry itself removed a signature or the like when its image lost its last tag, and can put
     /// it back. Then it has gone as planned, and comes back with a restore of the run.
     async fn went_with_image(&self) -> bool {
         let reader = &*self.context.registry.reader;
@@ -553,10 +553,10 @@ pub(super) async fn remove_companions(
     Ok(())
 }
 
-/// What tags that are not known to be gone still reach.
+/// The manifests to which tags still lead that are not known to be removed.
 struct RemainingDigests {
     digests: BTreeSet<Digest>,
-    /// Whether an index is among them of which nobody knows what it contains.
+    /// True if the contents of an index among them are unknown.
     has_unread: bool,
 }
 

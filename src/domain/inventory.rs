@@ -58,7 +58,7 @@ pub struct Registry {
     pub clock_issue: Option<ClockIssue>,
     /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
     pub lists_untagged: bool,
-    /// Whether it may remove the tags of cosign's signatures along with the last tag of their image.
+    /// True if it may remove the tags of cosign's signatures along with the last tag of their image.
     pub expires_companions: bool,
     /// How many of its indexes and artifacts were read to decide, and why.
     pub index_reads: IndexReads,

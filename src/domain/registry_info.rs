@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What a registry, or the cloud around it, says of the registry itself. Of Azure's, Azure Resource Manager says it, where
+/// The settings of a registry as it, or the cloud around it, reports them. For Azure, Azure Resource Manager does so, where
 /// the settings name subscription and resource group; `subscription`, `resource_group` and `resource` are empty elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryInfo {

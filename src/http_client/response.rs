@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap};
+use serde::de::DeserializeOwned;
 
 use super::error::{RequestError, RequestErrorKind, first_error};
+use super::parse_json_lossy;
 use super::retry::retry_after;
 use crate::domain::{Cause, one_line};
 
@@ -82,6 +84,14 @@ impl Response {
     /// An error about the content of an answer that arrived well.
     pub(crate) fn malformed(&self, why: &str) -> RequestError {
         self.with_page_help(format!("{}: {}", self.describe_malformed(), one_line(why)))
+    }
+
+    /// Parses the JSON of an answer that arrived well, as [`parse_json_lossy`] reads it.
+    ///
+    /// # Errors
+    /// When it is not what it should be.
+    pub(crate) fn parse_json<T: DeserializeOwned>(&self) -> Result<T, RequestError> {
+        parse_json_lossy(&self.body).map_err(|error| self.unparsable(error))
     }
 
     /// An error about the content of an answer that arrived well, by what its parser says.

@@ -1,4 +1,4 @@
-//! What of a plan's removals still follows from the evidence of now.
+//! The removals of a plan that still follow from present evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +23,8 @@ pub(super) enum JournaledEvidence {
     Present,
 }
 
-/// How many removals each policy may still make in the run. A plan keeps to the limits by the policies that it was made by;
-/// more may be those of a tag by now.
+/// The number of removals that each policy may still make in the run. A plan observes the limits of the policies that it was
+/// made by; a tag may have more policies by now.
 pub(super) struct LimitCounts(Mutex<BTreeMap<PolicyName, u64>>);
 
 impl LimitCounts {
@@ -54,8 +54,8 @@ impl LimitCounts {
     }
 }
 
-/// What of a plan's removals still follows from the evidence of now, and what does not, with the reason. `earlier` is what
-/// the plan removed before, by name: what is there again was put back.
+/// Splits a plan's removals into those that still follow from present evidence, and those that do not, each with the reason.
+/// `earlier` are the tags that the plan removed before, by name: one that exists again was put back.
 ///
 /// The plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
 pub(super) fn intersect(
@@ -120,7 +120,7 @@ pub(super) fn intersect(
     (tasks, skipped)
 }
 
-/// Why a removal of a plan is not to be carried out by the plan itself.
+/// Returns the reason for which the plan itself rules out one of its removals.
 pub(super) fn planned_skip(plan: &PlanDocument, view: &RemovalView) -> Option<SkipReason> {
     if !view.enforce {
         return Some(SkipReason::DryRun);
@@ -165,7 +165,7 @@ fn place(removal: &Removal) -> (&RegistryName, &RepositoryName, &TagName) {
     (&removal.registry, &removal.repository, &removal.tag)
 }
 
-/// Why a removal that was approved is no longer decided.
+/// Returns the reason for which an approved removal is no longer decided.
 fn removal_skip_reason(removal: &Removal, decision: &Decision) -> SkipReason {
     let mut registries = (0..).zip(&decision.inventory.registries);
     let found = registries.find(|(_, found)| found.name == removal.registry).and_then(|(registry, found)| {

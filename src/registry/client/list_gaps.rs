@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::{Digest, Gap, GapTarget, Repository, RepositoryName, TagName};
 use crate::http_client::one_line;
-use crate::registry::{RegistryError, RegistryReader};
+use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
 
 /// The label of a name that the distribution specification does not allow.
 const INVALID_NAME: &str = "invalid-name";
@@ -58,6 +58,12 @@ pub(in crate::registry) fn invalid_repository(text: &str, why: &dyn Display) -> 
 fn invalid_name(text: &str, message: String) -> Gap {
     let shown: String = one_line(text).chars().take(MAX_SHOWN_CHARACTERS).collect();
     Gap { target: GapTarget::InvalidName(shown.into()), kind: INVALID_NAME, message: message.into() }
+}
+
+/// The error of a tag that is listed without a digest, or with an invalid one.
+pub(in crate::registry) fn missing_digest(repository: &RepositoryName, tag: &TagName) -> RegistryError {
+    let message = format!("{repository}:{tag} is listed without a digest that can be understood");
+    RegistryError::new(RegistryErrorKind::Malformed, message)
 }
 
 /// A listed tag that the registry does not know any more.

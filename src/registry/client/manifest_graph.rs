@@ -11,7 +11,7 @@ use super::connection::HttpConnection;
 use super::pull::{self, ReferrersResponse};
 use super::wire::{self, ParsedManifest};
 use crate::domain::{Digest, Gap, GapTarget, Manifest, RepositoryName};
-use crate::registry::{ContentCache, ReferrersSupport, RegistryError, RegistryErrorKind};
+use crate::registry::{ContentCache, RawManifest, ReferrersSupport, RegistryError, RegistryErrorKind};
 
 /// What was read behind the tags of a repository, and what could not be.
 #[derive(Debug, Default)]
@@ -151,17 +151,8 @@ impl ManifestReader<'_> {
         &self,
         digest: &Digest,
     ) -> Result<Option<ParsedManifest>, RegistryError> {
-        let raw = if let Some(raw) = self.cache.manifest(digest).await {
-            raw
-        } else {
-            let Some(raw) = pull::manifest(self.http, self.repository, digest).await? else { return Ok(None) };
-            self.cache.store_manifest(&raw).await;
-            raw
-        };
-        wire::parse_manifest(&raw).map(Some).map_err(|why| {
-            let message = format!("manifest {digest} of {} is not understood", self.repository);
-            RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(why)
-        })
+        let fetch = pull::manifest(self.http, self.repository, digest);
+        read_cached_manifest(self.cache, (self.repository, digest), fetch).await
     }
 
     async fn read_created_at(&self, config: &Digest) -> Result<Option<Timestamp>, RegistryError> {
@@ -172,6 +163,29 @@ impl ManifestReader<'_> {
         self.cache.store_created_at(config, created_at).await;
         Ok(created_at)
     }
+}
+
+/// Reads a manifest by its digest from the cache, or else by `fetch`, and remembers it; `None` where the registry does not
+/// have it.
+///
+/// # Errors
+/// When it cannot be fetched or is not understood.
+pub(in crate::registry) async fn read_cached_manifest(
+    cache: &dyn ContentCache,
+    (repository, digest): (&RepositoryName, &Digest),
+    fetch: impl Future<Output = Result<Option<RawManifest>, RegistryError>>,
+) -> Result<Option<ParsedManifest>, RegistryError> {
+    let raw = if let Some(raw) = cache.manifest(digest).await {
+        raw
+    } else {
+        let Some(raw) = fetch.await? else { return Ok(None) };
+        cache.store_manifest(&raw).await;
+        raw
+    };
+    wire::parse_manifest(&raw).map(Some).map_err(|why| {
+        let message = format!("manifest {digest} of {repository} is not understood");
+        RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(why)
+    })
 }
 
 impl ReferrersApi {

@@ -1,4 +1,4 @@
-//! Who may do what by an OAuth access token, and refusals in Quay's words.
+//! The rights of OAuth access tokens, and refusals in Quay's words.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -36,7 +36,7 @@ impl QuayToken {
     }
 }
 
-/// What one request may do.
+/// The rights of one request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Access<'a>(&'a QuayToken);
 
@@ -100,7 +100,7 @@ impl Problem {
         Self::new(409, "tag_immutable", &format!("Cannot {operation} immutable tag '{tag}'"))
     }
 
-    /// What the framework says by itself.
+    /// The framework's own words.
     pub(super) fn framework(status: u16, message: &str) -> Self {
         Self { status, error_type: None, message: message.to_owned() }
     }

@@ -1,4 +1,4 @@
-//! What is answered to reads: lists of repositories and tags, and manifests.
+//! Bodies of answers to reads: lists of repositories and tags, and manifests.
 
 use axum::response::Response;
 use jiff::Timestamp;

@@ -27,23 +27,23 @@ mod time_machine;
 
 pub use access::{QuayScope, QuayToken};
 
-/// How a registry that speaks Quay's API is set up.
+/// The set-up of a registry with Quay's API.
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "Quay has these four, each of which can be switched by itself")]
 pub struct QuayOptions {
-    /// What time it is: that of pushes and removals.
+    /// The clock of pushes and removals.
     pub clock: Clock,
     /// The OAuth access tokens that it knows.
     pub tokens: Vec<QuayToken>,
     /// The namespaces, by name.
     pub namespaces: BTreeMap<String, QuayNamespace>,
-    /// Whether tags can be immutable (`FEATURE_IMMUTABLE_TAGS`).
+    /// True if tags can be immutable (`FEATURE_IMMUTABLE_TAGS`).
     pub immutable_tags: bool,
-    /// Whether it lists what is in an index, as versions since 3.17 do.
+    /// True if it lists the children of indexes, as versions since 3.17 do.
     pub lists_children: bool,
-    /// Whether the tags of cosign's signatures go with the last tag of their image, as quay.io does it.
+    /// True if it removes the tags of cosign's signatures with the last tag of their image, as quay.io does.
     pub expires_companions: bool,
-    /// Whether it prunes tags (`FEATURE_AUTO_PRUNE`).
+    /// True if it prunes tags (`FEATURE_AUTO_PRUNE`).
     pub auto_prune: bool,
 }
 
@@ -56,7 +56,7 @@ pub struct QuayNamespace {
     pub auto_prune: Vec<Value>,
 }
 
-/// What may be done in a repository.
+/// The state of a repository, which decides what may be done in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuayState {
     /// Everything.
@@ -107,7 +107,7 @@ impl std::fmt::Debug for QuayOptions {
     }
 }
 
-/// What a running registry that speaks Quay's API knows besides its content.
+/// The data of a running registry with Quay's API, besides its content.
 #[derive(Debug)]
 pub struct QuayService {
     options: QuayOptions,
@@ -304,7 +304,7 @@ fn digest_to_restore(call: &ApiRequest<'_>) -> Result<String, Problem> {
     }
 }
 
-/// What Quay answers to a stranger under `/v2/`.
+/// The answer of Quay to requests under `/v2/` without credentials.
 fn challenge(url: &str) -> Response {
     let host = url.split_once("://").map_or(url, |(_, host)| host);
     let challenge = format!("Bearer realm=\"{url}/v2/auth\",service=\"{host}\"");

@@ -4,7 +4,7 @@ use super::access::Problem;
 use crate::demo::registry::response::Query;
 use crate::domain::RepositoryName;
 
-/// What a path names.
+/// The thing that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     Repositories,

@@ -64,7 +64,7 @@ fn with_children(content: &Content, repository: &str, digests: BTreeSet<Digest>)
     found
 }
 
-/// Whether the live tags of a repository lead to a manifest, directly or through an index: only then is it shown.
+/// Returns true if the live tags of a repository lead to a manifest, directly or through an index: only then is it shown.
 pub(super) fn is_shown(content: &Content, repository: &str, digest: &Digest) -> bool {
     let live = content.tags(repository).into_values().collect();
     with_children(content, repository, live).contains(digest)
@@ -78,7 +78,7 @@ pub(super) fn companions(digest: &Digest) -> Vec<String> {
     SUFFIXES.iter().map(|suffix| format!("{image}.{suffix}")).collect()
 }
 
-/// Whether a tag is that of a signature of cosign's.
+/// Returns true for the tag of one of cosign's signatures.
 pub(super) fn is_companion(tag: &str) -> bool {
     let Some((image, suffix)) = tag.split_once('.') else { return false };
     let hex = image.strip_prefix("sha256-").unwrap_or_default();

@@ -230,7 +230,7 @@ impl ManifestCollector<'_> {
         let Some(response) = metadata::fetch(self.http, name, &manifest_path(name, digest)).await? else {
             return Ok(None);
         };
-        let wire: WireOneManifest<WireManifest> = metadata::parse(&response)?;
+        let wire: WireOneManifest<WireManifest> = response.parse_json()?;
         let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| response.unparsable(why))?;
         sought.record(&row, || wire.manifest.changed_at());
         Ok(Some(row))

@@ -1,9 +1,9 @@
-//! What Azure Container Registry says about one thing: a repository, a tag or a manifest.
+//! Metadata documents of Azure Container Registry about one repository, tag or manifest.
 
 use http::StatusCode;
 
 use crate::domain::RepositoryName;
-use crate::http_client::{Request, Response, parse_json_lossy};
+use crate::http_client::{Request, Response};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
 use crate::registry::{RegistryError, RegistryErrorKind};
@@ -11,7 +11,7 @@ use crate::registry::{RegistryError, RegistryErrorKind};
 /// Most bytes of a document about one thing.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Fetches a document; nothing where the registry says that there is no such thing.
+/// Fetches a document. Returns `None` if the registry says that there is no such thing.
 ///
 /// # Errors
 /// When it cannot be fetched, or the answer does not say that the thing is missing.
@@ -28,12 +28,4 @@ pub(super) async fn fetch(
         StatusCode::NOT_FOUND => Err(response.error(RegistryErrorKind::Malformed)),
         _ => Err(response.status_error()),
     }
-}
-
-/// Parses a document.
-///
-/// # Errors
-/// When it is not what it should be.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, RegistryError> {
-    parse_json_lossy(&response.body).map_err(|error| response.unparsable(error))
 }

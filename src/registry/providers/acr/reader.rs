@@ -67,7 +67,7 @@ impl AcrReader {
 
     async fn fetch_attributes(&self, name: &RepositoryName) -> Result<Option<WireRepository>, RegistryError> {
         let Some(response) = self.fetch_metadata(name, &repository_path(name)).await? else { return Ok(None) };
-        metadata::parse(&response).map(Some)
+        response.parse_json().map(Some)
     }
 
     /// The tags of a repository that has so many by the registry's count.
@@ -249,7 +249,7 @@ impl RegistryReader for AcrReader {
         repository.tags = tags.rows;
         let unnamed = repository.tags.iter().filter(|tag| tag.digest.is_none());
         gaps.extend(
-            unnamed.map(|tag| missing_digest_error(name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()))),
+            unnamed.map(|tag| list_gaps::missing_digest(name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()))),
         );
         repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         gaps.extend(manifests.invalid.iter().map(|odd| {
@@ -295,7 +295,7 @@ impl RegistryReader for AcrReader {
         let Some(response) = self.fetch_metadata(repository, &tag_path(repository, tag)).await? else {
             return Ok(None);
         };
-        let wire: WireOneTag = metadata::parse(&response)?;
+        let wire: WireOneTag = response.parse_json()?;
         let digest = wire.tag.digest.as_deref().ok_or_else(|| response.malformed("the tag has no digest"))?;
         let digest = digest.parse().map_err(|error: crate::domain::InvalidDigest| response.unparsable(error))?;
         if wire.tag.name != tag.as_str() {
@@ -316,7 +316,7 @@ impl RegistryReader for AcrReader {
         let Some(response) = self.fetch_metadata(repository, &manifest_path(repository, digest)).await? else {
             return Ok(None);
         };
-        let WireOneManifest { manifest } = metadata::parse::<WireOneManifest<WireManifestState>>(&response)?;
+        let WireOneManifest { manifest } = response.parse_json::<WireOneManifest<WireManifestState>>()?;
         if manifest.digest != digest.to_string() {
             return Err(response.malformed("it is about another manifest"));
         }
@@ -481,13 +481,6 @@ fn count_mismatch(repository: &RepositoryName, at: GapTarget, said: u64, read: u
              or the list is not complete. Run again; if it stays so, look for hidden ones by hand"
         ))
     .into_gap(at)
-}
-
-fn missing_digest_error(repository: &RepositoryName, tag: &TagName) -> RegistryError {
-    RegistryError::new(
-        RegistryErrorKind::Malformed,
-        format!("{repository}:{tag} is listed without a digest that can be understood"),
-    )
 }
 
 fn unknown_repository_error(repository: &RepositoryName, named: bool) -> RegistryError {

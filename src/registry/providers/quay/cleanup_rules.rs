@@ -1,4 +1,4 @@
-//! What Quay does by itself: for how long a namespace keeps removed tags, and which tags it prunes.
+//! Quay's own cleanup: the period for which a namespace keeps removed tags, and its auto-prune policies.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,13 +59,13 @@ impl QuayReader {
         Ok(found.map(|found| found.tag_expiration_s.map_or(RetentionDays::Unknown, whole_days)))
     }
 
-    /// What auto-prune does in a namespace, one sentence each, without full stops.
+    /// Describes the auto-prune policies of a namespace, one sentence each, without full stops.
     async fn prune_rules(&self, namespace: &str) -> Vec<String> {
         let path = format!("organization/{namespace}/autoprunepolicy/");
         let read = async {
             let response = self.get(None, &path, &[]).await?;
             match response.status {
-                StatusCode::OK => wire::parse::<WirePolicies>(&response).map(|found| found.policies),
+                StatusCode::OK => response.parse_json::<WirePolicies>().map(|found| found.policies),
                 _ => Err(wire::refusal(&response, Right::Organization)),
             }
         };
@@ -89,7 +89,7 @@ impl QuayReader {
             _ if wire::is_absence(&response) => return Ok(None),
             _ => return Err(wire::refusal(&response, Right::Read)),
         }
-        let found: wire::WireRepository = wire::parse(&response)?;
+        let found: wire::WireRepository = response.parse_json()?;
         if format!("{}/{}", found.namespace, found.name) != repository.as_str() {
             return Err(response.malformed("it is about another repository"));
         }
@@ -102,7 +102,7 @@ fn whole_days(seconds: u64) -> RetentionDays {
     RetentionDays::Days(u32::try_from(seconds / DAY_SECONDS).unwrap_or(u32::MAX))
 }
 
-/// What is not known is the shortest.
+/// An unknown period counts as the shortest.
 fn shorter(a: RetentionDays, b: RetentionDays) -> RetentionDays {
     match (a, b) {
         (RetentionDays::Days(a), RetentionDays::Days(b)) => RetentionDays::Days(a.min(b)),

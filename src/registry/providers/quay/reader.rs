@@ -16,6 +16,7 @@ use crate::http_client::{Request, Response, RetryPolicy};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
 use crate::registry::client::list_gaps;
+use crate::registry::client::manifest_graph::read_cached_manifest;
 use crate::registry::client::wire as manifests;
 use crate::registry::{
     Catalogue, ContentCache, ParsedManifest, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
@@ -24,7 +25,7 @@ use crate::registry::{
 
 /// Most bytes of an answer: a manifest as a text in JSON, with its layers once more beside it.
 const MAX_BYTES: usize = 64 << 20;
-/// More pages of repositories than this are no list but a loop.
+/// Most pages of repositories: a longer list is a loop.
 const MAX_PAGES: usize = 20_000;
 
 /// Reads Quay.
@@ -67,7 +68,7 @@ impl QuayReader {
         query.extend(next_page.map(|token| ("next_page", token)));
         let response = self.get(None, "repository", &query).await?;
         match response.status {
-            StatusCode::OK => wire::parse(&response),
+            StatusCode::OK => response.parse_json(),
             _ => Err(wire::refusal(&response, Right::Read)),
         }
     }
@@ -120,9 +121,9 @@ impl QuayReader {
             _ if wire::is_absence(&response) => return Ok(Vec::new()),
             _ => return Err(wire::refusal(&response, Right::Read)),
         }
-        let page: WireTags = wire::parse(&response)?;
+        let page: WireTags = response.parse_json()?;
         let rows = page.tags.into_iter().map(serde_json::from_value).collect::<Result<Vec<WireTag>, _>>();
-        let rows = rows.map_err(|error| response.malformed(&error.to_string()))?;
+        let rows = rows.map_err(|error| response.unparsable(error))?;
         if rows.iter().any(|row| row.name != tag.as_str()) {
             return Err(response.malformed("it is about another tag"));
         }
@@ -136,17 +137,7 @@ impl QuayReader {
         digest: &Digest,
         cache: &dyn ContentCache,
     ) -> Result<Option<ParsedManifest>, RegistryError> {
-        let raw = if let Some(raw) = cache.manifest(digest).await {
-            raw
-        } else {
-            let Some(raw) = self.manifest(repository, digest).await? else { return Ok(None) };
-            cache.store_manifest(&raw).await;
-            raw
-        };
-        manifests::parse_manifest(&raw).map(Some).map_err(|why| {
-            let message = format!("manifest {digest} of {repository} is not understood");
-            RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(why)
-        })
+        read_cached_manifest(cache, (repository, digest), self.manifest(repository, digest)).await
     }
 }
 
@@ -255,7 +246,7 @@ impl RegistryReader for QuayReader {
         let rows = self.tag_history(repository, tag, true).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let digest = row.manifest_digest.as_deref().and_then(|text| text.parse().ok());
-        let digest = digest.ok_or_else(|| missing_digest(repository, tag))?;
+        let digest = digest.ok_or_else(|| list_gaps::missing_digest(repository, tag))?;
         if rows.len() > 1 {
             let message = format!("{repository}:{tag} is listed {} times at once", rows.len());
             return Err(RegistryError::new(RegistryErrorKind::Malformed, message));
@@ -312,7 +303,7 @@ impl RegistryReader for QuayReader {
             _ if wire::is_absence(&response) => return Ok(None),
             _ => return Err(wire::refusal(&response, Right::Read)),
         }
-        let WireManifest { manifest_data } = wire::parse(&response)?;
+        let WireManifest { manifest_data } = response.parse_json()?;
         let bytes = manifest_data.into_bytes();
         if !manifests::is_manifest_of(digest, &bytes) {
             let found = Digest::of(&bytes);
@@ -359,7 +350,7 @@ impl RegistryReader for QuayReader {
     }
 }
 
-/// Why nothing can be removed from a repository, by Quay's own word.
+/// Returns the reason for which nothing can be removed from a repository, as Quay reports it.
 fn obstacle(name: &RepositoryName, found: &wire::WireRepository) -> Option<RemovalObstacle> {
     let message = match found.state.as_deref() {
         Some("NORMAL") if found.can_write == Some(true) => return None,
@@ -379,7 +370,7 @@ fn obstacle(name: &RepositoryName, found: &wire::WireRepository) -> Option<Remov
     Some(RemovalObstacle::Denied { message })
 }
 
-/// Applications are no images, and what is about to be deleted as a whole is left alone.
+/// Returns false for applications, and for repositories that Quay is about to delete.
 fn holds_images(row: &WireListedRepository) -> bool {
     row.kind.as_deref().is_none_or(|kind| kind == "image") && row.state.as_deref() != Some("MARKED_FOR_DELETION")
 }
@@ -405,13 +396,13 @@ fn add_row(repository: &mut Repository, row: Row) {
     if let Some(digest) = digest {
         repository.manifests.entry(digest).or_insert_with(|| listed_manifest(&row));
     } else {
-        let gap = missing_digest(&repository.name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()));
+        let gap = list_gaps::missing_digest(&repository.name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()));
         repository.gaps.push(gap);
     }
     repository.tags.push(tag);
 }
 
-/// A manifest as the list of tags tells it. What it refers to is not told, so it is unread in any case.
+/// A manifest as the list of tags describes it. The list leaves out its subject, so it counts as unread in any case.
 fn listed_manifest(row: &WireTag) -> Manifest {
     let children = row.child_manifests_presence.as_ref().filter(|_| row.is_manifest_list == Some(true));
     // A child that cannot be understood leaves the whole index unread.
@@ -450,11 +441,6 @@ fn add_children(repository: &mut Repository) {
             detail: ManifestDetail::Listed { image_size: None },
         });
     }
-}
-
-fn missing_digest(repository: &RepositoryName, tag: &TagName) -> RegistryError {
-    let message = format!("{repository}:{tag} is listed without a digest that can be understood");
-    RegistryError::new(RegistryErrorKind::Malformed, message)
 }
 
 fn unknown_repository(repository: &RepositoryName) -> RegistryError {

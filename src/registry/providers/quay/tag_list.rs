@@ -18,9 +18,9 @@ use crate::registry::{RegistryError, RegistryErrorKind};
 const MAX_PAGE: usize = 100;
 /// The smallest page that is worth a request.
 const MIN_PAGE: usize = 50;
-/// More tags than this are no list but a loop.
+/// Most tags: a longer list is a loop.
 const MAX_TAGS: usize = 2_000_000;
-/// How often a list that changes meanwhile is read.
+/// Most reads of a list that changes meanwhile.
 const MAX_READS: usize = 3;
 
 /// A page of a certain size.
@@ -106,7 +106,7 @@ impl QuayReader {
             _ if wire::is_absence(&response) => return Ok(None),
             _ => return Err(wire::refusal(&response, Right::Read)),
         }
-        let WireTags { tags, has_additional } = wire::parse(&response)?;
+        let WireTags { tags, has_additional } = response.parse_json()?;
         Ok(Some((tags.into_iter().map(wire::parse_row).collect(), has_additional)))
     }
 }
@@ -117,15 +117,15 @@ enum Listing {
     Changed,
 }
 
-/// What tells one row from another: name, digest and time of the push.
+/// Returns the name, digest and push time of each row, by which rows are compared.
 fn keys(rows: &[Row]) -> Vec<(String, Option<String>, Option<i64>)> {
-    let told = |row: &Row| match row {
+    let state = |row: &Row| match row {
         Ok((_, tag)) => (tag.manifest_digest.clone(), tag.pushed_at().map(jiff::Timestamp::as_second)),
         Err(_) => (None, None),
     };
     rows.iter()
         .map(|row| {
-            let (digest, pushed_at) = told(row);
+            let (digest, pushed_at) = state(row);
             (row_name(row).to_owned(), digest, pushed_at)
         })
         .collect()

@@ -1,10 +1,9 @@
-//! What Quay says, in its own shapes, and its refusals in its own words.
+//! The shapes of Quay's answers, and its errors.
 
 use std::collections::BTreeMap;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -79,7 +78,7 @@ pub(super) struct WireTag {
     pub(super) child_manifests_presence: Option<BTreeMap<String, bool>>,
 }
 
-/// What is listed and cannot be understood.
+/// An entry of a list that cannot be understood.
 #[derive(Debug)]
 pub(super) struct InvalidRow {
     /// Its name, as far as it has one.
@@ -140,13 +139,13 @@ struct WireProblem {
     message: Option<String>,
 }
 
-/// Whether a tag is immutable. What is there and not understood may be a lock.
+/// Reads whether a tag is immutable. A value that is not understood counts as a lock.
 fn switch<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
     Ok(!matches!(Value::deserialize(input)?, Value::Null | Value::Bool(false)))
 }
 
 impl WireTag {
-    /// When it was last pushed or moved; `None` where Quay does not say.
+    /// Returns the time of its last push or move, or `None` if Quay does not say.
     pub(super) fn pushed_at(&self) -> Option<Timestamp> {
         self.start_ts.filter(|seconds| *seconds > 0).and_then(|seconds| Timestamp::from_second(seconds).ok())
     }
@@ -162,7 +161,7 @@ impl WireTag {
     }
 }
 
-/// What a request needs, for whoever may not send it.
+/// The right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Right {
     /// To see and read.
@@ -185,11 +184,6 @@ impl Right {
             Self::Organization => "the access token needs the scope `org:admin`, and its user must administer it",
         }
     }
-}
-
-/// Understands an answer that went well.
-pub(super) fn parse<T: DeserializeOwned>(response: &Response) -> Result<T, RegistryError> {
-    parse_json_lossy(&response.body).map_err(|error| response.malformed(&error.to_string()))
 }
 
 /// The error type in Quay's own words, such as `not_found`.

@@ -30,14 +30,14 @@ const SAME_INSTANT_SECONDS: u64 = 5;
 const SIGNATURES: [&str; 3] = ["sig", "att", "sbom"];
 
 impl QuayWriter {
-    /// What is and was under tags of a repository, by a filter; `None` where Quay does not say all of it.
+    /// Returns the present and former entries of tags that match a filter, or `None` if Quay does not list all of them.
     async fn history(&self, repository: &RepositoryName, filter: (&str, &str)) -> Option<Vec<WireTag>> {
         let mut url = self.http.url(&format!("/api/v1/{}", tags_path(repository)));
         url.query_pairs_mut().append_pair(filter.0, filter.1).append_pair("limit", "100");
         let request = Request::get(url, "application/json", MAX_HISTORY_BYTES);
         let scope = TokenScope::List(repository.clone());
         let response = self.http.read(&scope, request, RedirectPolicy::SameOrigin).await.ok()?;
-        let page: WireTags = response.status.is_success().then(|| wire::parse(&response).ok()).flatten()?;
+        let page: WireTags = response.status.is_success().then(|| response.parse_json().ok()).flatten()?;
         let rows = page.tags.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().ok();
         rows.filter(|_| !page.has_additional)
     }

@@ -76,7 +76,7 @@ impl TagQuery {
             }
         };
         let search = self.search.as_deref().unwrap_or_default().to_ascii_lowercase();
-        Ok(TagFilter { verdict, repository, words: search.split_whitespace().map(str::to_owned).collect() })
+        Ok(TagFilter { verdict, repository, tag: None, words: search.split_whitespace().map(str::to_owned).collect() })
     }
 
     pub(super) fn limit(&self, default: u32) -> ApiResult<u32> {

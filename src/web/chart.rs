@@ -4,10 +4,9 @@ use jiff::Timestamp;
 
 use crate::report::format_bytes;
 
-const LEFT: i128 = 74;
-const RIGHT: i128 = 710;
-const TOP: i128 = 14;
-const BOTTOM: i128 = 176;
+const RIGHT: i128 = 640;
+const TOP: i128 = 2;
+const BOTTOM: i128 = 158;
 
 /// What a run says of bytes.
 #[derive(Debug, Clone)]
@@ -21,7 +20,7 @@ pub(super) struct Point {
     pub(super) reclaimed: Option<u64>,
 }
 
-/// A drawing of 720 by 200.
+/// A drawing of 640 by 160, which the browser stretches. Its labels are text beside it, so that they keep their size.
 #[derive(Debug)]
 pub(super) struct Chart {
     /// The corners of the line.
@@ -29,7 +28,8 @@ pub(super) struct Chart {
     /// The same, closed at the bottom.
     pub(super) area: String,
     pub(super) bars: Vec<Bar>,
-    pub(super) grid: Vec<(i128, String)>,
+    /// The heights of the lines behind it, and the labels of these, from the top down.
+    pub(super) grid: [(i128, String); 3],
     pub(super) from: String,
     pub(super) to: String,
     /// It in words.
@@ -52,8 +52,7 @@ pub(super) fn build_chart(points: &[Point]) -> Option<Chart> {
     if span <= 0 {
         return None;
     }
-    let x =
-        |at: Timestamp| LEFT + i128::from(at.as_second() - first.at.as_second()) * (RIGHT - LEFT) / i128::from(span);
+    let x = |at: Timestamp| i128::from(at.as_second() - first.at.as_second()) * RIGHT / i128::from(span);
     let y = |bytes: u64| BOTTOM - i128::from(bytes) * (BOTTOM - TOP) / i128::from(most);
     let corners: Vec<String> = points.iter().map(|point| format!("{},{}", x(point.at), y(point.reclaimable))).collect();
     let line = corners.join(" ");
@@ -65,10 +64,10 @@ pub(super) fn build_chart(points: &[Point]) -> Option<Chart> {
     });
     let measured = points.iter().filter_map(|point| point.reclaimed).fold(0, u64::saturating_add);
     Some(Chart {
-        area: format!("{LEFT},{BOTTOM} {line} {RIGHT},{BOTTOM}"),
+        area: format!("0,{BOTTOM} {line} {RIGHT},{BOTTOM}"),
         line,
         bars: bars.collect(),
-        grid: [0, most / 2, most].map(|value| (y(value), format_bytes(value))).into(),
+        grid: [most, most / 2, 0].map(|value| (y(value), format_bytes(value))),
         from: day(first.at),
         to: day(last.at),
         description: format!(
@@ -98,13 +97,13 @@ mod tests {
     fn points_lie_where_their_time_and_bytes_say() {
         let points = [point(0, 0, None), point(1, 1 << 30, Some(0)), point(4, 1 << 29, Some(1 << 30))];
         let chart = build_chart(&points).unwrap();
-        assert_eq!(chart.line, "74,176 233,14 710,95");
-        assert_eq!(chart.area, "74,176 74,176 233,14 710,95 710,176");
+        assert_eq!(chart.line, "0,158 160,2 640,80");
+        assert_eq!(chart.area, "0,158 0,158 160,2 640,80 640,158");
         assert_eq!(
             chart.grid.iter().map(|(y, label)| (*y, label.as_str())).collect::<Vec<_>>(),
-            [(176, "0 B"), (95, "512.0 MiB"), (14, "1.0 GiB")]
+            [(2, "1.0 GiB"), (80, "512.0 MiB"), (158, "0 B")]
         );
-        assert_eq!(chart.bars.iter().map(|bar| (bar.x, bar.y, bar.height)).collect::<Vec<_>>(), [(708, 14, 162)]);
+        assert_eq!(chart.bars.iter().map(|bar| (bar.x, bar.y, bar.height)).collect::<Vec<_>>(), [(638, 2, 156)]);
         assert_eq!((chart.from.as_str(), chart.to.as_str()), ("1970-01-01", "1970-01-05"));
     }
 
@@ -112,7 +111,7 @@ mod tests {
     fn one_time_and_largest_numbers_are_no_trouble() {
         assert!(build_chart(&[]).is_none());
         assert!(build_chart(&[point(1, 5, None), point(1, 6, None)]).is_none());
-        assert_eq!(build_chart(&[point(0, u64::MAX, None), point(1, 0, None)]).unwrap().line, "74,14 710,176");
+        assert_eq!(build_chart(&[point(0, u64::MAX, None), point(1, 0, None)]).unwrap().line, "0,2 640,158");
         assert_eq!(build_chart(&[point(0, 0, None), point(1, 0, None)]).unwrap().line, "74,176 710,176");
     }
 }

@@ -18,6 +18,7 @@ mod plan_json;
 mod problem;
 mod rows;
 mod status;
+mod time;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use jiff::Zoned;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
@@ -56,6 +58,13 @@ pub struct WebContext {
 #[derive(Clone)]
 struct AppState {
     context: WebContext,
+}
+
+impl AppState {
+    /// Returns the time, in the zone of the schedule.
+    fn now(&self) -> Zoned {
+        (self.context.clock)().to_zoned(self.context.settings.schedule.timezone.clone())
+    }
 }
 
 /// Answers requests until `stop` becomes true, and those that were begun even then.
@@ -98,6 +107,7 @@ fn routes(app: AppState) -> Router {
         .route("/runs/{id}", get(pages::run))
         .route("/registries/{registry}", get(pages::registry))
         .route("/registries/{registry}/{*repository}", get(pages::repository))
+        .route("/images/{registry}/{*image}", get(pages::image))
         .route("/assets/{hash}/{name}", get(assets::asset))
         .route("/metrics", get(metrics_text))
         .route("/readyz", get(ready))

@@ -51,6 +51,8 @@ pub(super) struct TagFilter {
     pub(super) verdict: Option<usize>,
     /// A registry and a repository.
     pub(super) repository: Option<(String, String)>,
+    /// The one tag of this name.
+    pub(super) tag: Option<String>,
     /// All of these stand somewhere in what is known of the tag; in lower case.
     pub(super) words: Vec<String>,
 }
@@ -75,6 +77,13 @@ pub(super) struct TagPage {
 struct KeptHead<'a> {
     #[serde(borrow)]
     verdict: Cow<'a, str>,
+}
+
+/// The name of a tag in either list.
+#[derive(Deserialize)]
+struct TagHead<'a> {
+    #[serde(borrow)]
+    tag: Cow<'a, str>,
 }
 
 impl OpenPlan {
@@ -113,8 +122,8 @@ impl OpenPlan {
                 if there == 0 {
                     continue;
                 }
-                // Where no words are looked for, the counts tell how many tags fit.
-                if wanted.words.is_empty() && (tags.len() == take || found + there <= skip) {
+                // The counts tell how many tags fit unless each has to be looked at.
+                if wanted.is_countable() && (tags.len() == take || found + there <= skip) {
                     found += there;
                     continue;
                 }
@@ -130,6 +139,11 @@ impl OpenPlan {
 }
 
 impl TagFilter {
+    /// Returns true if the counts of a chunk tell how many of its tags fit.
+    fn is_countable(&self) -> bool {
+        self.words.is_empty() && self.tag.is_none()
+    }
+
     /// The number of tags of a list of a chunk that may fit; where no words are looked for, that do.
     fn count_in(&self, chunk: &PlanChunkInfo, list: PlanList) -> u64 {
         let is_there =
@@ -167,6 +181,12 @@ impl TagFilter {
     }
 
     fn matches(&self, list: PlanList, raw: &str, text: &mut String) -> io::Result<bool> {
+        if let Some(wanted) = &self.tag {
+            let head: TagHead<'_> = serde_json::from_str(raw)?;
+            if head.tag != wanted.as_str() {
+                return Ok(false);
+            }
+        }
         if !self.words.is_empty() {
             collect_strings(raw.as_bytes(), text);
             if !self.words.iter().all(|word| text.contains(word.as_str())) {

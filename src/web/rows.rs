@@ -2,39 +2,17 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::Zoned;
 use url::form_urlencoded;
 
 use super::api::TagQuery;
 use super::dto::TagDto;
 use super::plan_index::{VERDICTS, VerdictCounts};
+use super::time::DisplayTime;
 use crate::report::{
-    EntryView, RunView, SummaryView, format_age, format_bytes, format_count, format_minute, sanitize, short_digest,
-    truncate,
+    EntryView, RunView, SummaryView, format_age, format_bytes, format_count, sanitize, short_digest, truncate,
 };
 use crate::state::RunKind;
-
-/// A time, in words and for the browser.
-#[derive(Debug, Clone)]
-pub(super) struct DisplayTime {
-    /// As RFC 3339.
-    pub(super) exact: String,
-    pub(super) minute: String,
-    /// How long ago, or in how long.
-    pub(super) relative: String,
-}
-
-impl DisplayTime {
-    pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
-        let seconds = now.duration_since(at).as_secs();
-        let distance = match seconds {
-            0..60 => "just now".to_owned(),
-            60.. => format!("{} ago", format_age(seconds)),
-            _ => format!("in {}", format_age(-seconds)),
-        };
-        Self { exact: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), minute: format_minute(at), relative: distance }
-    }
-}
 
 /// A run in a table.
 pub(super) struct RunRow {
@@ -54,7 +32,7 @@ pub(super) struct RunRow {
 }
 
 impl RunRow {
-    pub(super) fn new(run: &RunView, now: Timestamp) -> Self {
+    pub(super) fn new(run: &RunView, now: &Zoned) -> Self {
         let counts = &run.summary;
         let number = |pick: fn(&SummaryView) -> u64| {
             counts.plan.as_ref().map_or_else(String::new, |summary| format_count(pick(summary)))
@@ -98,14 +76,17 @@ impl RunRow {
 /// A tag in a table.
 pub(super) struct TagRow {
     pub(super) place: String,
+    /// The page of its repository.
     pub(super) link: String,
     pub(super) tag: String,
+    pub(super) tag_link: String,
     pub(super) digest: String,
     pub(super) verdict: String,
     pub(super) enforcement: Option<&'static str>,
     pub(super) policy: Option<String>,
     pub(super) age: String,
-    pub(super) dated: String,
+    pub(super) dated_by: String,
+    pub(super) dated: Option<DisplayTime>,
     pub(super) size: String,
     /// Nothing where there is nothing to tell.
     pub(super) shared: Option<String>,
@@ -115,19 +96,21 @@ pub(super) struct TagRow {
 }
 
 impl TagRow {
-    pub(super) fn new(tag: TagDto) -> Self {
+    pub(super) fn new(tag: TagDto, now: &Zoned) -> Self {
         let goes = tag.verdict == VERDICTS[0];
         let mut why = tag.sentences.iter().map(|why| sanitize(why));
         Self {
             place: sanitize(&format!("{}/{}", tag.registry, tag.repository)),
             link: repository_link(&tag.registry, &tag.repository),
+            tag_link: image_link(&tag.registry, &tag.repository, &tag.tag),
             tag: sanitize(&tag.tag),
             digest: tag.digest.as_deref().map_or_else(|| "unread".to_owned(), short_digest),
             verdict: tag.verdict,
             enforcement: tag.enforcement,
             policy: tag.policy,
             age: tag.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
-            dated: tag.dated_at.map_or_else(String::new, |at| format!("{} {}", tag.dated_by, format_minute(at))),
+            dated: tag.dated_at.map(|at| DisplayTime::new(at, now)),
+            dated_by: tag.dated_by,
             size: tag.reclaimable_bytes.map_or_else(|| if goes { "unknown" } else { "" }.to_owned(), format_bytes),
             shared: tag.shared_bytes.filter(|shared| *shared > 0).map(format_bytes),
             reason: why.next().unwrap_or_default(),
@@ -168,7 +151,13 @@ pub(super) fn page_link(query: &TagQuery, limit: Option<u64>, page: u64) -> Stri
 }
 
 impl TagList {
-    pub(super) fn new(tags: Vec<TagDto>, total: u64, query: &TagQuery, limit: u32, counts: &VerdictCounts) -> Self {
+    pub(super) fn new(
+        tags: Vec<TagDto>,
+        total: u64,
+        (query, limit): (&TagQuery, u32),
+        counts: &VerdictCounts,
+        now: &Zoned,
+    ) -> Self {
         let (number, limit) = (query.page_number(), u64::from(limit));
         let first = (number - 1).saturating_mul(limit);
         let last = first + tags.len() as u64;
@@ -189,7 +178,7 @@ impl TagList {
                 .collect(),
             previous: (number > 1).then(|| to(number - 1)),
             next: (last < total && !tags.is_empty()).then(|| to(number + 1)),
-            rows: tags.into_iter().map(TagRow::new).collect(),
+            rows: tags.into_iter().map(|tag| TagRow::new(tag, now)).collect(),
             show_place: true,
             kept_pruned: false,
         }
@@ -201,8 +190,10 @@ pub(super) struct EntryRow {
     pub(super) run: String,
     pub(super) action: String,
     pub(super) place: String,
+    /// The page of its repository.
     pub(super) link: String,
     pub(super) tag: String,
+    pub(super) tag_link: String,
     pub(super) digest: String,
     pub(super) policy: String,
     pub(super) started: DisplayTime,
@@ -212,12 +203,13 @@ pub(super) struct EntryRow {
 }
 
 impl EntryRow {
-    pub(super) fn new(entry: EntryView, now: Timestamp) -> Self {
+    pub(super) fn new(entry: EntryView, now: &Zoned) -> Self {
         Self {
             place: sanitize(&format!("{}/{}", entry.registry, entry.repository)),
             link: repository_link(&entry.registry, &entry.repository),
             run: entry.run,
             action: entry.action,
+            tag_link: image_link(&entry.registry, &entry.repository, &entry.tag),
             tag: sanitize(&entry.tag),
             digest: short_digest(&entry.digest),
             policy: entry.policy.unwrap_or_default(),
@@ -227,7 +219,7 @@ impl EntryRow {
                 Some("failed") => "bad",
                 _ => "warn",
             },
-            outcome: entry.outcome.unwrap_or_else(|| "not settled yet".to_owned()),
+            outcome: entry.outcome.unwrap_or_else(|| "pending".to_owned()),
             detail: entry.detail.map_or_else(String::new, |detail| truncate(&sanitize(&detail), 400)),
         }
     }
@@ -235,6 +227,11 @@ impl EntryRow {
 
 pub(super) fn repository_link(registry: &str, repository: &str) -> String {
     format!("/registries/{}/{}", escape_path(registry), escape_path(repository))
+}
+
+/// Returns the address of the page of a tag and its history.
+pub(super) fn image_link(registry: &str, repository: &str, tag: &str) -> String {
+    format!("/images/{}/{}:{}", escape_path(registry), escape_path(repository), escape_path(tag))
 }
 
 /// A text as part of a path; slashes stay.
@@ -267,15 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_for_stays_whole_in_a_link() {
-        let query = TagQuery { search: Some("a&b \"".into()), ..TagQuery::default() };
-        assert_eq!(page_link(&query, Some(50), 2), "?search=a%26b+%22&limit=50&page=2");
+    fn an_image_has_a_page_of_its_own() {
+        assert_eq!(image_link("contoso", "shop/api", "v1.0_a-b"), "/images/contoso/shop/api:v1.0_a-b");
+        assert_eq!(image_link("contoso", "shop", "a:b"), "/images/contoso/shop:a%3Ab");
     }
 
     #[test]
-    fn times_are_told_from_now() {
-        let now = Timestamp::from_second(1_000_000).unwrap();
-        let at = |seconds: i64| DisplayTime::new(Timestamp::from_second(1_000_000 + seconds).unwrap(), now).relative;
-        assert_eq!([at(-7200), at(0), at(90)], ["2 hours ago", "just now", "in 1 minute"]);
+    fn what_is_looked_for_stays_whole_in_a_link() {
+        let query = TagQuery { search: Some("a&b \"".into()), ..TagQuery::default() };
+        assert_eq!(page_link(&query, Some(50), 2), "?search=a%26b+%22&limit=50&page=2");
     }
 }

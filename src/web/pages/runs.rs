@@ -39,7 +39,7 @@ pub(in crate::web) async fn runs(State(app): State<AppState>, QueryParams(query)
 }
 
 async fn runs_page(app: &AppState, query: &RunsQuery) -> Result<RunsPage, Problem> {
-    let now = (app.context.clock)();
+    let now = &app.now();
     let before = query.before.as_deref().map(api::parse_run_id).transpose()?;
     let records = app.context.store.runs_before(before, ROWS_PER_PAGE).await?;
     Ok(RunsPage {
@@ -85,7 +85,7 @@ pub(in crate::web) async fn run(
 }
 
 async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage, Problem> {
-    let now = (app.context.clock)();
+    let now = &app.now();
     let record = api::find_run(app, id).await?;
     let store = &app.context.store;
     let view = dto::load_run(store, &record).await?;
@@ -109,7 +109,7 @@ async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage,
                 (policy.name.clone(), policy.mode.clone(), format_count(policy.expired), what)
             })
             .collect();
-        list = Some(tag_list(&plan, query, None).await?);
+        list = Some(tag_list(app, &plan, query, None).await?);
     }
     Ok(RunPage {
         frame: Frame::new(app, "Run"),
@@ -130,7 +130,7 @@ async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage,
             .iter()
             .flatten()
             .map(|found| {
-                let outcome = found.outcome.as_deref().unwrap_or("not settled yet");
+                let outcome = found.outcome.as_deref().unwrap_or("pending");
                 let skip = found.skip.as_ref().map(|skip| format!(" ({skip})")).unwrap_or_default();
                 format!("{}: {} {outcome}{skip}", found.action, format_count(found.count))
             })

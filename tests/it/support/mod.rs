@@ -2,6 +2,7 @@
 
 pub(crate) mod acr;
 pub(crate) mod azure;
+pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod clients;
 pub(crate) mod content;

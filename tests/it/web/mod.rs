@@ -1,6 +1,7 @@
 //! The status page, health, metrics and the API, over HTTP.
 
 mod api;
+mod browser;
 mod fixture;
 mod guard;
 mod metrics;

@@ -71,7 +71,7 @@ async fn an_older_plan_keeps_removals_and_counts_and_says_so() {
     assert_eq!(tags(1, "&verdict=protected").await, (0, true));
     assert_eq!(tags(1, "&search=release").await, (0, true));
 
-    let words = "held for the last plan of everything only";
+    let words = "Kept tags have details in the latest whole plan only";
     assert!(world.get(&format!("/runs/{}", run_id(1))).await.body.contains(words));
     assert!(!world.get(&format!("/runs/{}", run_id(2))).await.body.contains(words));
     let sent: PlanDocument =

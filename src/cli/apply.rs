@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{DataFormat, parse_reason};
-use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, report_outcome};
+use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, read_input, report_outcome};
 use super::outcome_text;
 use super::output::print;
 use super::progress::TerminalProgress;
@@ -16,29 +16,35 @@ use crate::workflow::{self, Approval, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArgs {
-    /// The plan, as `plan --out FILE.json` wrote it
+    /// Read the plan from this file; `-` is standard input
+    ///
+    /// The file is one that `tagwarden plan --out plan.json` wrote.
     #[arg(value_name = "PLAN.json")]
     plan: PathBuf,
-    /// Who approved it, for the audit record
+    /// Record who approved the plan
     #[arg(long, value_name = "WHO")]
     approved_by: Option<String>,
-    /// The change ticket, for the audit record
+    /// Record the change ticket
     #[arg(long, value_name = "REF")]
     ticket: Option<String>,
-    /// Apply it although a window or a freeze holds removals back; the reason goes into the audit record
+    /// Apply in spite of a window or freeze, for this reason
+    ///
+    /// The reason goes into the audit record.
     #[arg(long, value_name = "REASON", alias = "despite-freeze", value_parser = parse_reason)]
     override_freeze: Option<String>,
-    /// The plan's signature by minisign or SSH [default: PLAN.json.minisig, then PLAN.json.sig]
+    /// Read the signature here [default: PLAN.json.minisig, PLAN.json.sig]
+    ///
+    /// A signature by minisign or SSH. Needed where the settings have `approvals.signers`.
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }
 
 /// Applies an approved plan and prints its outcomes.
 pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
-    let text = std::fs::read_to_string(&args.plan).map_err(|error| unreadable(&args.plan, error))?;
+    let text = read_input(&args.plan)?;
     let loaded = load(config)?;
     // One that lies beside the plan counts where somebody's signature does.
     let wanted = !loaded.0.0.approvals.signers.is_empty();

@@ -35,22 +35,42 @@ impl From<ReportFormat> for Format {
     }
 }
 
-/// A time as `2026-12-24T03:00:00Z`, or a day, which means its beginning in UTC.
+/// A time: absolute, a day, `+14d` from now, or `1h` ago.
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    parse_time_from(text, super::context::system_clock()())
+}
+
+fn parse_time_from(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let text = text.trim();
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let day: jiff::civil::Date = text
-        .parse()
-        .map_err(|_| "expected a time such as 2026-12-24T03:00:00Z, or a day such as 2026-12-24".to_owned())?;
-    let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
-    Ok(start.timestamp())
+    if let Ok(day) = text.parse::<jiff::civil::Date>() {
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
+        return Ok(start.timestamp());
+    }
+    if text == "now" {
+        return Ok(now);
+    }
+    let (later, duration) = match text.strip_prefix('+') {
+        Some(duration) => (true, duration),
+        None => (false, text.strip_prefix('-').unwrap_or(text)),
+    };
+    if !duration.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(
+            "expected a time such as 2026-12-24T03:00:00Z, a day such as 2026-12-24, `+14d` from now, or `1h` ago"
+                .to_owned(),
+        );
+    }
+    let duration = parse_duration(duration)?;
+    let found = if later { now.checked_add(duration) } else { now.checked_sub(duration) };
+    found.map_err(|_| format!("`{text}` is beyond the calendar"))
 }
 
 /// A reason that says something.
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("it is empty; say why".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.
@@ -74,6 +94,27 @@ mod tests {
         assert_eq!(parse_time("2026-12-24").unwrap().to_string(), "2026-12-24T00:00:00Z");
         assert_eq!(parse_time("2026-12-24T03:00:00+01:00").unwrap().to_string(), "2026-12-24T02:00:00Z");
         assert!(parse_time("tomorrow").is_err());
+    }
+
+    #[test]
+    fn times_may_be_relative() {
+        let now = "2026-11-30T12:00:00Z".parse().unwrap();
+        for (text, expected) in [
+            ("+14d", Some("2026-12-14T12:00:00Z")),
+            ("1h", Some("2026-11-30T11:00:00Z")),
+            ("-90min", Some("2026-11-30T10:30:00Z")),
+            ("now", Some("2026-11-30T12:00:00Z")),
+            ("+0s", None),
+            ("+1M", None),
+            ("14", None),
+            ("+999999999d", None),
+            ("--1h", None),
+            ("++1h", None),
+            ("+", None),
+        ] {
+            let found = parse_time_from(text, now).ok().map(|time| time.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Exit with 2 where there is a warning
+    /// Exit with 2 if there is a warning
     #[arg(long)]
     strict: bool,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::output::{print_as, print_stderr, write_file};
+use super::output::{print_note, print_report_as, print_stderr, write_file};
 use super::sanitize::{OutputKind, sanitize};
 use super::signals::listen_for_stop;
 use super::user;
@@ -17,7 +17,7 @@ use crate::policy::PolicySet;
 use crate::registry::{self, RetryPolicy};
 use crate::report::{self, Format, PlanDocument};
 use crate::state::StateStore;
-use crate::workflow::{App, ConfigFiles, MonotonicClock, RunError, RunOutcome, RunResult};
+use crate::workflow::{self, App, ConfigFiles, MonotonicClock, RunError, RunOutcome, RunResult};
 
 /// The time of day.
 #[expect(clippy::disallowed_methods, reason = "a way in: the one place where commands read the clock")]
@@ -49,7 +49,7 @@ pub(super) type LoadedConfig = ((Settings, PolicySet), ConfigFiles);
 pub(super) fn load(config: Option<&Path>) -> Result<LoadedConfig, RunError> {
     let (loaded, files) = ConfigFiles::load(&config::find(config)?, environment())?;
     for warning in &loaded.0.warnings {
-        print_stderr(&report::sanitize(&format!("warning: {warning}")));
+        print_note(&report::sanitize(&format!("warning: {warning}")));
     }
     Ok((loaded, files))
 }
@@ -123,8 +123,8 @@ pub(super) fn report_outcome(result: &RunResult, refused: RefusalEffect) -> u8 {
             print_stderr(&format!("interrupted{by}: what had not begun was left as it is"));
         }
         RunOutcome::Refused => print_stderr(match refused {
-            RefusalEffect::Enforced => "refused: this run left out what the refusals in the report cover",
-            RefusalEffect::DryRun => "refused: an enforcing run would leave out what the refusals in the report cover",
+            RefusalEffect::Enforced => "limits exceeded: this run skipped the refused removals (see REFUSED)",
+            RefusalEffect::DryRun => "limits exceeded: an enforcing run would skip the refused removals (see REFUSED)",
         }),
         RunOutcome::Failed => print_stderr("some removals failed; `tagwarden runs show` has them"),
         RunOutcome::EvidenceMissing => {
@@ -139,6 +139,10 @@ pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, Ru
     files
         .iter()
         .map(|file| {
+            if file == Path::new(STANDARD) {
+                let words = "`--out -`: the report goes to standard output anyway; `--format` chooses its format";
+                return Err(RunError::usage(words.to_owned()));
+            }
             let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
             let format = Format::from_extension(extension).ok_or_else(|| {
                 RunError::usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
@@ -151,7 +155,7 @@ pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, Ru
 /// Prints the report of a plan and writes it into the files.
 pub(super) fn print_report(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
     write_files(files, |format, out| report::write(document, format, out))?;
-    print_as(format.into(), |out| report::write(document, format, out));
+    print_report_as(format, |out| report::write(document, format, out));
     Ok(())
 }
 
@@ -165,11 +169,49 @@ pub(super) fn write_files(
     files: &[(&Path, Format)],
     write: impl Fn(Format, &mut dyn io::Write) -> io::Result<()>,
 ) -> Result<(), RunError> {
+    report::set_table_width(None);
     for (file, format) in files {
         write_file(file, |out| write(*format, out)).map_err(|error| unwritable(file, error))?;
-        print_stderr(&format!("wrote {}", file.display()));
+        print_note(&format!("wrote {}", file.display()));
     }
     Ok(())
+}
+
+/// The name of standard input and output among files.
+pub(super) const STANDARD: &str = "-";
+
+/// Reads a file that somebody named; `-` is standard input.
+///
+/// # Errors
+/// When it cannot be read or is not UTF-8.
+pub(super) fn read_input(file: &Path) -> Result<String, RunError> {
+    let text =
+        if file == Path::new(STANDARD) { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    text.map_err(|error| {
+        RunError::Usage(Failure::new((), format!("cannot read {}", describe_input(file))).caused_by(error))
+    })
+}
+
+/// The name of an input in messages.
+pub(super) fn describe_input(file: &Path) -> String {
+    if file == Path::new(STANDARD) { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// The settings file that the environment names.
+#[expect(clippy::disallowed_methods, reason = "a way in: the variable stands for the flag --config")]
+pub(super) fn config_variable() -> Option<PathBuf> {
+    std::env::var_os("TAGWARDEN_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Refuses a word that is not one of the known ones, and names the one that was probably meant.
+///
+/// # Errors
+/// [`RunError::Usage`].
+pub(super) fn reject_unknown(what: &str, word: &str, known: &[&str]) -> Result<(), RunError> {
+    if known.contains(&word) {
+        return Ok(());
+    }
+    Err(workflow::unknown_name(what, word, known))
 }
 
 /// Formats JSON for stdout.

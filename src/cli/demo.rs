@@ -12,10 +12,10 @@ use crate::workflow::RunError;
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// Where to leave settings, policies, evidence and reports [default: ./tagwarden-demo]
+    /// Write the sample into this folder [default: ./tagwarden-demo]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Keep the sample registry up afterwards, to play with
+    /// Keep the sample registry running, to try commands on
     #[arg(long)]
     serve: bool,
 }

@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::arguments::parse_time;
-use super::context::{configured_policies_path, open_app, pretty_json, run_until_stopped};
+use super::context::{
+    STANDARD, configured_policies_path, describe_input, open_app, pretty_json, read_input, run_until_stopped,
+};
 use super::output::{print, print_stderr};
 use super::progress::TerminalProgress;
 use crate::domain::{Failure, Policy};
@@ -16,22 +18,28 @@ use crate::workflow::{DecisionInput, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// The policies to compare with: a file or a folder, such as those of the main branch
+    /// Compare with these policies: a file, a folder, or `-`
+    ///
+    /// For example those of the main branch. `-` reads one policy file from standard input.
     #[arg(long, value_name = "OLD_POLICIES")]
     against: PathBuf,
-    /// The new policies [default: those of the settings]
+    /// Use these new policies [default: those of the settings]
     #[arg(long, value_name = "PATH")]
     policies: Option<PathBuf>,
-    /// Reach nothing outside: take what `tagwarden inventory` recorded
+    /// Decide on a recorded inventory (offline); `-` is standard input
+    ///
+    /// `tagwarden inventory --out FILE.json` records one.
     #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
-    /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// Decide as of this time, such as 2026-12-24 or +14d
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     at: Option<Timestamp>,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
     format: DiffFormat,
-    /// Exit with 1 where anything goes that did not, comes back, or would now really be removed
+    /// Exit with 1 if the policies decide differently
+    ///
+    /// If a tag newly expires, no longer expires, or would now be removed instead of reported.
     #[arg(long)]
     exit_code: bool,
 }
@@ -45,6 +53,10 @@ enum DiffFormat {
 
 /// Says what an edit of policies changes.
 pub(super) async fn diff(config: Option<&Path>, args: &DiffArgs) -> Result<u8, RunError> {
+    let inputs = [Some(&args.against), args.policies.as_ref(), args.inventory.as_ref()];
+    if inputs.into_iter().flatten().filter(|path| path.as_os_str() == STANDARD).count() > 1 {
+        return Err(RunError::usage("only one of the inputs can be `-`, standard input".to_owned()));
+    }
     let old = load_policies(&args.against)?;
     let view = if let Some(file) = &args.inventory {
         let path = match &args.policies {
@@ -82,6 +94,9 @@ fn report_exit_code(args: &DiffArgs, view: &DiffView) -> u8 {
 }
 
 fn load_policies(path: &Path) -> Result<Vec<Policy>, RunError> {
+    if path.as_os_str() == STANDARD {
+        return policy::parse("standard input", &read_input(path)?).map_err(RunError::Invalid);
+    }
     match policy::load(path) {
         Ok(set) => Ok(set.policies),
         Err(error) => Err(RunError::Invalid(error.diagnostics)),
@@ -89,11 +104,10 @@ fn load_policies(path: &Path) -> Result<Vec<Policy>, RunError> {
 }
 
 fn read_inventory_file(file: &Path) -> Result<DecisionInput, RunError> {
-    let failure = |what: &str| Failure::new((), format!("{}: {what}", file.display()));
-    let text =
-        std::fs::read_to_string(file).map_err(|error| RunError::Usage(failure("cannot be read").caused_by(error)))?;
+    let failure = |what: &str| Failure::new((), format!("{}: {what}", describe_input(file)));
+    let text = read_input(file)?;
     DecisionInput::from_json(&text).map_err(|error| {
-        let failure = failure("is no recorded inventory").caused_by(error);
+        let failure = failure("not a recorded inventory").caused_by(error);
         RunError::Usage(failure.with_help("record one with `tagwarden inventory --out FILE`"))
     })
 }

@@ -10,24 +10,26 @@ use serde_json::{Value, json};
 use super::arguments::{DataFormat, parse_time};
 use super::context::{open_app, open_read_only, pretty_json, run_until_stopped};
 use super::output::{print, print_stderr};
+use crate::policy::fields::nearest;
 use crate::report::{self, PlanDocument};
 use crate::workflow::{App, PastRun, RunError, RunOutcome, TagRef};
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings. Without a tag:
-    /// the tags of the repository on a timeline
+    /// Name the tag: REGISTRY/REPOSITORY:TAG or HOST/REPOSITORY:TAG
+    ///
+    /// REGISTRY is a name in the settings. Without a tag, all tags of the repository are shown on a timeline.
     image: String,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
-    /// Decide as of that time
-    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "run")]
+    /// Decide as of this time, such as 2026-12-24 or +14d
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true, conflicts_with = "run")]
     at: Option<Timestamp>,
-    /// Everything that was done to the tag or left undone: when, by whom, by which policy and why
+    /// Show what was done to the tag: when, by whom and why
     #[arg(long, conflicts_with_all = ["at", "run"])]
     history: bool,
-    /// What that run decided then, and did: its id, a unique beginning of it, or `last`
+    /// Show what a past run decided: its id, a prefix, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
 }
@@ -212,7 +214,17 @@ fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
     let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
     let TagRef { registry, repository, tag } = named;
     RunError::usage(match tag {
-        Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{}", why.concat()),
+        Some(tag) => {
+            let known: Vec<String> = document
+                .removals
+                .iter()
+                .map(|removal| removal.tag.clone())
+                .chain(document.kept.iter().map(|kept| kept.tag.clone()))
+                .collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let meant = nearest(tag.as_str(), &known).map(|meant| format!(", did you mean `{meant}`?"));
+            format!("{registry} has no tag {repository}:{tag} right now{}{}", meant.unwrap_or_default(), why.concat())
+        }
         None => format!("{registry} has no repository {repository} with a tag in it right now{}", why.concat()),
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use url::Url;
 
+use super::arguments::parse_duration;
 use super::context::environment;
 use super::output::{print, print_stderr};
 use crate::config;
@@ -17,14 +18,16 @@ use crate::workflow::RunError;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    /// Ask whether it goes by its schedule (/readyz), not only whether it is alive (/healthz)
+    /// Ask whether the daemon is ready (/readyz), not only alive
+    ///
+    /// It is ready when it runs by its schedule. Without the flag, /healthz is asked.
     #[arg(long, conflicts_with = "url")]
     ready: bool,
-    /// The address to ask [default: that of `listen` in the settings]
+    /// Ask this address [default: `listen` in the settings]
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
-    /// How long to wait for an answer
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    /// Wait so long for an answer
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     timeout: Duration,
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::arguments::{DataFormat, parse_duration, parse_reason, parse_time};
 use super::context::{open_app, open_read_only, pretty_json};
-use super::output::{print, print_stderr};
+use super::output::{fit_terminal, print, print_stderr};
 use crate::report::{self, HoldView};
 use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
 
@@ -18,35 +18,35 @@ const DEFAULT_DURATION: Duration = Duration::from_hours(14 * 24);
 
 #[derive(Debug, Args)]
 pub(super) struct HoldArgs {
-    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
+    /// Name the tag: REGISTRY/REPOSITORY:TAG or HOST/REPOSITORY:TAG
     image: String,
-    /// How long, such as 36h or 30d [default: 14d]
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, conflicts_with = "until")]
+    /// Hold for so long, such as 36h or 30d [default: 14d]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "until")]
     hold_for: Option<Duration>,
-    /// Until when, such as 2026-12-24T12:00:00Z or 2026-12-24
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    /// Hold until this time, such as +3d or 2026-12-24
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     until: Option<Timestamp>,
-    /// Why; reports show it
+    /// Say why; reports show it
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
-    /// Hold the name although there is no such tag, or it cannot be looked up
+    /// Hold the name although no such tag can be found
     #[arg(long)]
     anyway: bool,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct HoldsArgs {
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct UnholdArgs {
-    /// The image: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG with a registry's name in the settings
+    /// Name the tag: REGISTRY/REPOSITORY:TAG or HOST/REPOSITORY:TAG
     image: String,
 }
 
@@ -85,7 +85,10 @@ pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8,
     app.close().await;
     let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();
     match args.format {
-        DataFormat::Text => print(&report::holds_text(&views)),
+        DataFormat::Text => {
+            fit_terminal();
+            print(&report::holds_text(&views));
+        }
         DataFormat::Json => print(&pretty_json(&json!({ "schema": "tagwarden.holds/1", "holds": views }))),
     }
     Ok(0)

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::{open_app, run_until_stopped, unwritable};
-use super::output::{print_as, print_stderr, write_file};
+use super::context::{STANDARD, open_app, run_until_stopped, unwritable};
+use super::output::{print_as, print_note, print_stderr, write_file};
 use super::progress::TerminalProgress;
 use super::sanitize::OutputKind;
 use crate::domain::SourceOutcome;
@@ -13,7 +13,7 @@ use crate::workflow::{RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct InventoryArgs {
-    /// Where to write it [default: stdout]
+    /// Write to this file [default: `-`, standard output]
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
 }
@@ -27,10 +27,10 @@ pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Re
     app.close().await;
     let facts = facts?;
     let text = facts.to_json()?;
-    match &args.out {
+    match args.out.as_ref().filter(|file| file.as_os_str() != STANDARD) {
         Some(file) => {
             write_file(file, |out| out.write_all(text.as_bytes())).map_err(|error| unwritable(file, error))?;
-            print_stderr(&format!("wrote {}", file.display()));
+            print_note(&format!("wrote {}", file.display()));
         }
         None => print_as(OutputKind::Json, |out| out.write_all(text.as_bytes())),
     }

@@ -3,17 +3,22 @@
 mod apply;
 mod arguments;
 mod check;
+mod completions;
 mod context;
 #[cfg(feature = "demo")]
 mod demo;
 mod diff;
+mod examples;
 mod explain;
 mod health;
 mod hold;
 mod inventory;
+mod man;
+mod narrow;
 mod notify;
 mod outcome_text;
 mod output;
+mod paint;
 mod plan;
 mod progress;
 mod registries;
@@ -34,77 +39,115 @@ mod user;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::domain::chain;
 use crate::policy;
 use crate::workflow::RunError;
-use output::{LogDefaults, is_color_enabled, print_stderr, print_stderr_as};
+use output::{ColorChoice, LogDefaults, Verbosity, is_color_enabled, print_stderr, print_stderr_as};
 use sanitize::OutputKind;
 
-/// Retention and cleanup for container image tags: keeps what runs, what was released, and whatever it is not sure about.
+/// Remove expired container image tags, and keep whatever is in use or in doubt
+///
+/// Tagwarden reads registries, release records and running workloads, decides about every tag with a reason, and removes
+/// nothing unless settings and policies both say `enforce`. Where it is not sure, it keeps the tag and says why.
 #[derive(Debug, Parser)]
-#[command(name = "tagwarden", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "tagwarden", version, about, long_about, max_term_width = 100)]
 struct Cli {
-    /// The settings [default: ./tagwarden.toml, then /etc/tagwarden/tagwarden.toml]
+    /// Use this settings file [default: ./tagwarden.toml, then /etc/tagwarden/tagwarden.toml]
+    ///
+    /// The variable `TAGWARDEN_CONFIG` names it, too; the flag comes first.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Print errors and results only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log more: -v each step, -vv each request
+    ///
+    /// Overrides the variable `TAGWARDEN_LOG`.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Use colors: auto, always or never
+    ///
+    /// `auto` uses them on a terminal, unless the variable `NO_COLOR` is set. `CLICOLOR_FORCE` asks for them elsewhere.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto, hide_possible_values = true)]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 unexpected failure, 2 usage, settings or policy error, 3 refused, \
-    4 some removals failed, 5 evidence missing. Logs go to stderr; TAGWARDEN_LOG sets how much (`info`, `debug`), \
-    TAGWARDEN_LOG_FORMAT=json that each line is an object.";
-
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the whole job on an embedded sample registry: nothing to install, nothing to configure
+    /// Show the whole job on an embedded sample registry
+    ///
+    /// Needs no settings and no registry. Leaves a folder with settings, policies, evidence and reports to look at.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
-    /// Check settings and policies and tell every problem, and what of the policies is hardly meant; reaches nothing
-    /// outside
+    /// Validate and lint settings and policies (offline)
+    ///
+    /// Reports every problem with file, line and remedy, and policies that are probably not meant as they are written.
     Check(check::CheckArgs),
-    /// Decide about every tag and report; nothing is removed
+    /// Decide about every tag and report; remove nothing
+    ///
+    /// A dry run: it sends nothing that can change a registry, and works with credentials that can only read.
     Plan(plan::PlanArgs),
     /// Apply an approved plan, exactly or less
+    ///
+    /// Removes what the plan lists and still follows from the evidence of now. What has changed since is skipped, with its
+    /// reason. Refused in mode `dry-run`, and if the plan expired or was edited, or settings or policies changed since.
     Apply(apply::ApplyArgs),
-    /// One whole run now, as the daemon would do it; removes only where settings and policy both say `enforce`
+    /// Decide and remove once, as the daemon does
+    ///
+    /// Removes only where the settings and every policy of a tag say `enforce`.
     Run(run::RunArgs),
-    /// The daemon: runs by the schedule, takes up edits of policies, shows what it does; until SIGTERM
+    /// Run the daemon until SIGTERM
+    ///
+    /// Runs by the schedule, reloads edited policies, and serves the status page, health and metrics.
     Serve,
-    /// Tell when the daemon runs next, and what would be held back
+    /// List the next scheduled runs, and what blocks removals then
     Schedule(schedule::ScheduleArgs),
-    /// Say why a tag stays or goes, and when; of a repository, all tags on a timeline
+    /// Explain why a tag stays or is removed, and when
+    ///
+    /// Of a repository without a tag it shows all tags on a timeline.
     Explain(explain::ExplainArgs),
-    /// Show what each source says and protects right now, or one in detail; or accept an answer that was doubted
+    /// Show evidence sources and the tags they protect
     Sources(sources::SourcesArgs),
-    /// Show what each registry is, can do and allows; or accept a list of repositories that was doubted
+    /// Show what each registry is, can do and allows
     Registries(registries::RegistriesArgs),
-    /// List the audit record, or show one run
+    /// List past runs, or show one
     Runs(runs::RunsArgs),
-    /// Put back tags that were removed, and hold them
+    /// Put removed tags back, and hold them
     Restore(restore::RestoreArgs),
-    /// Protect a tag, and the image that it has, until a time, whatever the policies say
+    /// Protect a tag and its image until a time
+    ///
+    /// A hold keeps both the tag and the digest that it has now, whatever the policies say.
     Hold(hold::HoldArgs),
     /// List the holds in force
     Holds(hold::HoldsArgs),
     /// End the holds on a tag
     Unhold(hold::UnholdArgs),
-    /// Say what an edit of policies changes, on the real inventory or on a recorded one
+    /// Show what an edit of policies changes
+    ///
+    /// Compares the decisions by old and new policies on the real inventory, or on a recorded one.
     Diff(diff::DiffArgs),
-    /// Record what registries and sources say, for `diff --inventory`
+    /// Record registries and sources for `diff --inventory`
     Inventory(inventory::InventoryArgs),
-    /// Run the tests that live beside the policies (`*.test.yaml`); reaches nothing outside
+    /// Run the tests beside the policies (offline)
+    ///
+    /// Reads the files `*.test.yaml`.
     Test(test::TestArgs),
-    /// Try out how people are told of runs
+    /// Send a test notification
     Notify(notify::NotifyArgs),
-    /// Ask the daemon on this machine whether it is well: exit code 0 or 1
+    /// Ask the local daemon for its health: exit code 0 or 1
     Health(health::HealthArgs),
-    /// Back up the state, or tell it that the clock is right
+    /// Back up the state, or correct its record of time
     State(state::StateArgs),
     /// Print the JSON schema of policy files
     Schema(schema::SchemaArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+    /// Print or write the manual pages
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -117,19 +160,24 @@ impl Command {
     }
 }
 
-/// The definition of all commands and flags, for completion and for checking the documentation.
+/// The definition of all commands and flags, with examples and exit codes in the help of each.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    examples::add_to(Cli::command())
 }
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    output::set_color(output::requested_color());
+    let parsed =
+        command().color(output::clap_color()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(asked) => return ExitCode::from(output::print_help(&asked)),
     };
+    output::set_color(cli.color);
+    output::set_verbosity(Verbosity::of(cli.quiet, cli.verbose));
     output::init_logging(cli.command.log_defaults());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -150,7 +198,8 @@ pub fn main() -> ExitCode {
 
 /// Runs one command and returns its exit code.
 async fn dispatch(cli: Cli) -> u8 {
-    let config = cli.config.as_deref();
+    let config = cli.config.or_else(context::config_variable);
+    let config = config.as_deref();
     let done = match cli.command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args).await,
@@ -178,6 +227,8 @@ async fn dispatch(cli: Cli) -> u8 {
             schema::schema(&args);
             Ok(0)
         }
+        Command::Completions(args) => Ok(completions::completions(&args)),
+        Command::Man(args) => man::man(&args),
     };
     done.unwrap_or_else(|error| {
         report_error(&error);

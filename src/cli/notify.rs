@@ -8,7 +8,7 @@ use super::context::{current_user, environment, system_clock};
 use super::output::print;
 use crate::config;
 use crate::notify;
-use crate::workflow::RunError;
+use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct NotifyArgs {
@@ -20,7 +20,7 @@ pub(super) struct NotifyArgs {
 enum NotifyCommand {
     /// Send a test message
     Test {
-        /// The name in the settings, as in [notify.NAME]
+        /// Name the channel, as in `[notify.NAME]` of the settings
         name: String,
     },
 }
@@ -36,8 +36,7 @@ async fn send_test(config: Option<&Path>, name: &str) -> Result<u8, RunError> {
     let settings = config::load(&config::find(config)?, environment())?;
     let Some(one) = settings.notify.iter().find(|one| one.name == name) else {
         let known: Vec<&str> = settings.notify.iter().map(|one| one.name.as_str()).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(RunError::usage(format!("the settings have no [notify.{name}]; there is: {known}")));
+        return Err(workflow::unknown_name("notification", name, &known));
     };
     notify::send_test(one, &current_user(), (system_clock())())
         .await

@@ -194,8 +194,7 @@ pub(super) fn runs_text(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    let mut table = report::text_table();
     table.set_header(["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"]);
     for run in runs {
         let count = |number: Option<u64>| report::format_count(number.unwrap_or_default());

@@ -2,26 +2,155 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::paint::PaintingWriter;
 use super::sanitize::{OutputKind, SanitizingWriter, sanitize};
 use crate::domain::chain;
+use crate::report::{self, Format};
 use crate::workflow::PROGRESS;
 
 /// Whether something that was to be printed was not. Stdout is the process's own, and so is this.
 static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
 
+/// The color choice of this process, as its number.
+static COLOR: AtomicU8 = AtomicU8::new(0);
+
+/// Whether notes are printed, and how much is logged.
+static VERBOSITY: AtomicU8 = AtomicU8::new(1);
+
+/// When colors are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ColorChoice {
+    /// On a terminal, unless the environment says otherwise.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// How much a command says besides its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+    Trace,
+}
+
+impl Verbosity {
+    /// That of the flags.
+    pub(super) fn of(quiet: bool, verbose: u8) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (false, 0) => Self::Normal,
+            (false, 1) => Self::Verbose,
+            (false, 2..) => Self::Trace,
+        }
+    }
+}
+
+pub(super) fn set_verbosity(verbosity: Verbosity) {
+    VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
+}
+
+fn verbosity() -> Verbosity {
+    let all = [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose, Verbosity::Trace];
+    all.get(usize::from(VERBOSITY.load(Ordering::Relaxed))).copied().unwrap_or(Verbosity::Normal)
+}
+
+/// Whether only errors and results are wanted.
+pub(super) fn is_quiet() -> bool {
+    verbosity() == Verbosity::Quiet
+}
+
+pub(super) fn set_color(choice: ColorChoice) {
+    COLOR.store(choice as u8, Ordering::Relaxed);
+}
+
+/// The value of `--color`, read before the arguments are parsed: the help of a wrong argument heeds it, too.
+#[expect(clippy::disallowed_methods, reason = "a way in: the arguments of this process")]
+pub(super) fn requested_color() -> ColorChoice {
+    let mut arguments = std::env::args_os().skip(1);
+    let mut found = ColorChoice::Auto;
+    while let Some(argument) = arguments.next() {
+        let Some(argument) = argument.to_str() else { continue };
+        let value = match argument.strip_prefix("--color") {
+            Some("") => arguments.next().and_then(|value| value.into_string().ok()),
+            Some(value) => value.strip_prefix('=').map(ToOwned::to_owned),
+            None => None,
+        };
+        found = match value.as_deref() {
+            Some("always") => ColorChoice::Always,
+            Some("never") => ColorChoice::Never,
+            _ => found,
+        };
+    }
+    found
+}
+
+/// The same for clap's own texts.
+pub(super) fn clap_color() -> clap::ColorChoice {
+    match COLOR.load(Ordering::Relaxed) {
+        1 => clap::ColorChoice::Always,
+        2 => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
+    }
+}
+
+/// Whether colors are used where output goes to a terminal or not: the flag first, then `NO_COLOR`, then
+/// `CLICOLOR_FORCE` (<https://bixense.com/clicolors/>).
+#[expect(clippy::disallowed_methods, reason = "a way in: the terminal user's word on colors")]
+fn uses_color(is_terminal: bool) -> bool {
+    match COLOR.load(Ordering::Relaxed) {
+        1 => return true,
+        2 => return false,
+        _ => {}
+    }
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if set("NO_COLOR").is_some() {
+        return false;
+    }
+    if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") {
+        return true;
+    }
+    is_terminal && set("TERM").is_none_or(|value| value != "dumb")
+}
+
 /// Prints text to stdout, or JSON that is inert already. A reader that has seen enough (`| head`) is no failure.
 pub(super) fn print(data: &str) {
-    print_as(OutputKind::Plain, |out| out.write_all(data.as_bytes()));
+    print_to(OutputKind::Plain, true, |out| out.write_all(data.as_bytes()));
+}
+
+/// Prints a report: colored and as wide as the terminal where it is text for one.
+pub(super) fn print_report_as(format: Format, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    if format == Format::Text {
+        fit_terminal();
+    }
+    print_to(format.into(), format == Format::Text, data);
+}
+
+/// Makes tables as wide as the terminal from now on. Elsewhere, and in files, they are as wide as they need to be.
+pub(super) fn fit_terminal() {
+    report::set_table_width(comfy_table::Table::new().width().filter(|_| io::stdout().is_terminal()));
 }
 
 /// The same for data of a kind that is written piece by piece. A failure ends no work: [`final_exit_code`] tells of it.
 pub(super) fn print_as(output: OutputKind, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-    let mut stdout = SanitizingWriter::new(io::BufWriter::new(io::stdout().lock()), output);
+    print_to(output, false, data);
+}
+
+fn print_to(output: OutputKind, is_text: bool, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let stdout = io::BufWriter::new(io::stdout().lock());
+    let stdout: Box<dyn Write> = if is_text && uses_color(io::stdout().is_terminal()) {
+        Box::new(PaintingWriter::new(stdout))
+    } else {
+        Box::new(stdout)
+    };
+    let mut stdout = SanitizingWriter::new(stdout, output);
     if let Err(error) = data(&mut stdout).and_then(|()| stdout.finish())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
@@ -45,6 +174,13 @@ pub(super) fn print_help(asked: &clap::Error) -> u8 {
             1
         }
         _ => code,
+    }
+}
+
+/// Says on stderr what a person may like to know, unless `--quiet` is given.
+pub(super) fn print_note(words: &str) {
+    if !is_quiet() {
+        print_stderr(words);
     }
 }
 
@@ -91,9 +227,8 @@ impl Write for LogEventWriter {
 }
 
 /// Whether colours can be shown on stderr.
-#[expect(clippy::disallowed_methods, reason = "a way in: NO_COLOR is the terminal user's word")]
 pub(super) fn is_color_enabled() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    uses_color(io::stderr().is_terminal())
 }
 
 /// The logs of a command, where the environment says nothing about them.
@@ -111,8 +246,14 @@ pub(super) struct LogDefaults {
 pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults) {
     // On a terminal the bar shows the same.
     let progress = if has_progress_bar && io::stderr().is_terminal() { "off" } else { "info" };
-    let default = format!("{filter},{PROGRESS}={progress}");
-    let wanted = std::env::var("TAGWARDEN_LOG").unwrap_or_default();
+    let (default, flag) = match verbosity() {
+        Verbosity::Quiet => ("error".to_owned(), true),
+        Verbosity::Normal => (format!("{filter},{PROGRESS}={progress}"), false),
+        Verbosity::Verbose => (format!("warn,tagwarden=debug,{PROGRESS}={progress}"), true),
+        Verbosity::Trace => ("info,tagwarden=trace".to_owned(), true),
+    };
+    // A flag of this call says more than a variable that was set some day.
+    let wanted = std::env::var("TAGWARDEN_LOG").ok().filter(|_| !flag).unwrap_or_default();
     let filter = EnvFilter::try_new(if wanted.is_empty() { &default } else { &wanted });
     let filter = filter.unwrap_or_else(|error| {
         print_stderr(&format!("invalid log filter in TAGWARDEN_LOG ({}); using `{default}`", chain(&error)));

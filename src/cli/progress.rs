@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::output::is_quiet;
 use crate::report::RunProgress;
 
 /// The shortest time between two changes of the bar.
@@ -18,7 +19,7 @@ pub(super) struct TerminalProgress(Option<(ProgressBar, JoinHandle<()>)>);
 impl TerminalProgress {
     /// Shows the progress of an app, if stderr is a terminal.
     pub(super) fn new(progress: watch::Receiver<Option<RunProgress>>) -> Self {
-        if !std::io::stderr().is_terminal() {
+        if !std::io::stderr().is_terminal() || is_quiet() {
             return Self(None);
         }
         let bar = ProgressBar::new(1);

@@ -16,7 +16,7 @@ use crate::workflow::{self, RunError, RunOutcome};
 pub(super) struct RegistriesArgs {
     #[command(subcommand)]
     command: Option<RegistriesCommand>,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text, global = true)]
     format: DataFormat,
 }
@@ -28,9 +28,9 @@ enum RegistriesCommand {
     /// Sends one deletion of a fresh random name, two where it refuses, reads the answer and remembers it for later plans.
     /// Nothing can be deleted by it; whoever watches the registry sees it.
     Probe {
-        /// The registry's name in the settings
+        /// Name the registry, as in the settings
         name: String,
-        /// The repository to ask in [default: the first by name]
+        /// Ask in this repository [default: the first by name]
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
     },
@@ -38,14 +38,14 @@ enum RegistriesCommand {
     ///
     /// For a registry whose list is empty, or has lost at least half of its repositories, and is right.
     Accept {
-        /// The registry's name in the settings
+        /// Name the registry, as in the settings
         name: String,
     },
     /// Forget what removals showed of a registry
     ///
     /// For a registry that was upgraded or mended: what it refused or destroyed before is tried again, with one tag.
     Forget {
-        /// The registry's name in the settings
+        /// Name the registry, as in the settings
         name: String,
     },
 }

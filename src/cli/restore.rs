@@ -16,13 +16,13 @@ use crate::workflow::{RestoreSelection, RunError, RunOutcome};
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RestoreTarget {
-    /// All tags that this run removed: its id, a unique beginning of it, or `last`
+    /// Restore all tags of a run: its id, a unique prefix, or `last`
     #[arg(long, value_name = "ID")]
     run: Option<String>,
-    /// All tags that were removed from this repository and are not back: REGISTRY/REPOSITORY
+    /// Restore all tags that were removed from a repository
     #[arg(long, value_name = "REGISTRY/REPOSITORY")]
     repository: Option<String>,
-    /// One tag: HOST/REPOSITORY:TAG, or REGISTRY/REPOSITORY:TAG
+    /// Restore one tag: REGISTRY/REPOSITORY:TAG or HOST/REPOSITORY:TAG
     image: Option<String>,
 }
 
@@ -30,19 +30,19 @@ struct RestoreTarget {
 pub(super) struct RestoreArgs {
     #[command(flatten)]
     target: RestoreTarget,
-    /// Of a repository only what was removed since then
-    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with_all = ["run", "image"])]
+    /// Restore only what was removed since, such as 1h or 2026-12-24
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true, conflicts_with_all = ["run", "image"])]
     since: Option<Timestamp>,
-    /// Only say what would come back, until when, and what cannot and why
+    /// Only show what would come back, and what cannot and why
     #[arg(long)]
     dry_run: bool,
-    /// Hold what is put back for so long [default: `undo_window` of the settings]
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    /// Hold what is put back for so long [default: `undo_window`]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     hold_for: Option<Duration>,
     /// Do not hold what is put back
     #[arg(long, conflicts_with = "hold_for")]
     no_hold: bool,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }

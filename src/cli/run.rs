@@ -5,24 +5,37 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{ReportFormat, parse_reason};
-use super::context::{RefusalEffect, file_formats, load, open_loaded_app, print_report, report_outcome};
+use super::context::{
+    LoadedConfig, RefusalEffect, file_formats, load, open_loaded_app, print_report, report_outcome, run_until_stopped,
+};
+use super::narrow::NarrowArgs;
 use super::outcome_text;
 use super::output::print_stderr;
 use super::progress::TerminalProgress;
 use super::run_notifier::{RunNotifier, notify_load_failure};
 use crate::config::Mode;
+use crate::report::Format;
 use crate::state::RunKind;
-use crate::workflow::{RunError, RunOptions};
+use crate::workflow::{Narrowing, PlanOptions, RunError, RunOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     format: ReportFormat,
-    /// Also write the report to a file, in the format of its extension; repeatable
+    /// Also write the report to a file; repeatable
+    ///
+    /// The extension chooses the format: json, md, html, csv or txt.
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
-    /// Remove although a window or a freeze holds removals back; the reason goes into the audit record
+    /// Only report what the run would do now; remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    narrow: NarrowArgs,
+    /// Remove in spite of a window or freeze, for this reason
+    ///
+    /// The reason goes into the audit record.
     #[arg(long, value_name = "REASON", alias = "despite-freeze", value_parser = parse_reason)]
     override_freeze: Option<String>,
 }
@@ -34,11 +47,15 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
         Ok(loaded) => loaded,
         Err(error) => return Err(notify_load_failure(config, error).await),
     };
+    let narrowing = args.narrow.narrowing(&loaded.0.0, &loaded.0.1)?;
+    if args.dry_run {
+        return dry_run(loaded, narrowing, args, &formats).await;
+    }
     let notifier = RunNotifier::start(&loaded.0.0);
     let result = async {
         let app = open_loaded_app(loaded).await?;
         let bar = TerminalProgress::new(app.progress());
-        let options = RunOptions { override_reason: args.override_freeze.clone(), ..RunOptions::default() };
+        let options = RunOptions { override_reason: args.override_freeze.clone(), narrowing, ..RunOptions::default() };
         let ended = app.run_with(options, &()).await;
         drop(bar);
         app.close().await;
@@ -59,4 +76,26 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
     });
     notifier.finish().await;
     shown
+}
+
+/// Reports what the run would do: a plan, and what would hold its removals back now. Nobody is notified: nothing happened.
+async fn dry_run(
+    loaded: LoadedConfig,
+    narrowing: Narrowing,
+    args: &RunArgs,
+    formats: &[(&Path, Format)],
+) -> Result<u8, RunError> {
+    let app = open_loaded_app(loaded).await?;
+    let bar = TerminalProgress::new(app.progress());
+    let options = PlanOptions { narrowing, ..PlanOptions::default() };
+    let result = run_until_stopped(&app, app.plan_with(options, &())).await;
+    drop(bar);
+    let blocked_by = app.removal_block(args.override_freeze.as_deref());
+    app.close().await;
+    let result = result?;
+    print_report(&result.document, args.format.into(), formats)?;
+    if let Some(why) = blocked_by {
+        print_stderr(&format!("a run would remove nothing now: {why}"));
+    }
+    Ok(report_outcome(&result, RefusalEffect::DryRun))
 }

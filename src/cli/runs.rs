@@ -9,7 +9,7 @@ use serde_json::json;
 use super::arguments::ReportFormat;
 use super::context::{file_formats, open_read_only, pretty_json, write_files};
 use super::outcome_text;
-use super::output::{print, print_as};
+use super::output::{fit_terminal, print, print_report_as};
 use crate::report::{self, Format, RunView};
 use crate::workflow::{self, App, RunError};
 
@@ -17,10 +17,10 @@ use crate::workflow::{self, App, RunError};
 pub(super) struct RunsArgs {
     #[command(subcommand)]
     command: Option<RunsCommand>,
-    /// What to print; the list is text or json only
+    /// Choose the format; the list is text or json only
     #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
     format: ReportFormat,
-    /// How many to list
+    /// List so many runs
     #[arg(long, default_value_t = 30)]
     limit: u32,
 }
@@ -29,9 +29,11 @@ pub(super) struct RunsArgs {
 enum RunsCommand {
     /// Show one run with everything it did
     Show {
-        /// The run's id, a unique beginning of it, or `last`
+        /// Name the run: its id, a unique prefix, or `last`
         id: String,
-        /// Also write the report to a file, in the format of its extension (json, md, html, csv, txt); repeatable
+        /// Also write the report to a file; repeatable
+        ///
+        /// The extension chooses the format: json, md, html, csv or txt.
         #[arg(long, value_name = "FILE")]
         out: Vec<PathBuf>,
     },
@@ -47,7 +49,10 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
             app.close().await;
             let runs = listed?;
             match format {
-                Format::Text => print(&outcome_text::runs_text(&runs)),
+                Format::Text => {
+                    fit_terminal();
+                    print(&outcome_text::runs_text(&runs));
+                }
                 Format::Json => print(&pretty_json(&json!(runs))),
                 other => {
                     return Err(RunError::usage(format!("the list of runs is text or json, not {}", other.label())));
@@ -62,7 +67,7 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
             let (view, plan) = shown?;
             let write = |format, out: &mut dyn io::Write| report::write_run(&view, plan.as_ref(), format, out);
             write_files(&files, write)?;
-            print_as(format.into(), |out| write(format, out));
+            print_report_as(format, |out| write(format, out));
         }
     }
     Ok(0)

@@ -18,10 +18,10 @@ use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct ScheduleArgs {
-    /// How many runs to tell of
+    /// List so many runs
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }

@@ -8,7 +8,7 @@ use crate::policy;
 
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
-    /// The schema of the fixtures that `tagwarden test` runs, instead
+    /// Print the schema of policy tests instead
     #[arg(long)]
     tests: bool,
 }

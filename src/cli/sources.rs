@@ -16,24 +16,28 @@ use crate::workflow::{RunError, RunOutcome};
 pub(super) struct SourcesArgs {
     #[command(subcommand)]
     command: Option<SourcesCommand>,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text, global = true)]
     format: DataFormat,
 }
 
 #[derive(Debug, Subcommand)]
 enum SourcesCommand {
-    /// Show what a source claims, mentions and leaves unresolved, where, and the tags that each protects
+    /// Show one source's claims, mentions and unresolved references
+    ///
+    /// With the place of each, and the tags that it protects.
     Show {
-        /// The source's name in the settings
+        /// Name the source, as in the settings
         name: String,
         /// Show long lists in full; JSON always has all
         #[arg(long)]
         all: bool,
     },
-    /// Believe a source that claimed less than half of what it claimed before
+    /// Accept the answer of a source that lost most of its claims
+    ///
+    /// A source that claims less than half of what it claimed before counts as failed until a person accepts it.
     Accept {
-        /// The source's name in the settings
+        /// Name the source, as in the settings
         name: String,
     },
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::arguments::parse_reason;
 use super::context::{current_user, environment, system_clock};
-use super::output::print_stderr;
+use super::output::{print_note, print_stderr};
 use crate::config;
 use crate::report;
 use crate::state::{Backup, StateStore};
@@ -20,14 +20,16 @@ pub(super) struct StateArgs {
 
 #[derive(Debug, Subcommand)]
 enum StateCommand {
-    /// Copy the state into a new file, also beside a running daemon
+    /// Copy the state into a new file
+    ///
+    /// Safe beside a running daemon.
     Backup {
-        /// The file to write; it must not exist
+        /// Write to this file; it must not exist
         file: PathBuf,
     },
-    /// Trust the present time although the state has recorded a later one
+    /// Trust the present time, although a later one was recorded
     AcceptClock {
-        /// Why the recorded time is wrong, for the record
+        /// Say why the recorded time is wrong, for the record
         #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
         reason: String,
     },
@@ -44,7 +46,7 @@ pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8,
         StateCommand::AcceptClock { reason } => return accept_clock(&state, reason).await,
     };
     let Backup { bytes, runs, entries } = StateStore::back_up(&state, file).await?;
-    print_stderr(&format!(
+    print_note(&format!(
         "backed up {} to {}: {}, {}, {}",
         state.display(),
         file.display(),

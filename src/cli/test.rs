@@ -13,9 +13,11 @@ use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
-    /// A fixture, a policy file with one beside it, or a folder [default: the policies of the settings, else ./policies]
+    /// Test this file or folder [default: the policies of the settings]
+    ///
+    /// A fixture, a policy file with one beside it, or a folder. Without settings: ./policies.
     path: Option<PathBuf>,
-    /// What to print
+    /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
 }

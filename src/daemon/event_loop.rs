@@ -303,7 +303,7 @@ impl EventLoop {
         let all = due.policies.len() == self.timetable.policy_count;
         let policies = if all { PolicyFilter::All } else { PolicyFilter::Only(due.policies) };
         let tidy = self.is_prune_pending(now);
-        self.start_run(now, what, RunOptions { policies, override_reason: None, lease, prune: tidy }).await;
+        self.start_run(now, what, RunOptions { policies, lease, prune: tidy, ..RunOptions::default() }).await;
     }
 
     /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
@@ -469,7 +469,7 @@ impl EventLoop {
             PolicyFilter::Only(names) => self.timetable.describe_policies(names),
         };
         let tidy = self.is_prune_pending(now);
-        self.start_run(now, what, RunOptions { policies: due, override_reason: None, lease, prune: tidy }).await;
+        self.start_run(now, what, RunOptions { policies: due, lease, prune: tidy, ..RunOptions::default() }).await;
     }
 
     /// What came of the run that goes on; never, where none does.

@@ -22,7 +22,7 @@ use crate::domain::{
 };
 
 /// What is decided about one repository. Positions are those of an inventory that has nothing else.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RepositoryDecision {
     /// The verdict on every tag, and what is still needed to be sure.
     pub verdicts: Verdicts,

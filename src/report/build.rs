@@ -159,6 +159,7 @@ pub fn document_from(
         mode: basis.mode.to_owned(),
         evaluated_at: basis.evaluated_at,
         hypothetical: basis.hypothetical,
+        narrowed: None,
         settings: basis.settings.to_owned(),
         limits: limits(rules),
         attention: Vec::new(),

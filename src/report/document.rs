@@ -35,6 +35,9 @@ pub struct PlanDocument {
     pub evaluated_at: Timestamp,
     /// Whether that time was given by hand (`--at`): such a plan cannot be applied.
     pub hypothetical: bool,
+    /// What the plan is narrowed to; `None` for a whole plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed: Option<NarrowingView>,
     /// The revision of the settings that decide.
     pub settings: String,
     /// The limits of the settings.
@@ -73,6 +76,20 @@ pub struct PlanDocument {
     pub storage: Vec<StorageView>,
     /// The counts.
     pub summary: SummaryView,
+}
+
+/// The part of the whole plan that a narrowed plan shows. Everything was read and decided, and limits count all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NarrowingView {
+    /// The registries; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<String>,
+    /// Globs of repositories; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<String>,
+    /// The policies; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
 }
 
 /// The limits of the settings.
@@ -382,6 +399,16 @@ impl PlanDocument {
     pub fn evidence_missing(&self) -> bool {
         self.sources.iter().any(|source| source.state == "failed")
             || self.registries.iter().any(|registry| !registry.gaps.is_empty())
+    }
+}
+
+impl NarrowingView {
+    /// Returns it in words: `registry contoso, repositories shop/**`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let parts = [("registry", &self.registries), ("repositories", &self.repositories), ("policy", &self.policies)];
+        let parts = parts.iter().filter(|(_, names)| !names.is_empty());
+        parts.map(|(what, names)| format!("{what} {}", names.join(" "))).collect::<Vec<_>>().join(", ")
     }
 }
 

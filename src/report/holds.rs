@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use comfy_table::{Table, presets};
+use super::table::table;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -119,8 +119,8 @@ pub fn holds_text(holds: &[HoldView]) -> String {
     if holds.is_empty() {
         return "no holds\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(HEADINGS.map(str::to_uppercase));
+    let mut table = table();
+    table.set_header(HEADINGS.map(str::to_uppercase));
     for hold in holds {
         table.add_row(hold.cells().map(|cell| sanitize(&cell)));
     }

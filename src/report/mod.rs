@@ -25,6 +25,7 @@ mod journal_entry;
 mod journal_evidence;
 mod lazy_list;
 mod markdown;
+mod natural_order;
 mod plan_chunks;
 mod plan_id;
 mod plan_spool;
@@ -44,6 +45,7 @@ mod source_detail;
 mod source_detail_text;
 mod storage;
 mod summary;
+mod table;
 mod tally;
 mod text;
 mod timeline;
@@ -58,8 +60,8 @@ pub use deletion::{DeletionView, DeletionsView, DependentView, RetainReasonView}
 pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, TagDiff, diff};
 pub use diff_text::{diff_markdown, diff_text};
 pub use document::{
-    GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView, RefusedView,
-    RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView,
+    GapView, KeptView, LimitsView, NarrowingView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView,
+    RefusedView, RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView,
 };
 pub use drift::{DriftKind, DriftView};
 pub use explain::{SizeView, explanation, explanation_json, explanation_with_rules, explanation_with_rules_json};
@@ -77,6 +79,7 @@ pub use index_reads::IndexReadsView;
 pub use journal_entry::{EntryView, correlation_id, describe_outcome, entry_text, policy_suffix};
 pub use journal_evidence::{journaled_evidence, journaled_policies};
 pub use lazy_list::LazyList;
+pub use natural_order::natural_order;
 pub use plan_chunks::{PlanLoadError, load_plan, plan_chunks, plan_head};
 pub use plan_id::{PlanReadError, assign_plan_id, read_plan};
 pub use plan_spool::{FinalRemovals, PlanSpool, SpooledPlan};
@@ -98,6 +101,7 @@ pub use source_detail::{
 pub use source_detail_text::source_detail_text;
 pub use storage::{RepositoryStorageView, StorageView};
 pub use summary::removal_reasons;
+pub use table::{set_table_width, table as text_table};
 pub use tally::{PlanTally, VerdictCounts};
 pub use text::{sources_text, text};
 pub use timeline::{

@@ -1,10 +1,10 @@
 //! What came of tests of policies.
 
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::ReasonView;
 use super::humanize::{counted, sanitize};
+use super::table::table;
 use super::text::line;
 
 /// The tests of one file, and what came of them.
@@ -75,8 +75,7 @@ pub fn test_text(files: &[PolicyTestFile]) -> String {
 }
 
 fn failure(out: &mut String, file: &str, test: &PolicyTestResult) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = table();
     table.set_header(["", "TAG", "EXPECTED", "DECIDED", "WHY"]);
     for tag in &test.tags {
         let mut expected = tag.expected.clone();

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::{AttentionView, RefusalView, SourceView, SummaryView};
+use super::{AttentionView, NarrowingView, RefusalView, SourceView, SummaryView};
 use crate::domain::{Action, Outcome};
 use crate::registry::RequestCounts;
 use crate::state::{JournalEntry, JournalTotals, PruneCounts, RunKind, RunRecord};
@@ -27,6 +27,9 @@ pub struct RunSummary {
     pub attention: Option<Vec<AttentionView>>,
     /// True if it was evaluated as of a time that a person gave.
     pub hypothetical: bool,
+    /// The part of everything that its plan was narrowed to; `None` for a whole plan.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub narrowed: Option<NarrowingView>,
     /// The findings by registry.
     #[serde(deserialize_with = "lenient")]
     pub by_registry: BTreeMap<String, RegistryCounts>,

@@ -67,10 +67,13 @@ pub(super) fn describe_mode(document: &PlanDocument) -> String {
         other => other,
     };
     let time = format_minute(document.evaluated_at);
+    let narrowed = document.narrowed.as_ref().map_or_else(String::new, |narrowed| {
+        format!("; NARROWED to {} (everything was read and decided; limits count the whole plan)", narrowed.describe())
+    });
     if document.hypothetical {
-        format!("{what}; WHAT IF: evaluated as of {time}, which was given by hand")
+        format!("{what}; simulated for {time}{narrowed}")
     } else {
-        format!("{what}; as of {time}")
+        format!("{what}; as of {time}{narrowed}")
     }
 }
 
@@ -150,9 +153,11 @@ pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
         ));
     }
     if found.dry_run > 0 {
+        let narrowed = document.narrowed.as_ref().is_some_and(|narrowed| !narrowed.policies.is_empty());
         steps.push(format!(
-            "{} only reported: not every policy concerned says `mode: enforce`.",
-            counted_with_verb(found.dry_run, "removal")
+            "{} only reported: not every policy concerned says `mode: enforce`{}.",
+            counted_with_verb(found.dry_run, "removal"),
+            if narrowed { ", or the plan is narrowed to others" } else { "" }
         ));
     }
     steps.push(describe_application(document, found));

@@ -1,9 +1,10 @@
 //! The plan for the terminal.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::CellAlignment;
 
 use super::holds::HEADINGS;
 use super::humanize::{counted, format_age, format_count, sanitize};
+use super::natural_order::natural_order;
 use super::reason::{describe_match, format_minute, short_digest};
 use super::registry_info::describe_registry;
 use super::storage::{cells, describe_storage, largest};
@@ -12,6 +13,7 @@ use super::summary::{
     describe_reclaimable, describe_size, describe_validity, group_by_holder, headline, kept_with_verdict, next_steps,
     removal_reasons, undo_periods, verify_commands,
 };
+use super::table::table;
 use super::{AttentionView, HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
 
 const MOST_GAPS: usize = 20;
@@ -92,8 +94,8 @@ fn more(out: &mut String, total: usize, shown: usize) {
 
 /// Columns without lines between them, numbers to the right.
 fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
+    let mut table = table();
+    table.set_header(header);
     for row in rows {
         table.add_row(row.iter().map(|cell| sanitize(cell)).collect::<Vec<_>>());
     }
@@ -277,16 +279,21 @@ fn removals(out: &mut String, document: &PlanDocument) {
         line(out, 1, "nothing");
         return;
     }
-    let rows = document.removals.iter().take(MOST_REMOVALS).map(|removal| {
+    let mut shown: Vec<_> = document.removals.iter().take(MOST_REMOVALS).collect();
+    shown.sort_by(|a, b| {
+        let places = (&a.registry, &a.repository).cmp(&(&b.registry, &b.repository));
+        places.then_with(|| natural_order(&a.tag, &b.tag))
+    });
+    let rows = shown.iter().map(|removal| {
         vec![
             removal.name(),
             short_digest(&removal.digest),
-            describe_date(&removal),
+            describe_date(removal),
             removal.age_seconds.map_or_else(|| "unknown".to_owned(), format_age),
-            describe_size(&removal),
+            describe_size(removal),
             removal.policy.clone(),
-            RemovalStatus::of(document, &removal).label().to_owned(),
-            removal_reasons(&removal),
+            RemovalStatus::of(document, removal).label().to_owned(),
+            removal_reasons(removal),
         ]
     });
     columns(out, &["tag", "digest", "time", "age", "size", "policy", "enforcement", "why"], &[4], rows);
@@ -394,7 +401,9 @@ fn undecided(out: &mut String, document: &PlanDocument) {
         return;
     }
     heading(out, "Undecided: something is missing, so they stay");
-    for kept in kept_with_verdict(document, "undecided").take(MOST_UNDECIDED) {
+    let mut shown: Vec<_> = kept_with_verdict(document, "undecided").take(MOST_UNDECIDED).collect();
+    shown.sort_by(|a, b| natural_order(&a.name(), &b.name()));
+    for kept in shown {
         line(out, 1, &format!("{}: {}", kept.name(), describe_missing(&kept)));
     }
     more(out, total, MOST_UNDECIDED);

@@ -126,10 +126,11 @@ pub trait Plans: Send + Sync {
     async fn last_whole_plan(&self) -> Result<Option<Uuid>, StateError>;
 }
 
-/// The part of a head that tells a plan as of its own time.
+/// The part of a head that tells a plan of everything, as of its own time.
 #[derive(Deserialize)]
 struct HeadScope {
     hypothetical: bool,
+    narrowed: Option<serde::de::IgnoredAny>,
 }
 
 /// The columns of a chunk without its views.
@@ -422,9 +423,9 @@ async fn publish(connection: &mut SqliteConnection, run: &str, id: &str, head: &
     .map(drop)
 }
 
-/// Returns whether a head says that its plan was evaluated as of its own time.
+/// Returns whether a head says that its plan is not narrowed, and was evaluated as of its own time.
 pub(super) fn is_of_now(head: &str) -> bool {
-    serde_json::from_str::<HeadScope>(head).is_ok_and(|head| !head.hypothetical)
+    serde_json::from_str::<HeadScope>(head).is_ok_and(|head| !head.hypothetical && head.narrowed.is_none())
 }
 
 /// Forgets the lists of tags that stay, but for those of a run's plan, of the last plan of everything, and of plans

@@ -131,5 +131,8 @@ pub(super) fn latest_complete_run(recent: &[(RunRecord, RunSummary)]) -> Option<
 
 /// Returns true if a run looked at everything as of its own time. What is applied holds only what was approved once.
 pub(super) fn is_complete(record: &RunRecord, summary: &RunSummary) -> bool {
-    matches!(record.run.kind, RunKind::Plan | RunKind::Run) && !summary.hypothetical && !summary.by_registry.is_empty()
+    matches!(record.run.kind, RunKind::Plan | RunKind::Run)
+        && !summary.hypothetical
+        && summary.narrowed.is_none()
+        && !summary.by_registry.is_empty()
 }

@@ -230,7 +230,8 @@ impl Metrics {
                 self.reclaimed.get_or_create(&[("registry", after.registry.to_string())]).inc_by(bytes);
             }
         }
-        if matches!(kind, RunKind::Plan | RunKind::Run) && !ended.document.hypothetical {
+        let is_whole = !ended.document.hypothetical && ended.document.narrowed.is_none();
+        if matches!(kind, RunKind::Plan | RunKind::Run) && is_whole {
             self.set_inventory_gauges(&ended.by_registry, &ended.document.sources);
             let refusals = ended.document.refusals.iter().chain(&ended.document.deletions.refusals);
             self.refusals.set(gauge_value(refusals.filter(|refusal| refusal.binding).count()));

@@ -53,7 +53,11 @@ impl RunRow {
         let removed = done + &more(counts.deleted, "deleted") + &more(counts.failed, "failed");
         Self {
             id: run.id.clone(),
-            kind: format!("{}{}", run.kind, if counts.hypothetical { " for another time" } else { "" }),
+            kind: match (counts.hypothetical, &counts.narrowed) {
+                (true, _) => format!("{} for another time", run.kind),
+                (false, Some(_)) => format!("{} of a part", run.kind),
+                (false, None) => run.kind.clone(),
+            },
             started: DisplayTime::new(run.started_at, now),
             duration: run.seconds.map_or_else(|| "-".to_owned(), format_age),
             outcome: run.outcome.clone(),

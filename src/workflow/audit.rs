@@ -185,6 +185,7 @@ pub(super) fn run_summary(result: &RunResult) -> RunSummary {
         fingerprint: Some(document.fingerprint.clone()),
         attention: Some(result.attention()),
         hypothetical: document.hypothetical,
+        narrowed: document.narrowed.clone(),
         by_registry: result.by_registry.clone(),
         sources: document.sources.clone(),
         refusals: document.refusals.clone(),

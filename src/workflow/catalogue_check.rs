@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{App, RunError};
+use super::{App, RunError, unknown_name};
 use crate::domain::{Gap, GapTarget, Registry};
 use crate::registry::{CollectScope, RegistryHead};
 use crate::state::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
@@ -69,7 +69,7 @@ impl App {
         let known = self.settings.registries.iter().find(|registry| registry.name.as_str() == name);
         let Some(settings) = known else {
             let names: Vec<&str> = self.settings.registries.iter().map(|registry| registry.name.as_str()).collect();
-            return Err(RunError::usage(format!("no registry {name} in the settings: {}", names.join(", "))));
+            return Err(unknown_name("registry", name, &names));
         };
         let endpoint = settings.endpoint.as_str().trim_end_matches('/');
         self.store.accept_catalogue(endpoint, &self.by, self.now()).await?.ok_or_else(|| {

@@ -54,11 +54,12 @@ impl<'a> Walk<'a> {
         add_refusals(&mut refusals, against_removals);
         add_refusals(&mut deletion_refusals, against_deletions);
 
-        let (mut unenforced, mut by_place) = (BTreeMap::new(), BTreeMap::new());
+        let (mut unenforced, mut by_place): (_, BTreeMap<_, Vec<u32>>) = (BTreeMap::new(), self.left_out);
         for (number, mut removals) in self.dependent {
             let changed = removals.unenforce_dependents(&refusals);
             if let (Some(one), false) = (removals.removals.first(), changed.is_empty()) {
-                by_place.insert((one.registry.clone(), one.repository.clone()), changed.clone());
+                let place = (one.registry.clone(), one.repository.clone());
+                by_place.entry(place).or_default().extend(changed.iter().copied());
                 unenforced.insert(number, changed);
             }
         }
@@ -80,6 +81,9 @@ impl<'a> Walk<'a> {
         let head =
             PlanHead { refusals: &refusals, deletions: &deletions, coverage: &coverage, unenforced: Some(&by_place) };
         violations.extend(self.check.check(rules, registries, &head));
+        // After the check, which counts everything, too.
+        refusals.retain(|refusal| self.narrowing.covers(&refusal.scope));
+        deletions.refusals.retain(|refusal| self.narrowing.covers(&refusal.scope));
         let findings = self.used.finish(heads, self.findings);
         let mut drift = Verdicts { drift: self.drift, ..Verdicts::default() };
         drift.sort_drift();

@@ -39,7 +39,8 @@ impl App {
         options: DecideOptions,
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
-        let DecideOptions { scope, at, policies, purpose, facts, earlier, tracking, find_unused_cache } = options;
+        let DecideOptions { scope, at, policies, narrowing, purpose, facts, earlier, tracking, find_unused_cache } =
+            options;
         let EarlierEvidence { gathered, mentioning, placed, budget } = earlier;
         let show = |change: &dyn Fn(&heartbeat::Heartbeat)| {
             if tracking == Tracking::Shown {
@@ -62,6 +63,7 @@ impl App {
         let mut heads = Box::pin(registry::read_heads(&readers, &scope, progress)).await;
         let read = self.check_clock(start, None, registries_of(&mut heads)).await?;
         self.verify_catalogues(&mut heads, &scope, now).await?;
+        narrowing.verify(&heads)?;
         for head in &mut heads {
             head.registry.refused_tags = self.store.refused_tags(&head.registry.endpoint).await?;
         }
@@ -92,6 +94,7 @@ impl App {
             budget: &budget,
             whole,
             find_unused_cache,
+            narrowing: &narrowing,
         };
         let mut placed = placed.for_claims(&claims);
         loop {
@@ -162,6 +165,7 @@ impl App {
         };
         let (removals, kept) = (decided.spool.removals(), decided.spool.kept());
         let mut document = report::document_from(&basis, &decided.tally, removals, kept);
+        document.narrowed = input.narrowing.view();
         decided.spool.seal(&mut document);
         audit::log_warnings(&document);
         let has_gaps = decided.has_gaps || !registries.iter().all(Registry::is_complete);

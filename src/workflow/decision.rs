@@ -9,7 +9,7 @@ use super::ability::Purpose;
 use super::evidence_age::GatherTime;
 use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::ReadBudget;
-use super::{ClockCheck, PolicyFilter};
+use super::{ClockCheck, Narrowing, PolicyFilter};
 use crate::domain::{Claims, Inventory, Plan, RegistryName, RepositoryName, Rules, SourceName, UntaggedManifest};
 use crate::engine::{PlacedDigests, RemovalDependencies, Verdicts};
 use crate::registry::{CollectScope, RegistryHead};
@@ -98,6 +98,8 @@ pub(super) struct DecideOptions {
     pub(super) at: Option<Timestamp>,
     /// The policies that may remove.
     pub(super) policies: PolicyFilter,
+    /// What the plan is narrowed to.
+    pub(super) narrowing: Narrowing,
     pub(super) purpose: Purpose,
     pub(super) facts: Facts,
     /// What is known from decisions before.

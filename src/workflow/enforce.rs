@@ -9,7 +9,9 @@ use super::clock::{ClockWatch, refuse_if_clock_changed};
 use super::decision::DecideOptions;
 use super::enforcement::{EnforcementResult, PlannedRemovals, Unenforced};
 use super::heartbeat::Phase;
-use super::{App, Approval, Decision, PlanIssues, Purpose, RunError, RunOutcome, RunResult, admission, run_result};
+use super::{
+    App, Approval, Decision, Narrowing, PlanIssues, Purpose, RunError, RunOutcome, RunResult, admission, run_result,
+};
 use crate::apply::{self, Deadline};
 use crate::config::Mode;
 use crate::domain::{PolicyMode, PolicyName, Rules};
@@ -28,6 +30,8 @@ pub struct RunOptions {
     pub lease: Option<Lease>,
     /// Whether what the registries no longer hold is forgotten, too.
     pub prune: bool,
+    /// What the run's plan is narrowed to.
+    pub narrowing: Narrowing,
 }
 
 /// The policies that may remove in a run. All of them are evaluated in every run, and keep in every run what they keep.
@@ -83,7 +87,7 @@ impl App {
     /// # Errors
     /// See [`RunError`].
     pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
-        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy } = turn;
+        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing } = turn;
         let blocked_by = self.blocked_by(despite.as_deref());
         let run_context = RunContext {
             enforced_policies: due.names(),
@@ -112,6 +116,7 @@ impl App {
                     policies: due.clone(),
                     purpose,
                     find_unused_cache: tidy,
+                    narrowing,
                     ..DecideOptions::default()
                 };
                 let decided = self.decide_with(options, progress).await?;
@@ -174,6 +179,12 @@ impl App {
         self.settings.schedule.blocked_by(self.now()).filter(|_| removes).map(|block| block.to_string())
     }
 
+    /// The window or freeze that would hold back a run that begins now, in words.
+    #[must_use]
+    pub fn removal_block(&self, override_reason: Option<&str>) -> Option<String> {
+        self.blocked_by(override_reason)
+    }
+
     /// When no further removal may begin.
     pub(super) fn removal_deadline(&self, despite: Option<&str>) -> Option<Deadline> {
         let (at, block) = self.settings.schedule.next_block(self.now()).filter(|_| despite.is_none())?;
@@ -194,6 +205,10 @@ impl App {
             let mut policies = removal.policies().chain([removal.policy.as_str()]);
             !removal.enforce && policies.all(|policy| enforcing.contains(policy))
         };
+        if decision.document.narrowed.is_some() {
+            // They wait for a run that is not narrowed.
+            return 0;
+        }
         decision.document.removals.groups().filter(|(removal, _)| waits(removal)).map(|(_, count)| count).sum()
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr as _;
 
 use super::{App, RunError};
 use crate::domain::{Failure, Hosts, ImageReference, RegistryName, RepositoryName, TagName};
+use crate::policy::fields::{nearest, quoted_list};
 use crate::registry::{self, RegistrySettings};
 use crate::report::{self, PlanDocument, PlanLoadError, RunSummary, RunView};
 use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
@@ -38,7 +39,13 @@ impl App {
             Err(error) if error.kind == StateErrorKind::Ambiguous => return Err(RunError::Usage(error.with_kind(()))),
             found => found?,
         };
-        found.ok_or_else(|| RunError::usage(format!("no run {id}; `tagwarden runs` lists them")))
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let recent: Vec<String> = self.store.runs(100).await?.iter().map(|record| record.run.id.to_string()).collect();
+        let meant = nearest_run(id, &recent).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+        let failure = Failure::new((), format!("no run `{id}`{meant}"));
+        Err(RunError::Usage(failure.with_help("`tagwarden runs` lists them; `last` is the last one")))
     }
 
     /// The run whose id begins so with everything it did, and its plan where that is still kept.
@@ -96,8 +103,13 @@ impl App {
                 return Ok(TagRef { registry: settings.name.clone(), repository, tag: reference.tag });
             }
         }
-        let known: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
-        Err(usage(format!("no configured registry is meant by it; known hosts: {}", known.join(", "))))
+        let hosts: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();
+        let names = self.settings.registries.iter().map(|settings| settings.name.as_str());
+        let known: Vec<&str> = names.chain(hosts.iter().map(String::as_str)).collect();
+        let first = text.split('/').next().unwrap_or_default();
+        let meant = nearest(first, &known).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+        let failure = Failure::new((), format!("`{text}`: no configured registry is named so{meant}"));
+        Err(RunError::Usage(failure.with_help(format!("known: {}", quoted_list(&known)))))
     }
 
     /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names; `latest` where it has
@@ -113,6 +125,26 @@ impl App {
         };
         Ok((registry, repository, tag.map_or_else(latest, Ok)?))
     }
+}
+
+/// The error of a name that is none of the known ones, with the one that was probably meant.
+#[must_use]
+pub fn unknown_name(what: &str, word: &str, known: &[&str]) -> RunError {
+    let meant = nearest(word, known).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+    let list = if known.is_empty() { "there is none".to_owned() } else { format!("known: {}", quoted_list(known)) };
+    RunError::Usage(Failure::new((), format!("unknown {what} `{word}`{meant}")).with_help(list))
+}
+
+/// The run of which somebody mistyped the id, or the beginning of it.
+fn nearest_run<'r>(id: &str, recent: &'r [String]) -> Option<&'r str> {
+    if nearest(id, &[LAST_RUN]).is_some() {
+        return Some(LAST_RUN);
+    }
+    let beginning = |run: &'r String| (run.get(..id.len()).unwrap_or(run), run.as_str());
+    let pairs: Vec<(&str, &str)> = recent.iter().map(beginning).collect();
+    let beginnings: Vec<&str> = pairs.iter().map(|(beginning, _)| *beginning).collect();
+    let meant = nearest(id, &beginnings).filter(|_| id.len() >= 6)?;
+    pairs.iter().find(|(beginning, _)| *beginning == meant).map(|(_, run)| *run)
 }
 
 /// Returns runs as lists show them, in the same order; see [`run_summaries`].

@@ -2,22 +2,42 @@
 
 use jiff::Timestamp;
 
+use super::decision::DecideOptions;
 use super::result::{PlanIssues, run_result};
-use super::{App, Approval, RunError, RunResult};
-use crate::registry::{CollectScope, Progress};
+use super::{App, Approval, Narrowing, RunError, RunResult};
+use crate::registry::Progress;
 use crate::state::RunKind;
 
+/// What a plan is to be of.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// Another time than now to decide for.
+    pub at: Option<Timestamp>,
+    /// What the plan is narrowed to.
+    pub narrowing: Narrowing,
+}
+
 impl App {
-    /// One dry run.
+    /// One dry run of everything.
     ///
     /// # Errors
     /// See [`RunError`].
     pub async fn plan(&self, at: Option<Timestamp>, progress: &dyn Progress) -> Result<RunResult, RunError> {
+        self.plan_with(PlanOptions { at, ..PlanOptions::default() }, progress).await
+    }
+
+    /// One dry run, as the options say.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn plan_with(&self, options: PlanOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
+        let PlanOptions { at, narrowing } = options;
         let run = self.begin_run(RunKind::Plan, &Approval::default(), &self.policy_context()).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
             self.recover_if_unleased().await?;
-            let decision = self.decide(&CollectScope::All, at, progress).await?;
+            let options = DecideOptions { at, narrowing, ..DecideOptions::default() };
+            let decision = self.decide_with(options, progress).await?;
             self.record_confirmed_time(run, &decision).await?;
             self.save_plan(run, &decision.document, decision.spool.as_ref()).await?;
             let issues = PlanIssues::of_report(&decision);

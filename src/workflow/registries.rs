@@ -2,7 +2,7 @@
 
 use futures::future;
 
-use super::{App, RunError, RunOutcome};
+use super::{App, RunError, RunOutcome, unknown_name};
 use crate::domain::{Registry, RegistryName, RemovalMethod, RepositoryName};
 use crate::registry::{ProbeResponse, RegistryError, RegistryReader, RegistrySettings};
 use crate::report::{self, ProbeView, RegistryStateView, RightsView};
@@ -132,7 +132,7 @@ impl App {
         let found = self.readers.iter().find(|(known, _)| known.as_str() == name).map(|(_, reader)| reader);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.readers.keys().map(RegistryName::as_str).collect();
-            RunError::usage(format!("no registry {name} in the settings: {}", names.join(", ")))
+            unknown_name("registry", name, &names)
         })
     }
 

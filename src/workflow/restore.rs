@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::heartbeat::Phase;
-use super::{App, Approval, RestoreRunResult, RunError, audit, was_removed};
+use super::{App, Approval, RestoreRunResult, RunError, audit, unknown_name, was_removed};
 use crate::apply::{self, RestoreHold, RestorePreview};
-use crate::domain::{RegistryName, RepositoryName, TagName, chain};
+use crate::domain::{Failure, RegistryName, RepositoryName, TagName, chain};
 use crate::registry;
 use crate::report::{self, RunSummary};
 use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind};
@@ -196,10 +196,11 @@ impl App {
         });
         here.ok_or_else(|| {
             let known: Vec<&str> = self.settings.registries.iter().map(|settings| settings.name.as_str()).collect();
-            RunError::usage(format!(
-                "`{name}` is no repository of a configured registry; write REGISTRY/REPOSITORY, with one of: {}",
-                known.join(", ")
-            ))
+            if name.contains('/') {
+                return unknown_name("registry", name.split('/').next().unwrap_or_default(), &known);
+            }
+            let failure = Failure::new((), format!("`{name}`: not a repository; write REGISTRY/REPOSITORY"));
+            RunError::Usage(failure.with_help(format!("registries: {}", known.join(", "))))
         })
     }
 

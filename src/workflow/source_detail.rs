@@ -1,7 +1,7 @@
 //! The command `sources`: what a source says, what it protects, and that its answer is right.
 
 use super::decision::{DecideOptions, Decision, Facts};
-use super::{App, RunError};
+use super::{App, RunError, unknown_name};
 use crate::domain::SourceName;
 use crate::registry::Progress;
 use crate::report::{self, SourceDetailView};
@@ -46,8 +46,7 @@ impl App {
         let known = sources.iter().map(|source| &source.name).find(|known| known.as_str() == name);
         known.ok_or_else(|| {
             let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-            let known = if names.is_empty() { "there are none".to_owned() } else { names.join(", ") };
-            RunError::usage(format!("no source {name} in the settings: {known}"))
+            unknown_name("source", name, &names)
         })
     }
 

@@ -15,7 +15,7 @@ use super::drift::UsedImages;
 use super::evidence::Recording;
 use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
-use super::{App, RunError};
+use super::{App, Narrowing, RunError};
 use crate::domain::{
     Claims, ClockReading, Deletions, Drift, Failure, Gap, IndexReads, RegistryName, Repository, RepositoryName, Rules,
     SourceName, SourceState, UntaggedManifest, chain,
@@ -52,6 +52,8 @@ pub(super) struct WalkInput<'a> {
     /// Whether these are all repositories.
     pub(super) whole: bool,
     pub(super) find_unused_cache: bool,
+    /// What of it is put into the plan.
+    pub(super) narrowing: &'a Narrowing,
 }
 
 /// Notes by repository and place there.
@@ -71,6 +73,9 @@ pub(super) struct Walk<'a> {
     pub(super) deletions: BTreeMap<u32, (Deletions, DeletionDependencies)>,
     /// The removals of repositories in which some hang on others, by number.
     pub(super) dependent: BTreeMap<u32, RepositoryRemovals>,
+    /// The removals that the narrowing keeps from being enforced, by place and position.
+    pub(super) left_out: BTreeMap<(RegistryName, RepositoryName), Vec<u32>>,
+    pub(super) narrowing: &'a Narrowing,
     pub(super) used: UsedImages<'a>,
     pub(super) drift: Vec<Drift>,
     pub(super) findings: Vec<DriftView>,
@@ -252,6 +257,8 @@ impl App {
             blobs: heads.iter().map(|_| BlobSpool::new(None)).collect(),
             deletions: BTreeMap::new(),
             dependent: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            narrowing: input.narrowing,
             used: UsedImages::new(heads, claims, input.whole),
             drift,
             findings: Vec::new(),
@@ -364,34 +371,12 @@ impl<'a> Walk<'a> {
         decision: &RepositoryDecision,
     ) -> std::io::Result<()> {
         let registry = &walked.head.registry;
-        let RepositoryDecision { verdicts, removals, deletions, .. } = decision;
-        self.tally.add(registry, repository, decision);
-        self.removal_counts.add(registry, repository, &removals.removals);
-        self.deletion_counts.add(deletions.deletable());
+        // Limits and rules count everything, whatever the plan is narrowed to.
+        self.removal_counts.add(registry, repository, &decision.removals.removals);
+        self.deletion_counts.add(decision.deletions.deletable());
         self.rules.add(registry, repository);
-        let blobs = engine::blob_uses(
-            registry,
-            repository,
-            &walked.claimed,
-            &verdicts.tags,
-            &removals.removals,
-            &deletions.eligible,
-        );
-        self.blobs[at].add(number, blobs)?;
-        let views = RepositoryViews::new(registry, repository, decision, input.times.1);
-        self.spool.add(number, (&registry.name, &repository.name), views)?;
-        if !removals.removals.is_empty() || deletions.deletable().next().is_some() {
-            self.touched.entry(registry.name.clone()).or_default().insert(repository.name.clone());
-        }
-        // What a policy's limit refuses is all of them or none where the same policies let all go.
-        let mixed = removals.removals.windows(2).any(|pair| pair[0].policies != pair[1].policies);
-        if mixed && !removals.dependencies.is_empty() {
-            self.dependent.insert(number, removals.clone());
-        }
-        if *deletions != Deletions::default() {
-            let dependencies = decision.deletion_dependencies.clone();
-            self.deletions.insert(number, (deletions.clone(), dependencies));
-        }
+        self.add_to_plan(input, walked, (at, number), repository, decision)?;
+        let verdicts = &decision.verdicts;
         self.drift.extend(verdicts.drift.iter().cloned());
         self.violations.extend(decision.violations.iter().cloned());
         self.mentioning.extend(decision.mentions.iter().map(|(source, _)| source.clone()));
@@ -411,6 +396,54 @@ impl<'a> Walk<'a> {
         }
         if input.whole {
             self.externally_deleted.extend(input.candidates.deleted_in(registry, repository));
+        }
+        Ok(())
+    }
+
+    /// Adds what the plan shows of a repository: all of it, less what the narrowing leaves out.
+    fn add_to_plan(
+        &mut self,
+        input: &WalkInput<'_>,
+        walked: &RegistryWalk<'a>,
+        (at, number): (usize, u32),
+        repository: &Repository,
+        decision: &RepositoryDecision,
+    ) -> std::io::Result<()> {
+        let registry = &walked.head.registry;
+        let place = (&registry.name, &repository.name);
+        let blobs = |removals: &RepositoryRemovals, deletions: &Deletions| {
+            let verdicts = &decision.verdicts.tags;
+            let (removals, deletions) = (&removals.removals, &deletions.eligible);
+            engine::blob_uses(registry, repository, &walked.claimed, verdicts, removals, deletions)
+        };
+        if !self.narrowing.includes(place.0, place.1) {
+            // It was read, and what it holds stays.
+            self.tally.add(registry, repository, &RepositoryDecision::default());
+            return self.blobs[at].add(number, blobs(&RepositoryRemovals::default(), &Deletions::default()));
+        }
+        let narrowed = self.narrowing.restrict(decision);
+        let decision = narrowed.as_ref().map_or(decision, |(narrowed, _)| narrowed);
+        let RepositoryDecision { removals, deletions, .. } = decision;
+        self.tally.add(registry, repository, decision);
+        self.blobs[at].add(number, blobs(removals, deletions))?;
+        let views = RepositoryViews::new(registry, repository, decision, input.times.1);
+        self.spool.add(number, place, views)?;
+        if !removals.removals.is_empty() || deletions.deletable().next().is_some() {
+            self.touched.entry(registry.name.clone()).or_default().insert(repository.name.clone());
+        }
+        // What a policy's limit refuses is all of them or none where the same policies let all go.
+        let mixed = removals.removals.windows(2).any(|pair| pair[0].policies != pair[1].policies);
+        if mixed && !removals.dependencies.is_empty() {
+            self.dependent.insert(number, removals.clone());
+        }
+        if *deletions != Deletions::default() {
+            let dependencies = decision.deletion_dependencies.clone();
+            self.deletions.insert(number, (deletions.clone(), dependencies));
+        }
+        if let Some((_, positions)) = narrowed
+            && !positions.is_empty()
+        {
+            self.left_out.insert((place.0.clone(), place.1.clone()), positions);
         }
         Ok(())
     }

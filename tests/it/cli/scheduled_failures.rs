@@ -96,7 +96,7 @@ async fn a_refusal_is_told_with_what_to_do() {
     desk.set("TAGWARDEN__LIMITS__UNTAG", "1");
     let done = desk.run("run").await.exits(3);
     told_everywhere(&desk, &done, "refused: this run: ", "refused").await;
-    assert!(done.err.contains("refused: this run left out what the refusals in the report cover"), "{}", done.err);
+    assert!(done.err.contains("limits exceeded: this run skipped the refused removals (see REFUSED)"), "{}", done.err);
     let planned = desk.run("plan").await.exits(3).err;
     assert!(planned.contains("refused: an enforcing run would leave out"), "{planned}");
     let second = done.out.lines().nth(1).unwrap();

@@ -229,6 +229,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         mode: "enforce".into(),
         evaluated_at: noon(),
         hypothetical: false,
+        narrowed: None,
         settings: "sha256:1".into(),
         limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },
         registries: vec![registry(tags as u64)],

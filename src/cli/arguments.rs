@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use jiff::Timestamp;
 
-use crate::domain::chain;
+use crate::domain::{ACCEPTABLE, AcceptanceScope, chain};
+use crate::policy::fields::nearest;
 use crate::report::Format;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,6 +72,48 @@ fn parse_time_from(text: &str, now: Timestamp) -> Result<Timestamp, String> {
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("it is empty; say why".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A refusal that is accepted: its kind, and the part of the plan where.
+pub(super) fn parse_acceptance(text: &str) -> Result<(&'static str, AcceptanceScope), String> {
+    let (word, scope) = text.split_once('@').map_or((text, None), |(word, scope)| (word, Some(scope)));
+    let Some(kind) = ACCEPTABLE.into_iter().find(|kind| *kind == word) else {
+        let why = match word {
+            "clock" => "the clock cannot be accepted: no tag's age can be trusted; set it, then plan again",
+            "removal-impossible" | "rights" => {
+                "missing rights cannot be accepted: the registry would refuse the removals; grant them, then plan again"
+            }
+            "untagged-retention" | "registry-settings-unread" | "retention" => {
+                "a registry's retention cannot be accepted in a plan, because removals could not be undone; set \
+                 `accept = [\"untagged-retention\"]` for the registry, or lower `undo_window`"
+            }
+            "evidence-missing" | "evidence" => {
+                "missing evidence cannot be accepted: what could be in use stays; repair the source, then plan again"
+            }
+            _ => "",
+        };
+        if !why.is_empty() {
+            return Err(why.to_owned());
+        }
+        let meant = nearest(word, &ACCEPTABLE).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+        return Err(format!("unknown kind `{word}`{meant} (known: {})", ACCEPTABLE.join(", ")));
+    };
+    let invalid =
+        |scope: &str| format!("invalid scope `{scope}`: write `run`, `policy:NAME`, REGISTRY or REGISTRY/REPOSITORY");
+    let scope = match scope {
+        None => AcceptanceScope::Any,
+        Some("run") => AcceptanceScope::Run,
+        Some(scope) => match (scope.strip_prefix("policy:"), scope.split_once('/')) {
+            (Some(policy), _) => AcceptanceScope::Policy(policy.parse().map_err(|_| invalid(scope))?),
+            (None, Some((registry, repository))) => {
+                let place = registry.parse().ok().zip(repository.parse().ok());
+                let (registry, repository) = place.ok_or_else(|| invalid(scope))?;
+                AcceptanceScope::Repository(registry, repository)
+            }
+            (None, None) => AcceptanceScope::Registry(scope.parse().map_err(|_| invalid(scope))?),
+        },
+    };
+    Ok((kind, scope))
 }
 
 /// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.

@@ -5,10 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::arguments::{ReportFormat, parse_time};
-use super::context::{RefusalEffect, file_formats, open_app, print_report, report_outcome, run_until_stopped};
+use super::arguments::{ReportFormat, parse_acceptance, parse_reason, parse_time};
+use super::context::{
+    RefusalEffect, file_formats, open_app, print_report, reject_unknown, report_outcome, run_until_stopped,
+};
 use super::narrow::NarrowArgs;
 use super::progress::TerminalProgress;
+use crate::config::Settings;
+use crate::domain::{Acceptance, AcceptanceScope};
+use crate::policy::PolicySet;
 use crate::workflow::{PlanOptions, RunError};
 
 #[derive(Debug, Args)]
@@ -26,6 +31,17 @@ pub(super) struct PlanArgs {
     at: Option<Timestamp>,
     #[command(flatten)]
     narrow: NarrowArgs,
+    /// Accept a refusal for this plan: KIND or KIND@SCOPE; repeatable
+    ///
+    /// KIND is `untag-limit`, `percent-limit`, `leave-limit`, `delete-limit` or `protects-nothing`. SCOPE is `run`,
+    /// `policy:NAME`, a registry, or REGISTRY/REPOSITORY; without it, all refusals of the kind are accepted. What is accepted
+    /// is part of the plan and its id. The clock, missing rights, a registry's retention and missing evidence cannot be
+    /// accepted.
+    #[arg(long, value_name = "KIND[@SCOPE]", requires = "reason", value_parser = parse_acceptance)]
+    accept: Vec<(&'static str, AcceptanceScope)>,
+    /// Say why the refusals are accepted; the plan shows it
+    #[arg(long, value_name = "TEXT", requires = "accept", value_parser = parse_reason)]
+    reason: Option<String>,
 }
 
 /// The long help of `--at`.
@@ -39,8 +55,11 @@ pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, R
     let bar = TerminalProgress::new(app.progress());
     let result = match args.narrow.narrowing(&app.settings, &app.policies) {
         Ok(narrowing) => {
-            let options = PlanOptions { at: args.at, narrowing, ..PlanOptions::default() };
-            run_until_stopped(&app, app.plan_with(options, &())).await
+            let options = PlanOptions { at: args.at, narrowing, acceptances: args.acceptances() };
+            match verify_scopes(args, &app.settings, &app.policies) {
+                Ok(()) => run_until_stopped(&app, app.plan_with(options, &())).await,
+                Err(error) => Err(error),
+            }
         }
         Err(error) => Err(error),
     };
@@ -49,4 +68,33 @@ pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, R
     let result = result?;
     print_report(&result.document, args.format.into(), &formats)?;
     Ok(report_outcome(&result, RefusalEffect::DryRun))
+}
+
+impl PlanArgs {
+    fn acceptances(&self) -> Vec<Acceptance> {
+        let reason = self.reason.clone().unwrap_or_default();
+        let of = |(kind, scope): &(&'static str, AcceptanceScope)| Acceptance {
+            kind,
+            scope: scope.clone(),
+            reason: reason.clone(),
+            bound: None,
+        };
+        self.accept.iter().map(of).collect()
+    }
+}
+
+/// Makes sure that what is accepted names registries and policies that exist.
+fn verify_scopes(args: &PlanArgs, settings: &Settings, policies: &PolicySet) -> Result<(), RunError> {
+    let registries: Vec<&str> = settings.registries.iter().map(|one| one.name.as_str()).collect();
+    let names: Vec<&str> = policies.policies.iter().map(|one| one.name.as_str()).collect();
+    for (_, scope) in &args.accept {
+        match scope {
+            AcceptanceScope::Registry(registry) | AcceptanceScope::Repository(registry, _) => {
+                reject_unknown("registry", registry.as_str(), &registries)?;
+            }
+            AcceptanceScope::Policy(policy) => reject_unknown("policy", policy.as_str(), &names)?,
+            AcceptanceScope::Any | AcceptanceScope::Run | AcceptanceScope::Exact(_) => {}
+        }
+    }
+    Ok(())
 }

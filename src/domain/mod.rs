@@ -3,6 +3,7 @@
 //! Everything here is what the field calls it; what a registry or a file calls it differently is translated at the edge.
 
 mod ability;
+mod acceptance;
 mod claim;
 mod clock;
 mod compact_time;
@@ -37,6 +38,7 @@ mod verdict;
 mod version_range;
 
 pub use ability::{AbilityOrigin, Product, RemovalAbility, RemovalObstacle, UntagEffect};
+pub use acceptance::{ACCEPTABLE, Acceptance, AcceptanceScope, AcceptedBound, AcceptedRefusal};
 pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceOutcome, SourceState, SourceTexts};
 pub use clock::{ClockIssue, ClockReading};
 pub use compact_time::CompactTime;

@@ -1,8 +1,8 @@
 //! The removals of a run, and the refusals that block them.
 
 use super::{
-    ClockIssue, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName,
-    RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagName, TagPosition, UnmatchedRule,
+    AcceptedRefusal, ClockIssue, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName,
+    RegistryName, RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagName, TagPosition, UnmatchedRule,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ pub struct Plan {
     pub removals: Vec<Arc<Removal>>,
     /// The refusals that block them.
     pub refusals: Vec<Refusal>,
+    /// The refusals that a person accepted for this plan: they block nothing.
+    pub accepted: Vec<AcceptedRefusal>,
     /// The second step: what becomes of manifests that were untagged before.
     pub deletions: Deletions,
     /// The rules that match nothing.

@@ -146,6 +146,7 @@ pub fn decide_inventory(
         }));
     }
     let head = PlanHead {
+        accepted: &[],
         refusals: &refusals,
         deletions: &Deletions::default(),
         coverage: &coverage,

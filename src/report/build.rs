@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::accepted::{AcceptedView, ExtentView};
 use super::attention::plan_attention;
 use super::document::{
     GapView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView, RegistryView,
@@ -12,6 +13,7 @@ use super::document::{
 };
 use super::fingerprint::fingerprint;
 use super::holder::HolderView;
+use super::humanize::{describe_refusal_in, describe_refusal_of, refusal_place};
 use super::index_reads::index_reads;
 use super::lazy_list::{LazyList, ViewSource};
 use super::registry_info::{RegistryInfoView, undo_seconds};
@@ -21,12 +23,12 @@ use super::storage::{accuracy_label, storage};
 use super::tally::{PlanTally, RegistryTally, VerdictCounts};
 use super::{
     DeletionsView, DriftView, HoldView, UnmatchedView, ability, assign_plan_id, describe_clock_difference,
-    describe_clock_doubt, describe_obstacle, describe_refusal, missing_rights,
+    describe_clock_doubt, describe_obstacle, missing_rights,
 };
 use crate::domain::{
-    Claims, Coverage, Deletions, Drift, Gap, Hold, Inventory, Limits, Plan, Policy, Reclaim, ReclaimSum, Refusal,
-    RefusalScope, Registry, RegistryReclaim, RemovalAbility, RemovalObstacle, Repository, RepositoryName, Rules,
-    SourceOutcome, SourceState, TagVerdict,
+    AcceptedBound, AcceptedRefusal, Claims, Coverage, Deletions, Drift, Gap, Hold, Inventory, Limits, Plan, Policy,
+    Reclaim, ReclaimSum, Refusal, RefusalScope, Registry, RegistryReclaim, RemovalAbility, RemovalObstacle, Repository,
+    RepositoryName, Rules, SourceOutcome, SourceState, TagVerdict,
 };
 use crate::engine::{self, Verdicts};
 
@@ -170,7 +172,8 @@ pub fn document_from(
         drift: basis.drift.iter().map(drift).collect(),
         findings: basis.findings.to_vec(),
         holds: holds(basis),
-        refusals: basis.refusals.iter().map(refusal).collect(),
+        refusals: basis.refusals.iter().map(|one| refusal_in(one, &rules.policies)).collect(),
+        accepted: Vec::new(),
         deletions: DeletionsView::of(basis.deletions, basis.refusals),
         storage: storage(basis.reclaim, registries),
         summary: summary(tally.verdicts(), basis.reclaim),
@@ -379,6 +382,11 @@ fn drift(drift: &Drift) -> RecordDriftView {
 }
 
 pub(super) fn refusal(refusal: &Refusal) -> RefusalView {
+    refusal_in(refusal, &[])
+}
+
+/// The view of a refusal that names the files of these policies.
+fn refusal_in(refusal: &Refusal, policies: &[Policy]) -> RefusalView {
     let (policy, registry, repository) = match &refusal.scope {
         RefusalScope::Run => (None, None, None),
         RefusalScope::Registry(registry) => (None, Some(registry), None),
@@ -394,8 +402,26 @@ pub(super) fn refusal(refusal: &Refusal) -> RefusalView {
         registry: registry.map(ToString::to_string),
         repository: repository.map(ToString::to_string),
         binding: refusal.binding,
-        message: describe_refusal(refusal),
+        message: describe_refusal_in(refusal, policies),
     }
+}
+
+/// The view of a refusal that was accepted in a plan made by `by`.
+#[must_use]
+pub fn accepted_view(accepted: &AcceptedRefusal, by: &str, policies: &[Policy]) -> AcceptedView {
+    let RefusalView { kind, policy, registry, repository, .. } = refusal(&accepted.refusal);
+    let none = ExtentView::default();
+    let extent = match AcceptedBound::of(&accepted.refusal.reason) {
+        Some(AcceptedBound::Count(found)) => ExtentView { found: Some(found), ..none },
+        Some(AcceptedBound::Share { found, tags }) => ExtentView { found: Some(found), tags: Some(tags), ..none },
+        Some(AcceptedBound::Left(left)) => ExtentView { left: Some(left), ..none },
+        Some(AcceptedBound::Rule(rule)) => ExtentView { rule: Some(rule), ..none },
+        None => none,
+    };
+    let what = describe_refusal_of(&accepted.refusal, policies).0;
+    let message = format!("{}: {what}", refusal_place(&accepted.refusal.scope));
+    let (reason, by) = (accepted.reason.clone(), by.to_owned());
+    AcceptedView { kind, policy, registry, repository, message, reason, by, extent }
 }
 
 fn summary(verdicts: VerdictCounts, reclaim: &[RegistryReclaim]) -> SummaryView {

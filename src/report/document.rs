@@ -7,8 +7,8 @@ use super::humanize::{counted, format_count};
 use super::index_reads::IndexReadsView;
 use super::registry_info::RegistryInfoView;
 use super::{
-    AbilityView, AttentionView, DeletionsView, DriftView, HoldView, LazyList, ReasonView, RegistryNoteView,
-    StorageView, UnmatchedView,
+    AbilityView, AcceptedView, AttentionView, DeletionsView, DriftView, HoldView, LazyList, ReasonView,
+    RegistryNoteView, StorageView, UnmatchedView,
 };
 
 /// The `schema` of a [`PlanDocument`].
@@ -68,6 +68,9 @@ pub struct PlanDocument {
     pub holds: Vec<HoldView>,
     /// What stands against the removals.
     pub refusals: Vec<RefusalView>,
+    /// What a person accepted of what would stand against them, for this plan only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<AcceptedView>,
     /// The second step: untagged manifests that go, or stay.
     #[serde(default, skip_serializing_if = "DeletionsView::is_empty")]
     pub deletions: DeletionsView,
@@ -399,6 +402,18 @@ impl PlanDocument {
     pub fn evidence_missing(&self) -> bool {
         self.sources.iter().any(|source| source.state == "failed")
             || self.registries.iter().any(|registry| !registry.gaps.is_empty())
+    }
+}
+
+impl PlanDocument {
+    /// The number of removals or deletions that were accepted for the run, or for a policy, beyond its limit; zero where
+    /// none were.
+    #[must_use]
+    pub fn accepted_count(&self, kind: &str, policy: Option<&str>) -> u64 {
+        let own = |one: &&AcceptedView| {
+            one.kind == kind && one.policy.as_deref() == policy && one.registry.is_none() && one.repository.is_none()
+        };
+        self.accepted.iter().filter(own).filter_map(|one| one.extent.found).map(u64::from).max().unwrap_or_default()
     }
 }
 

@@ -151,7 +151,7 @@ fn render_explanation(
         line(&mut out, 1, &format!("size:   {size}"));
     }
     if document.hypothetical {
-        line(&mut out, 1, &format!("WHAT IF: evaluated as of {}, given by hand", format_minute(document.evaluated_at)));
+        line(&mut out, 1, &format!("Simulated for {}", format_minute(document.evaluated_at)));
     }
     if let Some(weighed) = weighed {
         render_rule_trace(&mut out, weighed);

@@ -85,6 +85,11 @@ pub(super) fn fingerprint_of(document: &PlanDocument, parts: Vec<(String, String
             [vec!["refuse".to_owned(), refusal.kind.clone(), refusal.binding.to_string()], scope.into()].concat(),
         );
     }
+    for accepted in &document.accepted {
+        let scope = [&accepted.policy, &accepted.registry, &accepted.repository];
+        let scope = scope.map(|part| part.clone().unwrap_or_default());
+        lines.push([vec!["accept".to_owned(), accepted.kind.clone()], scope.into()].concat());
+    }
     let revisions =
         document.policies.iter().map(|policy| vec!["policy".to_owned(), policy.name.clone(), policy.revision.clone()]);
     lines.extend(revisions);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::unmatched::describe_unmatched;
-use crate::domain::{ClockIssue, Refusal, RefusalReason, RefusalScope, RemovalObstacle};
+use crate::domain::{AcceptanceScope, ClockIssue, Policy, Refusal, RefusalReason, RefusalScope, RemovalObstacle};
 
 /// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
 #[must_use]
@@ -188,7 +188,20 @@ pub fn describe_clock_doubt(doubt: &ClockIssue) -> String {
 /// What a refusal is, and what to do next.
 #[must_use]
 pub fn describe_refusal(refusal: &Refusal) -> String {
-    let place = match &refusal.scope {
+    describe_refusal_in(refusal, &[])
+}
+
+/// The same with the names of the files in which the limits of these policies stand.
+pub(super) fn describe_refusal_in(refusal: &Refusal, policies: &[Policy]) -> String {
+    let (what, remedy) = describe_refusal_of(refusal, policies);
+    let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    let note = if refusal.binding { "" } else { " (would apply once all policies enforce)" };
+    format!("{}: {what}{remedy}{note}", refusal_place(&refusal.scope))
+}
+
+/// The place that a refusal covers.
+pub(super) fn refusal_place(scope: &RefusalScope) -> String {
+    match scope {
         RefusalScope::Run => "this run".to_owned(),
         RefusalScope::Registry(registry) => format!("registry {registry}"),
         RefusalScope::Policy(policy) => format!("policy {policy}"),
@@ -196,23 +209,57 @@ pub fn describe_refusal(refusal: &Refusal) -> String {
             format!("policy {policy} in {registry}/{repository}")
         }
         RefusalScope::Repository(registry, repository) => format!("{registry}/{repository}"),
+    }
+}
+
+/// The way to accept a refusal for one plan.
+fn accept_once(refusal: &Refusal) -> String {
+    let scope = AcceptanceScope::Exact(refusal.scope.clone());
+    format!("accept it for one plan with `tagwarden plan --accept {}@{scope} --reason TEXT`", refusal.reason.label())
+}
+
+/// Where a limit stands: its key and file.
+fn limit_place(scope: &RefusalScope, key: &str, policies: &[Policy]) -> String {
+    let (RefusalScope::Policy(name) | RefusalScope::PolicyInRepository(name, ..)) = scope else {
+        return format!("`limits.{key}` in tagwarden.toml");
     };
+    match policies.iter().find(|policy| policy.name == *name) {
+        Some(policy) => format!("`limits.{key}` of policy {name} in {}", policy.file),
+        None => format!("`limits.{key}` of policy {name}"),
+    }
+}
+
+/// What a refusal is, and what to do next where that is known.
+pub(super) fn describe_refusal_of(refusal: &Refusal, policies: &[Policy]) -> (String, Option<String>) {
+    let place = |key: &str| limit_place(&refusal.scope, key, policies);
+    let once = || accept_once(refusal);
     let what = match &refusal.reason {
         RefusalReason::Untag { found, allowed } => {
-            format!("{found} removals, and at most {allowed} are allowed; raise `untag`, or narrow the policies")
+            let what = format!("{found} removals; limit is {allowed} ({})", place("untag"));
+            return (what, Some(format!("raise it to {found}, or {}", once())));
         }
         RefusalReason::Percent { found, tags, allowed } => {
-            format!(
-                "{found} of {tags} tags would go, and at most {allowed}% are allowed; raise `percent`, or keep more"
-            )
+            let percent = (u64::from(*found) * 100).div_ceil(u64::from(*tags).max(1));
+            let most = u64::from(*tags) * u64::from(*allowed) / 100;
+            let keep = u64::from(*found).saturating_sub(most);
+            let what =
+                format!("{found} of {tags} tags would be removed; limit is {allowed}% ({})", place("percent"));
+            return (what, Some(format!("keep {keep} more, raise it to {percent}, or {}", once())));
         }
         RefusalReason::Leave { left, allowed } => {
-            format!("{left} tags would be left, and {allowed} must be; keep more, or lower `leave`")
+            let tags = counted(u64::from(*left), "tag");
+            let what = format!("{tags} would be left; limit is {allowed} ({})", place("leave"));
+            let keep = allowed.saturating_sub(*left);
+            return (what, Some(format!("keep {keep} more, lower it to {left}, or {}", once())));
         }
-        RefusalReason::Delete { found, allowed } => format!(
-            "{found} manifests would be deleted, and at most {allowed} may be; raise `delete` in the limits, or wait longer \
-             in some policies"
-        ),
+        RefusalReason::Delete { found, allowed } => {
+            let what = format!("{found} manifests would be deleted; limit is {allowed} ({})", place("delete"));
+            return (what, Some(format!("raise it to {found}, or {}", once())));
+        }
+        RefusalReason::UnmatchedRule(unmatched) => {
+            let what = format!("a rule that might have protected it matches nothing: {}", describe_unmatched(unmatched));
+            return (what, Some(format!("correct it, or {}", once())));
+        }
         RefusalReason::Impossible(why) => describe_obstacle(why),
         RefusalReason::Retention { days, undo_window } => describe_retention(*days, *undo_window),
         RefusalReason::RegistryInfoUnread => {
@@ -223,12 +270,8 @@ pub fn describe_refusal(refusal: &Refusal) -> String {
         }
         RefusalReason::ClockSkew { ahead_seconds } => describe_clock_difference(*ahead_seconds),
         RefusalReason::ClockIssue(doubt) => describe_clock_doubt(doubt),
-        RefusalReason::UnmatchedRule(unmatched) => {
-            format!("a rule that might have protected it matches nothing: {}", describe_unmatched(unmatched))
-        }
     };
-    let note = if refusal.binding { "" } else { " (would hold if every policy said `enforce`)" };
-    format!("{place}: {what}{note}")
+    (what, None)
 }
 
 #[cfg(test)]

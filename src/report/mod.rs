@@ -3,6 +3,7 @@
 //! decides by it except `apply`, which reads it back.
 
 mod ability;
+mod accepted;
 mod attention;
 mod build;
 mod csv;
@@ -52,9 +53,10 @@ mod timeline;
 mod unmatched;
 
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, missing_rights};
+pub use accepted::{AcceptedView, ExtentView};
 pub use attention::{AttentionKind, AttentionView, plan_attention, run_attention, source_failed};
 use build::refusal as refusal_view;
-pub use build::{Basis, PlanBasis, document, document_from};
+pub use build::{Basis, PlanBasis, accepted_view, document, document_from};
 pub use csv::csv;
 pub use deletion::{DeletionView, DeletionsView, DependentView, RetainReasonView};
 pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, TagDiff, diff};

@@ -53,13 +53,13 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanReadError {
     /// It is no JSON.
-    #[error("the plan is no JSON")]
+    #[error("the plan is not JSON")]
     NotJson(#[source] Cause),
     /// It is another kind of document.
     #[error("the plan's schema is `{0}`, and this version reads `{SCHEMA}`")]
     OtherSchema(String),
     /// It lacks what a plan has.
-    #[error("this is no plan")]
+    #[error("this is not a plan")]
     NotAPlan(#[source] Cause),
     /// It was changed after it was made.
     #[error("the plan was edited: it says that it is {stated}, and its content is {computed}; make a new plan instead")]

@@ -275,6 +275,10 @@ impl RunView {
             facts.push(("plan", lost.to_owned()));
         }
         let summary = &self.summary;
+        if let Some(narrowed) = &summary.narrowed {
+            facts.push(("narrowed", format!("to {}", narrowed.describe())));
+        }
+        facts.extend(summary.accepted.iter().map(|accepted| ("accepted", accepted.sentence())));
         if let Some(fingerprint) = &summary.fingerprint {
             facts.push(("same as", format!("plans with fingerprint {fingerprint}")));
         }

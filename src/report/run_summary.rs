@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use super::{AttentionView, NarrowingView, RefusalView, SourceView, SummaryView};
+use super::{AcceptedView, AttentionView, NarrowingView, RefusalView, SourceView, SummaryView};
 use crate::domain::{Action, Outcome};
 use crate::registry::RequestCounts;
 use crate::state::{JournalEntry, JournalTotals, PruneCounts, RunKind, RunRecord};
@@ -30,6 +30,9 @@ pub struct RunSummary {
     /// The part of everything that its plan was narrowed to; `None` for a whole plan.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub narrowed: Option<NarrowingView>,
+    /// The refusals that a person accepted for its plan.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<AcceptedView>,
     /// The findings by registry.
     #[serde(deserialize_with = "lenient")]
     pub by_registry: BTreeMap<String, RegistryCounts>,

@@ -42,6 +42,7 @@ pub fn text(document: &PlanDocument) -> String {
     policies(&mut out, document);
     unmatched(&mut out, document);
     refusals(&mut out, document);
+    accepted(&mut out, document);
     findings(&mut out, document);
     removals(&mut out, document);
     storage(&mut out, document);
@@ -217,11 +218,22 @@ fn refusals(out: &mut String, document: &PlanDocument) {
     if document.refusals.is_empty() {
         return;
     }
-    heading(out, "REFUSED: none of what these cover is removed");
+    heading(out, "REFUSED: nothing below will be removed");
     for refusal in document.refusals.iter().take(MOST_REFUSALS) {
         line(out, 1, &format!("{}{}", if refusal.binding { "!! " } else { "" }, refusal.message));
     }
     more(out, document.refusals.len(), MOST_REFUSALS);
+}
+
+fn accepted(out: &mut String, document: &PlanDocument) {
+    if document.accepted.is_empty() {
+        return;
+    }
+    heading(out, "ACCEPTED for this plan only: these limits and rules hold nothing back");
+    for accepted in document.accepted.iter().take(MOST_REFUSALS) {
+        line(out, 1, &format!("{}: {}", accepted.kind, accepted.sentence()));
+    }
+    more(out, document.accepted.len(), MOST_REFUSALS);
 }
 
 fn deletions(out: &mut String, document: &PlanDocument) {

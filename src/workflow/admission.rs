@@ -172,7 +172,8 @@ pub(super) fn enforce_limits(approved: &PlanDocument, rules: &Rules) -> Result<(
         .filter_map(|policy| Some((Some(&policy.name), policy.limits.untag?, *by_policy.get(policy.name.as_str())?)));
     let whole = std::iter::once((None, rules.limits.untag, all));
     for (policy, allowed, found) in whole.chain(of_policies) {
-        if found > u64::from(allowed) {
+        let accepted = approved.accepted_count("untag-limit", policy.map(PolicyName::as_str));
+        if found > u64::from(allowed).max(accepted) {
             return Err(Refused::OverLimit { found, policy: policy.cloned(), allowed }.into());
         }
     }

@@ -186,6 +186,7 @@ pub(super) fn run_summary(result: &RunResult) -> RunSummary {
         attention: Some(result.attention()),
         hypothetical: document.hypothetical,
         narrowed: document.narrowed.clone(),
+        accepted: document.accepted.clone(),
         by_registry: result.by_registry.clone(),
         sources: document.sources.clone(),
         refusals: document.refusals.clone(),

@@ -9,8 +9,9 @@ use super::blob_spool::SettledBlobs;
 use super::manifest_cleanup::CleanupCandidates;
 use super::walk::{Walk, spool_error};
 use crate::domain::{
-    CoverageBasis, Deletion, DeletionReclaim, Drift, Plan, Policy, ReclaimSum, Refusal, Registry, RegistryName,
-    RegistryReclaim, Repository, RepositoryName, RuleHistory, Rules, SourceName, TagPosition, UntaggedManifest,
+    Acceptance, AcceptedRefusal, CoverageBasis, Deletion, DeletionReclaim, Drift, Plan, Policy, ReclaimSum, Refusal,
+    Registry, RegistryName, RegistryReclaim, Repository, RepositoryName, RuleHistory, Rules, SourceName, TagPosition,
+    UntaggedManifest,
 };
 use crate::engine::{self, InventoryNames, PlanHead, RemovalDependencies, RepositoryDecision, Verdicts, Violation};
 use crate::registry::RegistryHead;
@@ -53,6 +54,9 @@ impl<'a> Walk<'a> {
             engine::unmatched_refusals(rules, &coverage, &self.removal_counts, &self.deletion_counts);
         add_refusals(&mut refusals, against_removals);
         add_refusals(&mut deletion_refusals, against_deletions);
+        let mut accepted = Acceptance::take(self.acceptances, &mut refusals);
+        accepted.extend(Acceptance::take(self.acceptances, &mut deletion_refusals));
+        warn_of_unused(self.acceptances, &accepted);
 
         let (mut unenforced, mut by_place): (_, BTreeMap<_, Vec<u32>>) = (BTreeMap::new(), self.left_out);
         for (number, mut removals) in self.dependent {
@@ -78,8 +82,13 @@ impl<'a> Walk<'a> {
         deletions.refusals = deletion_refusals;
 
         let mut violations = self.violations;
-        let head =
-            PlanHead { refusals: &refusals, deletions: &deletions, coverage: &coverage, unenforced: Some(&by_place) };
+        let head = PlanHead {
+            refusals: &refusals,
+            accepted: &accepted,
+            deletions: &deletions,
+            coverage: &coverage,
+            unenforced: Some(&by_place),
+        };
         violations.extend(self.check.check(rules, registries, &head));
         // After the check, which counts everything, too.
         refusals.retain(|refusal| self.narrowing.covers(&refusal.scope));
@@ -87,7 +96,8 @@ impl<'a> Walk<'a> {
         let findings = self.used.finish(heads, self.findings);
         let mut drift = Verdicts { drift: self.drift, ..Verdicts::default() };
         drift.sort_drift();
-        let mut plan = Plan { removals: Vec::new(), refusals, deletions, coverage };
+        accepted.retain(|one| self.narrowing.covers(&one.refusal.scope));
+        let mut plan = Plan { removals: Vec::new(), refusals, accepted, deletions, coverage };
         let (repositories, verdicts, dependencies) = put_together(heads, self.kept, &mut plan);
         Ok(Conclusion {
             plan,
@@ -105,6 +115,16 @@ impl<'a> Walk<'a> {
             has_gaps: self.has_gaps,
             unused_cache: self.unused_cache,
         })
+    }
+}
+
+/// Warns of what a person accepted although nothing is refused so. What an approved plan accepted may well be gone by now.
+fn warn_of_unused(acceptances: &[Acceptance], accepted: &[AcceptedRefusal]) {
+    for one in acceptances.iter().filter(|one| one.bound.is_none()) {
+        if !accepted.iter().any(|found| one.accepts(&found.refusal)) {
+            let Acceptance { kind, scope, .. } = one;
+            tracing::warn!("nothing to accept: no `{kind}` refuses {scope} in this plan");
+        }
     }
 }
 

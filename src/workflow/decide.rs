@@ -39,8 +39,18 @@ impl App {
         options: DecideOptions,
         progress: &dyn Progress,
     ) -> Result<Decision, RunError> {
-        let DecideOptions { scope, at, policies, narrowing, purpose, facts, earlier, tracking, find_unused_cache } =
-            options;
+        let DecideOptions {
+            scope,
+            at,
+            policies,
+            narrowing,
+            acceptances,
+            purpose,
+            facts,
+            earlier,
+            tracking,
+            find_unused_cache,
+        } = options;
         let EarlierEvidence { gathered, mentioning, placed, budget } = earlier;
         let show = |change: &dyn Fn(&heartbeat::Heartbeat)| {
             if tracking == Tracking::Shown {
@@ -95,6 +105,7 @@ impl App {
             whole,
             find_unused_cache,
             narrowing: &narrowing,
+            acceptances: &acceptances,
         };
         let mut placed = placed.for_claims(&claims);
         loop {
@@ -166,6 +177,8 @@ impl App {
         let (removals, kept) = (decided.spool.removals(), decided.spool.kept());
         let mut document = report::document_from(&basis, &decided.tally, removals, kept);
         document.narrowed = input.narrowing.view();
+        let accepted = decided.plan.accepted.iter();
+        document.accepted = accepted.map(|one| report::accepted_view(one, &self.by, &self.policies.policies)).collect();
         decided.spool.seal(&mut document);
         audit::log_warnings(&document);
         let has_gaps = decided.has_gaps || !registries.iter().all(Registry::is_complete);

@@ -10,7 +10,9 @@ use super::evidence_age::GatherTime;
 use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::ReadBudget;
 use super::{ClockCheck, Narrowing, PolicyFilter};
-use crate::domain::{Claims, Inventory, Plan, RegistryName, RepositoryName, Rules, SourceName, UntaggedManifest};
+use crate::domain::{
+    Acceptance, Claims, Inventory, Plan, RegistryName, RepositoryName, Rules, SourceName, UntaggedManifest,
+};
 use crate::engine::{PlacedDigests, RemovalDependencies, Verdicts};
 use crate::registry::{CollectScope, RegistryHead};
 use crate::report::{PlanDocument, SpooledPlan};
@@ -100,6 +102,8 @@ pub(super) struct DecideOptions {
     pub(super) policies: PolicyFilter,
     /// What the plan is narrowed to.
     pub(super) narrowing: Narrowing,
+    /// The refusals that a person accepted.
+    pub(super) acceptances: Vec<Acceptance>,
     pub(super) purpose: Purpose,
     pub(super) facts: Facts,
     /// What is known from decisions before.

@@ -25,7 +25,7 @@ use super::{
 use crate::apply::{self, ApplyContext, DeletionResult, DeletionTask, RemovalResult, RemovalTask};
 use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState, chain};
 use crate::registry::{CollectScope, Progress};
-use crate::report::{self, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
+use crate::report::{self, AcceptedView, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
 
 /// Most repositories whose facts are held at once, in each registry.
 const MAX_REPOSITORIES: usize = 16;
@@ -95,7 +95,7 @@ impl App {
         earlier.mentioning.extend(answered.filter_map(|source| source.name.parse::<SourceName>().ok()));
         let shared = SharedState {
             evidence: Mutex::new(earlier),
-            limits: LimitCounts::new(&self.rules()),
+            limits: LimitCounts::new(&self.rules()).accepting(planned.document),
             has_begun: AtomicBool::new(false),
         };
         let planned = &planned;
@@ -157,6 +157,7 @@ impl App {
         let options = DecideOptions {
             scope: CollectScope::Repositories(scope),
             policies: planned.policies.clone(),
+            acceptances: document.accepted.iter().filter_map(AcceptedView::acceptance).collect(),
             purpose: Purpose::Enforce,
             facts: Facts::Kept,
             earlier: self.fresh_enough(&shared.evidence).await,

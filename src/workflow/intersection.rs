@@ -33,6 +33,15 @@ impl LimitCounts {
         Self(Mutex::new(limits.map(|(name, limit)| (name, u64::from(limit))).collect()))
     }
 
+    /// The same with what an approved plan was allowed beyond these limits.
+    pub(super) fn accepting(self, approved: &PlanDocument) -> Self {
+        let mut left = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (policy, left) in &mut left {
+            *left = (*left).max(approved.accepted_count("untag-limit", Some(policy.as_str())));
+        }
+        Self(Mutex::new(left))
+    }
+
     /// Takes the removals that all their policies may still make; the others are skipped.
     fn admit(&self, tasks: Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) -> Vec<RemovalTask> {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);

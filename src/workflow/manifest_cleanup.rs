@@ -367,7 +367,8 @@ pub(super) fn enforce_limit(approved: &PlanDocument, rules: &Rules) -> Result<()
     let enforced = approved.deletions.deletable().filter(|view| view.enforce && view.refused.is_none());
     let found: usize = enforced.map(|view| 1 + view.dependents.len()).sum();
     let allowed = rules.limits.delete;
-    if found <= usize::try_from(allowed).unwrap_or(usize::MAX) {
+    let accepted = approved.accepted_count("delete-limit", None);
+    if found as u64 <= u64::from(allowed).max(accepted) {
         return Ok(());
     }
     Err(Refused::OverDeletionLimit { found, allowed }.into())

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::decision::DecideOptions;
 use super::result::{PlanIssues, run_result};
 use super::{App, Approval, Narrowing, RunError, RunResult};
+use crate::domain::Acceptance;
 use crate::registry::Progress;
 use crate::state::RunKind;
 
@@ -15,6 +16,8 @@ pub struct PlanOptions {
     pub at: Option<Timestamp>,
     /// What the plan is narrowed to.
     pub narrowing: Narrowing,
+    /// The refusals that a person accepts for this plan.
+    pub acceptances: Vec<Acceptance>,
 }
 
 impl App {
@@ -31,12 +34,12 @@ impl App {
     /// # Errors
     /// See [`RunError`].
     pub async fn plan_with(&self, options: PlanOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
-        let PlanOptions { at, narrowing } = options;
+        let PlanOptions { at, narrowing, acceptances } = options;
         let run = self.begin_run(RunKind::Plan, &Approval::default(), &self.policy_context()).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
             self.recover_if_unleased().await?;
-            let options = DecideOptions { at, narrowing, ..DecideOptions::default() };
+            let options = DecideOptions { at, narrowing, acceptances, ..DecideOptions::default() };
             let decision = self.decide_with(options, progress).await?;
             self.record_confirmed_time(run, &decision).await?;
             self.save_plan(run, &decision.document, decision.spool.as_ref()).await?;

@@ -17,8 +17,8 @@ use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
 use super::{App, Narrowing, RunError};
 use crate::domain::{
-    Claims, ClockReading, Deletions, Drift, Failure, Gap, IndexReads, RegistryName, Repository, RepositoryName, Rules,
-    SourceName, SourceState, UntaggedManifest, chain,
+    Acceptance, Claims, ClockReading, Deletions, Drift, Failure, Gap, IndexReads, RegistryName, Repository,
+    RepositoryName, Rules, SourceName, SourceState, UntaggedManifest, chain,
 };
 use crate::engine::{
     self, AbsentDigest, CheckTotals, ClaimedDigests, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
@@ -54,6 +54,8 @@ pub(super) struct WalkInput<'a> {
     pub(super) find_unused_cache: bool,
     /// What of it is put into the plan.
     pub(super) narrowing: &'a Narrowing,
+    /// The refusals that a person accepted.
+    pub(super) acceptances: &'a [Acceptance],
 }
 
 /// Notes by repository and place there.
@@ -76,6 +78,7 @@ pub(super) struct Walk<'a> {
     /// The removals that the narrowing keeps from being enforced, by place and position.
     pub(super) left_out: BTreeMap<(RegistryName, RepositoryName), Vec<u32>>,
     pub(super) narrowing: &'a Narrowing,
+    pub(super) acceptances: &'a [Acceptance],
     pub(super) used: UsedImages<'a>,
     pub(super) drift: Vec<Drift>,
     pub(super) findings: Vec<DriftView>,
@@ -259,6 +262,7 @@ impl App {
             dependent: BTreeMap::new(),
             left_out: BTreeMap::new(),
             narrowing: input.narrowing,
+            acceptances: input.acceptances,
             used: UsedImages::new(heads, claims, input.whole),
             drift,
             findings: Vec::new(),

@@ -124,5 +124,5 @@ fn a_refused_plan_has_the_error_of_the_parser() {
     assert!(cause::<serde_json::Error>(&error).is_eof());
     let refused = RunError::Refused(Refused::InvalidPlan(error));
     assert!(matches!(cause::<Refused>(&refused).source(), Some(source) if source.is::<serde_json::Error>()));
-    assert!(chain(&refused).starts_with("refused: the plan is no JSON: EOF"), "{}", chain(&refused));
+    assert!(chain(&refused).starts_with("refused: the plan is not JSON: EOF"), "{}", chain(&refused));
 }

@@ -47,10 +47,12 @@ impl LimitCounts {
         &self,
         rules: &Rules,
         registries: &[Registry],
-        refusals: &[Refusal],
+        refusals: &[&Refusal],
         findings: &mut Vec<Violation>,
     ) {
-        let limits = refusals.iter().filter(|refusal| refusal.reason.label() != super::unmatched::LABEL);
+        // Limits on deletions are looked at elsewhere, and accepted ones stand among these.
+        let elsewhere = [super::unmatched::LABEL, "delete-limit"];
+        let limits = refusals.iter().filter(|refusal| !elsewhere.contains(&refusal.reason.label()));
         let said: BTreeMap<_, bool> =
             limits.map(|refusal| ((&refusal.scope, refusal.reason.label()), refusal.binding)).collect();
         let all = self.exceeded(rules, registries, &self.all);

@@ -212,8 +212,13 @@ pub fn check(
     }
     let nowhere = removals.into_values().flatten();
     findings.extend(nowhere.map(|removal| Violation::UnfoundedRemoval { image: image(removal) }));
-    let head =
-        PlanHead { refusals: &plan.refusals, deletions: &plan.deletions, coverage: &plan.coverage, unenforced: None };
+    let head = PlanHead {
+        refusals: &plan.refusals,
+        accepted: &plan.accepted,
+        deletions: &plan.deletions,
+        coverage: &plan.coverage,
+        unenforced: None,
+    };
     findings.extend(totals.check(rules, &inventory.registries, &head));
     findings
 }
@@ -223,6 +228,8 @@ pub fn check(
 pub struct PlanHead<'a> {
     /// What stands against the removals.
     pub refusals: &'a [Refusal],
+    /// What a person accepted of what would stand against them.
+    pub accepted: &'a [AcceptedRefusal],
     /// The deletions of untagged manifests.
     pub deletions: &'a Deletions,
     /// The rules that match nothing.
@@ -309,7 +316,9 @@ impl<'a> CheckTotals<'a> {
     #[must_use]
     pub fn check(&self, rules: &Rules, registries: &[Registry], plan: &PlanHead<'_>) -> Vec<Violation> {
         let mut findings = Vec::new();
-        self.limits.check(rules, registries, plan.refusals, &mut findings);
+        let accepted = plan.accepted.iter().map(|one| &one.refusal);
+        let found: Vec<&Refusal> = plan.refusals.iter().chain(accepted).collect();
+        self.limits.check(rules, registries, &found, &mut findings);
         self.rules.check(registries, plan, &mut findings);
         self.held.iter().for_each(|held| held.check(plan, &mut findings));
         findings

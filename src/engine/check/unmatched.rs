@@ -90,8 +90,10 @@ impl<'a> RuleSightings<'a> {
                     matches!(&refusal.reason, RefusalReason::UnmatchedRule(why)
                         if (&why.rule.policy, why.rule.key, &*why.rule.written) == (&policy.name, rule.key, &*rule.written))
                 };
+                let accepted = || plan.accepted.iter().map(|one| &one.refusal);
+                let standing = plan.refusals.iter().chain(accepted());
                 let against: Vec<&RefusalScope> =
-                    plan.refusals.iter().filter(own).filter(|one| one.binding).map(|one| &one.scope).collect();
+                    standing.filter(own).filter(|one| one.binding).map(|one| &one.scope).collect();
                 for (registry, repository, owners) in &self.enforced {
                     let covered = rule.covers(policy, registry, repository, owners.iter());
                     if covered && !against.iter().any(|scope| covers(scope, registry, repository, owners)) {

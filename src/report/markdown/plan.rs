@@ -39,7 +39,7 @@ const MOST_UNDECIDED: usize = 5_000;
 pub(in crate::report) fn markdown(document: &PlanDocument, taken: usize) -> String {
     // A run's own list, which comes before, has them.
     let urgent = if taken == 0 { needs_attention(&document.attention) } else { String::new() };
-    let before = [head(document), urgent, refusals(document), basis(document)].concat();
+    let before = [head(document), urgent, refusals(document), accepted(document), basis(document)].concat();
     let after = [
         storage(document),
         deletions(document),
@@ -92,6 +92,15 @@ pub(super) fn needs_attention(attention: &[AttentionView]) -> String {
     }
     let rows = attention.iter().map(|found| format!("- ({}) {}", code(&found.kind), escape(&found.sentence())));
     section("Needs attention", &lines(MOST_ATTENTION, attention.len(), rows))
+}
+
+fn accepted(document: &PlanDocument) -> String {
+    if document.accepted.is_empty() {
+        return String::new();
+    }
+    let rows = document.accepted.iter().map(|one| format!("- {}: {}", code(&one.kind), escape(&one.sentence())));
+    let intro = "These limits and rules hold nothing back in this plan.\n\n";
+    section("Accepted for this plan only", &(intro.to_owned() + &lines(MOST_REFUSALS, document.accepted.len(), rows)))
 }
 
 fn refusals(document: &PlanDocument) -> String {

@@ -30,7 +30,9 @@ async fn shop(policies: &str) -> (EmbeddedRegistry, CliFixture) {
 #[tokio::test]
 async fn mistakes_are_named_in_the_first_line() {
     let (_registry, desk) = shop(POLICY).await;
-    let text = desk.read("tagwarden.toml") + "[notify.ops]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\n";
+    let text = desk.read("tagwarden.toml")
+        + "[notify.ops]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\nsecret_file = \"secret.txt\"\n";
+    desk.write("secret.txt", "hunter2hunter2hunter2hunter2hunter2");
     desk.write("tagwarden.toml", &text);
     desk.write("broken.json", "{");
     desk.write("other.json", "{\"schema\": \"x/1\"}");
@@ -189,7 +191,7 @@ async fn files_may_be_standard_input_and_output() {
 async fn times_may_be_relative() {
     let (_registry, desk) = shop(&POLICY.replace("newest: 1", "within: 30000d")).await;
     assert_eq!(names(&desk.run("plan --format json").await.exits(0).json(), "removals"), [""; 0]);
-    let later = desk.run("plan --format json --at +29990d").await.exits(0).json();
+    let later = desk.run("plan --format json --at +29990d").await.json();
     assert_eq!(later["hypothetical"], true);
     assert_eq!(names(&later, "removals").len(), 5);
     desk.run("plan --at -1h").await.exits(0);
@@ -275,4 +277,84 @@ async fn what_another_policy_lets_go_too_is_only_reported() {
     assert_eq!((tags(&registry, "shop/api").len(), tags(&registry, "shop/web").len()), (1, 3));
     let plan = desk.run("plan --format json --policy candidates --policy others").await.json();
     assert_eq!(enforced(&plan).len(), 2);
+}
+
+/// A limit is accepted for one plan, under its id, up to what the plan shows; the audit record has it.
+#[tokio::test]
+async fn a_limit_is_accepted_for_one_plan() {
+    let (registry, mut desk) = shop(TWO_POLICIES).await;
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "50");
+    desk.set("TAGWARDEN__LIMITS__UNTAG", "3");
+    let refused = desk.run("plan --format json").await.exits(3).json();
+    let messages: Vec<&str> =
+        refused["refusals"].as_array().unwrap().iter().map(|one| one["message"].as_str().unwrap()).collect();
+    assert_eq!(
+        messages,
+        [
+            "this run: 4 removals; limit is 3 (`limits.untag` in tagwarden.toml); raise it to 4, or accept it for one plan \
+             with `tagwarden plan --accept untag-limit@run --reason TEXT`",
+            "contoso/shop/api: 2 of 3 tags would be removed; limit is 50% (`limits.percent` in tagwarden.toml); keep 1 \
+             more, raise it to 67, or accept it for one plan with `tagwarden plan --accept percent-limit@contoso/shop/api \
+             --reason TEXT`",
+            "contoso/shop/web: 2 of 3 tags would be removed; limit is 50% (`limits.percent` in tagwarden.toml); keep 1 \
+             more, raise it to 67, or accept it for one plan with `tagwarden plan --accept percent-limit@contoso/shop/web \
+             --reason TEXT`",
+        ]
+    );
+    // One of three is not enough, and says nothing of the others.
+    let some = desk.run("plan --format json --accept untag-limit --reason first").await.exits(3).json();
+    assert_eq!(some["accepted"].as_array().unwrap().len(), 1);
+    assert_eq!(some["refusals"].as_array().unwrap().len(), 2);
+
+    let words = "plan --format json --accept untag-limit@run --accept percent-limit@contoso/shop/api --reason CHG-1";
+    let plan = desk.run(words).await.exits(3).json();
+    assert_ne!(plan["id"], refused["id"]);
+    assert_eq!(plan["accepted"][1]["extent"], serde_json::json!({ "found": 2, "tags": 3 }));
+    assert_eq!(plan["accepted"][1]["reason"], "CHG-1");
+    let text = desk.run(&words.replace("json", "text")).await.exits(3).out;
+    assert!(text.contains("ACCEPTED for this plan only") && text.contains(": CHG-1\n"), "{text}");
+    desk.write("plan.json", &plan.to_string());
+    desk.run("apply plan.json").await.exits(0);
+    assert_eq!((tags(&registry, "shop/api").len(), tags(&registry, "shop/web").len()), (1, 3));
+    let shown = desk.run("runs show last").await.exits(0).out;
+    assert!(shown.contains("accepted contoso/shop/api: 2 of 3 tags would be removed"), "{shown}");
+
+    // An acceptance that somebody adds to a plan makes it another plan.
+    let mut edited = desk.run("plan --format json --accept untag-limit --reason x").await.exits(3).json();
+    edited["accepted"] = plan["accepted"].clone();
+    desk.write("edited.json", &edited.to_string());
+    desk.run("apply edited.json").await.exits(3);
+    // A run accepts nothing.
+    desk.run("run").await.exits(3);
+    assert_eq!(tags(&registry, "shop/web").len(), 3);
+}
+
+/// What is worse by now than what the plan showed was never accepted.
+#[tokio::test]
+async fn no_more_is_accepted_than_the_plan_shows() {
+    let (registry, desk) = shop(TWO_POLICIES).await;
+    let mut desk = desk;
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "30");
+    registry.put_image("shop/web", "release", &super::image("release", "2024-02-01"));
+    let plan = desk.run("plan --format json --accept percent-limit --reason x").await.exits(0).json();
+    desk.write("plan.json", &plan.to_string());
+    // Now two of three tags would be removed, not two of four.
+    assert!(registry.delete_tag("shop/web", "release"));
+    let done = desk.run("apply plan.json").await;
+    assert_eq!((tags(&registry, "shop/api").len(), tags(&registry, "shop/web").len()), (1, 3), "{done:?}");
+    assert!(done.out.contains("2 of 3 tags would be removed"), "{}", done.out);
+}
+
+/// A rule that protects nothing is accepted by its own kind, and only where it was.
+#[tokio::test]
+async fn a_rule_that_protects_nothing_is_accepted() {
+    let policies = POLICY.to_owned() + "  - name: releases\n    select: { tags: [\"release-*\"] }\n    keep: all\n";
+    let (registry, desk) = shop(&policies).await;
+    let refused = desk.run("plan --format json").await.exits(3).json();
+    assert_eq!(refused["refusals"][0]["kind"], "protects-nothing");
+    desk.run("plan --accept percent-limit --reason x").await.exits(3);
+    let plan = desk.run("plan --format json --accept protects-nothing --reason none-yet").await.exits(0).json();
+    desk.write("plan.json", &plan.to_string());
+    desk.run("apply plan.json").await.exits(0);
+    assert_eq!((tags(&registry, "shop/api").len(), tags(&registry, "shop/web").len()), (1, 1));
 }

@@ -88,7 +88,7 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     for (words, said) in [
         ("diff --against none --policies old --inventory inventory.json", "policies cannot be read"),
         ("diff --against old --policies old --inventory none.json", "cannot be read"),
-        ("diff --against old --policies old --inventory old/all.yaml", "is no recorded inventory"),
+        ("diff --against old --policies old --inventory old/all.yaml", "not a recorded inventory"),
         ("diff --against old", "no settings file"),
     ] {
         let done = desk.run(words).await.exits(2);

@@ -106,7 +106,7 @@ async fn a_changed_or_edited_plan_is_refused() {
     for (edited, said) in [
         (sealed.replace("candidate-2", "candidate-1"), "edited"),
         ("{}".to_owned(), "plan"),
-        (sealed[..sealed.len() / 2].to_owned(), "the plan is no JSON"),
+        (sealed[..sealed.len() / 2].to_owned(), "the plan is not JSON"),
         (desk.run("plan --format csv").await.exits(0).out, "plan"),
     ] {
         desk.write("edited.json", &edited);

@@ -230,6 +230,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         evaluated_at: noon(),
         hypothetical: false,
         narrowed: None,
+        accepted: Vec::new(),
         settings: "sha256:1".into(),
         limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },
         registries: vec![registry(tags as u64)],

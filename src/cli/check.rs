@@ -13,13 +13,19 @@ use crate::config::{self, Settings};
 use crate::domain::chain;
 use crate::policy::{self, Diagnostic, Lint, PolicySet, Severity};
 use crate::report::sanitize;
-use crate::workflow::{self, RunError};
+use crate::workflow::{self, KindFinding, KindState, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Exit with 2 if there is a warning
     #[arg(long)]
     strict: bool,
+    /// Also ask each registry what it is, and check its `kind`
+    ///
+    /// Sends GET requests without credentials. A wrong kind is an error that names the right one (exit code 2); a registry
+    /// that does not answer is exit code 5.
+    #[arg(long)]
+    online: bool,
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
@@ -45,15 +51,64 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
     if !texts.is_empty() {
         print_stderr(&texts.join("\n"));
     }
+    let kinds = if args.online { workflow::check_kinds(&settings).await } else { Vec::new() };
+    report_kinds(&kinds, &settings);
     match args.format {
-        DataFormat::Text => print(&check_text(&file, &settings, &policies)),
+        DataFormat::Text => {
+            print(&check_text(&file, &settings, &policies));
+            let fitting = kinds.iter().filter(|one| one.state == KindState::Fits);
+            let lines = fitting.map(|one| format!("  registry {}: {}\n", one.registry, sanitize(&one.message)));
+            print(&lines.collect::<String>());
+        }
         DataFormat::Json => {
             let lints: Vec<Value> = lints.iter().map(lint_json).collect();
-            print(&pretty_json(&json!({ "schema": "tagwarden.check/1", "lints": lints })));
+            let mut value = json!({ "schema": "tagwarden.check/1", "lints": lints });
+            if args.online {
+                value["registries"] = kinds.iter().map(kind_json).collect();
+            }
+            print(&pretty_json(&value));
         }
     }
-    let warned = lints.iter().any(|lint| lint.severity == Severity::Warning);
-    Ok(if args.strict && (warned || !settings.warnings.is_empty()) { 2 } else { 0 })
+    let has = |state| kinds.iter().any(|one| one.state == state);
+    let warned = lints.iter().any(|lint| lint.severity == Severity::Warning)
+        || !settings.warnings.is_empty()
+        || has(KindState::Weaker);
+    if has(KindState::Wrong) || args.strict && warned {
+        return Ok(2);
+    }
+    Ok(if has(KindState::Unreachable) { RunOutcome::EvidenceMissing.exit_code() } else { 0 })
+}
+
+/// Says on stderr which kinds do not fit, and which one to write.
+fn report_kinds(kinds: &[KindFinding], settings: &Settings) {
+    for one in kinds {
+        let configured = settings.registries.iter().find(|known| known.name.as_str() == one.registry);
+        let configured = configured.map_or("", |known| known.provider.name());
+        let message = sanitize(&one.message);
+        let words = match (one.state, one.kind) {
+            (KindState::Wrong, Some(kind)) => format!(
+                "error: registry `{}`: kind = \"{configured}\" is wrong: {message}\n  help: write kind = \"{kind}\"",
+                one.registry
+            ),
+            (KindState::Weaker, Some(kind)) => format!(
+                "warning: registry `{}`: kind = \"{configured}\" reads it by the OCI API alone: {message}\n  help: write \
+                 kind = \"{kind}\"",
+                one.registry
+            ),
+            (KindState::Unreachable, _) => format!(
+                "error: registry `{}`: {message}\n  help: correct `endpoint` in {}, or look whether it can be reached from here",
+                one.registry,
+                settings.file.display()
+            ),
+            _ => continue,
+        };
+        print_stderr(&words);
+    }
+}
+
+fn kind_json(found: &KindFinding) -> Value {
+    let KindFinding { registry, state, message, kind } = found;
+    json!({ "registry": registry, "state": state.label(), "message": message, "kind": kind })
 }
 
 fn lint_json(lint: &Lint) -> Value {

@@ -10,6 +10,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("tagwarden check", "validate ./tagwarden.toml and its policies"),
             ("tagwarden check --strict --format json", "the same for a pipeline"),
+            ("tagwarden check --online", "also ask each registry what it is"),
         ],
     ),
     (

@@ -12,7 +12,7 @@ use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy::{Entry, Fields, Node, Place, Problems, fields};
-use crate::registry::providers::SettingsDraft;
+use crate::registry::providers::{self, FirstAnswer, SettingsDraft};
 use crate::registry::{Auth, CanUntag, Provider, RateLimits, RegistrySettings};
 
 const REMOVALS: [(&str, RemovalMethod); 2] =
@@ -103,8 +103,11 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
     let resource = azure_key
         .filter(|key| !refused.contains(key))
         .and_then(|_| azure::resource((subscription, group), &fields, auth.as_ref(), azure, &entry.at, reader));
-    let at = fields.key_at("endpoint");
+    let (at, kind_at) = (fields.key_at("endpoint"), fields.key_at("kind"));
     fields.finish(hint, &mut reader.problems);
+    if let (Some(provider), Some(endpoint)) = (provider, &endpoint) {
+        check_kind(provider, endpoint, kind_at, reader);
+    }
 
     let (endpoint, provider) = (endpoint?, provider?);
     if refused.contains("endpoint") {
@@ -144,6 +147,19 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
     };
     reader.warnings.extend(provider.warnings(&settings));
     Some(settings)
+}
+
+/// Notes a kind that the address contradicts.
+fn check_kind(provider: &'static dyn Provider, endpoint: &Url, at: &Place, reader: &mut SettingsReader) {
+    let answer = FirstAnswer::of_address(endpoint.clone());
+    if let Some(found) = providers::correct_kind(provider, &answer, reader.providers) {
+        let product = found.product.map_or("another product", |product| product.name);
+        let host = endpoint.host_str().unwrap_or_default();
+        reader
+            .problems
+            .add(at, format!("`{}` is the wrong kind: {host} is {product}", provider.name()))
+            .help(format!("write kind = \"{}\"", found.provider.name()));
+    }
 }
 
 /// Notes the settings that a product refuses, each at its place, and returns their keys.

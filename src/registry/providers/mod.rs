@@ -4,6 +4,7 @@ mod acr;
 mod capabilities;
 mod distribution;
 mod quay;
+mod recognition;
 mod settings;
 mod shell;
 
@@ -11,13 +12,14 @@ use std::fmt::Debug;
 
 use super::client::authenticator::Authenticator;
 use super::{RegistryConnection, RegistryError, RegistrySettings};
-use crate::domain::{Registry, Removal};
+use crate::domain::{Product, Registry, Removal};
 use crate::http_client::RetryPolicy;
 
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
 pub use quay::Quay;
+pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
@@ -27,6 +29,45 @@ pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Quay];
 #[must_use]
 pub fn provider(name: &str) -> Option<&'static dyn Provider> {
     PROVIDERS.iter().copied().find(|provider| provider.name() == name)
+}
+
+/// The product of a registry, and the `kind` for it that this version has.
+#[derive(Debug, Clone)]
+pub struct Recognition {
+    /// The product, if some sign tells it.
+    pub product: Option<Product>,
+    /// The provider that does most for it today.
+    pub provider: &'static dyn Provider,
+    /// Whether the provider recognised a sign of its own.
+    pub is_certain: bool,
+}
+
+/// Recognizes a registry; `None` where nothing tells what it is.
+#[must_use]
+pub fn recognize(answer: &FirstAnswer, providers: &[&'static dyn Provider]) -> Option<Recognition> {
+    let matches = providers.iter().map(|provider| (provider.recognize(answer), *provider));
+    // The first of several by the order of the table.
+    let (found, provider) = matches.rev().max_by_key(|(found, _)| *found)?;
+    let product = answer.product();
+    match found {
+        ProductMatch::Mine => Some(Recognition { product, provider, is_certain: true }),
+        ProductMatch::Maybe => Some(Recognition { product, provider, is_certain: false }),
+        ProductMatch::NotMine => None,
+    }
+}
+
+/// Returns the right kind of a registry that settings give a wrong one: by a sign that belongs to another product.
+/// `distribution` is never wrong: any product may be read by the OCI API alone.
+#[must_use]
+pub fn correct_kind(
+    configured: &dyn Provider,
+    answer: &FirstAnswer,
+    providers: &[&'static dyn Provider],
+) -> Option<Recognition> {
+    let is_sure = |found: &Recognition| found.is_certain || found.product.is_some();
+    let found = recognize(answer, providers).filter(is_sure)?;
+    let wrong = configured.name() != Distribution.name() && configured.recognize(answer) == ProductMatch::NotMine;
+    (wrong && found.provider.name() != configured.name()).then_some(found)
 }
 
 /// A registry product.
@@ -42,6 +83,12 @@ pub trait Provider: Send + Sync + Debug {
     /// Returns the capabilities of the kind, before a registry of it is asked. Those of one registry come from its
     /// connection.
     fn capabilities(&self) -> Capabilities;
+
+    /// Returns whether a registry is one of this product's, by its address and its first answer. By default a product
+    /// claims the registries whose signs [`FirstAnswer::product`] knows under its name.
+    fn recognize(&self, answer: &FirstAnswer) -> ProductMatch {
+        if answer.product_kind() == Some(self.name()) { ProductMatch::Mine } else { ProductMatch::NotMine }
+    }
 
     /// Returns the settings that the product refuses. By default those are the ones of Azure and of Quay.
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {

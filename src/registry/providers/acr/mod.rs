@@ -20,7 +20,8 @@ mod writer;
 use std::sync::Arc;
 
 use super::{
-    Capabilities, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support, UntagSupport, VerifyTool, shell,
+    Capabilities, FirstAnswer, ProductMatch, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support,
+    UntagSupport, VerifyTool, shell,
 };
 use crate::domain::{Digest, Registry, Removal, RepositoryName, TagName};
 use crate::http_client::RetryPolicy;
@@ -63,6 +64,17 @@ impl Provider for Acr {
             untag: UntagSupport::Native,
             ..Capabilities::UNKNOWN
         }
+    }
+
+    /// By its domain, or behind a custom domain by the token service of its challenge. Where neither tells, a header of
+    /// the service may.
+    fn recognize(&self, answer: &FirstAnswer) -> ProductMatch {
+        let service = answer.token_service().is_some_and(|service| is_azure_host(&service));
+        if service || is_azure_host(answer.endpoint()) {
+            return ProductMatch::Mine;
+        }
+        let exchange = answer.token_service().is_some_and(|service| service.path() == "/oauth2/token");
+        if exchange && answer.product().is_none() { ProductMatch::Maybe } else { ProductMatch::NotMine }
     }
 
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {

@@ -1,13 +1,13 @@
 //! The OCI distribution API: distribution, zot, Harbor's registry, and most others.
 
-mod product;
+pub(super) mod product;
 mod reader;
 mod writer;
 
 use std::sync::Arc;
 
 use super::acr::is_azure_host;
-use super::{Capabilities, Provider, Support};
+use super::{Capabilities, FirstAnswer, ProductMatch, Provider, Support};
 use crate::http_client::RetryPolicy;
 use crate::registry::{RegistryConnection, RegistryError, RegistrySettings};
 
@@ -35,6 +35,12 @@ impl Provider for Distribution {
             rights: Support::No,
             ..Capabilities::UNKNOWN
         }
+    }
+
+    /// Any registry may be read by the OCI API, known products included: they do more by their own, if there is a provider.
+    fn recognize(&self, answer: &FirstAnswer) -> ProductMatch {
+        let known = answer.product().is_some();
+        if known || answer.is_registry() { ProductMatch::Maybe } else { ProductMatch::NotMine }
     }
 
     fn warnings(&self, settings: &RegistrySettings) -> Vec<String> {

@@ -16,7 +16,7 @@ use crate::registry::client::challenge::{self, Challenge};
 
 /// The path by which extensions of a registry are found
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md>).
-pub(super) const EXTENSIONS_PATH: &str = "/v2/_oci/ext/discover";
+pub(in crate::registry::providers) const EXTENSIONS_PATH: &str = "/v2/_oci/ext/discover";
 
 const GITHUB: Product = Product {
     name: "GitHub Container Registry",
@@ -107,7 +107,7 @@ const ZOT: Product = Product {
 const ZOT_LEAVES_MANIFEST_SINCE: (u64, u64, u64) = (2, 1, 2);
 
 /// The product that answers at that host, where the host belongs to one.
-pub(super) fn detect_by_host(endpoint: &Url) -> Option<Product> {
+pub(in crate::registry::providers) fn detect_by_host(endpoint: &Url) -> Option<Product> {
     let host = endpoint.host_str()?.to_ascii_lowercase();
     let under = |domains: &[&str]| domains.iter().any(|domain| host.ends_with(domain));
     let found = if host == "ghcr.io" {
@@ -141,7 +141,7 @@ fn is_ecr(host: &str) -> bool {
 
 /// The product that gave that answer to `GET /v2/`, by its headers and its challenge. What came with a web page is not
 /// believed: it may be a proxy's.
-pub(super) fn detect_by_response(response: &Response) -> Option<Product> {
+pub(in crate::registry::providers) fn detect_by_response(response: &Response) -> Option<Product> {
     if response.is_web_page() {
         return None;
     }
@@ -182,7 +182,7 @@ struct WireExtension {
 }
 
 /// The product by the extensions that it lists at [`EXTENSIONS_PATH`]: zot, with its release in the link to their description.
-pub(super) fn detect_by_extensions(response: &Response) -> Option<Product> {
+pub(in crate::registry::providers) fn detect_by_extensions(response: &Response) -> Option<Product> {
     if !response.status.is_success() {
         return None;
     }

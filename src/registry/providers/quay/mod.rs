@@ -15,7 +15,8 @@ mod writer;
 use std::sync::Arc;
 
 use super::{
-    Capabilities, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support, UntagSupport, VerifyTool,
+    Capabilities, FirstAnswer, ProductMatch, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support,
+    UntagSupport, VerifyTool,
 };
 use crate::domain::{Registry, Removal, RepositoryName, TagName};
 use crate::http_client::RetryPolicy;
@@ -49,6 +50,12 @@ impl Provider for Quay {
             untag: UntagSupport::Native,
             ..Capabilities::UNKNOWN
         }
+    }
+
+    /// By the host of the service, or by the token service of its challenge, which no other product has.
+    fn recognize(&self, answer: &FirstAnswer) -> ProductMatch {
+        let service = answer.token_service().is_some_and(|service| service.path() == "/v2/auth");
+        if service || answer.product_kind() == Some("quay") { ProductMatch::Mine } else { ProductMatch::NotMine }
     }
 
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {

@@ -9,14 +9,16 @@ use crate::domain::{ACCEPTABLE, AcceptanceScope, chain};
 use crate::policy::fields::nearest;
 use crate::report::Format;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum DataFormat {
+    #[default]
     Text,
     Json,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum ReportFormat {
+    #[default]
     Text,
     Json,
     Markdown,

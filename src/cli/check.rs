@@ -15,7 +15,7 @@ use crate::policy::{self, Diagnostic, Lint, PolicySet, Severity};
 use crate::report::sanitize;
 use crate::workflow::{self, KindFinding, KindState, RunError, RunOutcome};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct CheckArgs {
     /// Exit with 2 if there is a warning
     #[arg(long)]

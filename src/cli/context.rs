@@ -197,6 +197,14 @@ pub(super) fn describe_input(file: &Path) -> String {
     if file == Path::new(STANDARD) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
+/// Whether `docker login` left its file: in `DOCKER_CONFIG`, else in the home folder.
+pub(super) fn is_docker_config_present(environment: impl Iterator<Item = (String, String)>) -> bool {
+    let variables: std::collections::BTreeMap<String, String> = environment.collect();
+    let own = variables.get("DOCKER_CONFIG").map(PathBuf::from);
+    let home = || variables.get("HOME").map(|home| Path::new(home).join(".docker"));
+    own.or_else(home).is_some_and(|folder| folder.join("config.json").is_file())
+}
+
 /// The settings file that the environment names.
 #[expect(clippy::disallowed_methods, reason = "a way in: the variable stands for the flag --config")]
 pub(super) fn config_variable() -> Option<PathBuf> {

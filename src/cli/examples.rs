@@ -6,6 +6,13 @@ use clap::Command;
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("demo", &[("tagwarden demo --serve", "run the demo, and keep its registry to try commands on")]),
     (
+        "init",
+        &[
+            ("tagwarden init contoso.azurecr.io", "write the first files, and plan"),
+            ("tagwarden init 127.0.0.1:5000 --auth anonymous --folder try", "the same into another folder"),
+        ],
+    ),
+    (
         "check",
         &[
             ("tagwarden check", "validate ./tagwarden.toml and its policies"),
@@ -113,7 +120,7 @@ const ENVIRONMENT: &str = "Environment: TAGWARDEN_CONFIG names the settings file
 pub(super) fn add_to(root: Command) -> Command {
     let first = examples(&[
         ("tagwarden demo", "see the whole job on a sample"),
-        ("tagwarden check", "validate settings and policies"),
+        ("tagwarden init contoso.azurecr.io", "write the first files for a registry, and plan"),
         ("tagwarden plan", "see what would be removed, and why"),
     ]);
     let mut root = root.after_help(format!("{first}\n\n{EXIT_CODES}.\n\n{ENVIRONMENT}."));

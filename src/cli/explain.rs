@@ -213,18 +213,13 @@ fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
     let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.invalid_names));
     let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
     let TagRef { registry, repository, tag } = named;
+    let removed = document.removals.iter().map(|removal| removal.tag.clone());
+    let known: Vec<String> = removed.chain(document.kept.iter().map(|kept| kept.tag.clone())).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let meant = tag.as_ref().and_then(|tag| nearest(tag.as_str(), &known));
+    let meant = meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
     RunError::usage(match tag {
-        Some(tag) => {
-            let known: Vec<String> = document
-                .removals
-                .iter()
-                .map(|removal| removal.tag.clone())
-                .chain(document.kept.iter().map(|kept| kept.tag.clone()))
-                .collect();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            let meant = nearest(tag.as_str(), &known).map(|meant| format!(", did you mean `{meant}`?"));
-            format!("{registry} has no tag {repository}:{tag} right now{}{}", meant.unwrap_or_default(), why.concat())
-        }
+        Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{meant}{}", why.concat()),
         None => format!("{registry} has no repository {repository} with a tag in it right now{}", why.concat()),
     })
 }

@@ -12,6 +12,8 @@ mod examples;
 mod explain;
 mod health;
 mod hold;
+mod init;
+mod init_files;
 mod inventory;
 mod man;
 mod narrow;
@@ -78,6 +80,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write settings, a policy and a record for a registry, and plan
+    ///
+    /// Asks the registry what it is, and on a terminal asks you for what is not given. Writes `tagwarden.toml`,
+    /// `policies/builds.yaml` and `releases/example.json`, never over files that exist, checks them, and prints the first plan.
+    Init(init::InitArgs),
     /// Show the whole job on an embedded sample registry
     ///
     /// Needs no settings and no registry. Leaves a folder with settings, policies, evidence and reports to look at.
@@ -203,6 +210,7 @@ async fn dispatch(cli: Cli) -> u8 {
     let done = match cli.command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args).await,
+        Command::Init(args) => init::init(&args).await,
         Command::Check(args) => check::check(config, &args).await,
         Command::Plan(args) => plan::plan(config, &args).await,
         Command::Apply(args) => apply::apply(config, &args).await,

@@ -7,7 +7,7 @@ use crate::domain::{Failure, Globs};
 use crate::policy::PolicySet;
 use crate::workflow::{Narrowing, RunError, unknown_name};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Narrowing (a narrowed plan removes nothing that the whole plan would keep)")]
 pub(super) struct NarrowArgs {
     /// Narrow to a registry, by its name in the settings; repeatable

@@ -16,7 +16,7 @@ use crate::domain::{Acceptance, AcceptanceScope};
 use crate::policy::PolicySet;
 use crate::workflow::{PlanOptions, RunError};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct PlanArgs {
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]

@@ -40,7 +40,9 @@ pub use collect::{
     reader,
 };
 pub use connection::RegistryConnection;
-pub use providers::{AcrReader, Capabilities, DistributionReader, Provider, ReferrersSupport, Support, UntagSupport};
+pub use providers::{
+    AcrReader, Capabilities, DistributionReader, Provider, ReferrersSupport, Support, UntagSupport, kinds, provider,
+};
 
 /// One registry as the settings give it, secrets already read.
 #[derive(Debug, Clone)]

@@ -70,6 +70,12 @@ pub fn correct_kind(
     (wrong && found.provider.name() != configured.name()).then_some(found)
 }
 
+/// Returns the names of all products.
+#[must_use]
+pub fn kinds() -> Vec<&'static str> {
+    PROVIDERS.iter().map(|provider| provider.name()).collect()
+}
+
 /// A registry product.
 pub trait Provider: Send + Sync + Debug {
     /// Returns the product's `kind` in settings and reports, for example `acr`.

@@ -111,7 +111,7 @@ async fn reports_name_the_places_and_lead_to_the_source() {
 async fn what_cannot_be_shown_is_told_with_its_exit_code() {
     let (_registry, desk) = shop().await;
     let done = desk.run("sources show nobody").await.exits(2);
-    assert!(done.err.contains("unknown source `nobody`\n  help: known: `deploy`"), "{}", done.err);
+    assert!(done.err.contains("unknown source `nobody`; known: `deploy`"), "{}", done.err);
     assert_eq!(done.out, "");
     desk.run("sources show").await.exits(2);
     std::fs::remove_dir_all(desk.path("deploy")).unwrap();

@@ -66,15 +66,10 @@ impl Provider for Acr {
         }
     }
 
-    /// By its domain, or behind a custom domain by the token service of its challenge. Where neither tells, a header of
-    /// the service may.
+    /// By its domain, or behind a custom domain by the token service of its challenge.
     fn recognize(&self, answer: &FirstAnswer) -> ProductMatch {
         let service = answer.token_service().is_some_and(|service| is_azure_host(&service));
-        if service || is_azure_host(answer.endpoint()) {
-            return ProductMatch::Mine;
-        }
-        let exchange = answer.token_service().is_some_and(|service| service.path() == "/oauth2/token");
-        if exchange && answer.product().is_none() { ProductMatch::Maybe } else { ProductMatch::NotMine }
+        if service || is_azure_host(answer.endpoint()) { ProductMatch::Mine } else { ProductMatch::NotMine }
     }
 
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {

@@ -1,0 +1,251 @@
+//! `tagwarden init`: settings, one policy and an example record for a registry, and the first plan.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use url::Url;
+
+use super::check::{self, CheckArgs};
+use super::context::{environment, is_docker_config_present, unwritable};
+use super::init_files::{self, FirstFiles, SignIn};
+use super::output::{print_note, print_stderr};
+use super::plan::{self, PlanArgs};
+use crate::domain::{Failure, RegistryName};
+use crate::registry::provider;
+use crate::workflow::{self, RunError};
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Name the registry by its address, such as contoso.azurecr.io
+    ///
+    /// A host, or a URL with scheme and port. Asked for on a terminal. `https` is meant where no scheme is given, `http` for
+    /// addresses of this machine.
+    #[arg(value_name = "ADDRESS")]
+    address: Option<String>,
+    /// Write the files into this folder
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    folder: PathBuf,
+    /// Name the registry so in the settings [default: from its address]
+    #[arg(long, value_name = "NAME")]
+    name: Option<RegistryName>,
+    /// Write this kind, and do not ask the registry what it is
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    kind: Option<&'static str>,
+    /// Choose how to sign in [default: by the registry]
+    ///
+    /// `azure-cli` for Azure Container Registry, else `docker-config` if `docker login` left its file, else `anonymous`.
+    #[arg(long, value_enum, value_name = "HOW")]
+    auth: Option<SignInKind>,
+    /// Sign in as this user (`--auth basic`)
+    #[arg(long, value_name = "USER", requires = "secret_file")]
+    username: Option<String>,
+    /// Read the password or token from this file
+    #[arg(long, value_name = "FILE", requires = "auth")]
+    secret_file: Option<PathBuf>,
+    /// Read release records here [default: releases/*.json, with an example]
+    #[arg(long, value_name = "GLOB")]
+    evidence: Vec<String>,
+    /// Write the files only; make no plan
+    #[arg(long)]
+    no_plan: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SignInKind {
+    Anonymous,
+    DockerConfig,
+    AzureCli,
+    ManagedIdentity,
+    WorkloadIdentity,
+    Basic,
+    Token,
+}
+
+fn parse_kind(text: &str) -> Result<&'static str, String> {
+    let known: Vec<&str> = crate::registry::kinds();
+    provider(text).map(crate::registry::Provider::name).ok_or_else(|| format!("known: {}", known.join(", ")))
+}
+
+/// Writes the files, checks them, and plans.
+pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
+    let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
+    let address = match &args.address {
+        Some(address) => address.clone(),
+        None if asks => ask("Address of the registry, such as contoso.azurecr.io", "")?,
+        None => return Err(RunError::usage("name the registry: `tagwarden init registry.example`".to_owned())),
+    };
+    let endpoint = parse_endpoint(&address)?;
+    for name in init_files::names(args.evidence.is_empty()) {
+        let path = args.folder.join(name);
+        if path.exists() {
+            let failure = Failure::new((), format!("{} exists already; nothing was written", path.display()));
+            return Err(RunError::Usage(
+                failure.with_help("choose another folder with `--folder`, or move the file away"),
+            ));
+        }
+    }
+    let (kind, remark) = match args.kind {
+        Some(kind) => (kind, "chosen with `--kind`".to_owned()),
+        None => recognize(&endpoint).await?,
+    };
+    let sign_in = sign_in(args, kind, asks)?;
+    // What Quay's own API needs nobody has by chance.
+    let (kind, remark) = match (kind, &sign_in) {
+        ("quay", SignIn::Token(_)) => (kind, remark),
+        ("quay", _) => ("distribution", format!("{remark}; with an OAuth access token, write kind = \"quay\"")),
+        _ => (kind, remark),
+    };
+    print_note(&format!("{endpoint}: kind = \"{kind}\": {remark}"));
+    let evidence = if args.evidence.is_empty() && asks {
+        let answer = ask("Release records, as files or globs", init_files::EVIDENCE)?;
+        Some(answer).filter(|answer| answer != init_files::EVIDENCE).into_iter().collect()
+    } else {
+        args.evidence.clone()
+    };
+    let files = FirstFiles {
+        name: args.name.clone().unwrap_or_else(|| name_of(&endpoint)),
+        kind,
+        remark,
+        endpoint,
+        sign_in,
+        evidence,
+    };
+    for (name, text) in files.all() {
+        let path = args.folder.join(name);
+        write_new(&path, &text).map_err(|error| unwritable(&path, error))?;
+        print_note(&format!("wrote {}", path.display()));
+    }
+    let settings = args.folder.join(init_files::SETTINGS);
+    let checked = check::check(Some(&settings), &CheckArgs::default()).await?;
+    if args.no_plan || checked != 0 {
+        return Ok(checked);
+    }
+    let done = plan::plan(Some(&settings), &PlanArgs::default()).await;
+    print_note(&format!(
+        "next: edit {} and {}, then run `tagwarden plan` again; nothing is removed in mode `dry-run`",
+        settings.display(),
+        args.folder.join(init_files::POLICY).display()
+    ));
+    done
+}
+
+/// The kind to write, and how it was found.
+async fn recognize(endpoint: &Url) -> Result<(&'static str, String), RunError> {
+    let help = "correct the address, or name the kind with `--kind` to write the files without asking";
+    let answer = workflow::ask_registry(endpoint.clone(), None).await.map_err(|error| {
+        RunError::Usage(Failure::new((), format!("{endpoint}: cannot be reached")).caused_by(error).with_help(help))
+    })?;
+    let Some(found) = workflow::recognize_registry(&answer) else {
+        let failure = Failure::new((), format!("{endpoint}: not a registry: {}", answer.describe()));
+        return Err(RunError::Usage(failure.with_help(help)));
+    };
+    Ok((found.provider.name(), workflow::describe_recognition(&found)))
+}
+
+fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> {
+    let default = match kind {
+        "acr" => SignInKind::AzureCli,
+        _ if is_docker_config_present(environment()) => SignInKind::DockerConfig,
+        _ => SignInKind::Anonymous,
+    };
+    let how = match args.auth {
+        Some(how) => how,
+        None if asks => {
+            let name = |how: SignInKind| how.to_possible_value().map(|value| value.get_name().to_owned());
+            let all: Vec<String> = SignInKind::value_variants().iter().filter_map(|how| name(*how)).collect();
+            let answer = ask(&format!("Sign in by {}", all.join(", ")), &name(default).unwrap_or_default())?;
+            SignInKind::from_str(&answer, false).map_err(|_| {
+                workflow::unknown_name("sign-in", &answer, &all.iter().map(String::as_str).collect::<Vec<_>>())
+            })?
+        }
+        None => default,
+    };
+    let secret = || {
+        let missing = || RunError::usage("this sign-in needs `--secret-file FILE`, a file with the secret".to_owned());
+        let file = args.secret_file.as_ref().ok_or_else(missing)?;
+        std::path::absolute(file).map_err(|error| {
+            RunError::Usage(Failure::new((), format!("--secret-file {}", file.display())).caused_by(error))
+        })
+    };
+    Ok(match how {
+        SignInKind::Basic => {
+            let missing = || RunError::usage("`--auth basic` needs `--username USER`".to_owned());
+            SignIn::Basic(args.username.clone().ok_or_else(missing)?, secret()?)
+        }
+        SignInKind::Token => SignIn::Token(secret()?),
+        SignInKind::Anonymous => SignIn::Kind("anonymous"),
+        SignInKind::DockerConfig => SignIn::Kind("docker-config"),
+        SignInKind::AzureCli => SignIn::Kind("azure-cli"),
+        SignInKind::ManagedIdentity => SignIn::Kind("managed-identity"),
+        SignInKind::WorkloadIdentity => SignIn::Kind("workload-identity"),
+    })
+}
+
+/// The address of a registry: scheme, host and port.
+fn parse_endpoint(text: &str) -> Result<Url, RunError> {
+    let text = text.trim().trim_end_matches('/');
+    let help = "write a host or a URL, such as `contoso.azurecr.io` or `http://127.0.0.1:5000`";
+    let invalid = |why: &str| {
+        // The text itself may hold a password.
+        RunError::Usage(Failure::new((), format!("invalid address of a registry: {why}")).with_help(help))
+    };
+    if text.is_empty() {
+        return Err(invalid("it is empty"));
+    }
+    let with_scheme = if text.contains("://") {
+        text.to_owned()
+    } else {
+        let host = text.split(['/', ':']).next().unwrap_or_default();
+        let is_local = host == "localhost" || host.starts_with("127.");
+        format!("{}://{text}", if is_local { "http" } else { "https" })
+    };
+    let url: Url = with_scheme.parse().map_err(|error: url::ParseError| invalid(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(invalid("it has no host, or another scheme than http and https"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid("it has a user or password in it; use `--auth`"));
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(invalid("it has a path in it; policies select repositories"));
+    }
+    Ok(url)
+}
+
+/// A name for the settings: the first label of a host, unless that says nothing.
+fn name_of(endpoint: &Url) -> RegistryName {
+    let host = endpoint.domain().unwrap_or_default();
+    let label = host.split('.').next().unwrap_or_default();
+    let says_nothing = ["", "localhost", "registry", "www", "docker", "images"].contains(&label);
+    let label = if says_nothing || label.starts_with(|first: char| first.is_ascii_digit()) { "main" } else { label };
+
+    if let Ok(name) = label.parse() {
+        return name;
+    }
+    "main".parse().expect("a valid name")
+}
+
+/// Asks on the terminal; an empty answer is the default.
+fn ask(question: &str, default: &str) -> Result<String, RunError> {
+    let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+    let failed = |error| RunError::Usage(Failure::new((), "cannot read the answer").caused_by(error));
+    write!(io::stderr(), "{question}{shown}: ").map_err(failed)?;
+    let mut line = String::new();
+    let read = io::stdin().lock().read_line(&mut line).map_err(failed)?;
+    let answer = line.trim();
+    if read == 0 || answer.is_empty() && default.is_empty() {
+        print_stderr("");
+        return Err(RunError::usage("nothing was answered; nothing was written".to_owned()));
+    }
+    Ok(if answer.is_empty() { default } else { answer }.to_owned())
+}
+
+/// Writes a file that must not exist, with its folder.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}

@@ -1,0 +1,174 @@
+//! `init` and `check --online`: from an address to the first plan.
+
+use std::fs;
+
+use tagwarden::demo::registry::{EmbeddedRegistry, Options};
+use wiremock::matchers::path;
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::{CliFixture, fill, names, settings};
+use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
+
+const POLICY: &str = "policies:\n  - name: all\n    select: { tags: [\"*\"] }\n    keep: [{ newest: 1 }]\n";
+
+#[tokio::test]
+async fn an_address_is_enough_for_the_first_plan() {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "candidate", 12);
+    let desk = CliFixture::new();
+    let done = desk.run(&format!("init {}", registry.host())).await.exits(0);
+    for file in ["tagwarden.toml", "policies/builds.yaml", "releases/example.json"] {
+        assert!(done.err.contains(&format!("wrote ./{file}")), "{}", done.err);
+        assert!(desk.path(file).exists(), "{file}");
+    }
+    assert!(done.out.contains("tagwarden.toml is sound: mode dry-run, 1 registry, 1 source, 1 policy"), "{}", done.out);
+    assert!(done.out.contains("Dry run: nothing is removed"), "{}", done.out);
+    // What is to be written where can be read off them.
+    let plan = desk.run("plan --format json").await.exits(0).json();
+    assert_eq!(names(&plan, "removals"), ["shop/api:candidate-1", "shop/api:candidate-2"]);
+    assert_eq!(plan["sources"][0]["claims"], 1);
+    assert_eq!(registry.tags("shop/api").len(), 12);
+    assert!(desk.run("check --online").await.exits(0).out.contains("registry main: "));
+
+    // Nothing is overwritten, and nothing written where one file is there already.
+    fs::remove_file(desk.path("tagwarden.toml")).unwrap();
+    let before = desk.read("policies/builds.yaml");
+    let again = desk.run(&format!("init {}", registry.host())).await.exits(2);
+    assert!(
+        again.err.starts_with("error: ./policies/builds.yaml exists already; nothing was written"),
+        "{}",
+        again.err
+    );
+    assert!(!desk.path("tagwarden.toml").exists());
+    assert_eq!(desk.read("policies/builds.yaml"), before);
+
+    let words = format!("init {} --folder other --name shop --evidence ../releases/*.json --no-plan", registry.url());
+    let other = desk.run(&words).await.exits(0);
+    assert!(!desk.path("other/releases").exists());
+    assert!(desk.read("other/tagwarden.toml").contains("[registries.shop]"), "{}", other.err);
+    assert!(desk.read("other/tagwarden.toml").contains("paths = [\"../releases/*.json\"]"));
+}
+
+#[tokio::test]
+async fn a_real_registry_with_a_password_is_set_up() {
+    let registry = DockerRegistry::start(Setup { delete: true, login: true, tls: None }).await;
+    let desk = CliFixture::with(&[("password", PASSWORD)]);
+    let words = format!("init {} --auth basic --username {USER} --secret-file password", registry.host());
+    let done = desk.run(&words).await.exits(0);
+    assert!(done.err.contains("kind = \"distribution\""), "{}", done.err);
+    assert!(!desk.read("tagwarden.toml").contains(PASSWORD));
+    desk.run("check --online").await.exits(0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
+    let page = MockServer::start().await;
+    Mock::given(path("/v2/"))
+        .respond_with(ResponseTemplate::new(404).set_body_raw("<html></html>", "text/html"))
+        .mount(&page)
+        .await;
+    let desk = CliFixture::new();
+    let web = page.uri();
+    for (words, first) in [
+        ("init", "error: name the registry: `tagwarden init registry.example`".to_owned()),
+        ("init https://a:b@registry.example", "error: invalid address of a registry: it has a user or password".into()),
+        ("init registry.example/shop", "error: invalid address of a registry: it has a path in it".into()),
+        (
+            "init ftp://registry.example",
+            "error: invalid address of a registry: it has no host, or another scheme".into(),
+        ),
+        ("init 127.0.0.1:9", "error: http://127.0.0.1:9/: cannot be reached".into()),
+        (&format!("init {web}"), format!("error: {web}/: not a registry: GET {web}/v2/ answered 404")),
+        ("init registry.example --kind harbour", "error: invalid value 'harbour' for '--kind <KIND>': known: ".into()),
+        ("init registry.example --kind acr --auth basic", "error: `--auth basic` needs `--username USER`".into()),
+        ("init registry.example --kind acr --auth token", "error: this sign-in needs `--secret-file FILE`".into()),
+        ("init registry.example --name a/b", "error: invalid value 'a/b' for '--name <NAME>': ".into()),
+    ] {
+        let done = desk.run(words).await.exits(2);
+        assert!(done.err.starts_with(&first), "{words}: {}", done.err);
+        assert_eq!(fs::read_dir(desk.folder.path()).unwrap().count(), 0, "{words}");
+    }
+    // Without a registry to ask, for one that cannot be reached from here.
+    desk.run("init contoso.azurecr.io --kind acr --no-plan").await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    assert!(written.contains("[registries.contoso]") && written.contains("kind = \"azure-cli\""), "{written}");
+}
+
+/// A registry that answers `GET /v2/` so.
+async fn answering(status: u16, headers: &[(&str, &str)]) -> MockServer {
+    let server = MockServer::start().await;
+    let mut answer = ResponseTemplate::new(status);
+    for (name, value) in headers {
+        answer = answer.insert_header(*name, value.replace("HOST", &server.uri()).as_str());
+    }
+    Mock::given(path("/v2/")).respond_with(answer).mount(&server).await;
+    server
+}
+
+#[tokio::test]
+async fn a_wrong_kind_is_told_with_the_right_one() {
+    let harbor = [("www-authenticate", "Bearer realm=\"HOST/service/token\",service=\"harbor-registry\"")];
+    let quay = [("www-authenticate", "Bearer realm=\"HOST/v2/auth\",service=\"quay\"")];
+    let azure = [("www-authenticate", "Bearer realm=\"https://contoso.azurecr.io/oauth2/token\",service=\"x\"")];
+    let gitlab =
+        [("gitlab-container-registry-version", "4.15.2-gitlab"), ("docker-distribution-api-version", "registry/2.0")];
+    let jfrog = [("x-jfrog-version", "Artifactory/7.104.5 80000000")];
+    let plain = [("docker-distribution-api-version", "registry/2.0")];
+    let token = "auth = { kind = \"token\", token_file = \"token\" }\nallow_http = true\nnamespaces = [\"a\"]";
+    type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, i32, &'a str);
+    let cases: &[Case<'_>] = &[
+        (
+            401,
+            &quay,
+            "distribution",
+            0,
+            "warning: registry `contoso`: kind = \"distribution\" reads it by the OCI API alone: Quay",
+        ),
+        (
+            401,
+            &azure,
+            "distribution",
+            0,
+            "warning: registry `contoso`: kind = \"distribution\" reads it by the OCI API alone",
+        ),
+        (401, &quay, "quay", 0, ""),
+        (401, &harbor, "quay", 2, "error: registry `contoso`: kind = \"quay\" is wrong: Harbor, recognised by"),
+        (
+            200,
+            &gitlab,
+            "quay",
+            2,
+            "error: registry `contoso`: kind = \"quay\" is wrong: GitLab container registry 4.15.2-gitlab",
+        ),
+        (401, &jfrog, "quay", 2, "error: registry `contoso`: kind = \"quay\" is wrong: JFrog Artifactory 7.104.5"),
+        (200, &plain, "distribution", 0, ""),
+        (502, &[], "distribution", 5, "error: registry `contoso`: "),
+    ];
+    for (status, headers, kind, code, first) in cases {
+        let server = answering(*status, headers).await;
+        let more = if *kind == "quay" { token } else { "" };
+        let text = settings(&server.uri()).replace("kind = \"distribution\"", &format!("kind = \"{kind}\"\n{more}"));
+        let record = super::record("127.0.0.1/a/b:c");
+        let desk = CliFixture::with(&[
+            ("tagwarden.toml", &text),
+            ("policies/all.yaml", POLICY),
+            ("releases/a.json", &record),
+            ("token", "hunter2"),
+        ]);
+        let done = desk.run("check --online").await.exits(*code);
+        let found = done.err.lines().any(|line| line.starts_with(first));
+        assert!(first.is_empty() || found, "{kind} {headers:?}: {}", done.err);
+        if let (Some(right), 0 | 2) = (first.split("write kind = ").nth(1), *code) {
+            assert!(done.err.contains(right), "{}", done.err);
+        }
+        assert!(!done.err.contains("hunter2"));
+        let json = desk.run("check --online --format json").await.exits(*code).json();
+        let state = match (code, first.is_empty()) {
+            (0, true) => "fits",
+            (0, false) => "weaker",
+            (2, _) => "wrong",
+            _ => "unreachable",
+        };
+        assert_eq!(json["registries"][0]["state"], state);
+    }
+}

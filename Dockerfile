@@ -12,6 +12,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin tagwarden \
     && install -D -m 0755 target/release/tagwarden /out/usr/local/bin/tagwarden
+# The bill of materials of the binary, where scanners of images find it.
+ARG CYCLONEDX=0.5.9
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo install --locked --version "${CYCLONEDX}" cargo-cyclonedx \
+    && cargo cyclonedx --format json --spec-version 1.5 --override-filename tagwarden.cdx \
+    && install -D -m 0644 tagwarden.cdx.json /out/usr/share/doc/tagwarden/tagwarden.cdx.json
 # All that the last stage will have, and the proof that the binary needs no more.
 RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
     && install -d /out/etc/tagwarden /out/usr/share \

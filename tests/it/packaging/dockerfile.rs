@@ -76,7 +76,12 @@ fn what_is_copied_was_made() {
         assert!(stages.contains(stage), "{copy}");
         assert!(made.contains(paths[0].trim_end_matches('/')), "nothing makes {}", paths[0]);
     }
-    for path in ["/out/usr/local/bin/tagwarden", "/out/etc/ssl/certs/ca-certificates.crt", "/out/usr/share/zoneinfo"] {
+    for path in [
+        "/out/usr/local/bin/tagwarden",
+        "/out/etc/ssl/certs/ca-certificates.crt",
+        "/out/usr/share/zoneinfo",
+        "/out/usr/share/doc/tagwarden/tagwarden.cdx.json",
+    ] {
         assert!(made.contains(path), "{path}");
     }
     let rust = DOCKERFILE.lines().find_map(|line| line.strip_prefix("ARG RUST=")).unwrap();

@@ -138,6 +138,14 @@ pub enum KeepRule {
     },
     /// Tags that the globs match.
     Matching(Globs),
+    /// All tags of an image that has a tag with such a name, and a tag that was pushed so recently. At least one of the
+    /// two is there; one that is not asks nothing.
+    ImageWith {
+        /// The globs that one of the image's tags matches, selected or not.
+        tags: Option<Globs>,
+        /// The time before now within which one of the image's tags was pushed.
+        within: Option<WrittenDuration>,
+    },
 }
 
 /// A positive duration together with how it was written (`14d`), for reports.

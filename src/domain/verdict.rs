@@ -145,6 +145,13 @@ pub enum Reason {
         /// The glob as written.
         glob: SharedText,
     },
+    /// An `image_with` rule keeps its image.
+    KeptImageWith {
+        /// The policy.
+        policy: PolicyName,
+        /// The first tag by name for which the image stays.
+        tag: TagName,
+    },
     /// A rule needs its time, and it has none that can be trusted.
     Undated {
         /// The policy.
@@ -231,6 +238,8 @@ pub enum Shortfall {
     },
     /// No glob of the rule matches it.
     Matching,
+    /// No tag of its image is such as the rule asks for.
+    ImageWith,
 }
 
 /// A claim on a tag and how it reaches it.
@@ -421,6 +430,7 @@ impl Reason {
             | Self::KeptBucket { .. }
             | Self::KeptVersion { .. }
             | Self::KeptMatching { .. }
+            | Self::KeptImageWith { .. }
             | Self::Undated { .. }
             | Self::NotAVersion { .. } => Verdict::Retained,
             Self::SourceFailed { .. }

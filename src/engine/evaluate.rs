@@ -152,7 +152,7 @@ impl<'a> RegistryEvaluation<'a> {
             for one in &selected {
                 spoken_of[index(one.candidate.tag)] = true;
             }
-            add_rule_reasons(policy, &selected, &self.rules.timezone, self.now, found);
+            add_rule_reasons(policy, &candidates, &selected, &self.rules.timezone, self.now, found);
         }
         for candidate in candidates.iter().filter(|candidate| !spoken_of[index(candidate.tag)]) {
             found.add(candidate.tag, Reason::NotSelected);

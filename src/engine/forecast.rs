@@ -153,7 +153,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
         .iter()
         .flat_map(|policy| policy.keep.rules())
         .filter_map(|rule| match rule {
-            KeepRule::Within(span) => Some(span.duration),
+            KeepRule::Within(span) | KeepRule::ImageWith { within: Some(span), .. } => Some(span.duration),
             _ => None,
         })
         .collect();

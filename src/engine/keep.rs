@@ -9,9 +9,11 @@ use jiff::{Timestamp, civil};
 use super::bucket::{Bucket, bucket, bucket_text};
 use super::graph::Node;
 use super::reason_table::ReasonTable;
-use super::select::Selected;
+use super::select::{Candidate, Selected};
 use super::version::{Line, Version, VersionOrder};
-use crate::domain::{Date, Globs, Keep, KeepRule, Period, Policy, Reason, Shortfall, VersionPart, WrittenDuration};
+use crate::domain::{
+    Date, Globs, Keep, KeepRule, Period, Policy, Reason, Shortfall, TagName, VersionPart, WrittenDuration,
+};
 
 /// What one rule says of one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +24,11 @@ pub enum RuleOutcome {
     FallsShort(Shortfall),
 }
 
-/// Says of every selected tag of one repository what the policy's rules make of it.
+/// Says of every selected tag of one repository what the policy's rules make of it. `all` are the repository's tags, those
+/// that the policy does not select as well.
 pub(super) fn add_rule_reasons(
     policy: &Policy,
+    all: &[Candidate<'_>],
     selected: &[Selected<'_>],
     timezone: &TimeZone,
     now: Timestamp,
@@ -45,7 +49,7 @@ pub(super) fn add_rule_reasons(
             }
         }
         Keep::Rules(rules) => {
-            let group = Group::new(policy, selected, timezone, now);
+            let group = Group::new(policy, all, selected, timezone, now);
             let rules: Vec<PreparedRule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
             let mut misses = Vec::with_capacity(rules.len());
             for (position, one) in selected.iter().enumerate() {
@@ -69,6 +73,7 @@ pub(super) fn add_rule_reasons(
 /// only the word that stands for them: `all` keeps, `none` says nothing.
 pub(super) fn rule_outcomes(
     policy: &Policy,
+    all: &[Candidate<'_>],
     selected: &[Selected<'_>],
     timezone: &TimeZone,
     now: Timestamp,
@@ -81,7 +86,7 @@ pub(super) fn rule_outcomes(
         Keep::None => return selected.iter().map(|_| Vec::new()).collect(),
         Keep::Rules(rules) => rules,
     };
-    let group = Group::new(policy, selected, timezone, now);
+    let group = Group::new(policy, all, selected, timezone, now);
     let rules: Vec<PreparedRule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
     let each = |(position, one)| rules.iter().map(|rule| group.rule_outcome(rule, position, one)).collect();
     selected.iter().enumerate().map(each).collect()
@@ -132,6 +137,7 @@ impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
 /// A policy's selection in one repository, with what several rules need of it.
 struct Group<'a> {
     policy: &'a Policy,
+    all: &'a [Candidate<'a>],
     selected: &'a [Selected<'a>],
     timezone: &'a TimeZone,
     now: Timestamp,
@@ -145,6 +151,37 @@ enum PreparedRule<'a> {
     ByTime(TimeRule<'a>),
     ByVersion(VersionRule),
     Matching(&'a Globs),
+    /// What the rule asks for: with each, the images of which some tag has it.
+    ImageWith(Vec<ImagesWith<'a>>),
+}
+
+/// The images of which some tag is such as a rule asks for, with the first of these tags by name.
+struct ImagesWith<'a> {
+    images: Vec<(Node, &'a TagName)>,
+    /// Such a tag whose image was not read: it may be any.
+    anywhere: Option<&'a TagName>,
+}
+
+impl<'a> ImagesWith<'a> {
+    fn new(tags: impl Iterator<Item = &'a Candidate<'a>>) -> Self {
+        let (mut images, mut anywhere) = (Vec::new(), None);
+        for tag in tags {
+            match tag.image {
+                Some(image) => images.push((image, tag.name)),
+                None => anywhere = anywhere.or(Some(tag.name)),
+            }
+        }
+        images.sort_unstable();
+        images.dedup_by_key(|entry| entry.0);
+        Self { images, anywhere }
+    }
+
+    /// The tag for which an image stays. A tag whose own image was not read may be of any.
+    fn tag_of(&self, image: Option<Node>) -> Option<&'a TagName> {
+        let Some(image) = image else { return self.images.first().map(|entry| entry.1).or(self.anywhere) };
+        let at = self.images.binary_search_by_key(&image, |entry| entry.0);
+        at.map_or(self.anywhere, |at| Some(self.images[at].1))
+    }
 }
 
 /// A rule that only a tag with a time can miss, or one that is surely older than others.
@@ -190,9 +227,15 @@ impl VersionRule {
 }
 
 impl<'a> Group<'a> {
-    fn new(policy: &'a Policy, selected: &'a [Selected<'a>], timezone: &'a TimeZone, now: Timestamp) -> Self {
+    fn new(
+        policy: &'a Policy,
+        all: &'a [Candidate<'a>],
+        selected: &'a [Selected<'a>],
+        timezone: &'a TimeZone,
+        now: Timestamp,
+    ) -> Self {
         let (times, days, versions) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { policy, selected, timezone, now, times, days, versions }
+        Self { policy, all, selected, timezone, now, times, days, versions }
     }
 
     fn times(&self) -> &Ranking<u32, Timestamp> {
@@ -224,6 +267,18 @@ impl<'a> Group<'a> {
             KeepRule::Bucketed { period, count } => self.buckets(*period, count.get()),
             KeepRule::NewestPer { version, count } => self.version_lines(*version, count.get()),
             KeepRule::Matching(globs) => PreparedRule::Matching(globs),
+            KeepRule::ImageWith { tags, within } => {
+                let named = tags.iter().map(|globs| {
+                    ImagesWith::new(self.all.iter().filter(|candidate| globs.matches(candidate.name.as_str())))
+                });
+                let recent = within.iter().map(|span| {
+                    ImagesWith::new(self.all.iter().filter(|candidate| {
+                        let latest = candidate.date.timestamp().or(candidate.no_later_than);
+                        latest.is_none_or(|time| self.now.duration_since(time) <= span.duration)
+                    }))
+                });
+                PreparedRule::ImageWith(named.chain(recent).collect())
+            }
         }
     }
 
@@ -303,6 +358,14 @@ impl<'a> Group<'a> {
                 Some(glob) => RuleOutcome::Keeps(Reason::KeptMatching { policy: policy(), glob: glob.clone() }),
                 None => RuleOutcome::FallsShort(Shortfall::Matching),
             },
+            PreparedRule::ImageWith(asked) => {
+                let tags: Option<Vec<&TagName>> =
+                    asked.iter().map(|images| images.tag_of(one.candidate.image)).collect();
+                match tags.as_deref().and_then(<[_]>::first) {
+                    Some(&tag) => RuleOutcome::Keeps(Reason::KeptImageWith { policy: policy(), tag: tag.clone() }),
+                    None => RuleOutcome::FallsShort(Shortfall::ImageWith),
+                }
+            }
         }
     }
 

@@ -58,7 +58,7 @@ pub fn trace_rules<'a>(
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     let weighed = |policy: &Policy, timezone: &TimeZone| {
         let selected = select(policy, &candidates);
-        let rules = rule_outcomes(policy, &selected, timezone, now);
+        let rules = rule_outcomes(policy, &candidates, &selected, timezone, now);
         let tags = selected.iter().map(|one| one.candidate.tag).zip(rules);
         tags.map(|(tag, rules)| TagTrace { tag, outcomes: rules }).collect()
     };

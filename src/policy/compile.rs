@@ -19,7 +19,8 @@ use crate::domain::{
 const MODES: [(&str, PolicyMode); 2] = [("dry-run", PolicyMode::DryRun), ("enforce", PolicyMode::Enforce)];
 const VERSIONS: [(&str, VersionPart); 3] =
     [("major", VersionPart::Major), ("minor", VersionPart::Minor), ("patch", VersionPart::Patch)];
-const RULES: [&str; 8] = ["newest", "within", "daily", "weekly", "monthly", "yearly", "newest_per", "matching"];
+const RULES: [&str; 9] =
+    ["newest", "within", "daily", "weekly", "monthly", "yearly", "newest_per", "matching", "image_with"];
 const SELECT_HELP: &str = "to select every tag write `select: { tags: [\"*\"] }`";
 const RULE_HELP: &str = "write it as `- newest: 5`";
 const THEN_HELP: &str = "write `then: { delete_manifest: after 14d }`, or leave it out: nothing is deleted then";
@@ -373,6 +374,7 @@ fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
         "yearly" => bucketed(Period::Year, problems),
         "newest_per" => newest_per(node, problems),
         "matching" => selection::matching(node, problems).map(KeepRule::Matching),
+        "image_with" => image_with(node, problems),
         other => {
             let (message, list) = fields::unknown_word("rule", other, "", &RULES);
             problems.add(&entry.at, message).help(foreign_rule_hint(other).map_or(list, str::to_owned));
@@ -451,4 +453,24 @@ fn newest_per(node: &Node, problems: &mut Problems) -> Option<KeepRule> {
     let version = version.and_then(|node| fields::choice("version", node, &VERSIONS, problems));
     let number = number.and_then(|node| count("count", node, problems));
     Some(KeepRule::NewestPer { version: version?, count: number? })
+}
+
+fn image_with(node: &Node, problems: &mut Problems) -> Option<KeepRule> {
+    const HELP: &str = "write `image_with: { tags: [\"release-*\"] }`, with `within: 30d`, or with both";
+    if !matches!(node.value, Value::Map(_)) {
+        problems.add(&node.at, format!("`image_with` must be a map, not {}", node.value.describe())).help(HELP);
+        return None;
+    }
+    let mut fields = Fields::of(node, "rule `image_with`", problems)?;
+    let (tags, within) = (fields.get("tags"), fields.get("within"));
+    if tags.is_none() && within.is_none() && !fields.is_misspelled("tags") && !fields.is_misspelled("within") {
+        problems.add(fields.at(), "`image_with` without `tags` and `within`").help(HELP);
+    }
+    fields.finish(|_| None, problems);
+    tags.or(within)?;
+    let tags = tags.map(|node| selection::tags(node, problems));
+    let within = within.map(|node| span("within", node, problems));
+    let sound = |missing: bool| (!missing).then_some(());
+    sound(matches!(tags, Some(None)) || matches!(within, Some(None)))?;
+    Some(KeepRule::ImageWith { tags: tags.flatten(), within: within.flatten() })
 }

@@ -97,7 +97,10 @@ impl<'a> InspectedPolicy<'a> {
                 let inside = self.matching_relation(at).is_some_and(|relation| !relation.only_first);
                 inside.then(|| "its `matching` matches every tag that it selects".to_owned())
             }
-            KeepRule::Newest(_) | KeepRule::NewestPer { .. } | KeepRule::Bucketed { .. } => None,
+            KeepRule::Newest(_)
+            | KeepRule::NewestPer { .. }
+            | KeepRule::Bucketed { .. }
+            | KeepRule::ImageWith { .. } => None,
         }
     }
 

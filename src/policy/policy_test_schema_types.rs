@@ -167,6 +167,8 @@ pub enum ReasonShape {
     KeptVersion,
     /// `matching` keeps it.
     KeptMatching,
+    /// `image_with` keeps it.
+    KeptImageWith,
     /// A rule goes by time, and it has none that can be trusted.
     Undated,
     /// A rule goes by version, and it is none.

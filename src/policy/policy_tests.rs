@@ -32,7 +32,7 @@ const CLAIMED: [(&str, ClaimedBy); 2] = [("tag", ClaimedBy::Tag), ("digest", Cla
 const EVIDENCE: [(&str, EvidenceState); 2] =
     [("complete", EvidenceState::Complete), ("missing", EvidenceState::Missing)];
 /// The labels of reasons, as reports have them.
-pub(super) const REASONS: [&str; 15] = [
+pub(super) const REASONS: [&str; 16] = [
     "not-selected",
     "held",
     "claimed",
@@ -43,6 +43,7 @@ pub(super) const REASONS: [&str; 15] = [
     "kept-bucket",
     "kept-version",
     "kept-matching",
+    "kept-image-with",
     "undated",
     "not-a-version",
     "source-failed",

@@ -149,6 +149,28 @@ pub enum RuleShape {
         )]
         Vec<String>,
     ),
+    /// All tags of an image that has such a tag, and one pushed so recently.
+    ImageWith(ImageWithShape),
+}
+
+/// An image by the names and times of its tags; one of the two must be there.
+#[derive(JsonSchema)]
+#[schemars(rename = "ImageWith", deny_unknown_fields, extend("minProperties" = 1))]
+pub struct ImageWithShape {
+    /// One of the image's tags matches these globs, selected by the policy or not.
+    #[schemars(
+        length(min = 1),
+        inner(regex(pattern = r"^(!?[^!\s].*)$")),
+        extend("contains" = { "pattern": "^[^!]" }),
+        example = ["release-*"]
+    )]
+    pub tags: Option<Vec<String>>,
+    /// One of the image's tags was pushed within this time before now.
+    #[schemars(
+        regex(pattern = r"^\s*([0-9]+\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|years?|yrs?|y)\s*)+$"),
+        example = &"30d"
+    )]
+    pub within: Option<String>,
 }
 
 /// The highest versions of each version line.

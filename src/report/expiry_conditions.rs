@@ -58,6 +58,9 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
             )
         }
         ReasonView::KeptMatching { policy, glob } => format!("policy {policy} no longer keeps `{glob}`"),
+        ReasonView::KeptImageWith { policy, tag } => {
+            format!("its image is no longer kept for the tag `{tag}` (policy {policy})")
+        }
         ReasonView::Undated { policy, why, time: Some(time) } if why == "future" => {
             format!("its time, {}, has come; policy {policy} then goes by it", format_minute(*time))
         }

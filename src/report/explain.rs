@@ -270,6 +270,7 @@ impl ReasonGroup {
             | ReasonView::KeptBucket { .. }
             | ReasonView::KeptVersion { .. }
             | ReasonView::KeptMatching { .. }
+            | ReasonView::KeptImageWith { .. }
             | ReasonView::Undated { .. }
             | ReasonView::NotAVersion { .. } => Self::Keeps,
             ReasonView::SourceFailed { .. }

@@ -81,6 +81,10 @@ pub enum ReasonView {
         policy: String,
         glob: String,
     },
+    KeptImageWith {
+        policy: String,
+        tag: String,
+    },
     Undated {
         policy: String,
         why: String,
@@ -141,6 +145,7 @@ pub enum ShortfallView {
     Bucket { period: String, count: u32 },
     NewestPer { version: String, rank: u32, count: u32 },
     Matching {},
+    ImageWith {},
 }
 
 impl From<&Reason> for ReasonView {
@@ -186,6 +191,9 @@ impl From<&Reason> for ReasonView {
             },
             Reason::KeptMatching { policy, glob } => {
                 Self::KeptMatching { policy: policy.to_string(), glob: glob.to_string() }
+            }
+            Reason::KeptImageWith { policy, tag } => {
+                Self::KeptImageWith { policy: policy.to_string(), tag: tag.to_string() }
             }
             Reason::Undated { policy, cause: why } => {
                 let (why, time) = match why {
@@ -241,6 +249,7 @@ impl From<&Shortfall> for ShortfallView {
                 Self::NewestPer { version: part.label().to_owned(), rank: *rank, count: *count }
             }
             Shortfall::Matching => Self::Matching {},
+            Shortfall::ImageWith => Self::ImageWith {},
         }
     }
 }
@@ -292,6 +301,7 @@ impl ReasonView {
             Self::KeptBucket { .. } => "kept-bucket",
             Self::KeptVersion { .. } => "kept-version",
             Self::KeptMatching { .. } => "kept-matching",
+            Self::KeptImageWith { .. } => "kept-image-with",
             Self::Undated { .. } => "undated",
             Self::NotAVersion { .. } => "not-a-version",
             Self::SourceFailed { .. } => "source-failed",
@@ -315,6 +325,7 @@ impl ReasonView {
             | Self::KeptBucket { policy, .. }
             | Self::KeptVersion { policy, .. }
             | Self::KeptMatching { policy, .. }
+            | Self::KeptImageWith { policy, .. }
             | Self::Undated { policy, .. }
             | Self::NotAVersion { policy }
             | Self::NotKept { policy, .. }
@@ -380,6 +391,9 @@ impl ReasonView {
                 format!("policy {policy} keeps {count} per {version} version: it is the {rank} highest of {line}")
             }
             Self::KeptMatching { policy, glob } => format!("policy {policy} keeps what matches `{glob}`"),
+            Self::KeptImageWith { policy, tag } => {
+                format!("policy {policy} keeps every tag of an image with the tag `{tag}`")
+            }
             Self::Undated { policy, why, time } => describe_undated(policy, why, *time),
             Self::NotAVersion { policy } => {
                 format!("policy {policy} goes by version, and this tag is none, so it stays")
@@ -520,6 +534,7 @@ impl ShortfallView {
                 format!("{} highest of its {version} version ({count} are kept)", ordinal(*rank))
             }
             Self::Matching {} => "no kept name matches".to_owned(),
+            Self::ImageWith {} => "no tag of its image keeps it".to_owned(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::humanize::counted;
 use super::reason::format_minute;
 use super::{ReasonView, ShortfallView};
 use crate::domain::{
-    Claims, Date, Inventory, Keep, KeepRule, Policy, Reason, Repository, Rules, TagPosition, TagSelector,
+    Claims, Date, Globs, Inventory, Keep, KeepRule, Policy, Reason, Repository, Rules, TagPosition, TagSelector,
 };
 use crate::engine::{self, Applicability, Forecast, RuleOutcome, RuleTrace, TagTrace, VersionReading};
 
@@ -180,7 +180,7 @@ pub(super) fn cutoff(
             let (at, tag) = dated.min()?;
             Some(CutoffView { at, tag: Some(tag.to_string()) })
         }
-        KeepRule::NewestPer { .. } | KeepRule::Matching(_) => None,
+        KeepRule::NewestPer { .. } | KeepRule::Matching(_) | KeepRule::ImageWith { .. } => None,
     }
 }
 
@@ -201,7 +201,7 @@ fn describe_reading(
             let look = engine::no_later_than(repository, tag, now)?;
             Some(format!("without a date, but there at the first look on {}", format_minute(look)))
         }
-        KeepRule::Matching(_) => None,
+        KeepRule::Matching(_) | KeepRule::ImageWith { .. } => None,
     }
 }
 
@@ -241,11 +241,18 @@ pub(super) fn rule_text(rule: &KeepRule) -> String {
         KeepRule::NewestPer { version, count } => {
             format!("newest_per: {{ version: {}, count: {count} }}", version.label())
         }
-        KeepRule::Matching(globs) => {
-            let globs: Vec<String> = globs.written().iter().map(|glob| format!("\"{glob}\"")).collect();
-            format!("matching: [{}]", globs.join(", "))
+        KeepRule::Matching(globs) => format!("matching: {}", glob_list(globs)),
+        KeepRule::ImageWith { tags, within } => {
+            let tags = tags.iter().map(|globs| format!("tags: {}", glob_list(globs)));
+            let within = within.iter().map(|span| format!("within: {}", span.written));
+            format!("image_with: {{ {} }}", tags.chain(within).collect::<Vec<_>>().join(", "))
         }
     }
+}
+
+fn glob_list(globs: &Globs) -> String {
+    let globs: Vec<String> = globs.written().iter().map(|glob| format!("\"{glob}\"")).collect();
+    format!("[{}]", globs.join(", "))
 }
 
 impl From<&Forecast> for ForecastView {

@@ -359,6 +359,7 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::KeptBucket { .. } => "newest of its day, week, month or year",
         ReasonView::KeptVersion { .. } => "among the highest of its version line",
         ReasonView::KeptMatching { .. } => "name is kept",
+        ReasonView::KeptImageWith { .. } => "another tag of its image is kept",
         ReasonView::Undated { .. } => "has no time that can be trusted",
         ReasonView::NotAVersion { .. } => "is no version",
         ReasonView::SourceFailed { .. } => "a source failed",

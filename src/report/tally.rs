@@ -239,6 +239,7 @@ fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
         | Reason::KeptBucket { policy, .. }
         | Reason::KeptVersion { policy, .. }
         | Reason::KeptMatching { policy, .. }
+        | Reason::KeptImageWith { policy, .. }
         | Reason::Undated { policy, .. }
         | Reason::NotAVersion { policy }
         | Reason::NotKept { policy, .. } => Some(policy),

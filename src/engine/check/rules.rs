@@ -10,8 +10,8 @@ use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    Digest, DigestMap, Keep, KeepRule, Period, Policy, PolicyMode, Registry, Repository, Rules, TagSelector,
-    VersionPart,
+    Digest, DigestMap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, Registry, Repository, Rules, Tag,
+    TagSelector, VersionPart, WrittenDuration,
 };
 
 /// Looks at every policy for removals in one repository. Gives for each the policies that let it go, by name.
@@ -169,12 +169,22 @@ fn keep_test<'a>(
     rule: &'a KeepRule,
     members: &[Member<'_>],
     times: &'a DigestMap<&Digest, Timestamp>,
-    (timezone, repository): (&TimeZone, &Repository),
+    (timezone, repository): (&TimeZone, &'a Repository),
     now: Timestamp,
 ) -> KeepTest<'a> {
     let image_time = |member: &Member<'_>| member.digest.and_then(|d| times.get(d).copied()).or(member.time);
     match rule {
         KeepRule::Matching(globs) => Box::new(|member| globs.matches(member.name)),
+        KeepRule::ImageWith { tags, within } => {
+            let asked = images_with(repository, tags.as_ref(), within.as_ref(), now);
+            Box::new(move |member| {
+                asked.iter().all(|images| match (member.digest, images.contains(&None)) {
+                    (_, true) => true,
+                    (None, false) => !images.is_empty(),
+                    (digest, false) => images.contains(&digest),
+                })
+            })
+        }
         KeepRule::Within(span) => Box::new(move |member| {
             let end = member.time.or(member.latest_possible).and_then(|time| time.checked_add(span.duration).ok());
             end.is_none_or(|end| end >= now)
@@ -198,6 +208,25 @@ fn keep_test<'a>(
             Box::new(move |member| member.version.is_none() || kept.contains(member.position))
         }
     }
+}
+
+/// The images with a tag of such a name, and those with a tag of such a time; `None` where such a tag's image is unknown.
+fn images_with<'a>(
+    repository: &'a Repository,
+    tags: Option<&Globs>,
+    within: Option<&WrittenDuration>,
+    now: Timestamp,
+) -> Vec<BTreeSet<Option<&'a Digest>>> {
+    let own = || repository.tags.iter().filter(|tag| !accompanies(&tag.name));
+    let named = tags.map(|globs| own().filter(|tag| globs.matches(tag.name.as_str())).map(|tag| tag.digest.as_ref()));
+    let recent = within.map(|span| {
+        let is_recent = |tag: &&Tag| {
+            let latest = tag_date(repository, tag, now).timestamp().or_else(|| no_later_than(repository, tag, now));
+            latest.and_then(|time| time.checked_add(span.duration).ok()).is_none_or(|end| end >= now)
+        };
+        own().filter(is_recent).map(|tag| tag.digest.as_ref())
+    });
+    named.map(Iterator::collect).into_iter().chain(recent.map(Iterator::collect)).collect()
 }
 
 /// The tags of the newest image of each of the last `count` periods, found period by period, and the tags without a

@@ -236,6 +236,7 @@ fn is_of_a_policy(reason: &Reason) -> bool {
             | Reason::KeptBucket { .. }
             | Reason::KeptVersion { .. }
             | Reason::KeptMatching { .. }
+            | Reason::KeptImageWith { .. }
             | Reason::Undated { .. }
             | Reason::NotAVersion { .. }
             | Reason::NotKept { .. }

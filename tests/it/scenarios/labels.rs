@@ -75,6 +75,7 @@ impl<'a> Labels<'a> {
                 format!("version({policy},{line},{rank}/{count})")
             }
             Reason::KeptMatching { policy, glob } => format!("matching({policy},{glob})"),
+            Reason::KeptImageWith { policy, tag } => format!("image-with({policy},{tag})"),
             Reason::Undated { policy, cause: why } => {
                 let why = match why {
                     UndatedCause::Missing => "missing",

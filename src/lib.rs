@@ -14,6 +14,7 @@ pub mod engine;
 pub mod http_client;
 pub mod notify;
 pub mod policy;
+pub mod policy_import;
 pub mod registry;
 pub mod report;
 pub mod sources;

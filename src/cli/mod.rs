@@ -12,6 +12,7 @@ mod examples;
 mod explain;
 mod health;
 mod hold;
+mod import;
 mod init;
 mod init_files;
 mod inventory;
@@ -137,6 +138,8 @@ enum Command {
     ///
     /// Compares the decisions by old and new policies on the real inventory, or on a recorded one.
     Diff(diff::DiffArgs),
+    /// Translate another tool's retention rules into policies
+    Import(import::ImportArgs),
     /// Record registries and sources for `diff --inventory`
     Inventory(inventory::InventoryArgs),
     /// Run the tests beside the policies (offline)
@@ -230,6 +233,7 @@ async fn dispatch(cli: Cli) -> u8 {
         Command::Health(args) => health::health(config, &args).await,
         Command::Diff(args) => diff::diff(config, &args).await,
         Command::Inventory(args) => inventory::inventory(config, &args).await,
+        Command::Import(args) => import::import(&args),
         Command::Test(args) => test::test(config, &args),
         Command::Schema(args) => {
             schema::schema(&args);

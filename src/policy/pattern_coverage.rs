@@ -13,15 +13,18 @@ use regex_automata::{Anchored, MatchKind};
 
 /// How much of a set of names is matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
+    /// Every name.
     Every,
+    /// Some names and not others.
     Some,
+    /// No name.
     None,
 }
 
 /// What names are made of.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum NameKind {
+pub(crate) enum NameKind {
     /// Tags, by the grammar of the OCI distribution specification but for their length.
     Tags,
     /// Repositories: a little more than the grammar allows, which only makes `Every` harder to reach.

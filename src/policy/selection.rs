@@ -100,7 +100,7 @@ pub(super) fn language(globs: &Globs) -> Option<Language> {
 }
 
 /// The regular expression that a glob stands for, compiled as [`Globs`] does.
-fn expression(glob: &str) -> Result<String, String> {
+pub(super) fn expression(glob: &str) -> Result<String, String> {
     if glob.is_empty() {
         return Err("it is empty".into());
     }
@@ -131,6 +131,8 @@ pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
         return Some(regex);
     }
     match extent(NameKind::Tags, &[whole], &[]) {
+        // As the last alternative it says so as well, and what stands before it can be a group of its own.
+        Extent::Every if written.ends_with("|.*") => Some(regex),
         Extent::Every => {
             problems.add(&node.at, "`pattern` matches every tag, though it does not say so").help(EVERY);
             None

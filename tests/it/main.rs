@@ -20,6 +20,7 @@ mod notify;
 mod packaging;
 mod policy;
 mod policy_files;
+mod policy_import;
 mod properties;
 mod quay;
 mod reclaim;

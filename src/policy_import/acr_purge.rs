@@ -1,0 +1,443 @@
+//! `acr purge` in command lines, scripts and ACR tasks.
+//!
+//! Semantics: `cmd/acr/purge.go` and `cmd/repository/image_functions.go` of Azure/acr-cli. The part of a filter before the
+//! colon must match a whole repository name (`^…$`), the part behind it searches: `v1` finds `dev10`. A tag goes if it was
+//! last updated before `--ago`; `--keep` then spares the newest of those that would go.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+
+use super::expression::{SearchExpression, WholeExpression};
+use super::globs::repository_globs;
+use super::json;
+use super::shell_words::{Word, commands};
+use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, Remark, RemarkKind, TagSelection, Translation};
+use super::{ImportError, ImportErrorKind, ImportOptions};
+use crate::domain::Failure;
+
+const HELP: &str =
+    "give command lines with `acr purge`, a script with `az acr task create --cmd`, or the YAML of an ACR task";
+
+/// Commands inside quotes inside commands: more levels than this are no script.
+const MOST_LEVELS: usize = 4;
+
+/// A manifest without a tag goes at once there; policies wait a day at least.
+const LEAST_WAIT: u64 = 86_400;
+
+/// Flags with a value, and their short forms.
+const VALUES: [(&str, &str); 14] = [
+    ("filter", "f"),
+    ("ago", ""),
+    ("keep", ""),
+    ("min-tags", ""),
+    ("max-tags", ""),
+    ("min-untagged-manifests", ""),
+    ("max-untagged-manifests", ""),
+    ("registry", "r"),
+    ("username", "u"),
+    ("password", "p"),
+    ("config", "c"),
+    ("filter-timeout-seconds", ""),
+    ("concurrency", ""),
+    ("repository-page-size", ""),
+];
+
+/// Flags without one.
+const SWITCHES: [&str; 5] = ["untagged", "untagged-only", "dry-run", "include-locked", "verbose"];
+
+/// One call of `acr purge`.
+#[derive(Debug, Default)]
+struct Purge {
+    filters: Vec<Word>,
+    values: Vec<(&'static str, Word)>,
+    switches: Vec<&'static str>,
+    unknown: Vec<String>,
+    /// The command without what is secret in it.
+    original: String,
+}
+
+impl Purge {
+    fn value(&self, flag: &str) -> Option<&Word> {
+        self.values.iter().rev().find(|(name, _)| *name == flag).map(|(_, word)| word)
+    }
+
+    fn has(&self, switch: &str) -> bool {
+        self.switches.contains(&switch)
+    }
+
+    /// The number of a flag. `Err` if it is there and not a number.
+    fn number(&self, flag: &str) -> Result<u32, String> {
+        match self.value(flag) {
+            None => Ok(0),
+            Some(word) if !word.is_open => word.text.parse().map_err(|_| format!("`--{flag}` is not a number")),
+            Some(_) => Err(format!("the value of `--{flag}` is not known here")),
+        }
+    }
+}
+
+/// Translates every call of `acr purge` in a text.
+pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translation, ImportError> {
+    let mut found = Translation::default();
+    let mut purges = Vec::new();
+    let mut schedules = Vec::new();
+    for script in scripts(text) {
+        find_purges(&script, 0, &mut purges, &mut schedules);
+    }
+    if purges.is_empty() {
+        return Err(
+            Failure::new(ImportErrorKind::Empty, format!("{}: no `acr purge` in it", options.file)).with_help(HELP)
+        );
+    }
+    schedules.dedup();
+    for schedule in schedules {
+        let text = format!(
+            "the task runs at `{schedule}` in UTC; here the schedule of the settings decides, or `schedule` of the policy"
+        );
+        found.remarks.push(Remark::new(RemarkKind::Schedule, text));
+    }
+    for purge in &purges {
+        let policies = translate_purge(purge, found.policies.len());
+        found.policies.extend(policies);
+    }
+    Ok(found)
+}
+
+/// The shell text of a file: all of it, or the texts of a YAML or JSON document.
+fn scripts(text: &str) -> Vec<String> {
+    let document: Option<Value> = serde_saphyr::from_str(text).ok();
+    match document {
+        Some(document @ (Value::Object(_) | Value::Array(_))) => {
+            let mut found = Vec::new();
+            collect_texts(&document, &mut found);
+            found
+        }
+        _ => vec![text.to_owned()],
+    }
+}
+
+fn collect_texts(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.clone()),
+        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, found)),
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                let encoded = value.as_str().filter(|_| key == "encodedTaskContent");
+                let decoded = encoded.and_then(|text| BASE64_STANDARD.decode(text).ok());
+                match decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                    Some(text) => found.extend(scripts(&text)),
+                    None => collect_texts(value, found),
+                }
+                if key == "schedule"
+                    && let Some(schedule) = value.as_str()
+                {
+                    found.push(format!("--schedule '{schedule}'"));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn find_purges(script: &str, level: usize, found: &mut Vec<Purge>, schedules: &mut Vec<String>) {
+    for words in commands(script) {
+        let schedule = words.iter().position(|word| word.text == "--schedule").and_then(|at| words.get(at + 1));
+        schedules.extend(schedule.map(|word| word.text.replace(|c: char| c.is_control(), " ")));
+        let is_tool = |word: &Word| word.text == "acr" || word.text.ends_with("/acr") || word.text.contains("acr-cli");
+        let call = words.windows(2).position(|pair| is_tool(&pair[0]) && pair[1].text == "purge");
+        if let Some(at) = call {
+            found.push(read_call(&words[at + 2..]));
+            continue;
+        }
+        let nested = words.iter().filter(|word| word.text.contains("purge") && word.text.contains(char::is_whitespace));
+        if level < MOST_LEVELS {
+            for word in nested {
+                let inner = word.text.split_once("acr").map_or(word.text.as_str(), |_| inner_command(&word.text));
+                find_purges(inner, level + 1, found, schedules);
+            }
+        }
+    }
+}
+
+/// The command of an assignment: `PURGE_CMD=acr purge …`, whose quotes are gone already.
+fn inner_command(text: &str) -> &str {
+    let name =
+        text.find('=').filter(|end| text[..*end].chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
+    name.map_or(text, |end| &text[end + 1..])
+}
+
+fn read_call(words: &[Word]) -> Purge {
+    let mut purge = Purge { original: "acr purge".to_owned(), ..Purge::default() };
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let Some(flag) = word.text.strip_prefix('-').filter(|_| word.text.len() > 1) else {
+            purge.unknown.push(word.text.clone());
+            add_original(&mut purge, &word.text, None);
+            continue;
+        };
+        let (long, flag) = flag.strip_prefix('-').map_or((false, flag), |flag| (true, flag));
+        let (name, attached) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None if !long && flag.len() > 1 => (&flag[..1], Some(&flag[1..])),
+            None => (flag, None),
+        };
+        let valued = VALUES.iter().find(|(known, short)| if long { *known == name } else { *short == name });
+        let switch = SWITCHES.iter().find(|known| long && **known == name);
+        match (valued, switch) {
+            (Some((known, _)), _) => {
+                let value = attached.map(|text| Word { text: text.to_owned(), is_open: word.is_open });
+                let Some(value) = value.or_else(|| words.next().cloned()) else {
+                    purge.unknown.push(word.text.clone());
+                    continue;
+                };
+                add_original(&mut purge, &format!("--{known}"), Some((*known, &value.text)));
+                if *known == "filter" {
+                    purge.filters.push(value);
+                } else {
+                    purge.values.push((*known, value));
+                }
+            }
+            (None, Some(known)) => {
+                add_original(&mut purge, &word.text, None);
+                if attached.is_none_or(|value| value.eq_ignore_ascii_case("true")) {
+                    purge.switches.push(*known);
+                } else if !attached.is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+                    purge.unknown.push(word.text.clone());
+                }
+            }
+            (None, None) => {
+                purge.unknown.push(word.text.clone());
+                add_original(&mut purge, &word.text, None);
+            }
+        }
+    }
+    purge
+}
+
+fn add_original(purge: &mut Purge, flag: &str, value: Option<(&str, &str)>) {
+    let mut add = |text: &str| {
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:=".contains(c));
+        purge.original.push(' ');
+        let quoted = if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) };
+        purge.original.push_str(&quoted.replace(|c: char| c.is_control(), " "));
+    };
+    add(flag);
+    match value {
+        Some(("password" | "username", _)) => add("…"),
+        Some((_, value)) => add(value),
+        None => {}
+    }
+}
+
+/// The policies for one call: one for each filter, and one for manifests without a tag.
+fn translate_purge(purge: &Purge, before: usize) -> Vec<ImportedPolicy> {
+    let mut found = Vec::new();
+    let every = Word { text: ".*:.*".to_owned(), is_open: false };
+    let only_untagged = purge.has("untagged-only");
+    let filters: Vec<&Word> =
+        if purge.filters.is_empty() && only_untagged { vec![&every] } else { purge.filters.iter().collect() };
+    if filters.is_empty() {
+        let mut policy = named(purge, before + 1, vec!["**".to_owned()]);
+        policy.leave_out("it has no `--filter`, which the tool refuses");
+        return vec![policy];
+    }
+    for filter in filters {
+        let number = before + found.len() + 1;
+        let (repositories, tags) = match split_filter(filter) {
+            Ok(parts) => parts,
+            Err(why) => {
+                let mut policy = named(purge, number, vec!["**".to_owned()]);
+                policy.leave_out(why);
+                found.push(policy);
+                continue;
+            }
+        };
+        let globs = WholeExpression::of_search(&format!("^{repositories}$"))
+            .and_then(|one| repository_globs(&[one]).ok_or_else(|| "no globs match the same repositories".to_owned()));
+        let mut policy = named(purge, number, globs.clone().unwrap_or_else(|_| vec!["**".to_owned()]));
+        if let Err(why) = &globs {
+            policy.leave_out(format!("the repositories `{}` cannot be said here: {why}", repositories.escape_debug()));
+        }
+        if !only_untagged {
+            found.extend(translate_filter(purge, policy.clone(), &tags));
+        }
+        if only_untagged || purge.has("untagged") {
+            policy.name = format!("{}-untagged", policy.name);
+            found.push(untagged(purge, policy));
+        }
+    }
+    found
+}
+
+fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPolicy {
+    let mut policy = ImportedPolicy::new(format!("acr-purge-{number}"), vec![purge.original.clone()], repositories);
+    "Tags that a purge task removed.".clone_into(&mut policy.description);
+    if !purge.unknown.is_empty() {
+        let words: Vec<String> = purge.unknown.iter().map(|word| format!("`{}`", word.escape_debug())).collect();
+        policy.leave_out(format!("parts of the command are not understood: {}", words.join(", ")));
+    }
+    if purge.has("dry-run") {
+        policy.remark(RemarkKind::Schedule, "the original only reports: it has `--dry-run`");
+    }
+    if purge.has("include-locked") {
+        policy.remark(RemarkKind::Locks, "`--include-locked` unlocks and removes; Tagwarden never unlocks anything");
+    }
+    policy
+}
+
+fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Vec<ImportedPolicy> {
+    add_rules(purge, &mut policy);
+    let expression = match SearchExpression::of(tags) {
+        Ok(expression) => expression,
+        Err(why) => {
+            policy.leave_out(format!("the tags `{}` cannot be said here: {why}", tags.escape_debug()));
+            return vec![policy];
+        }
+    };
+    let is_anchored = tags.starts_with('^') && tags.ends_with('$');
+    if !is_anchored && !matches!(tags, ".*" | ".+") {
+        let text = format!(
+            "the filter `{}` finds its text anywhere in a tag where it has no `^` and `$`; the policy matches the same tags",
+            tags.escape_debug()
+        );
+        policy.remark(RemarkKind::Matching, text);
+    }
+    let include = std::slice::from_ref(&expression.matches);
+    let excludes: Vec<WholeExpression> = expression.excludes.into_iter().collect();
+    let counts = policy.rules().iter().any(|rule| matches!(rule, ImportedRule::Newest(_)));
+    match TagSelection::without(include, &excludes) {
+        None => policy.leave_out("it matches no tag"),
+        Some(Ok(selection)) => policy.tags = Some(selection),
+        Some(Err(apart)) if counts => policy.tags = Some(apart),
+        Some(Err(_)) => {
+            policy.tags = TagSelection::of(include);
+            let mut stays = ImportedPolicy {
+                name: format!("{}-stays", policy.name),
+                remarks: Vec::new(),
+                keep: ImportedKeep::All,
+                tags: TagSelection::of(&excludes),
+                ..policy.clone()
+            };
+            stays.original = vec![format!("what `(?!…)` in the filter `{}` leaves out", tags.escape_debug())];
+            "Tags that the purge task left out.".clone_into(&mut stays.description);
+            return vec![policy, stays];
+        }
+    }
+    vec![policy]
+}
+
+/// The keep rules of the flags.
+fn add_rules(purge: &Purge, policy: &mut ImportedPolicy) {
+    let numbers = ["keep", "min-tags", "max-tags"].map(|flag| purge.number(flag));
+    let [Ok(keep), Ok(least), Ok(most)] = numbers else {
+        let why = numbers.into_iter().find_map(Result::err).unwrap_or_default();
+        return policy.leave_out(why);
+    };
+    let ago = match purge.value("ago") {
+        None => None,
+        Some(word) => match ago(word) {
+            Some(seconds) => Some(seconds),
+            None => return policy.leave_out(format!("its `--ago {}` is not a duration", word.text.escape_debug())),
+        },
+    };
+    match (ago, purge.value("max-tags").is_some()) {
+        (Some(seconds), _) => policy.keep_rule(ImportedRule::Within(seconds.max(1))),
+        (None, true) if most > 0 => policy.keep_rule(ImportedRule::Newest(most.max(least))),
+        (None, _) => return policy.leave_out("it has no `--ago`, which the tool refuses"),
+    }
+    if ago.is_some() && purge.value("max-tags").is_some() {
+        let text = "`--max-tags` also removes tags that are younger than `--ago`; here these stay";
+        policy.remark(RemarkKind::KeepsMore, text);
+    }
+    if least > 0 && ago.is_some() {
+        policy.keep_rule(ImportedRule::Newest(least));
+        let text = "`--min-tags` counts tags of all filters; `newest` counts the images of this policy, and keeps all their selected tags";
+        policy.remark(RemarkKind::Count, text);
+    }
+    if keep > 0 {
+        policy.keep_rule(ImportedRule::Newest(keep));
+        policy.leave_out(format!(
+            "`--keep {keep}` spares the newest of the tags that are old enough to go, and no keep rule counts among these \
+             alone. The nearest, below, counts all tags that match, young ones included, as `--min-tags` does: where {keep} \
+             or more are young it removes all old ones"
+        ));
+    }
+    policy.remark(
+        RemarkKind::Time,
+        "ages count from the last update of the tag, which a changed lock or attribute renews as well",
+    );
+}
+
+/// The part on manifests without a tag.
+fn untagged(purge: &Purge, mut policy: ImportedPolicy) -> ImportedPolicy {
+    "Manifests without a tag.".clone_into(&mut policy.description);
+    policy.tags = None;
+    let limited = ["keep", "min-untagged-manifests", "max-untagged-manifests"]
+        .iter()
+        .find(|flag| purge.value(flag).is_some_and(|word| word.text != "0"));
+    if let Some(flag) = limited {
+        policy
+            .leave_out(format!("`--{flag}` counts manifests without a tag, and `untagged` knows a time and no count"));
+    }
+    let wait = match purge.value("ago") {
+        None => 0,
+        Some(word) => ago(word).unwrap_or_else(|| {
+            policy.leave_out(format!("its `--ago {}` is not a duration", word.text.escape_debug()));
+            0
+        }),
+    };
+    policy.untagged_after = Some(wait.max(LEAST_WAIT));
+    policy.remark(
+        RemarkKind::Untagged,
+        "purge goes by the last update of the manifest; Tagwarden waits from the later of that and the first run that found \
+         it free, a day at least",
+    );
+    policy
+}
+
+/// The two parts of a filter, divided as the tool does it: at the one colon that no class and no group has.
+fn split_filter(filter: &Word) -> Result<(String, String), String> {
+    if filter.is_open || filter.text.contains("{{") {
+        return Err(format!(
+            "the filter `{}` has a variable in it, whose value is not known here",
+            filter.text.escape_debug()
+        ));
+    }
+    let text = filter.text.as_str();
+    let colons: Vec<usize> = text.match_indices(':').map(|(at, _)| at).filter(|at| divides(text, *at)).collect();
+    let [colon] = colons.as_slice() else {
+        return Err(format!("the filter `{}` is not `repository:tag`, and the tool refuses it", text.escape_debug()));
+    };
+    let (repositories, tags) = (&text[..*colon], &text[colon + 1..]);
+    if repositories.is_empty() || tags.is_empty() {
+        return Err(format!("the filter `{}` lacks a part, and the tool refuses it", text.escape_debug()));
+    }
+    Ok((repositories.to_owned(), tags.to_owned()))
+}
+
+/// Returns false for the colon of `(?i:…)` and of `[[:alpha:]]`.
+fn divides(text: &str, at: usize) -> bool {
+    let before = &text[..at];
+    let flags = before.trim_end_matches(|c| "imsU-".contains(c));
+    let in_group = flags.ends_with("(?") && before.len() - flags.len() <= 5;
+    let in_class = before.trim_end_matches('^').ends_with('[');
+    !in_group && !in_class && !text[at + 1..].starts_with(']')
+}
+
+/// A duration as the tool reads it: days, then what Go calls a duration. In seconds.
+fn ago(word: &Word) -> Option<u64> {
+    if word.is_open {
+        return None;
+    }
+    let (days, rest) = match word.text.split_once('d') {
+        Some((days, rest)) => (days.parse::<u64>().ok()?, rest),
+        None => (0, word.text.as_str()),
+    };
+    let known = rest.chars().all(|c| c.is_ascii_digit() || ".hmsnuµ".contains(c));
+    let rest = if rest.is_empty() {
+        (word.text.contains('d')).then_some(0)?
+    } else {
+        json::seconds(rest).filter(|_| known)?
+    };
+    days.checked_mul(86_400)?.checked_add(rest)
+}

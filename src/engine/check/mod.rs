@@ -24,8 +24,8 @@ use super::date::tag_date;
 use super::mentions::{MentionIndex, RepositoryMentions};
 use super::placed_digests::PlacedDigests;
 use crate::domain::{
-    Claims, Coverage, Deletions, Digest, Inventory, Plan, PolicyName, Refusal, RefusalScope, Registry, RegistryName,
-    Removal, Repository, RepositoryName, Rules, Tag, TagName, TagPosition, Verdict,
+    AcceptedRefusal, Claims, Coverage, Deletions, Digest, Inventory, Plan, PolicyName, Refusal, RefusalScope, Registry,
+    RegistryName, Removal, Repository, RepositoryName, Rules, Tag, TagName, TagPosition, Verdict,
 };
 
 pub use deletions::check_deletions;

@@ -1,6 +1,6 @@
 //! Proof of absence: a 404 may be transient, so it counts only if the repository itself answers as well.
 
-use crate::domain::{Digest, RepositoryName, TagName};
+use crate::domain::{Digest, RepositoryName, SkipReason, TagName};
 use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
 
 /// Returns whether a tag that was not found is really gone: the repository lists its tags without it, or its manifest is
@@ -21,6 +21,19 @@ pub(super) async fn is_tag_absent(
         return Ok(true);
     }
     Ok(list_repositories(reader).await?.is_some_and(|known| !known.contains(repository)))
+}
+
+/// Returns the reason to skip a tag that a removal on condition of its digest did not find: it moved, or it is gone.
+pub(super) async fn skip_reason(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+    tag: &TagName,
+    digest: &Digest,
+) -> SkipReason {
+    match reader.resolve(repository, tag).await {
+        Ok(Some(now)) if now.digest != *digest => SkipReason::Moved { to: now.digest },
+        _ => SkipReason::Missing,
+    }
 }
 
 /// Returns whether a manifest that was not found is really gone: its repository lists its tags, or the registry lists

@@ -366,7 +366,7 @@ impl<'a> RegistryContext<'a> {
         let survival = Survival::new(survived, settings.accepts_retention);
         let info = found.and_then(|registry| registry.info.as_ref());
         let keeps_untagged = match info.map(|info| info.untagged_retention) {
-            _ if target.reader.hides_untagged() => false,
+            _ if target.reader.hides_untagged() || target.reader.may_withhold_manifests() => false,
             Some(RetentionDays::Off) => true,
             Some(RetentionDays::Days(days)) => Duration::from_hours(24 * u64::from(days)) >= hands.undo_window,
             Some(RetentionDays::Unknown) | None => false,

@@ -348,8 +348,10 @@ impl UntagAttempt<'_> {
             self.context.record_failure(&RegistryError::new(RegistryErrorKind::NotFound, message.clone()));
             return ObservedOutcome::Unknown(message);
         }
+        let Removal { repository, tag, digest, .. } = &*self.task.removal;
+        let reader = &*self.context.registry.reader;
         match &self.lost_response {
-            None => ObservedOutcome::skipped(SkipReason::Missing),
+            None => ObservedOutcome::skipped(absence::skip_reason(reader, repository, tag, digest).await),
             Some(lost) => self.outcome_if_absent_after_error(lost).await,
         }
     }

@@ -314,6 +314,12 @@ pub trait RegistryReader: Send + Sync {
         false
     }
 
+    /// Returns true if the registry may refuse to give a manifest that is there, by a rule of its own. Then no tag is removed
+    /// before the manifest that undoes it was read.
+    fn may_withhold_manifests(&self) -> bool {
+        false
+    }
+
     /// Returns true if the registry may remove the tags of cosign's signatures along with the last tag of their image.
     fn expires_companions(&self) -> bool {
         false

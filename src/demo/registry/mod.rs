@@ -1,7 +1,8 @@
 //! A registry in memory, bound to loopback only, that real clients push to and pull from.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr` and `quay` are the dialects that it speaks, on the same content, rules and faults.
+//! and `distribution` (with `uploads`), `acr`, `harbor` and `quay` are the dialects that it speaks, on the same content, rules
+//! and faults.
 //! `generated` answers for repositories that are computed and not held.
 //! This file puts them together for each request.
 
@@ -39,6 +40,7 @@ mod content;
 mod distribution;
 mod faults;
 mod generated;
+mod harbor;
 mod quay;
 mod response;
 mod tls;
@@ -51,6 +53,10 @@ pub use content::{
     Reference, Tag, Target,
 };
 pub use faults::{Fault, FaultKind};
+pub use harbor::{
+    HARBOR_READS, HARBOR_REMOVES, HarborAccount, HarborOptions, HarborPermission, HarborProject, HarborSchedule,
+    HarborService,
+};
 pub use quay::{QuayNamespace, QuayOptions, QuayScope, QuayService, QuayState, QuayToken};
 pub use tls::Tls;
 
@@ -87,6 +93,8 @@ pub enum Dialect {
     Distribution,
     /// That, and beside it the interface of Azure Container Registry.
     Acr(Box<AcrOptions>),
+    /// The API of Harbor, and its registry API beside it.
+    Harbor(Box<HarborOptions>),
     /// The API of Quay alone; nothing can be pushed.
     Quay(Box<QuayOptions>),
 }
@@ -96,6 +104,12 @@ impl Dialect {
     #[must_use]
     pub fn acr(options: AcrOptions) -> Self {
         Self::Acr(Box::new(options))
+    }
+
+    /// The dialect of Harbor.
+    #[must_use]
+    pub fn harbor(options: HarborOptions) -> Self {
+        Self::Harbor(Box::new(options))
     }
 
     /// The dialect of Quay.
@@ -171,6 +185,7 @@ struct State {
     uploads: Uploads,
     tokens: IssuedTokens,
     acr: Option<AcrService>,
+    harbor: Option<HarborService>,
     quay: Option<QuayService>,
     faults: ActiveFaults,
     requests: Vec<ServedRequest>,
@@ -211,6 +226,9 @@ impl EmbeddedRegistry {
         if let Dialect::Acr(acr) = &options.dialect {
             state.content.set_rules(acr.rules());
             state.acr = Some(AcrService::new(acr));
+        }
+        if let Dialect::Harbor(harbor) = &options.dialect {
+            state.harbor = Some(HarborService::new(harbor));
         }
         if let Dialect::Quay(quay) = &options.dialect {
             state.quay = Some(QuayService::new(quay));
@@ -309,7 +327,7 @@ impl EmbeddedRegistry {
         self.server.state().faults.clear();
     }
 
-    /// Ends all bearer tokens that were given out.
+    /// Ends all bearer tokens that were given out, and Harbor's accounts.
     pub fn expire_tokens(&self) {
         let state = &mut *self.server.state();
         state.tokens.expire();
@@ -319,12 +337,16 @@ impl EmbeddedRegistry {
         if let Some(quay) = &mut state.quay {
             quay.expire_tokens();
         }
+        if let Some(harbor) = &mut state.harbor {
+            harbor.expire_accounts();
+        }
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
-    /// by then. Only where it speaks ACR or Quay's API.
+    /// by then. Only where it speaks ACR, or the API of Harbor or Quay.
     pub fn advance_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.advance_time(time));
+        self.harbor(|harbor, _| harbor.advance_time(time));
         self.quay(|quay| quay.advance_time(time));
         // Whoever looks next finds done what is due.
         drop(self.server.state());
@@ -350,6 +372,13 @@ impl EmbeddedRegistry {
     /// Sets the rates that are enforced, from full buckets on.
     pub fn set_rate_limits(&self, limits: ServerRateLimits) {
         self.acr(|acr| acr.set_rate_limits(limits));
+    }
+
+    /// Changes what Harbor knows, and its content. Nothing where it does not speak its API.
+    pub fn harbor(&self, change: impl FnOnce(&mut HarborService, &mut Content)) {
+        if let State { harbor: Some(harbor), content, .. } = &mut *self.server.state() {
+            change(harbor, content);
+        }
     }
 
     /// Changes what Quay knows besides its content. Nothing where it does not speak its API.
@@ -383,6 +412,9 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
+        if let State { harbor: Some(harbor), content, .. } = &mut *state {
+            content.set_now(harbor.now());
+        }
         let State { quay: Some(quay), content, .. } = &mut *state else { return state };
         content.set_now(quay.now());
         quay.collect(content);
@@ -400,6 +432,13 @@ impl Server {
         if let Some(acr) = &mut state.acr {
             let realm = (self.url.as_str(), self.host.as_str());
             return acr.respond(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
+        }
+        if let Some(harbor) = &mut state.harbor {
+            if let Some(response) = harbor.respond(&call, &self.url, &mut state.content) {
+                return response;
+            }
+            let route = Route::parse(&path).expect("what passed is a request of the registry API");
+            return route.respond(call, &self.options, &mut state.content, &mut state.uploads);
         }
         if let Some(quay) = &mut state.quay {
             return quay.respond(&call, &path, &self.url, &mut state.content);

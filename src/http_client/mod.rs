@@ -27,6 +27,7 @@ use time::ServerDates;
 
 pub(crate) use crate::domain::one_line;
 pub(crate) use body::parse_json_lossy;
+pub(crate) use error::first_error;
 pub use error::{RequestError, RequestErrorKind};
 pub use rate_limit::RateLimits;
 pub(crate) use rate_limit::{Operation, Reservation};

@@ -15,6 +15,7 @@ mod documents;
 mod embedded_registry;
 mod experience;
 mod explain;
+mod harbor;
 mod holds;
 mod notify;
 mod packaging;

@@ -197,6 +197,12 @@ impl DistributionAuthenticator {
             tokens: Mutex::default(),
         }
     }
+
+    /// One that asks for no challenge, and sends user name and password.
+    pub(in crate::registry) fn with_password(settings: &RegistrySettings) -> Self {
+        let requirement = Some(AuthRequirement::Challenge(Challenge::Basic));
+        Self { requirement: AsyncMutex::new(requirement), ..Self::new(settings) }
+    }
 }
 
 #[async_trait]

@@ -52,6 +52,12 @@ impl Authenticator {
         Self::new(DistributionAuthenticator::new(settings))
     }
 
+    /// Makes the authenticator that sends user name and password with each request, for an API that takes no tokens.
+    #[must_use]
+    pub fn by_password(settings: &RegistrySettings) -> Self {
+        Self::new(DistributionAuthenticator::with_password(settings))
+    }
+
     /// Wraps a provider's own way to sign in.
     pub(in crate::registry) fn new(authenticator: impl Authenticate + 'static) -> Self {
         Self(Box::new(authenticator))

@@ -3,6 +3,7 @@
 mod acr;
 mod capabilities;
 mod distribution;
+mod harbor;
 mod quay;
 mod recognition;
 mod settings;
@@ -18,12 +19,13 @@ use crate::http_client::RetryPolicy;
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
+pub use harbor::Harbor;
 pub use quay::Quay;
 pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Quay];
+pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Harbor, &Quay];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

@@ -31,10 +31,32 @@ pub(super) fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProb
     draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
         SettingProblem::new(
             "namespaces",
-            "only Quay lists its repositories by namespace",
+            "only Quay and Harbor list their repositories by namespace",
             "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
         )
     })
+}
+
+/// Returns the refusals of names that no registry with namespaces has: a repository without one, or repositories beside the
+/// namespaces that list them.
+pub(super) fn check_namespaced_names(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
+    let mut problems = Vec::new();
+    if let (Some([_, ..]), Some([_, ..])) = (draft.namespaces, draft.repositories) {
+        problems.push(SettingProblem::new(
+            "namespaces",
+            "`namespaces` lists repositories, and `repositories` names them",
+            "leave one of the two out",
+        ));
+    }
+    let names = draft.repositories.unwrap_or_default().iter().map(RepositoryName::as_str);
+    problems.extend(names.filter(|name| !name.contains('/')).take(1).map(|name| {
+        SettingProblem::new(
+            "repositories",
+            format!("`{name}` has no namespace"),
+            format!("write it as in image references, such as \"contoso/{name}\""),
+        )
+    }));
+    problems
 }
 
 /// A setting that a product refuses.

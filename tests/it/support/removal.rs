@@ -16,7 +16,17 @@ pub(crate) async fn untag(
     repository: &RepositoryName,
     tag: &TagName,
 ) -> Result<RemovalResponse, RegistryError> {
-    let intent = journaled(Action::Remove(RemovalMethod::Untag), repository, tag, b"{}").await;
+    untag_manifest(writer, repository, tag, b"{}").await
+}
+
+/// The same of a tag that is to name the manifest with those bytes.
+pub(crate) async fn untag_manifest(
+    writer: &Arc<dyn RegistryWriter>,
+    repository: &RepositoryName,
+    tag: &TagName,
+    manifest: &[u8],
+) -> Result<RemovalResponse, RegistryError> {
+    let intent = journaled(Action::Remove(RemovalMethod::Untag), repository, tag, manifest).await;
     let clearance = writer.acquire_removal_permit(repository).await?;
     writer.untag(&intent, clearance).await
 }

@@ -57,7 +57,7 @@ pub(in crate::registry::providers) fn refuse_azure_settings(draft: &SettingsDraf
     if draft.accepts_retention {
         problems.push(SettingProblem::new(
             "accept",
-            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `quay`)",
+            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `harbor`, `quay`)",
             "leave `accept` out",
         ));
     }

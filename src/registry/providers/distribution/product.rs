@@ -66,7 +66,7 @@ const HARBOR: Product = Product {
     version: None,
     recognized_by: "the service `harbor-registry` of its token challenge",
     untag: UntagEffect::Unsupported,
-    consequence: "it refuses a deletion by tag in the distribution API",
+    consequence: "it refuses a deletion by tag in the distribution API; write `kind = \"harbor\"`, which untags",
 };
 const QUAY: Product = Product {
     name: "Quay",

@@ -1,8 +1,9 @@
 //! The settings that Quay refuses, and those that it needs.
 
-use crate::domain::{RemovalMethod, RepositoryName};
+use crate::domain::RemovalMethod;
 use crate::registry::Auth;
 use crate::registry::providers::acr::refuse_azure_settings;
+use crate::registry::providers::settings::check_namespaced_names;
 use crate::registry::providers::{SettingProblem, SettingsDraft};
 
 /// Returns the settings that Quay refuses.
@@ -39,21 +40,6 @@ pub(super) fn check(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
             "write namespaces = [\"NAME\"] with your organizations, or name single `repositories`",
         ));
     }
-    if let (Some([_, ..]), Some([_, ..])) = (draft.namespaces, draft.repositories) {
-        problems.push(SettingProblem::new(
-            "namespaces",
-            "`namespaces` lists repositories, and `repositories` names them",
-            "leave one of the two out",
-        ));
-    }
-    let without =
-        draft.repositories.unwrap_or_default().iter().map(RepositoryName::as_str).find(|name| !name.contains('/'));
-    if let Some(name) = without {
-        problems.push(SettingProblem::new(
-            "repositories",
-            format!("`{name}` has no namespace"),
-            format!("write it as in image references, such as \"contoso/{name}\""),
-        ));
-    }
+    problems.extend(check_namespaced_names(draft));
     problems
 }

@@ -113,6 +113,29 @@ name!(
     is_tag
 );
 
+impl TagName {
+    /// The name of no tag, for what is journaled and reported of a manifest that Tagwarden took no tag from. No text reads as
+    /// it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self("".into())
+    }
+
+    /// Returns true for [`TagName::none`].
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.as_bytes().is_empty()
+    }
+
+    /// Reads a recorded name back, that of no tag included.
+    ///
+    /// # Errors
+    /// If it is another text than a tag can have.
+    pub fn from_record(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() { Ok(Self::none()) } else { text.parse() }
+    }
+}
+
 fn is_label(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))

@@ -15,10 +15,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Backup, CachedContent, Catalogues, Holds, Journal, Lease, LeaseToken, ManifestCache, MissingManifests, NewestTime,
-    Observations, Plans, PolicyRecords, PruneCounts, RefusedTags, RegistryAddresses, RegistryExperience, RestoredTags,
-    RetentionCutoffs, RuleMatches, Runs, SourceHistory, SqliteState, StateError, StopRequestId, TagLists,
-    UntaggedManifests,
+    Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseToken, ManifestCache,
+    MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PruneCounts, RefusedTags, RegistryAddresses,
+    RegistryExperience, RestoredTags, RetentionCutoffs, RuleMatches, Runs, SourceHistory, SqliteState, StateError,
+    StopRequestId, TagLists, UntaggedManifests,
 };
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};
@@ -48,6 +48,7 @@ pub trait Backend:
     + RegistryAddresses
     + RegistryExperience
     + RefusedTags
+    + FreeManifests
     + SourceHistory
     + fmt::Debug
 {
@@ -77,6 +78,7 @@ impl<T> Backend for T where
         + RegistryAddresses
         + RegistryExperience
         + RefusedTags
+        + FreeManifests
         + SourceHistory
         + fmt::Debug
 {

@@ -507,7 +507,9 @@ impl SqliteState {
                 action: action(&row.action).ok_or_else(|| strange("action"))?,
                 registry: self.read(&row.registry)?,
                 repository: self.read(&row.repository)?,
-                tag: self.read(&row.tag)?,
+                tag: TagName::from_record(&row.tag).map_err(|error| {
+                    self.error(StateErrorKind::Corrupt, format_args!("it holds `{}`", row.tag)).caused_by(error)
+                })?,
                 digest: self.read::<Digest>(&row.digest)?,
                 media_type: row.media_type.into(),
                 policy: row.policy,

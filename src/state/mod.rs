@@ -21,6 +21,7 @@ mod disk_space;
 mod error;
 mod experience;
 mod file;
+mod free_manifests;
 mod gc;
 mod group_commit;
 mod holds;
@@ -75,6 +76,7 @@ pub use catalogues::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
 pub use compression::{compress, compress_fast, decompress};
 pub use error::{StateError, StateErrorKind};
 pub use experience::{DeletionResponse, Experience, REFUSAL_TTL, UntagExperience};
+pub use free_manifests::{EndedSeries, FormerTag, FreeManifestChanges};
 pub use gc::{CachedContent, PruneCounts, RetentionCutoffs};
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalScope};
 pub use lease::Lease;
@@ -85,8 +87,8 @@ pub use plans::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, PlanChunkInfo, Plans};
 pub use policies::RecordedPolicy;
 pub use refused_tags::RemovalRefusal;
 pub use registry_record::{
-    Catalogues, ManifestCache, Observations, RefusedTags, RegistryAddresses, RegistryExperience, SourceHistory,
-    TagLists,
+    Catalogues, FreeManifests, ManifestCache, Observations, RefusedTags, RegistryAddresses, RegistryExperience,
+    SourceHistory, TagLists,
 };
 pub use restored_tags::RestoreRecord;
 pub use run_context::RunContext;

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    DeletionResponse, Experience, KnownCatalogue, LastSeen, ObservationContext, RegistryObservation, RemovalRefusal,
-    SourceBaseline, StateError, UntagExperience,
+    DeletionResponse, Experience, FormerTag, FreeManifestChanges, KnownCatalogue, LastSeen, ObservationContext,
+    RegistryObservation, RemovalRefusal, SourceBaseline, StateError, UntagExperience,
 };
 use crate::domain::{
-    Inventory, RefusedTag, Registry, RegistryName, RemovalMethod, Repository, RepositoryName, SourceName, TagName,
+    Digest, Inventory, RefusedTag, Registry, RegistryName, RemovalMethod, Repository, RepositoryName, SourceName,
+    TagName,
 };
 use crate::registry::ContentCache;
 
@@ -263,6 +264,44 @@ pub trait RefusedTags: Send + Sync {
         endpoint: &str,
         repository: &RepositoryName,
         tag: &TagName,
+    ) -> Result<(), StateError>;
+}
+
+/// Since when manifests that no tag references are found free, for policies with `untagged`.
+#[async_trait]
+pub trait FreeManifests: Send + Sync {
+    /// Returns since when every run found a manifest of a repository free; one that the last run did not find free is not
+    /// among them.
+    ///
+    /// # Errors
+    /// When it could not be read. Nothing may be deleted then.
+    async fn free_since(
+        &self,
+        endpoint: &str,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Digest, Timestamp>, StateError>;
+
+    /// Returns the tags of a repository that are gone and that Tagwarden did not remove, by name.
+    ///
+    /// # Errors
+    /// As [`Self::free_since`].
+    async fn former_tags(&self, endpoint: &str, repository: &RepositoryName) -> Result<Vec<FormerTag>, StateError>;
+
+    /// Returns the repositories in which manifests are found free, by name.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    async fn repositories_with_free_manifests(&self, endpoint: &str) -> Result<Vec<RepositoryName>, StateError>;
+
+    /// Records what a run found, all of it or nothing. A series that goes on keeps its beginning. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be written. Nothing may be deleted then.
+    async fn record_free_manifests(
+        &self,
+        endpoint: &str,
+        changes: &[FreeManifestChanges],
+        now: Timestamp,
     ) -> Result<(), StateError>;
 }
 

@@ -66,7 +66,7 @@ const SELECT_ENTRIES: &str = "
            CASE WHEN action = 'delete-untagged' AND outcome <> 'done' THEN EXISTS (
                SELECT 1 FROM journal AS other
                WHERE other.registry = journal.registry AND other.repository = journal.repository
-                 AND other.tag = journal.tag AND other.run = journal.run AND other.digest <> journal.digest
+                 AND journal.tag <> '' AND other.tag = journal.tag AND other.run = journal.run AND other.digest <> journal.digest
                  AND other.action = 'delete-untagged' AND (other.outcome = 'done' OR other.skip IN ('missing', 'gone'))
            ) ELSE 0 END AS parted
     FROM journal

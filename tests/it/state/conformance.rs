@@ -10,7 +10,7 @@ use std::io;
 use jiff::ToSpan as _;
 use tagwarden::domain::{
     Action, DateOrigin, Digest, Hold, HoldOrigin, Intent, Inventory, OriginalDate, Outcome, Registry, Repository,
-    SkipReason, Tag,
+    SkipReason, Tag, TagName,
 };
 use tagwarden::registry::RawManifest;
 use tagwarden::state::{
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{end, intent, manifest, new_run, noon};
 use crate::support::lease::lease;
 use registries::{
-    catalogues, maintenance, manifest_cache, notifications, observations, recorded_times, refused_tags,
+    catalogues, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times, refused_tags,
     registry_addresses, registry_experience, rule_matches, schedules, source_history, storage, tag_lists,
 };
 
@@ -70,6 +70,7 @@ suite!(
     registry_addresses,
     registry_experience,
     refused_tags,
+    free_manifests,
     source_history,
     maintenance,
     storage,
@@ -325,6 +326,16 @@ async fn untagged_manifests(store: &StateStore) {
     let deletion = Intent { action: Action::DeleteUntagged, ..intent("d", &deleted) };
     let journaled = store.intend(&lease, run.id, &deletion, &deleted, noon()).await.unwrap();
     store.record_outcome(journaled.id(), &done(), noon()).await.unwrap();
+
+    // Two that never had a tag: what came of one says nothing of the other.
+    for (image, outcome) in [(manifest("by-digest"), done()), (manifest("left"), Outcome::Failed("no".to_owned()))] {
+        let deletion = Intent { action: Action::DeleteUntagged, tag: TagName::none(), ..intent("d", &image) };
+        let journaled = store.intend(&lease, run.id, &deletion, &image, noon()).await.unwrap();
+        assert!(journaled.tag().is_none());
+        store.record_outcome(journaled.id(), &outcome, noon()).await.unwrap();
+        let entry = store.journal(run.id).await.unwrap().pop().unwrap();
+        assert_eq!(entry.intent, deletion);
+    }
 
     let mut found: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
     let mut visit = |record: UntagRecord| {

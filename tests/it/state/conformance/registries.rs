@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{
-    CompactTime, Coverage, CoverageBasis, Digest, Gap, GapTarget, LastMatch, RemovalMethod, RuleEffect, RuleHistory,
-    RuleId, RuleKey, SourceName, UnmatchedRule,
+    CompactTime, Coverage, CoverageBasis, Digest, Gap, GapTarget, LastMatch, RemovalMethod, RepositoryName, RuleEffect,
+    RuleHistory, RuleId, RuleKey, SourceName, UnmatchedRule,
 };
 use tagwarden::state::{
-    DeletionResponse, Experience, KnownCatalogue, NewestTime, ObservationContext, PruneCounts, REFUSAL_TTL,
-    RemovalRefusal, RetentionCutoffs, SourceBaseline, StateStore, SuspectCatalogue, UntagExperience,
+    DeletionResponse, EndedSeries, Experience, FormerTag, FreeManifestChanges, KnownCatalogue, NewestTime,
+    ObservationContext, PruneCounts, REFUSAL_TTL, RemovalRefusal, RetentionCutoffs, SourceBaseline, StateStore,
+    SuspectCatalogue, UntagExperience,
 };
 
 use super::super::{end, intent, manifest, new_run, noon};
@@ -49,6 +50,41 @@ pub(super) async fn rule_matches(store: &StateStore) {
     assert_eq!(history.matched[&rule("v*")][ENDPOINT], noon(), "the last match stays");
     assert_eq!(history.matched[&rule("w*")][ENDPOINT], noon() + 1.hour());
     assert_eq!(history.unmatched, BTreeMap::new());
+}
+
+pub(super) async fn free_manifests(store: &StateStore) {
+    let (api, web) = ("shop/api".parse().unwrap(), "shop/web".parse().unwrap());
+    let [a, b, c] = ["a", "b", "c"].map(|text| Digest::of(text.as_bytes()));
+    let changes = |repository: &RepositoryName, begun: &[&Digest], ended: EndedSeries| FreeManifestChanges {
+        repository: repository.clone(),
+        begun: begun.iter().copied().cloned().collect(),
+        ended,
+    };
+    let none = || EndedSeries::Of(Vec::new());
+    assert_eq!(store.free_since(ENDPOINT, &api).await.unwrap(), BTreeMap::new());
+    let first = [changes(&api, &[&a, &b], none()), changes(&web, &[&a], none())];
+    store.record_free_manifests(ENDPOINT, &first, noon()).await.unwrap();
+
+    // A series that goes on keeps its beginning, one that ended begins anew.
+    let later = noon() + 1.nanosecond();
+    let ended = EndedSeries::Of(vec![b.clone(), c.clone()]);
+    store.record_free_manifests(ENDPOINT, &[changes(&api, &[&a, &c], ended)], later).await.unwrap();
+    let expected = BTreeMap::from([(a.clone(), noon()), (c.clone(), later)]);
+    assert_eq!(store.free_since(ENDPOINT, &api).await.unwrap(), expected);
+    assert_eq!(store.free_since(ENDPOINT, &web).await.unwrap(), BTreeMap::from([(a.clone(), noon())]));
+    assert_eq!(store.free_since("https://elsewhere.example", &api).await.unwrap(), BTreeMap::new());
+    let there = store.repositories_with_free_manifests(ENDPOINT).await.unwrap();
+    assert_eq!(there, [api.clone(), web.clone()]);
+
+    store.record_free_manifests(ENDPOINT, &[changes(&api, &[], EndedSeries::All)], later).await.unwrap();
+    assert_eq!(store.free_since(ENDPOINT, &api).await.unwrap(), BTreeMap::new());
+    assert_eq!(store.repositories_with_free_manifests(ENDPOINT).await.unwrap(), [web]);
+
+    // The tags that somebody else removed, by the lists of earlier runs.
+    store.record_tag_lists(&inventory(&[("v1", "a"), ("v2", "b")]), noon()).await.unwrap();
+    store.record_tag_lists(&inventory(&[("v2", "b")]), later).await.unwrap();
+    let former = store.former_tags(ENDPOINT, &api).await.unwrap();
+    assert_eq!(former, [FormerTag { tag: "v1".parse().unwrap(), digest: a.short() }]);
 }
 
 pub(super) async fn schedules(store: &StateStore) {

@@ -6,6 +6,7 @@
 //! A manifest is journaled with everything that goes along before the first of these goes: a registry may delete what
 //! refers to a manifest with it, and after a crash the journal must know what is left over.
 
+mod observed_outcome;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -22,6 +23,7 @@ use crate::domain::{
 };
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
+use observed_outcome::ObservedOutcome;
 use snapshot::Snapshot;
 
 /// The age up to which a snapshot of a repository counts. Pushing an index changes nothing about the manifests that it
@@ -154,24 +156,6 @@ struct JournaledManifest {
     intent: JournaledIntent,
     /// The manifest that it refers to, by its own bytes.
     subject: Option<Digest>,
-}
-
-/// The state of one manifest after a request, as far as the registry says.
-enum ObservedOutcome {
-    Known(Outcome),
-    /// The registry does not say: the entry stays open until the next start. The text says why.
-    Unknown(String),
-}
-
-impl ObservedOutcome {
-    fn kept(why: String) -> Self {
-        Self::Known(Outcome::Skipped(SkipReason::Kept(why)))
-    }
-
-    /// Returns true if the manifest does not exist any more.
-    fn is_absent(&self) -> bool {
-        matches!(self, Self::Known(Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing)))
-    }
 }
 
 impl DeletionQueue {
@@ -352,9 +336,7 @@ impl DeletionContext<'_> {
             let digest = &member.digest;
             let manifest = match self.fetch_manifest(digest).await {
                 Ok(Some(manifest)) => manifest,
-                Ok(None) if member.digest == one.digest => {
-                    return Ok(Some(ObservedOutcome::Known(Outcome::Skipped(SkipReason::Missing))));
-                }
+                Ok(None) if member.digest == one.digest => return Ok(Some(self.explain_withheld(digest).await)),
                 Ok(None) => continue,
                 Err(error) => {
                     self.breaker.record_failure(self.repository, &error);
@@ -378,6 +360,21 @@ impl DeletionContext<'_> {
             work.journaled.insert(digest.clone(), JournaledManifest { intent, subject });
         }
         Ok(None)
+    }
+
+    /// Tells a manifest that is gone from one that the registry has and does not give, as it does with images in quarantine.
+    async fn explain_withheld(&self, digest: &Digest) -> ObservedOutcome {
+        match self.target.reader.has_manifest(self.repository, digest).await {
+            Ok(false) => ObservedOutcome::Known(Outcome::Skipped(SkipReason::Missing)),
+            Ok(true) => ObservedOutcome::kept(
+                "the registry lists it and does not give its bytes, so it could not be put back; is it in quarantine?"
+                    .to_owned(),
+            ),
+            Err(error) => {
+                self.breaker.record_failure(self.repository, &error);
+                ObservedOutcome::Known(Outcome::Failed(format!("it could not be looked at: {}", error.chain())))
+            }
+        }
     }
 
     /// Journals what came of one. Where the registry does not say, the entry stays open until the next start.

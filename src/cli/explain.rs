@@ -18,7 +18,8 @@ use crate::workflow::{App, PastRun, RunError, RunOutcome, TagRef};
 pub(super) struct ExplainArgs {
     /// Name the tag: REGISTRY/REPOSITORY:TAG or HOST/REPOSITORY:TAG
     ///
-    /// REGISTRY is a name in the settings. Without a tag, all tags of the repository are shown on a timeline.
+    /// REGISTRY is a name in the settings. Without a tag, all tags of the repository are shown on a timeline; with a
+    /// digest (`@sha256:…`) and no tag, what becomes of that manifest.
     image: String,
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
@@ -64,6 +65,15 @@ async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunErr
 
 /// As it is now: the explanation, and whether something could not be read.
 async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool), RunError> {
+    if let Some(named) = app.find_manifest_ref(&args.image)? {
+        let decision = app.decide_repository(&named.registry, &named.repository, args.at).await?;
+        let view = app.manifest_trace(&decision, &named);
+        let found = match args.format {
+            DataFormat::Text => view.text(),
+            DataFormat::Json => pretty_json(&json!(view)),
+        };
+        return Ok((found, decision.document.evidence_missing()));
+    }
     let named = app.find_tag_ref(&args.image)?;
     let TagRef { registry, repository, tag } = &named;
     let decision = app.decide_repository(registry, repository, args.at).await?;

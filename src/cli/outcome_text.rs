@@ -26,6 +26,7 @@ pub(super) fn applied_text(result: &RunResult) -> String {
         let name = format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short());
         let what = match one.role {
             Some(role) => format!("{} of what was {}", role.label(), deletion.tag),
+            None if deletion.tag.is_none() => "left by others".to_owned(),
             None => format!("was {}", deletion.tag),
         };
         let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };

@@ -1,7 +1,7 @@
 //! Settings and policies held against each other.
 
 use super::Settings;
-use crate::domain::{Policy, RuleKey};
+use crate::domain::{Policy, PolicyMode, RuleKey};
 use crate::policy::{Diagnostic, Lint, PolicySet, Severity, fields};
 use crate::registry::RegistrySettings;
 
@@ -11,6 +11,7 @@ use crate::registry::RegistrySettings;
 pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
     let mut problems = unknown_registries(settings, policies);
     problems.extend(invalid_delete_delays(settings, policies));
+    problems.extend(invalid_untagged_periods(settings, policies));
     problems
 }
 
@@ -39,6 +40,21 @@ fn invalid_delete_delays(settings: &Settings, policies: &PolicySet) -> Vec<Diagn
     policies.policies.iter().filter_map(unfit).collect()
 }
 
+/// The policies that would delete a manifest without a tag while the untag that left it is still to be undoable.
+fn invalid_untagged_periods(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
+    let unfit = |policy: &Policy| {
+        let after = policy.untagged_after()?;
+        if after.duration.unsigned_abs() >= settings.undo_window {
+            return None;
+        }
+        let window = humantime::format_duration(settings.undo_window);
+        let message = format!("`after {}` is sooner than the `undo_window` of {window} ends", after.written);
+        let help = format!("wait at least that long, or shorten `undo_window` in {}", settings.file.display());
+        Some(policies.places.get(&policy.name)?.untagged.as_ref()?.with_message_and_help(message, help))
+    };
+    policies.policies.iter().filter_map(unfit).collect()
+}
+
 fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
     let known: Vec<&str> = settings.registries.iter().map(|registry| registry.name.as_str()).collect();
     let unknown = policies.registries.iter().filter(|(name, _)| !known.contains(&name.as_str()));
@@ -59,6 +75,7 @@ fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnost
 pub fn lint(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
     let mut found = registries_in_repositories(settings, policies);
     found.extend(ineffective_deletions(settings, policies));
+    found.extend(untagged_without_window(settings, policies));
     found
 }
 
@@ -87,7 +104,8 @@ fn registries_in_repositories(settings: &Settings, policies: &PolicySet) -> Vec<
 
 fn ineffective_deletions(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
     let in_vain = |policy: &Policy| {
-        policy.delete_manifest_after.as_ref()?;
+        let key = if policy.untagged_after().is_some() { "untagged" } else { "then" };
+        policy.delete_manifest_after.as_ref().or(policy.untagged_after())?;
         let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
         let lists = |registry: &&RegistrySettings| registry.provider.capabilities().lists_untagged.is_certain();
         if covered.is_empty() || covered.iter().any(lists) {
@@ -95,13 +113,33 @@ fn ineffective_deletions(settings: &Settings, policies: &PolicySet) -> Vec<Lint>
         }
         let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();
         let message = format!(
-            "`then` has no effect: what has no tag is not listed in {}, so nothing is ever deleted there",
+            "`{key}` has no effect: what has no tag is not listed in {}, so nothing is ever deleted there",
             names.join(", ")
         );
         let help = "leave it out, and let the registry collect what has no tag";
-        let diagnostic = policies.places.get(&policy.name)?.then.as_ref()?.with_message_and_help(message, help);
+        let places = policies.places.get(&policy.name)?;
+        let diagnostic = places.then.as_ref().or(places.untagged.as_ref())?.with_message_and_help(message, help);
         let policy = policy.name.to_string();
-        Some(Lint { severity: Severity::Warning, kind: "then-without-effect", policy, diagnostic })
+        let kind = if key == "then" { "then-without-effect" } else { "untagged-without-effect" };
+        Some(Lint { severity: Severity::Warning, kind, policy, diagnostic })
     };
     policies.policies.iter().filter_map(in_vain).collect()
+}
+
+/// A push that reuses a manifest which is just being deleted is broken by that: clients ask whether the registry has it and
+/// send it not again. So deletions of manifests that nobody untagged here belong into a time in which little is pushed.
+fn untagged_without_window(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
+    if settings.schedule.window.is_some() {
+        return Vec::new();
+    }
+    let enforcing = policies.policies.iter().filter(|policy| policy.mode == PolicyMode::Enforce);
+    let found = enforcing.filter_map(|policy| {
+        policy.untagged_after()?;
+        let message = "manifests without a tag may be deleted while images are pushed that reuse them";
+        let help = format!("set a time in which little is pushed: `schedule.window` in {}", settings.file.display());
+        let diagnostic = policies.places.get(&policy.name)?.untagged.as_ref()?.with_message_and_help(message, help);
+        let policy = policy.name.to_string();
+        Some(Lint { severity: Severity::Warning, kind: "untagged-without-window", policy, diagnostic })
+    });
+    found.collect()
 }

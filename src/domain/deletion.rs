@@ -1,5 +1,6 @@
-//! The second step: manifests that Tagwarden took the last tags from, and whether they may be deleted.
+//! Manifests without a tag, whoever left them, and whether they may be deleted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -37,7 +38,7 @@ pub struct RemovedTag {
     pub restored: bool,
 }
 
-/// An untagged manifest whose grace is over: it goes, or there is a reason for which it stays.
+/// A manifest without a tag whose grace is over: it goes, or there is a reason for which it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deletion {
     /// The registry.
@@ -46,10 +47,12 @@ pub struct Deletion {
     pub repository: RepositoryName,
     /// Its digest.
     pub digest: Digest,
-    /// The tag that it lost last.
+    /// The tag that Tagwarden took from it last; [`TagName::none`] where it took none.
     pub tag: TagName,
-    /// When that was.
+    /// When that was; where it took none, since when the manifest is found free.
     pub untagged_at: Timestamp,
+    /// The time since which every run found it free; `None` where no policy with `untagged` has a say, or it is not free.
+    pub free_since: Option<Timestamp>,
     /// When its grace was over.
     pub eligible_at: Timestamp,
     /// The policies that have it deleted, by name; all of them must.
@@ -74,7 +77,7 @@ pub struct DeletionReclaim {
     pub estimated: bool,
 }
 
-/// What becomes of the manifests that Tagwarden took the last tags from, where a policy has them deleted.
+/// What becomes of the manifests that no tag references, where a policy has them deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deletions {
     /// Those whose grace is over, by registry, repository and digest.
@@ -83,10 +86,29 @@ pub struct Deletions {
     pub pending: u64,
     /// When the first of these ends.
     pub next_eligible_at: Option<Timestamp>,
-    /// The registries with such manifests that do not list what has no tag, by name: nothing is deleted there.
+    /// The registries in which policies have manifests deleted and that do not list what has no tag, by name: nothing is
+    /// deleted there.
     pub unlisted: Vec<RegistryName>,
     /// What stands against deleting.
     pub refusals: Vec<Refusal>,
+    /// How many manifests without a tag policies with `untagged` speak of and something keeps, by the label of the reason.
+    /// Not among them are those in `eligible`.
+    pub kept: BTreeMap<&'static str, u64>,
+    /// What deleting those that wait would free, of the ones that policies with `untagged` speak of.
+    pub forecast: DeletionForecast,
+}
+
+/// What deleting manifests would free, once their time is over and if nothing keeps them by then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletionForecast {
+    /// How many they are.
+    pub manifests: u64,
+    /// Bytes that only they need in their repositories.
+    pub bytes: u64,
+    /// How many of them are of unknown size.
+    pub unsized_manifests: u64,
+    /// Whether the registry did not show the blobs of all manifests: such an image counts whole.
+    pub estimated: bool,
 }
 
 /// A manifest that goes with another one.
@@ -158,6 +180,8 @@ pub enum RetainReason {
     NotSelected(PolicyName, TagName),
     /// The policy, which selects a tag that it had, says nothing of deleting.
     DeletionNotRequested(PolicyName),
+    /// It and what it hangs on hang on each other, so that none can go before the other.
+    Cyclic,
 }
 
 impl Deletion {
@@ -182,10 +206,35 @@ impl Deletions {
         all.find(|refusal| refusal.binding && refusal.scope.covers_deletion(deletion))
     }
 
+    /// Counts one that something keeps.
+    pub fn add_kept(&mut self, label: &'static str) {
+        *self.kept.entry(label).or_default() += 1;
+    }
+
+    /// Adds the counts of another part of the plan. What is eligible, unlisted or refused is left to the caller.
+    pub fn add_counts(&mut self, other: &Self) {
+        self.pending += other.pending;
+        self.next_eligible_at = [self.next_eligible_at, other.next_eligible_at].into_iter().flatten().min();
+        for (label, count) in &other.kept {
+            *self.kept.entry(label).or_default() += count;
+        }
+        self.forecast.add(other.forecast);
+    }
+
     /// Counts one that waits.
     pub fn add_pending(&mut self, until: Timestamp) {
         self.pending += 1;
         self.next_eligible_at = Some(self.next_eligible_at.map_or(until, |next| next.min(until)));
+    }
+}
+
+impl DeletionForecast {
+    /// Adds the forecast of another repository.
+    pub fn add(&mut self, other: Self) {
+        self.manifests += other.manifests;
+        self.bytes += other.bytes;
+        self.unsized_manifests += other.unsized_manifests;
+        self.estimated |= other.estimated;
     }
 }
 
@@ -223,6 +272,7 @@ impl RetainReason {
             Self::PolicyMissing(_) => "policy-missing",
             Self::NotSelected(..) => "not-selected",
             Self::DeletionNotRequested(_) => "deletion-not-requested",
+            Self::Cyclic => "cyclic",
         }
     }
 }

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, ListedManifest, OriginalDate, Product,
     RefusedTag, RegistryInfo, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, TagName, UnreadKind,
+    UntaggedHistory,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -96,6 +97,9 @@ pub struct Repository {
     /// Those of the manifests that indexes list beside their images and for no platform, such as attestations, and that
     /// have no tag: no container ever runs one. Only kept where manifests are listed without being read.
     pub attached: BTreeSet<Digest>,
+    /// The past of the manifests that no tag references; `None` where no policy with `untagged` asks for it, where there is
+    /// no such manifest, and where the registry does not list them. All of them stand in `manifests` then.
+    pub untagged_history: Option<Box<UntaggedHistory>>,
     /// What the registry lists beside `manifests`, sorted by digest: no tag names it, and nothing that was read leads to it.
     pub listed: Vec<ListedManifest>,
     /// The first look at the registry, or at this repository if it could not be listed then. A tag without a push time
@@ -455,6 +459,7 @@ impl Repository {
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),
+            untagged_history: None,
             listed: Vec::new(),
             first_read_at: None,
             gaps: Vec::new(),

@@ -40,7 +40,8 @@ pub enum Action {
     /// A manifest that was deleted is put again by its digest, because what is put back under the tag contains it, or
     /// because it refers to that.
     RestoreManifest,
-    /// The manifest, untagged long ago, is deleted. The tag is the last that it had, or that what it goes along with had.
+    /// The manifest, without a tag for long, is deleted. The tag is the last that Tagwarden took from it, or from what it goes
+    /// along with; [`TagName::none`] where it took none.
     DeleteUntagged,
 }
 
@@ -90,10 +91,15 @@ pub enum SkipReason {
 }
 
 impl Intent {
-    /// `registry/repository:tag`.
+    /// `registry/repository:tag`, or `registry/repository@digest` where there is no tag.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+        let Self { registry, repository, tag, digest, .. } = self;
+        if tag.is_none() {
+            format!("{registry}/{repository}@{digest}")
+        } else {
+            format!("{registry}/{repository}:{tag}")
+        }
     }
 }
 

@@ -54,7 +54,7 @@ impl JournaledIntent {
         &self.repository
     }
 
-    /// The tag; for the deletion of an untagged manifest, the last tag that it had.
+    /// The tag; for the deletion of an untagged manifest, the last tag that Tagwarden took from it, if any.
     #[must_use]
     pub fn tag(&self) -> &TagName {
         &self.tag

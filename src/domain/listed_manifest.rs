@@ -200,6 +200,19 @@ impl Repository {
         }
     }
 
+    /// Moves every listed manifest among the others, as those that may be deleted by themselves.
+    pub fn include_all_listed(&mut self) {
+        for row in std::mem::take(&mut self.listed) {
+            self.manifests.entry(row.digest.clone()).or_insert_with(|| row.into_manifest());
+        }
+    }
+
+    /// The digests of the manifests that no tag names, in order, as far as they are not only listed.
+    pub fn digests_without_tag(&self) -> impl Iterator<Item = &Digest> {
+        let tagged: BTreeSet<&Digest> = self.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        self.manifests.keys().filter(move |digest| !tagged.contains(digest))
+    }
+
     /// Every manifest of which it is unknown what it lists or what it refers to.
     pub fn unread(&self) -> impl Iterator<Item = (&Digest, UnreadKind)> {
         let met = self.manifests.iter().filter_map(|(digest, manifest)| Some((digest, manifest.unread_kind()?)));

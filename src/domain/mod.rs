@@ -34,6 +34,7 @@ mod refused_tag;
 mod registry_info;
 mod text_index;
 mod unresolved;
+mod untagged_history;
 mod verdict;
 mod version_range;
 
@@ -48,7 +49,8 @@ pub use coverage::{
 };
 pub use cron::{Cron, InvalidCron};
 pub use deletion::{
-    Deletion, DeletionReclaim, Deletions, Dependent, DependentRole, RemovedTag, RetainReason, UntaggedManifest,
+    Deletion, DeletionForecast, DeletionReclaim, Deletions, Dependent, DependentRole, RemovedTag, RetainReason,
+    UntaggedManifest,
 };
 pub use digest::{Digest, DigestMap, DigestSet, InvalidDigest};
 pub use endpoint::Endpoint;
@@ -85,6 +87,7 @@ pub use text_index::{
     IndexedWord, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope, WordRecorder, is_common_word,
 };
 pub use unresolved::{ImageNames, PathPattern, UnresolvedIndex, UnresolvedReference};
+pub use untagged_history::UntaggedHistory;
 pub use verdict::{
     ClaimMatch, ClaimReason, Date, LockTarget, MentionReason, Reason, Shortfall, TagPosition, TagVerdict,
     UncertainClaimReason, Uncertainty, UndatedCause, UnresolvedReason, Verdict,

@@ -16,7 +16,7 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// The refusals that a person accepted for this plan: they block nothing.
     pub accepted: Vec<AcceptedRefusal>,
-    /// The second step: what becomes of manifests that were untagged before.
+    /// The deletions of manifests that no tag references.
     pub deletions: Deletions,
     /// The rules that match nothing.
     pub coverage: Coverage,

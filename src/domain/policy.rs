@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use super::{AllowUnmatched, Cron, PolicyName, RegistryName, RuleKey, SharedText};
+use super::{AllowUnmatched, Cron, PolicyName, RegistryName, RepositoryName, RuleKey, SharedText};
 
 /// One policy, validated.
 #[derive(Debug, Clone)]
@@ -75,6 +75,9 @@ pub enum TagSelector {
     Globs(Globs),
     /// Those that the regular expression matches as a whole; it is anchored at both ends already.
     Pattern(Regex),
+    /// None: the policy speaks of manifests that no tag references, and has them deleted so long after they were found
+    /// free.
+    Untagged(WrittenDuration),
 }
 
 /// A list of globs, those with `!` taking away what the others gave.
@@ -227,6 +230,32 @@ impl Policy {
     #[must_use]
     pub fn covers(&self, registry: &RegistryName) -> bool {
         self.select.registries.as_ref().is_none_or(|names| names.contains(registry))
+    }
+
+    /// Returns the waiting period after which it has manifests without a tag deleted, or `None` if it speaks of tags.
+    #[must_use]
+    pub fn untagged_after(&self) -> Option<&WrittenDuration> {
+        match &self.select.tags {
+            TagSelector::Untagged(after) => Some(after),
+            TagSelector::All | TagSelector::Globs(_) | TagSelector::Pattern(_) => None,
+        }
+    }
+
+    /// Returns true if it has manifests without a tag deleted in a repository.
+    #[must_use]
+    pub fn deletes_untagged_in(&self, registry: &RegistryName, repository: &RepositoryName) -> bool {
+        let globs = self.select.repositories.as_ref();
+        self.untagged_after().is_some()
+            && self.covers(registry)
+            && globs.is_none_or(|globs| globs.matches(repository.as_str()))
+    }
+}
+
+impl Rules {
+    /// Returns true if a policy has manifests without a tag deleted in a repository.
+    #[must_use]
+    pub fn delete_untagged_in(&self, registry: &RegistryName, repository: &RepositoryName) -> bool {
+        self.policies.iter().any(|policy| policy.deletes_untagged_in(registry, repository))
     }
 }
 

@@ -210,7 +210,7 @@ fn add_deletions<'a>(
 
 /// What a registry stores for a manifest: its own bytes, its configuration and its layers. Of one that was only listed,
 /// all of that in one piece.
-fn stored_blobs<'a>(digest: &'a Digest, manifest: &'a Manifest) -> impl Iterator<Item = (&'a Digest, u64)> {
+pub(super) fn stored_blobs<'a>(digest: &'a Digest, manifest: &'a Manifest) -> impl Iterator<Item = (&'a Digest, u64)> {
     let own = match manifest.detail {
         ManifestDetail::Full => manifest.size,
         ManifestDetail::Listed { image_size } | ManifestDetail::Unread { image_size, .. } => image_size.unwrap_or(0),
@@ -290,6 +290,7 @@ mod tests {
             digest: digest("deleted"),
             tag: "deleted".parse().unwrap(),
             untagged_at: Timestamp::UNIX_EPOCH,
+            free_since: None,
             eligible_at: Timestamp::UNIX_EPOCH,
             policies: Vec::new(),
             enforce: true,

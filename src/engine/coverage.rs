@@ -165,6 +165,7 @@ fn selector_text(policy: &Policy) -> String {
         TagSelector::All => "all".to_owned(),
         TagSelector::Globs(globs) => globs.written().join(", "),
         TagSelector::Pattern(pattern) => pattern_text(pattern).to_owned(),
+        TagSelector::Untagged(after) => format!("untagged after {}", after.written),
     };
     format!("registries: {names}; repositories: {repositories}; tags: {tags}")
 }
@@ -193,7 +194,7 @@ fn rules_of(policy: &Policy) -> Vec<PolicyRule<'_>> {
     let repositories = repositories.map(|glob| (RuleKey::Repositories, glob, RuleTest::Repository(glob)));
     let tags = match &select.tags {
         TagSelector::Globs(globs) => Some(globs),
-        TagSelector::All | TagSelector::Pattern(_) => None,
+        TagSelector::All | TagSelector::Pattern(_) | TagSelector::Untagged(_) => None,
     };
     let tags = tags.into_iter().flat_map(Globs::globs).map(|glob| (RuleKey::Tags, glob, RuleTest::Tag(glob)));
     let judged = |glob: &Glob<'_>| glob.excludes || keeps_all || regex_syntax_in(glob.written).is_some();
@@ -254,6 +255,13 @@ fn matches_in(test: &RuleTest<'_>, registry: &RegistryName, repository: &Reposit
         RuleTest::Registry(_) | RuleTest::Repository(_) => RuleMatches::Nothing,
         RuleTest::Tag(glob) => by_tag(&|tag| glob.matches(tag.as_str())),
         RuleTest::Pattern(pattern) => by_tag(&|tag| pattern.is_match(tag.as_str())),
+        RuleTest::Whole(policy) if policy.untagged_after().is_some() => {
+            if policy.deletes_untagged_in(registry, &repository.name) {
+                RuleMatches::Some
+            } else {
+                RuleMatches::Nothing
+            }
+        }
         RuleTest::Whole(policy) => by_tag(&|tag| selects(policy, registry, &repository.name, tag)),
     }
 }

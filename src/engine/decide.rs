@@ -14,6 +14,7 @@ use super::limits::{DeletionCounts, RemovalCounts, refuse_removals};
 use super::mentions::RepositoryMentions;
 use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::plan::{RemovalPlanner, RepositoryRemovals};
+use super::repository_cleanup::judges_all;
 use super::unmatched_rules::unmatched_refusals;
 use super::{DeletionDependencies, Verdicts};
 use crate::domain::{
@@ -28,8 +29,10 @@ pub struct RepositoryDecision {
     pub verdicts: Verdicts,
     /// The removals that follow, before limits over several repositories are applied.
     pub removals: RepositoryRemovals,
-    /// What becomes of the manifests that were untagged before. Nothing is said of their bytes yet.
+    /// What becomes of manifests without a tag. Nothing is said of their bytes yet.
     pub deletions: Deletions,
+    /// The manifests without a tag that are free, where policies with `untagged` speak of the repository.
+    pub free: BTreeSet<Digest>,
     /// What the deletions hang on.
     pub deletion_dependencies: DeletionDependencies,
     /// The mentions that were found, each with its source.
@@ -175,17 +178,18 @@ fn decide_deletions(
     decision: &mut RepositoryDecision,
 ) {
     let untagged = evidence.untagged_in(&repository.name);
-    if untagged.is_empty() {
+    let registry = evidence.registry;
+    if untagged.is_empty() && !judges_all(evidence.rules, registry, repository) {
         return;
     }
-    let registry = evidence.registry;
     let apart = |digest: &Digest| {
         let place = (registry.name.clone(), repository.name.clone(), digest.clone());
         evidence.others.is_some_and(|others| others.contains(&place))
     };
     let found = &mut decision.deletions;
-    let absent = assess_repository(&evidence.evaluation, (repository, mentions, placed), &untagged, &apart, found);
-    decision.assumed_absent.extend(absent);
+    let assessed = assess_repository(&evidence.evaluation, (repository, mentions, placed), &untagged, &apart, found);
+    decision.assumed_absent.extend(assessed.assumed_absent);
+    decision.free = assessed.free;
     found.eligible.sort_by(|a, b| a.digest.cmp(&b.digest));
     if found.deletable().next().is_none() {
         return;

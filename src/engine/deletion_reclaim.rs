@@ -1,8 +1,13 @@
 //! What deleting untagged manifests would free, blob by blob.
 
+use std::collections::BTreeSet;
+
 use super::blob_ledger::BlobLedger;
-use super::blob_uses::{ClaimedDigests, blob_uses, was_read_completely};
-use crate::domain::{Deletion, DeletionReclaim, Inventory, RepositoryName};
+use super::blob_uses::{ClaimedDigests, blob_uses, stored_blobs, was_read_completely};
+use crate::domain::{
+    Deletion, DeletionForecast, DeletionReclaim, Digest, DigestSet, Inventory, ManifestDetail, Registry, Repository,
+    RepositoryName,
+};
 
 /// Says of each deletion that goes which bytes only it and what goes along need. A blob counts once in a registry, for
 /// the first of them that needs it. Where anything of a registry could not be read, nothing is said of its bytes; where
@@ -43,4 +48,32 @@ fn deletions_in<'a>(there: &'a mut [Deletion], repository: &RepositoryName) -> &
     let here = &mut there[start..];
     let end = here.partition_point(|deletion| deletion.repository == *repository);
     &mut here[..end]
+}
+
+/// What deleting the manifests in `left` of one repository would free, once all that is `free` is gone. Layers that other
+/// repositories use, too, are not freed: nothing is asked of these, so that it is the most that can be.
+pub(super) fn forecast_deletions(
+    (registry, repository): (&Registry, &Repository),
+    free: &BTreeSet<Digest>,
+    left: &BTreeSet<&Digest>,
+) -> DeletionForecast {
+    let manifests = left.len() as u64;
+    if left.is_empty() || !was_read_completely(registry, repository) {
+        return DeletionForecast { manifests, unsized_manifests: manifests, ..DeletionForecast::default() };
+    }
+    let mut found = DeletionForecast { manifests, ..DeletionForecast::default() };
+    let mut needed: DigestSet<&Digest> = DigestSet::default();
+    for (digest, manifest) in repository.manifests.iter().filter(|(digest, _)| !free.contains(*digest)) {
+        needed.extend(stored_blobs(digest, manifest).map(|(blob, _)| blob));
+    }
+    for (digest, manifest) in repository.manifests.iter().filter(|(digest, _)| left.contains(digest)) {
+        found.estimated |= manifest.detail != ManifestDetail::Full;
+        found.unsized_manifests += u64::from(manifest.detail.is_unsized());
+        for (blob, size) in stored_blobs(digest, manifest) {
+            if needed.insert(blob) {
+                found.bytes += size;
+            }
+        }
+    }
+    found
 }

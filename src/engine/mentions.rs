@@ -70,7 +70,9 @@ pub(super) fn find_in_repository(
     };
     let names = RepositoryNames::of(&repository.name, texts);
     let mut joined = String::new();
-    let former_tags = former.iter().flat_map(|one| &one.tags).map(|tag| &tag.name);
+    let history = repository.untagged_history.as_deref();
+    let elsewhere = history.into_iter().flat_map(|history| history.former_tags.values().flatten());
+    let former_tags = former.iter().flat_map(|one| &one.tags).map(|tag| &tag.name).chain(elsewhere);
     for tag in repository.tags.iter().map(|tag| &tag.name).chain(former_tags) {
         if let Some((word, text)) = names.find(tag, &mut joined) {
             add(MentionedImage::Tag(tag.clone()), &text, word);

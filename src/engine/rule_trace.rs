@@ -96,5 +96,6 @@ pub fn version_of(policy: &Policy, tag: &str) -> Option<VersionReading> {
             version::read_version(pattern.captures(tag)?.name(VERSION_GROUP)?.as_str())
         }
         TagSelector::All | TagSelector::Globs(_) | TagSelector::Pattern(_) => version::read_version(tag),
+        TagSelector::Untagged(_) => None,
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn selects(policy: &Policy, registry: &RegistryName, repository: &Rep
             TagSelector::All => true,
             TagSelector::Globs(globs) => globs.matches(tag.as_str()),
             TagSelector::Pattern(pattern) => pattern.is_match(tag.as_str()),
+            TagSelector::Untagged(_) => false,
         }
 }
 
@@ -65,6 +66,7 @@ pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Ve
         TagSelector::Pattern(pattern) => {
             candidates.iter().filter(|candidate| pattern.is_match(candidate.name.as_str())).map(whole).collect()
         }
+        TagSelector::Untagged(_) => Vec::new(),
     }
 }
 

@@ -60,7 +60,8 @@ struct Search<'a, 'g> {
 /// Adds [`Reason::IndexUnread`] to every tag that nothing known keeps and something unread could, and returns what has to
 /// be read to decide about the repository. What could not be read in this run is not asked for again: it is a gap.
 pub(super) fn hold_unread(facts: &UnreadFacts<'_, '_>, found: &mut ReasonTable) -> BTreeMap<Digest, UnreadCause> {
-    let due = !facts.repository.untagged.is_empty();
+    // To find a manifest free, as much must be known as to delete it: what contained it yesterday may be gone tomorrow.
+    let due = !facts.repository.untagged.is_empty() || facts.repository.untagged_history.is_some();
     let expiring: Vec<u32> = found.tags().filter(|&tag| !found.is_kept(tag)).collect();
     if expiring.is_empty() && facts.companions.is_empty() && !due {
         return BTreeMap::new();

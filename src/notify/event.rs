@@ -60,7 +60,7 @@ pub struct RunEventCounts {
     pub out_of_scope: u64,
     /// Removals that were done.
     pub removed: u64,
-    /// Manifests, untagged before, that were deleted.
+    /// Manifests without a tag that were deleted.
     pub deleted: u64,
     /// Removals that no longer fitted.
     pub skipped: u64,

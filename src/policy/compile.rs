@@ -22,8 +22,10 @@ const VERSIONS: [(&str, VersionPart); 3] =
 const RULES: [&str; 9] =
     ["newest", "within", "daily", "weekly", "monthly", "yearly", "newest_per", "matching", "image_with"];
 const SELECT_HELP: &str = "to select every tag write `select: { tags: [\"*\"] }`";
+const SELECT_REPOSITORIES_HELP: &str = "to select every repository write `select: { repositories: [\"**\"] }`";
 const RULE_HELP: &str = "write it as `- newest: 5`";
 const THEN_HELP: &str = "write `then: { delete_manifest: after 14d }`, or leave it out: nothing is deleted then";
+const UNTAGGED_HELP: &str = "write `untagged: { delete: after 30d }`";
 const KEEP_HELP: &str = "write `keep: all`, `keep: none`, or a list of rules such as `- newest: 5`";
 
 /// The file that a policy stands in, for its record.
@@ -45,6 +47,77 @@ pub(super) struct LocatedPolicy {
     pub(super) rule_texts: Vec<RulePlace>,
     /// Where it says what comes after an untag, if it does.
     pub(super) then: Option<Place>,
+    /// Where it says what becomes of manifests without a tag, if it does.
+    pub(super) untagged: Option<Place>,
+}
+
+/// What a policy speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Tags,
+    /// Manifests that no tag references.
+    Untagged,
+}
+
+impl Subject {
+    /// A misspelt `untagged` counts where there is no `keep`: to propose one would be wrong advice.
+    fn of(fields: &mut Fields<'_>, untagged: Option<&Node>) -> Self {
+        let misspelled = fields.is_misspelled("untagged") && fields.get("keep").is_none();
+        if untagged.is_some() || misspelled { Self::Untagged } else { Self::Tags }
+    }
+
+    fn select_help(self) -> &'static str {
+        match self {
+            Self::Tags => SELECT_HELP,
+            Self::Untagged => SELECT_REPOSITORIES_HELP,
+        }
+    }
+}
+
+/// What a policy says of tags besides `keep`.
+struct TagFields<'a> {
+    group_by: Option<Vec<String>>,
+    then: Option<Option<WrittenDuration>>,
+    then_at: Option<&'a Place>,
+    limits: Option<PolicyLimits>,
+}
+
+impl<'a> TagFields<'a> {
+    fn read(fields: &mut Fields<'a>, subject: Subject, select: Option<&Selector>, problems: &mut Problems) -> Self {
+        if subject == Subject::Untagged {
+            for key in ["group_by", "then", "limits"] {
+                refuse_beside_untagged(fields, key, problems);
+            }
+            return Self {
+                group_by: Some(Vec::new()),
+                then: None,
+                then_at: None,
+                limits: Some(PolicyLimits::default()),
+            };
+        }
+        let tags = select.map(|selector| &selector.tags);
+        let group_by = fields.get("group_by").map_or(Some(Vec::new()), |node| groups(node, tags, problems));
+        let then_node = fields.get("then");
+        let limits = fields.get("limits").map_or(Some(PolicyLimits::default()), |node| limits(node, problems));
+        Self {
+            group_by,
+            then: then_node.map(|node| then(node, problems)),
+            then_at: then_node.map(|node| &node.at),
+            limits,
+        }
+    }
+}
+
+/// Notes a key that has no meaning in a policy on manifests.
+fn refuse_beside_untagged(fields: &mut Fields<'_>, key: &'static str, problems: &mut Problems) {
+    if fields.get(key).is_none() {
+        return;
+    }
+    let help = match key {
+        "limits" => "leave it out; `limits.delete` in the settings bounds the deletions of a run",
+        _ => "leave it out: a policy with `untagged` speaks of manifests, and of no tag",
+    };
+    problems.add(fields.key_at(key), format!("`{key}` beside `untagged`")).help(help);
 }
 
 /// All policies of a file that could be understood; the problems say what could not.
@@ -117,17 +190,31 @@ fn compile_policy<'a>(
     let name: Option<PolicyName> = name.and_then(|(text, at)| fields::name(text, at, problems));
     let description = optional_text(&mut fields, "description", problems);
     let owner = optional_text(&mut fields, "owner", problems);
-    let select_node = required(&mut fields, "select", SELECT_HELP, problems);
-    let select = select_node.and_then(|node| select(node, problems));
-    let group_by = fields
-        .get("group_by")
-        .map_or(Some(Vec::new()), |node| groups(node, select.as_ref().map(|selector| &selector.tags), problems));
-    let keep_node = required(&mut fields, "keep", "to keep nothing write `keep: none`", problems);
-    let keep = keep_node.and_then(|node| keep(node, problems));
-    let then_node = fields.get("then");
-    let then = then_node.map(|node| then(node, problems));
+    let untagged_node = fields.get("untagged");
+    let subject = Subject::of(&mut fields, untagged_node);
+    let select_node = required(&mut fields, "select", subject.select_help(), problems);
+    let select = select_node.and_then(|node| select(node, subject, problems));
+    let select = match untagged_node {
+        Some(node) => {
+            untagged(node, problems).and_then(|after| Some(Selector { tags: TagSelector::Untagged(after), ..select? }))
+        }
+        None => select,
+    };
+    // Without `keep`, a policy that speaks of tags is one whose author has forgotten something. No message proposes `keep`
+    // for one that speaks of manifests: it would let every tag go.
+    let keep_node = match subject {
+        Subject::Tags => required(&mut fields, "keep", "to keep nothing write `keep: none`", problems),
+        Subject::Untagged => {
+            refuse_beside_untagged(&mut fields, "keep", problems);
+            None
+        }
+    };
+    let keep = match subject {
+        Subject::Tags => keep_node.and_then(|node| keep(node, problems)),
+        Subject::Untagged => Some(Keep::None),
+    };
+    let of_tags = TagFields::read(&mut fields, subject, select.as_ref(), problems);
     let mode = fields.get("mode").map_or(Some(PolicyMode::default()), |node| mode(node, problems));
-    let limits = fields.get("limits").map_or(Some(PolicyLimits::default()), |node| limits(node, problems));
     let schedule = fields.get("schedule").map(|node| fields::cron("schedule", node, problems));
     let written = rule_places(select_node, keep_node);
     let allow = fields.get("allow_unmatched");
@@ -144,11 +231,11 @@ fn compile_policy<'a>(
         description,
         owner,
         select: select?,
-        group_by: group_by?,
+        group_by: of_tags.group_by?,
         keep: keep?,
-        delete_manifest_after: flat(then)?,
+        delete_manifest_after: flat(of_tags.then)?,
         mode: mode?,
-        limits: limits?,
+        limits: of_tags.limits?,
         schedule: flat(schedule)?,
         allow_unmatched: allow?,
         lines: written.iter().filter_map(line).chain([own_line]).collect(),
@@ -161,8 +248,9 @@ fn compile_policy<'a>(
         Some(Value::List(rules)) => rules.iter().map(|rule| rule.at.clone()).collect(),
         _ => Vec::new(),
     };
-    let then = then_node.map(|node| node.at.clone());
-    Some(LocatedPolicy { policy, name: at, registries, rules, rule_texts: written, then })
+    let then = of_tags.then_at.cloned();
+    let untagged = untagged_node.map(|node| node.at.clone());
+    Some(LocatedPolicy { policy, name: at, registries, rules, rule_texts: written, then, untagged })
 }
 
 /// The registries of a policy, each with its place in the list that it was read from.
@@ -196,7 +284,10 @@ fn foreign_policy_key_hint(key: &str) -> Option<&'static str> {
         }
         _ if RULES.contains(&key) => Some("it belongs under `keep:`, as `- ` and the rule"),
         "untag" | "percent" => Some("it belongs under `limits:`"),
-        "delete_manifest" | "delete" | "purge" => Some("manifests go by `then: { delete_manifest: after 14d }`"),
+        "delete_manifest" => Some("manifests go by `then: { delete_manifest: after 14d }`"),
+        "delete" | "purge" => Some(
+            "`then: { delete_manifest: after 14d }` deletes what was untagged here, `untagged: { delete: after 30d }` all that no tag references",
+        ),
         "cron" => Some("a policy's own times are `schedule: \"0 3 * * 0\"`"),
         _ => None,
     }
@@ -228,20 +319,27 @@ fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn select(node: &Node, problems: &mut Problems) -> Option<Selector> {
+fn select(node: &Node, subject: Subject, problems: &mut Problems) -> Option<Selector> {
     let empty = match &node.value {
         Value::Null => true,
         Value::Map(entries) => entries.is_empty(),
         _ => false,
     };
     if empty {
-        problems.add(&node.at, "`select` is empty").help(SELECT_HELP);
+        problems.add(&node.at, "`select` is empty").help(subject.select_help());
         return None;
     }
     let mut fields = Fields::of(node, "selector", problems)?;
     let registries = fields.get("registries").map(|node| fields::names("registries", node, problems));
     let repositories = fields.get("repositories").map(|node| selection::repositories(node, problems));
-    let (tags, pattern) = (fields.get("tags"), fields.get("pattern"));
+    let (tags, pattern) = match subject {
+        Subject::Tags => (fields.get("tags"), fields.get("pattern")),
+        Subject::Untagged => {
+            refuse_beside_untagged(&mut fields, "tags", problems);
+            refuse_beside_untagged(&mut fields, "pattern", problems);
+            (None, None)
+        }
+    };
     let selector = match (tags, pattern) {
         (Some(_), Some(pattern)) => {
             let tags_at = problems.diagnostic(fields.key_at("tags"), "the globs are here");
@@ -408,30 +506,54 @@ fn span(key: &str, node: &Node, problems: &mut Problems) -> Option<WrittenDurati
 
 /// How long after the last untag a manifest is deleted.
 fn then(node: &Node, problems: &mut Problems) -> Option<WrittenDuration> {
-    const KEY: &str = "delete_manifest";
-    if !matches!(&node.value, Value::Map(entries) if !entries.is_empty()) {
+    if !is_filled_map(node) {
         problems
             .add(&node.at, format!("`then` must say what comes after an untag, not {}", node.value.describe()))
             .help(THEN_HELP);
         return None;
     }
-    let mut fields = Fields::of(node, "policy's `then`", problems)?;
-    let after = fields.get(KEY);
-    if after.is_none() && !fields.is_misspelled(KEY) {
-        problems.add(fields.at(), "`then` without `delete_manifest`").help(THEN_HELP);
+    let fields = Fields::of(node, "policy's `then`", problems)?;
+    waiting_period(fields, ("then", "delete_manifest", THEN_HELP), problems)
+}
+
+/// How long a manifest is found free before it is deleted.
+fn untagged(node: &Node, problems: &mut Problems) -> Option<WrittenDuration> {
+    if !is_filled_map(node) {
+        let shown = node.value.describe();
+        let message = format!("`untagged` must say what becomes of manifests without a tag, not {shown}");
+        problems.add(&node.at, message).help(UNTAGGED_HELP);
+        return None;
+    }
+    let fields = Fields::of(node, "policy's `untagged`", problems)?;
+    waiting_period(fields, ("untagged", "delete", UNTAGGED_HELP), problems)
+}
+
+fn is_filled_map(node: &Node) -> bool {
+    matches!(&node.value, Value::Map(entries) if !entries.is_empty())
+}
+
+/// The only key of a map: `after` and a time.
+fn waiting_period(
+    mut fields: Fields<'_>,
+    (map, key, help): (&str, &'static str, &str),
+    problems: &mut Problems,
+) -> Option<WrittenDuration> {
+    let after = fields.get(key);
+    if after.is_none() && !fields.is_misspelled(key) {
+        problems.add(fields.at(), format!("`{map}` without `{key}`")).help(help);
     }
     fields.finish(|_| None, problems);
     let after = after?;
-    let grace = match &after.value {
+    let written = match &after.value {
         Value::Text(text) => text.trim().strip_prefix("after ").map(|rest| Value::Text(rest.to_owned())),
         _ => None,
     };
-    let Some(value) = grace else {
-        let message = format!("`{KEY}` must be `after` and a time, not {}", after.value.describe());
-        problems.add(&after.at, message).help(THEN_HELP);
+    let Some(value) = written else {
+        let message = format!("`{key}` must be `after` and a time, not {}", after.value.describe());
+        problems.add(&after.at, message).help(help);
         return None;
     };
-    span(KEY, &Node { at: after.at.clone(), value }, problems)
+    span(key, &Node { at: after.at.clone(), value }, problems)
 }
 
 fn newest_per(node: &Node, problems: &mut Problems) -> Option<KeepRule> {

@@ -52,6 +52,7 @@ impl<'a> InspectedPolicy<'a> {
             TagSelector::Pattern(pattern) => {
                 Some(Language { include: vec![pattern.as_str().to_owned()], exclude: Vec::new() })
             }
+            TagSelector::Untagged(_) => None,
         };
         let repositories = policy.select.repositories.as_ref().map_or_else(|| Some(everything()), language);
         let repositories = repositories.map(|language| repository_languages.add(language));

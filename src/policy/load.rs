@@ -42,6 +42,8 @@ pub struct PolicyPlaces {
     pub rule_texts: BTreeMap<(RuleKey, String), Diagnostic>,
     /// What it says comes after an untag, if it does.
     pub then: Option<Diagnostic>,
+    /// What it says of manifests without a tag, if it speaks of these.
+    pub untagged: Option<Diagnostic>,
 }
 
 impl PolicySet {
@@ -119,12 +121,18 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let (mut diagnostics, mut policies, mut registries) = (unread, Vec::new(), Vec::new());
     let mut places = BTreeMap::new();
     for (problems, placed) in read {
-        for LocatedPolicy { policy, registries: named, name, rules, rule_texts: written, then } in placed {
+        for LocatedPolicy { policy, registries: named, name, rules, rule_texts: written, then, untagged } in placed {
             let rules = rules.iter().map(|at| problems.diagnostic(at, "")).collect();
             let then = then.map(|at| problems.diagnostic(&at, ""));
+            let untagged = untagged.map(|at| problems.diagnostic(&at, ""));
             let written = written.into_iter().map(|one| ((one.key, one.written), problems.diagnostic(&one.at, "")));
-            let places_of_it =
-                PolicyPlaces { name: problems.diagnostic(&name, ""), rules, rule_texts: written.collect(), then };
+            let places_of_it = PolicyPlaces {
+                name: problems.diagnostic(&name, ""),
+                rules,
+                rule_texts: written.collect(),
+                then,
+                untagged,
+            };
             places.insert(policy.name.clone(), places_of_it);
             let message = format!("named by policy `{}`", policy.name);
             registries.extend(named.into_iter().map(|(name, at)| (name, problems.diagnostic(&at, message.as_str()))));

@@ -160,6 +160,10 @@ impl Pairs<'_> {
         let (mut others, mut unknown) = (Vec::new(), false);
         for other in self.neighbours.candidates(at).into_iter().filter(|other| *other > at) {
             let other = &self.policies[other];
+            // It speaks of no tags.
+            if other.policy.untagged_after().is_some() {
+                continue;
+            }
             let same = policy.policy.mode == other.policy.mode && policy.keep_text == other.keep_text;
             if same || other.never_expires_because().is_some() {
                 continue;

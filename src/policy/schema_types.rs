@@ -16,7 +16,20 @@ pub struct PolicyFile {
 
 /// One policy: what it selects, and what of that stays.
 #[derive(JsonSchema)]
-#[schemars(rename = "Policy", deny_unknown_fields)]
+#[schemars(
+    rename = "Policy",
+    deny_unknown_fields,
+    extend("oneOf" = [
+        { "required": ["keep"], "not": { "required": ["untagged"] } },
+        {
+            "required": ["untagged"],
+            "properties": {
+                "keep": false, "group_by": false, "then": false, "limits": false,
+                "select": { "properties": { "tags": false, "pattern": false } },
+            },
+        },
+    ])
+)]
 pub struct PolicyShape {
     /// Its name, unique over all policy files: letters, digits, `-`, `_` and `.`.
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), example = &"candidate-builds")]
@@ -32,8 +45,11 @@ pub struct PolicyShape {
     /// Named groups of `pattern`: the keep rules apply apart to each combination of their values.
     #[schemars(length(min = 1), inner(length(min = 1)), extend("uniqueItems" = true), example = ["branch"])]
     pub group_by: Option<Vec<String>>,
-    /// What stays. A tag stays if any rule keeps it.
-    pub keep: KeepShape,
+    /// What stays. A tag stays if any rule keeps it. A policy on tags has it, one with `untagged` does not.
+    pub keep: Option<KeepShape>,
+    /// What becomes of manifests that no tag references, whoever left them. A policy with it speaks of no tags: it has
+    /// neither `keep`, `tags`, `pattern`, `group_by`, `then` nor `limits`.
+    pub untagged: Option<UntaggedShape>,
     /// What comes after an untag. Default: nothing, so that every untag can be undone while the manifest is there.
     pub then: Option<ThenShape>,
     /// Whether what it lets go may really be removed, where the settings enforce, too. Default: dry-run.
@@ -207,6 +223,19 @@ pub struct ThenShape {
         example = &"after 14d"
     )]
     pub delete_manifest: String,
+}
+
+/// What becomes of manifests that no tag references.
+#[derive(JsonSchema)]
+#[schemars(rename = "Untagged", deny_unknown_fields)]
+pub struct UntaggedShape {
+    /// A manifest is deleted once every run has found it free for so long: no tag, no index, no referrer, no claim, mention,
+    /// lock or hold: `after 30d`.
+    #[schemars(
+        regex(pattern = r"^\s*after ([0-9]+\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|years?|yrs?|y)\s*)+$"),
+        example = &"after 30d"
+    )]
+    pub delete: String,
 }
 
 /// Whether what a policy lets go may really be removed.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, future, stream};
+use jiff::Timestamp;
 
 use super::client::challenge::host_and_port;
 use super::{ContentCache, ExtraManifests, RegistryConnection, RegistryError, RegistryReader, RegistrySettings};
@@ -147,11 +148,32 @@ pub async fn read_repository(
     let registry = &reader.settings().name;
     let look_for = look_for.get(&(registry.clone(), name.clone())).unwrap_or(&NO_EXTRA_MANIFESTS);
     let mut read = reader.repository(name, look_for, cache).await;
+    finish_reading(registry, &mut read, progress);
+    read
+}
+
+/// Reads one repository with all that it lists, and tells when the manifests that no tag references changed last. Every
+/// listed manifest is among the others then.
+pub async fn read_repository_with_changes(
+    reader: &dyn RegistryReader,
+    name: &RepositoryName,
+    look_for: &ExtraManifests,
+    cache: &dyn ContentCache,
+    progress: &dyn Progress,
+) -> (Repository, BTreeMap<Digest, Timestamp>) {
+    let registry = &reader.settings().name;
+    let look_for = look_for.get(&(registry.clone(), name.clone())).unwrap_or(&NO_EXTRA_MANIFESTS);
+    let (mut read, changed_at) = reader.repository_with_changes(name, look_for, cache).await;
+    read.include_all_listed();
+    finish_reading(registry, &mut read, progress);
+    (read, changed_at)
+}
+
+fn finish_reading(registry: &RegistryName, read: &mut Repository, progress: &dyn Progress) {
     read.compact();
     read.gaps.sort();
     read.tags.sort_by(|a, b| a.name.cmp(&b.name));
-    progress.on_repository_read(registry, name, read.tags.len());
-    read
+    progress.on_repository_read(registry, &read.name, read.tags.len());
 }
 
 /// Reads the registries, all at once, for whoever needs all of them in memory. Never fails: what could not be read is a

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::azure;
@@ -37,7 +38,7 @@ pub use client::probe::ProbeResponse;
 pub use client::wire::{Child, InvalidContent, ParsedManifest, is_blob_type, parse_manifest};
 pub use collect::{
     CollectScope, Progress, RegistryHead, collect, collect_repositories, connect, hosts, read_heads, read_repository,
-    reader,
+    read_repository_with_changes, reader,
 };
 pub use connection::RegistryConnection;
 pub use providers::{
@@ -264,6 +265,17 @@ pub trait RegistryReader: Send + Sync {
         look_for: &BTreeSet<Digest>,
         cache: &dyn ContentCache,
     ) -> Repository;
+
+    /// Reads a repository as [`RegistryReader::repository`] does, and tells of the manifests that no tag references when they
+    /// changed last. Where the lists have no such times, as by default, nobody knows of a push by digest alone.
+    async fn repository_with_changes(
+        &self,
+        name: &RepositoryName,
+        look_for: &BTreeSet<Digest>,
+        cache: &dyn ContentCache,
+    ) -> (Repository, BTreeMap<Digest, Timestamp>) {
+        (self.repository(name, look_for, cache).await, BTreeMap::new())
+    }
 
     /// Reads manifests that a repository of this registry lists and that were left unread. What they list and refer to
     /// is among its manifests then. Failures become its gaps. Nothing by default: where everything is read at once, there

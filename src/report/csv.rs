@@ -27,7 +27,8 @@ const HEADER: [&str; 14] = [
 ///
 /// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce`, `reclaimable_bytes`, `bytes`
 /// (`exact` or `estimated`) and `shared_bytes` are empty for what stays; its `policy` lists all that have a say in it.
-/// Last come manifests that were untagged before, by the tag that they lost last: `delete-untagged` or `keep-untagged`.
+/// Last come manifests without a tag, by the tag that Tagwarden took from them last, if any: `delete-untagged` or
+/// `keep-untagged`.
 #[must_use]
 pub fn csv(document: &PlanDocument) -> String {
     let mut out = Vec::new();
@@ -96,7 +97,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
                 escape_formula(&found.policies.join("; ")),
                 found.is_enforceable().to_string().into(),
                 found.untagged_at.to_string().into(),
-                "untagged".into(),
+                if found.tag.is_empty() { "found-free" } else { "untagged" }.into(),
                 document.evaluated_at.duration_since(found.untagged_at).as_secs().to_string().into(),
                 number(found.bytes),
                 found.bytes.map_or("", |_| &*found.bytes_are).into(),

@@ -1,4 +1,6 @@
-//! Untagged manifests whose grace is over, as people and scripts read them.
+//! Manifests without a tag whose grace is over, as people and scripts read them.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::build::refusal;
 use super::holder::HolderView;
 use super::humanize::{counted, format_bytes, format_count};
-use super::reason::{describe_mention, describe_possible_claim, describe_unresolved, short_digest};
+use super::reason::{describe_mention, describe_possible_claim, describe_unresolved, format_minute, short_digest};
 use super::{HoldView, RefusalView};
 use crate::domain::{Deletion, Deletions, DependentRole, Refusal, RetainReason};
 
-/// The second step of a plan: what becomes of manifests that Tagwarden untagged before.
+/// The second step of a plan: what becomes of manifests that no tag references.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletionsView {
     /// Those whose grace is over, by registry, repository and digest: they go, or say why they stay.
@@ -26,6 +28,26 @@ pub struct DeletionsView {
     pub unlisted: Vec<String>,
     /// What stands against the deletions.
     pub refusals: Vec<RefusalView>,
+    /// How many manifests without a tag policies with `untagged` speak of and something keeps, by the label of the first
+    /// reason. Not among them are those in `eligible`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, u64>,
+    /// What policies with `untagged` would free with those that wait; nothing where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<ForecastOfDeletionsView>,
+}
+
+/// What deleting manifests would free, once their time is over and if nothing keeps them by then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastOfDeletionsView {
+    /// How many they are.
+    pub manifests: u64,
+    /// Bytes that only they need in their repositories: the most that is freed.
+    pub bytes: u64,
+    /// Whether these are `exact` or `estimated`.
+    pub bytes_are: String,
+    /// How many of them are of unknown size.
+    pub unsized_manifests: u64,
 }
 
 /// One untagged manifest whose grace is over.
@@ -37,10 +59,13 @@ pub struct DeletionView {
     pub repository: String,
     /// Its digest.
     pub digest: String,
-    /// The tag that it lost last.
+    /// The tag that Tagwarden took from it last; empty where it took none.
     pub tag: String,
-    /// When that was.
+    /// When that was; where it took none, since when the manifest is found free.
     pub untagged_at: Timestamp,
+    /// The first of an unbroken series of runs that found it free, where a policy with `untagged` has a say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_since: Option<Timestamp>,
     /// When its grace was over.
     #[serde(alias = "due_at")]
     pub eligible_at: Timestamp,
@@ -86,7 +111,7 @@ pub struct RetainReasonView {
 impl DeletionsView {
     /// The view of deletions, given what stands against the removals.
     pub(super) fn of(deletions: &Deletions, of_removals: &[Refusal]) -> Self {
-        let Deletions { eligible, pending, next_eligible_at, unlisted, refusals } = deletions;
+        let Deletions { eligible, pending, next_eligible_at, unlisted, refusals, kept, forecast } = deletions;
         let view = |one: &Deletion| DeletionView::of(one, deletions.refusal_for(one, of_removals));
         Self {
             eligible: eligible.iter().map(view).collect(),
@@ -94,6 +119,13 @@ impl DeletionsView {
             next_eligible_at: *next_eligible_at,
             unlisted: unlisted.iter().map(ToString::to_string).collect(),
             refusals: refusals.iter().map(refusal).collect(),
+            kept: kept.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect(),
+            forecast: (forecast.manifests > 0).then(|| ForecastOfDeletionsView {
+                manifests: forecast.manifests,
+                bytes: forecast.bytes,
+                bytes_are: super::storage::accuracy_label(forecast.estimated),
+                unsized_manifests: forecast.unsized_manifests,
+            }),
         }
     }
 
@@ -147,6 +179,18 @@ impl DeletionsView {
                 format_bytes(known)
             ));
         }
+        let irreversible = self.deletable().filter(|one| one.tag.is_empty()).count() as u64;
+        if irreversible > 0 {
+            said.push(format!(
+                "{} had no tag that Tagwarden removed: `tagwarden restore` does not bring {} back",
+                if irreversible == going {
+                    "these".to_owned()
+                } else {
+                    format!("{} of these", format_count(irreversible))
+                },
+                if irreversible == 1 { "it" } else { "them" }
+            ));
+        }
         let staying = self.retained().count() as u64;
         if staying > 0 {
             said.push(format!("{} whose time is over: kept all the same", counted(staying, "untagged manifest")));
@@ -163,6 +207,28 @@ impl DeletionsView {
                     format!("{} untagged manifests wait", format_count(self.pending))
                 }
             ));
+        }
+        if let Some(forecast) = &self.forecast {
+            let about = if forecast.bytes_are == "estimated" { "about " } else { "" };
+            let unknown = match forecast.unsized_manifests {
+                0 => String::new(),
+                number => format!(", {} of unknown size", format_count(number)),
+            };
+            said.push(format!(
+                "{} free and would go once the time is over: {about}{} at most{unknown}",
+                if forecast.manifests == 1 {
+                    "1 manifest without a tag is".to_owned()
+                } else {
+                    format!("{} manifests without a tag are", format_count(forecast.manifests))
+                },
+                format_bytes(forecast.bytes)
+            ));
+        }
+        if !self.kept.is_empty() {
+            let number: u64 = self.kept.values().sum();
+            let kinds: Vec<String> =
+                self.kept.iter().map(|(kind, count)| format!("{kind} {}", format_count(*count))).collect();
+            said.push(format!("{} without a tag: kept ({})", counted(number, "manifest"), kinds.join(", ")));
         }
         if !self.unlisted.is_empty() {
             said.push(format!(
@@ -184,6 +250,7 @@ impl DeletionView {
             digest: deletion.digest.to_string(),
             tag: deletion.tag.to_string(),
             untagged_at: deletion.untagged_at,
+            free_since: deletion.free_since,
             eligible_at: deletion.eligible_at,
             policies: deletion.policies.iter().map(ToString::to_string).collect(),
             enforce: deletion.enforce,
@@ -204,6 +271,17 @@ impl DeletionView {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}@{}", self.registry, self.repository, short_digest(&self.digest))
+    }
+
+    /// The tag that it had and when it lost that, in words; or since when it is found free.
+    #[must_use]
+    pub fn describe_origin(&self) -> String {
+        let since = format_minute(self.untagged_at);
+        if self.tag.is_empty() {
+            format!("left by others, found free since {since}")
+        } else {
+            format!("was {}, untagged {since}", self.tag)
+        }
     }
 
     /// Whether an enforcing run deletes it.
@@ -304,6 +382,7 @@ fn message(stay: &RetainReason) -> String {
         RetainReason::DeletionNotRequested(policy) => {
             format!("policy {policy} selects a tag that it had, and has no `then`")
         }
+        RetainReason::Cyclic => "it and what it hangs on hang on each other, so that none can go first".into(),
     }
 }
 

@@ -240,6 +240,7 @@ fn comparable_text(policy: &Policy) -> String {
         TagSelector::All => "all".to_owned(),
         TagSelector::Globs(globs) => format!("{:?}", globs.written()),
         TagSelector::Pattern(pattern) => pattern.as_str().to_owned(),
+        TagSelector::Untagged(after) => format!("untagged {:?}", after.duration),
     };
     let keep = match &policy.keep {
         Keep::All => "all".to_owned(),

@@ -129,7 +129,12 @@ impl EntryView {
     /// `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}/{}:{}", self.registry, self.repository, self.tag)
+        let Self { registry, repository, tag, .. } = self;
+        if tag.is_empty() {
+            format!("{registry}/{repository}@{}", short_digest(&self.digest))
+        } else {
+            format!("{registry}/{repository}:{tag}")
+        }
     }
 
     /// The outcome's label, `open` where there is none yet.

@@ -25,6 +25,7 @@ mod index_reads;
 mod journal_entry;
 mod journal_evidence;
 mod lazy_list;
+mod manifest_trace;
 mod markdown;
 mod natural_order;
 mod plan_chunks;
@@ -58,7 +59,7 @@ pub use attention::{AttentionKind, AttentionView, plan_attention, run_attention,
 use build::refusal as refusal_view;
 pub use build::{Basis, PlanBasis, accepted_view, document, document_from};
 pub use csv::csv;
-pub use deletion::{DeletionView, DeletionsView, DependentView, RetainReasonView};
+pub use deletion::{DeletionView, DeletionsView, DependentView, ForecastOfDeletionsView, RetainReasonView};
 pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, TagDiff, diff};
 pub use diff_text::{diff_markdown, diff_text};
 pub use document::{
@@ -81,6 +82,7 @@ pub use index_reads::IndexReadsView;
 pub use journal_entry::{EntryView, correlation_id, describe_outcome, entry_text, policy_suffix};
 pub use journal_evidence::{journaled_evidence, journaled_policies};
 pub use lazy_list::LazyList;
+pub use manifest_trace::ManifestTraceView;
 pub use natural_order::natural_order;
 pub use plan_chunks::{PlanLoadError, load_plan, plan_chunks, plan_head};
 pub use plan_id::{PlanReadError, assign_plan_id, read_plan};

@@ -109,6 +109,7 @@ fn policy_trace(
         (Applicability::Applies, None) => Some(match weighing.policy.select.tags {
             TagSelector::Pattern(_) => "pattern",
             TagSelector::All | TagSelector::Globs(_) => "tags",
+            TagSelector::Untagged(_) => "untagged",
         }),
         (Applicability::OtherRepositories, None) => Some("repositories"),
         (Applicability::OtherRegistries, None) => Some("registries"),

@@ -233,7 +233,7 @@ impl RunView {
         tags.filter(|entry| entry.outcome_label() == outcome).count() as u64
     }
 
-    /// How many manifests were deleted that had been untagged before.
+    /// How many manifests without a tag were deleted.
     #[must_use]
     pub fn deleted_count(&self) -> u64 {
         let deletions = self.entries().iter().filter(|entry| entry.is_deletion());
@@ -306,11 +306,21 @@ impl RunView {
     #[must_use]
     pub fn restore_instructions(&self) -> String {
         let mut removed = self.entries().iter().filter(|entry| entry.was_removed()).peekable();
+        let untagged_by_others = self
+            .entries()
+            .iter()
+            .filter(|entry| entry.is_deletion() && entry.tag.is_empty() && entry.outcome_label() == "done");
+        let untagged_by_others = match untagged_by_others.count() as u64 {
+            0 => String::new(),
+            number => {
+                format!(" {} of them had no tag that Tagwarden removed, and are not restored.", format_count(number))
+            }
+        };
         let deleted = match self.deleted_count() {
             0 => String::new(),
             number => format!(
-                " {} that had been untagged before {} deleted: an image comes back by `tagwarden restore IMAGE` only while \
-                 the registry still has its layers.",
+                " {} that no tag referenced {} deleted: an image comes back by `tagwarden restore IMAGE` only while \
+                 the registry still has its layers.{untagged_by_others}",
                 counted(number, "manifest"),
                 if number == 1 { "was" } else { "were" }
             ),

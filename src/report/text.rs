@@ -241,7 +241,7 @@ fn deletions(out: &mut String, document: &PlanDocument) {
     if found.is_empty() {
         return;
     }
-    heading(out, "Manifests untagged before");
+    heading(out, "Manifests without a tag");
     for words in found.sentences() {
         line(out, 1, &words);
     }
@@ -251,8 +251,7 @@ fn deletions(out: &mut String, document: &PlanDocument) {
     for one in found.sorted().take(MOST_DELETIONS) {
         let along = one.describe_dependents();
         let along = if along.is_empty() { along } else { format!(", with {along}") };
-        let (name, tag, since) = (one.name(), &one.tag, format_minute(one.untagged_at));
-        line(out, 1, &format!("{name} (was {tag}, untagged {since}{along}): {}", one.describe()));
+        line(out, 1, &format!("{} ({}{along}): {}", one.name(), one.describe_origin(), one.describe()));
     }
     more(out, found.eligible.len(), MOST_DELETIONS);
 }

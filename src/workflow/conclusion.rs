@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::RunError;
 use super::blob_spool::SettledBlobs;
 use super::manifest_cleanup::CleanupCandidates;
+use super::untagged_history::FreeManifestTally;
 use super::walk::{Walk, spool_error};
 use crate::domain::{
     Acceptance, AcceptedRefusal, CoverageBasis, Deletion, DeletionReclaim, Drift, Plan, Policy, ReclaimSum, Refusal,
@@ -34,6 +35,8 @@ pub(super) struct Conclusion<'a> {
     /// What the removals of these repositories hang on.
     pub(super) dependencies: BTreeMap<(RegistryName, RepositoryName), RemovalDependencies>,
     pub(super) externally_deleted: Vec<UntaggedManifest>,
+    /// What was found of manifests without a tag, by registry.
+    pub(super) free_manifests: Vec<FreeManifestTally>,
     pub(super) has_gaps: bool,
     pub(super) unused_cache: Option<CachedContent>,
 }
@@ -71,9 +74,7 @@ impl<'a> Walk<'a> {
         let mut by_number = BTreeMap::new();
         for (number, (mut found, dependencies)) in self.deletions {
             engine::unenforce_deletions_among(&mut found.eligible, &dependencies, [&refusals, &deletion_refusals]);
-            deletions.pending += found.pending;
-            deletions.next_eligible_at =
-                [deletions.next_eligible_at, found.next_eligible_at].into_iter().flatten().min();
+            deletions.add_counts(&found);
             by_number.insert(number, found.eligible);
         }
         let bytes = Bytes::settle(self.blobs, heads, by_number).map_err(spool_error)?;
@@ -112,6 +113,7 @@ impl<'a> Walk<'a> {
             verdicts,
             dependencies,
             externally_deleted: self.externally_deleted,
+            free_manifests: self.free_manifests,
             has_gaps: self.has_gaps,
             unused_cache: self.unused_cache,
         })

@@ -9,6 +9,7 @@ use super::ability::Purpose;
 use super::decision::{DecideOptions, Decision, DecisionGrounds, EarlierEvidence, Facts, Tracking};
 use super::evidence::Recording;
 use super::evidence_age::GatherTime;
+use super::untagged_history::SeriesRecording;
 use super::walk::{Walk, WalkInput};
 use super::{App, ClockCheck, RunError, audit, heartbeat};
 use crate::domain::{
@@ -156,6 +157,12 @@ impl App {
         if !decided.violations.is_empty() {
             return Err(RunError::Check(decided.violations));
         }
+        let recording = match (remember, at, purpose) {
+            (Recording::Enabled, _, _) => SeriesRecording::Everything,
+            (Recording::Disabled, None, Purpose::Enforce) => SeriesRecording::Ends,
+            (Recording::Disabled, _, _) => SeriesRecording::Nothing,
+        };
+        self.record_free_manifests(&heads, decided.free_manifests, recording, now).await?;
         let basis = PlanBasis {
             // As they are written: a policy that is not due is none that only tries.
             rules: &self.rules(),

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 
 use super::history::is_removed;
-use super::{App, Decision, RunError, TagRef};
+use super::{App, Decision, ManifestRef, RunError, TagRef};
 use crate::domain::{Digest, Failure, RegistryName, RepositoryName, TagPosition};
+use crate::engine;
 use crate::report::{
-    self, EntryView, PlanDocument, PlanLoadError, RemovedTagView, RunView, TagTraceView, TimelineView, format_minute,
+    self, EntryView, ManifestTraceView, PlanDocument, PlanLoadError, RemovedTagView, RunView, TagTraceView,
+    TimelineView, format_minute,
 };
 use crate::state::{JournalEntry, RunRecord};
 
@@ -74,6 +76,20 @@ impl App {
             }
         };
         Ok(Some(RemovedTagView::new(&entry, manifest)))
+    }
+
+    /// What becomes of a manifest of a repository that was decided about, and why.
+    #[must_use]
+    pub fn manifest_trace(&self, decision: &Decision, named: &ManifestRef) -> ManifestTraceView {
+        let ManifestRef { registry, repository, digest } = named;
+        let there = decision.inventory.registry(registry.as_str());
+        let found = there.and_then(|there| Some((there, there.repository(repository.as_str())?)));
+        let trace = found.and_then(|facts| {
+            let (rules, at) = (&decision.grounds.rules, decision.grounds.evaluated_at);
+            let records = decision.grounds.candidates.records();
+            engine::trace_manifest(rules, facts, &decision.claims, records, digest, at)
+        });
+        ManifestTraceView::new((registry, repository), found.map(|(_, repository)| repository), digest, trace.as_ref())
     }
 
     async fn has_manifest(

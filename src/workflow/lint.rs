@@ -168,10 +168,14 @@ impl PlanObservations {
             let what = format!("none of {} repositories is one that it names", all().count());
             return Some((what, format!("correct `repositories`; there are, for example, {}", some.join(", "))));
         }
+        if policy.untagged_after().is_some() {
+            return None;
+        }
         let selects = |tag: &str| match &policy.select.tags {
             TagSelector::All => true,
             TagSelector::Globs(globs) => globs.matches(tag),
             TagSelector::Pattern(pattern) => pattern.is_match(tag),
+            TagSelector::Untagged(_) => false,
         };
         let tags = named.flat_map(|(_, tags)| tags);
         let (mut count, mut some) = (0_usize, Vec::new());

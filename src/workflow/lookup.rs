@@ -5,7 +5,7 @@ use std::slice;
 use std::str::FromStr as _;
 
 use super::{App, RunError};
-use crate::domain::{Failure, Hosts, ImageReference, RegistryName, RepositoryName, TagName};
+use crate::domain::{Digest, Failure, Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::policy::fields::{nearest, quoted_list};
 use crate::registry::{self, RegistrySettings};
 use crate::report::{self, PlanDocument, PlanLoadError, RunSummary, RunView};
@@ -13,6 +13,17 @@ use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
 
 /// The name of the last run in place of an id.
 const LAST_RUN: &str = "last";
+
+/// A manifest of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestRef {
+    /// The registry.
+    pub registry: RegistryName,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+}
 
 /// A repository, or one tag of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +91,23 @@ impl App {
     /// # Errors
     /// When it names none of the configured registries.
     pub fn find_tag_ref(&self, text: &str) -> Result<TagRef, RunError> {
+        let (named, digest) = self.find_reference(text)?;
+        if named.tag.is_none() && digest.is_some() {
+            return Err(RunError::usage(format!("`{text}`: it names a digest; name a tag or a repository")));
+        }
+        Ok(named)
+    }
+
+    /// The manifest that an image reference or `REGISTRY/REPOSITORY@DIGEST` names; `None` where it names a tag or a repository.
+    ///
+    /// # Errors
+    /// When it names none of the configured registries.
+    pub fn find_manifest_ref(&self, text: &str) -> Result<Option<ManifestRef>, RunError> {
+        let (TagRef { registry, repository, tag }, digest) = self.find_reference(text)?;
+        Ok(digest.filter(|_| tag.is_none()).map(|digest| ManifestRef { registry, repository, digest }))
+    }
+
+    fn find_reference(&self, text: &str) -> Result<(TagRef, Option<Digest>), RunError> {
         let usage = |why: String| RunError::usage(format!("`{text}`: {why}"));
         for settings in &self.settings.registries {
             let by_name = text.strip_prefix(settings.name.as_str()).and_then(|rest| rest.strip_prefix('/'));
@@ -92,15 +120,13 @@ impl App {
                 || reference.host.is_some() && path.is_some()
                 || reference.host.is_none() && self.settings.registries.len() == 1;
             if here {
-                if reference.tag.is_none() && reference.digest.is_some() {
-                    return Err(usage("it names a digest; name a tag or a repository".to_owned()));
-                }
                 let repository = match path.and_then(|path| path.parse().ok()) {
                     Some(repository) if by_name.is_none() => Some(repository),
                     _ => reference.repository,
                 };
                 let repository = repository.ok_or_else(|| usage("it names no repository".to_owned()))?;
-                return Ok(TagRef { registry: settings.name.clone(), repository, tag: reference.tag });
+                let named = TagRef { registry: settings.name.clone(), repository, tag: reference.tag };
+                return Ok((named, reference.digest));
             }
         }
         let hosts: Vec<String> = self.settings.registries.iter().flat_map(registry::hosts).collect();

@@ -1,4 +1,4 @@
-//! The second step of a run: which manifests, untagged before, may be deleted now.
+//! The second step of a run: which manifests without a tag may be deleted now.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{App, Decision, Refused, RunError};
 use crate::apply::DeletionTask;
 use crate::domain::{
-    Action, Claims, Deletion, Deletions, Dependent, Digest, Intent, Inventory, Manifest, Outcome, Registry,
-    RegistryName, Repository, RepositoryName, Rules, SkipReason, UntaggedManifest,
+    Action, Claims, Deletion, Deletions, Dependent, Digest, Intent, Inventory, Manifest, Outcome, Policy, Registry,
+    RegistryName, Repository, RepositoryName, Rules, SkipReason, TagName, UntaggedManifest,
 };
-use crate::engine::{self, Grace, UntaggedManifests};
+use crate::engine::{self, Grace, GraceFacts, UntaggedManifests};
 use crate::registry::{self, CollectScope, ExtraManifests, RegistryHead};
 use crate::report::{self, DeletionView, PlanDocument, RetainReasonView};
 use crate::state::{JournalEntry, LeaseToken, StateErrorKind, UntagRecord};
@@ -34,6 +34,11 @@ impl CleanupCandidates {
     /// The same for whoever decides.
     pub(super) fn untagged_manifests(&self) -> UntaggedManifests<'_> {
         UntaggedManifests { candidates: &self.untagged, others: Some(&self.other_untagged) }
+    }
+
+    /// The same for whoever explains one of them.
+    pub(super) fn records(&self) -> (&[UntaggedManifest], &BTreeSet<(RegistryName, RepositoryName, Digest)>) {
+        (&self.untagged, &self.other_untagged)
     }
 
     /// Those that are candidates.
@@ -103,8 +108,8 @@ impl App {
     ) -> Result<CleanupCandidates, RunError> {
         let mut candidates = CleanupCandidates::default();
         let deletes = |name: &RegistryName| {
-            let mut policies = rules.policies.iter().filter(|policy| policy.delete_manifest_after.is_some());
-            policies.any(|policy| policy.covers(name))
+            let asks = |policy: &&Policy| policy.delete_manifest_after.is_some() || policy.untagged_after().is_some();
+            rules.policies.iter().filter(asks).any(|policy| policy.covers(name))
         };
         for (name, reader) in &self.readers {
             // Always, so that a change is noticed when it comes and not when somebody first asks.
@@ -124,7 +129,7 @@ impl App {
                 candidates.deletions.unlisted.push(name.clone());
                 continue;
             }
-            let (mut due, mut others, mut waits) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut due, mut early, mut others, mut waits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             let mut visit = |told: UntagRecord| {
                 let (UntagRecord::Untagged { untagged: UntaggedManifest { repository, digest, .. }, .. }
                 | UntagRecord::Excluded { repository, digest }) = &told;
@@ -137,8 +142,10 @@ impl App {
                 if since.is_some_and(|since| untagged.tags.iter().any(|tag| tag.at < since)) {
                     return others.push(other);
                 }
-                match engine::grace_period(rules, &untagged, None, now) {
+                match engine::grace_period(rules, &GraceFacts::of_record(&untagged), now) {
                     Grace::Over(_) => due.push((untagged, entries)),
+                    // Whether it is found free is asked from the first day on.
+                    _ if rules.delete_untagged_in(name, &untagged.repository) => early.push(untagged),
                     Grace::NotRequested => others.push(other),
                     Grace::Until(until) => {
                         others.push(other);
@@ -151,9 +158,12 @@ impl App {
                 candidates.deletions.add_pending(until);
             }
             let touched: BTreeSet<RepositoryName> = due.iter().map(|(one, _)| one.repository.clone()).collect();
-            candidates
-                .other_untagged
-                .extend(others.into_iter().filter(|(_, repository, _)| touched.contains(repository)));
+            let is_judged = |repository: &RepositoryName| {
+                touched.contains(repository) || rules.delete_untagged_in(name, repository)
+            };
+            candidates.other_untagged.extend(others.into_iter().filter(|(_, repository, _)| is_judged(repository)));
+            // Which policies let each of their tags go matters once their time may be over, and not before.
+            candidates.untagged.extend(early);
             for (mut untagged, entries) in due {
                 for (tag, id) in untagged.tags.iter_mut().zip(entries) {
                     let entry = self.store.journal_entry(id).await?;
@@ -221,7 +231,7 @@ impl App {
                 && untagged.repository == *repository
                 && untagged.digest == *digest
             {
-                until = match engine::grace_period(&rules, &untagged, None, now) {
+                until = match engine::grace_period(&rules, &GraceFacts::of_record(&untagged), now) {
                     Grace::NotRequested => None,
                     Grace::Until(at) | Grace::Over(at) => Some(at),
                 };
@@ -330,6 +340,9 @@ fn deletion_skip_reason(deletion: &Deletion, decision: &Decision) -> SkipReason 
     }
     match found.gaps.iter().find(|gap| gap.blocks_repository()) {
         Some(gap) => SkipReason::Kept(format!("{} could not be read: {}", gap.target, gap.message)),
+        None if found.untagged_history.is_some() && found.manifests.contains_key(&deletion.digest) => {
+            SkipReason::Kept("it is not free any more, or was touched since, so its time is not over".to_owned())
+        }
         None if found.untagged.contains_key(&deletion.digest) => {
             SkipReason::Kept("it was touched since, so its time is not over any more".to_owned())
         }
@@ -348,8 +361,9 @@ fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
         registry: view.registry.parse().ok()?,
         repository: view.repository.parse().ok()?,
         digest: view.digest.parse().ok()?,
-        tag: view.tag.parse().ok()?,
+        tag: TagName::from_record(&view.tag).ok()?,
         untagged_at: view.untagged_at,
+        free_since: view.free_since,
         eligible_at: view.eligible_at,
         policies: view.policies.iter().filter_map(|name| name.parse().ok()).collect(),
         enforce: view.enforce,

@@ -67,6 +67,7 @@ mod signature;
 mod sorted_runs;
 mod source_detail;
 mod storage_change;
+mod untagged_history;
 mod walk;
 
 use ability::Purpose;
@@ -83,7 +84,7 @@ pub use heartbeat::LOG_TARGET as PROGRESS;
 pub use holds::{HoldRequest, HoldResult, HoldUntil};
 pub use interruption::StopResult;
 pub use lint::{lint_with_last_plan, lint_with_plan};
-pub use lookup::{TagRef, run_summaries, run_views, unknown_name};
+pub use lookup::{ManifestRef, TagRef, run_summaries, run_views, unknown_name};
 pub use narrowing::Narrowing;
 pub use outcome::{RestoreRunResult, RunError, RunOutcome};
 pub use plan::PlanOptions;
@@ -131,7 +132,7 @@ pub struct RunResult {
     pub document: PlanDocument,
     /// What was done or skipped; empty for a dry run.
     pub applied: Vec<RemovalResult>,
-    /// What was deleted of what was untagged before, or not; empty for a dry run.
+    /// What was deleted of manifests without a tag, or not; empty for a dry run.
     pub deleted: Vec<DeletionResult>,
     /// The registries from which something was removed.
     pub storage_changes: Vec<StorageChange>,

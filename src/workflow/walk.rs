@@ -15,9 +15,10 @@ use super::drift::UsedImages;
 use super::evidence::Recording;
 use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
+use super::untagged_history::{FreeManifestTally, needs_untagged_history};
 use super::{App, Narrowing, RunError};
 use crate::domain::{
-    Acceptance, Claims, ClockReading, Deletions, Drift, Failure, Gap, IndexReads, RegistryName, Repository,
+    Acceptance, Claims, ClockReading, Deletions, Digest, Drift, Failure, Gap, IndexReads, RegistryName, Repository,
     RepositoryName, Rules, SourceName, SourceState, UntaggedManifest, chain,
 };
 use crate::engine::{
@@ -93,6 +94,8 @@ pub(super) struct Walk<'a> {
     index_reads: Vec<IndexReads>,
     pub(super) kept: BTreeMap<(usize, RepositoryName), (Repository, RepositoryDecision)>,
     pub(super) externally_deleted: Vec<UntaggedManifest>,
+    /// What was found of manifests without a tag, by registry.
+    pub(super) free_manifests: Vec<FreeManifestTally>,
     pub(super) has_gaps: bool,
     pub(super) unused_cache: Option<CachedContent>,
     /// The claimed digests without which some repository was decided about, where they keep a tag as long as no repository
@@ -124,6 +127,8 @@ struct ReadRepository<'p> {
     registry: usize,
     number: u32,
     repository: Repository,
+    /// The last changes of the manifests that no tag references; `None` where nobody asks for them.
+    changed_at: Option<BTreeMap<Digest, Timestamp>>,
     permit: Option<SemaphorePermit<'p>>,
 }
 
@@ -184,9 +189,18 @@ impl App {
                     let read = async move {
                         let permit = permits.acquire().await.ok();
                         let look_for = &input.candidates.extra_manifests;
-                        let repository =
-                            registry::read_repository(&**registry.reader, name, look_for, &self.store, progress).await;
-                        ReadRepository { registry: at, number, repository, permit }
+                        let reader = &**registry.reader;
+                        let of = &registry.head.registry.name;
+                        let (repository, changed_at) = if needs_untagged_history(input.rules, reader, of, name) {
+                            let reading =
+                                registry::read_repository_with_changes(reader, name, look_for, &self.store, progress);
+                            let (repository, changed_at) = reading.await;
+                            (repository, Some(changed_at))
+                        } else {
+                            let reading = registry::read_repository(reader, name, look_for, &self.store, progress);
+                            (reading.await, None)
+                        };
+                        ReadRepository { registry: at, number, repository, changed_at, permit }
                     };
                     read.boxed()
                 });
@@ -205,6 +219,10 @@ impl App {
             while let Some(mut one) = receiver.recv().await {
                 let registry = &registries[one.registry];
                 self.observe(input, registry, &mut one.repository).await?;
+                if let Some(changed_at) = one.changed_at.take() {
+                    let endpoint = &registry.head.registry.endpoint;
+                    self.fill_untagged_history(endpoint, &mut one.repository, changed_at, input.times.0).await?;
+                }
                 let wait = tags_put_off + one.repository.tags.len() <= MAX_TAGS_PUT_OFF;
                 let turn = if wait { Turn::First } else { Turn::Last };
                 let means = (&mut *found, &mut planner);
@@ -273,6 +291,7 @@ impl App {
             index_reads: vec![IndexReads::default(); heads.len()],
             kept: BTreeMap::new(),
             externally_deleted: Vec::new(),
+            free_manifests: heads.iter().map(|_| FreeManifestTally::default()).collect(),
             has_gaps: false,
             unused_cache: if input.find_unused_cache { Some(self.store.cached_content().await?) } else { None },
             assumed_absent: BTreeSet::new(),
@@ -344,12 +363,15 @@ impl App {
             Evaluation::Done(evaluated) => *evaluated,
             Evaluation::PutOff(need) => return Ok(Some((need, one))),
         };
-        let ReadRepository { registry: at, number, mut repository, permit } = one;
+        let ReadRepository { registry: at, number, mut repository, permit, .. } = one;
         let (evidence, evaluated) = match &registry.other {
             Some(other) => (other, engine::evaluate_repository(&repository, other, placed)),
             None => (evidence, evaluated),
         };
         let decision = engine::decide(&repository, evidence, placed, evaluated, (planner, &mut walk.check));
+        let begins =
+            self.recorded_time(input, registry) != RecordedTime::Doubtful && !input.look.clock_skewed.contains(name);
+        walk.free_manifests[at].add(&repository, &decision.free, begins && input.remember == Recording::Enabled);
         let (found_in, findings) =
             walk.used.find_in((at, registry.head), registry.reader, repository, &decision.verdicts).await;
         repository = found_in;

@@ -374,6 +374,42 @@ fn policies_must_name_registries_that_are_there() {
     );
 }
 
+/// Policies on manifests without a tag: never sooner than an undo ends, and with a warning where images may be pushed meanwhile
+/// or nothing is ever deleted.
+#[test]
+fn manifests_without_a_tag_have_their_time_and_their_window() {
+    let folder = folder();
+    let file = folder.path().join("p.yaml");
+    let told = |after: &str, mode: &str, settings: &str| {
+        let settings = load_in(folder.path(), &format!("{settings}\n{LEAST}"), &[]).unwrap();
+        let text = format!(
+            "policies:\n  - name: a\n    select: {{ repositories: ['**'] }}\n    untagged: {{ delete: after {after} }}\n    \
+             mode: {mode}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let set = policy::load(&file).unwrap();
+        let here = format!("{}/", folder.path().display());
+        let problems = config::cross_check(&settings, &set);
+        let problems = problems.iter().map(|problem| problem.to_string().replace(&here, "")).collect::<Vec<String>>();
+        let kinds: Vec<&str> = config::lint(&settings, &set).iter().map(|lint| lint.kind).collect();
+        (problems, kinds)
+    };
+    let nothing = || Vec::<String>::new();
+    let without = "untagged-without-effect";
+    assert_eq!(told("7d", "dry-run", ""), (nothing(), vec![without]));
+    assert_eq!(told("7d", "enforce", ""), (nothing(), vec![without, "untagged-without-window"]));
+    let window = "schedule = { window = { hours = \"22:00-04:00\" } }";
+    assert_eq!(told("7d", "enforce", window), (nothing(), vec![without]));
+    assert_eq!(
+        told("6d", "dry-run", "").0,
+        [
+            "p.yaml:4:15: `after 6d` is sooner than the `undo_window` of 7days ends (wait at least that long, or shorten \
+             `undo_window` in tagwarden.toml)"
+        ]
+    );
+    assert_eq!(told("6d", "dry-run", "undo_window = \"2d\"").0, nothing());
+}
+
 #[test]
 fn manifests_are_deleted_only_while_that_fits_the_settings() {
     let folder = folder();

@@ -8,8 +8,9 @@ use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use tagwarden::domain::{
-    Claim, Deletion, Deletions, Digest, Lock, Manifest, ManifestDetail, RegistryName, RemovedTag, RepositoryName,
-    SourceState, Tag, UntaggedManifest, WrittenDuration,
+    Claim, Deletion, Deletions, Digest, Keep, Lock, Manifest, ManifestDetail, Policy, PolicyMode, RegistryName,
+    RemovedTag, RepositoryName, Selector, SourceState, Tag, TagSelector, UntaggedHistory, UntaggedManifest,
+    WrittenDuration,
 };
 use tagwarden::engine;
 
@@ -48,7 +49,9 @@ fn cleanup_facts() -> impl Strategy<Value = CleanupFacts> {
     let graces = prop::collection::vec(prop::option::weighted(0.9, 168..500i64), 3);
     let keep_tags = prop::collection::vec(prop::bool::weighted(0.1), 14);
     let bare = (prop::bool::weighted(0.9), prop::bool::weighted(0.7), prop::bool::weighted(0.9));
-    (random_facts(), many, others, graces, keep_tags, bare).prop_map(|(mut world, many, others, graces, tags, bare)| {
+    let all = prop::option::weighted(0.5, (168..500i64, prop::bool::weighted(0.8), random_past()));
+    let input = (random_facts(), many, others, graces, keep_tags, bare, all);
+    input.prop_map(|(mut world, many, others, graces, tags, bare, all)| {
         for (policy, hours) in world.rules.policies.iter_mut().zip(graces) {
             let span = |hours: i64| WrittenDuration {
                 duration: SignedDuration::from_hours(hours),
@@ -104,9 +107,51 @@ fn cleanup_facts() -> impl Strategy<Value = CleanupFacts> {
         }
         let others = others.into_iter().map(|(registry, repository, image)| place(&world, registry, repository, image));
         let others = others.filter(|place| !untagged.contains_key(place)).collect();
+        if let Some((hours, enforce, past)) = all {
+            judge_all(&mut world, (hours, enforce), &past);
+        }
         world.inventory.sort();
         CleanupFacts { world, untagged: untagged.into_values().collect(), others }
     })
+}
+
+/// Since how many hours each image is found free, and when it changed.
+type RandomPast = Vec<(Option<i64>, Option<i64>)>;
+
+fn random_past() -> impl Strategy<Value = RandomPast> {
+    let free = prop::option::weighted(0.8, 1..900i64);
+    prop::collection::vec((free, prop::option::weighted(0.3, 1..900i64)), usize::from(IMAGES))
+}
+
+/// Has a policy speak of all manifests without a tag, with that past.
+fn judge_all(world: &mut RandomFacts, (hours, enforce): (i64, bool), past: &RandomPast) {
+    let after = WrittenDuration { duration: SignedDuration::from_hours(hours), written: format!("{hours}h").into() };
+    let first = world.rules.policies[0].clone();
+    world.rules.policies.push(Policy {
+        name: "stale".parse().unwrap(),
+        select: Selector { registries: None, repositories: None, tags: TagSelector::Untagged(after) },
+        group_by: Vec::new(),
+        keep: Keep::None,
+        delete_manifest_after: None,
+        mode: if enforce { PolicyMode::Enforce } else { PolicyMode::DryRun },
+        ..first
+    });
+    let ago = |hours: i64| now() - SignedDuration::from_hours(hours);
+    for registry in world.inventory.registries.iter_mut().filter(|registry| registry.lists_untagged) {
+        for repository in &mut registry.repositories {
+            if repository.digests_without_tag().next().is_none() {
+                continue;
+            }
+            let images = || (0..IMAGES).map(digest).zip(past);
+            let history = UntaggedHistory {
+                read_at: now(),
+                free_since: images().filter_map(|(digest, (free, _))| Some((digest, ago((*free)?)))).collect(),
+                changed_at: images().filter_map(|(digest, (_, changed))| Some((digest, ago((*changed)?)))).collect(),
+                ..UntaggedHistory::default()
+            };
+            repository.untagged_history = Some(Box::new(history));
+        }
+    }
 }
 
 impl CleanupFacts {
@@ -279,6 +324,18 @@ proptest! {
         let mut less = after.clone();
         less.repository(place).gaps.push(gap);
         less.world.inventory.sort();
+        prop_assert!(less.deletes_no_more_than(&after));
+    }
+
+    #[test]
+    fn a_shorter_past_never_deletes_more(after in cleanup_facts(), place in any::<(bool, bool)>(), image in 0..IMAGES, hours in prop::option::of(1..200i64)) {
+        let mut less = after.clone();
+        let Some(past) = &mut less.repository(place).untagged_history else { return Ok(()) };
+        match (hours, past.free_since.get(&digest(image)).copied()) {
+            (Some(hours), Some(since)) => drop(past.free_since.insert(digest(image), since + SignedDuration::from_hours(hours))),
+            (Some(hours), None) => drop(past.changed_at.insert(digest(image), now() - SignedDuration::from_hours(hours))),
+            (None, _) => drop(past.free_since.remove(&digest(image))),
+        }
         prop_assert!(less.deletes_no_more_than(&after));
     }
 

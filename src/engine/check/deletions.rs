@@ -61,10 +61,14 @@ pub(in crate::engine) fn check_deletions_among(
     }
     for deletion in deletions.deletable() {
         let mut held = |by: String| findings.push(Violation::ProtectedTag { image: image(deletion), by });
-        let known = untagged.get(&(&deletion.registry, &deletion.repository, &deletion.digest)).copied();
         let registry = inventory.registry(deletion.registry.as_str());
         let repository = registry.and_then(|registry| registry.repository(deletion.repository.as_str()));
-        let (Some(known), Some(registry), Some(repository)) = (known, registry, repository) else {
+        let known = untagged.get(&(&deletion.registry, &deletion.repository, &deletion.digest)).copied();
+        let apart = (deletion.registry.clone(), deletion.repository.clone(), deletion.digest.clone());
+        let foreign = repository
+            .filter(|_| known.is_none() && !others.contains(&apart))
+            .and_then(|repository| left_by_others(rules, repository, deletion));
+        let (Some(known), Some(registry), Some(repository)) = (known.or(foreign.as_ref()), registry, repository) else {
             findings.push(Violation::UnfoundedRemoval { image: image(deletion) });
             continue;
         };
@@ -75,6 +79,7 @@ pub(in crate::engine) fn check_deletions_among(
             let here = of_registry.in_repository(mentions.iter().map(|(_, mention)| mention));
             let loose = here.uncertain_evidence(repository, placed);
             around = Some((here, ManifestReferences::new(repository, loose)));
+            check_order(repository, deletions, &deletion.registry, &mut held);
         }
         let Some((evidence, around)) = &around else { continue };
         if !registry.lists_untagged {
@@ -86,20 +91,23 @@ pub(in crate::engine) fn check_deletions_among(
         if let Some(gap) = unread {
             held(format!("unread: {}", gap.target));
         }
-        if let Some((unread, _)) = repository.unread().next() {
+        if let Some(unread) = around.unread {
             held(format!("unread: {unread}"));
         }
         let (held_tags, held_digests) = evidence.holds_in(repository);
-        for tag in &known.tags {
-            if held_tags.contains(&tag.name) {
-                held(format!("a hold on {}", tag.name));
+        let lost =
+            repository.untagged_history.iter().filter_map(|past| past.former_tags.get(&deletion.digest)).flatten();
+        let lost: Vec<&TagName> = lost.collect();
+        for tag in known.tags.iter().map(|tag| &tag.name).chain(lost.iter().copied()) {
+            if held_tags.contains(tag) {
+                held(format!("a hold on {tag}"));
             }
-            evidence.claim_on_tag(repository, &tag.name).into_iter().for_each(&mut held);
-            around.loose.ranged.claim_on(&tag.name).into_iter().for_each(&mut held);
-            evidence.mention_of(&tag.name).into_iter().for_each(&mut held);
-            if tag.restored {
-                held(format!("its tag {} was put back", tag.name));
-            }
+            evidence.claim_on_tag(repository, tag).into_iter().for_each(&mut held);
+            around.loose.ranged.claim_on(tag).into_iter().for_each(&mut held);
+            evidence.mention_of(tag).into_iter().for_each(&mut held);
+        }
+        for tag in known.tags.iter().filter(|tag| tag.restored) {
+            held(format!("its tag {} was put back", tag.name));
         }
         if repository.lock.is_some() {
             held("a lock on its repository".to_owned());
@@ -121,10 +129,14 @@ pub(in crate::engine) fn check_deletions_among(
             if !itself && (others.contains(&apart) || !around.is_dependent(digest, &gone)) {
                 held(format!("{digest} does not hang on what goes"));
             }
-            if !itself && untagged.contains_key(&(&deletion.registry, &deletion.repository, digest)) {
+            let by_itself = untagged.contains_key(&(&deletion.registry, &deletion.repository, digest))
+                || repository.untagged_history.is_some()
+                    && !untagged_periods(rules, &deletion.registry, repository).is_empty();
+            if !itself && by_itself {
                 held(format!("{digest} is to be judged by itself"));
             }
-            let named = known.tags.iter().filter(|_| itself).filter_map(|tag| companion_subject(&tag.name));
+            let own = known.tags.iter().map(|tag| &tag.name).chain(lost.iter().copied());
+            let named = own.filter(|_| itself).filter_map(companion_subject);
             let subjects = manifest.subject.as_deref().cloned().into_iter().chain(named);
             for subject in subjects.filter(|one| repository.manifests.contains_key(one) && !gone(one)) {
                 held(format!("{subject}, which {digest} refers to"));
@@ -151,15 +163,25 @@ fn check_policies(
     held: &mut impl FnMut(String),
 ) {
     let changed = repository.untagged.get(&deletion.digest).copied().flatten();
-    let Some(last) = known.tags.iter().map(|tag| tag.at).chain(changed).max() else {
+    let removed = known.tags.iter().map(|tag| tag.at).chain(changed).max();
+    let last = check_free_period(rules, known, repository, (removed, now), held);
+    let Some(last) = last else {
         return held("nobody knows when it was untagged".to_owned());
     };
+    for policy in untagged_periods(rules, &known.registry, repository) {
+        if !deletion.policies.contains(&policy.name) {
+            held(format!("policy {} has a say as well", policy.name));
+        }
+    }
     let then = known.tags.iter().flat_map(|tag| &tag.policies);
     let own = || known.tags.iter().filter(|tag| !accompanies(&tag.name));
     let now_too = rules.policies.iter().filter(|policy| own().any(|tag| selects(policy, known, &tag.name)));
     for name in deletion.policies.iter().chain(then).chain(now_too.map(|policy| &policy.name)) {
         let policy = rules.policies.iter().find(|policy| policy.name == *name);
-        let after = policy.and_then(|policy| policy.delete_manifest_after.as_ref());
+        let after = policy.and_then(|policy| match &policy.select.tags {
+            TagSelector::Untagged(after) => Some(after),
+            TagSelector::All | TagSelector::Globs(_) | TagSelector::Pattern(_) => policy.delete_manifest_after.as_ref(),
+        });
         match after.map(|after| now.duration_since(last) >= after.duration) {
             None => held(format!("policy {name} does not say so")),
             Some(false) => held(format!("the time of policy {name} is not over")),
@@ -186,8 +208,84 @@ fn selects(policy: &Policy, known: &UntaggedManifest, tag: &TagName) -> bool {
         TagSelector::All => true,
         TagSelector::Globs(globs) => globs.matches(tag.as_str()),
         TagSelector::Pattern(pattern) => pattern.is_match(tag.as_str()),
+        TagSelector::Untagged(_) => false,
     };
     policy.covers(&known.registry) && here && named
+}
+
+/// The policies that have manifests without a tag deleted in a repository.
+fn untagged_periods<'r>(rules: &'r Rules, registry: &RegistryName, repository: &Repository) -> Vec<&'r Policy> {
+    let speaks = |policy: &&Policy| {
+        let Policy { select, .. } = policy;
+        let here = select.registries.as_ref().is_none_or(|names| names.contains(registry));
+        let there = select.repositories.as_ref().is_none_or(|globs| globs.matches(repository.name.as_str()));
+        matches!(select.tags, TagSelector::Untagged(_)) && here && there
+    };
+    rules.policies.iter().filter(speaks).collect()
+}
+
+/// A manifest that Tagwarden took no tag from, where it is there without a tag and a policy has such manifests deleted.
+fn left_by_others(rules: &Rules, repository: &Repository, deletion: &Deletion) -> Option<UntaggedManifest> {
+    repository.untagged_history.as_ref()?;
+    let is_listed = repository.manifests.contains_key(&deletion.digest);
+    let is_meant = !untagged_periods(rules, &deletion.registry, repository).is_empty();
+    (is_listed && is_meant).then(|| UntaggedManifest {
+        registry: deletion.registry.clone(),
+        repository: repository.name.clone(),
+        digest: deletion.digest.clone(),
+        tags: Vec::new(),
+        manifest: None,
+    })
+}
+
+/// Looks whether a manifest was found free for as long as each policy on manifests without a tag wants, and for as long as an
+/// untag is to be undoable. Returns the time at which the last thing happened to it, from which other policies count.
+fn check_free_period(
+    rules: &Rules,
+    known: &UntaggedManifest,
+    repository: &Repository,
+    (removed, now): (Option<Timestamp>, Timestamp),
+    held: &mut impl FnMut(String),
+) -> Option<Timestamp> {
+    let policies = untagged_periods(rules, &known.registry, repository);
+    if policies.is_empty() {
+        return removed;
+    }
+    let Some(past) = &repository.untagged_history else {
+        held("nobody knows since when it is free".to_owned());
+        return removed;
+    };
+    let found_free = past.free_since.get(&known.digest).copied().unwrap_or(past.read_at);
+    let start = removed.into_iter().chain(past.changed_at.get(&known.digest).copied()).fold(found_free, Timestamp::max);
+    if now.duration_since(start).as_secs_f64() < rules.undo_window.as_secs_f64() {
+        held("it is free for less than the time for which an untag is to be undoable".to_owned());
+    }
+    Some(start)
+}
+
+/// Looks whether there is an order in which each manifest goes after the indexes that list it and after what it refers to.
+fn check_order(repository: &Repository, deletions: &Deletions, registry: &RegistryName, held: &mut impl FnMut(String)) {
+    let here = deletions.deletable().filter(|one| one.registry == *registry && one.repository == repository.name);
+    let here = here.filter(|one| one.dependents.is_empty() && repository.untagged_history.is_some());
+    let mut left: BTreeSet<&Digest> = here.map(|one| &one.digest).collect();
+    loop {
+        let mut blocked = HashSet::new();
+        for digest in left.iter().copied() {
+            let Some(manifest) = repository.manifests.get(digest) else { continue };
+            blocked.extend(&manifest.children);
+            if manifest.subject.as_deref().is_some_and(|subject| left.contains(subject)) {
+                blocked.insert(digest);
+            }
+        }
+        let before = left.len();
+        left.retain(|digest| blocked.contains(digest));
+        if left.len() == before {
+            break;
+        }
+    }
+    if let Some(first) = left.first() {
+        held(format!("{first}, which must go before itself"));
+    }
 }
 
 /// What tags, lists and refers to each manifest of a repository.
@@ -199,6 +297,8 @@ struct ManifestReferences<'a> {
     parents: HashMap<&'a Digest, Vec<&'a Digest>>,
     referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
     loose: UncertainEvidence<'a>,
+    /// The first manifest that was not read.
+    unread: Option<&'a Digest>,
 }
 
 /// How long the beginning of such a tag is: algorithm, dash, 64 hex digits.
@@ -215,7 +315,8 @@ impl<'a> ManifestReferences<'a> {
         let named = tags.clone().filter(|tag| accompanies(&tag.name));
         let named = named.filter_map(|tag| Some((tag.name.as_str().get(..DIGEST_TAG_LENGTH)?, &tag.name))).collect();
         let tags = tags.filter_map(|tag| Some((tag.digest.as_ref()?, &tag.name))).collect();
-        Self { repository, tags, named, parents: holders, referrers, loose }
+        let unread = repository.unread().next().map(|(digest, _)| digest);
+        Self { repository, tags, named, parents: holders, referrers, loose, unread }
     }
 
     /// What tags, claims, locks, contains or refers to a manifest that goes.

@@ -109,6 +109,7 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
                 }
             }
             TagSelector::All | TagSelector::Globs(_) => {}
+            TagSelector::Untagged(_) => continue,
         }
         if accompanies(&tag.name) {
             continue;

@@ -134,7 +134,7 @@ fn deletions(document: &PlanDocument) -> String {
         let rows = found.sorted().map(|one| {
             row(&[
                 code(&one.name()),
-                code(&one.tag),
+                if one.tag.is_empty() { String::new() } else { code(&one.tag) },
                 format_minute(one.untagged_at),
                 one.describe_dependents(),
                 escape(&one.policies.join(", ")),
@@ -145,7 +145,7 @@ fn deletions(document: &PlanDocument) -> String {
         out.push('\n');
         out.push_str(&folded(&counted(found.eligible.len() as u64, "manifest"), &table));
     }
-    section("Manifests untagged before", &out)
+    section("Manifests without a tag", &out)
 }
 
 fn registries(document: &PlanDocument) -> String {

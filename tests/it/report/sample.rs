@@ -508,6 +508,7 @@ fn deletions() -> DeletionsView {
         digest: format!("sha256:{}", "1d".repeat(32)),
         tag: "candidate-17".into(),
         untagged_at: time("2026-11-01T03:00:00Z"),
+        free_since: None,
         eligible_at: time("2026-11-15T03:00:00Z"),
         policies: vec!["candidate-builds".into()],
         enforce: true,
@@ -538,5 +539,6 @@ fn deletions() -> DeletionsView {
         next_eligible_at: Some(time("2026-11-25T03:00:00Z")),
         unlisted: vec!["fabrikam".into()],
         refusals: Vec::new(),
+        ..DeletionsView::default()
     }
 }

@@ -95,6 +95,7 @@ fn deletions(name: &str, stage: &ScenarioFacts) -> Vec<String> {
     let labels = Labels::new(stage);
     let mut lines: Vec<String> = found.eligible.iter().map(|one| labels.deletion(one)).collect();
     lines.extend((found.pending > 0).then(|| format!("deletion {} waiting", found.pending)));
+    lines.extend(found.kept.iter().map(|(label, count)| format!("deletion {count} kept {label}")));
     lines.extend(found.refusals.iter().map(|one| format!("deletion refused {}", refusal(one))));
     lines
 }

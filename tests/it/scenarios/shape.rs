@@ -13,7 +13,7 @@ use tagwarden::domain::{
     Inventory, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern,
     PermissionMode, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility, RemovalMethod,
     RemovalObstacle, RemovedTag, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules,
-    ServiceTier, SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
+    ServiceTier, SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedHistory, UntaggedManifest,
 };
 use tagwarden::policy;
 
@@ -126,6 +126,10 @@ struct RepositoryShape {
     others: Vec<String>,
     /// When the registry says that an untagged image was last changed.
     changed: BTreeMap<String, String>,
+    /// Since when earlier runs found an image free that no tag names.
+    free: BTreeMap<String, String>,
+    /// Tags that images had and that somebody else removed.
+    former: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -262,6 +266,17 @@ impl Scenario {
         for registry in &mut registries {
             let others = known.iter().filter(|(name, _)| *name != registry.name);
             registry.other_hosts = others.flat_map(|(_, hosts)| hosts.clone()).collect();
+        }
+        for registry in registries.iter_mut().filter(|registry| registry.lists_untagged) {
+            let shapes = self.registries.get(registry.name.as_str());
+            let shapes = shapes.map_or(&self.repositories, |shape| &shape.repositories);
+            for repository in &mut registry.repositories {
+                let asked = policies.iter().any(|one| one.deletes_untagged_in(&registry.name, &repository.name));
+                if asked && repository.digests_without_tag().next().is_some() {
+                    let history = scene.history(&shapes[repository.name.as_str()]);
+                    repository.untagged_history = Some(Box::new(history));
+                }
+            }
         }
         let holds = self.holds.iter().map(|text| scene.hold(text, &registries)).collect();
         let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources, holds, ..Claims::default() });
@@ -403,6 +418,19 @@ impl Scene<'_> {
             }
         }
         repository
+    }
+
+    fn history(&self, shape: &RepositoryShape) -> UntaggedHistory {
+        let times = |times: &BTreeMap<String, String>| {
+            times.iter().map(|(image, time)| (self.names.digest(image), self.time(time))).collect()
+        };
+        let tags = |tags: &Vec<String>| tags.iter().map(|tag| self.names.long(tag, "-").parse().unwrap()).collect();
+        UntaggedHistory {
+            read_at: self.now,
+            free_since: times(&shape.free),
+            changed_at: times(&shape.changed),
+            former_tags: shape.former.iter().map(|(image, names)| (self.names.digest(image), tags(names))).collect(),
+        }
     }
 
     fn untagged(

@@ -466,6 +466,7 @@ fn deleted() -> DeletionResult {
         digest: digest.clone(),
         tag: "candidate-000001".parse().unwrap(),
         untagged_at: Timestamp::UNIX_EPOCH,
+        free_since: None,
         eligible_at: Timestamp::UNIX_EPOCH,
         policies: vec!["candidates".parse().unwrap()],
         enforce: true,

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use super::wire::{WireManifest, WireOneManifest};
 use super::{lists, manifest_path, metadata};
 use crate::domain::{
-    Digest, GapTarget, InvalidDigest, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, UnreadKind,
-    is_index_type,
+    Digest, GapTarget, InvalidDigest, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, Tag,
+    UnreadKind, is_index_type,
 };
 use crate::registry::client::connection::HttpConnection;
 use crate::registry::client::manifest_graph::{ManifestReader, ReferrersApi};
@@ -30,27 +30,42 @@ impl lists::Row for ListedManifest {
 #[derive(Debug)]
 pub(super) struct WantedManifests<'a> {
     digests: &'a BTreeSet<Digest>,
+    /// Whether it is noted of every manifest when it changed.
+    notes_all: bool,
     found: Mutex<BTreeMap<Digest, Option<Timestamp>>>,
 }
 
 impl<'a> WantedManifests<'a> {
     pub(super) fn new(digests: &'a BTreeSet<Digest>) -> Self {
-        Self { digests, found: Mutex::default() }
+        Self { digests, notes_all: false, found: Mutex::default() }
+    }
+
+    /// Notes of every manifest that is listed when it changed.
+    pub(super) fn with_all_changes(self) -> Self {
+        Self { notes_all: true, ..self }
     }
 
     /// Notes when a manifest last changed, if it is one of these.
     pub(super) fn record(&self, row: &ListedManifest, changed_at: impl FnOnce() -> Option<Timestamp>) {
-        if self.digests.contains(&row.digest) {
+        if self.notes_all || self.digests.contains(&row.digest) {
             let mut met = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             met.insert(row.digest.clone(), changed_at());
         }
     }
 
-    /// Those that are among these manifests.
-    pub(super) fn found_in(self, manifests: &BTreeMap<Digest, Manifest>) -> BTreeMap<Digest, Option<Timestamp>> {
-        let mut met = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        met.retain(|digest, _| manifests.contains_key(digest));
-        met
+    /// Those that are looked for and among these manifests.
+    fn found_in(&self, manifests: &BTreeMap<Digest, Manifest>) -> BTreeMap<Digest, Option<Timestamp>> {
+        let met = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = met.iter().filter(|(digest, _)| self.digests.contains(digest) && manifests.contains_key(digest));
+        wanted.map(|(digest, changed_at)| (digest.clone(), *changed_at)).collect()
+    }
+
+    /// The last changes of the manifests that none of these tags names, where all changes were noted.
+    pub(super) fn changes_without(self, tags: &[Tag]) -> BTreeMap<Digest, Timestamp> {
+        let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        let met = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let without = met.into_iter().filter(|(digest, _)| !tagged.contains(digest));
+        without.filter_map(|(digest, changed_at)| Some((digest, changed_at?))).collect()
     }
 }
 
@@ -129,14 +144,14 @@ impl ManifestCollector<'_> {
         &self,
         repository: &mut Repository,
         mut rows: Vec<ListedManifest>,
-        sought: WantedManifests<'_>,
+        sought: &WantedManifests<'_>,
     ) -> BTreeSet<Digest> {
         let tags = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
         let tagged: BTreeSet<Digest> = tags.cloned().collect();
         rows.sort_unstable_by(compare_digests);
         // Pushed between the two lists, or hidden from one of them.
         let unlisted: Vec<Digest> = tagged.iter().filter(|digest| find_row(&rows, digest).is_none()).cloned().collect();
-        let (name, wanted) = (repository.name.clone(), &sought);
+        let (name, wanted) = (repository.name.clone(), sought);
         let name = &name;
         let found: Vec<_> = stream::iter(unlisted)
             .map(|digest| async move {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::future;
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::lists::{self, InvalidRow, ListRequest, PAGE_SIZE, PageQuery, Row, RowList};
@@ -99,6 +100,67 @@ impl AcrReader {
             return Ok(Some(RowList { rows, ..RowList::default() }));
         }
         lists::read_all(&self.http, &list).await
+    }
+
+    /// Reads one repository, and notes what is sought.
+    async fn read_repository(
+        &self,
+        name: &RepositoryName,
+        sought: &WantedManifests<'_>,
+        cache: &dyn ContentCache,
+    ) -> Repository {
+        let mut repository = Repository::empty(name.clone());
+        let mut gaps = Vec::new();
+        // First, because their counts tell how the lists are best read.
+        let attributes = self.fetch_attributes(name).await.unwrap_or_else(|error| {
+            // Without them nobody knows whether the repository is locked.
+            gaps.push(error.into_gap(GapTarget::TagList));
+            None
+        });
+        let counts = attributes.as_ref();
+        let (tags, manifests) = future::join(
+            self.list_tags(name, counts.and_then(|counts| counts.tag_count)),
+            self.list_manifests(name, counts.and_then(|counts| counts.manifest_count), sought),
+        )
+        .await;
+        let mut tags = list_or_gap(tags, GapTarget::TagList, &mut gaps);
+        let manifests = list_or_gap(manifests, GapTarget::ManifestList, &mut gaps);
+        // A repository that has only untagged manifests may be one of which the registry knows no tags.
+        if gaps.is_empty() && manifests.is_some() && counts.is_some_and(|counts| counts.tag_count == Some(0)) {
+            tags = tags.or_else(|| Some(RowList::default()));
+        }
+        let (Some(tags), Some(manifests)) = (tags, manifests) else {
+            let named = self.http.settings.repositories.contains(name);
+            if gaps.is_empty() && (attributes.is_some() || named) {
+                gaps.push(unknown_repository_error(name, named).into_gap(GapTarget::TagList));
+            }
+            repository.gaps = gaps;
+            return repository;
+        };
+        repository.lock = attributes.as_ref().and_then(WireRepository::lock);
+        let read = Counts { tags: tags.len(), manifests: manifests.len() };
+        let odd_names: Vec<Gap> =
+            tags.invalid.iter().map(|entry| list_gaps::invalid_tag(&entry.name, &entry.why)).collect();
+        repository.tags = tags.rows;
+        let unnamed = repository.tags.iter().filter(|tag| tag.digest.is_none());
+        gaps.extend(
+            unnamed.map(|tag| list_gaps::missing_digest(name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()))),
+        );
+        repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        gaps.extend(manifests.invalid.iter().map(|odd| {
+            let message = format!("the manifests of {name} list what cannot be understood: {}", odd.why);
+            RegistryError::new(RegistryErrorKind::Malformed, message).into_gap(GapTarget::ManifestList)
+        }));
+        let rows = manifests.rows;
+        if gaps.is_empty() {
+            gaps = self.compare_counts(attributes.as_ref(), name, read).await;
+        }
+        gaps.extend(odd_names);
+        repository.gaps = gaps;
+        let missing = self.manifests(cache).add_all(&mut repository, rows, sought).await;
+        list_gaps::add_missing_manifests(self, &mut repository, &missing).await;
+        repository.gaps.sort();
+        repository
     }
 
     /// Compares what was read with the registry's own count, once more where they differ: something may have been pushed
@@ -213,59 +275,19 @@ impl RegistryReader for AcrReader {
         look_for: &BTreeSet<Digest>,
         cache: &dyn ContentCache,
     ) -> Repository {
-        let mut repository = Repository::empty(name.clone());
-        let mut gaps = Vec::new();
-        // First, because their counts tell how the lists are best read.
-        let attributes = self.fetch_attributes(name).await.unwrap_or_else(|error| {
-            // Without them nobody knows whether the repository is locked.
-            gaps.push(error.into_gap(GapTarget::TagList));
-            None
-        });
-        let counts = attributes.as_ref();
-        let sought = WantedManifests::new(look_for);
-        let (tags, manifests) = future::join(
-            self.list_tags(name, counts.and_then(|counts| counts.tag_count)),
-            self.list_manifests(name, counts.and_then(|counts| counts.manifest_count), &sought),
-        )
-        .await;
-        let mut tags = list_or_gap(tags, GapTarget::TagList, &mut gaps);
-        let manifests = list_or_gap(manifests, GapTarget::ManifestList, &mut gaps);
-        // A repository that has only untagged manifests may be one of which the registry knows no tags.
-        if gaps.is_empty() && manifests.is_some() && counts.is_some_and(|counts| counts.tag_count == Some(0)) {
-            tags = tags.or_else(|| Some(RowList::default()));
-        }
-        let (Some(tags), Some(manifests)) = (tags, manifests) else {
-            let named = self.http.settings.repositories.contains(name);
-            if gaps.is_empty() && (attributes.is_some() || named) {
-                gaps.push(unknown_repository_error(name, named).into_gap(GapTarget::TagList));
-            }
-            repository.gaps = gaps;
-            return repository;
-        };
-        repository.lock = attributes.as_ref().and_then(WireRepository::lock);
-        let read = Counts { tags: tags.len(), manifests: manifests.len() };
-        let odd_names: Vec<Gap> =
-            tags.invalid.iter().map(|entry| list_gaps::invalid_tag(&entry.name, &entry.why)).collect();
-        repository.tags = tags.rows;
-        let unnamed = repository.tags.iter().filter(|tag| tag.digest.is_none());
-        gaps.extend(
-            unnamed.map(|tag| list_gaps::missing_digest(name, &tag.name).into_gap(GapTarget::Tag(tag.name.clone()))),
-        );
-        repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        gaps.extend(manifests.invalid.iter().map(|odd| {
-            let message = format!("the manifests of {name} list what cannot be understood: {}", odd.why);
-            RegistryError::new(RegistryErrorKind::Malformed, message).into_gap(GapTarget::ManifestList)
-        }));
-        let rows = manifests.rows;
-        if gaps.is_empty() {
-            gaps = self.compare_counts(attributes.as_ref(), name, read).await;
-        }
-        gaps.extend(odd_names);
-        repository.gaps = gaps;
-        let missing = self.manifests(cache).add_all(&mut repository, rows, sought).await;
-        list_gaps::add_missing_manifests(self, &mut repository, &missing).await;
-        repository.gaps.sort();
-        repository
+        self.read_repository(name, &WantedManifests::new(look_for), cache).await
+    }
+
+    async fn repository_with_changes(
+        &self,
+        name: &RepositoryName,
+        look_for: &BTreeSet<Digest>,
+        cache: &dyn ContentCache,
+    ) -> (Repository, BTreeMap<Digest, Timestamp>) {
+        let sought = WantedManifests::new(look_for).with_all_changes();
+        let repository = self.read_repository(name, &sought, cache).await;
+        let changes = sought.changes_without(&repository.tags);
+        (repository, changes)
     }
 
     async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {

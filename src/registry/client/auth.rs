@@ -23,6 +23,7 @@ use url::Url;
 use super::authenticator::Authenticate;
 use super::challenge::{self, Challenge, TokenHosts, host_and_port};
 use super::docker_config::{DockerConfig, StoredCredentials};
+use super::jwt;
 use super::wire::lenient;
 use crate::domain::{RegistryName, RepositoryName};
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, parse_json_lossy};
@@ -390,10 +391,14 @@ impl DistributionAuthenticator {
             return Err(response.status_error().within(message));
         }
         // Its own words could hold the token.
-        let reply: WireToken = parse_json_lossy(&response.body).map_err(|_| response.malformed("no token as JSON"))?;
+        let mut reply: WireToken =
+            parse_json_lossy(&response.body).map_err(|_| response.malformed("no token as JSON"))?;
         let mut tokens = [&reply.token, &reply.access_token].into_iter().flatten().map(|token| token.trim());
         let text = tokens.find(|token| !token.is_empty());
-        let header = self.bearer_header(text.ok_or_else(|| response.malformed("no `token` in it"))?)?;
+        let text = text.ok_or_else(|| response.malformed("no `token` in it"))?;
+        let (header, lifetime) = (self.bearer_header(text)?, jwt::lifetime(text));
+        // GitLab's service says it in the token alone. A wrong word costs one refused request.
+        reply.expires_in = reply.expires_in.or(lifetime);
         slot.token =
             Some(Token { header: header.clone(), expires_at: Instant::now() + usable_lifetime(&reply, &response) });
         Ok(header)

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::auth::TokenScope;
 use super::connection::{HttpConnection, RedirectPolicy};
 use super::pagination::{self, ListFormat};
-use super::wire;
-use crate::domain::{Digest, RepositoryName, TagName};
+use super::{list_gaps, wire};
+use crate::domain::{Digest, GapTarget, RepositoryName, TagName};
 use crate::http_client::{Request, Response};
-use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
+use crate::registry::{Catalogue, RawManifest, RegistryError, RegistryErrorKind};
 
 /// Every type of manifest in use. Without the right one a registry converts, or answers 404.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -20,8 +20,7 @@ const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, applicati
      */*;q=0.1";
 
 /// The catalogue of repositories.
-pub(in crate::registry) const CATALOGUE: ListFormat =
-    ListFormat { accept: "application/json", parse_page: wire::catalogue_page };
+const CATALOGUE: ListFormat = ListFormat { accept: "application/json", parse_page: wire::catalogue_page };
 /// The tags of a repository.
 pub(in crate::registry) const TAGS: ListFormat = ListFormat { accept: "application/json", parse_page: wire::tags_page };
 /// The referrers of a manifest.
@@ -29,6 +28,38 @@ pub(in crate::registry) const REFERRERS: ListFormat = ListFormat {
     accept: "application/vnd.oci.image.index.v1+json, application/json",
     parse_page: wire::referrers_page,
 };
+
+/// All repositories, by the distribution API's catalogue. Later pages that fail are gaps.
+///
+/// # Errors
+/// When not even the first page could be read; `refused` says what to do where that is because nobody may, or there is none.
+pub(in crate::registry) async fn catalogue(
+    http: &HttpConnection,
+    refused: &'static str,
+) -> Result<Catalogue, RegistryError> {
+    let url = http.url("/v2/_catalog");
+    let first = pagination::first_page(http, &TokenScope::Catalogue, &url, CATALOGUE).await?;
+    if first.response.status != StatusCode::OK {
+        let help = if matches!(first.response.status.as_u16(), 401 | 403 | 404 | 405) { refused } else { "" };
+        return Err(first.response.status_error().with_help(help));
+    }
+    let pages = pagination::read_all(http, &TokenScope::Catalogue, first, CATALOGUE).await;
+    if let (0, Some(error)) = (pages.pages_read, &pages.error) {
+        return Err(error.clone());
+    }
+    let mut catalogue = Catalogue::default();
+    catalogue.gaps.extend(pages.error.map(|error| error.into_gap(GapTarget::Catalogue)));
+    for text in pages.names {
+        match text.parse() {
+            Ok(name) => catalogue.repositories.push(name),
+            Err(error) => {
+                let error: crate::domain::InvalidName = error;
+                catalogue.gaps.push(list_gaps::invalid_repository(&text, &error));
+            }
+        }
+    }
+    Ok(catalogue)
+}
 
 /// Most bytes of a manifest. The specification asks registries to take 4 MiB.
 const MAX_MANIFEST_BYTES: usize = 8 << 20;

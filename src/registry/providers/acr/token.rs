@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 use serde_json::Value;
+
+use crate::registry::client::jwt;
 
 /// What a token says of itself. It is believed only where that makes us ask for less.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,14 +41,7 @@ const BACKDATED_SECONDS: i64 = 15 * 60;
 impl TokenClaims {
     /// The claims of a token; nothing where it is none that can be read.
     pub(super) fn parse(token: &str) -> Option<Self> {
-        const BASE64: GeneralPurpose = GeneralPurpose::new(
-            &URL_SAFE,
-            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-        );
-        let mut parts = token.trim().split('.');
-        let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
-        let claims: Value = serde_json::from_slice(&BASE64.decode(payload).ok()?).ok()?;
-        claims.as_object()?;
+        let claims = jwt::claims(token)?;
         let text = |keys: &[&str]| keys.iter().find_map(|key| claims[*key].as_str()).map(str::to_owned);
         Some(Self {
             expires_at: seconds(&claims["exp"]),

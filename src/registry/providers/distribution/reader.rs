@@ -140,30 +140,8 @@ impl RegistryReader for DistributionReader {
         if !listed.is_empty() {
             return Ok(Catalogue { repositories: listed.clone(), gaps: Vec::new() });
         }
-        let url = self.http.url("/v2/_catalog");
-        let first = pagination::first_page(&self.http, &TokenScope::Catalogue, &url, pull::CATALOGUE).await?;
-        if first.response.status != StatusCode::OK {
-            let help = match first.response.status.as_u16() {
-                401 | 403 | 404 | 405 => {
-                    "many registries do not list their repositories: name them in the registry's `repositories`"
-                }
-                _ => "",
-            };
-            return Err(first.response.status_error().with_help(help));
-        }
-        let pages = pagination::read_all(&self.http, &TokenScope::Catalogue, first, pull::CATALOGUE).await;
-        if let (0, Some(error)) = (pages.pages_read, &pages.error) {
-            return Err(error.clone());
-        }
-        let mut catalogue = Catalogue::default();
-        catalogue.gaps.extend(pages.error.map(|error| error.into_gap(GapTarget::Catalogue)));
-        for text in pages.names {
-            match text.parse() {
-                Ok(name) => catalogue.repositories.push(name),
-                Err(error) => catalogue.gaps.push(list_gaps::invalid_repository(&text, &error)),
-            }
-        }
-        Ok(catalogue)
+        let help = "many registries do not list their repositories: name them in the registry's `repositories`";
+        pull::catalogue(&self.http, help).await
     }
 
     /// What no tag leads to is not listed by this API, so there is nothing to look for.

@@ -15,12 +15,11 @@ use crate::domain::{
 use crate::http_client::{Request, Response, RetryPolicy};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
-use crate::registry::client::list_gaps;
-use crate::registry::client::manifest_graph::read_cached_manifest;
 use crate::registry::client::wire as manifests;
+use crate::registry::client::{list_gaps, listed_manifests};
 use crate::registry::{
-    Catalogue, ContentCache, ParsedManifest, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
-    RegistrySettings, RequestCounts, ServerTime,
+    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
+    RequestCounts, ServerTime,
 };
 
 /// Most bytes of an answer: a manifest as a text in JSON, with its layers once more beside it.
@@ -129,16 +128,6 @@ impl QuayReader {
         }
         Ok(rows)
     }
-
-    /// A manifest, verified, from the cache or from Quay; `None` where Quay does not show it.
-    async fn read_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        cache: &dyn ContentCache,
-    ) -> Result<Option<ParsedManifest>, RegistryError> {
-        read_cached_manifest(cache, (repository, digest), self.manifest(repository, digest)).await
-    }
 }
 
 #[async_trait]
@@ -193,37 +182,13 @@ impl RegistryReader for QuayReader {
             add_row(&mut repository, row);
         }
         repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        add_children(&mut repository);
+        listed_manifests::add_children(&mut repository);
         repository.gaps.sort();
         repository
     }
 
     async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {
-        let name = &repository.name.clone();
-        let read: Vec<_> = stream::iter(digests.iter().cloned().collect::<Vec<_>>())
-            .map(|digest| async move {
-                let parsed = self.read_manifest(name, &digest, cache).await;
-                (digest, parsed)
-            })
-            .buffer_unordered(self.http.settings.concurrency.max(1))
-            .collect()
-            .await;
-        let mut missing = BTreeSet::new();
-        for (digest, parsed) in read {
-            match parsed {
-                Ok(Some(parsed)) => {
-                    let read = Manifest { created_at: None, ..parsed.manifest };
-                    repository.manifests.insert(digest, read);
-                }
-                Ok(None) => drop(missing.insert(digest)),
-                Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
-            }
-        }
-        add_children(repository);
-        list_gaps::add_missing_manifests(self, repository, &missing).await;
-        // What is not there lists nothing and refers to nothing; its tags say so themselves.
-        repository.manifests.retain(|digest, _| !missing.contains(digest));
-        repository.gaps.sort();
+        listed_manifests::read_listed(self, repository, digests, cache).await;
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
@@ -411,36 +376,8 @@ fn listed_manifest(row: &WireTag) -> Manifest {
         (Some(false), _) | (Some(true), Some(_)) => UnreadKind::Artifact,
         (Some(true) | None, _) => UnreadKind::Index,
     };
-    Manifest {
-        media_type: "".into(),
-        size: 0,
-        config: None,
-        blobs: Box::default(),
-        children: children.unwrap_or_default(),
-        subject: None,
-        created_at: None,
-        lock: None,
-        detail: ManifestDetail::Unread { image_size: row.size, kind },
-    }
-}
-
-/// Puts the manifests that indexes list among the repository's: images of one platform, of which nothing else is known.
-fn add_children(repository: &mut Repository) {
-    let children: Vec<Digest> =
-        repository.manifests.values().flat_map(|manifest| &manifest.children).cloned().collect();
-    for digest in children {
-        repository.manifests.entry(digest).or_insert_with(|| Manifest {
-            media_type: "".into(),
-            size: 0,
-            config: None,
-            blobs: Box::default(),
-            children: Vec::new(),
-            subject: None,
-            created_at: None,
-            lock: None,
-            detail: ManifestDetail::Listed { image_size: None },
-        });
-    }
+    let detail = ManifestDetail::Unread { image_size: row.size, kind };
+    Manifest { children: children.unwrap_or_default(), ..listed_manifests::listed_manifest("", detail) }
 }
 
 fn unknown_repository(repository: &RepositoryName) -> RegistryError {

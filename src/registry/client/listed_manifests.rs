@@ -1,0 +1,70 @@
+//! Manifests that a list of tags describes and that are read one by one where a decision needs them, for every registry that
+//! lists no manifests without tags.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, stream};
+
+use super::list_gaps;
+use super::manifest_graph::read_cached_manifest;
+use crate::domain::{Digest, GapTarget, Manifest, ManifestDetail, Repository};
+use crate::registry::{ContentCache, RegistryReader};
+
+/// Reads manifests that a repository lists, from the cache or by [`RegistryReader::manifest`]. Failures become gaps.
+pub(in crate::registry) async fn read_listed(
+    reader: &dyn RegistryReader,
+    repository: &mut Repository,
+    digests: &BTreeSet<Digest>,
+    cache: &dyn ContentCache,
+) {
+    let name = &repository.name.clone();
+    let read: Vec<_> = stream::iter(digests.iter().cloned().collect::<Vec<_>>())
+        .map(|digest| async move {
+            let parsed = read_cached_manifest(cache, (name, &digest), reader.manifest(name, &digest)).await;
+            (digest, parsed)
+        })
+        .buffer_unordered(reader.settings().concurrency.max(1))
+        .collect()
+        .await;
+    let mut missing = BTreeSet::new();
+    for (digest, parsed) in read {
+        match parsed {
+            Ok(Some(parsed)) => {
+                let read = Manifest { created_at: None, ..parsed.manifest };
+                repository.manifests.insert(digest, read);
+            }
+            Ok(None) => drop(missing.insert(digest)),
+            Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
+        }
+    }
+    add_children(repository);
+    list_gaps::add_missing_manifests(reader, repository, &missing).await;
+    // What is not there lists nothing and refers to nothing; its tags say so themselves.
+    repository.manifests.retain(|digest, _| !missing.contains(digest));
+    repository.gaps.sort();
+}
+
+/// Puts the manifests that indexes list among the repository's: images of one platform, of which nothing else is known.
+pub(in crate::registry) fn add_children(repository: &mut Repository) {
+    let children: Vec<Digest> =
+        repository.manifests.values().flat_map(|manifest| &manifest.children).cloned().collect();
+    for digest in children {
+        let detail = ManifestDetail::Listed { image_size: None };
+        repository.manifests.entry(digest).or_insert_with(|| listed_manifest("", detail));
+    }
+}
+
+/// Returns a manifest of which only its type and what a list tells of it is known.
+pub(in crate::registry) fn listed_manifest(media_type: &str, detail: ManifestDetail) -> Manifest {
+    Manifest {
+        media_type: media_type.into(),
+        size: 0,
+        config: None,
+        blobs: Box::default(),
+        children: Vec::new(),
+        subject: None,
+        created_at: None,
+        lock: None,
+        detail,
+    }
+}

@@ -73,7 +73,7 @@ async fn put(
     match response.status.as_u16() {
         201 => Ok(response),
         409 | 412 | 423 => Err(response.error(RegistryErrorKind::Locked)),
-        400 | 405 if is_lock_refusal(&response) => Err(response.error(RegistryErrorKind::Locked)),
+        400 | 401 | 405 if is_lock_refusal(&response) => Err(response.error(RegistryErrorKind::Locked)),
         _ => Err(response.status_error()),
     }
 }
@@ -100,7 +100,7 @@ pub(in crate::registry) fn removal_result(response: &Response) -> Result<Removal
         200 | 202 | 204 => Ok(RemovalResponse::Removed { request_id: request_id(response), digest: None }),
         404 if response.is_absence() => Ok(RemovalResponse::AlreadyMissing),
         409 | 412 | 423 => Err(response.error(RegistryErrorKind::Locked)),
-        400 | 403 | 405 if is_lock_refusal(response) => Err(response.error(RegistryErrorKind::Locked)),
+        400 | 401 | 403 | 405 if is_lock_refusal(response) => Err(response.error(RegistryErrorKind::Locked)),
         // The page of a proxy or a firewall is no word of the registry's about what it removes.
         400 | 403 | 405 if response.is_web_page() => Err(response.malformed("a registry refuses in its own words")),
         400 | 405 => Err(response.error(RegistryErrorKind::Unsupported)),
@@ -110,12 +110,16 @@ pub(in crate::registry) fn removal_result(response: &Response) -> Result<Removal
 }
 
 /// Whether a refusal is about this one tag or manifest, by the words that registries use for locks: zot's `DENIED` with
-/// 405, Azure's `REGISTRY_DISALLOWED_OPERATION`, Harbor's and Quay's immutable tags.
+/// 405, Azure's `REGISTRY_DISALLOWED_OPERATION`, Harbor's and Quay's immutable tags, and what GitLab answers with 401 or 400
+/// although no other identity is asked for: `PROTECTED_TAG`, `IMMUTABLE_TAG`, `TAG_PROTECTION_PATTERN_INVALID` and
+/// `TAG_PATTERN_COUNT_LIMIT_EXCEEDED`.
 fn is_lock_refusal(response: &Response) -> bool {
+    const WORDS: [&str; 7] =
+        ["DISALLOWED", "IMMUTAB", "LOCKED", "PRECONDITION", "PROTECTED", "TAG_PATTERN", "TAG_PROTECTION"];
     let Some(code) = response.error_code() else { return false };
     let code = code.to_ascii_uppercase();
-    let denied = code == "DENIED" && response.status != StatusCode::FORBIDDEN;
-    denied || ["DISALLOWED", "IMMUTABLE", "LOCKED", "PRECONDITION"].iter().any(|word| code.contains(word))
+    let is_identity = matches!(response.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    code == "DENIED" && !is_identity || WORDS.iter().any(|word| code.contains(word))
 }
 
 /// What the registry gave by which its operators find this request again.

@@ -10,9 +10,10 @@ use super::azure::{self, Azure};
 use super::layers::normalize_key;
 use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
+use super::secrets::secret_at;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy::{Entry, Fields, Node, Place, Problems, fields};
-use crate::registry::providers::{self, FirstAnswer, SettingsDraft};
+use crate::registry::providers::{self, FirstAnswer, ProductApi, SettingsDraft};
 use crate::registry::{Auth, CanUntag, Provider, RateLimits, RegistrySettings};
 
 const REMOVALS: [(&str, RemovalMethod); 2] =
@@ -56,6 +57,8 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
     let namespaces = namespaces(fields.get("namespaces"), reader);
     let (path, near) = (format!("REGISTRIES__{}", normalize_key(&entry.key)), &azure.surroundings);
     let auth = fields.get("auth").map_or(Some(Auth::Anonymous), |node| auth::auth(&path, node, near, reader));
+    let api_node = fields.get("api");
+    let api = api_node.map(|node| product_api(&path, node, reader));
     let (subscription, group) = (fields.get("subscription"), fields.get("resource_group"));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
     let removal_node = fields.get("removal");
@@ -89,6 +92,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         azure_key,
         namespaces: namespaces.as_deref(),
         repositories: repositories.as_deref(),
+        has_api: api_node.is_some(),
     };
     let value_at = |key: &str| match key {
         "subscription" | "resource_group" => subscription.or(group).map(|node| &node.at),
@@ -103,7 +107,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
     let resource = azure_key
         .filter(|key| !refused.contains(key))
         .and_then(|_| azure::resource((subscription, group), &fields, auth.as_ref(), azure, &entry.at, reader));
-    let (at, kind_at) = (fields.key_at("endpoint"), fields.key_at("kind"));
+    let (at, kind_at, api_at) = (fields.key_at("endpoint"), fields.key_at("kind"), fields.key_at("api"));
     fields.finish(hint, &mut reader.problems);
     if let (Some(provider), Some(endpoint)) = (provider, &endpoint) {
         check_kind(provider, endpoint, kind_at, reader);
@@ -114,12 +118,16 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         return None;
     }
     let auth = auth?;
-    if sends_plain_credentials(&endpoint, &auth) && allow_http == Some(false) {
-        reader
-            .problems
-            .add(at, "credentials would go over the network unencrypted")
-            .help("use `https://`, or write `allow_http = true` if that is meant");
-        return None;
+    let plain_api = api.as_ref().and_then(Option::as_ref).is_some_and(|api| is_plain_and_remote(&api.endpoint));
+    let plain = (sends_plain_credentials(&endpoint, &auth), plain_api);
+    for (_, at) in [(plain.0, at), (plain.1, api_at)].into_iter().filter(|(plain, _)| *plain) {
+        if allow_http == Some(false) {
+            reader
+                .problems
+                .add(at, "credentials would go over the network unencrypted")
+                .help("use `https://`, or write `allow_http = true` if that is meant");
+            return None;
+        }
     }
     // What names the registry in Azure decides nothing else, so the hosts are still compared with those of others.
     if refused.iter().any(|key| Some(*key) != azure_key) {
@@ -140,6 +148,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         repositories: repositories?,
         namespaces: namespaces?,
         rate_limits: rates?,
+        api: api.map_or(Some(None), |api| api.map(Some))?,
         azure_resource: resource,
         accepts_retention: accepted?.retention,
         accepts_missing_date: accepted?.no_date,
@@ -218,7 +227,35 @@ fn concurrency(node: &Node, reader: &mut SettingsReader) -> Option<usize> {
 
 /// Returns true if credentials would leave this machine unencrypted.
 fn sends_plain_credentials(endpoint: &Url, auth: &Auth) -> bool {
-    endpoint.scheme() == "http" && !matches!(auth, Auth::Anonymous) && !is_loopback(endpoint)
+    !matches!(auth, Auth::Anonymous) && is_plain_and_remote(endpoint)
+}
+
+/// Returns true for an address without encryption on another machine.
+fn is_plain_and_remote(endpoint: &Url) -> bool {
+    endpoint.scheme() == "http" && !is_loopback(endpoint)
+}
+
+/// Reads `api`: the address of the product around the registry, and a token for it; the variables of its registry start with
+/// `path`.
+fn product_api(path: &str, node: &Node, reader: &mut SettingsReader) -> Option<ProductApi> {
+    const HELP: &str = "write the address of GitLab itself, such as `https://gitlab.contoso.example`";
+    let mut fields = Fields::of(node, "table `api`", &mut reader.problems)?;
+    let at = fields.at();
+    let endpoint = reader.required(&mut fields, "endpoint", at).and_then(|node| {
+        let written = fields::text("endpoint", node, &mut reader.problems)?;
+        let url = Url::parse(written).ok().filter(|url| {
+            let bare = url.query().is_none() && url.fragment().is_none() && url.password().is_none();
+            matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty() && bare
+        });
+        if url.is_none() {
+            // The text is not shown: it may hold a password.
+            reader.problems.add(&node.at, "`endpoint` of `api` is not a valid address").help(HELP);
+        }
+        url
+    });
+    let token = secret_at(&format!("{path}__API"), &mut fields, "token", "token_file", reader);
+    fields.finish(|_| None, &mut reader.problems);
+    Some(ProductApi { endpoint: endpoint?, token: token? })
 }
 
 fn rates(node: &Node, reader: &mut SettingsReader) -> Option<RateLimits> {
@@ -290,10 +327,7 @@ fn repositories(node: &Node, reader: &mut SettingsReader) -> Option<Vec<Reposito
 
 fn namespaces(node: Option<&Node>, reader: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write the first part of the names of its repositories, such as `contoso`";
-    let namespace_of = |text: &str| {
-        let sound = !text.contains('/') && text.parse::<RepositoryName>().is_ok();
-        sound.then(|| text.to_owned())
-    };
+    let namespace_of = |text: &str| text.parse::<RepositoryName>().ok().map(|_| text.to_owned());
     node.map_or(Some(Vec::new()), |node| {
         names(("namespaces", "that is not a valid namespace", HELP), node, namespace_of, reader)
     })

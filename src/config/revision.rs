@@ -68,6 +68,9 @@ fn registry(settings: &RegistrySettings) -> Value {
     if !settings.namespaces.is_empty() {
         revision["namespaces"] = json!(settings.namespaces);
     }
+    if let Some(api) = &settings.api {
+        revision["api"] = json!(api.endpoint.as_str());
+    }
     // Only where it is so: a plan of an earlier version stays valid.
     if settings.accepts_missing_date {
         revision["accepts_no_date"] = true.into();

@@ -77,6 +77,8 @@ pub struct RegistrySettings {
     pub namespaces: Vec<String>,
     /// Most requests a minute, by kind of operation; nothing where only the registry itself sets a pace.
     pub rate_limits: RateLimits,
+    /// The API of the product around the registry, where it may be asked.
+    pub api: Option<providers::ProductApi>,
     /// The registry as a resource of Azure, where it may be asked about itself.
     pub azure_resource: Option<providers::RegistryResource>,
     /// Whether the registry may delete untagged manifests sooner than the undo window ends.
@@ -113,6 +115,7 @@ impl RegistrySettings {
             repositories: Vec::new(),
             namespaces: Vec::new(),
             rate_limits: RateLimits::default(),
+            api: None,
             azure_resource: None,
             accepts_retention: false,
             accepts_missing_date: false,

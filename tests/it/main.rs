@@ -15,6 +15,7 @@ mod documents;
 mod embedded_registry;
 mod experience;
 mod explain;
+mod gitlab;
 mod harbor;
 mod holds;
 mod notify;

@@ -82,7 +82,7 @@ impl Access {
 }
 
 impl Action {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Pull => "pull",
             Self::Push => "push",

@@ -1,8 +1,8 @@
 //! A registry in memory, bound to loopback only, that real clients push to and pull from.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr`, `harbor` and `quay` are the dialects that it speaks, on the same content, rules
-//! and faults.
+//! and `distribution` (with `uploads`), `acr`, `gitlab`, `harbor` and `quay` are the dialects that it speaks, on the same
+//! content, rules and faults.
 //! `generated` answers for repositories that are computed and not held.
 //! This file puts them together for each request.
 
@@ -40,7 +40,9 @@ mod content;
 mod distribution;
 mod faults;
 mod generated;
+mod gitlab;
 mod harbor;
+mod jwt;
 mod quay;
 mod response;
 mod tls;
@@ -53,6 +55,7 @@ pub use content::{
     Reference, Tag, Target,
 };
 pub use faults::{Fault, FaultKind};
+pub use gitlab::{GitlabOptions, GitlabProject, GitlabRole, GitlabScope, GitlabService, GitlabUser, TagRule};
 pub use harbor::{
     HARBOR_READS, HARBOR_REMOVES, HarborAccount, HarborOptions, HarborPermission, HarborProject, HarborSchedule,
     HarborService,
@@ -93,6 +96,8 @@ pub enum Dialect {
     Distribution,
     /// That, and beside it the interface of Azure Container Registry.
     Acr(Box<AcrOptions>),
+    /// GitLab's container registry with its own API, and so much of GitLab itself as signing in and its REST API need.
+    Gitlab(Box<GitlabOptions>),
     /// The API of Harbor, and its registry API beside it.
     Harbor(Box<HarborOptions>),
     /// The API of Quay alone; nothing can be pushed.
@@ -104,6 +109,12 @@ impl Dialect {
     #[must_use]
     pub fn acr(options: AcrOptions) -> Self {
         Self::Acr(Box::new(options))
+    }
+
+    /// The dialect of GitLab's container registry.
+    #[must_use]
+    pub fn gitlab(options: GitlabOptions) -> Self {
+        Self::Gitlab(Box::new(options))
     }
 
     /// The dialect of Harbor.
@@ -185,6 +196,7 @@ struct State {
     uploads: Uploads,
     tokens: IssuedTokens,
     acr: Option<AcrService>,
+    gitlab: Option<GitlabService>,
     harbor: Option<HarborService>,
     quay: Option<QuayService>,
     faults: ActiveFaults,
@@ -226,6 +238,9 @@ impl EmbeddedRegistry {
         if let Dialect::Acr(acr) = &options.dialect {
             state.content.set_rules(acr.rules());
             state.acr = Some(AcrService::new(acr));
+        }
+        if let Dialect::Gitlab(gitlab) = &options.dialect {
+            state.gitlab = Some(GitlabService::new(gitlab));
         }
         if let Dialect::Harbor(harbor) = &options.dialect {
             state.harbor = Some(HarborService::new(harbor));
@@ -334,6 +349,9 @@ impl EmbeddedRegistry {
         if let Some(acr) = &mut state.acr {
             acr.expire_tokens();
         }
+        if let Some(gitlab) = &mut state.gitlab {
+            gitlab.expire_tokens();
+        }
         if let Some(quay) = &mut state.quay {
             quay.expire_tokens();
         }
@@ -343,9 +361,10 @@ impl EmbeddedRegistry {
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
-    /// by then. Only where it speaks ACR, or the API of Harbor or Quay.
+    /// by then. Only where it speaks the API of ACR, GitLab, Harbor or Quay.
     pub fn advance_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.advance_time(time));
+        self.gitlab(|gitlab| gitlab.advance_time(time));
         self.harbor(|harbor, _| harbor.advance_time(time));
         self.quay(|quay| quay.advance_time(time));
         // Whoever looks next finds done what is due.
@@ -372,6 +391,13 @@ impl EmbeddedRegistry {
     /// Sets the rates that are enforced, from full buckets on.
     pub fn set_rate_limits(&self, limits: ServerRateLimits) {
         self.acr(|acr| acr.set_rate_limits(limits));
+    }
+
+    /// Changes what GitLab knows besides the registry's content. Nothing where it does not speak its API.
+    pub fn gitlab(&self, change: impl FnOnce(&mut GitlabService)) {
+        if let Some(gitlab) = &mut self.server.state().gitlab {
+            change(gitlab);
+        }
     }
 
     /// Changes what Harbor knows, and its content. Nothing where it does not speak its API.
@@ -412,12 +438,18 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
-        if let State { harbor: Some(harbor), content, .. } = &mut *state {
+        let State { quay, gitlab, harbor, content, .. } = &mut *state;
+        if let Some(harbor) = harbor {
             content.set_now(harbor.now());
         }
-        let State { quay: Some(quay), content, .. } = &mut *state else { return state };
-        content.set_now(quay.now());
-        quay.collect(content);
+        if let Some(quay) = quay {
+            content.set_now(quay.now());
+            quay.collect(content);
+        }
+        if let Some(gitlab) = gitlab {
+            content.set_now(gitlab.now());
+            gitlab.collect(content);
+        }
         state
     }
 
@@ -432,6 +464,10 @@ impl Server {
         if let Some(acr) = &mut state.acr {
             let realm = (self.url.as_str(), self.host.as_str());
             return acr.respond(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
+        }
+        if let Some(gitlab) = &mut state.gitlab {
+            let content = (&mut state.content, &mut state.uploads);
+            return gitlab.respond(call, &path, (&self.url, &self.options), content);
         }
         if let Some(harbor) = &mut state.harbor {
             if let Some(response) = harbor.respond(&call, &self.url, &mut state.content) {

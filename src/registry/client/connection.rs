@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use http::header::{HeaderValue, LOCATION};
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
@@ -135,6 +136,20 @@ impl HttpConnection {
             (name, granted)
         });
         stream::iter(asked).buffer_unordered(self.settings.concurrency.max(1)).collect().await
+    }
+
+    /// Returns the bearer token that requests of that scope carry, or `None` where they carry none. Nothing but a token is
+    /// asked for.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    pub(in crate::registry) async fn bearer_token(
+        &self,
+        scope: &TokenScope,
+    ) -> Result<Option<SecretString>, RegistryError> {
+        let _place = self.acquire_slot().await?;
+        let header = self.authorization(scope).await?;
+        Ok(header.and_then(|value| Some(value.to_str().ok()?.strip_prefix("Bearer ")?.into())))
     }
 
     /// Sets the rates that the registry documents. Those in the settings stand above them.

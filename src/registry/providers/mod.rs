@@ -3,6 +3,7 @@
 mod acr;
 mod capabilities;
 mod distribution;
+mod gitlab;
 mod harbor;
 mod quay;
 mod recognition;
@@ -19,13 +20,14 @@ use crate::http_client::RetryPolicy;
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
+pub use gitlab::Gitlab;
 pub use harbor::Harbor;
 pub use quay::Quay;
 pub use recognition::{FirstAnswer, ProductMatch};
-pub use settings::{SettingProblem, SettingsDraft};
+pub use settings::{ProductApi, SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Harbor, &Quay];
+pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Gitlab, &Harbor, &Quay];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]
@@ -98,10 +100,10 @@ pub trait Provider: Send + Sync + Debug {
         if answer.product_kind() == Some(self.name()) { ProductMatch::Mine } else { ProductMatch::NotMine }
     }
 
-    /// Returns the settings that the product refuses. By default those are the ones of Azure and of Quay.
+    /// Returns the settings that the product refuses. By default those are the ones of Azure, of Quay and of GitLab.
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
         let mut problems = acr::refuse_azure_settings(draft);
-        problems.extend(settings::refuse_namespaces(draft));
+        problems.extend(settings::refuse_product_settings(draft));
         problems
     }
 

@@ -1,5 +1,6 @@
 //! The part of a registry's settings that depends on its product.
 
+use secrecy::SecretString;
 use url::Url;
 
 use crate::domain::{RemovalMethod, RepositoryName};
@@ -24,14 +25,37 @@ pub struct SettingsDraft<'a> {
     pub namespaces: Option<&'a [String]>,
     /// `repositories`, empty if it is not written; `None` if it is invalid.
     pub repositories: Option<&'a [RepositoryName]>,
+    /// `api` is written.
+    pub has_api: bool,
+}
+
+/// The address and the token of a product's API that is not the registry's own: the setting `api`.
+#[derive(Debug, Clone)]
+pub struct ProductApi {
+    /// Its address, with a path where the product is served below one.
+    pub endpoint: Url,
+    /// The token to read it with.
+    pub token: SecretString,
+}
+
+/// Returns the refusals of what only products have that are more than a registry: `namespaces` and `api`.
+pub(super) fn refuse_product_settings(draft: &SettingsDraft<'_>) -> impl Iterator<Item = SettingProblem> {
+    refuse_namespaces(draft).into_iter().chain(refuse_api(draft))
+}
+
+/// Returns the refusal of `api`, for every product that has no other API than the registry's.
+pub(super) fn refuse_api(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
+    draft
+        .has_api
+        .then(|| SettingProblem::new("api", "only GitLab has an API besides that of its registry", "leave `api` out"))
 }
 
 /// Returns the refusal of `namespaces`, for every product that lists its repositories without them.
-pub(super) fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
+fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
     draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
         SettingProblem::new(
             "namespaces",
-            "only Quay and Harbor list their repositories by namespace",
+            "only Quay, GitLab and Harbor list their repositories by namespace",
             "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
         )
     })

@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::domain::RemovalMethod;
-use crate::registry::providers::settings::refuse_namespaces;
+use crate::registry::providers::settings::refuse_product_settings;
 use crate::registry::providers::{SettingProblem, SettingsDraft};
 use crate::registry::{Auth, is_loopback};
 
@@ -33,7 +33,7 @@ pub(super) fn check(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
             "leave `removal` out; the registry's own retention policy deletes manifests that lost their last tag",
         ));
     }
-    problems.extend(refuse_namespaces(draft));
+    problems.extend(refuse_product_settings(draft));
     problems
 }
 
@@ -57,7 +57,7 @@ pub(in crate::registry::providers) fn refuse_azure_settings(draft: &SettingsDraf
     if draft.accepts_retention {
         problems.push(SettingProblem::new(
             "accept",
-            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `harbor`, `quay`)",
+            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `gitlab`, `harbor`, `quay`)",
             "leave `accept` out",
         ));
     }

@@ -51,6 +51,13 @@ impl Provider for Distribution {
                 settings.name
             )];
         }
+        if settings.endpoint.host_str() == Some("registry.gitlab.com") {
+            return vec![format!(
+                "registry `{}` is GitLab's: with kind = \"distribution\" neither its push times nor protected tags are read; \
+                 write kind = \"gitlab\"",
+                settings.name
+            )];
+        }
         if !is_azure_host(&settings.endpoint) {
             return Vec::new();
         }

@@ -3,7 +3,7 @@
 use crate::domain::RemovalMethod;
 use crate::registry::Auth;
 use crate::registry::providers::acr::refuse_azure_settings;
-use crate::registry::providers::settings::check_namespaced_names;
+use crate::registry::providers::settings::{check_namespaced_names, refuse_api};
 use crate::registry::providers::{SettingProblem, SettingsDraft};
 
 /// Returns the settings that Harbor refuses.
@@ -33,6 +33,7 @@ pub(super) fn check(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
             "leave `bytes` out",
         ));
     }
+    problems.extend(refuse_api(draft));
     problems.extend(check_namespaced_names(draft));
     problems
 }

@@ -3,7 +3,7 @@
 use crate::domain::RemovalMethod;
 use crate::registry::Auth;
 use crate::registry::providers::acr::refuse_azure_settings;
-use crate::registry::providers::settings::check_namespaced_names;
+use crate::registry::providers::settings::{check_namespaced_names, refuse_api};
 use crate::registry::providers::{SettingProblem, SettingsDraft};
 
 /// Returns the settings that Quay refuses.
@@ -31,6 +31,14 @@ pub(super) fn check(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
             "bytes",
             "`bytes` is for Azure Container Registries: Quay lists the size of each image",
             "leave `bytes` out",
+        ));
+    }
+    problems.extend(refuse_api(draft));
+    if let Some(name) = draft.namespaces.unwrap_or_default().iter().find(|name| name.contains('/')) {
+        problems.push(SettingProblem::new(
+            "namespaces",
+            format!("`{name}` is not a valid namespace of Quay"),
+            "write the first part of the names of its repositories, such as `contoso`",
         ));
     }
     if let (Some([]), Some([])) = (draft.namespaces, draft.repositories) {

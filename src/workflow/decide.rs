@@ -152,7 +152,10 @@ impl App {
         let history = self.store.rule_history().await?;
         let decided = walk.conclude((rules, &heads, &registries), candidates, (history, basis))?;
         if remember == Recording::Enabled && clock.doubt.is_none() && clock.differing.is_empty() {
-            self.store.record_rules(&decided.plan.coverage, now).await?;
+            // A match that is not on record makes a later run refuse more, never less.
+            if let Err(error) = self.store.record_rules(&decided.plan.coverage, now).await {
+                tracing::error!(kind = error.kind.label(), "cannot record which rules matched: {}", error.chain());
+            }
         }
         if !decided.violations.is_empty() {
             return Err(RunError::Check(decided.violations));

@@ -1,9 +1,11 @@
 //! The command `plan`: one dry run.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
-use super::decision::DecideOptions;
+use super::decision::{DecideOptions, Decision};
 use super::result::{PlanIssues, run_result};
+use super::run_record::report_unrecorded;
 use super::{App, Approval, Narrowing, RunError, RunResult};
 use crate::domain::Acceptance;
 use crate::registry::Progress;
@@ -41,11 +43,16 @@ impl App {
             self.recover_if_unleased().await?;
             let options = DecideOptions { at, narrowing, acceptances, ..DecideOptions::default() };
             let decision = self.decide_with(options, progress).await?;
-            self.record_confirmed_time(run, &decision).await?;
-            self.save_plan(run, &decision.document, decision.spool.as_ref()).await?;
+            // Nothing was changed that the record would have to tell: the report is worth more than its record.
+            report_unrecorded(run, self.record_plan(run, &decision).await)?;
             let issues = PlanIssues::of_report(&decision);
             Ok(run_result(run, decision.document, Vec::new(), Vec::new(), issues))
         };
-        self.finish_run(run, walked.await).await
+        self.finish_dry_run(run, walked.await).await
+    }
+
+    async fn record_plan(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {
+        self.record_confirmed_time(run, decision).await?;
+        self.save_plan(run, &decision.document, decision.spool.as_ref()).await
     }
 }

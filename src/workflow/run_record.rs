@@ -58,11 +58,7 @@ impl App {
     ) -> Result<RunResult, RunError> {
         match walked {
             Ok(mut result) => {
-                result.by_registry = audit::counts_by_registry(&result.document, &self.take_request_counts());
-                let outcome = result.outcome;
-                tracing::info!("{}", audit::summary_line(&result, self.settings.mode, self.policies.policies.len()));
-                let why = result.interrupted_by.as_ref().map(|by| format!("interrupted by {by}"));
-                self.record_end(run, outcome.label(), outcome.exit_code(), &audit::run_summary(&result), why).await?;
+                self.record_result(run, &mut result).await?;
                 Ok(result)
             }
             Err(error) => {
@@ -82,6 +78,25 @@ impl App {
         }
     }
 
+    /// Does the same for a run that changed nothing: a state that is lost meanwhile does not cost its report.
+    pub(super) async fn finish_dry_run(
+        &self,
+        run: Uuid,
+        walked: Result<RunResult, RunError>,
+    ) -> Result<RunResult, RunError> {
+        let Ok(mut result) = walked else { return self.finish_run(run, walked).await };
+        report_unrecorded(run, self.record_result(run, &mut result).await)?;
+        Ok(result)
+    }
+
+    async fn record_result(&self, run: Uuid, result: &mut RunResult) -> Result<(), RunError> {
+        result.by_registry = audit::counts_by_registry(&result.document, &self.take_request_counts());
+        let outcome = result.outcome;
+        tracing::info!("{}", audit::summary_line(result, self.settings.mode, self.policies.policies.len()));
+        let why = result.interrupted_by.as_ref().map(|by| format!("interrupted by {by}"));
+        self.record_end(run, outcome.label(), outcome.exit_code(), &audit::run_summary(result), why).await
+    }
+
     pub(super) async fn record_end(
         &self,
         run: Uuid,
@@ -93,5 +108,17 @@ impl App {
         let summary = summary.to_json();
         let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
         Ok(self.store.finish_run(run, &end).await?)
+    }
+}
+
+/// Logs that the state could not be written by a run that changed nothing. Other errors stay.
+pub(super) fn report_unrecorded(run: Uuid, recorded: Result<(), RunError>) -> Result<(), RunError> {
+    match recorded {
+        Err(RunError::Store(error)) => {
+            let kind = error.kind.label();
+            tracing::error!(%run, error = %error.chain(), kind, "the dry run could not be recorded; its report is complete");
+            Ok(())
+        }
+        recorded => recorded,
     }
 }

@@ -87,6 +87,17 @@ impl Cloud {
         }
     }
 
+    /// The scope of tokens that Azure Database for PostgreSQL takes for passwords.
+    /// <https://learn.microsoft.com/azure/postgresql/flexible-server/how-to-configure-sign-in-azure-ad-authentication>
+    #[must_use]
+    pub fn database_scope(self) -> &'static str {
+        match self {
+            Self::Public => "https://ossrdbms-aad.database.windows.net/.default",
+            Self::China => "https://ossrdbms-aad.database.chinacloudapi.cn/.default",
+            Self::UsGov => "https://ossrdbms-aad.database.usgovcloudapi.net/.default",
+        }
+    }
+
     /// The scope of tokens that a container registry exchanges for its own. In the public cloud it is the narrow one,
     /// good for registries and nothing else; the other clouds have none, and the SDKs for them use the resource manager's.
     #[must_use]

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::experience::key;
+use super::row_reader::RowReader;
 use super::{Catalogues, SqliteState, StateError, StateErrorKind, format_time};
-use crate::domain::{Endpoint, RegistryName};
+use crate::domain::RegistryName;
 
 /// The names of a registry's repositories.
 pub type CatalogueNames = BTreeSet<String>;
@@ -33,8 +35,9 @@ pub struct SuspectCatalogue {
     pub reads: u32,
 }
 
+/// The record of a registry's list as it is stored.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct CatalogueRow {
     names: String,
     trusted_at: String,
     suspect_names: Option<String>,
@@ -51,7 +54,7 @@ const SELECT_CATALOGUE: &str =
 impl Catalogues for SqliteState {
     async fn catalogue(&self, registry: &RegistryName, endpoint: &str) -> Result<Option<KnownCatalogue>, StateError> {
         let fault = |error: sqlx::Error| self.sqlx_error("read which repositories a registry has", error);
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<CatalogueRow> = sqlx::query_as(
             "SELECT names, trusted_at, suspect_names, suspect_since, suspect_reads FROM catalogues WHERE endpoint = ?1",
         )
         .bind(endpoint)
@@ -61,31 +64,13 @@ impl Catalogues for SqliteState {
         let Some(row) = row else {
             let names: Vec<String> = sqlx::query_scalar(SELECT_CATALOGUE)
                 .bind(registry.as_str())
-                .bind(Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string()))
+                .bind(key(endpoint))
                 .fetch_all(&self.0.readers)
                 .await
                 .map_err(fault)?;
-            let names: CatalogueNames = names.into_iter().collect();
-            return Ok((!names.is_empty()).then_some(KnownCatalogue { names, trusted_at: None, suspect: None }));
+            return Ok(observed_catalogue(names));
         };
-        let corrupt = |_| {
-            let what = format_args!("the repositories of {endpoint} are recorded in a way that cannot be understood");
-            self.error(StateErrorKind::Corrupt, what)
-        };
-        let names = |text: &str| serde_json::from_str::<CatalogueNames>(text).map_err(corrupt);
-        let doubt = match (&row.suspect_names, &row.suspect_since) {
-            (Some(suspect_names), Some(since)) => Some(SuspectCatalogue {
-                names: names(suspect_names)?,
-                since: self.read(since)?,
-                reads: row.suspect_reads.and_then(|reads| reads.try_into().ok()).unwrap_or(1),
-            }),
-            _ => None,
-        };
-        Ok(Some(KnownCatalogue {
-            names: names(&row.names)?,
-            trusted_at: Some(self.read(&row.trusted_at)?),
-            suspect: doubt,
-        }))
+        row.to_catalogue(self, endpoint).map(Some)
     }
 
     async fn record_catalogue(&self, endpoint: &str, known: &KnownCatalogue, now: Timestamp) -> Result<(), StateError> {
@@ -130,6 +115,33 @@ impl Catalogues for SqliteState {
     }
 }
 
-fn json(names: &CatalogueNames) -> String {
+impl CatalogueRow {
+    /// Makes the record of a row.
+    pub(super) fn to_catalogue(&self, reader: &impl RowReader, endpoint: &str) -> Result<KnownCatalogue, StateError> {
+        let corrupt = |_| {
+            let what = format_args!("the repositories of {endpoint} are recorded in a way that cannot be understood");
+            reader.error(StateErrorKind::Corrupt, what)
+        };
+        let names = |text: &str| serde_json::from_str::<CatalogueNames>(text).map_err(corrupt);
+        let suspect = match (&self.suspect_names, &self.suspect_since) {
+            (Some(suspect_names), Some(since)) => Some(SuspectCatalogue {
+                names: names(suspect_names)?,
+                since: reader.read(since)?,
+                reads: self.suspect_reads.and_then(|reads| reads.try_into().ok()).unwrap_or(1),
+            }),
+            _ => None,
+        };
+        Ok(KnownCatalogue { names: names(&self.names)?, trusted_at: Some(reader.read(&self.trusted_at)?), suspect })
+    }
+}
+
+/// What the repositories that were looked at tell, where no list is recorded.
+pub(super) fn observed_catalogue(names: Vec<String>) -> Option<KnownCatalogue> {
+    let names: CatalogueNames = names.into_iter().collect();
+    (!names.is_empty()).then_some(KnownCatalogue { names, trusted_at: None, suspect: None })
+}
+
+/// Names as they are stored.
+pub(super) fn json(names: &CatalogueNames) -> String {
     serde_json::to_string(names).expect("sets of strings are JSON")
 }

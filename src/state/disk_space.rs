@@ -6,11 +6,14 @@ use crate::domain::Digest;
 /// So many bytes are written as a test: about what a run of a small registry writes.
 const TEST_BYTES: usize = 512 << 10;
 
+/// The name of the write, as failures of it say.
+pub(super) const WRITE_TEST_BYTES: &str = "write half a mebibyte as a test";
+
 impl SqliteState {
     /// Makes sure that half a mebibyte can be committed and gets into the file. A tiny write fits into a page that is there
     /// already. What is written is taken back.
     pub(super) async fn write_test_bytes(&self) -> Result<(), StateError> {
-        let doing = "write half a mebibyte as a test";
+        let doing = WRITE_TEST_BYTES;
         let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let bytes = incompressible_bytes();
         let digest = Digest::of(&bytes).to_string();
@@ -38,7 +41,7 @@ impl SqliteState {
 }
 
 /// Bytes that no file system compresses.
-fn incompressible_bytes() -> Vec<u8> {
+pub(super) fn incompressible_bytes() -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
+use super::row_reader::RowReader;
 use super::{RegistryExperience, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::{Endpoint, RegistryName, RemovalMethod};
 
@@ -78,23 +79,60 @@ const ACCEPTED: &str = "accepted";
 
 /// One row of the table.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct ExperienceRow {
     effect: String,
     since: String,
     last_at: String,
 }
 
+/// The tables of experience in a backend, below what they mean. Endpoints are in their normal form.
 #[async_trait]
-impl RegistryExperience for SqliteState {
+pub(super) trait ExperienceTables: RowReader + Send + Sync {
+    /// Reads what removals by a method showed.
+    async fn read_experience(&self, endpoint: &str, method: RemovalMethod) -> Result<Vec<ExperienceRow>, StateError>;
+
+    /// Writes one effect, and takes back those that are `outdated` by it. Durable when it returns.
+    async fn write_experience(
+        &self,
+        endpoint: &str,
+        method: RemovalMethod,
+        effect: &str,
+        outdated: &[&str],
+        at: Timestamp,
+    ) -> Result<(), StateError>;
+
+    /// Deletes all of an endpoint and the mark of a registry, and returns the number of rows.
+    async fn delete_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<u64, StateError>;
+
+    /// Writes a mark, unless there is one.
+    async fn write_mark(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError>;
+
+    /// Reads the time of a mark.
+    async fn read_mark(&self, registry: &RegistryName) -> Result<Option<String>, StateError>;
+
+    /// Deletes a mark.
+    async fn delete_mark(&self, registry: &RegistryName) -> Result<(), StateError>;
+}
+
+/// The names of what is done with these tables, as failures say.
+pub(super) const READ_EXPERIENCE: &str = "read what removals showed of a registry";
+pub(super) const WRITE_EXPERIENCE: &str = "remember what a removal showed of a registry";
+pub(super) const FORGET_EXPERIENCE: &str = "forget what removals showed of a registry";
+pub(super) const MARK: &str = "mark a registry as one that destroys";
+pub(super) const READ_MARK: &str = "read which registries destroy";
+pub(super) const CLEAR_MARK: &str = "clear the mark of a registry";
+
+#[async_trait]
+impl<T: ExperienceTables> RegistryExperience for T {
     async fn untag_experience(&self, endpoint: &str) -> Result<Option<Experience>, StateError> {
         let mut known = Vec::new();
-        for row in self.experience(endpoint, RemovalMethod::Untag).await? {
+        for row in self.read_experience(&key(endpoint), RemovalMethod::Untag).await? {
             let what = match row.effect.as_str() {
                 "survives" => UntagExperience::ManifestSurvives,
                 "destroyed" => UntagExperience::ManifestDestroyed,
                 UNSUPPORTED => UntagExperience::Unsupported,
                 ACCEPTED => continue,
-                other => return Err(self.unknown(other)),
+                other => return Err(unknown(self, other)),
             };
             known.push(Experience { effect: what, since: self.read(&row.since)?, last_at: self.read(&row.last_at)? });
         }
@@ -114,7 +152,7 @@ impl RegistryExperience for SqliteState {
             UntagExperience::Unsupported => &["survives", ACCEPTED],
             UntagExperience::ManifestDestroyed => &[],
         };
-        self.record(endpoint, RemovalMethod::Untag, what.label(), outdated, at).await
+        self.write_experience(&key(endpoint), RemovalMethod::Untag, what.label(), outdated, at).await
     }
 
     async fn deletion_response(
@@ -124,11 +162,11 @@ impl RegistryExperience for SqliteState {
         now: Timestamp,
     ) -> Result<Option<(DeletionResponse, Timestamp)>, StateError> {
         let mut last: Option<(Timestamp, DeletionResponse)> = None;
-        for row in self.experience(endpoint, method).await? {
+        for row in self.read_experience(&key(endpoint), method).await? {
             let answer = match row.effect.as_str() {
                 UNSUPPORTED => DeletionResponse::Unsupported,
                 "survives" | "destroyed" | ACCEPTED => DeletionResponse::Accepted,
-                other => return Err(self.unknown(other)),
+                other => return Err(unknown(self, other)),
             };
             last = last.max(Some((self.read(&row.last_at)?, answer)));
         }
@@ -149,109 +187,123 @@ impl RegistryExperience for SqliteState {
             DeletionResponse::Accepted => &[UNSUPPORTED],
             DeletionResponse::Unsupported => &["survives", ACCEPTED],
         };
-        self.record(endpoint, method, answer.label(), outdated, at).await
+        self.write_experience(&key(endpoint), method, answer.label(), outdated, at).await
     }
 
     async fn forget_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<bool, StateError> {
-        let doing = "forget what removals showed of a registry";
-        let mut write = self.write_durably().await?;
-        let learned = sqlx::query("DELETE FROM experience WHERE endpoint = ?1")
-            .bind(key(endpoint))
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, error))?;
-        let marked = sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
-            .bind(registry.as_str())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, error))?;
-        write.commit(doing).await?;
-        Ok(learned.rows_affected() + marked.rows_affected() > 0)
+        Ok(self.delete_experience(registry, &key(endpoint)).await? > 0)
     }
 
     async fn mark_untag_destructive(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError> {
-        let doing = "mark a registry as one that destroys";
-        let mut write = self.write_durably().await?;
-        sqlx::query("INSERT INTO destructive_untags (registry, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-            .bind(registry.as_str())
-            .bind(format_time(now))
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, error))?;
-        write.commit(doing).await
+        self.write_mark(registry, now).await
     }
 
     async fn untag_destructive_since(&self, registry: &RegistryName) -> Result<Option<Timestamp>, StateError> {
-        let since: Option<String> = sqlx::query_scalar("SELECT since FROM destructive_untags WHERE registry = ?1")
-            .bind(registry.as_str())
-            .fetch_optional(&self.0.readers)
-            .await
-            .map_err(|error| self.sqlx_error("read which registries destroy", error))?;
-        since.map(|since| self.read(&since)).transpose()
+        self.read_optional(self.read_mark(registry).await?.as_deref())
     }
 
     async fn clear_untag_destructive(&self, registry: &RegistryName) -> Result<(), StateError> {
-        let doing = "clear the mark of a registry";
-        let mut write = self.write_durably().await?;
-        sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
-            .bind(registry.as_str())
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error(doing, error))?;
-        write.commit(doing).await
+        self.delete_mark(registry).await
     }
 }
 
-impl SqliteState {
-    async fn experience(&self, endpoint: &str, method: RemovalMethod) -> Result<Vec<Row>, StateError> {
+#[async_trait]
+impl ExperienceTables for SqliteState {
+    async fn read_experience(&self, endpoint: &str, method: RemovalMethod) -> Result<Vec<ExperienceRow>, StateError> {
         sqlx::query_as(
             "SELECT effect, since, last_at FROM experience WHERE endpoint = ?1 AND method = ?2 ORDER BY effect",
         )
-        .bind(key(endpoint))
+        .bind(endpoint)
         .bind(method.label())
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read what removals showed of a registry", error))
+        .map_err(|error| self.sqlx_error(READ_EXPERIENCE, error))
     }
 
-    async fn record(
+    async fn write_experience(
         &self,
         endpoint: &str,
         method: RemovalMethod,
-        what: &str,
+        effect: &str,
         outdated: &[&str],
         at: Timestamp,
     ) -> Result<(), StateError> {
-        let doing = "remember what a removal showed of a registry";
+        let fault = |error: sqlx::Error| self.sqlx_error(WRITE_EXPERIENCE, error);
         let mut write = self.write_durably().await?;
         for outdated in outdated {
             sqlx::query("DELETE FROM experience WHERE endpoint = ?1 AND method = ?2 AND effect = ?3 AND last_at <= ?4")
-                .bind(key(endpoint))
+                .bind(endpoint)
                 .bind(method.label())
                 .bind(*outdated)
                 .bind(format_time(at))
                 .execute(&mut *write.transaction)
                 .await
-                .map_err(|error| self.sqlx_error(doing, error))?;
+                .map_err(fault)?;
         }
         sqlx::query(
             "INSERT INTO experience (endpoint, method, effect, since, last_at) VALUES (?1, ?2, ?3, ?4, ?4)
              ON CONFLICT (endpoint, method, effect)
              DO UPDATE SET since = min(since, excluded.since), last_at = max(last_at, excluded.last_at)",
         )
-        .bind(key(endpoint))
+        .bind(endpoint)
         .bind(method.label())
-        .bind(what)
+        .bind(effect)
         .bind(format_time(at))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
-        write.commit(doing).await
+        .map_err(fault)?;
+        write.commit(WRITE_EXPERIENCE).await
     }
 
-    fn unknown(&self, what: &str) -> StateError {
-        self.error(StateErrorKind::Corrupt, format_args!("it holds an unknown experience `{what}` of a registry"))
+    async fn delete_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<u64, StateError> {
+        let fault = |error: sqlx::Error| self.sqlx_error(FORGET_EXPERIENCE, error);
+        let mut write = self.write_durably().await?;
+        let learned = sqlx::query("DELETE FROM experience WHERE endpoint = ?1")
+            .bind(endpoint)
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
+        let marked = sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
+            .bind(registry.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
+        write.commit(FORGET_EXPERIENCE).await?;
+        Ok(learned.rows_affected() + marked.rows_affected())
     }
+
+    async fn write_mark(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError> {
+        let mut write = self.write_durably().await?;
+        sqlx::query("INSERT INTO destructive_untags (registry, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
+            .bind(registry.as_str())
+            .bind(format_time(now))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(MARK, error))?;
+        write.commit(MARK).await
+    }
+
+    async fn read_mark(&self, registry: &RegistryName) -> Result<Option<String>, StateError> {
+        sqlx::query_scalar("SELECT since FROM destructive_untags WHERE registry = ?1")
+            .bind(registry.as_str())
+            .fetch_optional(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error(READ_MARK, error))
+    }
+
+    async fn delete_mark(&self, registry: &RegistryName) -> Result<(), StateError> {
+        let mut write = self.write_durably().await?;
+        sqlx::query("DELETE FROM destructive_untags WHERE registry = ?1")
+            .bind(registry.as_str())
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(|error| self.sqlx_error(CLEAR_MARK, error))?;
+        write.commit(CLEAR_MARK).await
+    }
+}
+
+fn unknown(reader: &impl RowReader, effect: &str) -> StateError {
+    reader.error(StateErrorKind::Corrupt, format_args!("it holds an unknown experience `{effect}` of a registry"))
 }
 
 /// The endpoint in its normal form.

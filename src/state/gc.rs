@@ -72,10 +72,10 @@ const FORGET_UNJOURNALED_MANIFESTS: &str =
     "DELETE FROM journaled_manifests WHERE digest NOT IN (SELECT digest FROM journal)";
 
 /// The name of the write, as failures of it say.
-const FORGET_OLD_RUNS: &str = "forget old runs";
+pub(super) const FORGET_OLD_RUNS: &str = "forget old runs";
 
 /// So many rows are looked at or forgotten in one go: others write in between.
-const BATCH: i64 = 5_000;
+pub(super) const BATCH: i64 = 5_000;
 
 #[async_trait]
 impl Maintenance for SqliteState {
@@ -123,8 +123,8 @@ impl Maintenance for SqliteState {
 /// Digests of cached content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CachedContent {
-    manifests: BTreeSet<Digest>,
-    configs: BTreeSet<Digest>,
+    pub(super) manifests: BTreeSet<Digest>,
+    pub(super) configs: BTreeSet<Digest>,
 }
 
 impl CachedContent {
@@ -197,14 +197,7 @@ impl SqliteState {
     ) -> Result<(), StateError> {
         let doing = "forget repositories that are gone";
         let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
-        let listed: Vec<[String; 2]> = listed
-            .iter()
-            .flat_map(|head| {
-                let endpoint = super::observations::key(&head.registry);
-                head.names.iter().map(move |name| [endpoint.clone(), name.to_string()])
-            })
-            .collect();
-        let listed = serde_json::to_string(&listed).expect("lists of strings are JSON");
+        let listed = serde_json::to_string(&listed_repositories(listed)).expect("lists of strings are JSON");
         let mut write = self.write_relaxed().await?;
         sqlx::query(
             "WITH listed (endpoint, repository) AS (SELECT value ->> 0, value ->> 1 FROM json_each(?1))
@@ -224,6 +217,15 @@ impl SqliteState {
             .map_err(fault)?;
         write.commit(doing).await
     }
+}
+
+/// The repositories that registries listed, each with the key of its registry.
+pub(super) fn listed_repositories(listed: &[RegistryHead]) -> Vec<[String; 2]> {
+    let pairs = |head: &RegistryHead| {
+        let endpoint = super::observations::key(&head.registry);
+        head.names.iter().map(|name| [endpoint.clone(), name.to_string()]).collect::<Vec<_>>()
+    };
+    listed.iter().flat_map(pairs).collect()
 }
 
 const SELECT_MANIFESTS: &str = "SELECT digest FROM manifests WHERE digest > ?1 ORDER BY digest LIMIT ?2";

@@ -4,14 +4,15 @@
 //! busy with the write before. It belongs to no caller, so one that is cancelled takes nothing along: its entry is
 //! written, or nobody was told that it was.
 
-use std::sync::Weak;
-
+use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Inner, JournalId, LeaseToken, RestoreRecord, SqliteState, StateError, StateErrorKind};
-use crate::domain::{Intent, Outcome};
+use super::restored_tags::RestoreRecord;
+use super::row_reader::RowReader;
+use super::{StateError, StateErrorKind};
+use crate::domain::{Intent, JournalId, JournaledIntent, LeaseToken, Outcome};
 use crate::registry::RawManifest;
 
 /// Most entries in one write; callers beyond wait for the next.
@@ -36,7 +37,60 @@ pub(super) enum Entry {
     NotAttempted { lease: LeaseToken, run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
 }
 
-type EntryResult = Result<JournalId, StateError>;
+impl Entry {
+    /// What is about to be done. `manifest` is `None` where its bytes come later.
+    pub(super) fn intent(
+        lease: &LeaseToken,
+        run: Uuid,
+        intent: &Intent,
+        manifest: Option<&RawManifest>,
+        restoring: RestoreRecord,
+        now: Timestamp,
+    ) -> Self {
+        let (lease, intent, manifest) = (lease.clone(), intent.clone(), manifest.cloned());
+        Self::Intent { lease, run, intent, manifest, restoring: Box::new(restoring), now }
+    }
+
+    /// What was never begun.
+    pub(super) fn not_attempted(
+        lease: &LeaseToken,
+        run: Uuid,
+        intent: &Intent,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Self {
+        Self::NotAttempted { lease: lease.clone(), run, intent: intent.clone(), outcome: outcome.clone(), now }
+    }
+}
+
+/// The number of an entry that was written, or why it was not.
+pub(super) type EntryResult = Result<JournalId, StateError>;
+
+/// A backend that writes the journal for many callers at a time.
+#[async_trait]
+pub(super) trait JournalQueue: RowReader + Sync {
+    /// The queue to the task that [`spawn_writer`] started for it.
+    fn queue(&self) -> &mpsc::Sender<QueuedEntry>;
+
+    /// Writes all of a group in one transaction, and says of each entry whether it fits the journal.
+    ///
+    /// # Errors
+    /// When they could not be written; none is then.
+    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError>;
+
+    /// Writes an entry to the journal together with those of others. Durable when it returns.
+    async fn submit(&self, entry: Entry) -> EntryResult {
+        let (reply, written) = oneshot::channel();
+        let ended = || self.error(StateErrorKind::Io, "cannot write the journal: the task that writes it has ended");
+        self.queue().send(QueuedEntry { entry, reply }).await.map_err(|_| ended())?;
+        written.await.map_err(|_| ended())?
+    }
+
+    /// Writes an intent, and returns the proof of it.
+    async fn submit_intent(&self, entry: Entry, intent: &Intent) -> Result<JournaledIntent, StateError> {
+        Ok(JournaledIntent::recorded(self.submit(entry).await?, intent))
+    }
+}
 
 /// An entry and who waits for it.
 #[derive(Debug)]
@@ -45,18 +99,21 @@ pub(super) struct QueuedEntry {
     reply: oneshot::Sender<EntryResult>,
 }
 
-/// Starts the task that writes for a [`SqliteState`], until that is dropped.
-pub(super) fn spawn_writer(store: Weak<Inner>) -> mpsc::Sender<QueuedEntry> {
+/// Starts the task that writes for a backend, until `open` finds it dropped.
+pub(super) fn spawn_writer<S>(open: impl Fn() -> Option<S> + Send + 'static) -> mpsc::Sender<QueuedEntry>
+where
+    S: JournalQueue + Send + Sync + 'static,
+{
     let (queue, waiting) = mpsc::channel(MAX_GROUP);
-    tokio::spawn(write_groups(store, waiting));
+    tokio::spawn(write_groups(open, waiting));
     queue
 }
 
-async fn write_groups(store: Weak<Inner>, mut waiting: mpsc::Receiver<QueuedEntry>) {
+async fn write_groups<S: JournalQueue>(open: impl Fn() -> Option<S>, mut waiting: mpsc::Receiver<QueuedEntry>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
-        // Where the `SqliteState` is dropped nobody waits any more.
-        let Some(store) = store.upgrade().map(SqliteState) else { return };
+        // Where the backend is dropped nobody waits any more.
+        let Some(store) = open() else { return };
         let (entries, answers): (Vec<Entry>, Vec<_>) =
             group.drain(..).map(|QueuedEntry { entry, reply: answer }| (entry, answer)).unzip();
         let written = match store.write_group(&entries).await {
@@ -72,50 +129,8 @@ async fn write_groups(store: Weak<Inner>, mut waiting: mpsc::Receiver<QueuedEntr
     }
 }
 
-impl SqliteState {
-    /// Writes an entry to the journal together with those of others. Durable when it returns.
-    pub(super) async fn submit(&self, entry: Entry) -> EntryResult {
-        let (answer, written) = oneshot::channel();
-        let ended = || self.error(StateErrorKind::Io, "cannot write the journal: the task that writes it has ended");
-        self.0.journal.send(QueuedEntry { entry, reply: answer }).await.map_err(|_| ended())?;
-        written.await.map_err(|_| ended())?
-    }
-
-    /// Writes all of a group in one transaction, and says of each entry whether it fits the journal.
-    ///
-    /// # Errors
-    /// When they could not be written; none is then.
-    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
-        let mut write = self.write_durably().await?;
-        let mut answers = Vec::with_capacity(group.len());
-        for entry in group {
-            let written = match entry {
-                Entry::Intent { lease, run, intent, manifest, restoring, now } => {
-                    self.write_intent(&mut write, (lease, *run), intent, manifest.as_ref(), restoring, *now).await
-                }
-                Entry::Outcome { id, outcome, registry_time, now } => {
-                    self.write_outcome(&mut write, *id, outcome, *registry_time, *now).await
-                }
-                Entry::NotAttempted { lease, run, intent, outcome, now } => {
-                    self.insert(&mut write, lease, *run, intent, Some(outcome), *now).await
-                }
-            };
-            answers.push(match written {
-                // SQLite takes back the one statement that breaks a rule of a table, or finds nothing to change; what a
-                // hold covers was not written, nor was what came with an old lease. After any other failure the
-                // transaction may be gone, so nothing more may be written as a part of it.
-                Err(error) if is_entry_error(error.kind) => Err(error),
-                Err(error) => return Err(error),
-                Ok(id) => Ok(id),
-            });
-        }
-        write.commit("write the journal").await?;
-        Ok(answers)
-    }
-}
-
-/// Whether a failure concerns the one entry alone, so that the others of its write go on.
-fn is_entry_error(kind: StateErrorKind) -> bool {
+/// Returns true if a failure concerns the one entry alone, so that the others of its write go on.
+pub(super) fn is_entry_error(kind: StateErrorKind) -> bool {
     use StateErrorKind::{Constraint, Held, Interrupted, Leased, Missing};
     matches!(kind, Constraint | Missing | Held | Interrupted | Leased)
 }

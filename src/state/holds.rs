@@ -8,14 +8,16 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::journal::JournalId;
+use super::row_reader::RowReader;
 use super::{Holds, SqliteState, StateError, StateErrorKind, WriteTransaction, format_time};
 use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, RepositoryName, TagName};
 
 /// Most manifests inside an index that are looked at for a hold; an index that has more is held as a whole.
-const MOST_PARTS: usize = 1000;
+pub(super) const MOST_PARTS: usize = 1000;
 
+/// A hold as it is stored.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct HoldRow {
     endpoint: String,
     registry: String,
     repository: String,
@@ -41,12 +43,12 @@ impl Holds for SqliteState {
     }
 
     async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError> {
-        let rows: Vec<Row> = sqlx::query_as(COLUMNS)
+        let rows: Vec<HoldRow> = sqlx::query_as(COLUMNS)
             .bind(format_time(at))
             .fetch_all(&self.0.readers)
             .await
             .map_err(|error| self.sqlx_error("read the holds", error))?;
-        rows.into_iter().map(|row| self.read_hold(row)).collect()
+        rows.into_iter().map(|row| row.into_hold(self)).collect()
     }
 
     async fn end_holds(
@@ -122,7 +124,7 @@ impl SqliteState {
         manifest: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        if !matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged) {
+        if !is_removal(intent) {
             return Ok(());
         }
         let doing = "look for holds";
@@ -133,7 +135,7 @@ impl SqliteState {
                 .await
                 .map_err(|error| self.sqlx_error(doing, error))?;
         if let Some(message) = asked {
-            return Err(StateError::new(StateErrorKind::Interrupted, message));
+            return Err(stop_error(message));
         }
         let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(()) };
         let any: bool = sqlx::query_scalar(
@@ -148,10 +150,7 @@ impl SqliteState {
         if !any {
             return Ok(());
         }
-        if manifest.is_none() && lists_manifests(&intent.media_type) {
-            let what = format_args!("a hold may cover a part of {}, and its bytes are not there", intent.digest);
-            return Err(self.error(StateErrorKind::Missing, what));
-        }
+        verify_parts_known(self, intent, manifest)?;
         let within = self.contained_digests(write, &intent.digest, manifest.unwrap_or_default()).await?;
         let within: Vec<String> = within.iter().map(ToString::to_string).collect();
         let held: Option<(String, String, String, String)> = sqlx::query_as(
@@ -169,10 +168,7 @@ impl SqliteState {
         .await
         .map_err(|error| self.sqlx_error(doing, error))?;
         let Some((tag, by, reason, until)) = held else { return Ok(()) };
-        let until: Timestamp = self.read(&until)?;
-        let until = until.strftime("%Y-%m-%d %H:%M UTC");
-        let message = format!("{by} holds tag {tag} until {until}: {reason}");
-        Err(StateError::new(StateErrorKind::Held, message))
+        Err(held_error(&tag, &by, &reason, self.read(&until)?))
     }
 
     /// A manifest's digest and those of everything in it, as far as the state has their bytes.
@@ -197,23 +193,55 @@ impl SqliteState {
         }
         Ok(found)
     }
+}
 
-    fn read_hold(&self, row: Row) -> Result<Hold, StateError> {
-        let strange = || self.error(StateErrorKind::Corrupt, "a hold has a strange origin");
-        let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|origin| origin.label() == row.origin);
+impl HoldRow {
+    /// Makes the hold of a row.
+    pub(super) fn into_hold(self, reader: &impl RowReader) -> Result<Hold, StateError> {
+        let strange = || reader.error(StateErrorKind::Corrupt, "a hold has a strange origin");
+        let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|origin| origin.label() == self.origin);
         Ok(Hold {
-            registry: self.read(&row.registry)?,
-            endpoint: Arc::from(row.endpoint),
-            repository: self.read(&row.repository)?,
-            tag: self.read(&row.tag)?,
-            digest: if row.digest.is_empty() { None } else { Some(self.read(&row.digest)?) },
-            reason: row.reason,
-            by: row.held_by,
-            since: self.read(&row.since)?,
-            until: self.read(&row.until)?,
+            registry: reader.read(&self.registry)?,
+            endpoint: Arc::from(self.endpoint),
+            repository: reader.read(&self.repository)?,
+            tag: reader.read(&self.tag)?,
+            digest: if self.digest.is_empty() { None } else { Some(reader.read(&self.digest)?) },
+            reason: self.reason,
+            by: self.held_by,
+            since: reader.read(&self.since)?,
+            until: reader.read(&self.until)?,
             origin: origin.ok_or_else(strange)?,
         })
     }
+}
+
+/// Returns true if an intent is one that a hold, or a request to stop, prevents.
+pub(super) fn is_removal(intent: &Intent) -> bool {
+    matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged)
+}
+
+/// The error of an intent that somebody's request to stop prevents.
+pub(super) fn stop_error(requested_by: String) -> StateError {
+    StateError::new(StateErrorKind::Interrupted, requested_by)
+}
+
+/// The error of an intent that a hold covers.
+pub(super) fn held_error(tag: &str, by: &str, reason: &str, until: Timestamp) -> StateError {
+    let until = until.strftime("%Y-%m-%d %H:%M UTC");
+    StateError::new(StateErrorKind::Held, format!("{by} holds tag {tag} until {until}: {reason}"))
+}
+
+/// Fails if it is not known what is in a manifest of which a hold may cover a part.
+pub(super) fn verify_parts_known(
+    reader: &impl RowReader,
+    intent: &Intent,
+    manifest: Option<&[u8]>,
+) -> Result<(), StateError> {
+    if manifest.is_some() || !lists_manifests(&intent.media_type) {
+        return Ok(());
+    }
+    let what = format_args!("a hold may cover a part of {}, and its bytes are not there", intent.digest);
+    Err(reader.error(StateErrorKind::Missing, what))
 }
 
 /// Whether a manifest of that type lists others. Only the types that never do are taken for such.
@@ -225,7 +253,7 @@ fn lists_manifests(media_type: &str) -> bool {
 }
 
 /// The manifests that an index lists; none of anything else.
-fn parts(manifest: &[u8]) -> Vec<Digest> {
+pub(super) fn parts(manifest: &[u8]) -> Vec<Digest> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
     let listed = manifest["manifests"].as_array().into_iter().flatten();
     listed.filter_map(|part| part["digest"].as_str()?.parse().ok()).collect()

@@ -2,10 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::columns::{action, date, date_columns, outcome, outcome_columns};
-use super::group_commit::Entry;
+use super::group_commit::{Entry, EntryResult, JournalQueue, QueuedEntry, is_entry_error};
+use super::row_reader::RowReader;
 use super::{
     Journal, LeaseToken, RestoreRecord, RestoredTags, SqliteState, StateError, StateErrorKind, WriteTransaction,
     format_time,
@@ -56,11 +58,12 @@ pub struct JournalCount {
     pub count: i64,
 }
 
-/// The names of the two writes, as failures of them say.
-const JOURNAL_INTENT: &str = "journal an intent";
-const RECORD_NOT_ATTEMPTED: &str = "journal what was not done";
+/// The names of the writes, as failures of them say.
+pub(super) const JOURNAL_INTENT: &str = "journal an intent";
+pub(super) const JOURNAL_OUTCOME: &str = "journal an outcome";
+pub(super) const RECORD_NOT_ATTEMPTED: &str = "journal what was not done";
 
-/// A query for entries, with the columns of [`Row`].
+/// A query for entries, with the columns of [`JournalRow`].
 macro_rules! select_entries {
     ($rest:literal) => {
         concat!(
@@ -70,9 +73,11 @@ macro_rules! select_entries {
         )
     };
 }
+pub(super) use select_entries;
 
+/// An entry as it is stored.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct JournalRow {
     id: i64,
     run: String,
     action: String,
@@ -92,12 +97,6 @@ struct Row {
     dated_at: Option<String>,
     dated_by: Option<String>,
     epoch: Option<i64>,
-}
-
-impl SqliteState {
-    async fn submit_intent(&self, entry: Entry, intent: &Intent) -> Result<JournaledIntent, StateError> {
-        Ok(JournaledIntent::recorded(self.submit(entry).await?, intent))
-    }
 }
 
 #[async_trait]
@@ -120,9 +119,8 @@ impl Journal for SqliteState {
         intent: &Intent,
         now: Timestamp,
     ) -> Result<JournaledIntent, StateError> {
-        let (intent, restoring) = (intent.clone(), Box::default());
-        let entry = Entry::Intent { lease: lease.clone(), run, intent: intent.clone(), manifest: None, restoring, now };
-        self.submit_intent(entry, &intent).await
+        let entry = Entry::intent(lease, run, intent, None, RestoreRecord::default(), now);
+        self.submit_intent(entry, intent).await
     }
 
     async fn record_outcome(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StateError> {
@@ -137,8 +135,7 @@ impl Journal for SqliteState {
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
-        let (intent, outcome) = (intent.clone(), outcome.clone());
-        self.submit(Entry::NotAttempted { lease: lease.clone(), run, intent, outcome, now }).await
+        self.submit(Entry::not_attempted(lease, run, intent, outcome, now)).await
     }
 
     async fn record_all_not_attempted(
@@ -217,15 +214,13 @@ impl Journal for SqliteState {
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("count what a run did", error))?;
-        // Old entries keep the labels that they were written with.
-        let current = |label: String| SkipReason::current_label(&label).to_owned();
-        Ok(counts.into_iter().map(|count| JournalCount { skip: count.skip.map(current), ..count }).collect())
+        Ok(counts.into_iter().map(JournalCount::with_current_labels).collect())
     }
 
     async fn journal_entry(&self, id: JournalId) -> Result<JournalEntry, StateError> {
         let rows = sqlx::query_as(select_entries!("WHERE id = ?1")).bind(id.0);
         let entry = self.entries(rows.fetch_all(&self.0.readers).await)?.pop();
-        entry.ok_or_else(|| self.error(StateErrorKind::Missing, format_args!("there is no journal entry {id}")))
+        entry.ok_or_else(|| unknown_entry(self, id))
     }
 
     async fn last_deletion(
@@ -318,16 +313,7 @@ impl Journal for SqliteState {
             .fetch_optional(&self.0.readers)
             .await
             .map_err(|error| self.sqlx_error("read a journaled manifest", error))?;
-        let Some(bytes) = bytes else {
-            let what = format_args!("no manifest was kept for journal entry {} ({digest})", entry.id.0);
-            return Err(self.error(StateErrorKind::Missing, what));
-        };
-        if !digest.matches(&bytes) {
-            let what = format_args!("the manifest kept for journal entry {} is not {digest} any more", entry.id.0);
-            return Err(self.error(StateErrorKind::Corrupt, what));
-        }
-        let media_type = entry.intent.media_type.clone();
-        Ok(RawManifest { digest: digest.clone(), media_type, bytes: bytes.into() })
+        journaled_manifest(self, entry, bytes)
     }
 }
 
@@ -342,19 +328,8 @@ impl RestoredTags for SqliteState {
         restoring: RestoreRecord,
         now: Timestamp,
     ) -> Result<JournaledIntent, StateError> {
-        if !intent.digest.matches(&manifest.bytes) {
-            let what = format_args!("the manifest given for {} is another one", intent.digest);
-            return Err(self.error(StateErrorKind::Corrupt, what));
-        }
-        let entry = Entry::Intent {
-            lease: lease.clone(),
-            run,
-            intent: intent.clone(),
-            manifest: Some(manifest.clone()),
-            restoring: Box::new(restoring),
-            now,
-        };
-        self.submit_intent(entry, intent).await
+        verify_manifest(self, &intent.digest, &manifest.bytes)?;
+        self.submit_intent(Entry::intent(lease, run, intent, Some(manifest), restoring, now), intent).await
     }
 
     async fn record_restore_outcome(
@@ -365,6 +340,41 @@ impl RestoredTags for SqliteState {
         now: Timestamp,
     ) -> Result<(), StateError> {
         self.submit(Entry::Outcome { id, outcome: outcome.clone(), registry_time, now }).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl JournalQueue for SqliteState {
+    fn queue(&self) -> &mpsc::Sender<QueuedEntry> {
+        &self.0.journal
+    }
+
+    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+        let mut write = self.write_durably().await?;
+        let mut answers = Vec::with_capacity(group.len());
+        for entry in group {
+            let written = match entry {
+                Entry::Intent { lease, run, intent, manifest, restoring, now } => {
+                    self.write_intent(&mut write, (lease, *run), intent, manifest.as_ref(), restoring, *now).await
+                }
+                Entry::Outcome { id, outcome, registry_time, now } => {
+                    self.write_outcome(&mut write, *id, outcome, *registry_time, *now).await
+                }
+                Entry::NotAttempted { lease, run, intent, outcome, now } => {
+                    self.insert(&mut write, lease, *run, intent, Some(outcome), *now).await
+                }
+            };
+            answers.push(match written {
+                // SQLite takes back the one statement that breaks a rule of a table, or finds nothing to change; what a
+                // hold covers was not written, nor was what came with an old lease. After any other failure the
+                // transaction may be gone, so nothing more may be written as a part of it.
+                Err(error) if is_entry_error(error.kind) => Err(error),
+                Err(error) => return Err(error),
+                Ok(id) => Ok(id),
+            });
+        }
+        write.commit("write the journal").await?;
+        Ok(answers)
     }
 }
 
@@ -416,7 +426,6 @@ impl SqliteState {
         registry_time: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
-        let doing = "journal an outcome";
         let (skip, detail) = outcome_columns(outcome);
         let done = sqlx::query(
             "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, resolved_at = ?5 WHERE id = ?1 AND outcome IS NULL",
@@ -428,10 +437,9 @@ impl SqliteState {
         .bind(format_time(now))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
+        .map_err(|error| self.sqlx_error(JOURNAL_OUTCOME, error))?;
         if done.rows_affected() == 0 {
-            let what = format_args!("cannot {doing}: journal entry {} is settled already, or was never made", id.0);
-            return Err(self.error(StateErrorKind::Missing, what));
+            return Err(settled_entry(self, id));
         }
         self.complete_restore_record(write, id, outcome, registry_time).await?;
         Ok(id)
@@ -479,46 +487,94 @@ impl SqliteState {
         Ok(JournalId(done.last_insert_rowid()))
     }
 
-    fn entries(&self, rows: Result<Vec<Row>, sqlx::Error>) -> Result<Vec<JournalEntry>, StateError> {
+    fn entries(&self, rows: Result<Vec<JournalRow>, sqlx::Error>) -> Result<Vec<JournalEntry>, StateError> {
         let rows = rows.map_err(|error| self.sqlx_error("read the journal", error))?;
-        rows.into_iter().map(|row| self.entry(row)).collect()
+        rows.into_iter().map(|row| row.into_entry(self)).collect()
     }
+}
 
-    fn entry(&self, row: Row) -> Result<JournalEntry, StateError> {
+impl JournalRow {
+    /// Makes the entry of a row.
+    pub(super) fn into_entry(self, reader: &impl RowReader) -> Result<JournalEntry, StateError> {
         let strange = |what: &str| {
-            self.error(StateErrorKind::Corrupt, format_args!("journal entry {} has a strange {what}", row.id))
+            reader.error(StateErrorKind::Corrupt, format_args!("journal entry {} has a strange {what}", self.id))
         };
-        let outcome = match (&row.outcome, &row.resolved_at) {
+        let outcome = match (&self.outcome, &self.resolved_at) {
             (None, _) => None,
             (Some(label), Some(at)) => {
-                let detail = row.detail.clone().unwrap_or_default();
-                let outcome = outcome(label, row.skip.as_deref(), detail).ok_or_else(|| strange("outcome"))?;
-                Some((outcome, self.read(at)?))
+                let detail = self.detail.clone().unwrap_or_default();
+                let outcome = outcome(label, self.skip.as_deref(), detail).ok_or_else(|| strange("outcome"))?;
+                Some((outcome, reader.read(at)?))
             }
             (Some(_), None) => return Err(strange("time")),
         };
-        let dated_at = row.dated_at.as_deref().map(|at| self.read(at)).transpose()?;
-        let date = date(dated_at, row.dated_by.as_deref()).map_err(|_| strange("date"))?;
+        let dated_at = reader.read_optional(self.dated_at.as_deref())?;
+        let date = date(dated_at, self.dated_by.as_deref()).map_err(|_| strange("date"))?;
         Ok(JournalEntry {
-            id: JournalId(row.id),
-            run: self.read(&row.run)?,
-            epoch: row.epoch,
+            id: JournalId(self.id),
+            run: reader.read(&self.run)?,
+            epoch: self.epoch,
             intent: Intent {
-                action: action(&row.action).ok_or_else(|| strange("action"))?,
-                registry: self.read(&row.registry)?,
-                repository: self.read(&row.repository)?,
-                tag: TagName::from_record(&row.tag).map_err(|error| {
-                    self.error(StateErrorKind::Corrupt, format_args!("it holds `{}`", row.tag)).caused_by(error)
+                action: action(&self.action).ok_or_else(|| strange("action"))?,
+                registry: reader.read(&self.registry)?,
+                repository: reader.read(&self.repository)?,
+                tag: TagName::from_record(&self.tag).map_err(|error| {
+                    reader.error(StateErrorKind::Corrupt, format_args!("it holds `{}`", self.tag)).caused_by(error)
                 })?,
-                digest: self.read::<Digest>(&row.digest)?,
-                media_type: row.media_type.into(),
-                policy: row.policy,
-                evidence: row.evidence,
-                endpoint: row.endpoint.map(Into::into),
+                digest: reader.read::<Digest>(&self.digest)?,
+                media_type: self.media_type.into(),
+                policy: self.policy,
+                evidence: self.evidence,
+                endpoint: self.endpoint.map(Into::into),
                 date,
             },
-            intended_at: self.read(&row.intended_at)?,
+            intended_at: reader.read(&self.intended_at)?,
             outcome,
         })
     }
+}
+
+impl JournalCount {
+    /// The same count with the labels of this version. Old entries keep those that they were written with.
+    pub(super) fn with_current_labels(self) -> Self {
+        Self { skip: self.skip.map(|label| SkipReason::current_label(&label).to_owned()), ..self }
+    }
+}
+
+/// Fails if these are not the bytes of that digest: what is journaled by them could not be undone.
+pub(super) fn verify_manifest(reader: &impl RowReader, digest: &Digest, bytes: &[u8]) -> Result<(), StateError> {
+    if digest.matches(bytes) {
+        return Ok(());
+    }
+    Err(reader.error(StateErrorKind::Corrupt, format_args!("the manifest given for {digest} is another one")))
+}
+
+/// Makes the manifest of an entry of the bytes that were stored, if there are any.
+pub(super) fn journaled_manifest(
+    reader: &impl RowReader,
+    entry: &JournalEntry,
+    bytes: Option<Vec<u8>>,
+) -> Result<RawManifest, StateError> {
+    let digest = &entry.intent.digest;
+    let Some(bytes) = bytes else {
+        let what = format_args!("no manifest was kept for journal entry {} ({digest})", entry.id.0);
+        return Err(reader.error(StateErrorKind::Missing, what));
+    };
+    if !digest.matches(&bytes) {
+        let what = format_args!("the manifest kept for journal entry {} is not {digest} any more", entry.id.0);
+        return Err(reader.error(StateErrorKind::Corrupt, what));
+    }
+    let media_type = entry.intent.media_type.clone();
+    Ok(RawManifest { digest: digest.clone(), media_type, bytes: bytes.into() })
+}
+
+/// The error of an entry that does not exist.
+pub(super) fn unknown_entry(reader: &impl RowReader, id: JournalId) -> StateError {
+    reader.error(StateErrorKind::Missing, format_args!("there is no journal entry {id}"))
+}
+
+/// The error of an outcome whose entry has one, or does not exist.
+pub(super) fn settled_entry(reader: &impl RowReader, id: JournalId) -> StateError {
+    let what = format_args!("cannot {JOURNAL_OUTCOME}: journal entry {} is settled already, or was never made", id.0);
+    reader.error(StateErrorKind::Missing, what)
 }

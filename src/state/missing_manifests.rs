@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::journal::verify_manifest;
+use super::row_reader::RowReader;
 use super::{SqliteState, StateError, format_time};
 use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::RawManifest;
@@ -51,7 +53,7 @@ pub trait MissingManifests: Send + Sync {
 #[async_trait]
 impl MissingManifests for SqliteState {
     async fn missing_manifests(&self, since: Timestamp) -> Result<Vec<MissingManifest>, StateError> {
-        let rows: Vec<(String, Option<String>, String, String)> = sqlx::query_as(
+        let rows: Vec<MissingManifestRow> = sqlx::query_as(
             "SELECT DISTINCT registry, endpoint, repository, digest FROM journal
              WHERE run IN (SELECT id FROM runs WHERE started_at >= ?1)
                AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
@@ -62,16 +64,7 @@ impl MissingManifests for SqliteState {
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("look for manifests that are not in the journal", error))?;
-        rows.into_iter()
-            .map(|(registry, endpoint, repository, digest)| {
-                Ok(MissingManifest {
-                    registry: self.read(&registry)?,
-                    endpoint: endpoint.map(Into::into),
-                    repository: self.read(&repository)?,
-                    digest: self.read(&digest)?,
-                })
-            })
-            .collect()
+        rows.into_iter().map(|row| missing_manifest(self, row)).collect()
     }
 
     async fn count_missing_manifests(&self, run: Uuid) -> Result<u64, StateError> {
@@ -89,10 +82,7 @@ impl MissingManifests for SqliteState {
 
     async fn journal_manifests(&self, manifests: &[RawManifest]) -> Result<(), StateError> {
         for manifest in manifests {
-            if !manifest.digest.matches(&manifest.bytes) {
-                let what = format_args!("the manifest given for {} is another one", manifest.digest);
-                return Err(self.error(super::StateErrorKind::Corrupt, what));
-            }
+            verify_manifest(self, &manifest.digest, &manifest.bytes)?;
         }
         let mut write = self.write_durably().await?;
         for manifest in manifests {
@@ -100,4 +90,20 @@ impl MissingManifests for SqliteState {
         }
         write.commit("journal manifests").await
     }
+}
+
+/// Registry, endpoint, repository and digest.
+pub(super) type MissingManifestRow = (String, Option<String>, String, String);
+
+/// Makes the record of a row.
+pub(super) fn missing_manifest(
+    reader: &impl RowReader,
+    (registry, endpoint, repository, digest): MissingManifestRow,
+) -> Result<MissingManifest, StateError> {
+    Ok(MissingManifest {
+        registry: reader.read(&registry)?,
+        endpoint: endpoint.map(Into::into),
+        repository: reader.read(&repository)?,
+        digest: reader.read(&digest)?,
+    })
 }

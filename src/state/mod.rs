@@ -29,6 +29,7 @@ mod journal;
 mod lease;
 mod missing_manifests;
 mod notifications;
+mod observation_tables;
 mod observations;
 mod packed_plans;
 mod plan_splitter;
@@ -39,6 +40,7 @@ mod refused_tags;
 mod registry_addresses;
 mod registry_record;
 mod restored_tags;
+mod row_reader;
 mod rule_history;
 mod run_context;
 mod runs;
@@ -64,6 +66,7 @@ use tokio::sync::mpsc;
 
 use connection::{LastFailure, WriteTransaction};
 use file::FileId;
+use row_reader::RowReader;
 use write_ahead_log::WatchedLog;
 
 pub use crate::domain::LeaseToken;
@@ -192,7 +195,10 @@ impl SqliteState {
             readers: pool(4, SqliteSynchronous::Normal, &not_watched),
             write_lock: tokio::sync::Mutex::default(),
             pending_cache: Mutex::default(),
-            journal: group_commit::spawn_writer(inner.clone()),
+            journal: {
+                let inner = inner.clone();
+                group_commit::spawn_writer(move || inner.upgrade().map(SqliteState))
+            },
         })))
     }
 
@@ -253,8 +259,13 @@ impl SqliteState {
     where
         T::Err: std::error::Error + Send + Sync + 'static,
     {
-        text.parse()
-            .map_err(|error| self.error(StateErrorKind::Corrupt, format_args!("it holds `{text}`")).caused_by(error))
+        RowReader::read(self, text)
+    }
+}
+
+impl RowReader for SqliteState {
+    fn error(&self, kind: StateErrorKind, what: impl std::fmt::Display) -> StateError {
+        StateError::about(kind, &self.0.path, what)
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{ManifestCache as _, Observations, SqliteState, StateError, format_time};
+use super::restored_tags::{RestoredTables, fill_originals};
+use super::{ManifestCache, Observations, StateError};
 use crate::domain::{Endpoint, GapTarget, Inventory, Registry, RegistryName, Repository};
 
 /// One look at registries.
@@ -62,7 +63,7 @@ struct Record {
 
 /// What is known of the time since which a tag is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presence {
+pub(super) enum Presence {
     /// It came when it was first seen.
     SinceFirstSeen = 0,
     /// It was there at the first look at the registry.
@@ -87,12 +88,55 @@ enum UnseenTags {
 
 /// What is to be recorded of a repository.
 #[derive(Default)]
-struct Changes {
+pub(super) struct Changes {
     /// Tag and digest, both new to the record.
-    seen: Vec<[String; 2]>,
+    pub(super) seen: Vec<[String; 2]>,
     /// Tags that are no more.
-    missing: Vec<String>,
+    pub(super) missing: Vec<String>,
 }
+
+/// A tag, its digest, its first sight, and the number of its [`Presence`].
+pub(super) type SightRow = (String, String, String, i64);
+
+/// The tables of sights in a backend, below what they mean. Registries are named by their keys.
+#[async_trait]
+pub(super) trait ObservationTables: RestoredTables + ManifestCache {
+    /// Returns true if a registry had its first look.
+    async fn has_first_read(&self, key: &str) -> Result<bool, StateError>;
+
+    /// Takes up what is recorded under one key under another. Durable when it returns.
+    async fn rename_key(&self, old: &str, new: &str) -> Result<(), StateError>;
+
+    /// Remembers that a registry had its first look: what was there at earlier, incomplete ones was there before it.
+    async fn record_first_read(&self, key: &str, now: Timestamp) -> Result<(), StateError>;
+
+    /// Reads the number of a repository, and whether its tags are yet to be listed for the first time.
+    async fn observed_repository(&self, key: &str, repository: &str) -> Result<Option<(i64, bool)>, StateError>;
+
+    /// Reads the sights of a repository by its number.
+    async fn sights(&self, repository: i64) -> Result<Vec<SightRow>, StateError>;
+
+    /// Remembers that a repository is there whose tags could not be listed.
+    async fn record_pending(&self, key: &str, repository: &str, now: Timestamp) -> Result<(), StateError>;
+
+    /// Writes what changed in a repository. New sights get this time and this presence.
+    async fn record_changes(
+        &self,
+        key: &str,
+        repository: &str,
+        changes: &Changes,
+        now: Timestamp,
+        presence: Presence,
+    ) -> Result<(), StateError>;
+}
+
+/// The names of what is done with these tables, as failures say.
+pub(super) const READ_FIRST_READ: &str = "read when a registry was first looked at";
+pub(super) const RENAME_KEY: &str = "record where a registry is";
+pub(super) const RECORD_FIRST_READ: &str = "record the first look at a registry";
+pub(super) const READ_SIGHTS: &str = "read when tags were first seen";
+pub(super) const RECORD_PENDING: &str = "record that a repository is there";
+pub(super) const RECORD_SIGHTS: &str = "record when tags were first seen";
 
 /// How the tags of one repository are looked at.
 #[derive(Clone, Copy)]
@@ -108,7 +152,7 @@ struct RepositoryObservation {
 }
 
 #[async_trait]
-impl Observations for SqliteState {
+impl<T: ObservationTables> Observations for T {
     async fn observe(&self, inventory: &mut Inventory, now: Timestamp) -> Result<(), StateError> {
         self.observe_at(inventory, &ObservationContext::at(now)).await
     }
@@ -130,14 +174,12 @@ impl Observations for SqliteState {
         look: &ObservationContext,
     ) -> Result<RegistryObservation, StateError> {
         self.flush_cache().await;
-        let fault = |error: sqlx::Error| self.sqlx_error("read when a registry was first looked at", error);
         let (by_name, key) = (name_key(registry), key(registry));
-        self.migrate_name_key(&by_name, &key).await?;
-        let looked: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_reads WHERE endpoint = ?1)")
-            .bind(&key)
-            .fetch_one(&self.0.readers)
-            .await
-            .map_err(fault)?;
+        // Takes up what an older version recorded by a registry's name, now that its endpoint is known.
+        if by_name != key && self.has_first_read(&by_name).await? {
+            self.rename_key(&by_name, &key).await?;
+        }
+        let looked = self.has_first_read(&key).await?;
         let whole = look.catalogue_read && !registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue);
         let unseen_tags = match (looked, whole, look.catalogue_read) {
             (true, ..) => UnseenTags::New,
@@ -160,10 +202,10 @@ impl Observations for SqliteState {
         repository: &mut Repository,
         look: &ObservationContext,
     ) -> Result<(), StateError> {
-        self.fill_first_seen(registry, repository, look).await?;
+        fill_first_seen(self, registry, repository, look).await?;
         if registry.has_restored {
             let complete = !repository.gaps.iter().any(|gap| gap.target == GapTarget::TagList);
-            self.fill_originals(&registry.endpoint, repository, complete, look.now).await?;
+            fill_originals(self, &registry.endpoint, repository, complete, look.now).await?;
         }
         Ok(())
     }
@@ -181,195 +223,66 @@ impl Observations for SqliteState {
     }
 }
 
-impl SqliteState {
-    /// Takes up what an older version recorded by a registry's name, now that its endpoint is known.
-    async fn migrate_name_key(&self, by_name: &str, endpoint: &str) -> Result<(), StateError> {
-        let doing = "record where a registry is";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
-        let nameless: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_reads WHERE endpoint = ?1)")
-            .bind(by_name)
-            .fetch_one(&self.0.readers)
-            .await
-            .map_err(fault)?;
-        if !nameless || by_name == endpoint {
-            return Ok(());
+async fn fill_first_seen(
+    tables: &impl ObservationTables,
+    registry: &RegistryObservation,
+    repository: &mut Repository,
+    look: &ObservationContext,
+) -> Result<(), StateError> {
+    let RegistryObservation { key: endpoint, unseen_tags: there, is_recorded: record, .. } = registry;
+    let (there, record) = (*there, *record);
+    let known = tables.observed_repository(endpoint, repository.name.as_str()).await?;
+    let complete = !repository.gaps.iter().any(|gap| gap.target == GapTarget::TagList);
+    // Its tags could not be listed at the registry's first look, so this is its own.
+    let pending = known.is_some_and(|(_, pending)| pending);
+    let newcomers = match known {
+        Some(_) if !pending => Presence::SinceFirstSeen,
+        None if there == UnseenTags::Unrecorded => return Ok(()),
+        None if there == UnseenTags::New => Presence::SinceFirstSeen,
+        // What an incomplete list leaves out would later pass for new.
+        _ if !complete => {
+            let listed = known.is_none() && there == UnseenTags::Preexisting;
+            return if listed && record {
+                tables.record_pending(endpoint, repository.name.as_str(), look.now).await
+            } else {
+                Ok(())
+            };
         }
-        let mut write = self.write_durably().await?;
-        // A repository that is known by its endpoint already keeps what is known so.
-        for statement in [
-            "UPDATE OR IGNORE observed_repositories SET endpoint = ?2 WHERE endpoint = ?1",
-            "DELETE FROM observed_repositories WHERE endpoint = ?1 AND ?2 = ?2",
-            "INSERT INTO first_reads (endpoint, first_read_at)
-             SELECT ?2, first_read_at FROM first_reads WHERE endpoint = ?1
-             ON CONFLICT (endpoint) DO NOTHING",
-            "DELETE FROM first_reads WHERE endpoint = ?1 AND ?2 = ?2",
-        ] {
-            sqlx::query(statement)
-                .bind(by_name)
-                .bind(endpoint)
-                .execute(&mut *write.transaction)
-                .await
-                .map_err(fault)?;
-        }
-        write.commit(doing).await
+        None if there == UnseenTags::Undetermined => Presence::BeforeFirstRead,
+        _ => Presence::AtFirstRead,
+    };
+    let records = match known {
+        Some((id, _)) => records(tables, id).await?,
+        None => HashMap::new(),
+    };
+    let first = there == UnseenTags::Preexisting;
+    let glance = RepositoryObservation {
+        now: look.now,
+        complete,
+        unseen_tags: newcomers,
+        first_read: first,
+        confirmed: look.clock_confirmed,
+    };
+    let changes = compare(repository, records, glance);
+    let same = known.is_some() && !pending && changes.seen.is_empty() && changes.missing.is_empty();
+    if same || !record {
+        return Ok(());
     }
+    tables.record_changes(endpoint, repository.name.as_str(), &changes, look.now, newcomers).await
+}
 
-    /// Remembers that a registry had its first look: what was there at earlier, incomplete ones was there before it.
-    async fn record_first_read(&self, endpoint: &str, now: Timestamp) -> Result<(), StateError> {
-        let doing = "record the first look at a registry";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
-        let mut write = self.write_relaxed().await?;
-        sqlx::query(
-            "UPDATE observations SET presence = 1
-             WHERE presence = 2 AND repository_id IN (SELECT id FROM observed_repositories WHERE endpoint = ?1)",
-        )
-        .bind(endpoint)
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(fault)?;
-        sqlx::query("INSERT INTO first_reads (endpoint, first_read_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
-            .bind(endpoint)
-            .bind(format_time(now))
-            .execute(&mut *write.transaction)
-            .await
-            .map_err(fault)?;
-        write.commit(doing).await
-    }
-
-    async fn fill_first_seen(
-        &self,
-        registry: &RegistryObservation,
-        repository: &mut Repository,
-        look: &ObservationContext,
-    ) -> Result<(), StateError> {
-        let RegistryObservation { key: endpoint, unseen_tags: there, is_recorded: record, .. } = registry;
-        let (there, record) = (*there, *record);
-        let fault = |error: sqlx::Error| self.sqlx_error("read when tags were first seen", error);
-        let known: Option<(i64, bool)> =
-            sqlx::query_as("SELECT id, pending FROM observed_repositories WHERE endpoint = ?1 AND repository = ?2")
-                .bind(endpoint)
-                .bind(repository.name.as_str())
-                .fetch_optional(&self.0.readers)
-                .await
-                .map_err(fault)?;
-        let complete = !repository.gaps.iter().any(|gap| gap.target == GapTarget::TagList);
-        // Its tags could not be listed at the registry's first look, so this is its own.
-        let pending = known.is_some_and(|(_, pending)| pending);
-        let newcomers = match known {
-            Some(_) if !pending => Presence::SinceFirstSeen,
-            None if there == UnseenTags::Unrecorded => return Ok(()),
-            None if there == UnseenTags::New => Presence::SinceFirstSeen,
-            // What an incomplete list leaves out would later pass for new.
-            _ if !complete => {
-                let listed = known.is_none() && there == UnseenTags::Preexisting;
-                return if listed && record {
-                    self.record_pending(endpoint, repository, look.now).await
-                } else {
-                    Ok(())
-                };
-            }
-            None if there == UnseenTags::Undetermined => Presence::BeforeFirstRead,
-            _ => Presence::AtFirstRead,
-        };
-        let records = match known {
-            Some((id, _)) => self.records(id).await?,
-            None => HashMap::new(),
-        };
-        let first = there == UnseenTags::Preexisting;
-        let glance = RepositoryObservation {
-            now: look.now,
-            complete,
-            unseen_tags: newcomers,
-            first_read: first,
-            confirmed: look.clock_confirmed,
-        };
-        let changes = compare(repository, records, glance);
-        let same = known.is_some() && !pending && changes.seen.is_empty() && changes.missing.is_empty();
-        if same || !record { Ok(()) } else { self.record_changes(endpoint, repository, &changes, glance).await }
-    }
-
-    async fn record_pending(&self, endpoint: &str, repository: &Repository, now: Timestamp) -> Result<(), StateError> {
-        let doing = "record that a repository is there";
-        let mut write = self.write_relaxed().await?;
-        sqlx::query(
-            "INSERT INTO observed_repositories (endpoint, repository, first_read_at, pending) VALUES (?1, ?2, ?3, 1)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(endpoint)
-        .bind(repository.name.as_str())
-        .bind(format_time(now))
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
-        write.commit(doing).await
-    }
-
-    async fn record_changes(
-        &self,
-        endpoint: &str,
-        repository: &Repository,
-        changes: &Changes,
-        glance: RepositoryObservation,
-    ) -> Result<(), StateError> {
-        let doing = "record when tags were first seen";
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
-        let mut write = self.write_relaxed().await?;
-        // Another process may have looked for the first time just now; then this changes nothing.
-        sqlx::query(
-            "INSERT INTO observed_repositories (endpoint, repository, first_read_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (endpoint, repository) DO UPDATE SET pending = 0",
-        )
-        .bind(endpoint)
-        .bind(repository.name.as_str())
-        .bind(format_time(glance.now))
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(fault)?;
-        sqlx::query(
-            "DELETE FROM observations
-             WHERE repository_id = (SELECT id FROM observed_repositories WHERE endpoint = ?1 AND repository = ?2)
-             AND tag IN (SELECT value FROM json_each(?3))",
-        )
-        .bind(endpoint)
-        .bind(repository.name.as_str())
-        .bind(json(&changes.missing))
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(fault)?;
-        sqlx::query(
-            "INSERT OR REPLACE INTO observations (repository_id, tag, digest, first_seen, presence)
-             SELECT observed_repositories.id, value ->> 0, value ->> 1, ?4, ?5 FROM observed_repositories, json_each(?3)
-             WHERE endpoint = ?1 AND repository = ?2",
-        )
-        .bind(endpoint)
-        .bind(repository.name.as_str())
-        .bind(json(&changes.seen))
-        .bind(format_time(glance.now))
-        .bind(glance.unseen_tags as i64)
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(fault)?;
-        write.commit(doing).await
-    }
-
-    async fn records(&self, look: i64) -> Result<HashMap<String, Record>, StateError> {
-        let rows: Vec<(String, String, String, i64)> =
-            sqlx::query_as("SELECT tag, digest, first_seen, presence FROM observations WHERE repository_id = ?1")
-                .bind(look)
-                .fetch_all(&self.0.readers)
-                .await
-                .map_err(|error| self.sqlx_error("read when tags were first seen", error))?;
-        rows.into_iter()
-            .map(|(tag, digest, first_seen, presence)| {
-                let known = match presence {
-                    0 => Presence::SinceFirstSeen,
-                    2 => Presence::BeforeFirstRead,
-                    _ => Presence::AtFirstRead,
-                };
-                Ok((tag, Record { digest, first_seen: self.read(&first_seen)?, presence: known }))
-            })
-            .collect()
-    }
+async fn records(tables: &impl ObservationTables, repository: i64) -> Result<HashMap<String, Record>, StateError> {
+    let rows = tables.sights(repository).await?;
+    rows.into_iter()
+        .map(|(tag, digest, first_seen, presence)| {
+            let known = match presence {
+                0 => Presence::SinceFirstSeen,
+                2 => Presence::BeforeFirstRead,
+                _ => Presence::AtFirstRead,
+            };
+            Ok((tag, Record { digest, first_seen: tables.read(&first_seen)?, presence: known }))
+        })
+        .collect()
 }
 
 /// Fills in what is known of each tag, and finds what is to be recorded.

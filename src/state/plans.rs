@@ -13,6 +13,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::compression::{compress, decompress};
+use super::row_reader::RowReader;
 use super::{SqliteState, StateError, StateErrorKind};
 use crate::domain::Digest;
 
@@ -135,8 +136,8 @@ struct HeadScope {
 
 /// The columns of a chunk without its views.
 #[derive(sqlx::FromRow)]
-struct InfoRow {
-    ordinal: u32,
+pub(super) struct InfoRow {
+    ordinal: i64,
     registry: String,
     repository: String,
     expired: i64,
@@ -151,17 +152,18 @@ struct InfoRow {
     has_kept: bool,
 }
 
+/// The columns of a chunk with its views.
 #[derive(sqlx::FromRow)]
-struct ChunkRow {
+pub(super) struct ChunkRow {
     #[sqlx(flatten)]
     info: InfoRow,
     removals: Vec<u8>,
     kept: Option<Vec<u8>>,
 }
 
-/// A query for chunks of a plan that is visible, with the columns of [`InfoRow`] and more.
+/// A query for chunks of a plan that is visible, with the columns of [`InfoRow`] and more. `$run` stands for the run.
 macro_rules! select_chunks {
-    ($more:literal, $rest:literal) => {
+    ($run:literal, $more:literal, $rest:literal) => {
         concat!(
             "SELECT plan_chunks.ordinal, registry, repository, expired, retained, protected, undecided, out_of_scope, ",
             "reclaimable_bytes, shared_bytes, unknown_bytes_removals, plan_chunks.hash, ",
@@ -170,11 +172,16 @@ macro_rules! select_chunks {
             " FROM plan_chunks
               LEFT JOIN plan_kept ON plan_kept.run = plan_chunks.run AND plan_kept.ordinal = plan_chunks.ordinal
               LEFT JOIN kept_lists ON kept_lists.hash = plan_kept.list
-              WHERE plan_chunks.run = ?1 AND EXISTS (SELECT 1 FROM plans WHERE plans.run = ?1) ",
+              WHERE plan_chunks.run = ",
+            $run,
+            " AND EXISTS (SELECT 1 FROM plans WHERE plans.run = ",
+            $run,
+            ") ",
             $rest
         )
     };
 }
+pub(super) use select_chunks;
 
 impl ChunkCounts {
     /// Tags that stay.
@@ -232,7 +239,7 @@ impl From<InfoRow> for PlanChunkInfo {
             unknown_bytes_removals: row.unknown_bytes_removals.unsigned_abs(),
         };
         Self {
-            ordinal: row.ordinal,
+            ordinal: row.ordinal.try_into().unwrap_or(u32::MAX),
             registry: row.registry,
             repository: row.repository,
             counts,
@@ -241,6 +248,29 @@ impl From<InfoRow> for PlanChunkInfo {
         }
     }
 }
+
+impl From<ChunkRow> for PlanChunk {
+    fn from(ChunkRow { info, removals, kept }: ChunkRow) -> Self {
+        let PlanChunkInfo { registry, repository, counts, hash, .. } = info.into();
+        Self { registry, repository, counts, hash, removals, kept: kept.unwrap_or_default() }
+    }
+}
+
+/// Reads a head that was stored.
+pub(super) fn read_head(reader: &impl RowReader, run: Uuid, packed: &[u8]) -> Result<String, StateError> {
+    let text = decompress(packed).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    text.map_err(|error| {
+        reader.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged")).caused_by(error)
+    })
+}
+
+/// A plan that could not be kept because a chunk of it could not be made.
+pub(super) fn unkept_plan(reader: &impl RowReader, error: io::Error) -> StateError {
+    reader.error(StateErrorKind::Io, format_args!("cannot {KEEP_PLAN}")).caused_by(error)
+}
+
+/// The name of the write, as failures of it say.
+pub(super) const KEEP_PLAN: &str = "keep a plan";
 
 #[async_trait]
 impl Plans for SqliteState {
@@ -251,14 +281,12 @@ impl Plans for SqliteState {
         head: &str,
         chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send),
     ) -> Result<(), StateError> {
-        let doing = "keep a plan";
-        let failed = |error: io::Error| self.error(StateErrorKind::Io, format_args!("cannot {doing}")).caused_by(error);
-        let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
+        let fault = |error: sqlx::Error| self.sqlx_error(KEEP_PLAN, error);
         let run = run.to_string();
         let mut ordinal = 0;
         loop {
             // Made before the transaction begins: others write meanwhile.
-            let (batch, is_last) = next_batch(chunks).map_err(failed)?;
+            let (batch, is_last) = next_batch(chunks).map_err(|error| unkept_plan(self, error))?;
             let mut write = self.write_durably().await?;
             if ordinal == 0 {
                 forget_unfinished(&mut write.transaction, &run).await.map_err(fault)?;
@@ -271,7 +299,7 @@ impl Plans for SqliteState {
                 publish(&mut write.transaction, &run, id, head).await.map_err(fault)?;
                 forget_older_kept(&mut write.transaction, &run).await.map_err(fault)?;
             }
-            write.commit(doing).await?;
+            write.commit(KEEP_PLAN).await?;
             if is_last {
                 return Ok(());
             }
@@ -285,15 +313,11 @@ impl Plans for SqliteState {
             .await
             .map_err(|error| self.sqlx_error("read a plan", error))?;
         let Some(packed) = packed else { return Ok(None) };
-        let text = decompress(&packed).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
-        let damaged = |error: io::Error| {
-            self.error(StateErrorKind::Corrupt, format_args!("the plan of run {run} is damaged")).caused_by(error)
-        };
-        text.map(Some).map_err(damaged)
+        read_head(self, run, &packed).map(Some)
     }
 
     async fn plan_chunks(&self, run: Uuid) -> Result<Vec<PlanChunkInfo>, StateError> {
-        let rows: Vec<InfoRow> = sqlx::query_as(select_chunks!("", "ORDER BY plan_chunks.ordinal"))
+        let rows: Vec<InfoRow> = sqlx::query_as(select_chunks!("?1", "", "ORDER BY plan_chunks.ordinal"))
             .bind(run.to_string())
             .fetch_all(&self.0.readers)
             .await
@@ -302,17 +326,17 @@ impl Plans for SqliteState {
     }
 
     async fn plan_chunk(&self, run: Uuid, ordinal: u32) -> Result<Option<PlanChunk>, StateError> {
-        let row: Option<ChunkRow> =
-            sqlx::query_as(select_chunks!(", removals, kept_lists.bytes AS kept", "AND plan_chunks.ordinal = ?2"))
-                .bind(run.to_string())
-                .bind(ordinal)
-                .fetch_optional(&self.0.readers)
-                .await
-                .map_err(|error| self.sqlx_error("read a plan", error))?;
-        Ok(row.map(|ChunkRow { info, removals, kept }| {
-            let PlanChunkInfo { registry, repository, counts, hash, .. } = info.into();
-            PlanChunk { registry, repository, counts, hash, removals, kept: kept.unwrap_or_default() }
-        }))
+        let row: Option<ChunkRow> = sqlx::query_as(select_chunks!(
+            "?1",
+            ", removals, kept_lists.bytes AS kept",
+            "AND plan_chunks.ordinal = ?2"
+        ))
+        .bind(run.to_string())
+        .bind(ordinal)
+        .fetch_optional(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read a plan", error))?;
+        Ok(row.map(PlanChunk::from))
     }
 
     async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StateError> {
@@ -337,7 +361,9 @@ impl Plans for SqliteState {
 }
 
 /// Takes as many chunks as one transaction writes, and says whether these are the last.
-fn next_batch(chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send)) -> io::Result<(Vec<PlanChunk>, bool)> {
+pub(super) fn next_batch(
+    chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send),
+) -> io::Result<(Vec<PlanChunk>, bool)> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while bytes < TRANSACTION_BYTES {
         let Some(chunk) = chunks.next().transpose()? else { return Ok((batch, true)) };
@@ -368,7 +394,6 @@ pub(super) async fn insert_chunk(
     ordinal: u32,
     chunk: PlanChunk,
 ) -> Result<(), sqlx::Error> {
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO plan_chunks (run, ordinal, registry, repository, expired, retained, protected, undecided,
                                   out_of_scope, reclaimable_bytes, shared_bytes, unknown_bytes_removals, hash, removals)
@@ -406,6 +431,11 @@ pub(super) async fn insert_chunk(
         .execute(&mut *connection)
         .await
         .map(drop)
+}
+
+/// A count as it is stored.
+pub(super) fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Makes a plan visible whose chunks are all there.

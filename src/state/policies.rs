@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::row_reader::RowReader;
 use super::{PolicyRecords, SqliteState, StateError, StateErrorKind};
 
 /// A policy as a run went by it.
@@ -46,8 +47,7 @@ impl PolicyRecords for SqliteState {
         if known {
             return Ok(());
         }
-        let list = serde_json::to_string(policies)
-            .map_err(|error| self.error(StateErrorKind::Corrupt, "cannot keep policies").caused_by(error))?;
+        let list = policy_list(self, policies)?;
         let mut write = self.write_durably().await?;
         sqlx::query("INSERT INTO policy_sets (revision, policies) VALUES (?1, ?2) ON CONFLICT DO NOTHING")
             .bind(revision)
@@ -74,11 +74,7 @@ impl PolicyRecords for SqliteState {
         .fetch_optional(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("read the policies of a run", error))?;
-        let Some(list) = list else { return Ok(Vec::new()) };
-        serde_json::from_str(&list).map_err(|error| {
-            let what = format_args!("the policies recorded for run {run} are damaged");
-            self.error(StateErrorKind::Corrupt, what).caused_by(error)
-        })
+        recorded_policies(self, run, list)
     }
 
     async fn policy_text(&self, revision: &str) -> Result<Option<String>, StateError> {
@@ -88,4 +84,23 @@ impl PolicyRecords for SqliteState {
             .await
             .map_err(|error| self.sqlx_error("read the text of a policy file", error))
     }
+}
+
+/// The list of policies as it is stored.
+pub(super) fn policy_list(reader: &impl RowReader, policies: &[RecordedPolicy]) -> Result<String, StateError> {
+    serde_json::to_string(policies)
+        .map_err(|error| reader.error(StateErrorKind::Corrupt, "cannot keep policies").caused_by(error))
+}
+
+/// Reads the list of policies that was stored for a run, if there is one.
+pub(super) fn recorded_policies(
+    reader: &impl RowReader,
+    run: Uuid,
+    list: Option<String>,
+) -> Result<Vec<RecordedPolicy>, StateError> {
+    let Some(list) = list else { return Ok(Vec::new()) };
+    serde_json::from_str(&list).map_err(|error| {
+        let what = format_args!("the policies recorded for run {run} are damaged");
+        reader.error(StateErrorKind::Corrupt, what).caused_by(error)
+    })
 }

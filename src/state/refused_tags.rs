@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::experience::key;
+use super::row_reader::RowReader;
 use super::{RefusedTags, SqliteState, StateError, format_time};
 use crate::domain::{Digest, RefusedTag, RepositoryName, TagName};
 
@@ -14,7 +15,7 @@ const REFUSAL_RETENTION: SignedDuration = SignedDuration::from_hours(120 * 24);
 
 /// One row of the table.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct RefusedTagRow {
     repository: String,
     tag: String,
     digest: String,
@@ -42,7 +43,7 @@ pub struct RemovalRefusal {
 #[async_trait]
 impl RefusedTags for SqliteState {
     async fn refused_tags(&self, endpoint: &str) -> Result<Vec<RefusedTag>, StateError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<RefusedTagRow> = sqlx::query_as(
             "SELECT repository, tag, digest, times, last_at, message FROM refused_tags WHERE endpoint = ?1
              ORDER BY repository, tag",
         )
@@ -50,11 +51,7 @@ impl RefusedTags for SqliteState {
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("read which tags a registry refused to remove", error))?;
-        let tags: Result<Vec<RefusedTag>, StateError> = rows.into_iter().map(|row| self.refused_tag(row)).collect();
-        // Texts in the order of the database need not be names in theirs.
-        let mut tags = tags?;
-        tags.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag)));
-        Ok(tags)
+        refused_tags(self, rows)
     }
 
     async fn record_refused_tags(
@@ -85,10 +82,9 @@ impl RefusedTags for SqliteState {
             .await
             .map_err(fault)?;
         }
-        let forgotten = now.checked_sub(REFUSAL_RETENTION).unwrap_or(Timestamp::MIN);
         sqlx::query("DELETE FROM refused_tags WHERE endpoint = ?1 AND last_at < ?2")
             .bind(key(endpoint))
-            .bind(format_time(forgotten))
+            .bind(format_time(forgotten_before(now)))
             .execute(&mut *write.transaction)
             .await
             .map_err(fault)?;
@@ -114,15 +110,29 @@ impl RefusedTags for SqliteState {
     }
 }
 
-impl SqliteState {
-    fn refused_tag(&self, row: Row) -> Result<RefusedTag, StateError> {
+/// Makes the tags of rows.
+pub(super) fn refused_tags(reader: &impl RowReader, rows: Vec<RefusedTagRow>) -> Result<Vec<RefusedTag>, StateError> {
+    let tags: Result<Vec<RefusedTag>, StateError> = rows.into_iter().map(|row| row.into_tag(reader)).collect();
+    // Texts in the order of the database need not be names in theirs.
+    let mut tags = tags?;
+    tags.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag)));
+    Ok(tags)
+}
+
+/// The time before which refusals are forgotten.
+pub(super) fn forgotten_before(now: Timestamp) -> Timestamp {
+    now.checked_sub(REFUSAL_RETENTION).unwrap_or(Timestamp::MIN)
+}
+
+impl RefusedTagRow {
+    fn into_tag(self, reader: &impl RowReader) -> Result<RefusedTag, StateError> {
         Ok(RefusedTag {
-            repository: self.read(&row.repository)?,
-            tag: self.read(&row.tag)?,
-            digest: self.read(&row.digest)?,
-            refusal_count: u32::try_from(row.times).unwrap_or(u32::MAX),
-            last_at: self.read(&row.last_at)?,
-            message: row.message,
+            repository: reader.read(&self.repository)?,
+            tag: reader.read(&self.tag)?,
+            digest: reader.read(&self.digest)?,
+            refusal_count: u32::try_from(self.times).unwrap_or(u32::MAX),
+            last_at: reader.read(&self.last_at)?,
+            message: self.message,
         })
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::journal::JournalId;
+use super::row_reader::RowReader;
 use super::{SqliteState, StateError, WriteTransaction, format_time};
-use crate::domain::{CompactTime, DateOrigin, Digest, Hold, Intent, OriginalDate, Outcome, Repository, TagName};
+use crate::domain::{
+    CompactTime, DateOrigin, Digest, Hold, Intent, JournalId, OriginalDate, Outcome, Repository, TagName,
+};
 
 /// What a restore leaves in the state before it puts a tag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,8 +23,9 @@ pub struct RestoreRecord {
 /// A tag list may be stale for a moment after a restore: only a later look says that the tag is gone again.
 const LIST_DELAY: SignedDuration = SignedDuration::from_mins(10);
 
+/// A restored tag as it is stored.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct RestoredRow {
     tag: String,
     digest: String,
     dated_at: Option<String>,
@@ -53,99 +57,147 @@ enum RecordCheck {
     Inconclusive,
 }
 
-impl SqliteState {
-    /// Whether any tag of a registry counts by an original time.
-    pub(super) async fn has_restored(&self, endpoint: &str) -> Result<bool, StateError> {
+/// The table of restored tags in a backend, below what it means.
+#[async_trait]
+pub(super) trait RestoredTables: RowReader + Send + Sync {
+    /// Returns true if any tag of a registry counts by an original time.
+    async fn has_restored(&self, endpoint: &str) -> Result<bool, StateError>;
+
+    /// Reads the restored tags of a repository.
+    async fn restored_rows(&self, endpoint: &str, repository: &str) -> Result<Vec<RestoredRow>, StateError>;
+
+    /// Writes a registry's own time into a complete record that has none. Durable when it returns.
+    async fn write_registry_time(&self, restored: RestoredKey<'_>, time: Timestamp) -> Result<(), StateError>;
+
+    /// Deletes the complete record of the restore at that time. Durable when it returns.
+    async fn delete_restored(&self, restored: RestoredKey<'_>, restored_at: Timestamp) -> Result<(), StateError>;
+}
+
+/// The names of what is done with this table, as failures say.
+pub(super) const FIND_RESTORED: &str = "look for restored tags";
+pub(super) const READ_RESTORED: &str = "read what restored tags count by";
+pub(super) const UPDATE_RESTORED: &str = "update what a restored tag counts by";
+pub(super) const WRITE_RESTORED: &str = "write what a restored tag counts by";
+pub(super) const COMPLETE_RESTORED: &str = "settle what a restored tag counts by";
+
+/// The tag and the digest of a record.
+#[derive(Clone, Copy)]
+pub(super) struct RestoredKey<'a> {
+    pub(super) endpoint: &'a str,
+    pub(super) repository: &'a str,
+    pub(super) tag: &'a TagName,
+    pub(super) digest: &'a Digest,
+}
+
+/// Fills in by which time the restored tags of a repository count. `complete` says whether all of its tags were listed.
+pub(super) async fn fill_originals(
+    tables: &impl RestoredTables,
+    endpoint: &str,
+    repository: &mut Repository,
+    complete: bool,
+    now: Timestamp,
+) -> Result<(), StateError> {
+    let rows = tables.restored_rows(endpoint, repository.name.as_str()).await?;
+    let records: BTreeMap<TagName, RestoredRecord> =
+        rows.into_iter().map(|row| row.to_record(tables)).collect::<Result<_, StateError>>()?;
+    for (tag, record) in records {
+        let facts = repository.tags.iter().find(|facts| facts.name == tag);
+        let seen = facts.map(|facts| (facts.digest.as_ref(), facts.pushed_at.map(CompactTime::timestamp)));
+        let found = check_record(&record, seen, complete, now);
+        if matches!(found, RecordCheck::Unchanged | RecordCheck::TimeKnown(_)) {
+            repository.original_dates.insert(tag.clone(), record.original);
+        }
+        let repository = repository.name.as_str();
+        let key = RestoredKey { endpoint, repository, tag: &tag, digest: &record.digest };
+        match found {
+            RecordCheck::Unchanged | RecordCheck::Inconclusive => {}
+            RecordCheck::TimeKnown(time) => tables.write_registry_time(key, time).await?,
+            // The same restore as was looked at, not a later one.
+            RecordCheck::Superseded => tables.delete_restored(key, record.restored_at).await?,
+        }
+    }
+    Ok(())
+}
+
+impl RestoredRow {
+    fn to_record(&self, reader: &impl RowReader) -> Result<(TagName, RestoredRecord), StateError> {
+        let original = match (&self.dated_at, self.dated_by.as_deref().and_then(DateOrigin::from_label)) {
+            (Some(at), Some(origin)) => OriginalDate::Known(reader.read::<Timestamp>(at)?.into(), origin),
+            _ => OriginalDate::Unknown,
+        };
+        let record = RestoredRecord {
+            digest: reader.read(&self.digest)?,
+            original,
+            restored_at: reader.read(&self.restored_at)?,
+            is_complete: self.complete,
+            registry_time: reader.read_optional(self.registry_time.as_deref())?,
+        };
+        Ok((reader.read(&self.tag)?, record))
+    }
+}
+
+/// What of an original date goes into the columns `dated_at` and `dated_by`.
+pub(super) fn original_columns(original: OriginalDate) -> (Option<String>, Option<&'static str>) {
+    match original {
+        OriginalDate::Known(at, origin) => (Some(format_time(at.timestamp())), Some(origin.label())),
+        OriginalDate::Unknown => (None, None),
+    }
+}
+
+#[async_trait]
+impl RestoredTables for SqliteState {
+    async fn has_restored(&self, endpoint: &str) -> Result<bool, StateError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM restored_tags WHERE endpoint = ?1)")
             .bind(endpoint)
             .fetch_one(&self.0.readers)
             .await
-            .map_err(|error| self.sqlx_error("look for restored tags", error))
+            .map_err(|error| self.sqlx_error(FIND_RESTORED, error))
     }
 
-    /// Fills in by which time the restored tags of a repository count. `complete` says whether all of its tags were listed.
-    pub(super) async fn fill_originals(
-        &self,
-        endpoint: &str,
-        repository: &mut Repository,
-        complete: bool,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
-        let doing = "read what restored tags count by";
-        let rows: Vec<Row> = sqlx::query_as(
+    async fn restored_rows(&self, endpoint: &str, repository: &str) -> Result<Vec<RestoredRow>, StateError> {
+        sqlx::query_as(
             "SELECT tag, digest, dated_at, dated_by, restored_at, complete, registry_time FROM restored_tags
              WHERE endpoint = ?1 AND repository = ?2",
         )
         .bind(endpoint)
-        .bind(repository.name.as_str())
+        .bind(repository)
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
-        let records: BTreeMap<TagName, RestoredRecord> =
-            rows.into_iter().map(|row| self.restored_record(&row)).collect::<Result<_, StateError>>()?;
-        for (tag, record) in records {
-            let facts = repository.tags.iter().find(|facts| facts.name == tag);
-            let seen = facts.map(|facts| (facts.digest.as_ref(), facts.pushed_at.map(CompactTime::timestamp)));
-            let found = check_record(&record, seen, complete, now);
-            if matches!(found, RecordCheck::Unchanged | RecordCheck::TimeKnown(_)) {
-                repository.original_dates.insert(tag.clone(), record.original);
-            }
-            let change = match found {
-                RecordCheck::Unchanged | RecordCheck::Inconclusive => continue,
-                RecordCheck::TimeKnown(time) => Some(time),
-                RecordCheck::Superseded => None,
-            };
-            self.update_record(endpoint, repository, &tag, &record, change).await?;
-        }
-        Ok(())
+        .map_err(|error| self.sqlx_error(READ_RESTORED, error))
     }
 
-    async fn update_record(
+    async fn write_registry_time(&self, restored: RestoredKey<'_>, time: Timestamp) -> Result<(), StateError> {
+        let statement =
+            "UPDATE restored_tags SET registry_time = ?5 WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
+             AND complete = 1 AND registry_time IS NULL";
+        self.update_restored(statement, restored, time).await
+    }
+
+    async fn delete_restored(&self, restored: RestoredKey<'_>, restored_at: Timestamp) -> Result<(), StateError> {
+        let statement = "DELETE FROM restored_tags WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
+             AND complete = 1 AND restored_at = ?5";
+        self.update_restored(statement, restored, restored_at).await
+    }
+}
+
+impl SqliteState {
+    async fn update_restored(
         &self,
-        endpoint: &str,
-        repository: &Repository,
-        tag: &TagName,
-        record: &RestoredRecord,
-        registry_time: Option<Timestamp>,
+        statement: &'static str,
+        restored: RestoredKey<'_>,
+        time: Timestamp,
     ) -> Result<(), StateError> {
-        let doing = "update what a restored tag counts by";
-        let statement = match registry_time {
-            Some(_) => {
-                "UPDATE restored_tags SET registry_time = ?5 WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
-                 AND complete = 1 AND registry_time IS NULL"
-            }
-            // The same restore as was looked at, not a later one.
-            None => {
-                "DELETE FROM restored_tags WHERE endpoint = ?1 AND repository = ?2 AND tag = ?3 AND digest = ?4
-                 AND complete = 1 AND restored_at = ?5"
-            }
-        };
         let mut write = self.write_durably().await?;
         sqlx::query(statement)
-            .bind(endpoint)
-            .bind(repository.name.as_str())
-            .bind(tag.as_str())
-            .bind(record.digest.to_string())
-            .bind(format_time(registry_time.unwrap_or(record.restored_at)))
+            .bind(restored.endpoint)
+            .bind(restored.repository)
+            .bind(restored.tag.as_str())
+            .bind(restored.digest.to_string())
+            .bind(format_time(time))
             .execute(&mut *write.transaction)
             .await
-            .map_err(|error| self.sqlx_error(doing, error))?;
-        write.commit(doing).await
-    }
-
-    fn restored_record(&self, row: &Row) -> Result<(TagName, RestoredRecord), StateError> {
-        let original = match (&row.dated_at, row.dated_by.as_deref().and_then(DateOrigin::from_label)) {
-            (Some(at), Some(origin)) => OriginalDate::Known(self.read::<Timestamp>(at)?.into(), origin),
-            _ => OriginalDate::Unknown,
-        };
-        let record = RestoredRecord {
-            digest: self.read(&row.digest)?,
-            original,
-            restored_at: self.read(&row.restored_at)?,
-            is_complete: row.complete,
-            registry_time: row.registry_time.as_deref().map(|at| self.read(at)).transpose()?,
-        };
-        Ok((self.read(&row.tag)?, record))
+            .map_err(|error| self.sqlx_error(UPDATE_RESTORED, error))?;
+        write.commit(UPDATE_RESTORED).await
     }
 
     /// Writes down what a tag that is about to be put counts by, and the hold on it, as a part of the write that journals
@@ -162,10 +214,7 @@ impl SqliteState {
             self.write_hold(write, hold, Some(id)).await?;
         }
         let (Some(original), Some(endpoint)) = (restoring.original, &intent.endpoint) else { return Ok(()) };
-        let (dated_at, dated_by) = match original {
-            OriginalDate::Known(at, origin) => (Some(format_time(at.timestamp())), Some(origin.label())),
-            OriginalDate::Unknown => (None, None),
-        };
+        let (dated_at, dated_by) = original_columns(original);
         sqlx::query(
             "INSERT OR REPLACE INTO restored_tags
              (endpoint, repository, tag, digest, dated_at, dated_by, entry, restored_at, complete, registry_time)
@@ -181,7 +230,7 @@ impl SqliteState {
         .bind(format_time(now))
         .execute(&mut *write.transaction)
         .await
-        .map_err(|error| self.sqlx_error("write what a restored tag counts by", error))?;
+        .map_err(|error| self.sqlx_error(WRITE_RESTORED, error))?;
         Ok(())
     }
 
@@ -194,7 +243,7 @@ impl SqliteState {
         outcome: &Outcome,
         registry_time: Option<Timestamp>,
     ) -> Result<(), StateError> {
-        let fault = |error: sqlx::Error| self.sqlx_error("settle what a restored tag counts by", error);
+        let fault = |error: sqlx::Error| self.sqlx_error(COMPLETE_RESTORED, error);
         if matches!(outcome, Outcome::Done(_)) {
             sqlx::query("UPDATE restored_tags SET complete = 1, registry_time = ?2 WHERE entry = ?1")
                 .bind(id.0)

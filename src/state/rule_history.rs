@@ -3,11 +3,13 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::row_reader::RowReader;
 use super::{RuleMatches, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::{Coverage, CoverageBasis, LastMatch, RuleHistory, RuleId, RuleKey};
 
+/// A match of a rule, or without an endpoint the finding that it never matched.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct RuleRow {
     policy: String,
     key: String,
     rule: String,
@@ -19,31 +21,14 @@ struct Row {
 impl RuleMatches for SqliteState {
     async fn rule_history(&self) -> Result<RuleHistory, StateError> {
         let doing = "read which rules matched before";
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<RuleRow> = sqlx::query_as(
             "SELECT policy, key, rule, endpoint, matched_at AS at FROM rule_matches
              UNION ALL SELECT policy, key, rule, NULL, judged_at FROM unmatched_rules",
         )
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error(doing, error))?;
-        let mut history = RuleHistory::default();
-        for row in rows {
-            let corrupt = |what: &str| {
-                let what = format_args!("the record of rule {} has {what} that cannot be understood", row.rule);
-                self.error(StateErrorKind::Corrupt, what)
-            };
-            let at: Timestamp = row.at.parse().map_err(|_| corrupt("a time"))?;
-            let id = RuleId {
-                policy: row.policy.parse().map_err(|_| corrupt("a policy"))?,
-                key: RuleKey::from_label(&row.key).ok_or_else(|| corrupt("a key"))?,
-                written: row.rule.as_str().into(),
-            };
-            match row.endpoint {
-                Some(endpoint) => drop(history.matched.entry(id).or_default().insert(endpoint, at)),
-                None => drop(history.unmatched.insert(id, at)),
-            }
-        }
-        Ok(history)
+        rule_history(self, rows)
     }
 
     async fn record_rules(&self, coverage: &Coverage, now: Timestamp) -> Result<(), StateError> {
@@ -99,4 +84,26 @@ impl RuleMatches for SqliteState {
         }
         write.commit(doing).await
     }
+}
+
+/// Makes the history of rows.
+pub(super) fn rule_history(reader: &impl RowReader, rows: Vec<RuleRow>) -> Result<RuleHistory, StateError> {
+    let mut history = RuleHistory::default();
+    for row in rows {
+        let corrupt = |what: &str| {
+            let what = format_args!("the record of rule {} has {what} that cannot be understood", row.rule);
+            reader.error(StateErrorKind::Corrupt, what)
+        };
+        let at: Timestamp = row.at.parse().map_err(|_| corrupt("a time"))?;
+        let id = RuleId {
+            policy: row.policy.parse().map_err(|_| corrupt("a policy"))?,
+            key: RuleKey::from_label(&row.key).ok_or_else(|| corrupt("a key"))?,
+            written: row.rule.as_str().into(),
+        };
+        match row.endpoint {
+            Some(endpoint) => drop(history.matched.entry(id).or_default().insert(endpoint, at)),
+            None => drop(history.unmatched.insert(id, at)),
+        }
+    }
+    Ok(history)
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::observations;
+use super::row_reader::RowReader;
 use super::{RunContext, Runs, SqliteState, StateError, StateErrorKind, format_time};
 
 /// A run that begins.
@@ -101,7 +102,7 @@ impl RunKind {
     }
 }
 
-/// A query for runs, with the columns of [`Row`].
+/// A query for runs, with the columns of [`RunRow`].
 macro_rules! select_runs {
     ($rest:literal) => {
         concat!(
@@ -112,8 +113,11 @@ macro_rules! select_runs {
     };
 }
 
+pub(super) use select_runs;
+
+/// A run as it is stored.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct RunRow {
     id: String,
     kind: String,
     mode: String,
@@ -125,7 +129,7 @@ struct Row {
     plan_id: Option<String>,
     ended_at: Option<String>,
     outcome: Option<String>,
-    exit_code: Option<u8>,
+    exit_code: Option<i64>,
     summary: Option<String>,
     error: Option<String>,
 }
@@ -184,17 +188,17 @@ impl Runs for SqliteState {
     }
 
     async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StateError> {
-        let rows: Vec<Row> = sqlx::query_as(select_runs!("ORDER BY number DESC LIMIT ?1"))
+        let rows: Vec<RunRow> = sqlx::query_as(select_runs!("ORDER BY number DESC LIMIT ?1"))
             .bind(limit)
             .fetch_all(&self.0.readers)
             .await
             .map_err(|error| self.sqlx_error("read the runs", error))?;
-        rows.into_iter().map(|row| self.run_record(row)).collect()
+        rows.into_iter().map(|row| row.into_record(self)).collect()
     }
 
     async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StateError> {
         let Some(before) = before else { return self.runs(limit).await };
-        let rows: Vec<Row> = sqlx::query_as(select_runs!(
+        let rows: Vec<RunRow> = sqlx::query_as(select_runs!(
             "WHERE number < (SELECT number FROM runs WHERE id = ?1) ORDER BY number DESC LIMIT ?2"
         ))
         .bind(before.to_string())
@@ -202,13 +206,13 @@ impl Runs for SqliteState {
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("read the runs", error))?;
-        rows.into_iter().map(|row| self.run_record(row)).collect()
+        rows.into_iter().map(|row| row.into_record(self)).collect()
     }
 
     async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {
         let ids: Vec<String> = runs.iter().map(Uuid::to_string).collect();
         // Putting something back is the purpose of a restore, and a repair in any other run.
-        let rows: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(
+        let rows: Vec<TotalsRow> = sqlx::query_as(
             "SELECT run, count(*) FILTER (WHERE done AND action IN ('untag', 'delete-manifest')),
                     count(*) FILTER (WHERE done AND action = 'delete-untagged'),
                     count(*) FILTER (WHERE done AND puts_back),
@@ -225,39 +229,27 @@ impl Runs for SqliteState {
         .fetch_all(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("count what was done in runs", error))?;
-        let mut totals = BTreeMap::new();
-        for (run, removed, deleted, restored, skipped, failed) in rows {
-            let counts = [removed, deleted, restored, skipped, failed].map(i64::unsigned_abs);
-            let [removed, deleted, restored, skipped, failed] = counts;
-            totals.insert(self.read::<Uuid>(&run)?, JournalTotals { removed, deleted, restored, skipped, failed });
-        }
-        Ok(totals)
+        journal_totals(self, rows)
     }
 
     async fn run(&self, id_prefix: &str) -> Result<Option<RunRecord>, StateError> {
         let prefix = id_prefix.trim().to_ascii_lowercase();
-        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 5"))
-            .bind(&prefix)
-            .fetch_all(&self.0.readers)
-            .await
-            .map_err(|error| self.sqlx_error("read the runs", error))?;
-        match rows.len() {
-            0 | 1 => rows.into_iter().next().map(|row| self.run_record(row)).transpose(),
-            _ => {
-                let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-                let what = format_args!("more than one run begins with `{prefix}`: {}", ids.join(", "));
-                Err(self.error(StateErrorKind::Ambiguous, what))
-            }
-        }
+        let rows: Vec<RunRow> =
+            sqlx::query_as(select_runs!("WHERE substr(id, 1, length(?1)) = ?1 ORDER BY id LIMIT 5"))
+                .bind(&prefix)
+                .fetch_all(&self.0.readers)
+                .await
+                .map_err(|error| self.sqlx_error("read the runs", error))?;
+        only_run(self, &prefix, rows)
     }
 
     async fn runs_applying(&self, plan_id: &str) -> Result<Vec<RunRecord>, StateError> {
-        let rows: Vec<Row> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY number"))
+        let rows: Vec<RunRow> = sqlx::query_as(select_runs!("WHERE plan_id = ?1 AND kind = 'apply' ORDER BY number"))
             .bind(plan_id)
             .fetch_all(&self.0.readers)
             .await
             .map_err(|error| self.sqlx_error("look for applications of a plan", error))?;
-        rows.into_iter().map(|row| self.run_record(row)).collect()
+        rows.into_iter().map(|row| row.into_record(self)).collect()
     }
 
     async fn was_refused(&self, ticket: &str, error: &str) -> Result<bool, StateError> {
@@ -272,47 +264,87 @@ impl Runs for SqliteState {
     }
 
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
-        type Row = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<RunContextRow> = sqlx::query_as(
             "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason FROM run_contexts WHERE run = ?1",
         )
         .bind(run.to_string())
         .fetch_optional(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("read what a run went by", error))?;
-        let (revision, commit, enforced_policies, blocked_by, override_reason) = row.unwrap_or_default();
-        Ok(RunContext { revision, commit, enforced_policies, blocked_by, override_reason })
+        Ok(run_context(row.unwrap_or_default()))
     }
 }
 
-impl SqliteState {
-    fn run_record(&self, row: Row) -> Result<RunRecord, StateError> {
-        let kind = RunKind::from_label(&row.kind).ok_or_else(|| {
-            self.error(StateErrorKind::Corrupt, format_args!("it holds a run of kind `{}`", row.kind))
+impl RunRow {
+    /// Makes the record of a row.
+    pub(super) fn into_record(self, reader: &impl RowReader) -> Result<RunRecord, StateError> {
+        let kind = RunKind::from_label(&self.kind).ok_or_else(|| {
+            reader.error(StateErrorKind::Corrupt, format_args!("it holds a run of kind `{}`", self.kind))
         })?;
-        let end = match row.ended_at {
+        let end = match self.ended_at {
             None => None,
             Some(ended_at) => Some(RunEnd {
-                ended_at: self.read(&ended_at)?,
-                outcome: row.outcome.unwrap_or_default(),
-                exit_code: row.exit_code.unwrap_or(1),
-                summary: row.summary.unwrap_or_default(),
-                error: row.error,
+                ended_at: reader.read(&ended_at)?,
+                outcome: self.outcome.unwrap_or_default(),
+                exit_code: self.exit_code.and_then(|code| code.try_into().ok()).unwrap_or(1),
+                summary: self.summary.unwrap_or_default(),
+                error: self.error,
             }),
         };
         Ok(RunRecord {
             run: NewRun {
-                id: self.read(&row.id)?,
+                id: reader.read(&self.id)?,
                 kind,
-                mode: row.mode,
-                started_at: self.read(&row.started_at)?,
-                started_by: row.started_by,
-                version: row.version,
-                approved_by: row.approved_by,
-                ticket: row.ticket,
+                mode: self.mode,
+                started_at: reader.read(&self.started_at)?,
+                started_by: self.started_by,
+                version: self.version,
+                approved_by: self.approved_by,
+                ticket: self.ticket,
             },
-            plan_id: row.plan_id,
+            plan_id: self.plan_id,
             end,
         })
     }
+}
+
+/// Makes the record of the one run whose id begins with `prefix`; an error where there are several.
+pub(super) fn only_run(
+    reader: &impl RowReader,
+    prefix: &str,
+    rows: Vec<RunRow>,
+) -> Result<Option<RunRecord>, StateError> {
+    if rows.len() > 1 {
+        let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let what = format_args!("more than one run begins with `{prefix}`: {}", ids.join(", "));
+        return Err(reader.error(StateErrorKind::Ambiguous, what));
+    }
+    rows.into_iter().next().map(|row| row.into_record(reader)).transpose()
+}
+
+/// A run, and how much it removed, deleted, restored, skipped and failed to do.
+pub(super) type TotalsRow = (String, i64, i64, i64, i64, i64);
+
+/// Makes the counts of rows.
+pub(super) fn journal_totals(
+    reader: &impl RowReader,
+    rows: Vec<TotalsRow>,
+) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {
+    let mut totals = BTreeMap::new();
+    for (run, removed, deleted, restored, skipped, failed) in rows {
+        let counts = [removed, deleted, restored, skipped, failed].map(i64::unsigned_abs);
+        let [removed, deleted, restored, skipped, failed] = counts;
+        totals.insert(reader.read::<Uuid>(&run)?, JournalTotals { removed, deleted, restored, skipped, failed });
+    }
+    Ok(totals)
+}
+
+/// Revision, commit, enforced policies, block and override.
+pub(super) type RunContextRow = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+
+/// Makes the context of a row.
+pub(super) fn run_context(
+    (revision, commit, enforced_policies, blocked_by, override_reason): RunContextRow,
+) -> RunContext {
+    RunContext { revision, commit, enforced_policies, blocked_by, override_reason }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::row_reader::RowReader;
 use super::{SourceHistory, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::SourceName;
 
@@ -19,8 +20,9 @@ pub struct SourceBaseline {
     pub suspect: Option<(u64, Timestamp)>,
 }
 
+/// The record of a source as it is stored.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct SourceRow {
     source: String,
     claims: i64,
     queried_at: String,
@@ -32,12 +34,12 @@ struct Row {
 impl SourceHistory for SqliteState {
     async fn source_baselines(&self) -> Result<BTreeMap<SourceName, SourceBaseline>, StateError> {
         let doing = "read what the sources last answered";
-        let rows: Vec<Row> =
+        let rows: Vec<SourceRow> =
             sqlx::query_as("SELECT source, claims, queried_at, suspect_claims, suspect_at FROM source_baselines")
                 .fetch_all(&self.0.readers)
                 .await
                 .map_err(|error| self.sqlx_error(doing, error))?;
-        rows.iter().map(|row| self.source_baseline(row)).collect()
+        rows.iter().map(|row| row.to_baseline(self)).collect()
     }
 
     async fn record_source_baseline(&self, source: &SourceName, claims: u64, now: Timestamp) -> Result<(), StateError> {
@@ -72,21 +74,6 @@ impl SourceHistory for SqliteState {
 }
 
 impl SqliteState {
-    fn source_baseline(&self, row: &Row) -> Result<(SourceName, SourceBaseline), StateError> {
-        let corrupt = |what: &str| {
-            let what = format_args!("the record of source {} has {what} that cannot be understood", row.source);
-            self.error(StateErrorKind::Corrupt, what)
-        };
-        let time = |text: &str| text.parse::<Timestamp>().map_err(|_| corrupt("a time"));
-        let count = |count: i64| u64::try_from(count).map_err(|_| corrupt("a number"));
-        let suspect = match (row.suspect_claims, &row.suspect_at) {
-            (Some(claims), Some(at)) => Some((count(claims)?, time(at)?)),
-            _ => None,
-        };
-        let answer = SourceBaseline { claims: count(row.claims)?, queried_at: time(&row.queried_at)?, suspect };
-        Ok((row.source.parse().map_err(|_| corrupt("a name"))?, answer))
-    }
-
     async fn record_claim_count(
         &self,
         doing: &'static str,
@@ -105,5 +92,23 @@ impl SqliteState {
             .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
         Ok(done.rows_affected())
+    }
+}
+
+impl SourceRow {
+    /// Makes the record of a row.
+    pub(super) fn to_baseline(&self, reader: &impl RowReader) -> Result<(SourceName, SourceBaseline), StateError> {
+        let corrupt = |what: &str| {
+            let what = format_args!("the record of source {} has {what} that cannot be understood", self.source);
+            reader.error(StateErrorKind::Corrupt, what)
+        };
+        let time = |text: &str| text.parse::<Timestamp>().map_err(|_| corrupt("a time"));
+        let count = |count: i64| u64::try_from(count).map_err(|_| corrupt("a number"));
+        let suspect = match (self.suspect_claims, &self.suspect_at) {
+            (Some(claims), Some(at)) => Some((count(claims)?, time(at)?)),
+            _ => None,
+        };
+        let answer = SourceBaseline { claims: count(self.claims)?, queried_at: time(&self.queried_at)?, suspect };
+        Ok((self.source.parse().map_err(|_| corrupt("a name"))?, answer))
     }
 }

@@ -7,6 +7,7 @@ use futures::TryStreamExt as _;
 use jiff::Timestamp;
 
 use super::journal::JournalId;
+use super::row_reader::RowReader;
 use super::{SqliteState, StateError, UntaggedManifests};
 use crate::domain::{
     Action, Digest, RegistryName, RemovalMethod, RemovedTag, RepositoryName, SkipReason, TagName, UntaggedManifest,
@@ -31,8 +32,9 @@ pub enum UntagRecord {
     },
 }
 
+/// An entry as far as it tells of a manifest.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct UntagRow {
     id: i64,
     repository: String,
     tag: String,
@@ -52,9 +54,9 @@ struct DigestEntries {
     repository: String,
     digest: String,
     /// The last that was done to each tag at this digest since it was deleted, if it ever was.
-    tags: BTreeMap<String, Row>,
+    tags: BTreeMap<String, UntagRow>,
     /// The last deletion since then that left it behind, when what it hung on went.
-    failed_deletion: Option<Row>,
+    failed_deletion: Option<UntagRow>,
     /// Whether something was begun of which nobody knows yet what came of it.
     has_pending: bool,
 }
@@ -80,62 +82,89 @@ impl UntaggedManifests for SqliteState {
         registry: &RegistryName,
         visit: &mut (dyn FnMut(UntagRecord) + Send),
     ) -> Result<(), StateError> {
-        let mut rows = sqlx::query_as::<_, Row>(SELECT_ENTRIES).bind(registry.as_str()).fetch(&self.0.readers);
+        let mut rows = sqlx::query_as::<_, UntagRow>(SELECT_ENTRIES).bind(registry.as_str()).fetch(&self.0.readers);
         let fault = |error: sqlx::Error| self.sqlx_error("read what was untagged", error);
-        let mut lines = DigestEntries::default();
+        let mut reading = UntagReading::new(self, registry, visit);
         while let Some(row) = rows.try_next().await.map_err(fault)? {
-            if row.repository != lines.repository || row.digest != lines.digest {
-                let next = DigestEntries {
-                    repository: row.repository.clone(),
-                    digest: row.digest.clone(),
-                    ..DigestEntries::default()
-                };
-                self.untag_record(registry, &std::mem::replace(&mut lines, next))?.into_iter().for_each(&mut *visit);
-            }
-            lines.add(row);
+            reading.add(row)?;
         }
-        self.untag_record(registry, &lines)?.into_iter().for_each(visit);
+        reading.finish()
+    }
+}
+
+/// The way from rows, in the order of repositories, digests and numbers, to what they tell of manifests.
+pub(super) struct UntagReading<'a, R> {
+    reader: &'a R,
+    registry: &'a RegistryName,
+    visit: &'a mut (dyn FnMut(UntagRecord) + Send),
+    lines: DigestEntries,
+}
+
+impl<'a, R: RowReader> UntagReading<'a, R> {
+    pub(super) fn new(
+        reader: &'a R,
+        registry: &'a RegistryName,
+        visit: &'a mut (dyn FnMut(UntagRecord) + Send),
+    ) -> Self {
+        Self { reader, registry, visit, lines: DigestEntries::default() }
+    }
+
+    /// Reads the next row.
+    pub(super) fn add(&mut self, row: UntagRow) -> Result<(), StateError> {
+        if row.repository != self.lines.repository || row.digest != self.lines.digest {
+            let (repository, digest) = (row.repository.clone(), row.digest.clone());
+            let next = DigestEntries { repository, digest, ..DigestEntries::default() };
+            let lines = std::mem::replace(&mut self.lines, next);
+            untag_record(self.reader, self.registry, &lines)?.into_iter().for_each(&mut *self.visit);
+        }
+        self.lines.add(row);
+        Ok(())
+    }
+
+    /// Ends with the last row.
+    pub(super) fn finish(self) -> Result<(), StateError> {
+        untag_record(self.reader, self.registry, &self.lines)?.into_iter().for_each(self.visit);
         Ok(())
     }
 }
 
-impl SqliteState {
-    /// What the entries of a digest say of it; nothing where it is not there without tags by our doing.
-    fn untag_record(&self, registry: &RegistryName, lines: &DigestEntries) -> Result<Option<UntagRecord>, StateError> {
-        let taken: Vec<&Row> =
-            if lines.tags.is_empty() { lines.failed_deletion.iter().collect() } else { lines.tags.values().collect() };
-        let destroyed = taken.iter().any(|row| row.action == Action::Remove(RemovalMethod::DeleteManifest).label());
-        if !lines.has_pending && (taken.is_empty() || destroyed) {
-            return Ok(None);
-        }
-        let (repository, digest) = (self.read(&lines.repository)?, self.read(&lines.digest)?);
-        let entries = taken.iter().map(|row| JournalId(row.id)).collect();
-        let tags = taken.iter().map(|row| self.removed_tag(row)).collect::<Result<Vec<RemovedTag>, _>>()?;
-        Ok(Some(if lines.has_pending || tags.iter().all(|tag| tag.restored) {
-            UntagRecord::Excluded { repository, digest }
-        } else {
-            let registry = registry.clone();
-            UntagRecord::Untagged {
-                untagged: UntaggedManifest { registry, repository, digest, tags, manifest: None },
-                entries,
-            }
-        }))
+/// What the entries of a digest say of it; nothing where it is not there without tags by our doing.
+fn untag_record(
+    reader: &impl RowReader,
+    registry: &RegistryName,
+    lines: &DigestEntries,
+) -> Result<Option<UntagRecord>, StateError> {
+    let taken: Vec<&UntagRow> =
+        if lines.tags.is_empty() { lines.failed_deletion.iter().collect() } else { lines.tags.values().collect() };
+    let destroyed = taken.iter().any(|row| row.action == Action::Remove(RemovalMethod::DeleteManifest).label());
+    if !lines.has_pending && (taken.is_empty() || destroyed) {
+        return Ok(None);
     }
+    let (repository, digest) = (reader.read(&lines.repository)?, reader.read(&lines.digest)?);
+    let entries = taken.iter().map(|row| JournalId(row.id)).collect();
+    let tags = taken.iter().map(|row| removed_tag(reader, row)).collect::<Result<Vec<RemovedTag>, _>>()?;
+    Ok(Some(if lines.has_pending || tags.iter().all(|tag| tag.restored) {
+        UntagRecord::Excluded { repository, digest }
+    } else {
+        let registry = registry.clone();
+        let untagged = UntaggedManifest { registry, repository, digest, tags, manifest: None };
+        UntagRecord::Untagged { untagged, entries }
+    }))
+}
 
-    fn removed_tag(&self, row: &Row) -> Result<RemovedTag, StateError> {
-        let policy = row.policy.as_deref().map(|name| self.read(name)).transpose()?;
-        Ok(RemovedTag {
-            name: self.read::<TagName>(&row.tag)?,
-            at: self.read::<Timestamp>(row.resolved_at.as_deref().unwrap_or_default())?,
-            policies: policy.into_iter().collect(),
-            restored: row.action == Action::Restore.label(),
-        })
-    }
+fn removed_tag(reader: &impl RowReader, row: &UntagRow) -> Result<RemovedTag, StateError> {
+    let policy = reader.read_optional(row.policy.as_deref())?;
+    Ok(RemovedTag {
+        name: reader.read::<TagName>(&row.tag)?,
+        at: reader.read::<Timestamp>(row.resolved_at.as_deref().unwrap_or_default())?,
+        policies: policy.into_iter().collect(),
+        restored: row.action == Action::Restore.label(),
+    })
 }
 
 impl DigestEntries {
     /// One more entry, later than the others.
-    fn add(&mut self, row: Row) {
+    fn add(&mut self, row: UntagRow) {
         if row.outcome.is_none() {
             self.has_pending = true;
         } else if row.action == Action::DeleteUntagged.label() {
@@ -154,7 +183,7 @@ impl DigestEntries {
     }
 }
 
-impl Row {
+impl UntagRow {
     /// Whether a deletion is done, by us or by somebody else.
     fn is_deleted(&self) -> bool {
         self.outcome.as_deref() == Some("done") || self.current_skip() == Some(SkipReason::Missing.label())

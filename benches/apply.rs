@@ -22,7 +22,7 @@ use tagwarden::registry::providers::Distribution;
 use tagwarden::registry::{
     CollectScope, ContentCache as _, ExtraManifests, RegistrySettings, RetryPolicy, collect, connect,
 };
-use tagwarden::state::{Lease, LeaseToken, NewRun, RunKind, StateStore};
+use tagwarden::state::{LeaseScope, LeaseToken, NewRun, RunKind, StateStore};
 use uuid::Uuid;
 
 const REMOVALS: usize = 20_000;
@@ -55,7 +55,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
     let connection = connect(settings.clone(), RetryPolicy::default())?;
     let reader = connection.reader();
     let inventory = collect(&[Arc::clone(&reader)], &CollectScope::All, &ExtraManifests::new(), &store, &()).await;
-    let lease = Lease::take(store.path(), "bench")?;
+    let lease = store.take_lease(LeaseScope::Run, "bench").await?;
     let lease = store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await?;
     let writer = connection.writer(&lease).ok_or("the registry is only read")?;
     let target = RegistryHandle { reader, writer };

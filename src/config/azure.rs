@@ -44,7 +44,7 @@ pub(super) fn azure(node: &Node, reader: &mut SettingsReader) -> Option<Azure> {
     let resource_manager = fields.get("resource_manager").map(|node| address("resource_manager", node, true, reader));
     let authority = fields.get("authority").map(|node| address("authority", node, false, reader));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
-    let identity = fields.get("auth").map(|node| own_identity(node, reader));
+    let identity = fields.get("auth").map(|node| own_identity("AZURE", node, reader));
     fields.finish(hint, &mut reader.problems);
     Some(Azure {
         surroundings: AzureEnvironment {
@@ -87,13 +87,13 @@ fn address(key: &str, node: &Node, or_loopback: bool, reader: &mut SettingsReade
     url
 }
 
-/// `auth = { kind = … }` of `[azure]`.
-fn own_identity(node: &Node, reader: &mut SettingsReader) -> Option<Identity> {
+/// `auth = { kind = … }` of `[azure]` or `[postgres]`; `path` is where its variables start.
+pub(super) fn own_identity(path: &str, node: &Node, reader: &mut SettingsReader) -> Option<Identity> {
     let mut fields = Fields::of(node, "sign-in", &mut reader.problems)?;
     let at = fields.at();
     let kind =
         reader.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems))?;
-    let identity = identity(kind, "AZURE", &mut fields, reader);
+    let identity = identity(kind, path, &mut fields, reader);
     fields.finish(|_| None, &mut reader.problems);
     identity
 }

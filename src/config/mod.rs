@@ -17,6 +17,7 @@ mod revision;
 mod schedule;
 mod secrets;
 mod sources;
+mod state;
 mod text_encoding;
 mod text_settings;
 
@@ -33,11 +34,14 @@ use crate::policy::{Diagnostic, Fields, Node, Problems, Value, fields};
 use crate::registry::providers::PROVIDERS;
 use crate::registry::{Provider, RegistrySettings};
 use crate::sources::SourceSettings;
+use crate::state::StateLocation;
 pub use approvals::{Approvals, Signer, SignerKey};
 pub use cross_check::{cross_check, lint};
 pub use listen::listen_address;
 pub use notify::{Channel, Email, Encryption, NotifyEvent, NotifySettings, Template};
 use reader::SettingsReader;
+
+pub use state::{parse_state_location, state_location};
 
 pub use schedule::{Freeze, Missed, RemovalBlock, Schedule, Window};
 
@@ -50,8 +54,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The policy file or the folder of policies.
     pub policies: PathBuf,
-    /// The file of the state store.
-    pub state: PathBuf,
+    /// The place of the state.
+    pub state: StateLocation,
     /// Where the status page listens.
     pub listen: SocketAddr,
     /// What whoever asks the status page must show, for everything but health; nothing means that nobody is asked.
@@ -236,28 +240,6 @@ pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<Pa
     Some(path.parent().unwrap_or(Path::new("")).join(named))
 }
 
-/// Returns the file of the state of these settings, whatever else is wrong with them.
-///
-/// # Errors
-/// When the settings cannot be read, or `state` is invalid.
-pub fn state_path(path: &Path, environment: &[(String, String)]) -> Result<PathBuf, ConfigError> {
-    let wrong = |what: String| ConfigError::of(path, what);
-    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("state"));
-    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
-    let written = if let Some((_, value)) = set {
-        Some(value.clone())
-    } else {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, error))?;
-        let root: toml::Table = text.parse().map_err(|_| wrong("invalid TOML".to_owned()))?;
-        root.get("state").map(|value| value.as_str().unwrap_or_default().to_owned())
-    };
-    let file = match &written {
-        Some(written) => sqlite_file(written).ok_or_else(|| wrong(STATE_HELP.to_owned()))?,
-        None => DEFAULT_STATE,
-    };
-    Ok(path.parent().unwrap_or(Path::new("")).join(file))
-}
-
 fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Settings> {
     let mut fields = Fields::of(root, "settings file", &mut reader.problems)?;
     let mode = fields
@@ -265,7 +247,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
         .map_or(Some(Mode::default()), |node| fields::choice("mode", node, &MODES, &mut reader.problems));
     let policies =
         fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reader.problems));
-    let state = fields.get("state").map_or(Some(DEFAULT_STATE), |node| state(node, reader));
+    let state = fields.get("state");
     let listen = listen::listen(&mut fields, reader);
     let plan_ttl = fields
         .get("plan_ttl")
@@ -277,6 +259,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
     let records = fields.get("records").map_or(Some(Records::default()), |node| records(node, undo_window, reader));
     let registries_node = fields.get("registries");
     let azure = fields.get("azure").and_then(|node| azure::azure(node, reader)).unwrap_or_default();
+    let state = state::state((state, fields.get("postgres")), &azure, reader);
     let registries = registries::registries(registries_node, &azure, reader);
     let names = registry_names(registries_node);
     let sources = sources::sources(fields.get("sources"), &names, &azure, reader);
@@ -289,7 +272,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
         file: path.to_owned(),
         mode: mode?,
         policies: reader.folder.join(policies?),
-        state: reader.folder.join(state?),
+        state: state?,
         listen: listen.as_ref()?.address,
         listen_token: listen?.token,
         plan_ttl: plan_ttl?,
@@ -321,28 +304,10 @@ fn hint(key: &str) -> Option<&'static str> {
         "cron" | "timezone" | "missed" | "jitter" | "window" | "freeze" => Some("it belongs below `[schedule]`"),
         "untag" | "percent" | "leave" | "delete" => Some("it belongs below `[limits]`"),
         "require_signature" | "signers" => Some("it belongs below `[approvals]`"),
+        "password" | "password_file" | "sslmode" => Some("how to connect to a database belongs below `[postgres]`"),
         "cloud" | "resource_manager" | "authority" => Some("it belongs below `[azure]`"),
         _ => None,
     }
-}
-
-/// Where the state is unless the settings say otherwise.
-const DEFAULT_STATE: &str = "tagwarden.db";
-
-const STATE_HELP: &str = "`state` must be `sqlite:` and the path of a file";
-
-fn state<'a>(node: &'a Node, reader: &mut SettingsReader) -> Option<&'a str> {
-    let path = sqlite_file(fields::text("state", node, &mut reader.problems)?);
-    if path.is_none() {
-        reader.problems.add(&node.at, STATE_HELP).help("write state = \"sqlite:tagwarden.db\"");
-    }
-    path
-}
-
-/// Returns the path in `sqlite:PATH`.
-fn sqlite_file(written: &str) -> Option<&str> {
-    let path = written.strip_prefix("sqlite:").filter(|path| !path.is_empty() && !path.contains([':', '?']))?;
-    Some(path.strip_prefix("//").unwrap_or(path)).filter(|path| !path.is_empty())
 }
 
 fn records(node: &Node, undo_window: Option<Duration>, reader: &mut SettingsReader) -> Option<Records> {

@@ -20,7 +20,7 @@ use super::{Daemon, DaemonOptions, Events, host, next_runs, systemd};
 use crate::config::Mode;
 use crate::domain::chain;
 use crate::notify::{Notifier, RunEvent};
-use crate::state::{Lease, RunKind, StateError, StateErrorKind, StateStore};
+use crate::state::{Lease, LeaseScope, RunKind, StateError, StateErrorKind, StateStore};
 use crate::web::{self, Activity, DaemonStatus, PolicyProblem, WebContext};
 use crate::workflow::{App, PolicyFilter, RunError, RunOptions, RunResult};
 
@@ -177,10 +177,11 @@ impl Daemon {
             pages.abort();
         }
         event_loop.notifier.finish(NOTIFY_TIMEOUT).await;
+        // First, because a database is told so over the connections that are closed here.
+        drop(lease);
         if event_loop.running.is_none() {
             event_loop.store.close().await;
         }
-        drop(lease);
         tracing::info!("stopped");
     }
 }
@@ -373,7 +374,7 @@ impl EventLoop {
             return None;
         }
         let holder = format!("serve by {}, process {}, since {now}", self.options.by, std::process::id());
-        match Lease::take(&self.config.settings.state, &holder) {
+        match self.store.take_lease(LeaseScope::Run, &holder).await {
             Ok(lease) => {
                 self.deferral_logged = false;
                 Some(lease)

@@ -27,7 +27,7 @@ use crate::config::{Mode, Settings};
 use crate::domain::{Failure, Policy, PolicyMode, PolicyName};
 use crate::policy::PolicySet;
 use crate::registry::RetryPolicy;
-use crate::state::{Lease, StateStore};
+use crate::state::{Lease, LeaseScope, StateStore};
 use crate::web::{Activity, DaemonStatus, NextRun, PolicyState, StatusSnapshot};
 use crate::workflow::{MonotonicClock, RunError};
 
@@ -106,8 +106,8 @@ impl Daemon {
         let now = (options.clock)();
         let config = active_config::load(&options.file, &options.environment)?;
         let holder = format!("serve by {}, process {}, since {now}", options.by, std::process::id());
-        let lease = Lease::take_daemon(&config.settings.state, &holder).map_err(RunError::from)?;
         let store = StateStore::open(&config.settings.state).await.map_err(RunError::from)?;
+        let lease = store.take_lease(LeaseScope::Daemon, &holder).await.map_err(RunError::from)?;
         let handled = store.schedule_progress().await.map_err(RunError::from)?;
         let address = config.settings.listen;
         let listen_error = |error: std::io::Error| {

@@ -1,14 +1,13 @@
 //! Problems that were told already, so that a problem of every hour is told once a day.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::{PROBLEM_OCCASIONS, RunEvent};
 use crate::config::{Mode, NotifyEvent, NotifySettings};
-use crate::state::{RunKind, StateError, StateStore};
+use crate::state::{RunKind, StateError, StateLocation, StateStore};
 
 /// Problems that a receiver was told and that are not over, each with the time of the last message about it.
 pub(super) type SentTimes = BTreeMap<String, Timestamp>;
@@ -19,13 +18,13 @@ pub(super) enum SentRecord {
     /// One that somebody else opened and closes.
     Shared(StateStore),
     /// One that is opened once there is something to send: a run that never came to open it may be what is told.
-    Own { path: PathBuf, store: OnceCell<StateStore> },
+    Own { location: StateLocation, store: OnceCell<StateStore> },
 }
 
 impl SentRecord {
-    /// The record in the state at that path, which is not opened yet.
-    pub(super) fn at(path: &Path) -> Self {
-        Self::Own { path: path.to_owned(), store: OnceCell::new() }
+    /// The record in the state at that place, which is not opened yet.
+    pub(super) fn at(location: StateLocation) -> Self {
+        Self::Own { location, store: OnceCell::new() }
     }
 
     /// Reads what a receiver was told before `event`.
@@ -59,7 +58,7 @@ impl SentRecord {
     async fn store(&self) -> Result<&StateStore, StateError> {
         match self {
             Self::Shared(store) => Ok(store),
-            Self::Own { path, store } => store.get_or_try_init(|| StateStore::open(path)).await,
+            Self::Own { location, store } => store.get_or_try_init(|| StateStore::open(location)).await,
         }
     }
 }

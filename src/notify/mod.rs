@@ -9,7 +9,6 @@ mod deliver;
 mod event;
 mod message;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::apply::Clock;
 use crate::config::{NotifyEvent, NotifySettings};
 use crate::domain::chain;
 use crate::http_client::RetryPolicy;
-use crate::state::StateStore;
+use crate::state::{StateLocation, StateStore};
 
 use dedup::{SentRecord, SentTimes};
 pub use deliver::{NotifyError, NotifyErrorKind, signature};
@@ -57,18 +56,23 @@ struct ReceiverTask {
 }
 
 impl Notifier {
-    /// Starts a task for each of `settings`; for none, nothing at all. What was told is recorded in the state at that path,
+    /// Starts a task for each of `settings`; for none, nothing at all. What was told is recorded in the state at that place,
     /// so that a restart does not tell it again; it is opened once there is something to tell. Must be called inside a
     /// runtime.
     #[must_use]
-    pub fn start(settings: &[NotifySettings], state: &Path, clock: &Clock) -> Self {
+    pub fn start(settings: &[NotifySettings], state: impl Into<StateLocation>, clock: &Clock) -> Self {
         Self::start_with_retry(settings, state, clock, RETRY_POLICY)
     }
 
     /// Does what [`Notifier::start`] does, with another patience for whoever does not answer.
     #[must_use]
-    pub fn start_with_retry(settings: &[NotifySettings], state: &Path, clock: &Clock, patience: RetryPolicy) -> Self {
-        Self::spawn(settings, SentRecord::at(state), clock, patience)
+    pub fn start_with_retry(
+        settings: &[NotifySettings],
+        state: impl Into<StateLocation>,
+        clock: &Clock,
+        patience: RetryPolicy,
+    ) -> Self {
+        Self::spawn(settings, SentRecord::at(state.into()), clock, patience)
     }
 
     /// Does what [`Notifier::start`] does, with a state that is open already. The caller closes it, afterwards.

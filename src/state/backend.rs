@@ -14,11 +14,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::transfer::back_up_postgres;
 use super::{
-    Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseToken, ManifestCache,
-    MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PruneCounts, RefusedTags, RegistryAddresses,
-    RegistryExperience, RestoredTags, RetentionCutoffs, RuleMatches, Runs, SourceHistory, SqliteState, StateError,
-    StopRequestId, TagLists, UntaggedManifests,
+    Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseScope, LeaseToken, ManifestCache,
+    MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PostgresState, PruneCounts, RefusedTags,
+    RegistryAddresses, RegistryExperience, RestoredTags, RetentionCutoffs, RuleMatches, Runs, SourceHistory, SqliteState,
+    StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
 };
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};
@@ -97,14 +98,18 @@ impl StateStore {
         Self(Arc::new(backend))
     }
 
-    /// Opens the state in that file, making it (readable for its owner alone) where there is none, and bringing its tables
-    /// up to date where needed.
+    /// Opens the state at that place, bringing its tables up to date where needed. A file that does not exist is made,
+    /// readable for its owner alone; in a database only the tables are made.
     ///
     /// # Errors
-    /// When its folder is missing, it cannot be read or written, it is empty, damaged or something else's, or a newer
-    /// Tagwarden wrote it. It is left as it is then.
-    pub async fn open(path: &Path) -> Result<Self, StateError> {
-        SqliteState::open(path).await.map(Self::new)
+    /// When a file's folder is missing, it cannot be read or written, it is empty, damaged or something else's, the
+    /// database cannot be reached or does not let its user in, or a newer Tagwarden wrote the state. It is left as it is
+    /// then.
+    pub async fn open(location: impl Into<StateLocation>) -> Result<Self, StateError> {
+        match location.into() {
+            StateLocation::File(path) => SqliteState::open(&path).await.map(Self::new),
+            StateLocation::Postgres(database) => PostgresState::open(*database).await.map(Self::new),
+        }
     }
 
     /// Opens a state to read it, also where it cannot be written, as on a read-only file system. What is written to it
@@ -113,8 +118,11 @@ impl StateStore {
     /// # Errors
     /// As [`StateStore::open`]; where it cannot be written also when it is not whole as it stands there, or of another
     /// version.
-    pub async fn open_to_read(path: &Path) -> Result<Self, StateError> {
-        SqliteState::open_to_read(path).await.map(Self::new)
+    pub async fn open_to_read(location: impl Into<StateLocation>) -> Result<Self, StateError> {
+        match location.into() {
+            StateLocation::File(path) => SqliteState::open_to_read(&path).await.map(Self::new),
+            StateLocation::Postgres(database) => PostgresState::open_to_read(*database).await.map(Self::new),
+        }
     }
 
     /// Copies the state at `state` into the new file `target`, as of one instant. Processes that have the state open go on
@@ -124,8 +132,11 @@ impl StateStore {
     /// # Errors
     /// [`Exists`](super::StateErrorKind::Exists) when there is something at `target`; otherwise when the state is missing,
     /// damaged or something else's, or the copy could not be written or is not sound. Nothing is left at `target` then.
-    pub async fn back_up(state: &Path, target: &Path) -> Result<Backup, StateError> {
-        SqliteState::back_up(state, target).await
+    pub async fn back_up(state: impl Into<StateLocation>, target: &Path) -> Result<Backup, StateError> {
+        match state.into() {
+            StateLocation::File(state) => SqliteState::back_up(&state, target).await,
+            StateLocation::Postgres(database) => back_up_postgres(*database, target).await,
+        }
     }
 
     /// Does what [`Storage::close`] does, and lets go of the state.
@@ -165,19 +176,21 @@ impl ContentCache for StateStore {
 /// The place of a state, and whether it can be written.
 #[async_trait]
 pub trait Storage: Send + Sync {
-    /// The path of the state in the settings, beside which the lock file of its lease is.
+    /// The place of the state.
     #[must_use]
-    fn path(&self) -> &Path;
+    fn location(&self) -> &StateLocation;
 
     /// Says, once and only where removals may follow, that the state was made by opening it. It may have been deleted
     /// by accident, with everything that held removals back.
     fn warn_if_new(&self, removes: bool);
 
-    /// Makes sure that what was opened is still what stands in the place of the state.
+    /// Makes sure that what was opened is still what stands in the place of the state, as far as that can be said without
+    /// asking a database.
     ///
     /// # Errors
-    /// [`Replaced`](super::StateErrorKind::Replaced) when it was deleted or replaced. What would be written then would
-    /// be lost, so nothing may be removed.
+    /// [`Replaced`](super::StateErrorKind::Replaced) when a file was deleted or replaced: what would be written then would
+    /// be lost. [`Unavailable`](super::StateErrorKind::Unavailable) when the last thing that was asked of a database was
+    /// not answered. Nothing may be removed then.
     fn verify_file(&self) -> Result<(), StateError>;
 
     /// Makes sure that half a mebibyte can be written and stays written. A tiny write says little of that. What is
@@ -226,6 +239,19 @@ pub trait Maintenance: Send + Sync {
 /// The right to change registries on behalf of a state: one process at a time has it.
 #[async_trait]
 pub trait Leases: Send + Sync {
+    /// Takes a lease. `holder` tells others who has it: what, who, where, since when.
+    ///
+    /// # Errors
+    /// [`Leased`](super::StateErrorKind::Leased) when another process has it (the message quotes that holder); otherwise
+    /// when it cannot be taken.
+    async fn take_lease(&self, scope: LeaseScope, holder: &str) -> Result<Lease, StateError>;
+
+    /// Who has the lease to change registries, in words, or `None`.
+    ///
+    /// # Errors
+    /// When it could not be found out.
+    async fn lease_holder(&self) -> Result<Option<String>, StateError>;
+
     /// Begins a new epoch for the holder of the lease, which makes all earlier tokens worthless. Durable when it
     /// returns.
     ///

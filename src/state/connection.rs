@@ -26,7 +26,7 @@ impl LastFailure {
     }
 
     /// Returns whether a connection of that age was opened after the last failure, if there was one.
-    fn is_opened_since(&self, age: Duration) -> bool {
+    pub(super) fn is_opened_since(&self, age: Duration) -> bool {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.is_none_or(|last| age < last.elapsed())
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::file::folder;
+use super::location::PostgresLocation;
 use crate::domain::Failure;
 
 /// A failure of the state. Messages name the file.
@@ -32,6 +33,8 @@ pub enum StateErrorKind {
     ReadOnly,
     /// This process, or the system, has too many files open.
     TooManyFiles,
+    /// Its database does not answer, or ended the connection.
+    Unavailable,
     /// A newer Tagwarden wrote it.
     NewerSchema,
     /// There is a file where a backup was to be written.
@@ -63,6 +66,7 @@ impl StateErrorKind {
             Self::Full => "full",
             Self::ReadOnly => "read-only",
             Self::TooManyFiles => "too-many-files",
+            Self::Unavailable => "unavailable",
             Self::NewerSchema => "newer-schema",
             Self::Exists => "exists",
             Self::Backup => "backup",
@@ -90,12 +94,27 @@ impl StateErrorKind {
             Self::TooManyFiles => {
                 "raise the limit of open files: `LimitNOFILE=` in the systemd unit, `ulimit -n` in a shell"
             }
+            Self::Unavailable => "check that the database runs and can be reached; nothing is removed meanwhile",
             Self::NewerSchema => "use a Tagwarden at least as new as the one that wrote it",
-            Self::Exists => "name a file that does not exist: a backup overwrites nothing",
+            Self::Exists => "name a file that does not exist: a backup or a copy overwrites nothing",
             Self::Backup => "check the space and the rights there; nothing was left behind",
             Self::Ambiguous | Self::Missing => "`tagwarden runs` lists what there is",
             Self::Constraint => "this is a fault in tagwarden; please report it",
             Self::Io => "the log of the system may say more",
+        }
+    }
+
+    /// What a person can do about it where the state is in PostgreSQL.
+    fn postgres_help(self) -> &'static str {
+        match self {
+            Self::Open => "check `state` and `[postgres]` in the settings, and what the server's log says",
+            Self::Locked => "another process works with the same rows; try again",
+            Self::Corrupt => "it was left as it is: put back a backup, or use another database to start anew",
+            Self::Full => "make room on the disk of the database and try again",
+            Self::ReadOnly => "connect to the primary as a user who may write: the owner of the tables",
+            Self::Exists => "use a database of its own, or empty that one: a copy overwrites nothing",
+            Self::Io => "the log of the database may say more",
+            other => other.help(),
         }
     }
 }
@@ -104,6 +123,21 @@ impl StateError {
     /// An error of that class about the state at `path`, with the advice that goes with the class.
     pub(super) fn about(kind: StateErrorKind, path: &Path, what: impl std::fmt::Display) -> Self {
         Self::new(kind, format!("the state {}: {what}", path.display())).with_help(kind.help())
+    }
+
+    /// An error of that class about a state in PostgreSQL.
+    pub(super) fn about_database(
+        kind: StateErrorKind,
+        database: &PostgresLocation,
+        what: impl std::fmt::Display,
+    ) -> Self {
+        Self::new(kind, format!("the state {database}: {what}")).with_help(kind.postgres_help())
+    }
+
+    /// What PostgreSQL, or the connection to it, said while something was done to a state.
+    pub(super) fn from_postgres(database: &PostgresLocation, doing: &str, error: sqlx::Error) -> Self {
+        let what = format_args!("cannot {doing}");
+        Self::about_database(classify_postgres(&error), database, what).caused_by(error)
     }
 
     /// What SQLite said while something was done to the state at `path`.
@@ -162,6 +196,29 @@ fn classify(error: &sqlx::Error) -> StateErrorKind {
             }
         }
         _ => StateErrorKind::Io,
+    }
+}
+
+/// The class of an error of PostgreSQL (<https://www.postgresql.org/docs/15/errcodes-appendix.html>), or of the connection.
+fn classify_postgres(error: &sqlx::Error) -> StateErrorKind {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StateErrorKind::Corrupt,
+        // The certificate is not the right one, or the server cannot encrypt: waiting does not help.
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => StateErrorKind::Open,
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            match (&*code, code.get(..2).unwrap_or_default()) {
+                ("25006" | "42501", _) => StateErrorKind::ReadOnly,
+                ("53100", _) => StateErrorKind::Full,
+                ("40001" | "40P01" | "55P03", _) => StateErrorKind::Locked,
+                (_, "23") => StateErrorKind::Constraint,
+                (_, "28" | "3D") => StateErrorKind::Open,
+                (_, "08" | "53" | "57") => StateErrorKind::Unavailable,
+                (_, "XX") => StateErrorKind::Corrupt,
+                _ => StateErrorKind::Io,
+            }
+        }
+        _ => StateErrorKind::Unavailable,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 
-use super::{ManifestCache as _, SqliteState, StateError, StateErrorKind, Storage};
+use super::{ManifestCache as _, SqliteState, StateError, StateErrorKind, StateLocation, Storage};
 
 /// A file apart from its name: device and inode. Equal for all files on systems that do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub(super) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
 
 #[async_trait]
 impl Storage for SqliteState {
-    fn path(&self) -> &Path {
-        &self.0.path
+    fn location(&self) -> &StateLocation {
+        &self.0.location
     }
 
     fn warn_if_new(&self, removes: bool) {

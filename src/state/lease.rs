@@ -1,5 +1,7 @@
 //! The lease: one process at a time enforces with a state.
 
+use std::any::Any;
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -10,16 +12,30 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::file::{real_path, sibling_path};
+use super::row_reader::RowReader;
 use super::{Leases, SqliteState, StateError, StateErrorKind, WriteTransaction, format_time, owner_only};
 use crate::domain::LeaseToken;
 
-/// The right to change registries on behalf of a state. Given back when it and all its tokens are dropped, or by the
-/// kernel when the process ends, however it ends.
+/// The things of which one process at a time has the lease of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseScope {
+    /// The right to change registries.
+    Run,
+    /// The right to go by the schedule. It is another one, so that a person can apply and restore beside a daemon that
+    /// waits.
+    Daemon,
+}
+
+/// The right to change registries on behalf of a state, or to go by its schedule. Given back when it and all its tokens
+/// are dropped. Where the process is killed, the kernel gives back that of a file, and that of a database expires.
 #[derive(Debug)]
 pub struct Lease {
-    lock: Arc<Lock>,
+    held: Arc<dyn HeldLease>,
     holder: String,
 }
+
+/// A lease as its backend holds it, until it is dropped.
+pub(super) trait HeldLease: Any + fmt::Debug + Send + Sync {}
 
 #[derive(Debug)]
 struct Lock {
@@ -92,16 +108,47 @@ impl Lease {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
         file.write_all(holder.as_bytes()).and_then(|()| file.sync_data()).map_err(unusable)?;
-        Ok(Self { lock: Arc::new(Lock { _file: file, path }), holder: holder.to_owned() })
+        Ok(Self::new(Arc::new(Lock { _file: file, path }), holder))
+    }
+
+    /// A lease that a backend took.
+    pub(super) fn new(held: Arc<dyn HeldLease>, holder: &str) -> Self {
+        Self { held, holder: holder.to_owned() }
+    }
+
+    /// The lease as that backend holds it; `None` where another one took it.
+    pub(super) fn held<T: HeldLease>(&self) -> Option<&T> {
+        let held: &dyn Any = &*self.held;
+        held.downcast_ref()
+    }
+
+    /// The proof of this lease and its epoch.
+    pub(super) fn token(&self, epoch: i64) -> LeaseToken {
+        LeaseToken::granted(epoch, Arc::new(Arc::clone(&self.held)))
     }
 }
 
+impl HeldLease for Lock {}
+
 #[async_trait]
 impl Leases for SqliteState {
+    async fn take_lease(&self, scope: LeaseScope, holder: &str) -> Result<Lease, StateError> {
+        match scope {
+            LeaseScope::Run => Lease::take(&self.0.path, holder),
+            LeaseScope::Daemon => Lease::take_daemon(&self.0.path, holder),
+        }
+    }
+
+    async fn lease_holder(&self) -> Result<Option<String>, StateError> {
+        Lease::holder(&self.0.path)
+    }
+
     async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {
         let doing = "begin an epoch of the lease";
-        if lease.lock.path != sibling_path(&real_path(&self.0.path)?, RUN_LOCK) {
-            let what = format_args!("cannot {doing}: {} is not its lock file", lease.lock.path.display());
+        let path = lease.held::<Lock>().map(|lock| lock.path.as_path());
+        if path != Some(&*sibling_path(&real_path(&self.0.path)?, RUN_LOCK)) {
+            let name = path.map_or_else(|| "a row of a database".to_owned(), |path| path.display().to_string());
+            let what = format_args!("cannot {doing}: {name} is not its lock file");
             return Err(self.error(StateErrorKind::Constraint, what));
         }
         let mut write = self.write_durably().await?;
@@ -116,7 +163,7 @@ impl Leases for SqliteState {
         .await
         .map_err(|error| self.sqlx_error(doing, error))?;
         write.commit(doing).await?;
-        Ok(LeaseToken::granted(epoch, Arc::clone(&lease.lock)))
+        Ok(lease.token(epoch))
     }
 }
 
@@ -137,13 +184,16 @@ impl SqliteState {
             .map_err(|error| self.sqlx_error("look who has the lease", error))?;
         match last {
             Some((epoch, _)) if epoch == lease.epoch() => Ok(()),
-            Some((epoch, holder)) => {
-                let what = format_args!("the lease of epoch {} was lost: {holder} has epoch {epoch}", lease.epoch());
-                Err(self.error(StateErrorKind::Leased, what))
-            }
+            Some((epoch, holder)) => Err(lost_lease(self, lease, epoch, &holder)),
             None => Err(self.error(StateErrorKind::Leased, "its lease was never taken")),
         }
     }
+}
+
+/// The error of a token whose lease was taken again since.
+pub(super) fn lost_lease(reader: &impl RowReader, lease: &LeaseToken, epoch: i64, holder: &str) -> StateError {
+    let what = format_args!("the lease of epoch {} was lost: {holder} has epoch {epoch}", lease.epoch());
+    reader.error(StateErrorKind::Leased, what)
 }
 
 /// So often a lock that is taken is tried again, after so much time each: somebody may only look who has it.

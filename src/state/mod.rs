@@ -27,6 +27,7 @@ mod group_commit;
 mod holds;
 mod journal;
 mod lease;
+mod location;
 mod missing_manifests;
 mod notifications;
 mod observation_tables;
@@ -35,6 +36,7 @@ mod packed_plans;
 mod plan_splitter;
 mod plans;
 mod policies;
+mod postgres;
 mod read_only;
 mod refused_tags;
 mod registry_addresses;
@@ -48,6 +50,7 @@ mod sources;
 mod stop_requests;
 mod tag_lists;
 mod time;
+mod transfer;
 mod untagged_manifests;
 mod write_ahead_log;
 
@@ -82,12 +85,14 @@ pub use experience::{DeletionResponse, Experience, REFUSAL_TTL, UntagExperience}
 pub use free_manifests::{EndedSeries, FormerTag, FreeManifestChanges};
 pub use gc::{CachedContent, PruneCounts, RetentionCutoffs};
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalScope};
-pub use lease::Lease;
+pub use lease::{Lease, LeaseScope};
+pub use location::{InvalidPostgresUrl, PostgresLocation, PostgresPassword, StateLocation};
 pub use missing_manifests::{MissingManifest, MissingManifests};
 pub use observations::{ObservationContext, RegistryObservation};
 pub use plan_splitter::{PlanList, list_places};
 pub use plans::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, PlanChunkInfo, Plans};
 pub use policies::RecordedPolicy;
+pub use postgres::PostgresState;
 pub use refused_tags::RemovalRefusal;
 pub use registry_record::{
     Catalogues, FreeManifests, ManifestCache, Observations, RefusedTags, RegistryAddresses, RegistryExperience,
@@ -100,6 +105,7 @@ pub use sources::SourceBaseline;
 pub use stop_requests::StopRequestId;
 pub use tag_lists::LastSeen;
 pub use time::NewestTime;
+pub use transfer::{StateCheck, StateCopy, TableSize};
 pub use untagged_manifests::UntagRecord;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -120,6 +126,8 @@ pub struct SqliteState(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    /// The same, as callers know it.
+    location: StateLocation,
     /// The file that was opened.
     file: FileId,
     /// The path of its write-ahead log.
@@ -185,6 +193,7 @@ impl SqliteState {
         let not_watched = WatchedLog::default();
         Ok(Self(Arc::new_cyclic(|inner| Inner {
             path: path.to_owned(),
+            location: path.into(),
             file,
             log,
             watched_log: seen_log.clone(),

@@ -7,7 +7,7 @@ use super::{SqliteState, StateError, StopRequests, format_time};
 
 /// The number of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StopRequestId(i64);
+pub struct StopRequestId(pub(super) i64);
 
 #[async_trait]
 impl StopRequests for SqliteState {

@@ -35,7 +35,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::apply::Clock;
 use crate::config::Settings;
-use crate::state::StateStore;
+use crate::state::{StateErrorKind, StateStore};
 use connections::{BoundedListener, Bounds};
 
 pub use daemon_status::DaemonStatus;
@@ -136,7 +136,11 @@ async fn ready(State(app): State<AppState>) -> Response {
     }
     if let Err(error) = app.context.store.verify_file() {
         tracing::warn!(error = %error.chain(), "not ready");
-        return not_ready("the state file was deleted or replaced: the log says more\n");
+        return not_ready(match error.kind {
+            StateErrorKind::Replaced => "the state file was deleted or replaced: the log says more\n",
+            StateErrorKind::Leased => "another daemon took over: the log says more\n",
+            _ => "the state does not answer: the log says more\n",
+        });
     }
     match app.context.store.runs(1).await {
         Ok(_) => "ready\n".into_response(),

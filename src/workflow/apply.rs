@@ -32,7 +32,7 @@ impl App {
             admission::admit(&approved, &self.settings, &self.policies, self.now())?;
             admission::check_schedule(&self.settings, approval.override_reason.as_deref(), self.now())?;
             admission::check_names(&approved)?;
-            let lease = self.lease("apply")?;
+            let lease = self.lease("apply").await?;
             let requests = self.stop_requests(true);
             let recover = self.until_signal(requests.stop.clone(), self.recover(&lease));
             let token = requests.with_requester(recover.await)?;

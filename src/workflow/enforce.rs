@@ -100,7 +100,7 @@ impl App {
         let walked = async {
             let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
             let lease = match lease {
-                None if enforce => Some(self.lease("run")?),
+                None if enforce => Some(self.lease("run").await?),
                 lease => lease,
             };
             let requests = self.stop_requests(enforce);

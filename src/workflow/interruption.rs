@@ -84,14 +84,14 @@ impl App {
     /// # Errors
     /// When another process has it and does not give it back in time, or the state cannot be used.
     pub(super) async fn lease_after_stop(&self, command: &str) -> Result<Lease, RunError> {
-        match self.lease(command) {
+        match self.lease(command).await {
             Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {}
             taken => return taken,
         }
         let request = self.request_stop(command).await?;
         let begun = Instant::now();
         let taken = loop {
-            match self.lease(command) {
+            match self.lease(command).await {
                 Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {
                     if *self.stop.borrow() {
                         break Err(RunError::Interrupted);
@@ -113,12 +113,12 @@ impl App {
     pub(super) async fn stop_enforcement(&self, command: &str) -> Result<StopResult, RunError> {
         // A restore removes nothing, and what settles neither.
         let enforces = |holder: &String| !holder.starts_with("restore ") && !holder.starts_with("settling ");
-        let running = || Lease::holder(&self.settings.state).map(|holder| holder.filter(enforces));
-        let Some(holder) = running()? else { return Ok(StopResult::NotRunning) };
+        let running = async || self.store.lease_holder().await.map(|holder| holder.filter(enforces));
+        let Some(holder) = running().await? else { return Ok(StopResult::NotRunning) };
         let request = self.request_stop(command).await?;
         let begun = Instant::now();
         let stopped = loop {
-            if running()?.is_none() {
+            if running().await?.is_none() {
                 break StopResult::Stopped(holder);
             }
             if begun.elapsed() >= self.stop_timeout || *self.stop.borrow() {

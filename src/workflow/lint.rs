@@ -15,7 +15,7 @@ use crate::state::StateStore;
 /// # Errors
 /// When there is a state and it cannot be read.
 pub async fn lint_with_last_plan(settings: &Settings, policies: &PolicySet) -> Result<Vec<Lint>, RunError> {
-    if !settings.state.exists() {
+    if settings.state.is_missing() {
         return Ok(Vec::new());
     }
     let store = StateStore::open_to_read(&settings.state).await?;

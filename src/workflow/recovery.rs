@@ -4,16 +4,16 @@ use jiff::Timestamp;
 
 use super::{App, RunError};
 use crate::apply;
-use crate::state::{Lease, LeaseToken, StateErrorKind};
+use crate::state::{Lease, LeaseScope, LeaseToken, StateErrorKind};
 
 impl App {
     /// Takes the right to change registries.
     ///
     /// # Errors
     /// When another process has it, or the state cannot be used.
-    pub fn lease(&self, command: &str) -> Result<Lease, RunError> {
+    pub async fn lease(&self, command: &str) -> Result<Lease, RunError> {
         let holder = format!("{command} by {}, process {}, since {}", self.by, std::process::id(), self.now());
-        Ok(Lease::take(&self.settings.state, &holder)?)
+        Ok(self.store.take_lease(LeaseScope::Run, &holder).await?)
     }
 
     /// Does what [`App::settle`] does, and completes the journal: reads the manifests that earlier runs could not.
@@ -38,7 +38,7 @@ impl App {
         if self.store.pending_entries().await?.is_empty() {
             return Ok(());
         }
-        match self.lease("settling") {
+        match self.lease("settling").await {
             Ok(lease) => self.settle(&lease).await.map(drop),
             Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => Ok(()),
             Err(error) => Err(error),

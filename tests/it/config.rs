@@ -11,6 +11,7 @@ use tagwarden::domain::{Cron, chain};
 use tagwarden::policy::{self, render};
 use tagwarden::registry::Auth;
 use tagwarden::sources::{Access, Helm, KubernetesSettings, Preset, SourceKind};
+use tagwarden::state::StateLocation;
 
 const LEAST: &str = "[registries.contoso]\nkind = \"distribution\"\nendpoint = \"https://contoso.example\"\n";
 
@@ -78,7 +79,7 @@ fn little_is_needed() {
     let settings = load_in(folder.path(), LEAST, &[]).unwrap();
     assert_eq!(settings.mode, Mode::DryRun);
     assert_eq!(settings.policies, folder.path().join("policies"));
-    assert_eq!(settings.state, folder.path().join("tagwarden.db"));
+    assert_eq!(settings.state.path(), Some(&*folder.path().join("tagwarden.db")));
     assert_eq!(settings.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(settings.plan_ttl.as_secs(), 24 * 3600);
     assert_eq!(settings.schedule.cron, None);
@@ -207,7 +208,7 @@ untag = 10
     assert_eq!(files.globs, ["b,c", "d"]);
     assert!(settings.sources[0].allow_empty);
     // An empty variable is not set; one with a single underscore is not read, which is said.
-    assert!(settings.state.ends_with("tagwarden.db"));
+    assert!(settings.state.path().unwrap().ends_with("tagwarden.db"));
     assert_eq!(settings.listen.port(), 9464);
     assert_eq!(settings.warnings.len(), 1);
     assert!(settings.warnings[0].starts_with("TAGWARDEN_LISTEN is not read"), "{:?}", settings.warnings);
@@ -534,5 +535,49 @@ fn other_machines_may_look_with_a_token() {
     }
     for elsewhere in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[fe80::1]:1", "[::ffff:10.0.0.1]:1"] {
         assert!(settings(&format!("listen = \"{elsewhere}\"")).is_err(), "{elsewhere}");
+    }
+}
+
+/// `state` and `[postgres]` of settings, or what is wrong with them.
+fn database(lines: &str) -> Result<StateLocation, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), "hunter2\n").unwrap();
+    let text = format!("{lines}\n[registries.a]\nkind = \"distribution\"\nendpoint = \"https://a.example\"\n");
+    let path = folder.path().join("tagwarden.toml");
+    std::fs::write(&path, text).unwrap();
+    let loaded = config::load(&path, []).map(|settings| settings.state).map_err(|error| format!("{error:#}"));
+    // The commands about the state read it in the same way, whatever else is there.
+    assert_eq!(config::state_location(&path, &[]).map_err(|error| format!("{error:#}")), loaded);
+    loaded
+}
+
+#[test]
+fn a_state_is_a_file_or_a_database() {
+    let shown = |lines: &str| database(lines).unwrap().to_string();
+    let url = "state = \"postgres://ada@db.example/tagwarden\"\n";
+    assert_eq!(shown(&format!("{url}[postgres]\npassword_file = \"secret\"")), "postgres://ada@db.example/tagwarden");
+    let identity = "auth = { kind = \"managed-identity\" }";
+    assert_eq!(shown(&format!("{url}[postgres]\n{identity}")), "postgres://ada@db.example/tagwarden");
+    assert!(shown("").ends_with("tagwarden.db") && shown("state = \"sqlite:x.db\"").ends_with("x.db"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tagwarden.toml");
+    std::fs::write(&path, url).unwrap();
+    let variable = [("TAGWARDEN__POSTGRES__PASSWORD".to_owned(), "hunter2".to_owned())];
+    let location = config::state_location(&path, &variable).unwrap();
+    assert!(!format!("{location:?} {location}").contains("hunter2"));
+    assert_ne!(location, config::state_location(&path, &[]).unwrap(), "it has a password");
+
+    for (lines, words) in [
+        ("state = \"postgres://ada:hunter2@db.example/tagwarden\"", "a password stands in the URL"),
+        ("state = \"postgres://ada@db.example/tagwarden?sslmode=never\"", "`sslmode` is not one of"),
+        ("state = \"mysql://ada@db.example/tagwarden\"", "`postgres://` and a database"),
+        (&format!("{url}[postgres]\npassword = \"hunter2\""), "stands in the settings file"),
+        (&format!("{url}[postgres]\npassword_file = \"none\""), "cannot be read"),
+        (&format!("{url}[postgres]\npassword_file = \"secret\"\n{identity}"), "both `auth` and a password are set"),
+        (&format!("{url}[postgres]\nhost = \"db.example\""), "it belongs into `state ="),
+        (&format!("{url}password_file = \"secret\""), "below `[postgres]`"),
+    ] {
+        let error = database(lines).unwrap_err();
+        assert!(error.contains(words) && !error.contains("hunter2"), "{lines}: {error}");
     }
 }

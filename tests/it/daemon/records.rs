@@ -43,7 +43,8 @@ fn new_run(number: u128, started_at: Timestamp) -> NewRun {
 /// A store's tables by name, with how many rows each has.
 async fn rows(store: &StateStore, table: &'static str) -> i64 {
     use sqlx::{ConnectOptions as _, Connection as _};
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(store.path()).connect().await.unwrap();
+    let mut connection =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(store.location().path().unwrap()).connect().await.unwrap();
     let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
     let count = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();

@@ -126,7 +126,7 @@ async fn the_example_is_sound() {
     let environment = environment.into_iter().map(|variable| (variable.name, variable.value.unwrap()));
     let settings = config::load(&file, environment).unwrap();
     let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
-    assert!(mounts.iter().any(|mount| settings.state.starts_with(&mount.mount_path)));
+    assert!(mounts.iter().any(|mount| settings.state.path().unwrap().starts_with(&mount.mount_path)));
     assert!(mounts.iter().any(|mount| settings.policies == Path::new(&mount.mount_path)));
     assert!(settings.listen.ip().is_loopback());
     let map: ConfigMap = typed(&rendered["ConfigMap nightly-tagwarden-policies"]);

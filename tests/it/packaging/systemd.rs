@@ -164,7 +164,7 @@ fn the_settings_load_and_credentials_reach_them() {
     fs::write(&path, SETTINGS).unwrap();
     let settings = config::load(&path, []).unwrap();
     let state = Path::new("/var/lib").join(keys(DAEMON)["StateDirectory"][0]).join("tagwarden.db");
-    assert_eq!(settings.state, state);
+    assert_eq!(settings.state.path(), Some(&*state));
     assert!(settings.listen.ip().is_loopback());
 
     let by_password = SETTINGS

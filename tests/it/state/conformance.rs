@@ -14,7 +14,7 @@ use tagwarden::domain::{
 };
 use tagwarden::registry::RawManifest;
 use tagwarden::state::{
-    ChunkCounts, JournalScope, JournalTotals, Lease, NewRun, PlanChunk, RecordedPolicy, RestoreRecord, RunContext,
+    ChunkCounts, JournalScope, JournalTotals, LeaseScope, NewRun, PlanChunk, RecordedPolicy, RestoreRecord, RunContext,
     RunEnd, RunKind, RunRecord, StateErrorKind, StateStore, UntagRecord,
 };
 use uuid::Uuid;
@@ -45,6 +45,10 @@ macro_rules! backend {
 macro_rules! suite {
     ($($case:ident),+ $(,)?) => {
         backend!(sqlite, crate::state::fresh, $($case),+);
+        #[cfg(target_os = "linux")]
+        backend!(postgres, crate::support::postgres::fresh, $($case),+);
+        #[cfg(target_os = "linux")]
+        backend!(pgbouncer, crate::support::pgbouncer::fresh, $($case),+);
     };
 }
 
@@ -439,7 +443,7 @@ async fn stop_requests(store: &StateStore) {
 async fn leases(store: &StateStore) {
     let (run, image) = (new_run(1, noon()), manifest("1"));
     store.begin_run(&run).await.unwrap();
-    let taken = Lease::take(store.path(), "run by ada@here").unwrap();
+    let taken = store.take_lease(LeaseScope::Run, "run by ada@here").await.unwrap();
     let old = store.begin_epoch(&taken, noon()).await.unwrap();
     let new = store.begin_epoch(&taken, noon()).await.unwrap();
     assert!(old.epoch() < new.epoch());

@@ -74,7 +74,7 @@ async fn what_is_not_a_file_is_not_opened() {
 async fn a_value_that_cannot_be_read_is_damage() {
     let (_folder, store) = fresh().await;
     store.begin_run(&new_run(1, noon())).await.unwrap();
-    meddle(store.path(), "UPDATE runs SET started_by = CAST(x'ff41' AS TEXT)").await;
+    meddle(store.location().path().unwrap(), "UPDATE runs SET started_by = CAST(x'ff41' AS TEXT)").await;
     let error = store.runs(10).await.unwrap_err();
     assert_eq!(error.kind, StateErrorKind::Corrupt, "{error}");
     assert!(error.chain().contains("utf-8") && error.chain().contains("put back a backup"), "{error}");
@@ -101,9 +101,12 @@ async fn two_processes_may_start_on_a_new_state_at_once() {
 async fn a_new_state_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let (_folder, store) = fresh().await;
-    let lease = Lease::take(store.path(), "me").unwrap();
+    let lease = Lease::take(store.location().path().unwrap(), "me").unwrap();
     for suffix in ["", "-wal", "-shm", ".lock"] {
-        let mode = std::fs::metadata(format!("{}{suffix}", store.path().display())).unwrap().permissions().mode();
+        let mode = std::fs::metadata(format!("{}{suffix}", store.location().path().unwrap().display()))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
     }
     drop(lease);
@@ -210,10 +213,10 @@ async fn the_file_itself_is_never_empty_for_long() {
     let (folder, store) = fresh().await;
     let runs_in = async |copy: &str| {
         let copy = folder.path().join(copy);
-        std::fs::copy(store.path(), &copy).unwrap();
+        std::fs::copy(store.location().path().unwrap(), &copy).unwrap();
         StateStore::open(&copy).await.unwrap().runs(10).await.unwrap().len()
     };
-    let size = std::fs::metadata(store.path()).unwrap().len();
+    let size = std::fs::metadata(store.location().path().unwrap()).unwrap().len();
     assert!(size > 0, "its tables are in the file once it is open");
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
@@ -240,10 +243,10 @@ async fn a_backup_beside_writers_is_whole_and_overwrites_nothing() {
     let mut before = 1;
     for number in 0..5 {
         let target = folder.path().join(format!("{number}.db"));
-        let backup = StateStore::back_up(store.path(), &target).await.unwrap();
+        let backup = StateStore::back_up(store.location().path().unwrap(), &target).await.unwrap();
         assert!(backup.runs == 1 && backup.entries >= before, "{backup:?}");
         before = backup.entries;
-        let error = StateStore::back_up(store.path(), &target).await.unwrap_err();
+        let error = StateStore::back_up(store.location().path().unwrap(), &target).await.unwrap_err();
         assert_eq!(error.kind, StateErrorKind::Exists, "{error}");
 
         let copy = StateStore::open(&target).await.unwrap();

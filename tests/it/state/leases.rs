@@ -14,7 +14,7 @@ async fn epochs_rise_with_each_lease_and_every_entry_has_its_own() {
     store.begin_run(&run).await.unwrap();
     for epoch in 1..=3 {
         // As the next process finds it: only the file knows how often it was taken.
-        let store = StateStore::open(store.path()).await.unwrap();
+        let store = StateStore::open(store.location().path().unwrap()).await.unwrap();
         let lease = lease(&store).await;
         assert_eq!(lease.epoch(), epoch);
         let removed = intent(&format!("c-{epoch}"), &image);
@@ -35,7 +35,7 @@ async fn whoever_lost_the_lease_journals_nothing_and_others_of_the_same_write_do
     let (_folder, store) = fresh().await;
     let run = new_run(1, noon());
     store.begin_run(&run).await.unwrap();
-    let taken = Lease::take(store.path(), "run by ada@here").unwrap();
+    let taken = Lease::take(store.location().path().unwrap(), "run by ada@here").unwrap();
     let old = store.begin_epoch(&taken, noon()).await.unwrap();
     let new = store.begin_epoch(&taken, noon()).await.unwrap();
     let cases: Vec<_> = [("late", &old), ("mine", &new), ("later", &old)]
@@ -67,7 +67,7 @@ async fn whoever_lost_the_lease_journals_nothing_and_others_of_the_same_write_do
     assert_eq!(refused.unwrap_err().kind, StateErrorKind::Leased);
 
     assert_eq!(store.journal(run.id).await.unwrap().len(), 1, "the one of the later epoch");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(store.path());
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(store.location().path().unwrap());
     let mut connection = options.connect().await.unwrap();
     let manifests: i64 =
         sqlx::query_scalar("SELECT count(*) FROM journaled_manifests").fetch_one(&mut connection).await.unwrap();
@@ -81,13 +81,13 @@ async fn a_token_keeps_the_lease_and_only_the_lease_of_the_same_state_gives_one(
     let token = lease(&store).await;
     let copy = token.clone();
     drop(token);
-    assert_eq!(Lease::take(store.path(), "x").unwrap_err().kind, StateErrorKind::Leased);
+    assert_eq!(Lease::take(store.location().path().unwrap(), "x").unwrap_err().kind, StateErrorKind::Leased);
     drop(copy);
-    let own = Lease::take(store.path(), "x").unwrap();
+    let own = Lease::take(store.location().path().unwrap(), "x").unwrap();
 
     let others = [
         Lease::take(&folder.path().join("other.db"), "x").unwrap(),
-        Lease::take_daemon(store.path(), "serve").unwrap(),
+        Lease::take_daemon(store.location().path().unwrap(), "serve").unwrap(),
     ];
     for other in others {
         let error = store.begin_epoch(&other, noon()).await.unwrap_err();

@@ -6,6 +6,12 @@ mod leases;
 mod missing_manifests;
 mod observations;
 mod plans;
+#[cfg(target_os = "linux")]
+mod postgres;
+#[cfg(target_os = "linux")]
+mod postgres_runs;
+#[cfg(target_os = "linux")]
+mod transfer;
 mod write_ahead_log;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -306,8 +312,8 @@ async fn damaged_content_is_never_given_out() {
     store.store_manifest(&image).await;
     store.flush_cache().await;
     store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap();
-    meddle(store.path(), "UPDATE manifests SET bytes = x'00'").await;
-    meddle(store.path(), "UPDATE journaled_manifests SET bytes = x'00'").await;
+    meddle(store.location().path().unwrap(), "UPDATE manifests SET bytes = x'00'").await;
+    meddle(store.location().path().unwrap(), "UPDATE journaled_manifests SET bytes = x'00'").await;
 
     assert_eq!(store.manifest(&image.digest).await, None, "a damaged row counts as none");
     store.store_manifest(&image).await;

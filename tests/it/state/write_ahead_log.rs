@@ -56,7 +56,7 @@ async fn nothing_is_journaled_once_the_log_is_not_what_was_written() {
     ];
     for (what, accident, words, left) in accidents {
         let (folder, store) = fresh().await;
-        let state = store.path().to_owned();
+        let state = store.location().path().unwrap().to_owned();
         let (run, image) = (new_run(1, noon()), manifest("{}"));
         store.begin_run(&run).await.unwrap();
         let lease = lease(&store).await;
@@ -108,13 +108,15 @@ async fn checkpoints_of_anybody_disturb_nothing() {
         let run = new_run(number as u128, noon());
         store.begin_run(&run).await.unwrap();
         let first = store.intend(&lease, run.id, &intent("c-1", &image), &image, noon()).await.unwrap().id();
-        meddle(store.path(), statement).await;
-        let is_empty = log_of(store.path()).metadata().unwrap().len() == 0;
+        meddle(store.location().path().unwrap(), statement).await;
+        let is_empty = log_of(store.location().path().unwrap()).metadata().unwrap().len() == 0;
         assert_eq!(is_empty, statement.contains("TRUNCATE"), "{statement}");
         store.verify_file().unwrap();
         store.intend(&lease, run.id, &intent("c-2", &image), &image, noon()).await.unwrap();
         store.record_outcome(first, &Outcome::Done(String::new()), noon()).await.unwrap();
-        StateStore::back_up(store.path(), &folder.path().join(format!("{number}.db"))).await.unwrap();
+        StateStore::back_up(store.location().path().unwrap(), &folder.path().join(format!("{number}.db")))
+            .await
+            .unwrap();
         store.verify_disk_space().await.unwrap();
         store.finish_run(run.id, &end(noon())).await.unwrap();
         store.verify_file().unwrap();

@@ -5,11 +5,11 @@ use std::thread;
 
 use jiff::Timestamp;
 use tagwarden::registry::{Provider, RegistrySettings, RegistryWriter, RetryPolicy};
-use tagwarden::state::{Lease, LeaseToken, StateStore};
+use tagwarden::state::{LeaseScope, LeaseToken, StateStore};
 
 /// Takes the lease of a state. It is given back when the token is dropped.
 pub(crate) async fn lease(store: &StateStore) -> LeaseToken {
-    let lease = Lease::take(store.path(), "a test").unwrap();
+    let lease = store.take_lease(LeaseScope::Run, "a test").await.unwrap();
     store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await.unwrap()
 }
 

@@ -13,5 +13,9 @@ pub(crate) mod lease;
 pub(crate) mod manifests;
 pub(crate) mod memory;
 pub(crate) mod old_state;
+#[cfg(target_os = "linux")]
+pub(crate) mod pgbouncer;
+#[cfg(target_os = "linux")]
+pub(crate) mod postgres;
 pub(crate) mod removal;
 pub(crate) mod skopeo;

@@ -1,0 +1,180 @@
+//! Holds, and what keeps a transaction from journaling a removal.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::unit::Unit;
+use super::{PostgresState, storable};
+use crate::domain::{Digest, Hold, Intent, JournalId, RepositoryName, TagName};
+use crate::state::group_commit::Entry;
+use crate::state::holds::{HoldRow, MOST_PARTS, held_error, is_removal, parts, stop_error, verify_parts_known};
+use crate::state::row_reader::RowReader as _;
+use crate::state::{Holds, StateError, format_time};
+
+#[async_trait]
+impl Holds for PostgresState {
+    async fn hold(&self, hold: &Hold) -> Result<bool, StateError> {
+        let mut unit = self.write("set a hold").await?;
+        self.await_intents(&mut unit).await?;
+        let set = unit.write_hold(hold, None).await?;
+        unit.commit().await?;
+        Ok(set)
+    }
+
+    async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError> {
+        let query = sqlx::query_as(
+            "SELECT endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until FROM holds
+             WHERE ended_at IS NULL AND until > $1 ORDER BY endpoint, repository, tag, digest, origin",
+        );
+        let rows: Vec<HoldRow> = self.rows("read the holds", query.bind(format_time(at))).await?;
+        rows.into_iter().map(|row| row.into_hold(self)).collect()
+    }
+
+    async fn end_holds(
+        &self,
+        endpoint: &str,
+        repository: &RepositoryName,
+        tag: &TagName,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64, StateError> {
+        let statement = sqlx::query(
+            "UPDATE holds SET ended_at = $4, ended_by = $5
+             WHERE endpoint = $1 AND repository = $2 AND tag = $3 AND ended_at IS NULL AND until > $4",
+        );
+        let statement = statement.bind(endpoint).bind(repository.as_str()).bind(tag.as_str());
+        self.execute("end a hold", statement.bind(format_time(now)).bind(storable(by))).await
+    }
+}
+
+/// What keeps intents of one transaction from being journaled.
+pub(super) struct RemovalGuard {
+    /// Who asks for no more removals, and until when.
+    stop_requests: Vec<(String, String)>,
+    holds: Vec<GuardingHold>,
+}
+
+/// A hold as far as it keeps intents from being journaled.
+#[derive(sqlx::FromRow)]
+struct GuardingHold {
+    endpoint: String,
+    repository: String,
+    tag: String,
+    digest: String,
+    held_by: String,
+    reason: String,
+    until: String,
+}
+
+impl PostgresState {
+    /// Fails if an intent to remove something is covered by a hold, or somebody asks for no more removals.
+    ///
+    /// # Errors
+    /// [`StateErrorKind::Held`](crate::state::StateErrorKind::Held) and
+    /// [`StateErrorKind::Interrupted`](crate::state::StateErrorKind::Interrupted) with the reason as the whole message.
+    pub(super) async fn check_removal(
+        &self,
+        unit: &mut Unit<'_>,
+        guard: &RemovalGuard,
+        intent: &Intent,
+        manifest: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        if !is_removal(intent) {
+            return Ok(());
+        }
+        let at = format_time(now);
+        if let Some((by, _)) = guard.stop_requests.iter().find(|(_, until)| *until > at) {
+            return Err(stop_error(by.clone()));
+        }
+        let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(()) };
+        let covers = |hold: &&GuardingHold| {
+            hold.endpoint == endpoint && hold.repository == intent.repository.as_str() && hold.until > at
+        };
+        let mut holds: Vec<&GuardingHold> = guard.holds.iter().filter(covers).collect();
+        if holds.is_empty() {
+            return Ok(());
+        }
+        verify_parts_known(self, intent, manifest)?;
+        let within = unit.contained_digests(&intent.digest, manifest.unwrap_or_default()).await?;
+        let is_tag = |hold: &GuardingHold| hold.tag == intent.tag.as_str();
+        holds.retain(|hold| is_tag(hold) || within.contains(&hold.digest));
+        holds.sort_by(|a, b| (!is_tag(a), &b.until, &a.tag).cmp(&(!is_tag(b), &a.until, &b.tag)));
+        let Some(hold) = holds.first() else { return Ok(()) };
+        Err(held_error(&hold.tag, &hold.held_by, &hold.reason, self.read(&hold.until)?))
+    }
+}
+
+impl Unit<'_> {
+    /// Sets a hold. `entry` is the restore that sets it.
+    pub(super) async fn write_hold(&mut self, hold: &Hold, entry: Option<JournalId>) -> Result<bool, StateError> {
+        let statement = sqlx::query(
+            "INSERT INTO holds (endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until, entry)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (endpoint, repository, tag, digest, origin) WHERE ended_at IS NULL DO UPDATE
+             SET registry = excluded.registry, reason = excluded.reason, held_by = excluded.held_by,
+                 since = CASE WHEN holds.until > excluded.since THEN holds.since ELSE excluded.since END,
+                 until = excluded.until, entry = excluded.entry
+             WHERE excluded.until >= holds.until",
+        );
+        let statement = statement
+            .bind(&*hold.endpoint)
+            .bind(hold.registry.as_str())
+            .bind(hold.repository.as_str())
+            .bind(hold.tag.as_str())
+            .bind(hold.digest.as_ref().map(ToString::to_string).unwrap_or_default())
+            .bind(hold.origin.label())
+            .bind(storable(&hold.reason))
+            .bind(storable(&hold.by))
+            .bind(format_time(hold.since))
+            .bind(format_time(hold.until))
+            .bind(entry.map(|entry| entry.0));
+        Ok(self.execute(statement).await? > 0)
+    }
+
+    /// Reads what may keep removals among these intents from being journaled.
+    pub(super) async fn removal_guard<'e>(
+        &mut self,
+        intents: impl Iterator<Item = &'e Entry>,
+    ) -> Result<RemovalGuard, StateError> {
+        let mut endpoints = BTreeSet::new();
+        let mut earliest: Option<Timestamp> = None;
+        for entry in intents {
+            if let Entry::Intent { intent, now, .. } = entry
+                && is_removal(intent)
+            {
+                endpoints.extend(intent.endpoint.as_deref());
+                earliest = Some(earliest.map_or(*now, |time| time.min(*now)));
+            }
+        }
+        let Some(earliest) = earliest.map(format_time) else {
+            return Ok(RemovalGuard { stop_requests: Vec::new(), holds: Vec::new() });
+        };
+        let query = sqlx::query_as("SELECT requested_by, until FROM stop_requests WHERE until > $1 ORDER BY id");
+        let stop_requests = self.rows(query.bind(&earliest)).await?;
+        let query = sqlx::query_as(
+            "SELECT endpoint, repository, tag, digest, held_by, reason, until FROM holds
+             WHERE ended_at IS NULL AND until > $1 AND endpoint = ANY($2)",
+        );
+        let endpoints: Vec<&str> = endpoints.into_iter().collect();
+        let holds = self.rows(query.bind(&earliest).bind(endpoints)).await?;
+        Ok(RemovalGuard { stop_requests, holds })
+    }
+
+    /// A manifest's digest and those of everything in it, as far as the state has their bytes.
+    async fn contained_digests(&mut self, digest: &Digest, manifest: &[u8]) -> Result<BTreeSet<String>, StateError> {
+        let mut found = BTreeSet::from([digest.to_string()]);
+        let mut open: Vec<Digest> = parts(manifest);
+        while let Some(next) = open.pop() {
+            if found.len() > MOST_PARTS || !found.insert(next.to_string()) {
+                continue;
+            }
+            let query = sqlx::query_as("SELECT bytes FROM manifests WHERE digest = $1").bind(next.to_string());
+            let bytes: Option<(Vec<u8>,)> = self.row(query).await?;
+            open.extend(bytes.filter(|(bytes,)| next.matches(bytes)).iter().flat_map(|(bytes,)| parts(bytes)));
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,248 @@
+//! A group of journal entries in one transaction, a statement for all of them instead of one for each: what takes the time
+//! is the way to the database and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::unit::Unit;
+use super::{PostgresState, storable};
+use crate::domain::{Intent, JournalId, LeaseToken, Outcome};
+use crate::registry::RawManifest;
+use crate::state::columns::{date_columns, outcome_columns};
+use crate::state::group_commit::{Entry, EntryResult, JournalQueue, QueuedEntry, is_entry_error};
+use crate::state::journal::settled_entry;
+use crate::state::row_reader::RowReader as _;
+use crate::state::{RestoreRecord, StateError, StateErrorKind, format_time};
+
+/// An entry that is about to be written.
+pub(super) struct NewEntry {
+    run: String,
+    epoch: i64,
+    intent: Intent,
+    outcome: Option<Outcome>,
+    now: String,
+}
+
+impl NewEntry {
+    pub(super) fn new(run: Uuid, lease: &LeaseToken, intent: Intent, outcome: Option<Outcome>, now: Timestamp) -> Self {
+        Self { run: run.to_string(), epoch: lease.epoch(), intent, outcome, now: format_time(now) }
+    }
+}
+
+/// An outcome that is about to be written.
+struct NewOutcome<'a> {
+    id: JournalId,
+    outcome: &'a Outcome,
+    registry_time: Option<Timestamp>,
+    now: Timestamp,
+}
+
+#[async_trait]
+impl JournalQueue for PostgresState {
+    fn queue(&self) -> &mpsc::Sender<QueuedEntry> {
+        &self.0.journal
+    }
+
+    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+        match self.write_entries(group).await {
+            // One statement wrote them all, so nobody knows which of them breaks a rule of the tables.
+            Err(error) if error.kind == StateErrorKind::Constraint && group.len() > 1 => {
+                let mut answers = Vec::with_capacity(group.len());
+                for entry in group {
+                    let written = self.write_entries(std::slice::from_ref(entry)).await;
+                    answers.push(written.and_then(|mut answers| answers.pop().unwrap_or_else(|| Err(error.clone()))));
+                }
+                Ok(answers)
+            }
+            written => written,
+        }
+    }
+}
+
+impl PostgresState {
+    async fn write_entries(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+        let mut unit = self.write("write the journal").await?;
+        let refusals = self.refusals(&mut unit, group).await?;
+        let (mut entries, mut outcomes, mut manifests) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (entry, refusal) in group.iter().zip(&refusals) {
+            match entry {
+                _ if refusal.is_some() => {}
+                Entry::Intent { lease, run, intent, manifest, now, .. } => {
+                    entries.push(NewEntry::new(*run, lease, intent.clone(), None, *now));
+                    manifests.extend(manifest.iter().map(|manifest| (manifest.digest.to_string(), manifest)));
+                }
+                Entry::NotAttempted { lease, run, intent, outcome, now } => {
+                    entries.push(NewEntry::new(*run, lease, intent.clone(), Some(outcome.clone()), *now));
+                }
+                Entry::Outcome { id, outcome, registry_time, now } => {
+                    outcomes.push(NewOutcome { id: *id, outcome, registry_time: *registry_time, now: *now });
+                }
+            }
+        }
+        let ids = unit.insert_entries(&entries).await?;
+        unit.insert_manifests(&manifests).await?;
+        let mut settled = unit.settle_entries(&outcomes).await?;
+        let (mut ids, mut answers) = (ids.into_iter(), Vec::with_capacity(group.len()));
+        for (entry, refusal) in group.iter().zip(refusals) {
+            let lost = || self.error(StateErrorKind::Io, "the database wrote fewer journal entries than it was given");
+            answers.push(match (entry, refusal) {
+                (_, Some(error)) => Err(error),
+                // A later outcome of the same entry in this group comes too late.
+                (Entry::Outcome { id, .. }, _) if settled.remove(&id.0) => Ok(*id),
+                (Entry::Outcome { id, .. }, _) => Err(settled_entry(self, *id)),
+                (Entry::Intent { intent, restoring, now, .. }, _) => {
+                    let id = ids.next().ok_or_else(lost)?;
+                    if **restoring != RestoreRecord::default() {
+                        unit.write_restore_record(id, intent, restoring, *now).await?;
+                    }
+                    Ok(id)
+                }
+                (Entry::NotAttempted { .. }, _) => Ok(ids.next().ok_or_else(lost)?),
+            });
+        }
+        unit.commit().await?;
+        Ok(answers)
+    }
+
+    /// Says of each entry why it must not be written, if so: an intent whose lease was lost, that a hold covers, or that
+    /// somebody asks not to begin.
+    async fn refusals(&self, unit: &mut Unit<'_>, group: &[Entry]) -> Result<Vec<Option<StateError>>, StateError> {
+        let intents = || group.iter().filter(|entry| matches!(entry, Entry::Intent { .. }));
+        if intents().next().is_none() {
+            return Ok(group.iter().map(|_| None).collect());
+        }
+        let lease = self.lock_lease(unit).await?;
+        let guard = unit.removal_guard(intents()).await?;
+        let mut refusals = Vec::with_capacity(group.len());
+        for entry in group {
+            let checked = match entry {
+                Entry::Intent { lease: token, intent, manifest, now, .. } => {
+                    match self.check_lease(lease.as_ref(), token) {
+                        Ok(()) => {
+                            let bytes = manifest.as_ref().map(|manifest| &*manifest.bytes);
+                            self.check_removal(unit, &guard, intent, bytes, *now).await
+                        }
+                        lost => lost,
+                    }
+                }
+                Entry::Outcome { .. } | Entry::NotAttempted { .. } => Ok(()),
+            };
+            refusals.push(match checked {
+                Err(error) if is_entry_error(error.kind) => Some(error),
+                checked => {
+                    checked?;
+                    None
+                }
+            });
+        }
+        Ok(refusals)
+    }
+}
+
+impl Unit<'_> {
+    /// Writes entries in their order, and returns their numbers.
+    pub(super) async fn insert_entries(&mut self, entries: &[NewEntry]) -> Result<Vec<JournalId>, StateError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = |column: fn(&NewEntry) -> String| entries.iter().map(column).collect::<Vec<String>>();
+        let optional = |column: fn(&NewEntry) -> Option<String>| entries.iter().map(column).collect::<Vec<_>>();
+        let query = sqlx::query_as(
+            "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
+                                  outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch)
+             SELECT run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
+                    outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                         $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
+                         $16::text[], $17::text[], $18::bigint[])
+                  WITH ORDINALITY AS new (run, action, registry, repository, tag, digest, media_type, policy, evidence,
+                                          intended_at, outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by,
+                                          epoch, place)
+             ORDER BY place RETURNING id",
+        );
+        let query = query
+            .bind(text(|new| new.run.clone()))
+            .bind(text(|new| new.intent.action.label().to_owned()))
+            .bind(text(|new| new.intent.registry.to_string()))
+            .bind(text(|new| new.intent.repository.to_string()))
+            .bind(text(|new| new.intent.tag.to_string()))
+            .bind(text(|new| new.intent.digest.to_string()))
+            .bind(text(|new| storable(&new.intent.media_type).into_owned()))
+            .bind(optional(|new| new.intent.policy.as_deref().map(|policy| storable(policy).into_owned())))
+            .bind(text(|new| storable(&new.intent.evidence).into_owned()))
+            .bind(text(|new| new.now.clone()))
+            .bind(optional(|new| Some(new.outcome.as_ref()?.label().to_owned())))
+            .bind(optional(|new| outcome_columns(new.outcome.as_ref()?).0.map(str::to_owned)))
+            .bind(optional(|new| outcome_columns(new.outcome.as_ref()?).1.map(|text| storable(&text).into_owned())))
+            .bind(optional(|new| new.outcome.as_ref().map(|_| new.now.clone())))
+            .bind(optional(|new| new.intent.endpoint.as_deref().map(str::to_owned)))
+            .bind(optional(|new| date_columns(new.intent.date?).0))
+            .bind(optional(|new| date_columns(new.intent.date?).1.map(str::to_owned)))
+            .bind(entries.iter().map(|new| new.epoch).collect::<Vec<i64>>());
+        let mut ids: Vec<(i64,)> = self.rows(query).await?;
+        // They were given in the order of the entries.
+        ids.sort_unstable();
+        Ok(ids.into_iter().map(|(id,)| JournalId(id)).collect())
+    }
+
+    /// Writes the bytes of manifests that the journal names, by their digests.
+    pub(super) async fn insert_manifests(
+        &mut self,
+        manifests: &BTreeMap<String, &RawManifest>,
+    ) -> Result<(), StateError> {
+        if manifests.is_empty() {
+            return Ok(());
+        }
+        // Many tags have the same manifest. One that is there already is written again only where it was damaged.
+        let statement = sqlx::query(
+            "INSERT INTO journaled_manifests (digest, bytes) SELECT * FROM unnest($1::text[], $2::bytea[])
+             ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes
+             WHERE journaled_manifests.bytes IS DISTINCT FROM excluded.bytes",
+        );
+        let digests: Vec<&str> = manifests.keys().map(String::as_str).collect();
+        let bytes: Vec<&[u8]> = manifests.values().map(|manifest| &*manifest.bytes).collect();
+        self.execute(statement.bind(digests).bind(bytes)).await.map(drop)
+    }
+
+    /// Writes outcomes, and returns the numbers of the entries that had none yet.
+    async fn settle_entries(&mut self, outcomes: &[NewOutcome<'_>]) -> Result<BTreeSet<i64>, StateError> {
+        // The first of an entry stands.
+        let mut first = BTreeMap::new();
+        for outcome in outcomes {
+            first.entry(outcome.id.0).or_insert(outcome);
+        }
+        if first.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let columns = || first.values().map(|new| outcome_columns(new.outcome));
+        let query = sqlx::query_as(
+            "UPDATE journal SET outcome = new.outcome, skip = new.skip, detail = new.detail, resolved_at = new.resolved_at
+             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
+                  AS new (id, outcome, skip, detail, resolved_at)
+             WHERE journal.id = new.id AND journal.outcome IS NULL RETURNING journal.id",
+        );
+        let query = query
+            .bind(first.keys().copied().collect::<Vec<i64>>())
+            .bind(first.values().map(|new| new.outcome.label()).collect::<Vec<_>>())
+            .bind(columns().map(|(skip, _)| skip).collect::<Vec<_>>())
+            .bind(columns().map(|(_, detail)| detail.map(|text| storable(&text).into_owned())).collect::<Vec<_>>())
+            .bind(first.values().map(|new| format_time(new.now)).collect::<Vec<_>>());
+        let settled: Vec<(i64,)> = self.rows(query).await?;
+        let settled: BTreeSet<i64> = settled.into_iter().map(|(id,)| id).collect();
+        let of = |done: bool| {
+            let kind = move |new: &&&NewOutcome<'_>| matches!(new.outcome, Outcome::Done(_)) == done;
+            first
+                .values()
+                .filter(|new| settled.contains(&new.id.0))
+                .filter(kind)
+                .map(|new| (new.id.0, new.registry_time))
+        };
+        let (done, undone): (Vec<_>, Vec<_>) = (of(true).collect(), of(false).map(|(id, _)| id).collect());
+        self.complete_restore_records(&done, &undone).await?;
+        Ok(settled)
+    }
+}

@@ -1,0 +1,164 @@
+//! Units of work: one transaction each, which waits for the database only so long.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{FromRow, PgConnection, Postgres, Transaction};
+
+use super::PostgresState;
+use crate::state::row_reader::RowReader as _;
+use crate::state::{StateError, StateErrorKind};
+
+/// How long a statement may take. A database that was cut off says nothing at all.
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a connection may take while the database is known to be away.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A statement with its values.
+pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// A query for rows of that type.
+pub(super) type RowQuery<'q, T> = QueryAs<'q, Postgres, T, PgArguments>;
+
+/// A transaction under way. Its statements have no names, which would stay in the session behind a pooler. Dropped without a commit it is undone.
+pub(super) struct Unit<'a> {
+    state: &'a PostgresState,
+    doing: &'static str,
+    transaction: Transaction<'static, Postgres>,
+}
+
+impl PostgresState {
+    /// Begins a transaction that the disk has before it counts as done.
+    pub(super) async fn write(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
+        self.begin(doing, "BEGIN").await
+    }
+
+    /// Begins a transaction that a crash of the database may undo.
+    pub(super) async fn write_relaxed(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
+        self.begin(doing, "BEGIN; SET LOCAL synchronous_commit TO off").await
+    }
+
+    /// Begins a transaction that sees everything as of one instant, and changes nothing.
+    pub(super) async fn snapshot(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
+        self.begin(doing, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    }
+
+    async fn begin(&self, doing: &'static str, statement: &'static str) -> Result<Unit<'_>, StateError> {
+        self.refresh_password().await?;
+        // Whoever comes after one that waited in vain does not wait as long again.
+        let is_away = self.0.unreachable.load(Ordering::Relaxed);
+        let patience = if is_away { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
+        let begin = async || match tokio::time::timeout(patience, self.0.pool.begin_with(statement)).await {
+            // It was waited for long enough.
+            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Ok(None),
+            Ok(begun) => begun.map(Some),
+        };
+        let mut begun = self.answer(doing, begin()).await;
+        if begun.as_ref().is_err_and(|error| error.kind == StateErrorKind::Unavailable) {
+            // It may have been the connection alone, which a restart of the database or a pooler ended.
+            begun = self.answer(doing, begin()).await;
+        }
+        match begun? {
+            Some(transaction) => {
+                self.0.unreachable.store(false, Ordering::Relaxed);
+                Ok(Unit { state: self, doing, transaction })
+            }
+            None => Err(self.sqlx_error(doing, sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    /// Waits for an answer of the database.
+    pub(super) async fn answer<T>(
+        &self,
+        doing: &str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StateError> {
+        match tokio::time::timeout(STATEMENT_TIMEOUT, work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.sqlx_error(doing, error)),
+            Err(_) => {
+                self.0.failures.note();
+                self.0.unreachable.store(true, Ordering::Relaxed);
+                let seconds = STATEMENT_TIMEOUT.as_secs();
+                let what = format_args!("cannot {doing}: the database did not answer within {seconds} seconds");
+                Err(self.error(StateErrorKind::Unavailable, what))
+            }
+        }
+    }
+
+    /// Reads rows.
+    pub(super) async fn rows<T>(&self, doing: &'static str, query: RowQuery<'_, T>) -> Result<Vec<T>, StateError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut unit = self.begin(doing, "BEGIN READ ONLY").await?;
+        let rows = unit.rows(query).await?;
+        unit.commit().await?;
+        Ok(rows)
+    }
+
+    /// Reads one row, if there is one.
+    pub(super) async fn row<T>(&self, doing: &'static str, query: RowQuery<'_, T>) -> Result<Option<T>, StateError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(self.rows(doing, query).await?.into_iter().next())
+    }
+
+    /// Runs one statement, and returns the number of rows that it changed. The disk has it when this returns.
+    pub(super) async fn execute(&self, doing: &'static str, statement: Statement<'_>) -> Result<u64, StateError> {
+        let mut unit = self.write(doing).await?;
+        let changed = unit.execute(statement).await?;
+        unit.commit().await?;
+        Ok(changed)
+    }
+
+    /// Does the same with what a crash of the database may undo.
+    pub(super) async fn execute_relaxed(
+        &self,
+        doing: &'static str,
+        statement: Statement<'_>,
+    ) -> Result<u64, StateError> {
+        let mut unit = self.write_relaxed(doing).await?;
+        let changed = unit.execute(statement).await?;
+        unit.commit().await?;
+        Ok(changed)
+    }
+}
+
+impl Unit<'_> {
+    /// Runs a statement, and returns the number of rows that it changed.
+    pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StateError> {
+        let work = statement.persistent(false).execute(&mut *self.transaction);
+        self.state.answer(self.doing, work).await.map(|done| done.rows_affected())
+    }
+
+    /// Reads rows.
+    pub(super) async fn rows<T>(&mut self, query: RowQuery<'_, T>) -> Result<Vec<T>, StateError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.state.answer(self.doing, query.persistent(false).fetch_all(&mut *self.transaction)).await
+    }
+
+    /// Reads one row, if there is one.
+    pub(super) async fn row<T>(&mut self, query: RowQuery<'_, T>) -> Result<Option<T>, StateError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.state.answer(self.doing, query.persistent(false).fetch_optional(&mut *self.transaction)).await
+    }
+
+    /// The connection that is inside the transaction.
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// Commits it.
+    pub(super) async fn commit(self) -> Result<(), StateError> {
+        self.state.answer(self.doing, self.transaction.commit()).await
+    }
+}

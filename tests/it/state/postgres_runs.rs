@@ -1,0 +1,185 @@
+//! The real binary with its state in PostgreSQL, and a server that dies while it removes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use http::Method;
+use tagwarden::demo::blob::Blob;
+use tagwarden::demo::image::ImageSpec;
+use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
+use tagwarden::domain::Outcome;
+use tagwarden::state::{JournalEntry, StateStore};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::postgres::{PASSWORD, Postgres};
+
+const TAGS: usize = 240;
+
+const POLICIES: &str =
+    "policies:\n  - { name: old, select: { tags: ['c-*'] }, keep: [{ newest: 1 }], mode: enforce }\n";
+
+/// A registry, a server, and a folder with settings that name both.
+struct Fixture {
+    registry: EmbeddedRegistry,
+    server: Postgres,
+    folder: TempDir,
+}
+
+struct Output {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+        for number in 0..TAGS {
+            let created = "2026-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap()
+                + jiff::SignedDuration::from_mins(i64::try_from(number).unwrap());
+            let image = ImageSpec::new(created, &[Blob::layer(&format!("layer {number}"), 200)]).build();
+            registry.put_image("shop/api", &format!("c-{number}"), &image);
+        }
+        let server = Postgres::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "mode = \"enforce\"\nstate = \"{}\"\n[postgres]\npassword_file = \"{}\"\n[limits]\npercent = 100\n\
+             [registries.main]\nkind = \"distribution\"\nendpoint = \"{}\"\n",
+            server.url(),
+            server.password_file().display(),
+            registry.url(),
+        );
+        fs::write(folder.path().join("tagwarden.toml"), settings).unwrap();
+        fs::create_dir(folder.path().join("policies")).unwrap();
+        fs::write(folder.path().join("policies/old.yaml"), POLICIES).unwrap();
+        Self { registry, server, folder }
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
+        command.args(words.split_whitespace()).current_dir(self.folder.path()).env_clear();
+        command.env("HOME", self.folder.path()).env("USER", "anna").env("RUST_LOG", "debug,sqlx=trace");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, words: &str) -> Output {
+        let output = self.command(words).output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        for text in [&out, &err] {
+            assert!(!text.contains(PASSWORD), "a secret is shown:\n{text}");
+        }
+        Output { code: output.status.code().unwrap(), out, err }
+    }
+
+    fn tags(&self) -> BTreeSet<String> {
+        self.registry.tags("shop/api").into_keys().collect()
+    }
+
+    fn removed(&self) -> BTreeSet<String> {
+        let there = self.tags();
+        (0..TAGS).map(|number| format!("c-{number}")).filter(|tag| !there.contains(tag)).collect()
+    }
+
+    async fn journal(&self) -> Vec<JournalEntry> {
+        let store = StateStore::open(self.server.location()).await.unwrap();
+        let mut entries = Vec::new();
+        for run in store.runs(100).await.unwrap() {
+            entries.extend(store.journal(run.run.id).await.unwrap());
+        }
+        store.close().await;
+        entries
+    }
+}
+
+fn tags<'a>(entries: impl IntoIterator<Item = &'a JournalEntry>) -> BTreeSet<String> {
+    entries.into_iter().map(|entry| entry.intent.tag.as_str().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_ends_the_removals_and_the_journal_has_every_one() {
+    let mut fixture = Fixture::new().await;
+    // Removals go on until the server is dead, however slow this machine is.
+    let slow = Fault::on("manifests/", FaultKind::Delay(Duration::from_millis(20))).method(Method::DELETE);
+    fixture.registry.inject(slow);
+    for round in 1..=2 {
+        let before = fixture.removed().len();
+        let child = fixture.command("run").spawn().unwrap();
+        while fixture.removed().len() < before + 8 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        fixture.server.kill();
+        let output = child.wait_with_output().await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("nothing is removed meanwhile"), "{said}");
+        let removed = fixture.removed();
+        assert!(removed.len() < TAGS - 1, "round {round} was killed in the middle");
+
+        fixture.server.restart().await;
+        // As fifteen seconds later.
+        fixture.server.meddle("UPDATE leases SET expires_at = '-infinity'").await;
+        let journal = fixture.journal().await;
+        let missing: Vec<_> = removed.difference(&tags(&journal)).cloned().collect();
+        assert_eq!(missing, [""; 0], "removed without an intent");
+    }
+    fixture.registry.clear_faults();
+    // What is open is settled by the next run; then the journal and the registry say the same.
+    let last = fixture.run("run").await;
+    assert!(last.code == 0 || last.code == 4, "{}\n{}", last.out, last.err);
+    let journal = fixture.journal().await;
+    let done = tags(journal.iter().filter(|entry| matches!(entry.outcome, Some((Outcome::Done(_), _)))));
+    assert_eq!(done, fixture.removed());
+    assert_eq!(fixture.tags(), BTreeSet::from([format!("c-{}", TAGS - 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_work_as_with_a_file_and_show_no_password() {
+    let fixture = Fixture::new().await;
+    let plan = fixture.run("plan --out plan.json").await;
+    assert_eq!(plan.code, 0, "{}", plan.err);
+    let applied = fixture.run("apply plan.json").await;
+    assert_eq!(applied.code, 0, "{}", applied.err);
+    assert_eq!(fixture.tags().len(), 1);
+    let runs = fixture.run("runs --format json").await;
+    assert_eq!(runs.code, 0, "{}", runs.err);
+    let runs: serde_json::Value = serde_json::from_str(&runs.out).unwrap();
+    let run = runs.as_array().unwrap().iter().find(|run| run["kind"] == "apply").unwrap()["id"].as_str().unwrap();
+    // The lease was given back when the command before ended, so nobody waits for it.
+    let restored = fixture.run(&format!("restore --run {run}")).await;
+    assert_eq!(restored.code, 0, "{}", restored.err);
+    assert_eq!(fixture.tags().len(), TAGS);
+    let checked = fixture.run("state check").await;
+    assert_eq!(checked.code, 0, "{}\n{}", checked.out, checked.err);
+    assert!(checked.out.contains("damage: none found"), "{}", checked.out);
+    let copied = fixture.run(&format!("state copy {} sqlite:copy.db", fixture.server.url())).await;
+    assert_eq!(copied.code, 0, "{}", copied.err);
+    let again = fixture.run(&format!("state copy {} sqlite:copy.db", fixture.server.url())).await;
+    assert_eq!(again.code, 2, "{}", again.err);
+    let secret = fixture.server.url().replace('@', &format!(":{}@", PASSWORD.replace('/', "%2F")));
+    let refused = fixture.command(&format!("state copy {secret} sqlite:other.db")).output().await.unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("a password stands in the URL") && !said.contains("sesame"), "{said}");
+}
+
+/// A state that cannot be written any more costs a dry run its record, not its report.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_prints_its_report_also_where_it_cannot_be_recorded() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.run("state check").await.code, 0);
+    fixture.server.meddle("ALTER TABLE plan_chunks RENAME TO away").await;
+    let plan = fixture.run("plan --out plan.json").await;
+    assert_eq!(plan.code, 0, "{}", plan.err);
+    assert!(plan.out.contains("c-17"), "{}", plan.out);
+    assert!(plan.err.contains("the dry run could not be recorded"), "{}", plan.err);
+    assert!(fixture.folder.path().join("plan.json").exists());
+    // One that removes does not begin to.
+    let run = fixture.run("run").await;
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert_eq!(fixture.tags().len(), TAGS);
+}

@@ -268,6 +268,16 @@ CREATE TABLE missing_tags (
 );
 CREATE INDEX missing_tags_by_time ON missing_tags (missed_at);
 
+-- Since when every run found a manifest free that no tag references: no index, referrer, claim, mention, lock or hold
+-- either. A run that does not find it free deletes its row.
+CREATE TABLE free_manifests (
+    endpoint   TEXT COLLATE "C" NOT NULL,
+    repository TEXT COLLATE "C" NOT NULL,
+    digest     TEXT COLLATE "C" NOT NULL,
+    since      TEXT COLLATE "C" NOT NULL,    -- the first run of the unbroken series
+    PRIMARY KEY (endpoint, repository, digest)
+);
+
 -- The repositories that each registry listed when its list was last believed, by its address.
 CREATE TABLE catalogues (
     endpoint      TEXT COLLATE "C" PRIMARY KEY,

@@ -18,8 +18,8 @@ use super::transfer::back_up_postgres;
 use super::{
     Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseScope, LeaseToken, ManifestCache,
     MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PostgresState, PruneCounts, RefusedTags,
-    RegistryAddresses, RegistryExperience, RestoredTags, RetentionCutoffs, RuleMatches, Runs, SourceHistory, SqliteState,
-    StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
+    RegistryAddresses, RegistryExperience, RestoredTags, RetentionCutoffs, RuleMatches, Runs, SourceHistory,
+    SqliteState, StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
 };
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};

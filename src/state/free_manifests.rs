@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::row_reader::RowReader as _;
 use super::{FreeManifests, SqliteState, StateError, format_time};
 use crate::domain::{Digest, RepositoryName, TagName};
 
@@ -37,7 +38,10 @@ pub struct FormerTag {
     pub digest: String,
 }
 
-const RECORD_FREE: &str = "record which manifests are free";
+pub(super) const READ_FREE: &str = "read which manifests are free";
+pub(super) const READ_FORMER_TAGS: &str = "read which tags are gone";
+pub(super) const READ_REPOSITORIES: &str = "read where manifests are free";
+pub(super) const RECORD_FREE: &str = "record which manifests are free";
 
 #[async_trait]
 impl FreeManifests for SqliteState {
@@ -52,7 +56,7 @@ impl FreeManifests for SqliteState {
                 .bind(repository.as_str())
                 .fetch_all(&self.0.readers)
                 .await
-                .map_err(|error| self.sqlx_error("read which manifests are free", error))?;
+                .map_err(|error| self.sqlx_error(READ_FREE, error))?;
         rows.iter().map(|(digest, since)| Ok((self.read(digest)?, self.read(since)?))).collect()
     }
 
@@ -64,7 +68,7 @@ impl FreeManifests for SqliteState {
         .bind(repository.as_str())
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read which tags are gone", error))?;
+        .map_err(|error| self.sqlx_error(READ_FORMER_TAGS, error))?;
         rows.into_iter().map(|(tag, digest)| Ok(FormerTag { tag: self.read(&tag)?, digest })).collect()
     }
 
@@ -75,7 +79,7 @@ impl FreeManifests for SqliteState {
         .bind(endpoint)
         .fetch_all(&self.0.readers)
         .await
-        .map_err(|error| self.sqlx_error("read where manifests are free", error))?;
+        .map_err(|error| self.sqlx_error(READ_REPOSITORIES, error))?;
         rows.iter().map(|name| self.read(name)).collect()
     }
 

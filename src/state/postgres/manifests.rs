@@ -67,7 +67,7 @@ impl UntaggedManifests for PostgresState {
                     CASE WHEN action = 'delete-untagged' AND outcome <> 'done' THEN EXISTS (
                         SELECT 1 FROM journal AS other
                         WHERE other.registry = journal.registry AND other.repository = journal.repository
-                          AND other.tag = journal.tag AND other.run = journal.run AND other.digest <> journal.digest
+                          AND journal.tag <> '' AND other.tag = journal.tag AND other.run = journal.run AND other.digest <> journal.digest
                           AND other.action = 'delete-untagged'
                           AND (other.outcome = 'done' OR other.skip IN ('missing', 'gone'))
                     ) ELSE FALSE END AS parted

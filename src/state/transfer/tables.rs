@@ -160,6 +160,7 @@ pub(super) const TABLES: &[Table] = &[
     table!("observations" by repository_id: n, tag: t; digest: t, first_seen: t, presence: n),
     table!("tag_lists" by endpoint: t, repository: t; seen_at: t, hash: t, lines: b),
     table!("missing_tags" by endpoint: t, repository: t, tag: t, missed_at: t; digest: t, seen_at: t),
+    table!("free_manifests" by endpoint: t, repository: t, digest: t; since: t),
     table!("catalogues" by endpoint: t; names: t, trusted_at: t, suspect_names: t, suspect_since: t, suspect_reads: n,
            accepted_by: t, accepted_at: t),
     table!("registry_addresses" by registry: t; address: t, since: t),

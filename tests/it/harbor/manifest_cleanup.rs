@@ -26,12 +26,8 @@ async fn artifacts_are_deleted_after_their_time_and_come_back() {
     let change = |options| super::HarborOptions { accounts: vec![cleaner()], ..options };
     let walk = fixture(change, THEN).await;
     walk.settings("enforce", "", "");
-    let shared = build("shared", 9);
-    let index = image::index(Format::Oci, &[build("amd64", 9), shared.clone()]);
-    let signature = image::signature(&index.digest, "shop/api");
+    let index = image::index(Format::Oci, &[build("amd64", 9), build("arm64", 9)]);
     put(&walk.registry, "shop/api", "candidate-0", &index, 90);
-    put(&walk.registry, "shop/api", &image::companion_tag(&index.digest, ".sig"), &signature, 90);
-    put(&walk.registry, "shop/api", "release-1", &shared, 90);
     for number in 1..5 {
         let tag = format!("candidate-{number}");
         put(&walk.registry, "shop/api", &tag, &build(&tag, 50), 80 - number);
@@ -54,13 +50,13 @@ async fn artifacts_are_deleted_after_their_time_and_come_back() {
     let came = enforce(&walk).await;
     assert_eq!(came.code, 0, "{}", came.text);
     let gone = walk.digest("shop/api", "candidate-1");
-    let found = [&index.digest, &index.children[0].digest, &signature.digest, &gone, &again, &shared.digest].map(there);
-    assert_eq!(found, [false, false, false, false, true, true], "{}", came.text);
+    // An index stays: Harbor would delete the images in it at once.
+    let found = [&gone, &again, &index.digest, &index.children[0].digest].map(there);
+    assert_eq!(found, [false, true, true, true], "{}", came.text);
 
     let restored = walk.restore(&first_run).await.unwrap();
     assert_eq!(restored.outcome().exit_code(), 0, "{restored:?}");
-    for (place, digest) in before.iter().filter(|((_, tag), _)| !tag.starts_with("sha256-")) {
+    for (place, digest) in &before {
         assert_eq!(walk.tags().get(place), Some(digest), "{place:?}");
     }
-    assert!(there(&index.children[0].digest), "with what is in it");
 }

@@ -198,6 +198,7 @@ async fn tags_that_move_while_they_are_listed_are_read_again() {
     // Where they move each time, the list is a gap.
     let registry = fill().await;
     let digests: Vec<Digest> = registry.tags("shop/api").into_values().collect();
+    let last = digests.iter().max().unwrap().clone();
     let turns = std::sync::atomic::AtomicUsize::new(0);
     let moves = FaultKind::before_request(move |content| {
         let turn = turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -205,7 +206,7 @@ async fn tags_that_move_while_they_are_listed_are_read_again() {
         assert_eq!(rows.len(), digests.len());
         // Forth before the second request of a reading, and back before the first of the next one.
         for number in 0..150 {
-            let to = if turn % 2 == 1 { &digests[149] } else { &digests[number] };
+            let to = if turn % 2 == 1 { &last } else { &digests[number] };
             content.move_tag("shop/api", &format!("build-{number:05}"), to);
         }
     });
@@ -249,7 +250,8 @@ async fn repositories_are_listed_for_all_projects_or_by_project() {
     add_project(&registry, "ops", HarborProject::new(2), HARBOR_READS);
     let catalogue = reader(&registry.url()).catalogue().await.unwrap();
     assert_eq!((catalogue.repositories.len(), catalogue.gaps.len()), (231, 0));
-    assert_eq!(request_counts(&registry), [("GET /api/v2.0/repositories".to_owned(), 3)].into());
+    let expected = [("GET /api/v2.0/repositories", 3), ("GET /api/v2.0/users/current/permissions", 1)];
+    assert_eq!(request_counts(&registry), expected.map(|(path, count)| (path.to_owned(), count)).into());
     let connected = |change: fn(&mut tagwarden::registry::RegistrySettings)| {
         let mut settings = settings(&registry.url());
         change(&mut settings);

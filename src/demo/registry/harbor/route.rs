@@ -67,7 +67,7 @@ impl Route {
     /// Refuses parameters that `swagger.yaml` does not have for the route, and sizes of pages that it does not allow.
     pub(super) fn check_parameters(&self, query: &Query) -> Result<(), Problem> {
         const PAGED: [&str; 4] = ["q", "sort", "page", "page_size"];
-        const ARTIFACT: [&str; 7] = [
+        const ARTIFACT: [&str; 8] = [
             "with_tag",
             "with_label",
             "with_scan_overview",
@@ -75,6 +75,8 @@ impl Route {
             "with_immutable_status",
             "with_accessory",
             "with_inherited_accessory",
+            // Of lists only in older descriptions, by which clients are made.
+            "with_signature",
         ];
         let known: Vec<&str> = match self {
             Self::Projects => [&PAGED[..], &["name", "public", "owner", "with_detail"]].concat(),
@@ -84,7 +86,7 @@ impl Route {
             | Self::Accessories { .. } => PAGED.to_vec(),
             Self::Tags { .. } => [&PAGED[..], &["with_immutable_status"]].concat(),
             Self::Artifacts { .. } => [&PAGED[..], &ARTIFACT[..]].concat(),
-            Self::Artifact { .. } => [&["page", "page_size", "with_signature"], &ARTIFACT[..]].concat(),
+            Self::Artifact { .. } => [&["page", "page_size"], &ARTIFACT[..]].concat(),
             Self::Quotas => vec!["page", "page_size", "sort", "reference", "reference_id"],
             Self::CurrentPermissions => vec!["scope", "relative"],
             Self::Ping

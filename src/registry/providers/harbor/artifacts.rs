@@ -10,8 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::api::HarborReader;
 use super::keyset_list::KeysetList;
-use super::reader::HarborReader;
 use super::wire::{ListedPlatform, WireAccessory, WireArtifact, WireReference, WireTag};
 use super::{artifacts_path, repository_path, wire};
 use crate::domain::{

@@ -6,8 +6,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::API;
+use super::api::HarborReader;
 use super::keyset_list::PAGE_SIZE;
-use super::reader::HarborReader;
 use super::wire::{
     self, Right, WireGarbageCollection, WireProject, WireQuota, WireRetention, WireRetentionRule, WireSelector,
 };

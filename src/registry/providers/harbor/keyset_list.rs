@@ -7,7 +7,7 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use super::reader::HarborReader;
+use super::api::HarborReader;
 use super::wire::{self, Right};
 use crate::domain::RepositoryName;
 use crate::registry::client::auth::TokenScope;

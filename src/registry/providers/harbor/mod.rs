@@ -4,6 +4,7 @@
 //! Everything but a manifest's bytes comes by that API, so a plan pulls nothing. Wire facts are those of the source of
 //! goharbor/harbor at commit c50c7ddd, whose `api/v2.0/swagger.yaml` describes requests and answers.
 
+mod api;
 mod artifacts;
 mod cleanup_rules;
 mod keyset_list;
@@ -24,7 +25,7 @@ use crate::registry::client::authenticator::Authenticator;
 use crate::registry::providers::shell;
 use crate::registry::{RegistryConnection, RegistryError, RegistrySettings};
 
-use reader::HarborReader;
+use api::HarborReader;
 use writer::HarborWriter;
 
 /// Harbor.

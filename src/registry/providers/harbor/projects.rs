@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, stream};
 use http::StatusCode;
 
+use super::api::HarborReader;
 use super::keyset_list::KeysetList;
-use super::reader::HarborReader;
 use super::wire::{self, Right, WirePermission, WireProject, WireSystemInfo};
 use super::{API, project_and_rest};
 use crate::domain::{RemovalObstacle, RepositoryName};
@@ -83,6 +83,17 @@ impl HarborReader {
         }
         let listed: Vec<WirePermission> = response.parse_json::<Option<_>>()?.unwrap_or_default();
         Ok(Permissions(listed.into_iter().map(|one| (one.resource, one.action)).collect()))
+    }
+
+    /// Asks whether Harbor knows the account. A stranger, as which it takes an account that expired, is shown the public
+    /// repositories as if they were all.
+    ///
+    /// # Errors
+    /// When it does not, or did not say.
+    pub(super) async fn require_account(&self) -> Result<(), RegistryError> {
+        let path = format!("{API}/users/current/permissions");
+        let response = self.get(&TokenScope::Catalogue, &path, &[]).await?;
+        if response.status == StatusCode::OK { Ok(()) } else { Err(wire::refusal(&response, Right::Read)) }
     }
 
     /// Returns true if the whole system is read-only, as far as Harbor says.

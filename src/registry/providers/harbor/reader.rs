@@ -7,6 +7,7 @@ use futures::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::Value;
 
+use super::api::HarborReader;
 use super::artifacts::Artifacts;
 use super::keyset_list::KeysetList;
 use super::wire::{self, Right, WireArtifact, WireRepository, WireTag};
@@ -15,9 +16,7 @@ use crate::domain::{
     Digest, Gap, GapTarget, InvalidName, Manifest, ManifestState, RegistryInfo, RemovalObstacle, Repository,
     RepositoryName, TagName, TagState, UnreadKind,
 };
-use crate::http_client::{Request, Response, RetryPolicy};
 use crate::registry::client::auth::TokenScope;
-use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
 use crate::registry::client::manifest_graph::read_cached_manifest;
 use crate::registry::client::{list_gaps, pull};
 use crate::registry::{
@@ -25,38 +24,7 @@ use crate::registry::{
     RequestCounts, ServerTime,
 };
 
-/// Most bytes of an answer: a hundred artifacts, each with its configuration and perhaps thousands of tags.
-const MAX_BYTES: usize = 128 << 20;
-
-/// Reads Harbor.
-#[derive(Debug)]
-pub(super) struct HarborReader {
-    pub(super) http: HttpConnection,
-}
-
 impl HarborReader {
-    /// A reader by these settings; nothing is asked yet.
-    ///
-    /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
-    pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
-        Ok(Self { http: HttpConnection::new(settings, retry_policy)? })
-    }
-
-    /// The answer to a GET, whatever its status.
-    pub(super) async fn get(
-        &self,
-        scope: &TokenScope,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<Response, RegistryError> {
-        let mut url = self.http.url(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        self.http.read(scope, Request::get(url, "application/json", MAX_BYTES), RedirectPolicy::SameOrigin).await
-    }
-
     /// Adds repositories to the catalogue: those of a project, or all that the account may see.
     async fn list_repositories(&self, project: Option<&str>, catalogue: &mut Catalogue) -> Result<(), RegistryError> {
         let path = match project {
@@ -176,6 +144,7 @@ impl RegistryReader for HarborReader {
         if !catalogue.repositories.is_empty() {
             return Ok(catalogue);
         }
+        self.require_account().await?;
         if settings.namespaces.is_empty() {
             self.list_repositories(None, &mut catalogue).await?;
             return Ok(catalogue);

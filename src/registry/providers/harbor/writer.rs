@@ -7,13 +7,16 @@ use http::Method;
 use serde_json::json;
 
 use super::artifact_path;
-use super::wire::{self, Right};
+use super::wire::{self, Right, WireArtifact};
 use crate::domain::{Digest, JournaledIntent, RemovalMethod, RepositoryName, TagName};
 use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode};
 use crate::registry::client::auth::TokenScope;
-use crate::registry::client::connection::{HttpConnection, WritePermit};
+use crate::registry::client::connection::{HttpConnection, RedirectPolicy, WritePermit};
 use crate::registry::client::push;
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryWriter, RemovalResponse, verify_method};
+
+/// Most bytes of an artifact by itself: it may have thousands of tags.
+const MAX_BYTES: usize = 16 << 20;
 
 /// Changes Harbor.
 #[derive(Debug)]
@@ -22,6 +25,21 @@ pub(super) struct HarborWriter {
 }
 
 impl HarborWriter {
+    /// Returns true if an artifact lists others, and `None` if it does not exist.
+    async fn is_index(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<bool>, RegistryError> {
+        let url = self.http.url(&artifact_path(repository, &digest.to_string()));
+        let (scope, request) = (TokenScope::List(repository.clone()), Request::get(url, "application/json", MAX_BYTES));
+        let response = self.http.read(&scope, request, RedirectPolicy::SameOrigin).await?;
+        if wire::is_absence(&response) {
+            return Ok(None);
+        }
+        if !response.status.is_success() {
+            return Err(wire::refusal(&response, Right::Read));
+        }
+        let found: WireArtifact = response.parse_json()?;
+        Ok(Some(!found.references.is_empty()))
+    }
+
     /// The request that gives an artifact a further tag.
     fn tag_request(&self, repository: &RepositoryName, tag: &TagName, digest: &Digest) -> Request {
         let path = format!("{}/tags", artifact_path(repository, &digest.to_string()));
@@ -55,7 +73,8 @@ impl RegistryWriter for HarborWriter {
         removal_result(&response, Some(digest.clone()), Right::Remove)
     }
 
-    /// Harbor refuses where an index lists it, and deletes its signatures and SBOMs with it.
+    /// Harbor refuses where an index lists it, and deletes its signatures and SBOMs with it. With an index it also deletes the
+    /// images in it, of which no outcome would be journaled then, so an index stays.
     async fn delete_manifest(
         &self,
         intent: &JournaledIntent,
@@ -63,6 +82,14 @@ impl RegistryWriter for HarborWriter {
     ) -> Result<RemovalResponse, RegistryError> {
         verify_method(intent, RemovalMethod::DeleteManifest)?;
         let (repository, digest) = (intent.repository(), intent.digest());
+        match self.is_index(repository, digest).await? {
+            None => return Ok(RemovalResponse::AlreadyMissing),
+            Some(false) => {}
+            Some(true) => {
+                let message = format!("{repository}: {digest} is an index, with which Harbor deletes the images in it");
+                return Err(RegistryError::new(RegistryErrorKind::Locked, message));
+            }
+        }
         let url = self.http.url(&artifact_path(repository, &digest.to_string()));
         let scope = TokenScope::Delete(repository.clone());
         let response = self.http.send_with_permit(&scope, &Request::delete(url), clearance).await?;

@@ -104,6 +104,8 @@ pub(crate) fn parse_yaml(text: &str) -> Result<Node, YamlError> {
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
         reject_unsupported_tags: true,
         with_snippet: false,
+        // Else a file with more than 32 lines of comments in a row would not be read.
+        emit_comments: false,
         budget: serde_saphyr::budget! {
             max_documents: 1,
             max_depth: 32,

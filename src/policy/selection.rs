@@ -131,8 +131,8 @@ pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
         return Some(regex);
     }
     match extent(NameKind::Tags, &[whole], &[]) {
-        // As the last alternative it says so as well, and what stands before it can be a group of its own.
-        Extent::Every if written.ends_with("|.*") => Some(regex),
+        // Behind a named group it says so as well: tags of the group are told apart from all others.
+        Extent::Every if written.starts_with("(?<") && written.ends_with(")|.*") => Some(regex),
         Extent::Every => {
             problems.add(&node.at, "`pattern` matches every tag, though it does not say so").help(EVERY);
             None

@@ -256,7 +256,7 @@ fn translate_purge(purge: &Purge, before: usize) -> Vec<ImportedPolicy> {
             .and_then(|one| repository_globs(&[one]).ok_or_else(|| "no globs match the same repositories".to_owned()));
         let mut policy = named(purge, number, globs.clone().unwrap_or_else(|_| vec!["**".to_owned()]));
         if let Err(why) = &globs {
-            policy.leave_out(format!("the repositories `{}` cannot be said here: {why}", repositories.escape_debug()));
+            policy.leave_out(format!("the repositories `{}` cannot be said here: {why}", repositories));
         }
         if !only_untagged {
             found.extend(translate_filter(purge, policy.clone(), &tags));
@@ -273,7 +273,7 @@ fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPol
     let mut policy = ImportedPolicy::new(format!("acr-purge-{number}"), vec![purge.original.clone()], repositories);
     "Tags that a purge task removed.".clone_into(&mut policy.description);
     if !purge.unknown.is_empty() {
-        let words: Vec<String> = purge.unknown.iter().map(|word| format!("`{}`", word.escape_debug())).collect();
+        let words: Vec<String> = purge.unknown.iter().map(|word| format!("`{}`", word)).collect();
         policy.leave_out(format!("parts of the command are not understood: {}", words.join(", ")));
     }
     if purge.has("dry-run") {
@@ -290,7 +290,7 @@ fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Ve
     let expression = match SearchExpression::of(tags) {
         Ok(expression) => expression,
         Err(why) => {
-            policy.leave_out(format!("the tags `{}` cannot be said here: {why}", tags.escape_debug()));
+            policy.leave_out(format!("the tags `{}` cannot be said here: {why}", tags));
             return vec![policy];
         }
     };
@@ -298,7 +298,7 @@ fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Ve
     if !is_anchored && !matches!(tags, ".*" | ".+") {
         let text = format!(
             "the filter `{}` finds its text anywhere in a tag where it has no `^` and `$`; the policy matches the same tags",
-            tags.escape_debug()
+            tags
         );
         policy.remark(RemarkKind::Matching, text);
     }
@@ -318,7 +318,7 @@ fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Ve
                 tags: TagSelection::of(&excludes),
                 ..policy.clone()
             };
-            stays.original = vec![format!("what `(?!…)` in the filter `{}` leaves out", tags.escape_debug())];
+            stays.original = vec![format!("what `(?!…)` in the filter `{}` leaves out", tags)];
             "Tags that the purge task left out.".clone_into(&mut stays.description);
             return vec![policy, stays];
         }
@@ -337,7 +337,7 @@ fn add_rules(purge: &Purge, policy: &mut ImportedPolicy) {
         None => None,
         Some(word) => match ago(word) {
             Some(seconds) => Some(seconds),
-            None => return policy.leave_out(format!("its `--ago {}` is not a duration", word.text.escape_debug())),
+            None => return policy.leave_out(format!("its `--ago {}` is not a duration", word.text)),
         },
     };
     match (ago, purge.value("max-tags").is_some()) {
@@ -382,7 +382,7 @@ fn untagged(purge: &Purge, mut policy: ImportedPolicy) -> ImportedPolicy {
     let wait = match purge.value("ago") {
         None => 0,
         Some(word) => ago(word).unwrap_or_else(|| {
-            policy.leave_out(format!("its `--ago {}` is not a duration", word.text.escape_debug()));
+            policy.leave_out(format!("its `--ago {}` is not a duration", word.text));
             0
         }),
     };
@@ -398,19 +398,16 @@ fn untagged(purge: &Purge, mut policy: ImportedPolicy) -> ImportedPolicy {
 /// The two parts of a filter, divided as the tool does it: at the one colon that no class and no group has.
 fn split_filter(filter: &Word) -> Result<(String, String), String> {
     if filter.is_open || filter.text.contains("{{") {
-        return Err(format!(
-            "the filter `{}` has a variable in it, whose value is not known here",
-            filter.text.escape_debug()
-        ));
+        return Err(format!("the filter `{}` has a variable in it, whose value is not known here", filter.text));
     }
     let text = filter.text.as_str();
     let colons: Vec<usize> = text.match_indices(':').map(|(at, _)| at).filter(|at| divides(text, *at)).collect();
     let [colon] = colons.as_slice() else {
-        return Err(format!("the filter `{}` is not `repository:tag`, and the tool refuses it", text.escape_debug()));
+        return Err(format!("the filter `{}` is not `repository:tag`, and the tool refuses it", text));
     };
     let (repositories, tags) = (&text[..*colon], &text[colon + 1..]);
     if repositories.is_empty() || tags.is_empty() {
-        return Err(format!("the filter `{}` lacks a part, and the tool refuses it", text.escape_debug()));
+        return Err(format!("the filter `{}` lacks a part, and the tool refuses it", text));
     }
     Ok((repositories.to_owned(), tags.to_owned()))
 }

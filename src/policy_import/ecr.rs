@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::json::{self, UnknownKeys, key_list};
-use super::translation::{ImportedPolicy, ImportedRule, RemarkKind, TagSelection, Translation};
+use super::translation::{ImportedPolicy, ImportedRule, Remark, RemarkKind, TagSelection, Translation, overlap};
 use super::{ImportError, ImportErrorKind, ImportOptions, unreadable};
 use crate::domain::Failure;
 
@@ -101,14 +101,13 @@ fn translate_document(document: &Value, options: &ImportOptions, found: &mut Tra
         (Some(repository), true) => vec![repository.to_owned()],
         (None, true) => vec![NO_REPOSITORY.to_owned()],
     };
+    if repository.is_none() && options.scopes.is_empty() {
+        let text = format!("the file does not name its repository: replace `{NO_REPOSITORY}`, or give `--scope`");
+        found.remarks.push(Remark::new(RemarkKind::Scope, text));
+    }
     let number = found.policies.len();
     for at in 0..rules.len() {
-        let mut policies = translate_rule(&rules, at, &repositories, number);
-        if repository.is_none() && options.scopes.is_empty() {
-            let text = format!("the file does not name its repository: replace `{NO_REPOSITORY}`, or give `--scope`");
-            policies.iter_mut().for_each(|policy| policy.remark(RemarkKind::Scope, text.clone()));
-        }
-        found.policies.append(&mut policies);
+        found.policies.extend(translate_rule(&rules, at, &repositories, number));
     }
     Ok(())
 }
@@ -168,11 +167,11 @@ fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], 
     claimed.sort();
     claimed.dedup();
     if selection.tag_status != TagStatus::Untagged && !claimed.is_empty() {
-        policy.keep_rule(ImportedRule::ImageWith { tags: claimed, within: None });
+        policy.keep_rule(ImportedRule::ImageWith { tags: claimed.clone(), within: None });
         policy.remark(
             RemarkKind::Priority,
-            "ECR gives each image to the first rule that its tags match; so every tag of an image that a rule before \
-             may match stays, whatever that rule does with it",
+            "ECR gives each image to the first rule that its tags match; so tags that a rule before matches are not \
+             selected, and other tags of their images stay",
         );
     }
     match selection.tag_status {
@@ -199,6 +198,12 @@ fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], 
                 "ECR expires an image with all its tags; the policy removes those that it selects, and others stay",
             );
         }
+    }
+    // Tags of a rule before are that rule's, so they are not selected: else this policy would keep what that one lets go.
+    if let Some(TagSelection::Globs(globs)) = &mut policy.tags {
+        let taken: Vec<String> =
+            claimed.iter().filter(|glob| overlap(globs, glob)).map(|glob| format!("!{glob}")).collect();
+        globs.extend(taken);
     }
     let days = count_as_seconds(selection);
     match (selection.count_type.as_str(), days) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::expression::WholeExpression;
 use super::json::{self, UnknownKeys, key_list};
-use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, RemarkKind, TagSelection, Translation};
+use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, Remark, RemarkKind, TagSelection, Translation};
 use super::{ImportError, ImportErrorKind, ImportOptions, unreadable};
 use crate::domain::Failure;
 
@@ -76,27 +76,20 @@ fn translate_project(project: &Value, options: &ImportOptions, found: &mut Trans
         (None, []) => vec![NO_PROJECT.to_owned()],
         (_, scopes) => scopes.to_vec(),
     };
-    let is_named = path.is_some() || !options.scopes.is_empty();
+    if path.is_none() && options.scopes.is_empty() {
+        let text = format!("the file does not name its project: replace `{NO_PROJECT}`, or give `--scope`");
+        found.remarks.push(Remark::new(RemarkKind::Scope, text));
+    }
     let number = found.policies.len() + 1;
-    found.policies.extend(translate_rule(&rule, value, &scopes, number, is_named));
+    found.policies.extend(translate_rule(&rule, value, &scopes, number));
     Ok(())
 }
 
-fn translate_rule(
-    rule: &ExpirationPolicy,
-    value: &Value,
-    scopes: &[String],
-    number: usize,
-    is_named: bool,
-) -> Vec<ImportedPolicy> {
+fn translate_rule(rule: &ExpirationPolicy, value: &Value, scopes: &[String], number: usize) -> Vec<ImportedPolicy> {
     let repositories: Vec<String> =
         scopes.iter().flat_map(|scope| [scope.to_lowercase(), format!("{}/**", scope.to_lowercase())]).collect();
     let mut policy = ImportedPolicy::new(format!("gitlab-{number}"), json::original(value), repositories.clone());
     "Cleanup policy of the project.".clone_into(&mut policy.description);
-    if !is_named {
-        let text = format!("the file does not name its project: replace `{NO_PROJECT}`, or give `--scope`");
-        policy.remark(RemarkKind::Scope, text);
-    }
     if !rule.unknown.is_empty() {
         policy.leave_out(format!("it has keys that are not understood: {}", key_list(&rule.unknown)));
     }

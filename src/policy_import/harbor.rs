@@ -245,7 +245,7 @@ fn translate_tags(
     });
     policy.tags = Some(TagSelection::Globs(test.takes.clone()));
     let Some(rules) = retained else {
-        return others.into_iter().chain([keep_all(policy)]).collect();
+        return [keep_all(policy)].into_iter().chain(others).collect();
     };
     let counts = rules.iter().any(|rule| matches!(rule, ImportedRule::Newest(_)));
     for rule in rules {

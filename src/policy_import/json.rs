@@ -44,14 +44,19 @@ pub(super) fn shaped<T: DeserializeOwned>(
     })
 }
 
-/// The original of a rule for a comment, on one line or, where that is too long, on several.
+/// The widest line of an original.
+const WIDTH: usize = 110;
+
+/// The original of a rule for a comment, broken between its values where one line is too long.
 pub(super) fn original(value: &Value) -> Vec<String> {
-    let line = value.to_string();
-    if line.len() <= 110 {
-        return vec![line];
+    let mut lines = vec![String::new()];
+    for part in value.to_string().replace(",\"", ",\n\"").lines() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() || line.len() + part.len() < WIDTH => line.push_str(part),
+            _ => lines.push(format!("  {part}")),
+        }
     }
-    let pretty = serde_json::to_string_pretty(value).unwrap_or(line);
-    pretty.lines().map(str::to_owned).collect()
+    lines
 }
 
 /// The unknown keys as a list for a remark.

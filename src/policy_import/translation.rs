@@ -175,12 +175,19 @@ impl ImportedPolicy {
         self.left_out.get_or_insert(reason.into());
     }
 
+    /// Adds a keep rule. Of two that differ in a number alone, the one that keeps more stays.
     pub(super) fn keep_rule(&mut self, rule: ImportedRule) {
-        if let ImportedKeep::Rules(rules) = &mut self.keep
-            && !rules.contains(&rule)
-        {
-            rules.push(rule);
+        let ImportedKeep::Rules(rules) = &mut self.keep else { return };
+        for known in rules.iter_mut() {
+            match (known, &rule) {
+                (ImportedRule::Newest(known), ImportedRule::Newest(new)) => *known = (*known).max(*new),
+                (ImportedRule::Within(known), ImportedRule::Within(new)) => *known = (*known).max(*new),
+                (known, new) if known == new => {}
+                _ => continue,
+            }
+            return;
         }
+        rules.push(rule);
     }
 
     pub(super) fn rules(&self) -> &[ImportedRule] {
@@ -236,6 +243,12 @@ pub(super) fn are_disjoint(first: &[WholeExpression], second: &[WholeExpression]
         NameSet::of_expressions(&expressions.iter().map(|one| one.as_str().to_owned()).collect::<Vec<_>>())
     };
     set(first).relation(&set(second), NameKind::Tags) == Some(NameRelation::Disjoint)
+}
+
+/// Returns true unless surely no tag is matched by one of the globs and by that one.
+pub(super) fn overlap(globs: &[String], glob: &str) -> bool {
+    let relation = || NameSet::of_globs(globs)?.relation(&NameSet::of_globs(&[glob.to_owned()])?, NameKind::Tags);
+    relation() != Some(NameRelation::Disjoint)
 }
 
 /// The expressions as alternatives of one. Flags of one must not reach into the next.

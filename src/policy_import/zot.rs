@@ -71,10 +71,10 @@ fn yes() -> bool {
 
 /// Translates the retention policies of a configuration.
 pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translation, ImportError> {
-    let document = lower_case(read(text, options)?);
-    let storage = document.get("storage").unwrap_or(&document);
-    let retention = storage.get("retention").unwrap_or(storage);
-    let Some(listed) = retention.get("policies").and_then(Value::as_array) else {
+    let document = read(text, options)?;
+    let storage = find(&document, "storage").unwrap_or(&document);
+    let retention = find(storage, "retention").unwrap_or(storage);
+    let Some(listed) = find(retention, "policies").and_then(Value::as_array) else {
         return Err(unreadable(options, "", "no `storage.retention.policies` in it").with_help(HELP));
     };
     let mut found = Translation::default();
@@ -82,7 +82,7 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
         return Err(Failure::new(ImportErrorKind::Empty, format!("{}: `policies` is an empty list", options.file))
             .with_help("without policies zot keeps all tags, so no policy is needed"));
     }
-    if retention.get("dryrun") == Some(&Value::Bool(true)) {
+    if find(retention, "dryRun") == Some(&Value::Bool(true)) {
         found.remarks.push(Remark::new(RemarkKind::Schedule, "the original only reports: `dryRun` is set"));
     }
     found.remarks.push(Remark::new(
@@ -90,7 +90,7 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
         "zot takes the first policy whose globs match a repository; here each excludes what those before it take",
     ));
     let mut elsewhere = Vec::new();
-    if let Some(paths) = storage.get("subpaths").and_then(Value::as_object).filter(|paths| !paths.is_empty()) {
+    if let Some(paths) = find(storage, "subPaths").and_then(Value::as_object).filter(|paths| !paths.is_empty()) {
         elsewhere =
             paths.keys().map(|path| path.trim_matches('/').to_owned()).filter(|path| !path.is_empty()).collect();
         let names: Vec<String> = elsewhere.iter().map(|path| format!("`{}`", path.escape_debug())).collect();
@@ -103,12 +103,12 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
         ));
     }
     let delay =
-        retention.get("delay").or_else(|| storage.get("gcdelay")).and_then(Value::as_str).and_then(json::seconds);
+        find(retention, "delay").or_else(|| find(storage, "gcDelay")).and_then(Value::as_str).and_then(json::seconds);
     let mut before: Vec<String> =
         elsewhere.iter().flat_map(|path| [format!("!{path}"), format!("!{path}/**")]).collect();
     let mut unsure = false;
     for (at, value) in listed.iter().enumerate() {
-        let policy: Policy = json::shaped(value, &format!("policies[{at}]"), options, HELP)?;
+        let policy: Policy = json::shaped(&lower_case(value), &format!("policies[{at}]"), options, HELP)?;
         let globs = repository_globs(&policy);
         let translated = translate_policy((at + 1, &policy, value), globs.as_deref(), &before, delay);
         for mut one in translated {
@@ -129,20 +129,28 @@ fn read(text: &str, options: &ImportOptions) -> Result<Value, ImportError> {
     if text.trim_start().starts_with(['{', '[']) {
         return Ok(json::documents(text, options, HELP)?.remove(0));
     }
-    serde_saphyr::from_str(text).map_err(|error| {
+    let yaml = serde_saphyr::options! { emit_comments: false };
+    serde_saphyr::from_str_with_options(text, yaml).map_err(|error| {
         let cause = Failure::new((), error.to_string().lines().next().unwrap_or_default().to_owned());
         unreadable(options, "", "neither JSON nor YAML").caused_by(cause).with_help(HELP)
     })
 }
 
+/// The value of a key, whose case does not matter.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    let entries = value.as_object()?;
+    entries.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+}
+
 /// The same value with all keys in lower case.
-fn lower_case(value: Value) -> Value {
+fn lower_case(value: &Value) -> Value {
     match value {
-        Value::Object(entries) => Value::Object(
-            entries.into_iter().map(|(key, value)| (key.to_lowercase(), lower_case(value))).collect::<Map<_, _>>(),
-        ),
-        Value::Array(values) => Value::Array(values.into_iter().map(lower_case).collect()),
-        other => other,
+        Value::Object(entries) => {
+            let entries = entries.iter().map(|(key, value)| (key.to_lowercase(), lower_case(value)));
+            Value::Object(entries.collect::<Map<_, _>>())
+        }
+        Value::Array(values) => Value::Array(values.iter().map(lower_case).collect()),
+        other => other.clone(),
     }
 }
 
@@ -215,6 +223,9 @@ fn translate_tags(rule: &Policy, base: &ImportedPolicy) -> Vec<ImportedPolicy> {
     for (at, (entry, expressions)) in rule.keep_tags.iter().zip(&entries).enumerate() {
         let mut policy = ImportedPolicy { name: format!("{}-tags-{}", base.name, at + 1), ..base.clone() };
         policy.description = format!("{} Tags of entry {} of `keepTags`.", base.description, at + 1);
+        if at > 0 {
+            policy.original = vec![format!("the policy of {}, entry {} of `keepTags`", base.name, at + 1)];
+        }
         add_rules(entry, &mut policy);
         let earlier: Vec<WholeExpression> = entries[..at].iter().flatten().cloned().collect();
         select_entry(&mut policy, expressions, &earlier);
@@ -317,6 +328,7 @@ fn add_rules(entry: &KeepTags, policy: &mut ImportedPolicy) {
 
 /// The part on manifests without a tag.
 fn untagged(rule: &Policy, mut policy: ImportedPolicy, delay: Option<u64>) -> ImportedPolicy {
+    policy.original = vec![format!("the policy of {}, for manifests without a tag", policy.name)];
     policy.name = format!("{}-untagged", policy.name);
     policy.description = format!("{} Manifests without a tag.", policy.description);
     policy.tags = None;

@@ -107,6 +107,8 @@ policies:
       - yearly: 3
       - newest_per: { version: minor, count: 2 }
       - matching: ["*-lts", "!x-lts"]
+      - image_with: { tags: ["release-*"], within: 30d }
+      - image_with: { within: 2d }
     then: { delete_manifest: after 1d 12h }
     mode: enforce
     limits: { untag: 200, percent: 30 }
@@ -137,6 +139,11 @@ fn everything_that_can_be_written_is_read() {
     assert!(pattern.is_match("main-1") && !pattern.is_match("main-1-x") && !pattern.is_match("main"));
     insta::assert_debug_snapshot!(everything.keep.rules().iter().take(7).collect::<Vec<_>>());
     assert!(matches!(&everything.keep.rules()[7], KeepRule::Matching(globs) if globs.matches("1-lts")));
+    let KeepRule::ImageWith { tags: Some(tags), within: Some(within) } = &everything.keep.rules()[8] else {
+        panic!("{:?}", everything.keep.rules()[8]);
+    };
+    assert!(tags.matches("release-1") && &*within.written == "30d");
+    assert!(matches!(&everything.keep.rules()[9], KeepRule::ImageWith { tags: None, within: Some(_) }));
 
     assert!(matches!(least.keep, Keep::None));
     assert!(matches!(least.select.tags, TagSelector::All));
@@ -166,6 +173,7 @@ fn everything_can_be_meant() {
         r#"{ repositories: ["**"] }"#,
         "{ pattern: '.*' }",
         "{ pattern: '.+' }",
+        "{ pattern: '(?<stays>latest|v.+)|.*' }",
         "{ registries: [contoso] }",
     ] {
         let text = format!("policies: [{{ name: a, select: {select}, keep: none }}]");
@@ -181,7 +189,9 @@ fn yaml_is_yaml() {
     let windows = "\u{feff}policies:\r\n- name: a\r\n  select: { tags: [v*] }\r\n  keep: all\r\n";
     let document = "%YAML 1.2\n---\npolicies: [{name: a, select: {tags: [v*]}, keep: all}]\n...\n";
     let json = r#"{"policies": [{"name": "a", "select": {"tags": ["v*"]}, "keep": [{"newest": 3}]}]}"#;
-    for text in [anchored, windows, document, json] {
+    let commented =
+        format!("policies:\n{}- name: a\n  select: {{ tags: [v*] }}\n  keep: all\n", "# a comment\n".repeat(500));
+    for text in [anchored, windows, document, json, &commented] {
         assert!(parse("p.yaml", text).is_ok(), "{text}: {:?}", parse("p.yaml", text));
     }
 }

@@ -20,6 +20,7 @@ mod demo;
 mod distribution;
 mod explain;
 mod field_accidents;
+mod import;
 mod init;
 mod missing_evidence;
 mod network;

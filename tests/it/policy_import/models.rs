@@ -230,8 +230,8 @@ pub(crate) fn gitlab(case: &Case, world: &World) -> BTreeSet<String> {
     };
     let mut gone = BTreeSet::new();
     for project in projects {
-        let path =
-            text(&project, "path_with_namespace").map_or(case.scope.first().cloned().unwrap(), str::to_lowercase);
+        let named = text(&project, "path_with_namespace").map(str::to_lowercase);
+        let path = named.unwrap_or_else(|| case.scope[0].clone());
         if world.repository != path && !world.repository.starts_with(&format!("{path}/")) {
             continue;
         }

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 pub enum RemovalAbility {
     /// It can, as far as is known.
     Able,
-    /// Nothing says whether it can: the first enforcing run finds out with one tag. Refuses nothing.
+    /// Unknown: the first enforcing run finds out with one tag. Refuses nothing.
     Unknown,
-    /// Nobody looked: nothing there could be removed, or the registry is read only for this run.
+    /// Not checked: no removal was planned there, or the registry is read-only for this run.
     NotChecked,
     /// It cannot, for the given reason.
     Impossible(RemovalObstacle),
@@ -30,17 +30,17 @@ pub enum RemovalObstacle {
     Product(Product),
     /// The credentials do not allow it.
     Denied {
-        /// What is missing, and what to do about it.
+        /// The missing permission, and the remedy.
         message: String,
     },
     /// An untag there destroyed the manifest; it was marked at that time.
     DestroysManifest {
-        /// When that was seen.
+        /// Time of the untag that destroyed the manifest.
         since: Timestamp,
     },
     /// Asking failed.
     CheckFailed {
-        /// What happened.
+        /// The failure.
         message: String,
     },
 }
@@ -58,7 +58,7 @@ pub enum AbilityOrigin {
     /// The registry's answer to a deletion, at that time: of a tag, or of something that cannot exist
     /// (`tagwarden registries probe`).
     Response(Timestamp),
-    /// The registry's own signs: see [`Product`].
+    /// The product, recognized by signs in its answers: see [`Product`].
     Product,
     /// Its kind in the settings: Azure Container Registry has an operation for it.
     Kind,
@@ -88,12 +88,12 @@ impl AbilityOrigin {
     }
 }
 
-/// A registry product, recognised by what it says of itself in answers to GET.
+/// A registry product, recognized by what it reports about itself in answers to GET.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     /// Its name, such as `Harbor`.
     pub name: &'static str,
-    /// Its version, where it says.
+    /// Its version, if reported.
     pub version: Option<Arc<str>>,
     /// The sign that it was recognised by, such as ``the header `X-JFrog-Version` ``.
     pub recognized_by: &'static str,
@@ -106,12 +106,12 @@ pub struct Product {
 /// The effect of the deletion of a tag on the manifest behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UntagEffect {
-    /// The manifest stays, at least until a garbage collection.
+    /// The manifest remains, at least until a garbage collection.
     LeavesManifest,
-    /// The manifest goes with its last tag.
+    /// The manifest is deleted with its last tag.
     DeletesManifest,
-    /// There is no such deletion.
+    /// The product has no deletion by tag.
     Unsupported,
-    /// Nobody knows, or it depends on the version, which is not told.
+    /// Unknown, or dependent on the version, which the product does not report.
     Unknown,
 }

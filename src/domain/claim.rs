@@ -1,4 +1,4 @@
-//! What the world outside says about images: who uses what.
+//! Claims: the images that workloads, releases and people use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,64 +10,64 @@ use super::{
     UnresolvedReference, VersionRange,
 };
 
-/// The answers of all configured sources, by name, and the holds.
+/// The outcomes of all configured sources, by name, and the holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// One answer for each configured source, sorted by name.
+    /// One outcome for each configured source, sorted by name.
     pub sources: Vec<SourceOutcome>,
-    /// The holds, sorted. Those that are over protect nothing.
+    /// The holds, sorted. Expired ones protect nothing.
     pub holds: Vec<Arc<Hold>>,
-    /// The words of the sources' texts, in which the names of tags are looked up repository by repository; empty where the
-    /// sources' mentions were found before.
+    /// The words of the sources' texts, in which tag names are looked up repository by repository. Empty if the
+    /// mentions were found before.
     pub texts: BTreeMap<SourceName, Arc<SourceTexts>>,
 }
 
 /// The words of the texts of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceTexts {
-    /// Those whose mentions protect.
+    /// The texts whose mentions protect.
     pub protecting: TextIndex,
-    /// Those whose mentions are only reported.
+    /// The texts whose mentions are only reported.
     pub report_only: TextIndex,
-    /// Why the source counts as empty unless a word of it mentions a tag: it names no registry that it protects in any other
-    /// way.
+    /// The reason why the source counts as empty unless one of its words mentions a tag: nothing else in it names a
+    /// registry that it protects.
     pub unless_mentioned: Option<Arc<str>>,
 }
 
-/// What one source said, or why it said nothing.
+/// The outcome of one source: its claims, or its failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceOutcome {
     /// Its name in the settings.
     pub name: SourceName,
     /// Its kind in the settings, such as `release-records`.
     pub kind: &'static str,
-    /// The registries that it protects; nothing means all.
+    /// The registries that it protects; `None` means all.
     pub registries: Option<Vec<RegistryName>>,
-    /// What came of asking it.
+    /// Its claims, or why there are none.
     pub state: SourceState,
 }
 
-/// What came of asking a source.
+/// The result of querying a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceState {
     /// It answered in full.
     Complete {
-        /// What it claims, sorted.
+        /// Its claims, sorted.
         claims: Vec<Claim>,
         /// Its references that name repositories and leave open which image they mean, sorted.
         unresolved: Vec<UnresolvedReference>,
-        /// The tags and digests whose names stand in its texts without being understood as claims, sorted.
+        /// Tags and digests whose names occur in its texts but are not understood as claims, sorted.
         mentions: Vec<Mention>,
-        /// The time of the evidence: its own word, else the file's time.
+        /// The time of the evidence: as the source reports it, else the file's modification time.
         as_of: Option<Timestamp>,
-        /// What a person should know although nothing failed, such as hosts that no registry is known by.
+        /// Remarks for people although nothing failed, such as hosts that match no configured registry.
         notes: Vec<String>,
     },
-    /// It failed, timed out, is too old, or answered with nothing. What it could have protected stays.
+    /// It failed, timed out, is too old, or was empty. Everything that it could have protected is retained.
     Failed {
         /// A short label for metrics and scripts, such as `unreadable`, `too-old`, `empty`.
         kind: &'static str,
-        /// What happened, where, and what to do next.
+        /// The failure: its place, what happened, and what to do next.
         message: Arc<str>,
     },
 }
@@ -77,7 +77,7 @@ pub enum SourceState {
 pub struct Claim {
     /// The image it names.
     pub image: ImageReference,
-    /// Who holds it.
+    /// The workload, file or release that uses the image.
     pub holder: Arc<Holder>,
     /// The way in which the image was named.
     pub naming: Naming,
@@ -89,22 +89,22 @@ pub enum Naming {
     /// By the reference, as it was written.
     #[default]
     Written,
-    /// By a text that is invalid as it stands; the reference is what it may have been meant to be.
+    /// By a text that is invalid as it stands; the reference is its probable meaning.
     Corrected,
-    /// By parts that stand apart and belong together by a tool's convention, such as a chart's `appVersion` and a
-    /// repository in its values. Nobody may have meant the image that they make.
+    /// By separate parts that a tool's convention joins, such as a chart's `appVersion` and a repository in its values.
+    /// The resulting image may not be intended.
     Joined,
     /// By a range of versions. The reference has neither tag nor digest.
     Range(Arc<VersionRange>, RangeSelection),
-    /// By an image id, a bare digest of a manifest or of a configuration. The container that runs it is known, and these
-    /// are the names, without tag and digest, that its specification and the runtime give the image. Never empty.
+    /// By an image id: the bare digest of a manifest or of a configuration. These are the names, without tag and
+    /// digest, that the container's specification and the runtime give the image. Never empty.
     ContainerImageId(Arc<[ImageReference]>),
-    /// By an image id of which no container is known. These are all names in the specification of the object that runs
-    /// it; empty where that has none.
+    /// By an image id without a known container. These are all names in the specification of the object that runs it;
+    /// empty if it has none.
     ObjectImageId(Arc<[ImageReference]>),
 }
 
-/// Who holds a claim, with enough to find it by hand.
+/// The holder of a claim, with enough detail to find it by hand.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
     /// A release record.
@@ -131,11 +131,11 @@ pub enum Holder {
     },
     /// A hold on a tag.
     Hold {
-        /// Who set it.
+        /// The person who set it.
         by: String,
-        /// The reason that was given.
+        /// The reason given.
         reason: String,
-        /// When it ends.
+        /// Its expiry.
         until: Timestamp,
     },
 }
@@ -143,55 +143,55 @@ pub enum Holder {
 /// A release record that still protects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Release {
-    /// The file it stands in.
+    /// The file that contains it.
     pub path: String,
     /// Its line there, from 1; 0 where unknown.
     pub line: u32,
     /// The service that was released.
     pub service: Option<String>,
-    /// Where it was released to.
+    /// The environment it was released to.
     pub environment: Option<String>,
-    /// Who owns it.
+    /// The owner.
     pub owner: Option<String>,
-    /// Who approved it.
+    /// The approver.
     pub approved_by: Option<String>,
-    /// The build it came from.
+    /// The build that produced it.
     pub build: Option<String>,
-    /// The branch it came from.
+    /// The branch it was built from.
     pub branch: Option<String>,
-    /// When it was released.
+    /// The time of the release.
     pub released_at: Option<Timestamp>,
-    /// Whether it is live or kept for a rollback.
+    /// Live, or kept for a rollback.
     pub status: ReleaseStatus,
     /// Until when it protects, where that is limited.
     pub keep_until: Option<Timestamp>,
 }
 
-/// Whether a release is live. A `retired` one is no claim and never becomes one of these.
+/// Status of a release that protects. A `retired` release is not a claim and never becomes one of these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReleaseStatus {
     /// It is live.
     #[default]
     Active,
-    /// It is what a rollback would go to.
+    /// It is a rollback target.
     Rollback,
 }
 
 impl Claim {
-    /// A claim on what a reference says.
+    /// Creates a claim on the image that a reference names.
     #[must_use]
     pub fn new(image: ImageReference, holder: Arc<Holder>) -> Self {
         Self { image, holder, naming: Naming::Written }
     }
 
-    /// Returns true if it names an image by an id alone: a digest that may be a configuration's. Runtimes give an image's id
-    /// without a name; with a name before it a digest is a manifest's.
+    /// Returns true if it names an image by an id alone, that is by a digest that may be a configuration's. A digest
+    /// after a name is always a manifest's.
     #[must_use]
     pub fn is_image_id(&self) -> bool {
         self.image.repository.is_none() && self.image.digest.is_some()
     }
 
-    /// The names that came with an image id; empty for other claims, and where none came.
+    /// Returns the names that came with an image id; empty for other claims, and for an id without names.
     #[must_use]
     pub fn image_id_names(&self) -> &[ImageReference] {
         match &self.naming {
@@ -209,7 +209,7 @@ impl Claim {
         }
     }
 
-    /// Returns true if the image that it names may be one that nobody meant, so that none is missed where it is not.
+    /// Returns true if the image may be an unintended guess. A guess that does not exist is not reported as missing.
     #[must_use]
     pub fn is_guess(&self) -> bool {
         matches!(self.naming, Naming::Corrected | Naming::Joined)
@@ -224,8 +224,8 @@ impl Claim {
         }
     }
 
-    /// Returns true if its digest may be that of an image in `repository`, by the names that came with it. An id without
-    /// any name may be anywhere.
+    /// Returns true if its digest may be that of an image in `repository`, by the names that came with it. An id
+    /// without a name may be anywhere.
     #[must_use]
     pub fn may_match_repository(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
         match self.image_id_names() {
@@ -235,7 +235,7 @@ impl Claim {
         }
     }
 
-    /// Returns true if it names a registry with those names, or could because it names none.
+    /// Returns true if it names a registry at one of those hosts, or names no host at all.
     #[must_use]
     pub fn may_match_registry(&self, hosts: Hosts<'_>) -> bool {
         match self.image_id_names() {
@@ -246,7 +246,7 @@ impl Claim {
 }
 
 impl SourceOutcome {
-    /// Its references that leave open which image they mean; none where it failed.
+    /// Returns its references that do not identify an image; empty if it failed.
     #[must_use]
     pub fn unresolved(&self) -> &[UnresolvedReference] {
         match &self.state {
@@ -255,7 +255,7 @@ impl SourceOutcome {
         }
     }
 
-    /// Returns its mentions; none where it failed.
+    /// Returns its mentions; empty if it failed.
     #[must_use]
     pub fn mentions(&self) -> &[Mention] {
         match &self.state {
@@ -264,13 +264,13 @@ impl SourceOutcome {
         }
     }
 
-    /// Whether it protects the registry of that name.
+    /// Returns true if it protects the registry with that name.
     #[must_use]
     pub fn covers(&self, registry: &RegistryName) -> bool {
         self.registries.as_ref().is_none_or(|names| names.contains(registry))
     }
 
-    /// Its claims; none where it failed.
+    /// Returns its claims; empty if it failed.
     #[must_use]
     pub fn claims(&self) -> &[Claim] {
         match &self.state {
@@ -279,7 +279,7 @@ impl SourceOutcome {
         }
     }
 
-    /// Whether it failed.
+    /// Returns true if it failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         matches!(self.state, SourceState::Failed { .. })

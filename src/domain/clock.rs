@@ -1,4 +1,4 @@
-//! What a machine's clocks say, and why the time that they say may be wrong.
+//! Readings of a machine's clocks, and the reasons not to trust them.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 pub struct ClockReading {
     /// The time by the wall clock.
     pub wall: Timestamp,
-    /// The time since some fixed instant, which nobody can set.
+    /// Time since a fixed instant, from a clock that cannot be set.
     pub monotonic: Duration,
 }
 
 impl ClockReading {
-    /// Returns by how much the wall clock was set forward between this reading and a later one; negative where it was set
+    /// Returns by how much the wall clock was set forward between this reading and a later one; negative if it was set
     /// back.
     #[must_use]
     pub fn wall_clock_step(self, later: Self) -> SignedDuration {
@@ -33,21 +33,21 @@ fn elapsed(from: Duration, to: Duration) -> SignedDuration {
 pub enum ClockIssue {
     /// It is before a time that the state has recorded.
     BehindState {
-        /// That time.
+        /// The newest recorded time.
         newest: Timestamp,
-        /// By how many seconds.
+        /// The difference in seconds.
         seconds: i64,
     },
     /// The clock was set during the run.
     Stepped {
-        /// By how many seconds; negative where it was set back.
+        /// The step in seconds; negative if the clock was set back.
         seconds: i64,
     },
-    /// The registry does not tell its time, and no other registry of the run confirms this machine's.
+    /// The registry does not report its time, and no other registry of the run confirms this machine's.
     Unconfirmed,
     /// The same, because a header of its answers is invalid.
     InvalidHeader {
-        /// `Date`, or `Age`, which says how old the `Date` is.
+        /// `Date`, or `Age`, the age of the `Date`.
         header: &'static str,
     },
 }

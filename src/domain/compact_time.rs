@@ -1,4 +1,4 @@
-//! Times as the inventory keeps them.
+//! A compact representation of times for the inventory.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -23,10 +23,10 @@ impl CompactTime {
     /// a zero value.
     pub const FIRST_IMAGE: Timestamp = Timestamp::constant(1_356_998_400, 0);
 
-    /// The time.
+    /// Returns the timestamp.
     ///
     /// # Panics
-    /// Never: a moment is only made of a timestamp.
+    /// Never: a `CompactTime` is only made from a timestamp.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         let seconds = i64::from(self.high) << 32 | i64::from(self.low);

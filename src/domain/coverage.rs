@@ -1,4 +1,4 @@
-//! Rules that may protect tags, and those of them that match nothing.
+//! Rules that may protect tags, and those that match nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{PolicyName, SharedText};
 
-/// The key of a policy under which a rule stands.
+/// The key of a policy that contains a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RuleKey {
     /// The whole selector of a policy.
@@ -20,7 +20,7 @@ pub enum RuleKey {
     Tags,
     /// The regular expression of tags.
     Pattern,
-    /// A glob of tags that stay.
+    /// A glob of tags to keep.
     Matching,
 }
 
@@ -29,7 +29,7 @@ pub enum RuleKey {
 pub struct RuleId {
     /// The policy.
     pub policy: PolicyName,
-    /// The key under which it stands.
+    /// The key that contains it.
     pub key: RuleKey,
     /// Its text, with `!` where it excludes.
     pub written: SharedText,
@@ -43,7 +43,7 @@ pub enum AllowUnmatched {
     None,
     /// All of them.
     All,
-    /// Those with these texts.
+    /// The rules with these texts.
     Rules(Vec<String>),
 }
 
@@ -52,32 +52,32 @@ pub enum AllowUnmatched {
 pub struct RuleHistory {
     /// The last match of each rule, by the address of the registry where it was.
     pub matched: BTreeMap<RuleId, BTreeMap<String, Timestamp>>,
-    /// The rules that never matched, with the time of the last whole plan that said so.
+    /// The rules that never matched, with the time of the last full plan that reported so.
     pub unmatched: BTreeMap<RuleId, Timestamp>,
 }
 
-/// The inventory by which rules are judged.
+/// The inventory that rules are checked against.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CoverageBasis {
-    /// None: nothing is judged.
+    /// None: rules are not checked.
     #[default]
     NotChecked,
-    /// The whole inventory. Where a selected registry was not read whole, the last whole plan decides.
+    /// The whole inventory. If a selected registry was not read in full, the last full plan decides.
     FullInventory,
-    /// A part of it: the last whole plan decides.
+    /// A part of it: the last full plan decides.
     LastFullPlan,
 }
 
-/// The rules that match nothing, and what they were judged by.
+/// The rules that match nothing, and the inventory they were checked against.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// What they were judged by.
+    /// The inventory they were checked against.
     pub basis: CoverageBasis,
-    /// What earlier plans found.
+    /// The matches of earlier plans.
     pub history: RuleHistory,
     /// The rules that match nothing, in order.
     pub unmatched: Vec<UnmatchedRule>,
-    /// The addresses of the registries in which each rule matches, of those that were looked at.
+    /// The addresses of the checked registries in which each rule matches.
     pub matched: BTreeMap<RuleId, BTreeSet<String>>,
 }
 
@@ -86,50 +86,50 @@ pub struct Coverage {
 pub struct UnmatchedRule {
     /// The rule.
     pub rule: RuleId,
-    /// What it would do if it matched.
+    /// Its effect if it matched.
     pub effect: RuleEffect,
     /// The policy's file.
     pub file: Arc<str>,
-    /// Its line there, from 1; `None` where that is not known.
+    /// Its line there, from 1, if known.
     pub line: Option<u32>,
-    /// When it matched before.
+    /// Its last match.
     pub last_match: LastMatch,
-    /// What was probably meant.
+    /// Its probable mistake, if one was recognized.
     pub hint: Option<RuleHint>,
 }
 
-/// What a rule does with what it matches.
+/// The effect of a rule on the tags that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RuleEffect {
-    /// It selects for a policy with `keep: all`, so what it matches stays.
+    /// It selects for a policy with `keep: all`, so matching tags are retained.
     KeepsAll,
-    /// It takes away from what its policy selects.
+    /// It excludes tags from its policy's selection.
     Excludes,
     /// It names tags that its policy keeps.
     Keeps,
-    /// It selects for a policy that lets tags go.
+    /// It selects for a policy that may remove tags.
     Selects,
 }
 
-/// Whether a rule that matches nothing ever matched.
+/// The last match of a rule that matches nothing now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastMatch {
-    /// Never, as far as the state goes back.
+    /// Never, as far back as the state goes.
     Never,
-    /// Never, by the last plan of everything, made at that time; this one could not judge.
+    /// Never, according to the last full plan, made at that time; this plan could not check it.
     NeverAsOf(Timestamp),
     /// It matched at that time.
     At(Timestamp),
 }
 
-/// What was probably meant by a rule that matches nothing.
+/// The probable mistake in a rule that matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleHint {
-    /// What is wrong with it.
+    /// The kind of mistake.
     pub mistake: RuleMistake,
     /// A name that it would match.
     pub example: String,
-    /// The rule that would match it, where it can be said.
+    /// A corrected rule that would match the example, if one can be derived.
     pub suggestion: Option<String>,
 }
 
@@ -142,9 +142,9 @@ pub enum RuleMistake {
     PartialMatch,
     /// Capital letters differ.
     CaseMismatch,
-    /// A host or a registry's name stands before the repository.
+    /// A host or a registry's name precedes the repository.
     HostPrefix,
-    /// It names a repository, and those that are there are below it.
+    /// It names a parent path; the existing repositories are below it.
     ParentPath,
 }
 
@@ -171,7 +171,7 @@ impl RuleKey {
 }
 
 impl AllowUnmatched {
-    /// Whether a rule with that text may match nothing.
+    /// Returns true if a rule with that text may match nothing.
     #[must_use]
     pub fn allows(&self, written: &str) -> bool {
         match self {
@@ -192,7 +192,7 @@ impl RuleHistory {
 }
 
 impl UnmatchedRule {
-    /// Whether an enforcing run refuses what the rule might have protected.
+    /// Returns true if an enforcing run refuses to remove tags that the rule might have protected.
     #[must_use]
     pub fn blocks_removals(&self) -> bool {
         self.effect != RuleEffect::Selects && !matches!(self.last_match, LastMatch::At(_))

@@ -1,4 +1,4 @@
-//! When something happens again and again.
+//! Cron expressions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,32 +10,32 @@ use jiff::{Timestamp, ToSpan as _};
 
 use super::Cause;
 
-/// A cron expression of five fields (minute, hour, day, month, weekday), or a nickname such as `@daily`, of which it is
-/// known that its time comes.
+/// A valid cron expression with at least one occurrence: five fields (minute, hour, day, month, weekday), or a nickname
+/// such as `@daily`.
 ///
-/// Where clocks change it does what people mean: a time that is left out comes at the first moment after, and a time
-/// that comes twice counts once. Only where the hours or minutes are `*` or steps does it go by the clock alone, so that
-/// `0 * * * *` comes every hour that passes.
+/// At clock changes, a skipped time fires at the first moment after the gap, and a repeated time fires once. Only
+/// expressions whose hours or minutes are `*` or steps follow the clock alone, so that `0 * * * *` fires in every hour
+/// that passes.
 #[derive(Debug, Clone)]
 pub struct Cron {
     written: Arc<str>,
-    /// More than one where minutes or hours are lists: each time of day is one of its own, because only of a single one
-    /// it is known what was meant when clocks change.
+    /// More than one pattern if minutes or hours are lists: one for each time of day. Only for a single time is it
+    /// clear what to do when clocks change.
     patterns: Vec<croner::Cron>,
 }
 
-/// Why a text is no cron expression that can be gone by.
+/// Error for a text that is not a valid cron expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCron {
-    /// It is none at all.
+    /// The text is not a cron expression.
     #[error("cannot be understood")]
     Malformed(#[source] Cause),
-    /// Such as the 30th of February.
+    /// It never occurs, such as on the 30th of February.
     #[error("names a time that never comes")]
     NeverOccurs,
 }
 
-/// More times of day than this are taken as they are written; each is looked for on its own.
+/// Longer lists of times of day are kept as one pattern, because each time would be searched for separately.
 const MAX_TIMES_OF_DAY: usize = 96;
 
 impl FromStr for Cron {
@@ -48,7 +48,7 @@ impl FromStr for Cron {
             parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Malformed(error.into()))
         };
         let whole = parse(written)?;
-        // From an arbitrary day on: what never comes then never comes.
+        // From an arbitrary day on: an expression without an occurrence after it has none at all.
         let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         whole.find_next_occurrence(&start, true).map_err(|_| InvalidCron::NeverOccurs)?;
         let patterns = times_of_day(written).iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -57,19 +57,19 @@ impl FromStr for Cron {
 }
 
 impl Cron {
-    /// As it was written.
+    /// Returns the expression as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.written
     }
 
-    /// The first time after `after` at which it comes, by the clocks of `zone`; nothing where the calendar ends before.
+    /// Returns the first occurrence after `after` in the time zone `zone`, or `None` if the calendar ends before.
     #[must_use]
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         self.patterns.iter().filter_map(|pattern| next(pattern, after, zone)).min()
     }
 
-    /// In words: `At 03:00.`
+    /// Returns an English description: `At 03:00.`
     #[must_use]
     pub fn describe(&self) -> String {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
@@ -79,7 +79,7 @@ impl Cron {
 
 fn next(pattern: &croner::Cron, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let mut from = after;
-    // A whole day that a calendar leaves out is more than croner steps over (Samoa had no 30 December 2011).
+    // croner cannot step over a whole day that a calendar skips (Samoa had no 30 December 2011).
     for _ in 0..3 {
         match pattern.find_next_occurrence(&from.to_zoned(zone.clone()), false) {
             Ok(next) if next.timestamp() > after => return Some(next.timestamp()),
@@ -90,8 +90,8 @@ fn next(pattern: &croner::Cron, after: Timestamp, zone: &TimeZone) -> Option<Tim
     None
 }
 
-/// The expression for each single time of day, where minutes and hours are plain lists of more than one; nothing
-/// otherwise.
+/// Returns one expression for each time of day if minutes and hours are plain lists with more than one combination;
+/// empty otherwise.
 fn times_of_day(written: &str) -> Vec<String> {
     let fields: Vec<&str> = written.split_whitespace().collect();
     let [minutes, hours, rest @ ..] = fields.as_slice() else { return Vec::new() };
@@ -106,7 +106,7 @@ fn times_of_day(written: &str) -> Vec<String> {
         .collect()
 }
 
-/// The numbers of a field such as `2,14` or `1-5`; nothing for one with `*` or a step in it.
+/// Returns the numbers of a field such as `2,14` or `1-5`, or `None` for a field with `*` or a step.
 fn parse_list(field: &str) -> Option<Vec<u8>> {
     let mut numbers = Vec::new();
     for part in field.split(',') {

@@ -10,7 +10,7 @@ use super::{
     RepositoryName, SourceName, TagName, UncertainClaimReason, UnresolvedReason,
 };
 
-/// A manifest that Tagwarden took tags from, as the journal tells it.
+/// A manifest that Tagwarden removed tags from, according to the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UntaggedManifest {
     /// The registry.
@@ -19,22 +19,22 @@ pub struct UntaggedManifest {
     pub repository: RepositoryName,
     /// Its digest.
     pub digest: Digest,
-    /// The tags that were taken from it, by name; never empty.
+    /// The removed tags, by name; never empty.
     pub tags: Vec<RemovedTag>,
-    /// What its bytes say, which the journal keeps; nothing where they were not asked for, or are damaged.
+    /// Its content, from the journal; `None` if it was not fetched or is damaged.
     pub manifest: Option<Manifest>,
 }
 
-/// A tag that Tagwarden took from a manifest.
+/// A tag that Tagwarden removed from a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovedTag {
     /// Its name.
     pub name: TagName,
-    /// When it was removed.
+    /// Time of the removal.
     pub at: Timestamp,
-    /// The policies that let it go, by name; empty where the record of it cannot be understood.
+    /// The policies that removed it, by name; empty if the record cannot be parsed.
     pub policies: Vec<PolicyName>,
-    /// Whether Tagwarden has put it back since: if it is gone again, somebody else removed it.
+    /// True if Tagwarden has restored it since. If it is missing now, somebody else removed it.
     pub restored: bool,
 }
 
@@ -55,41 +55,42 @@ pub struct Deletion {
     pub free_since: Option<Timestamp>,
     /// When its grace was over.
     pub eligible_at: Timestamp,
-    /// The policies that have it deleted, by name; all of them must.
+    /// The policies that request its deletion, by name; all of them must.
     pub policies: Vec<PolicyName>,
-    /// Whether all of them say `enforce`, and so do those of everything that it hangs on.
+    /// True if all of them say `enforce`, and so do those of every manifest that it depends on.
     pub enforce: bool,
-    /// What goes along, in the order in which it goes: the images of an index, then what refers to them; empty where it
-    /// stays.
+    /// The manifests deleted with it, in order of deletion: the images of an index, then referrers. Empty if it is
+    /// retained.
     pub dependents: Vec<Dependent>,
-    /// What that frees; nothing where it cannot be known, or where it stays.
+    /// The bytes that this frees; `None` if unknown, or if it is retained.
     pub reclaim: Option<DeletionReclaim>,
-    /// Why it stays, in order; empty where it goes.
+    /// Why it is retained, in order; empty if it is deleted.
     pub retain_reasons: Vec<RetainReason>,
 }
 
-/// Bytes that only a manifest and what goes along with it need.
+/// Bytes that only a manifest and its dependents need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeletionReclaim {
-    /// How many.
+    /// The number of bytes.
     pub bytes: u64,
-    /// Whether the registry did not show the blobs of all its manifests: these are then whole images by its own account.
+    /// True if the registry did not list the blobs of all manifests, in which case the sizes it reports for whole
+    /// images are used.
     pub estimated: bool,
 }
 
 /// What becomes of the manifests that no tag references, where a policy has them deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deletions {
-    /// Those whose grace is over, by registry, repository and digest.
+    /// Manifests whose grace period is over, by registry, repository and digest.
     pub eligible: Vec<Deletion>,
-    /// How many wait for the end of theirs.
+    /// The number of manifests still in their grace period.
     pub pending: u64,
-    /// When the first of these ends.
+    /// The earliest end of a grace period among them.
     pub next_eligible_at: Option<Timestamp>,
     /// The registries in which policies have manifests deleted and that do not list what has no tag, by name: nothing is
     /// deleted there.
     pub unlisted: Vec<RegistryName>,
-    /// What stands against deleting.
+    /// The refusals that block deletions.
     pub refusals: Vec<Refusal>,
     /// How many manifests without a tag policies with `untagged` speak of and something keeps, by the label of the reason.
     /// Not among them are those in `eligible`.
@@ -111,81 +112,81 @@ pub struct DeletionForecast {
     pub estimated: bool,
 }
 
-/// A manifest that goes with another one.
+/// A manifest that is deleted together with another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dependent {
-    /// As what; the images come before what refers to them.
+    /// Its relation; images precede referrers.
     pub role: DependentRole,
     /// Its digest.
     pub digest: Digest,
 }
 
-/// As what a manifest goes with another one.
+/// The relation of a dependent to the manifest that it is deleted with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DependentRole {
-    /// An index that goes lists it.
+    /// A deleted index lists it.
     Child,
-    /// It refers to something that goes: a signature, an attestation, an SBOM.
+    /// It refers to a deleted manifest: a signature, an attestation, an SBOM.
     Referrer,
 }
 
-/// Why an untagged manifest is not deleted although its grace is over.
+/// Why an untagged manifest is not deleted although its grace period is over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RetainReason {
-    /// The registry does not list manifests without tags, so nobody knows whether an index holds it.
+    /// The registry does not list manifests without tags, so an unseen index may contain it.
     NotListed,
     /// A source that could have claimed it failed.
     SourceFailed(SourceName),
     /// Something about its repository could not be read.
     Gap(Box<GapTarget>),
-    /// A hold protects it, an image in it, or a tag that it had.
+    /// A hold protects it, an image in it, or one of its former tags.
     Held(Arc<Hold>),
-    /// A source claims it, an image in it, or a tag that it had.
+    /// A source claims it, an image in it, or one of its former tags.
     Claimed {
         /// The source.
         source: SourceName,
         /// The reference as the source gave it, in normal form.
         reference: Arc<str>,
-        /// Who holds the claim.
+        /// The holder of the claim.
         holder: Arc<Holder>,
     },
-    /// A source has its digest's beginning, an image's in it, or a tag that it had, in a text.
+    /// A text of a source contains a former tag of it, or the beginning of its digest or of an image's in it.
     Mentioned(Box<MentionReason>),
     /// A source claims a digest that may be that of an image in it.
     MaybeClaimed(Arc<UncertainClaimReason>),
-    /// A source names its repository and leaves open which image of it.
+    /// A source names its repository without identifying an image in it.
     UnresolvedReference(Arc<UnresolvedReason>),
     /// The registry has locked it, an image in it, or its repository.
     Locked {
-        /// What carries the lock.
+        /// The object that carries the lock.
         on: LockTarget,
-        /// Which lock.
+        /// The lock.
         lock: Lock,
     },
-    /// An index that stays lists it.
+    /// A retained index lists it.
     ListedByRetained(Digest),
-    /// Something that stays refers to it.
+    /// A retained manifest refers to it.
     ReferredToByRetained(Digest),
     /// A signature or the like of it has a tag.
     HasCompanionTag(TagName),
-    /// It is a signature or the like of an image that stays.
+    /// It is a signature or the like of a retained image.
     RefersToRetained(Digest),
-    /// Tagwarden put this tag back since, and somebody else removed it.
+    /// Tagwarden has restored this tag since, and somebody else removed it.
     Restored(TagName),
-    /// The record of the removal of this tag cannot be understood.
+    /// The record of this tag's removal cannot be parsed.
     Unrecorded(TagName),
-    /// The policy that let it go is gone.
+    /// The policy that removed its tag no longer exists.
     PolicyMissing(PolicyName),
-    /// The policy that let this tag go does not select it any more.
+    /// The policy that removed this tag no longer selects it.
     NotSelected(PolicyName, TagName),
-    /// The policy, which selects a tag that it had, says nothing of deleting.
+    /// The policy, which selects one of its former tags, does not request deletion.
     DeletionNotRequested(PolicyName),
     /// It and what it hangs on hang on each other, so that none can go before the other.
     Cyclic,
 }
 
 impl Deletion {
-    /// Whether nothing keeps it.
+    /// Returns true if no reason retains it.
     #[must_use]
     pub fn is_deletable(&self) -> bool {
         self.retain_reasons.is_empty()
@@ -193,7 +194,7 @@ impl Deletion {
 }
 
 impl Deletions {
-    /// Those that go.
+    /// Returns the manifests that are to be deleted.
     pub fn deletable(&self) -> impl Iterator<Item = &Deletion> {
         self.eligible.iter().filter(|deletion| deletion.is_deletable())
     }

@@ -27,22 +27,22 @@ pub type DigestMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// A set of digests, hashed in the same way.
 pub type DigestSet<K> = HashSet<K, foldhash::fast::RandomState>;
 
-/// A text that is no digest. Shows the text.
+/// Error for an invalid digest. Displays the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no digest: expected `sha256:` and 64 hex digits, or `sha512:` and 128")]
 pub struct InvalidDigest {
-    /// What was read.
+    /// The invalid text.
     pub text: String,
 }
 
 impl Digest {
-    /// The sha256 digest of `bytes`.
+    /// Returns the sha256 digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Repr::Sha256(Sha256::digest(bytes).into()))
     }
 
-    /// Whether `bytes` are the content that this digest names.
+    /// Returns true if `bytes` have this digest.
     #[must_use]
     pub fn matches(&self, bytes: &[u8]) -> bool {
         match &self.0 {
@@ -79,21 +79,21 @@ impl Digest {
         }
     }
 
-    /// The first half of a sha256 value, or the first quarter of a sha512 value. Two different digests practically never
-    /// share it unless somebody searches for such a pair, so it serves for figures and not for decisions.
+    /// Returns the first half of a sha256 value, or the first quarter of a sha512 value. Collisions do not occur by
+    /// chance, but can be searched for, so this serves for figures and not for decisions.
     #[must_use]
     pub fn prefix(&self) -> u128 {
         self.bytes().first_chunk().copied().map_or(0, u128::from_be_bytes)
     }
 
-    /// The first twelve hex digits with the algorithm, for eyes: `sha256:13e367d31ae8`.
+    /// Returns the first twelve hex digits with the algorithm, for people: `sha256:13e367d31ae8`.
     #[must_use]
     pub fn short(&self) -> String {
         format!("{}:{}", self.algorithm(), &self.hex()[..12])
     }
 }
 
-/// Hashes a part of the value: a digest is as good as random already, and millions of them are looked up.
+/// Hashes a part of the value: a digest is as good as random, and millions of them are looked up.
 impl Hash for Digest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.bytes()[..16]);

@@ -1,23 +1,23 @@
-//! Where a registry is, apart from what the settings call it.
+//! The address of a registry, independent of its name in the settings.
 
 use std::fmt;
 
 use url::Url;
 
-/// The address of a registry in its normal form: scheme, host in lower case, and the port where it is not the scheme's own.
+/// The address of a registry in normal form: scheme, lower-case host, and the port unless it is the scheme's default.
 /// Registries with equal endpoints are the same registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(Box<str>);
 
 impl Endpoint {
-    /// Returns the endpoint that a URL is at, whatever its path.
+    /// Returns the endpoint of a URL, whatever its path.
     #[must_use]
     pub fn of(url: &Url) -> Self {
-        // The `url` crate lowers the host, encodes it as IDNA has it, and drops a default port.
+        // The `url` crate lowers the host, encodes it by IDNA, and drops a default port.
         Self(url.origin().ascii_serialization().into())
     }
 
-    /// Returns the endpoint that a text names; `None` where it is not a valid address of a server.
+    /// Returns the endpoint that a text names, or `None` if it is not a valid server address.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let url: Url = text.parse().ok()?;

@@ -1,4 +1,4 @@
-//! Errors that say what happened, carry their cause as a value, and know what to do next.
+//! Errors that say what happened, carry their cause as a value, and say what to do next.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -93,17 +93,17 @@ impl<K: fmt::Debug> Error for Failure<K> {
 #[derive(Debug, Clone)]
 pub struct Cause {
     error: Arc<dyn Error + Send + Sync>,
-    /// Set for words that come from outside: they are shown in one line.
+    /// True for texts from outside, which are displayed in one line.
     is_foreign: bool,
 }
 
 impl Cause {
-    /// A cause whose words come from outside, such as those about a document that somebody else wrote.
+    /// Creates a cause whose text comes from outside, such as an error about somebody else's document.
     pub fn foreign(error: impl Error + Send + Sync + 'static) -> Self {
         Self { error: Arc::new(error), is_foreign: true }
     }
 
-    /// A cause whose type only its maker knows.
+    /// Creates a cause from a boxed error.
     #[must_use]
     pub fn boxed(error: Box<dyn Error + Send + Sync>) -> Self {
         Self { error: Arc::from(error), is_foreign: false }
@@ -139,10 +139,10 @@ impl PartialEq for Cause {
 
 impl Eq for Cause {}
 
-/// Returns everything that a person should read of an error, in one text: `message: cause: cause; help`.
+/// Returns an error, its causes and its help in one text: `message: cause: cause; help`.
 ///
-/// Errors whose `{:#}` says more than their `{}` show their causes in it, a [`Failure`] for example, so their sources are
-/// not read once more. Some libraries repeat a source in the error's own words: it is shown once.
+/// The sources of an error whose `{:#}` shows its causes, such as a [`Failure`], are not shown twice. A source that a
+/// library repeats in the error's own message is shown once.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
@@ -160,7 +160,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Somebody else's words, fit for one line: at most 300 characters, no control characters.
+/// Returns foreign text fit for one line: at most 300 characters, no control characters.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 /// The age from which on a file counts as written to its end.
 const STABLE_AFTER: Duration = Duration::from_secs(2);
 
-/// Returns the time until a file that was modified at `modified` counts as written to its end: zero where it does.
+/// Returns the time until a file that was modified at `modified` counts as complete; zero if it does already.
 ///
-/// Half of a YAML file is often valid YAML, and half of a text always is a text, so nothing that is younger is believed.
-/// A time that is far from `now` in either direction is old, or of a clock that is not ours.
+/// Half of a YAML file is often valid YAML, and half of a text file is always text, so younger files are not trusted. A
+/// time far from `now` in either direction is old, or from another clock.
 #[must_use]
 pub fn time_until_stable(modified: Timestamp, now: Timestamp) -> Duration {
     STABLE_AFTER.saturating_sub(now.duration_since(modified).unsigned_abs())

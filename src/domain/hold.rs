@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::{Digest, RegistryName, RepositoryName, TagName};
 
-/// The protection of one tag, and of the digest that it had, until a time.
+/// The protection of one tag, and of the digest that it had, until a given time.
 ///
-/// It belongs to a registry's endpoint: the name in the settings may come to mean another registry.
+/// A hold belongs to a registry's endpoint, because the name in the settings may later refer to another registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hold {
     /// The registry's name in the settings when it was set.
@@ -21,42 +21,42 @@ pub struct Hold {
     pub tag: TagName,
     /// The digest that the tag had, or `None` if there was no such tag.
     pub digest: Option<Digest>,
-    /// The reason that was given.
+    /// The reason given.
     pub reason: String,
-    /// Who set it: `user@host`.
+    /// Its author: `user@host`.
     pub by: String,
-    /// When it was set.
+    /// Time at which it was set.
     pub since: Timestamp,
-    /// When it ends; that instant is no longer part of it.
+    /// End of the protection, exclusive.
     pub until: Timestamp,
-    /// Whether a person or a restore set it.
+    /// Its origin: a person or a restore.
     pub origin: HoldOrigin,
 }
 
-/// What set a hold.
+/// The origin of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoldOrigin {
-    /// `tagwarden hold`.
+    /// The command `tagwarden hold`.
     Person,
-    /// A restore, of what it put back.
+    /// A restore, for the tags that it restored.
     Restore,
 }
 
-/// A hold and how it reaches a tag.
+/// A hold and the way in which it matches a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HoldReason {
-    /// How the hold reaches the tag.
+    /// The way in which the hold matches the tag.
     pub by: HoldMatch,
     /// The hold.
     pub hold: Arc<Hold>,
 }
 
-/// How a hold reaches a tag.
+/// The way in which a hold matches a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoldMatch {
     /// The hold names the tag.
     Tag,
-    /// The hold names the tag, which had another digest then (drift). Both stay.
+    /// The hold names the tag, which had another digest then (drift). Both are protected.
     DriftedTag,
     /// Another tag was held at this tag's digest.
     Digest,
@@ -65,7 +65,7 @@ pub enum HoldMatch {
 }
 
 impl Hold {
-    /// Whether it protects at `now`.
+    /// Returns true if it protects at `now`.
     #[must_use]
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         now < self.until

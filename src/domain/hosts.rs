@@ -1,12 +1,12 @@
-//! The names by which image references mean a registry.
+//! The host names by which image references refer to a registry.
 
 use super::ImageReference;
 use super::reference::{is_docker_hub, is_host};
 
-/// The names of one registry, beside those of the other registries of the settings.
+/// The names of one registry, together with those of the other registries in the settings.
 ///
-/// A name is a lower-case host, with its port where that is not the scheme's own, or such a host with a path behind it:
-/// a cache that serves the registry under that path.
+/// A name is a lower-case host, with its port unless that is the scheme's default. A cache that serves the registry
+/// below a path has that path after its host.
 #[derive(Debug, Clone, Copy)]
 pub struct Hosts<'a> {
     own: &'a [String],
@@ -18,7 +18,7 @@ struct AzureHost<'h> {
     /// Its first label: the registry's name, with a dash and a hash where the login server has a domain name label.
     label: &'h str,
     cloud: &'h str,
-    /// True where the label alone says which registry it is: a login server, or a regional endpoint of one.
+    /// True if the label alone identifies the registry: a login server, or a regional endpoint of one.
     exact: bool,
 }
 
@@ -29,11 +29,11 @@ impl<'a> Hosts<'a> {
         Self { own, others }
     }
 
-    /// Returns the repository that `host` and `path` mean in this registry, or `None` where they mean another one.
+    /// Returns the repository that `host` and `path` refer to in this registry, or `None` if they refer to another one.
     ///
-    /// Of several names the one with the longest path counts, whichever registry has it. A host of Azure Container
-    /// Registry that no registry is known by is this registry's if its first label is the registry's name, or that name,
-    /// `-` and a suffix: Azure's names contain no `-`, so that it can only be another name of a registry called so.
+    /// If several names match, the one with the longest path wins, whichever registry has it. An unknown host of Azure
+    /// Container Registry belongs to this registry if its first label is the registry's name, or that name, `-` and a
+    /// suffix. Azure's names contain no `-`, so such a host can only be another name of this registry.
     #[must_use]
     pub fn repository_path<'p>(self, host: &str, path: &'p str) -> Option<&'p str> {
         match (longest_match(self.own, host, path), longest_match(self.others, host, path)) {
@@ -43,22 +43,23 @@ impl<'a> Hosts<'a> {
         }
     }
 
-    /// Returns true if `host` and `path` mean another registry of the settings.
+    /// Returns true if `host` and `path` refer to another registry of the settings.
     #[must_use]
     pub fn belongs_to_other_registry(self, host: &str, path: &str) -> bool {
         longest_match(self.others, host, path).is_some() && self.repository_path(host, path).is_none()
     }
 
-    /// Returns the repositories that a path without a host may mean: that path, and what follows the registry's own name
-    /// where that is a single word, which the grammar of references takes for the start of a path.
+    /// Returns the repositories that a path without a host may refer to: the path itself, and the rest after the
+    /// registry's own name. The second is needed if that name is a single word, which the grammar of references takes
+    /// for the start of a path.
     pub(super) fn paths_without_host(self, path: &str) -> impl Iterator<Item = &str> {
         let after = |name: &String| path.strip_prefix(name.as_str())?.strip_prefix('/');
         let inner = self.own.iter().filter(|name| !is_host(host_of(name))).find_map(after);
         std::iter::once(path).chain(inner)
     }
 
-    /// Returns the paths by which `host` would name `repository`: with the path of a cache before it, where the registry
-    /// is known by one there.
+    /// Returns the paths by which `host` would name `repository`, with the path of a cache before it if the registry
+    /// has such a name there.
     #[must_use]
     pub fn paths_for(self, host: &str, repository: &str) -> Vec<String> {
         let own = self.own.iter().filter_map(|name| {
@@ -80,7 +81,7 @@ impl<'a> Hosts<'a> {
     }
 }
 
-/// The host of a name, and its path or an empty text.
+/// Splits a name into its host and its path, which may be empty.
 fn split_path(name: &str) -> (&str, &str) {
     name.split_once('/').unwrap_or((name, ""))
 }
@@ -89,7 +90,7 @@ fn host_of(name: &str) -> &str {
     split_path(name).0
 }
 
-/// The length of the longest path among the names that a reference begins with, and what follows it.
+/// Returns the length of the longest path among the names that a reference begins with, and the rest of the reference.
 fn longest_match<'p>(names: &[String], host: &str, path: &'p str) -> Option<(usize, &'p str)> {
     let under = |name: &String| {
         let (known, prefix) = split_path(name);
@@ -102,8 +103,9 @@ fn longest_match<'p>(names: &[String], host: &str, path: &'p str) -> Option<(usi
     names.iter().filter_map(under).max_by_key(|(length, _)| *length)
 }
 
-/// Compares two hosts by the registry that they are of. Docker Hub's hosts are one, and so are the login server and the regional
-/// endpoints of an Azure registry (`NAME.REGION.geo.azurecr.io` for manifests, `NAME.REGION.data.azurecr.io` for blobs,
+/// Returns true if two hosts belong to the same registry. Docker Hub's hosts are one registry, and so are the login
+/// server and the regional endpoints of an Azure registry (`NAME.REGION.geo.azurecr.io` for manifests,
+/// `NAME.REGION.data.azurecr.io` for blobs,
 /// <https://learn.microsoft.com/azure/container-registry/container-registry-geo-replication>).
 fn same_host(known: &str, host: &str) -> bool {
     without_default_port(known) == host
@@ -120,7 +122,7 @@ fn is_same_azure_registry(name: &str, host: &str) -> bool {
     prefix.is_empty() && azure_name(known).is_some_and(|known| azure_name(host) == Some(known))
 }
 
-/// The resource's name in the first label of a host, which may have a dash and a hash behind it.
+/// Returns the resource name in the first label of a host, without a dash and hash after it.
 fn azure_name(label: &str) -> &str {
     label.split('-').next().unwrap_or(label)
 }
@@ -139,7 +141,7 @@ fn parse_azure_host(host: &str) -> Option<AzureHost<'_>> {
     (!azure_name(label).is_empty()).then_some(AzureHost { label, cloud, exact })
 }
 
-/// The name of an Azure registry as a resource, by one of its hosts.
+/// Returns the resource name of an Azure registry, by one of its hosts.
 #[must_use]
 pub fn azure_registry_name(host: &str) -> Option<&str> {
     parse_azure_host(host).map(|found| azure_name(found.label))
@@ -149,8 +151,7 @@ fn without_default_port(host: &str) -> &str {
     host.strip_suffix(":443").unwrap_or(host)
 }
 
-/// Hosts of registries that anybody may pull from. An image under such a name is nobody's own, so an image id that comes
-/// with it means nothing here.
+/// Hosts of public registries. An image id under such a name says nothing about a private image.
 const PUBLIC_REGISTRIES: [&str; 29] = [
     "cgr.dev",
     "container-registry.oracle.com",
@@ -184,10 +185,10 @@ const PUBLIC_REGISTRIES: [&str; 29] = [
 ];
 
 impl ImageReference {
-    /// Returns true if an image id that comes with this name may be that of an image in `repository`.
+    /// Returns true if an image id with this name may be that of an image in `repository`.
     ///
-    /// A host that no registry is known by may be a forgotten alias: it is certainly another's only if it is a public
-    /// registry's, or if its path is not the repository's.
+    /// An unknown host may be a missing alias. It certainly belongs to another registry only if it is a public
+    /// registry's, or if its path differs from the repository's.
     #[must_use]
     pub fn may_match_repository(&self, hosts: Hosts<'_>, repository: &super::RepositoryName) -> bool {
         let (Some(host), Some(path)) = (&self.host, &self.repository) else {

@@ -1,4 +1,4 @@
-//! Texts of which there are millions: those that are shared, and those that are short.
+//! Texts that occur by the million: shared ones and short ones.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A text that reasons and removals share. One word wide where `Arc<str>` takes two: there are millions of them, and few
-/// texts.
+/// A text shared by reasons and removals. One word wide where `Arc<str>` takes two: there are millions of references
+/// and few texts.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SharedText(Arc<Box<str>>);
 
@@ -56,7 +56,7 @@ enum Kind {
 const INLINE: usize = 22;
 
 impl ShortText {
-    /// The bytes of the text, which need no look at whether they are one.
+    /// Returns the bytes of the text without UTF-8 validation.
     pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Kind::Inline { length, bytes } => &bytes[..usize::from(*length)],
@@ -89,7 +89,7 @@ impl From<&str> for ShortText {
     }
 }
 
-// Texts compare and hash as their bytes do, which must be so where one is looked up by a `str`.
+// Comparison and hashing match those of `str`, as `Borrow<str>` requires for lookups.
 impl PartialEq for ShortText {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()

@@ -1,4 +1,4 @@
-//! What the registries hold, as read at one time, with what could not be read as data.
+//! The contents of the registries at one point in time; unreadable parts are recorded as gaps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,55 +28,55 @@ pub struct Registry {
     pub kind: &'static str,
     /// Its address, scheme included.
     pub endpoint: String,
-    /// The names by which image references mean it (endpoint and aliases): lower-case hosts, with the port where there
-    /// is one, or such a host with the path of a cache behind it.
+    /// The names by which image references refer to it (endpoint and aliases): lower-case hosts, with a port if needed,
+    /// or such a host with the path of a cache after it.
     pub hosts: Vec<String>,
     /// The names of the other registries of the settings, read or not.
     pub other_hosts: Vec<String>,
-    /// As whom it was read, in words: `anonymous`, `user ci-reader`.
+    /// The identity that read it, in words: `anonymous`, `user ci-reader`.
     pub identity: String,
-    /// How a tag is removed here.
+    /// The method of removing a tag.
     pub removal: RemovalMethod,
-    /// Whether that can be done.
+    /// The ability to remove tags in that way.
     pub ability: RemovalAbility,
     /// The origin of `ability`.
     pub ability_origin: AbilityOrigin,
-    /// The product that it was recognised as.
+    /// The recognized product.
     pub product: Option<Product>,
-    /// The repositories in which it cannot although `ability` says it can, for one because permissions are given by
-    /// repository.
+    /// Repositories whose tags cannot be removed although `ability` allows it, for example because permissions are
+    /// granted by repository.
     pub obstacles: BTreeMap<RepositoryName, RemovalObstacle>,
-    /// The repositories from which the identity may not remove, as far as the registry says. Refuses nothing: where this
-    /// identity is to remove, they are `obstacles` instead.
+    /// Repositories from which the reading identity may not remove, as far as the registry reports it. Refuses nothing:
+    /// if this identity removes tags, they are in `obstacles` instead.
     pub missing_rights: BTreeMap<RepositoryName, RemovalObstacle>,
-    /// What the cloud says of the registry itself; nothing where it was not asked. Where asking failed there is a gap.
+    /// The registry's own settings as the cloud reports them; `None` if not queried. A failed query is a gap.
     pub info: Option<RegistryInfo>,
-    /// Whether the settings accept that the registry deletes untagged manifests sooner than the undo window ends.
+    /// True if the settings accept that the registry deletes untagged manifests before the undo window ends.
     pub accepts_retention: bool,
-    /// How much the registry's clock is ahead of the time by which the run decides; `None` where it did not say.
+    /// The lead of the registry's clock over the time of the run; `None` if the registry did not report its time.
     pub clock_ahead: Option<SignedDuration>,
-    /// Why that time cannot be trusted here, whatever the registry's own clock says.
+    /// Why the time of the run cannot be trusted here, whatever the registry's own clock shows.
     pub clock_issue: Option<ClockIssue>,
-    /// Whether every manifest was listed, tagged or not: only then can it be known that no index holds one.
+    /// True if every manifest was listed, tagged or not. Otherwise an unlisted index may contain any manifest.
     pub lists_untagged: bool,
-    /// True if it may remove the tags of cosign's signatures along with the last tag of their image.
+    /// True if the tags of cosign's signatures may be removed along with the last tag of their image.
     pub expires_companions: bool,
-    /// How many of its indexes and artifacts were read to decide, and why.
+    /// The number of indexes and artifacts that were read to decide, by cause.
     pub index_reads: IndexReads,
     /// Tags that it refused to remove in earlier runs, by repository and name.
     pub refused_tags: Vec<RefusedTag>,
     /// Its repositories, by name.
     pub repositories: Vec<Repository>,
-    /// What could not be read of the registry as a whole.
+    /// The registry-wide gaps.
     pub gaps: Vec<Gap>,
 }
 
-/// How a tag is removed from a registry.
+/// The method of removing a tag from a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RemovalMethod {
-    /// The tag alone goes; the manifest stays until the registry collects it.
+    /// Remove the tag alone; the manifest remains until the registry collects it.
     Untag,
-    /// The manifest goes, and with it every tag it has. Chosen by a person, per registry.
+    /// Delete the manifest, and with it all of its tags. Opt-in by a person, per registry.
     DeleteManifest,
 }
 
@@ -87,25 +87,25 @@ pub struct Repository {
     pub name: RepositoryName,
     /// Its tags, by name.
     pub tags: Vec<Tag>,
-    /// The tags that were restored and count by the time that they had before.
+    /// The tags that were restored and are dated by their time before the removal.
     pub original_dates: BTreeMap<TagName, OriginalDate>,
-    /// Every manifest that was read: those of the tags, their children to any depth, and their referrers.
+    /// Every manifest that was read: those of the tags, their children at any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
-    /// Those of the manifests that were looked for by their digest (see `registry_info::ExtraManifests`) that are there; when the
-    /// registry says that they last changed. They stand in `manifests`, too.
+    /// The existing ones among the manifests that were looked up by digest (see `registry_info::ExtraManifests`), with
+    /// the time of their last change as the registry reports it. They are in `manifests` as well.
     pub untagged: BTreeMap<Digest, Option<Timestamp>>,
-    /// Those of the manifests that indexes list beside their images and for no platform, such as attestations, and that
-    /// have no tag: no container ever runs one. Only kept where manifests are listed without being read.
+    /// Untagged manifests that indexes list beside their images and for no platform, such as attestations: no container
+    /// runs them. Only filled if manifests are listed without being read.
     pub attached: BTreeSet<Digest>,
     /// The past of the manifests that no tag references; `None` where no policy with `untagged` asks for it, where there is
     /// no such manifest, and where the registry does not list them. All of them stand in `manifests` then.
     pub untagged_history: Option<Box<UntaggedHistory>>,
     /// What the registry lists beside `manifests`, sorted by digest: no tag names it, and nothing that was read leads to it.
     pub listed: Vec<ListedManifest>,
-    /// The first look at the registry, or at this repository if it could not be listed then. A tag without a push time
-    /// and without a first sight was there already, so it was pushed no later. `None` where no look is on record.
+    /// Time of the first read of the registry, or of this repository if it could not be listed then. A tag with neither
+    /// a push time nor a first sight existed at that time. `None` if no read is on record.
     pub first_read_at: Option<CompactTime>,
-    /// What could not be read here.
+    /// The gaps in this repository.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
     pub lock: Option<Lock>,
@@ -116,21 +116,21 @@ pub struct Repository {
 pub struct Tag {
     /// Its name.
     pub name: TagName,
-    /// The digest that it named, or nothing where that could not be read (there is a gap then).
+    /// The digest that it named; `None` if it could not be read, in which case there is a gap.
     pub digest: Option<Digest>,
-    /// When the registry says that it was last pushed or moved.
+    /// Time of its last push or move, as the registry reports it.
     pub pushed_at: Option<CompactTime>,
-    /// The time Tagwarden first saw it at this digest, except at the first look (see [`Repository::first_read_at`]).
+    /// The time Tagwarden first saw it at this digest, except at the first read (see [`Repository::first_read_at`]).
     pub first_seen: Option<CompactTime>,
     /// A lock on the tag.
     pub lock: Option<Lock>,
 }
 
-/// One manifest as it was read. There are as many as tags, and most of them were only listed: what only a whole one has
-/// takes little room where it is missing.
+/// One manifest as it was read. There are as many as tags, and most were only listed, so the fields of fully read ones
+/// take little room if empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// As the registry or the manifest itself says.
+    /// Its media type, as reported by the registry or the manifest itself.
     pub media_type: Arc<str>,
     /// Bytes of the manifest itself.
     pub size: u64,
@@ -138,58 +138,57 @@ pub struct Manifest {
     pub config: Option<Box<Digest>>,
     /// The blobs it needs and the registry stores (configuration and layers; no foreign layers).
     pub blobs: Box<[Blob]>,
-    /// The manifests that it lists, where it is an index.
+    /// The manifests that it lists; empty unless it is an index.
     pub children: Vec<Digest>,
     /// The manifest that it refers to (OCI 1.1 `subject`), which makes it a referrer.
     pub subject: Option<Box<Digest>>,
-    /// The latest time at which the image says it was created, unjudged.
+    /// The latest creation time that the image reports, not checked for plausibility.
     pub created_at: Option<CompactTime>,
     /// A lock on the manifest.
     pub lock: Option<Lock>,
-    /// How much of it was read.
+    /// The extent to which it was read.
     pub detail: ManifestDetail,
 }
 
-/// How much of a manifest was read.
+/// The extent to which a manifest was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ManifestDetail {
     /// Its bytes: everything is known.
     Full,
-    /// What the registry lists of it: type and lock. Its blobs and its subject are unknown, and so is its configuration
-    /// unless that was looked for; it is no index.
+    /// Listed only: type and lock are known. Blobs and subject are unknown, and so is the configuration unless it was
+    /// looked up. It is not an index.
     Listed {
-        /// Bytes of the image by the registry's account, shared layers included; nothing where it does not say.
+        /// Bytes of the image as the registry reports them, shared layers included; `None` if not reported.
         image_size: Option<u64>,
     },
-    /// What the registry lists of something that has to be read: its type and lock. What it lists and what it refers to
-    /// is unknown.
+    /// Listed, but still to be read: type and lock are known, its children and its subject are not.
     Unread {
-        /// Bytes of everything in it by the registry's account; nothing where it does not say.
+        /// Bytes of everything in it as the registry reports them; `None` if not reported.
         image_size: Option<u64>,
-        /// Whether it may list images, or only refer to one.
+        /// Its possible content: other manifests, or only a reference to one.
         kind: UnreadKind,
     },
 }
 
-/// What is so of one tag right now.
+/// The current state of one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagState {
     /// The digest that it names.
     pub digest: Digest,
-    /// When the registry says that it was last pushed or moved.
+    /// Time of its last push or move, as the registry reports it.
     pub pushed_at: Option<Timestamp>,
     /// A lock on it.
     pub lock: Option<Lock>,
 }
 
-/// What is so of one manifest right now, by its digest.
+/// The current state of one manifest, by its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestState {
-    /// Tags that name it. A registry may cut the list, but an empty one is empty.
+    /// Tags that name it. A registry may truncate the list, but an empty list means that there are none.
     pub tags: Vec<TagName>,
     /// A lock on it.
     pub lock: Option<Lock>,
-    /// When the registry says that it last changed.
+    /// Time of its last change, as the registry reports it.
     pub changed_at: Option<Timestamp>,
 }
 
@@ -198,11 +197,11 @@ pub struct ManifestState {
 pub struct Blob {
     /// Its address.
     pub digest: Digest,
-    /// Its length in bytes, as the manifest says.
+    /// Its length in bytes, as the manifest states it.
     pub size: u64,
 }
 
-/// What the registry itself forbids.
+/// A lock that the registry itself enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lock {
     /// It may not be deleted.
@@ -216,49 +215,49 @@ pub enum Lock {
 /// Something that could not be read. A gap is a reason to keep, never an absence.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gap {
-    /// What is missing.
+    /// The missing information.
     pub target: GapTarget,
     /// A short label for metrics and scripts, such as `http-500` or `digest-mismatch`.
     pub kind: &'static str,
-    /// What happened, and what to do next.
+    /// The failure, and what to do next.
     pub message: Arc<str>,
 }
 
-/// What a gap leaves unknown.
+/// The information that a gap leaves unknown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GapTarget {
-    /// Whether there are more repositories.
+    /// The list of repositories, which may be incomplete.
     Catalogue,
-    /// What the registry itself does with what is untagged, and what else the cloud says of it.
+    /// The registry's own settings, such as its retention of untagged manifests.
     RegistryInfo,
-    /// Whether there are more tags in the repository.
+    /// The list of tags in the repository, which may be incomplete.
     TagList,
-    /// Whether there are more manifests in the repository: among them may be an index that holds any of its images.
+    /// The list of manifests in the repository: an unlisted index may contain any of its images.
     ManifestList,
-    /// A listed tag that the registry then did not know: it vanished meanwhile, or names nothing.
+    /// A listed tag that the registry could not find: it was deleted meanwhile, or names nothing.
     VanishedTag(TagName),
-    /// An entry of a list that is not a valid name: something of that name is there, and nothing else is missing.
+    /// A listed entry whose name is invalid: it exists, and nothing else is missing.
     InvalidName(Arc<str>),
-    /// An entry of a list of tags that is a digest, and so not a tag: nothing is missing.
+    /// An entry of a tag list that is a digest, and so not a tag: nothing is missing.
     ListedDigest(Digest),
-    /// What a tag names.
+    /// The digest of a tag.
     Tag(TagName),
-    /// What a manifest holds: its children, its subject, its blobs.
+    /// The content of a manifest: its children, its subject, its blobs.
     Manifest(Digest),
-    /// When an image was created; nothing else is missing.
+    /// The creation time of an image; nothing else is missing.
     CreationTime(Digest),
-    /// Which configuration an image has; nothing else is missing.
+    /// The configuration of an image; nothing else is missing.
     Configuration(Digest),
-    /// What refers to a manifest.
+    /// The referrers of a manifest.
     Referrers(Digest),
 }
 
 impl Gap {
-    /// Whether it leaves every tag of its repository in doubt.
+    /// Returns true if it leaves every tag of its repository in doubt.
     ///
-    /// An unread list hides tags of the same digest; an unread manifest may be an index that holds any image of the
-    /// repository, and so may an unread referrer. A vanished tag, an invalid name or a missing creation time says nothing
-    /// of others.
+    /// An unread list hides tags of the same digest; an unread manifest may be an index that contains any image of the
+    /// repository, and so may an unread referrer. A vanished tag, an invalid name or a missing creation time does not
+    /// affect other tags.
     #[must_use]
     pub fn blocks_repository(&self) -> bool {
         match self.target {
@@ -277,15 +276,15 @@ impl Gap {
         }
     }
 
-    /// Returns `true` where a tag of the repository may name any of its manifests without being known to: before a
-    /// manifest is deleted with all of its tags, that matters.
+    /// Returns true if a tag of the repository may name any of its manifests unnoticed, which matters before a manifest
+    /// is deleted with all of its tags.
     #[must_use]
     pub fn may_hide_tag(&self) -> bool {
         self.blocks_repository() || matches!(self.target, GapTarget::InvalidName(_))
     }
 
-    /// Returns `true` where the registry was read and only single names in it are odd. That keeps these names, and is no
-    /// reason to run again: it stays so until a person changes it.
+    /// Returns true if the registry was read and only single names in it are odd. These names are retained; another run
+    /// would not help, because only a person can change them.
     #[must_use]
     pub fn is_note(&self) -> bool {
         matches!(self.target, GapTarget::VanishedTag(_) | GapTarget::InvalidName(_) | GapTarget::ListedDigest(_))
@@ -311,7 +310,7 @@ impl fmt::Display for GapTarget {
 }
 
 impl ManifestDetail {
-    /// Returns true where it was not read and the registry does not say how large it is.
+    /// Returns true if it was not read and the registry does not report its size.
     #[must_use]
     pub fn is_unsized(self) -> bool {
         matches!(self, Self::Listed { image_size: None } | Self::Unread { image_size: None, .. })
@@ -338,7 +337,7 @@ impl Manifest {
         self.config.is_none()
             && match self.detail {
                 ManifestDetail::Listed { .. } => true,
-                // What it is, and what is in it, has to be read first.
+                // Its kind and its content have to be read first.
                 ManifestDetail::Unread { .. } => false,
                 ManifestDetail::Full => self.media_type.contains("docker.distribution.manifest.v1+"),
             }
@@ -370,19 +369,19 @@ impl Inventory {
         }
     }
 
-    /// The registry of that name.
+    /// Returns the registry with that name.
     #[must_use]
     pub fn registry(&self, name: &str) -> Option<&Registry> {
         self.registries.iter().find(|registry| registry.name.as_str() == name)
     }
 
-    /// How many tags were read.
+    /// Returns the number of tags that were read.
     #[must_use]
     pub fn tag_count(&self) -> usize {
         self.registries.iter().flat_map(|registry| &registry.repositories).map(|repository| repository.tags.len()).sum()
     }
 
-    /// Whether anything could not be read. Notes are not counted.
+    /// Returns true if anything could not be read. Notes do not count.
     #[must_use]
     pub fn has_gaps(&self) -> bool {
         self.registries.iter().any(|registry| !registry.is_complete())
@@ -390,14 +389,14 @@ impl Inventory {
 }
 
 impl Registry {
-    /// Returns `true` where everything in it was read, apart from single odd names.
+    /// Returns true if everything in it was read, apart from single odd names.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let inner = self.repositories.iter().flat_map(|repository| &repository.gaps);
         self.gaps.iter().chain(inner).all(Gap::is_note)
     }
 
-    /// A registry of which only the name and the kind are known yet.
+    /// Creates a registry of which only the name and the kind are known.
     #[must_use]
     pub fn empty(name: RegistryName, kind: &'static str) -> Self {
         Self {
@@ -426,13 +425,13 @@ impl Registry {
         }
     }
 
-    /// Returns the names by which image references mean it.
+    /// Returns the names by which image references refer to it.
     #[must_use]
     pub fn host_names(&self) -> Hosts<'_> {
         Hosts::new(&self.hosts, &self.other_hosts)
     }
 
-    /// The refusal that a removal of the tag at that digest met in earlier runs.
+    /// Returns the refusal that a removal of the tag at that digest met in earlier runs.
     #[must_use]
     pub fn refused_tag(&self, repository: &RepositoryName, tag: &TagName, digest: &Digest) -> Option<&RefusedTag> {
         let found =
@@ -440,7 +439,7 @@ impl Registry {
         self.refused_tags.get(found).filter(|found| found.digest == *digest)
     }
 
-    /// The repository of that name (the list is sorted).
+    /// Returns the repository with that name (the list is sorted).
     #[must_use]
     pub fn repository(&self, name: &str) -> Option<&Repository> {
         let found = self.repositories.binary_search_by(|repository| repository.name.as_str().cmp(name)).ok()?;
@@ -449,7 +448,7 @@ impl Registry {
 }
 
 impl Repository {
-    /// A repository of which nothing is known yet.
+    /// Creates an empty repository.
     #[must_use]
     pub fn empty(name: RepositoryName) -> Self {
         Self {
@@ -467,12 +466,12 @@ impl Repository {
         }
     }
 
-    /// Gives back the memory that reading it piece by piece left unused, which is up to half of all.
+    /// Releases the memory that piecewise reading left unused, which is up to half of all.
     pub fn compact(&mut self) {
         self.tags.shrink_to_fit();
         self.listed.shrink_to_fit();
         self.gaps.shrink_to_fit();
-        // Made in one go from a sorted list, a map's nodes are full.
+        // The nodes of a map that is built in one go from a sorted list are full.
         self.manifests = std::mem::take(&mut self.manifests).into_iter().collect();
     }
 
@@ -482,7 +481,7 @@ impl Repository {
         self.manifests.get(digest).is_some_and(Manifest::has_unknown_config) && !self.attached.contains(digest)
     }
 
-    /// The tag of that name (the list is sorted).
+    /// Returns the tag with that name (the list is sorted).
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&Tag> {
         let found = self.tags.binary_search_by(|tag| tag.name.as_str().cmp(name)).ok()?;

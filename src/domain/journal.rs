@@ -1,14 +1,14 @@
-//! The record of what was done to a registry: first the intent, then the outcome.
+//! Journal entries: first the intent, then the outcome.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::{Date, Digest, RegistryName, RemovalMethod, RepositoryName, TagName};
 
-/// Something that is about to be done to a tag. It is journaled before it is done.
+/// An intended change of a tag. It is journaled before it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// What is to be done.
+    /// The intended action.
     pub action: Action,
     /// The registry.
     pub registry: RegistryName,
@@ -22,23 +22,23 @@ pub struct Intent {
     pub digest: Digest,
     /// The media type of the manifest behind it.
     pub media_type: Arc<str>,
-    /// The policy that lets it go, or nothing for a restore.
+    /// The policy that expires it; `None` for a restore.
     pub policy: Option<String>,
     /// The reasons as the plan gave them, as JSON text; the proof of a removal.
     pub evidence: String,
-    /// The time by which a tag that is removed was judged; `None` where none is, and in entries of older versions.
+    /// The date by which a removed tag was decided; `None` for other actions, and in entries of older versions.
     pub date: Option<Date>,
 }
 
-/// What is done to a tag, or to a manifest that lost its tags.
+/// An action on a tag, or on a manifest that lost its tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
-    /// It is removed, by that method.
+    /// Remove the tag, by that method.
     Remove(RemovalMethod),
-    /// It is put back.
+    /// Restore the tag.
     Restore,
-    /// A manifest that was deleted is put again by its digest, because what is put back under the tag contains it, or
-    /// because it refers to that.
+    /// Push a deleted manifest again by its digest, because a restored tag's manifest contains it, or because it refers
+    /// to that.
     RestoreManifest,
     /// The manifest, without a tag for long, is deleted. The tag is the last that Tagwarden took from it, or from what it goes
     /// along with; [`TagName::none`] where it took none.
@@ -48,45 +48,45 @@ pub enum Action {
 /// The outcome of an intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was done. The text is what the registry said of it, such as a correlation id; often empty.
+    /// It was done. The text comes from the registry's answer, such as a correlation id; often empty.
     Done(String),
     /// It was not done because it no longer fits.
     Skipped(SkipReason),
-    /// It was tried and the registry refused or failed. The tag is where it was, as far as is known.
+    /// It was tried, and the registry refused or failed. The tag is unchanged, as far as is known.
     Failed(String),
 }
 
-/// Why something planned was not done.
+/// Why a planned action was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkipReason {
     /// The tag names another digest by now.
     Moved {
-        /// That digest.
+        /// The new digest.
         to: Digest,
     },
-    /// The tag is gone already.
+    /// The tag no longer exists.
     Missing,
-    /// Deciding again, with the evidence of now, keeps it. The text says why.
+    /// A new decision on current evidence retains it. The text says why.
     Kept(String),
-    /// A hold was set on the tag or its digest since it was decided. The text is the hold's.
+    /// A hold was set on the tag or its digest after the decision. The text is the hold's.
     Held(String),
     /// The registry has locked it meanwhile.
     Locked(String),
-    /// A policy that lets it go says `dry-run`.
+    /// A policy that expires it says `dry-run`.
     DryRun,
     /// A refusal of the plan covers it. The text is the refusal's.
     Refused(String),
-    /// It moved in the instant of its removal, and was put back to what it had moved to. The text says both.
+    /// It moved at the instant of its removal, and was restored to its new digest. The text names both.
     Reverted(String),
     /// The registry refused to remove this one tag in earlier runs, and its next try is not due yet. The text says when.
     Postponed(String),
-    /// Earlier removals showed that the registry destroys what it should only untag.
+    /// Earlier removals showed that untagging destroys the manifest in this registry.
     Stopped(String),
-    /// The time in which removals may be made was over before its turn. The text says which.
+    /// The removal window closed before it was processed. The text names the window.
     Blocked(String),
-    /// The run was told to stop before this one's turn.
+    /// The run was asked to stop before it was processed.
     Interrupted,
-    /// Something else took it back or never began it, found out at the next start. The text says what was seen.
+    /// It was undone or never started, as found at the next start. The text says what was seen.
     Recovered(String),
 }
 
@@ -150,7 +150,8 @@ impl SkipReason {
         }
     }
 
-    /// Returns the label for one that the journal of an older version may hold; any other label is returned as it is.
+    /// Returns the current label for one that an older version may have journaled; any other label is returned
+    /// unchanged.
     #[must_use]
     pub fn current_label(label: &str) -> &str {
         match label {

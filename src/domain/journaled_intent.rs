@@ -1,4 +1,4 @@
-//! Journaled intents: the proof, needed for every removal, that the journal knows of it.
+//! Journaled intents: the proof, needed for every removal, that it is in the journal.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ pub struct JournalId(pub(crate) i64);
 
 /// An intent that is durably in the journal.
 ///
-/// Writers of registries take one for each removal, and only the state makes them, for the holder of the lease. So code
-/// that removes during a dry run, or before the journal has the intent, does not compile.
+/// Writers of registries take one for each removal, and only the state creates them, for the holder of the lease. So
+/// code that removes during a dry run, or before the intent is journaled, does not compile.
 #[derive(Debug, PartialEq, Eq)]
 pub struct JournaledIntent {
     id: JournalId,
@@ -23,8 +23,8 @@ pub struct JournaledIntent {
 }
 
 impl JournaledIntent {
-    /// The proof that an entry with that number has the intent. For the state alone: `tests/it/source_rules.rs` allows no
-    /// other caller.
+    /// Creates the proof that the entry with that number contains the intent. For the state alone:
+    /// `tests/it/source_rules.rs` allows no other caller.
     pub(crate) fn recorded(id: JournalId, intent: &Intent) -> Self {
         Self {
             id,
@@ -36,19 +36,19 @@ impl JournaledIntent {
         }
     }
 
-    /// The number of the journal entry.
+    /// Returns the number of the journal entry.
     #[must_use]
     pub fn id(&self) -> JournalId {
         self.id
     }
 
-    /// The registry.
+    /// Returns the registry.
     #[must_use]
     pub fn registry(&self) -> &RegistryName {
         &self.registry
     }
 
-    /// The repository.
+    /// Returns the repository.
     #[must_use]
     pub fn repository(&self) -> &RepositoryName {
         &self.repository
@@ -60,13 +60,13 @@ impl JournaledIntent {
         &self.tag
     }
 
-    /// The digest that the tag has, or the manifest that is deleted.
+    /// Returns the digest of the tag, or of the manifest that is deleted.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// The kind of removal that was journaled, or `None` for a restore, which allows no removal.
+    /// Returns the kind of removal that was journaled, or `None` for a restore, which allows no removal.
     #[must_use]
     pub fn method(&self) -> Option<RemovalMethod> {
         match self.action {
@@ -78,7 +78,7 @@ impl JournaledIntent {
 }
 
 impl JournalId {
-    /// The number itself, by which pages of the journal go on.
+    /// Returns the number itself, the cursor for pages of the journal.
     #[must_use]
     pub fn number(self) -> i64 {
         self.0

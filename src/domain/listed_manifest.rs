@@ -1,4 +1,4 @@
-//! Manifests that a registry lists and that were not read: what they hold and what they refer to is unknown.
+//! Manifests that a registry lists and that were not read: their children and subjects are unknown.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use super::{Digest, Lock, Manifest, ManifestDetail, Registry, RemovalMethod, Rep
 pub struct ListedManifest {
     /// Its digest.
     pub digest: Digest,
-    /// As the registry says; empty where it does not.
+    /// Its media type; empty if the registry does not report it.
     pub media_type: Arc<str>,
-    /// Bytes of the image by the registry's account, shared layers included; nothing where it does not say.
+    /// Bytes of the image as the registry reports them, shared layers included; `None` if not reported.
     pub image_size: Option<u64>,
     /// A lock on it.
     pub lock: Option<Lock>,
@@ -20,40 +20,40 @@ pub struct ListedManifest {
     pub kind: ListedKind,
 }
 
-/// What the registry's list tells of a manifest's contents.
+/// The kind of a listed manifest, as far as the list shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ListedKind {
     /// An image for one platform: it lists no other manifests and refers to none.
     Image,
-    /// Something that may refer to an image, but lists none.
+    /// A manifest that may refer to an image, but lists none.
     Artifact,
-    /// An index, or something that may be one.
+    /// An index, or a manifest that may be one.
     Index,
 }
 
-/// The kind of a manifest that has to be read before anything is known of what it holds or refers to.
+/// The kind of a manifest that has to be read before its children or subject are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnreadKind {
-    /// Something that may refer to an image, but lists none.
+    /// A manifest that may refer to an image, but lists none.
     Artifact,
-    /// An index, or something that may be one.
+    /// An index, or a manifest that may be one.
     Index,
 }
 
-/// Why an unread manifest is read.
+/// Why a listed manifest has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnreadCause {
-    /// It stays, or may refer to something that does, and may hold an image whose tag would go.
+    /// It is retained, or may refer to a retained manifest, and may contain an image whose tag would be removed.
     Kept,
-    /// A tag that would go leads to it, and it may hold an image in use.
+    /// A tag that would be removed leads to it, and it may contain an image in use.
     Claimed,
-    /// It may tell which image a signature, an attestation or the like accompanies.
+    /// It may show which image a signature, an attestation or the like accompanies.
     Companions,
     /// A manifest of its repository is due for deletion.
     Deletions,
 }
 
-/// How many indexes and artifacts of a registry were read, by cause.
+/// The numbers of indexes and artifacts of a registry that were read, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IndexReads {
     /// For [`UnreadCause::Kept`].
@@ -67,7 +67,7 @@ pub struct IndexReads {
 }
 
 impl IndexReads {
-    /// Counts one more.
+    /// Counts another read.
     pub fn add(&mut self, cause: UnreadCause) {
         let count = match cause {
             UnreadCause::Kept => &mut self.kept,
@@ -78,7 +78,7 @@ impl IndexReads {
         *count = count.saturating_add(1);
     }
 
-    /// How many they are together.
+    /// Returns the sum.
     #[must_use]
     pub fn total(&self) -> u32 {
         let causes = [self.kept, self.claimed, self.companions, self.deletions];
@@ -108,13 +108,13 @@ impl ListedKind {
         }
     }
 
-    /// The kind that a label means.
+    /// Returns the kind with that label.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         [Self::Image, Self::Artifact, Self::Index].into_iter().find(|kind| kind.label() == label)
     }
 
-    /// What has to be read of it; nothing of an image.
+    /// Returns the kind of content to be read; `None` for an image.
     #[must_use]
     pub fn unread(self) -> Option<UnreadKind> {
         match self {
@@ -126,7 +126,7 @@ impl ListedKind {
 }
 
 impl ListedManifest {
-    /// The manifest as far as it is known.
+    /// Converts it into a manifest with what the list shows.
     #[must_use]
     pub fn into_manifest(self) -> Manifest {
         let image_size = self.image_size;
@@ -148,13 +148,13 @@ impl ListedManifest {
 }
 
 impl Manifest {
-    /// Returns true if what it lists and what it refers to is unknown.
+    /// Returns true if its children and its subject are unknown.
     #[must_use]
     pub fn is_unread(&self) -> bool {
         self.unread_kind().is_some()
     }
 
-    /// The kind of a manifest of which it is unknown what it lists and what it refers to.
+    /// Returns the kind of a manifest whose children and subject are unknown.
     #[must_use]
     pub fn unread_kind(&self) -> Option<UnreadKind> {
         match self.detail {
@@ -163,7 +163,7 @@ impl Manifest {
         }
     }
 
-    /// Returns true if it surely is an index.
+    /// Returns true if it is certainly an index.
     #[must_use]
     pub fn is_index(&self) -> bool {
         !self.children.is_empty() || is_index_type(&self.media_type)
@@ -176,21 +176,22 @@ pub fn is_index_type(media_type: &str) -> bool {
     media_type == "application/vnd.oci.image.index.v1+json" || is_docker_list_type(media_type)
 }
 
-/// Returns true for the media type of Docker's own indexes, which refer to nothing.
+/// Returns true for the media type of Docker's own indexes, which have no subject.
 #[must_use]
 pub fn is_docker_list_type(media_type: &str) -> bool {
     media_type == "application/vnd.docker.distribution.manifest.list.v2+json"
 }
 
 impl Repository {
-    /// What the registry lists of a manifest to which nothing known leads.
+    /// Returns the list entry of a manifest that no known manifest leads to.
     #[must_use]
     pub fn listed_manifest(&self, digest: &Digest) -> Option<&ListedManifest> {
         let found = self.listed.binary_search_by(|row| row.digest.cmp(digest)).ok()?;
         self.listed.get(found)
     }
 
-    /// Moves listed manifests among those to which something known leads. Others of the digests are passed over.
+    /// Moves listed manifests to `manifests` because a known manifest leads to them. Digests that are not listed are
+    /// ignored.
     pub fn include_listed(&mut self, digests: &BTreeSet<Digest>) {
         if !digests.iter().any(|digest| self.listed_manifest(digest).is_some()) {
             return;
@@ -221,8 +222,8 @@ impl Repository {
 }
 
 impl Registry {
-    /// Returns true where an untag in a repository certainly leaves the manifest: nothing deletes what has no tag, neither
-    /// the registry nor, as far as it is due now, Tagwarden.
+    /// Returns true if an untag in a repository certainly leaves the manifest: neither the registry nor, as far as it
+    /// is due now, Tagwarden deletes untagged manifests.
     #[must_use]
     pub fn certainly_keeps_untagged(&self, repository: &Repository) -> bool {
         let retention = self.info.as_ref().map(|info| info.untagged_retention);

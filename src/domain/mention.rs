@@ -1,4 +1,4 @@
-//! Names of tags in texts that were read and not understood.
+//! Tag names in texts that were read but not understood as references.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Mention {
     pub image: MentionedImage,
     /// The word as it was found.
     pub text: Arc<str>,
-    /// The place where it stands.
+    /// The place where it occurs.
     pub holder: Arc<Holder>,
 }
 

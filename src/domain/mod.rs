@@ -1,6 +1,7 @@
-//! Facts and words. No IO, no clock, no serde of outside formats.
+//! Facts and terms of the domain. No IO, no clock, no serde of outside formats.
 //!
-//! Everything here is what the field calls it; what a registry or a file calls it differently is translated at the edge.
+//! Everything here has the name that the field uses; names that differ in a registry or a file are translated at the
+//! edge.
 
 mod ability;
 mod acceptance;

@@ -7,15 +7,15 @@ use std::str::FromStr;
 use super::SharedText;
 use super::interned::ShortText;
 
-/// A text that is no such name. Shows the text and the rule it breaks.
+/// Error for an invalid name. Displays the text and the violated rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no {what}: {rule}")]
 pub struct InvalidName {
-    /// What was read, cut after 160 characters.
+    /// The invalid text, cut after 160 characters.
     pub text: String,
-    /// What it should have been.
+    /// The kind of name that was expected.
     pub what: &'static str,
-    /// What such a name looks like.
+    /// The rule for such names.
     pub rule: &'static str,
 }
 
@@ -26,13 +26,13 @@ macro_rules! name {
         pub struct $name($text);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The bytes of that text, which cost less to reach.
+            /// Returns the bytes of the text, which are cheaper to access.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
@@ -152,7 +152,8 @@ fn is_repository(text: &str) -> bool {
     text.len() <= 255 && text.split('/').all(is_segment)
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, by hand because every listed repository passes here.
+/// Returns true for `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`. Written by hand because every listed repository passes through
+/// it.
 fn is_segment(text: &str) -> bool {
     let bytes = text.as_bytes();
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();

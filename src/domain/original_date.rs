@@ -1,17 +1,17 @@
-//! The time by which a restored tag is judged.
+//! The date of a restored tag.
 
 use super::{CompactTime, Date};
 
-/// The time that a restored tag had when it was removed. By it the tag is judged, and not by the time of the restore.
+/// The date that a restored tag had when it was removed. It counts instead of the time of the restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OriginalDate {
-    /// That time.
+    /// The original time and its origin.
     Known(CompactTime, DateOrigin),
-    /// Nobody knows it: the tag had none, or an older version removed it.
+    /// Unknown: the tag had none, or an older version removed it.
     Unknown,
 }
 
-/// Who said a tag's time.
+/// The origin of a tag's date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DateOrigin {
     /// The registry: the tag's last push.
@@ -33,7 +33,7 @@ impl DateOrigin {
         }
     }
 
-    /// The origin with that label.
+    /// Returns the origin with that label.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         [Self::Pushed, Self::Created, Self::FirstSeen].into_iter().find(|origin| origin.label() == label)

@@ -7,7 +7,8 @@ use super::{
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The removals that follow from the verdicts, and what stands against them. Sorted; leaves no choice to who applies it.
+/// The removals that follow from the verdicts, and the refusals that block them. Sorted; leaves no choice to whoever
+/// applies it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// One for each expired tag, by registry, repository and tag.
@@ -41,23 +42,23 @@ pub struct Removal {
     pub policies: Arc<[PolicyName]>,
     /// The method of removal.
     pub method: RemovalMethod,
-    /// Whether all the policies that let it go say `enforce` (for a removal by manifest: those of all its tags).
+    /// True if all policies that expire it say `enforce`; for a removal by manifest, those of all its tags.
     pub enforce: bool,
-    /// The time by which it was judged.
+    /// The date by which it was decided.
     pub date: Date,
-    /// The image that it accompanies, where it is a signature or the like: it may only go after that image's tags.
+    /// The image that it accompanies, if it is a signature or the like: it may only be removed after that image's tags.
     pub companion_of: Option<Box<Digest>>,
 }
 
-/// Why an enforcing run would not do what the plan lists.
+/// Why an enforcing run would not carry out what the plan lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it covers: none of that is removed.
+    /// The covered removals: none of them is made.
     pub scope: RefusalScope,
-    /// Which limit, and by how much.
+    /// The violated limit or condition, with its numbers.
     pub reason: RefusalReason,
-    /// Whether the removals that would really be enforced go over the limit by themselves. If not, it only says what
-    /// would happen if every policy said `enforce`.
+    /// True if the removals that would really be enforced violate it by themselves. If false, it only applies once all
+    /// policies enforce.
     pub binding: bool,
 }
 
@@ -68,15 +69,15 @@ pub enum RefusalScope {
     Run,
     /// Everything in one registry.
     Registry(RegistryName),
-    /// Everything that one policy lets go.
+    /// Everything that one policy expires.
     Policy(PolicyName),
-    /// What one policy lets go in one repository.
+    /// Everything that one policy expires in one repository.
     PolicyInRepository(PolicyName, RegistryName, RepositoryName),
     /// Everything in one repository.
     Repository(RegistryName, RepositoryName),
 }
 
-/// Which limit was passed, and by how much.
+/// The violated limit or condition, with its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefusalReason {
     /// More removals than `untag` allows.
@@ -95,7 +96,7 @@ pub enum RefusalReason {
         /// Percent allowed.
         allowed: u32,
     },
-    /// Fewer tags left than `leave` asks for.
+    /// Fewer tags left than `leave` requires.
     Leave {
         /// Tags that would be left.
         left: u32,
@@ -104,7 +105,7 @@ pub enum RefusalReason {
     },
     /// More manifests than `delete` allows.
     Delete {
-        /// Manifests found, with what goes along.
+        /// Manifests found, dependents included.
         found: u32,
         /// Manifests allowed.
         allowed: u32,
@@ -113,16 +114,16 @@ pub enum RefusalReason {
     Impossible(RemovalObstacle),
     /// The registry itself deletes untagged manifests before the undo window ends.
     Retention {
-        /// Days after which it deletes them; nothing where it was asked and did not say.
+        /// Days after which it deletes them; `None` if it was queried and did not report them.
         days: Option<u32>,
-        /// For how long an untag is to be undoable.
+        /// The period for which an untag must remain undoable.
         undo_window: Duration,
     },
-    /// What the registry does with untagged manifests could not be read.
+    /// The registry's handling of untagged manifests could not be read.
     RegistryInfoUnread,
-    /// The registry's clock and ours differ by too much for ages to be trusted.
+    /// The registry's clock and the local one differ too much for ages to be trusted.
     ClockSkew {
-        /// Seconds by which the registry's is ahead; negative where it is behind.
+        /// Seconds by which the registry's is ahead; negative if it is behind.
         ahead_seconds: i64,
     },
     /// A rule that might have protected it matches nothing.
@@ -144,12 +145,12 @@ pub struct Drift {
     pub registry: RegistryName,
     /// The repository.
     pub repository: RepositoryName,
-    /// What the tag names now; nothing where the tag is gone or unread.
+    /// The tag's current digest; `None` if the tag does not exist or was not read.
     pub actual: Option<Digest>,
 }
 
 impl RefusalScope {
-    /// Returns true if a removal falls under it.
+    /// Returns true if it covers a removal.
     #[must_use]
     pub fn covers(&self, removal: &Removal) -> bool {
         match self {
@@ -165,7 +166,7 @@ impl RefusalScope {
         }
     }
 
-    /// Whether the deletion of an untagged manifest falls under it.
+    /// Returns true if it covers the deletion of an untagged manifest.
     #[must_use]
     pub fn covers_deletion(&self, deletion: &Deletion) -> bool {
         let there = |registry: &RegistryName, repository: &RepositoryName| {
@@ -190,8 +191,8 @@ impl Plan {
         self.refusals.iter().find(|refusal| refusal.binding && refusal.scope.covers(removal))
     }
 
-    /// What keeps a deletion from being done: a binding refusal of deletions, or one of removals that covers its place or
-    /// policies.
+    /// Returns the refusal that blocks a deletion: a binding refusal of deletions, or one of removals that covers its
+    /// place or policies.
     #[must_use]
     pub fn refusal_for_deletion(&self, deletion: &Deletion) -> Option<&Refusal> {
         self.deletions.refusal_for(deletion, &self.refusals)
@@ -215,8 +216,8 @@ impl RefusalReason {
         }
     }
 
-    /// Returns true for a limit on the number of removals or deletions of a run or a policy. An approved plan was held
-    /// to it when it was made; every other reason depends on the registry and the rules as they are now.
+    /// Returns true for a limit on the number of removals or deletions of a run or a policy. An approved plan met such
+    /// limits when it was made; every other reason depends on the current registry and rules.
     #[must_use]
     pub fn is_count_limit(&self) -> bool {
         match self {
@@ -232,7 +233,7 @@ impl RefusalReason {
         }
     }
 
-    /// Returns true if the time is the reason: the run's own, or the registry's.
+    /// Returns true if the reason is a clock: the run's own, or the registry's.
     #[must_use]
     pub fn is_clock(&self) -> bool {
         matches!(self, Self::ClockSkew { .. } | Self::ClockIssue(_))
@@ -260,7 +261,7 @@ mod tests {
         }
     }
 
-    /// A refusal counts by what it covers, for each policy of the removal, and only where it is binding.
+    /// Coverage is checked for each policy of the removal, and only binding refusals block.
     #[test]
     fn a_binding_refusal_holds_back_what_it_covers() {
         use RefusalScope::{Policy, PolicyInRepository, Registry, Repository, Run};
@@ -295,7 +296,7 @@ mod tests {
         }
     }
 
-    /// One that is not binding, or covers something else, does not hide a later one.
+    /// A refusal that is not binding, or covers something else, does not hide a later one.
     #[test]
     fn the_first_binding_refusal_that_covers_is_the_one() {
         let refusal =

@@ -1,4 +1,4 @@
-//! What a platform owner wrote: which tags, what is kept, and how much may go at once.
+//! Policies: selection of tags, rules that keep them, and limits on removals.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -17,70 +17,71 @@ use super::{AllowUnmatched, Cron, PolicyName, RegistryName, RepositoryName, Rule
 pub struct Policy {
     /// Its name, unique over all files.
     pub name: PolicyName,
-    /// What it is for, in its author's words.
+    /// Its purpose, in its author's words.
     pub description: Option<String>,
-    /// Whom to ask about it.
+    /// The contact for questions about it.
     pub owner: Option<String>,
-    /// Which tags it speaks of.
+    /// The tags that it selects.
     pub select: Selector,
     /// Named groups of the selector's pattern: the keep rules apply to each combination of their values apart.
     pub group_by: Vec<String>,
-    /// What stays.
+    /// The tags that it keeps.
     pub keep: Keep,
-    /// How long after its last tag was removed a manifest is deleted as well; nothing means never.
+    /// The grace period after the removal of a manifest's last tag, after which the manifest is deleted as well; `None`
+    /// means never.
     pub delete_manifest_after: Option<WrittenDuration>,
-    /// Whether what it lets go may really be removed.
+    /// Dry run or enforcement.
     pub mode: PolicyMode,
-    /// Its own limits.
+    /// The policy's own limits.
     pub limits: PolicyLimits,
-    /// When the daemon lets it remove; nothing means whenever the settings' own schedule says.
+    /// The times at which the daemon may remove its tags; `None` means the schedule of the settings.
     pub schedule: Option<Cron>,
-    /// Its rules that may match nothing.
+    /// The rules that may match nothing.
     pub allow_unmatched: AllowUnmatched,
     /// The line of each rule in its file, from 1, by key and text.
     pub lines: BTreeMap<(RuleKey, String), u32>,
-    /// The file it stands in, relative to the policies folder.
+    /// Its file, relative to the policies folder.
     pub file: Arc<str>,
     /// The content hash of that file, `sha256:…`.
     pub revision: Arc<str>,
 }
 
-/// Whether what a policy lets go may really be removed.
+/// Mode of a policy: report removals, or carry them out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PolicyMode {
-    /// It is only reported.
+    /// Removals are only reported.
     #[default]
     DryRun,
-    /// It may be removed.
+    /// Removals are carried out.
     Enforce,
 }
 
-/// Which tags a policy speaks of.
+/// The selection of tags by a policy.
 #[derive(Debug, Clone)]
 pub struct Selector {
-    /// The registries; nothing means all.
+    /// The registries; `None` means all.
     pub registries: Option<Vec<RegistryName>>,
-    /// The repositories; nothing means all. `*` stays inside one path segment.
+    /// The repositories; `None` means all. `*` does not cross path segments.
     pub repositories: Option<Globs>,
     /// The tags.
     pub tags: TagSelector,
 }
 
-/// Which tags of a selected repository a policy speaks of.
+/// The selection of tags in a selected repository.
 #[derive(Debug, Clone)]
 pub enum TagSelector {
     /// All.
     All,
-    /// Those that the globs match.
+    /// The tags that the globs match.
     Globs(Globs),
-    /// Those that the regular expression matches as a whole; it is anchored at both ends already.
+    /// The tags that the regular expression matches as a whole; it is already anchored at both ends.
     Pattern(Regex),
     /// None: the policy speaks of manifests that no tag references, and has them deleted so long after they were found
     /// free.
     Untagged(WrittenDuration),
 }
 
-/// A list of globs, those with `!` taking away what the others gave.
+/// A list of globs; those with `!` exclude matches of the others.
 #[derive(Debug, Clone)]
 pub struct Globs {
     include: Vec<(Pattern, SharedText)>,
@@ -93,7 +94,7 @@ pub struct Globs {
 pub struct Glob<'a> {
     /// As written, with `!` where it excludes.
     pub written: &'a str,
-    /// Whether it takes away.
+    /// True if it excludes.
     pub excludes: bool,
     pattern: &'a Pattern,
 }
@@ -107,14 +108,14 @@ enum Pattern {
     Glob(GlobMatcher),
 }
 
-/// What a policy keeps.
+/// The tags that a policy keeps.
 #[derive(Debug, Clone)]
 pub enum Keep {
     /// Every tag that it selects.
     All,
     /// None of them.
     None,
-    /// Those that at least one rule keeps; never empty.
+    /// Tags that at least one rule keeps; never empty.
     Rules(Vec<KeepRule>),
 }
 
@@ -123,20 +124,20 @@ pub enum Keep {
 pub enum KeepRule {
     /// The newest distinct images per repository and group.
     Newest(NonZeroU32),
-    /// What was pushed within that time before now.
+    /// Tags pushed within that time before now.
     Within(WrittenDuration),
-    /// The newest of each of the last so many periods that have one.
+    /// The newest image of each of the last `count` periods that have one.
     Bucketed {
         /// The period.
         period: Period,
-        /// How many of them.
+        /// The number of periods.
         count: NonZeroU32,
     },
-    /// So many distinct images of each version line, the highest versions first; every line counts.
+    /// That many distinct images of each version line, the highest versions first; every line counts.
     NewestPer {
-        /// What makes a version line.
+        /// The part of the version that defines a line.
         version: VersionPart,
-        /// How many distinct images of each line.
+        /// The number of distinct images of each line.
         count: NonZeroU32,
     },
     /// Tags that the globs match.
@@ -154,7 +155,7 @@ pub enum KeepRule {
 /// A positive duration together with how it was written (`14d`), for reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenDuration {
-    /// How long.
+    /// The duration.
     pub duration: SignedDuration,
     /// As written.
     pub written: SharedText,
@@ -173,7 +174,7 @@ pub enum Period {
     Year,
 }
 
-/// What makes a version line: versions that agree up to this part belong together.
+/// The part of a version that defines a line: versions that agree up to it belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VersionPart {
     /// `1.x.y`
@@ -184,7 +185,7 @@ pub enum VersionPart {
     Patch,
 }
 
-/// The limits of one policy; nothing means only the settings' limits hold.
+/// The limits of one policy; `None` means that only the settings' limits apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PolicyLimits {
     /// Most removals of this policy in one run.
@@ -202,7 +203,7 @@ pub struct Limits {
     pub percent: u32,
     /// Fewest tags that a repository is left with.
     pub leave: u32,
-    /// Most manifests that are deleted in one run, with all that goes along.
+    /// Most manifests that are deleted in one run, dependents included.
     pub delete: u32,
 }
 
@@ -212,21 +213,21 @@ impl Default for Limits {
     }
 }
 
-/// Everything a decision is made by: the policies and what the settings add to them.
+/// The input of a decision: the policies and the settings that affect them.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The policies, by name.
     pub policies: Vec<Policy>,
     /// The settings' limits.
     pub limits: Limits,
-    /// The time zone in which days, weeks, months and years are cut.
+    /// The time zone of days, weeks, months and years.
     pub timezone: TimeZone,
-    /// For how long an untag is to be undoable.
+    /// The period for which an untag must remain undoable.
     pub undo_window: Duration,
 }
 
 impl Policy {
-    /// Whether it names that registry at all.
+    /// Returns true if it selects from that registry.
     #[must_use]
     pub fn covers(&self, registry: &RegistryName) -> bool {
         self.select.registries.as_ref().is_none_or(|names| names.contains(registry))
@@ -260,7 +261,7 @@ impl Rules {
 }
 
 impl Keep {
-    /// The rules; none for [`Keep::All`] and [`Keep::None`].
+    /// Returns the rules; empty for [`Keep::All`] and [`Keep::None`].
     #[must_use]
     pub fn rules(&self) -> &[KeepRule] {
         match self {
@@ -310,7 +311,7 @@ impl Globs {
     /// Compiles globs; those that start with `!` exclude. `*` and `?` stay inside one path segment, `**` crosses them.
     ///
     /// # Errors
-    /// The position of the first glob that does not compile, with what is wrong with it.
+    /// Returns the position of the first invalid glob, and its error.
     pub fn new<S: AsRef<str>>(globs: &[S]) -> Result<Self, (usize, globset::Error)> {
         let (mut include, mut exclude) = (Vec::new(), Vec::new());
         for (index, written) in globs.iter().enumerate() {
@@ -324,26 +325,26 @@ impl Globs {
         Ok(Self { include, exclude, written: globs.iter().map(|glob| glob.as_ref().to_owned()).collect() })
     }
 
-    /// Whether a glob matches and no exclusion does.
+    /// Returns true if a glob matches and no exclusion does.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         self.first_match(text).is_some()
     }
 
-    /// The first glob that matches, as written, unless an exclusion does.
+    /// Returns the first glob that matches, as written, unless an exclusion matches too.
     #[must_use]
     pub fn first_match(&self, text: &str) -> Option<&SharedText> {
         let (_, written) = self.include.iter().find(|(pattern, _)| pattern.matches(text))?;
         (!self.exclude.iter().any(|pattern| pattern.matches(text))).then_some(written)
     }
 
-    /// The globs as written.
+    /// Returns the globs as written.
     #[must_use]
     pub fn written(&self) -> &[String] {
         &self.written
     }
 
-    /// Each glob by itself, in the order in which they are written.
+    /// Returns each glob by itself, in written order.
     pub fn globs(&self) -> impl Iterator<Item = Glob<'_>> {
         let mut include = self.include.iter().map(|(pattern, _)| pattern);
         let mut exclude = self.exclude.iter();
@@ -356,7 +357,7 @@ impl Globs {
 }
 
 impl Glob<'_> {
-    /// Whether it matches a text, without a look at the others; of an exclusion, whether it takes that away.
+    /// Returns true if it matches a text, regardless of the other globs and of `!`.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         self.pattern.matches(text)
@@ -378,7 +379,7 @@ impl Pattern {
         match self {
             Self::OneStar { start, end } => {
                 let (text, start, end) = (text.as_bytes(), start.as_bytes(), end.as_bytes());
-                // Byte by byte: the first that differs comes early, and a call to compare costs more than that.
+                // Byte by byte: the first difference comes early, and a call to `memcmp` costs more than that.
                 let starts = text.iter().zip(start).all(|(a, b)| a == b);
                 let ends = text.iter().rev().zip(end.iter().rev()).all(|(a, b)| a == b);
                 let middle =

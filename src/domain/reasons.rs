@@ -17,7 +17,7 @@ enum ReasonList {
 }
 
 impl Reasons {
-    /// Adds one at the end.
+    /// Adds a reason at the end.
     pub fn push(&mut self, reason: Reason) {
         self.0 = match std::mem::take(&mut self.0) {
             ReasonList::None => ReasonList::One(reason),
@@ -30,7 +30,7 @@ impl Reasons {
         };
     }
 
-    /// Puts them in their order, each once.
+    /// Sorts and deduplicates the reasons.
     pub fn sort(&mut self) {
         if let ReasonList::Many(reasons) = &mut self.0 {
             reasons.sort_unstable();

@@ -1,36 +1,36 @@
-//! What removing a plan's tags would free, and what it would not.
+//! Bytes that a plan's removals would free, and bytes shared with retained images.
 
 use super::{RegistryName, RepositoryName};
 
-/// What removing a plan's tags would free, once the registry collects it.
+/// The bytes that a plan's removals would free once the registry collects them.
 ///
 /// A blob counts once in a registry, for the first removal in the plan's order whose image needs it, so the parts add up:
 /// removals to repositories, those to registries, those to the plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reclaim {
-    /// For each removal of the plan; nothing where that cannot be known.
+    /// The bytes for each removal of the plan; `None` if they cannot be known.
     pub removals: Vec<Option<ReclaimBytes>>,
-    /// The registries that something goes from, by name.
+    /// The registries with removals, by name.
     pub registries: Vec<RegistryReclaim>,
 }
 
-/// Bytes of what images need: manifests, configurations and layers.
+/// Bytes that images need: manifests, configurations and layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReclaimBytes {
-    /// Of what only images need that go with this plan.
+    /// Bytes needed only by images that this plan removes.
     pub exclusive: u64,
-    /// Of what stays, because something kept needs it too.
+    /// Bytes that remain because a retained manifest needs them too.
     pub shared: u64,
 }
 
 /// The bytes of some removals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReclaimSum {
-    /// How many removals these are.
+    /// The number of removals.
     pub removals: u64,
-    /// Of those of them whose bytes are known.
+    /// The bytes of those removals whose bytes are known.
     pub bytes: ReclaimBytes,
-    /// How many of them have bytes that cannot be known.
+    /// The number of removals whose bytes cannot be known.
     pub unknown: u64,
 }
 
@@ -39,21 +39,21 @@ pub struct ReclaimSum {
 pub struct RegistryReclaim {
     /// Its name.
     pub registry: RegistryName,
-    /// Whether it did not show the blobs of all its manifests: the bytes are then those of whole images by its own
-    /// account, however much of them is shared.
+    /// True if it did not list the blobs of all its manifests: the bytes are then the sizes it reports for whole
+    /// images, including shared layers.
     pub estimated: bool,
-    /// The repositories that something goes from, by name.
+    /// The repositories with removals, by name.
     pub repositories: Vec<(RepositoryName, ReclaimSum)>,
 }
 
 impl Reclaim {
-    /// Of the whole plan.
+    /// Returns the sum over the whole plan.
     #[must_use]
     pub fn sum(&self) -> ReclaimSum {
         self.registries.iter().map(RegistryReclaim::sum).fold(ReclaimSum::default(), ReclaimSum::plus)
     }
 
-    /// Whether any of its bytes are estimated.
+    /// Returns true if any of its bytes are estimated.
     #[must_use]
     pub fn is_estimated(&self) -> bool {
         self.registries.iter().any(|registry| registry.estimated)
@@ -61,7 +61,7 @@ impl Reclaim {
 }
 
 impl RegistryReclaim {
-    /// Of the whole registry.
+    /// Returns the sum over the whole registry.
     #[must_use]
     pub fn sum(&self) -> ReclaimSum {
         self.repositories.iter().map(|(_, sum)| *sum).fold(ReclaimSum::default(), ReclaimSum::plus)
@@ -69,7 +69,7 @@ impl RegistryReclaim {
 }
 
 impl ReclaimSum {
-    /// Of these removals and others.
+    /// Returns the sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl From<Option<ReclaimBytes>> for ReclaimSum {
 }
 
 impl ReclaimBytes {
-    /// These and others. Sizes come from outside, so sums end at the largest number.
+    /// Returns the sum of both. Sizes come from outside, so sums saturate.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {

@@ -9,32 +9,32 @@ use super::{Digest, Hosts, RepositoryName, TagName};
 /// A reference to an image: `[host/]repository[:tag][@digest]`, or a bare digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageReference {
-    /// The registry's host, lower case, with the port where one is written other than 443, which is the one meant
-    /// without. Nothing where the reference names none.
+    /// The registry's host, lower case, with a written port other than 443, the default. `None` if the reference names
+    /// no host.
     pub host: Option<String>,
-    /// The repository; nothing for a bare digest.
+    /// The repository; `None` for a bare digest.
     pub repository: Option<RepositoryName>,
-    /// The tag; `latest` where neither a tag nor a digest is written.
+    /// The tag; `latest` if neither a tag nor a digest is written.
     pub tag: Option<TagName>,
     /// The digest.
     pub digest: Option<Digest>,
 }
 
-/// A text that is no image reference. Shows the text and what is wrong with it.
+/// Error for an invalid image reference. Displays the text and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no image reference: {problem}")]
 pub struct InvalidReference {
-    /// What was read, cut after 300 characters.
+    /// The invalid text, cut after 300 characters.
     pub text: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
 impl ImageReference {
-    /// Returns the repositories that it may mean in a registry, or none where it means another registry.
+    /// Returns the repositories that it may refer to in a registry; empty if it refers to another registry.
     ///
-    /// A reference without a host means the repository of that path in *every* registry: container runtimes would read
-    /// it as Docker Hub's, but people write release records by hand, and a kept tag costs little.
+    /// A reference without a host refers to the repository of that path in *every* registry. Container runtimes would
+    /// read it as Docker Hub's, but people write release records by hand, and a kept tag costs little.
     pub fn repository_paths<'r>(&'r self, hosts: Hosts<'_>) -> impl Iterator<Item = &'r str> {
         let path = self.repository.as_ref().map(RepositoryName::as_str);
         let named = self.host.as_ref().zip(path).and_then(|(host, path)| hosts.repository_path(host, path));
@@ -42,8 +42,8 @@ impl ImageReference {
         named.into_iter().chain(without.flat_map(move |path| hosts.paths_without_host(path).collect::<Vec<_>>()))
     }
 
-    /// Returns true if it names that repository of a registry. Docker Hub's own short names (`nginx` for `library/nginx`) count
-    /// for registries that are Docker Hub.
+    /// Returns true if it names that repository of a registry. Docker Hub's own short names (`nginx` for
+    /// `library/nginx`) match in registries that are Docker Hub.
     #[must_use]
     pub fn matches_repository(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
         let short = || {
@@ -54,7 +54,7 @@ impl ImageReference {
         self.repository_paths(hosts).any(|path| path == repository.as_str()) || self.repository.is_some() && short()
     }
 
-    /// Returns true if it names a registry, or could because it names none.
+    /// Returns true if it names a registry, or may refer to it because it names none.
     #[must_use]
     pub fn may_match_registry(&self, hosts: Hosts<'_>) -> bool {
         self.host.is_none() || self.repository_paths(hosts).next().is_some()
@@ -62,10 +62,10 @@ impl ImageReference {
 }
 
 impl ImageReference {
-    /// Reads a reference without adding the tag `latest` where neither a tag nor a digest is written.
+    /// Parses a reference without adding the tag `latest` if neither a tag nor a digest is written.
     ///
     /// # Errors
-    /// When the text is no reference.
+    /// Returns [`InvalidReference`] if the text is not a reference.
     pub fn parse_verbatim(text: &str) -> Result<Self, InvalidReference> {
         parse(strip_decoration(text))
             .map_err(|problem| InvalidReference { text: text.chars().take(300).collect(), problem })
@@ -87,7 +87,7 @@ impl FromStr for ImageReference {
 /// The prefixes that container runtimes and tools put before a reference.
 const TRANSPORT_PREFIXES: [&str; 5] = ["docker-pullable://", "docker://", "oci://", "https://", "http://"];
 
-/// The reference itself, without the white space, quotes and prefix around it.
+/// Returns the reference itself, without the white space, quotes and prefix around it.
 fn strip_decoration(text: &str) -> &str {
     let mut text = text.trim();
     for quote in ['"', '\'', '`'] {
@@ -97,8 +97,8 @@ fn strip_decoration(text: &str) -> &str {
     TRANSPORT_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text)
 }
 
-/// The grammar is that of distribution's `reference` package, and Docker Hub's hosts and short names come out as it
-/// normalises them.
+/// Parses a reference by the grammar of distribution's `reference` package, and normalizes Docker Hub's hosts and short
+/// names as it does.
 fn parse(text: &str) -> Result<ImageReference, String> {
     if text.is_empty() {
         return Err("it is empty".into());
@@ -125,13 +125,13 @@ fn parse(text: &str) -> Result<ImageReference, String> {
     Ok(ImageReference { host, repository: Some(repository), tag, digest })
 }
 
-/// A digest alone, also without its algorithm as CRI-O reports it. No repository may look like that.
+/// Parses a bare digest, also without its algorithm as CRI-O reports it. The grammar allows no repository of that form.
 fn bare_digest(text: &str) -> Option<Digest> {
     if text.len() == 64 { format!("sha256:{text}").parse().ok() } else { text.parse().ok() }
 }
 
-/// The first segment of a reference is a host if it has a dot or a port, is `localhost`, or has an upper-case letter
-/// (which no repository has), as in the reference grammar of distribution.
+/// Returns true if the first segment of a reference is a host: it has a dot or a port, is `localhost`, or has an
+/// upper-case letter (which no repository has), as in distribution's reference grammar.
 pub(super) fn is_host(segment: &str) -> bool {
     segment.contains(['.', ':']) || segment == "localhost" || segment.bytes().any(|b| b.is_ascii_uppercase())
 }
@@ -141,7 +141,7 @@ pub(super) fn is_docker_hub(host: &str) -> bool {
     matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
-/// A name, an IPv4 address or an IPv6 address in brackets, with or without a port.
+/// Parses a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn parse_host(text: &str) -> Result<String, String> {
     let no_host = || format!("`{text}` is no host");
     let (name, rest) = if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
@@ -176,7 +176,7 @@ impl fmt::Display for ImageReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut started = false;
         match &self.host {
-            // Read again, such a name would be the start of a path.
+            // Without the port, such a name would be parsed as the start of a path.
             Some(host) if !is_host(host) => write!(f, "{host}:443/")?,
             Some(host) => write!(f, "{host}/")?,
             None => {}
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn references_are_read_as_they_are_written_in_the_wild() {
-        // What is written, and its normal form; `#` stands for a digest.
+        // Written form and normal form; `#` stands for a digest.
         let cases = [
             ("nginx", "nginx:latest"),
             ("nginx:1.27", "nginx:1.27"),

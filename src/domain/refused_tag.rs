@@ -1,4 +1,4 @@
-//! Tags that a registry refuses to remove, and when that is tried again.
+//! Tags that a registry refuses to remove, and the times of retries.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ pub struct RefusedTag {
     pub repository: RepositoryName,
     /// The tag.
     pub tag: TagName,
-    /// The digest that it named then. A tag that names another one is another matter.
+    /// The digest that it named then. The refusal does not apply to other digests.
     pub digest: Digest,
-    /// How many runs met the refusal.
+    /// The number of runs that met the refusal.
     pub refusal_count: u32,
-    /// The last time.
+    /// Time of the last refusal.
     pub last_at: Timestamp,
-    /// The registry's words of the last time.
+    /// The registry's message at the last refusal.
     pub message: String,
 }
 
 /// The longest pause, in days.
 const MAX_PAUSE_DAYS: u32 = 30;
-/// A nightly run must not miss its day because it comes to the tag a little earlier than last time.
+/// Slack for a nightly run that reaches the tag a little earlier than the night before.
 const START_TIME_TOLERANCE: Duration = Duration::from_hours(4);
 
 impl RefusedTag {
-    /// The time from which on the removal is tried again: by the next night, then after 2, 4, 8, 16 and at most 30 days.
+    /// Returns the time of the next retry: by the next night, then after 2, 4, 8, 16 and at most 30 days.
     #[must_use]
     pub fn next_retry_at(&self) -> Timestamp {
         let doublings = self.refusal_count.saturating_sub(1).min(MAX_PAUSE_DAYS.ilog2() + 1);
@@ -38,14 +38,14 @@ impl RefusedTag {
         self.last_at.checked_add(pause).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether a removal of the tag at that digest waits for a later time. A refusal that lies in the future was
-    /// recorded by a wrong clock and holds nothing back.
+    /// Returns true if a removal of the tag at that digest has to wait. A refusal in the future was recorded by a wrong
+    /// clock and does not block.
     #[must_use]
     pub fn blocks_removal(&self, digest: &Digest, now: Timestamp) -> bool {
         self.digest == *digest && self.last_at <= now && now < self.next_retry_at()
     }
 
-    /// The refusals so far in words, such as `refused by the registry 3 times, next try on 2026-12-01`.
+    /// Describes the refusals so far, such as `refused by the registry 3 times, next try on 2026-12-01`.
     #[must_use]
     pub fn describe(&self) -> String {
         let times = match self.refusal_count {
@@ -71,7 +71,7 @@ mod tests {
         }
     }
 
-    /// The nights after the first refusal in which it is tried again, each of them refused again.
+    /// The nights after the first refusal in which it is retried, each refused again.
     #[test]
     fn a_refused_tag_is_tried_less_and_less_often() {
         let begin: Timestamp = "2026-11-01T03:20:00Z".parse().unwrap();

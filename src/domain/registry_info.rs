@@ -1,58 +1,59 @@
-//! What the cloud around a registry says of the registry itself, beyond what is in it.
+//! A registry's own settings, as the registry or the cloud around it reports them.
 
 use std::sync::Arc;
 
-/// The settings of a registry as it, or the cloud around it, reports them. For Azure, Azure Resource Manager does so, where
-/// the settings name subscription and resource group; `subscription`, `resource_group` and `resource` are empty elsewhere.
+/// The settings of a registry as it, or the cloud around it, reports them. For Azure, Azure Resource Manager reports
+/// them if the settings name subscription and resource group; `subscription`, `resource_group` and `resource` are empty
+/// elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryInfo {
     /// The subscription's id.
     pub subscription: Arc<str>,
     /// The resource group.
     pub resource_group: Arc<str>,
-    /// The name of the registry as a resource; its login server may be called otherwise.
+    /// The name of the registry as a resource; its login server may differ.
     pub resource: Arc<str>,
     /// Its service tier.
     pub tier: Option<ServiceTier>,
-    /// Whether, and after how many days, the registry itself deletes manifests that lose their last tag. It counts for
-    /// Docker manifests only, and for those untagged since it was switched on.
+    /// The registry's own retention of manifests that lose their last tag. It affects Docker manifests only, and those
+    /// untagged since it was enabled.
     pub untagged_retention: RetentionDays,
-    /// Whether, and for how many days, what is deleted stays in a bin.
+    /// The registry's soft-delete period.
     pub soft_delete: RetentionDays,
-    /// By what its data may be reached.
+    /// The permission model for its data.
     pub permissions: Option<PermissionMode>,
-    /// The regions that hold a replica, the home region not among them; sorted.
+    /// The regions that hold a replica, without the home region; sorted.
     pub replicas: Vec<Arc<str>>,
-    /// Bytes stored in the home region, by the registry's own account. It lags behind.
+    /// Bytes stored in the home region, as the registry reports them. The number lags behind.
     pub stored_bytes: Option<u64>,
     /// The registry's own rules that remove tags, one sentence each without its full stop.
     pub cleanup_rules: Vec<Arc<str>>,
 }
 
-/// A service tier of Azure Container Registry. Each has request rates of its own.
+/// A service tier of Azure Container Registry. Request rates differ between tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceTier {
     /// The smallest.
     Basic,
     /// With the rates of `Basic` and more storage.
     Standard,
-    /// The one with replicas, private endpoints and the retention policy.
+    /// The tier with replicas, private endpoints and the retention policy.
     Premium,
 }
 
-/// Something that a registry does after a number of days.
+/// An action that a registry takes after a number of days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RetentionDays {
-    /// It does not.
+    /// Disabled.
     Off,
-    /// After so many days; 0 is at once.
+    /// After that many days; 0 is immediately.
     Days(u32),
-    /// It was asked for and not understood, or not told.
+    /// It was queried, but not reported or not understood.
     Unknown,
 }
 
 impl RegistryInfo {
-    /// What is known of a registry of which nothing else is recorded than that it never deletes untagged manifests itself.
+    /// Returns the settings of a registry that never deletes untagged manifests itself; everything else is unknown.
     #[must_use]
     pub fn that_keeps_untagged() -> Self {
         Self {
@@ -70,12 +71,12 @@ impl RegistryInfo {
     }
 }
 
-/// How a container registry gives permissions on its data (`roleAssignmentMode`).
+/// The permission model of a container registry's data (`roleAssignmentMode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PermissionMode {
     /// By roles on the registry.
     Registry,
-    /// By roles with conditions on repositories (ABAC). Roles on the registry count for nothing on its data.
+    /// By roles with conditions on repositories (ABAC). Roles on the registry do not apply to its data.
     Repositories,
 }
 
@@ -92,7 +93,7 @@ impl ServiceTier {
 }
 
 impl RetentionDays {
-    /// The number of days, where it is on and known.
+    /// Returns the number of days, if enabled and known.
     #[must_use]
     pub fn days(self) -> Option<u32> {
         match self {

@@ -1,7 +1,7 @@
-//! The words of texts, kept so that names of repositories and tags can be found in them without keeping the texts.
+//! An index of the words of texts, in which names of repositories and tags are looked up without keeping the texts.
 //!
-//! Only hashes are kept, so that the memory is that of the distinct words. Two words with the same hash make a tag stay
-//! that nothing names, never the other way round.
+//! Only hashes are kept, so memory grows with the number of distinct words. A hash collision can only retain a tag that
+//! nothing names, never the other way round.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use foldhash::quality::FixedState;
 
 use super::Holder;
 
-/// Words that say little by themselves: they count only in the same line or mapping as the repository.
+/// Words that are not specific by themselves: they count only in the same line or mapping as the repository.
 const COMMON_WORDS: [&str; 18] = [
     "canary",
     "dev",
@@ -38,7 +38,7 @@ const EXTENSIONS: [&str; 22] = [
     "xml", "xz", "yaml", "yml", "zip", "zst",
 ];
 
-/// Marks of sentences and of Markdown around a word.
+/// Punctuation of sentences and of Markdown around a word.
 const PUNCTUATION: [char; 3] = ['.', '-', '_'];
 
 /// Hexadecimal digits that name a digest: as many as the field's tools show at least.
@@ -47,7 +47,7 @@ const MIN_HEX_DIGITS: usize = 12;
 /// New words that are collected before they are merged into the others.
 const MAX_PENDING: usize = 1 << 19;
 
-/// Words that were added last and are known again at once.
+/// Cache slots for recently added words.
 const RECENT_SLOTS: usize = 1 << 15;
 
 /// Words that share the leading bits of their hashes, on average.
@@ -65,7 +65,8 @@ const LONG_LINE_WINDOW: usize = 8;
 pub struct TextIndex {
     /// Sorted, each once: by its hash alone, or by hash and place where places are apart.
     words: Vec<IndexedWord>,
-    /// The first word of each bucket and the end of the last one. A bucket is what the leading bits of hashes say.
+    /// The position of the first word of each bucket, and the end of the last one. The leading bits of a hash select
+    /// its bucket.
     buckets: Vec<u32>,
     places: Vec<TextPlace>,
     /// The lengths of words of hexadecimal digits, as bits from twelve on.
@@ -78,35 +79,35 @@ pub struct TextIndex {
 pub struct TextIndexBuilder {
     index: TextIndex,
     pending: Vec<IndexedWord>,
-    /// The hashes that were added last, each in the slot that its last bits say, with their places.
+    /// The recently added hashes, each in the slot that its last bits select, with their places.
     recent: Vec<(u64, u32)>,
     unit: Unit,
 }
 
-/// Reads texts that stand in many places, each of them once.
+/// Records the words of a text once, for texts that occur in many places.
 #[derive(Debug)]
 pub struct WordRecorder {
     builder: TextIndexBuilder,
-    /// The number of the text, so that none knows the words of another.
+    /// The number of the text, so that texts do not share recent words.
     text: u32,
 }
 
-/// The words of a text that stands in many places.
+/// The words of a text that occurs in many places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedWords {
-    /// Each once, with the line where it stands first.
+    /// The distinct words, each with the line of its first occurrence.
     words: Box<[(u64, u32)]>,
     hex_lengths: u128,
 }
 
-/// The words of one line or mapping that may stand beside each other, by their positions.
+/// The words of one line or mapping that may be paired, by their positions.
 #[derive(Debug, Default)]
 struct Unit {
     names: Vec<Name>,
     common_words: Vec<CommonWord>,
 }
 
-/// A word that may be the name of a repository, in one of its forms.
+/// A word that may name a repository, in one of its forms.
 #[derive(Debug)]
 struct Name {
     position: usize,
@@ -114,7 +115,7 @@ struct Name {
     hash: u64,
 }
 
-/// A word that says little by itself.
+/// A word that is not specific by itself.
 #[derive(Debug)]
 struct CommonWord {
     position: usize,
@@ -122,26 +123,26 @@ struct CommonWord {
     hash: u64,
 }
 
-/// A place where words stand.
+/// A place where words occur.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextPlace {
-    /// A file, by the name that people know it by.
+    /// A file, by the name that people know.
     File(Arc<str>),
     /// Anything else, such as an object of a cluster.
     Holder(Arc<Holder>),
 }
 
-/// The reach of a repository's name: where a tag must stand to be taken for one of that repository.
+/// The scope of a repository's name: where a tag must occur to be taken for one of that repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TextScope {
-    /// Anywhere in the source: values, overlays and charts stand in different files.
+    /// Anywhere in the source: values, overlays and charts are in different files.
     #[default]
     Source,
-    /// In the same place: one object of a cluster says nothing of another.
+    /// In the same place: objects of a cluster are independent of each other.
     Place,
 }
 
-/// A word, and where it stands first.
+/// A word with the place and line of its first occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexedWord {
     hash: u64,
@@ -171,14 +172,14 @@ impl TextIndexBuilder {
         self.add_words(place, words, true);
     }
 
-    /// Adds words of one line or mapping, each with its line, as standing beside each other, and not by themselves.
+    /// Adds words of one line or mapping, each with its line, as pairs only and not by themselves.
     pub fn add_adjacent(&mut self, place: u32, words: &[(u32, &str)]) {
         if words.iter().any(|(_, word)| is_common_word(word.trim_matches(PUNCTUATION))) {
             self.add_words(place, words, false);
         }
     }
 
-    /// Adds words that were recorded.
+    /// Adds recorded words.
     pub fn add_recorded(&mut self, place: u32, recorded: &RecordedWords) {
         self.index.hex_lengths |= recorded.hex_lengths;
         for &(hash, line) in &recorded.words {
@@ -200,7 +201,7 @@ impl TextIndexBuilder {
                     }
                     self.add(hash, place, line);
                 }
-                // Each form with capitals comes in lower case as well.
+                // Each form with capitals also occurs in lower case.
                 if characters.contain_any(Characters::LOWER) && !characters.contain_any(Characters::UPPER) {
                     unit.names.push(Name { position, line, hash });
                 }
@@ -215,7 +216,7 @@ impl TextIndexBuilder {
         let mut first = 0;
         for &CommonWord { position, is_number, hash } in &unit.common_words {
             let reach = if is_number && words.len() > LONG_LINE { LONG_LINE_WINDOW } else { PAIRING_WINDOW };
-            // Their positions rise, and so do those of the names.
+            // Positions ascend, and so do those of the names.
             let within = |name: &Name, reach: usize| name.position + reach >= position;
             while unit.names.get(first).is_some_and(|name| !within(name, PAIRING_WINDOW)) {
                 first += 1;
@@ -233,7 +234,7 @@ impl TextIndexBuilder {
         if self.recent.is_empty() {
             self.recent.resize(RECENT_SLOTS, (0, u32::MAX));
         }
-        // Where places are not apart, the first one of a word is enough.
+        // If places are not distinguished, the first place of a word is enough.
         let known = (hash, if self.index.by_place { place } else { 0 });
         let slot = usize::try_from(hash % RECENT_SLOTS as u64).unwrap_or_default();
         if self.recent[slot] != known {
@@ -263,7 +264,7 @@ impl TextIndexBuilder {
         self.pending.sort_unstable();
         self.pending.dedup_by(|a, b| same(a, b));
         if !by_place {
-            // Most are known after the first texts. Both are sorted, so one walk through them finds which.
+            // Most are known after the first texts. Both lists are sorted, so one merge walk finds them.
             let mut known = self.index.words.iter().map(|word| word.hash).peekable();
             self.pending.retain(|word| {
                 while known.next_if(|known| *known < word.hash).is_some() {}
@@ -298,25 +299,25 @@ impl WordRecorder {
 }
 
 impl TextIndex {
-    /// Returns true if no text was read.
+    /// Returns true if no text was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// Returns true if a repository and a tag must stand in the same place.
+    /// Returns true if a repository and a tag must occur in the same place.
     #[must_use]
     pub fn is_by_place(&self) -> bool {
         self.by_place
     }
 
-    /// Returns the places of a word, in order: the first one alone where places are not apart.
+    /// Returns the places of a word, in order; only the first one if places are not distinguished.
     #[must_use]
     pub fn find(&self, word: &str) -> &[IndexedWord] {
         self.words_with_hash(hash_of(word))
     }
 
-    /// Returns the places where an everyday word stands in one line or mapping with a name in lower case.
+    /// Returns the places where an everyday word occurs in one line or mapping with a name in lower case.
     #[must_use]
     pub fn find_adjacent(&self, name: &str, everyday: &str) -> &[IndexedWord] {
         self.words_with_hash(pair_hash(hash_of(name), hash_of(&everyday.to_ascii_lowercase())))
@@ -331,7 +332,7 @@ impl TextIndex {
         &words[start..start + length]
     }
 
-    /// The bucket of a hash: its leading bits, as many as there are buckets for.
+    /// Returns the bucket of a hash: its leading bits, as many as the number of buckets needs.
     fn bucket(&self, hash: u64) -> usize {
         let bits = self.buckets.len().saturating_sub(1).checked_ilog2().unwrap_or_default();
         usize::try_from(hash.checked_shr(u64::BITS - bits).unwrap_or_default()).unwrap_or_default()
@@ -352,7 +353,7 @@ impl TextIndex {
         }
     }
 
-    /// Returns the first place that names a digest by its hexadecimal digits, by at least twelve of them, and these.
+    /// Returns the first place that names a digest by at least twelve of its hexadecimal digits, and these digits.
     #[must_use]
     pub fn find_digest<'h>(&self, hex: &'h str) -> Option<(IndexedWord, &'h str)> {
         let occurs = |start: &&str| self.hex_lengths & hex_bit(start) != 0;
@@ -360,7 +361,7 @@ impl TextIndex {
         starts.filter(occurs).find_map(|start| Some((*self.find(start).first()?, start)))
     }
 
-    /// Returns the place of a word as people find it by hand.
+    /// Returns the holder for the place of a word.
     #[must_use]
     pub fn holder(&self, word: IndexedWord) -> Option<Arc<Holder>> {
         let place = self.places.get(usize::try_from(word.place).ok()?)?;
@@ -372,21 +373,21 @@ impl TextIndex {
 }
 
 impl IndexedWord {
-    /// The number of its place.
+    /// Returns the number of its place.
     #[must_use]
     pub fn place(self) -> u32 {
         self.place
     }
 }
 
-/// Returns true for a word that says little by itself, such as `latest` or a plain number.
+/// Returns true for a word that is not specific by itself, such as `latest` or a plain number.
 #[must_use]
 pub fn is_common_word(word: &str) -> bool {
     let number = word.bytes().all(|byte| byte.is_ascii_digit());
     number || COMMON_WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// The kinds of characters that a word has.
+/// The kinds of characters in a word, as bits.
 #[derive(Debug, Clone, Copy)]
 struct Characters(u8);
 
@@ -394,7 +395,7 @@ impl Characters {
     const LOWER: u8 = 1;
     const UPPER: u8 = 1 << 1;
     const DOT: u8 = 1 << 2;
-    /// Those of [`PUNCTUATION`] without the dot.
+    /// The characters of [`PUNCTUATION`] without the dot.
     const DASH: u8 = 1 << 3;
     const PLUS: u8 = 1 << 4;
     const NOT_HEX: u8 = 1 << 5;
@@ -433,14 +434,14 @@ impl Characters {
     }
 }
 
-/// The bit for the length of a word of hexadecimal digits; the longest are those of sha512.
+/// Returns the bit for the length of a word of hexadecimal digits; the longest are those of sha512.
 fn hex_bit(word: &str) -> u128 {
     let above = u32::try_from(word.len() - MIN_HEX_DIGITS).unwrap_or(u32::MAX);
     1_u128.checked_shl(above).unwrap_or_default()
 }
 
-/// Gives each form in which a word may name a repository or tag: as it stands, without the punctuation around it, without
-/// a file's ending, in lower case, and with `_` for `+`, which Helm writes in tags.
+/// Visits each form in which a word may name a repository or tag: unchanged, without the punctuation around it, without
+/// a file extension, in lower case, and with `_` for `+`, which Helm writes in tags.
 fn visit_forms(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     let characters = Characters::of(word);
     if !characters.contain_any(Characters::PLUS | Characters::DOT | Characters::DASH) {
@@ -468,7 +469,7 @@ fn visit_forms(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     }
 }
 
-/// Gives a form as it stands and, if it has capitals, in lower case.
+/// Visits a form unchanged and, if it has capitals, in lower case.
 fn visit_cases(form: &str, characters: Characters, visit: &mut impl FnMut(&str, Characters)) {
     if form.is_empty() {
         return;
@@ -480,7 +481,7 @@ fn visit_cases(form: &str, characters: Characters, visit: &mut impl FnMut(&str, 
     }
 }
 
-/// Gives the parts of the name of an environment variable: `SHOP_API_TAG` names `shop_api`, and `api`.
+/// Visits the parts of an environment variable's name: `SHOP_API_TAG` names `shop_api`, and `api`.
 fn visit_variable_parts(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     let is_variable = word.contains('_')
         && word.starts_with(|c: char| c.is_ascii_uppercase())
@@ -494,12 +495,12 @@ fn visit_variable_parts(word: &str, visit: &mut impl FnMut(&str, Characters)) {
     lower.split('_').filter(|part| !part.is_empty()).for_each(visit);
 }
 
-/// The hash of a word. Its keys are fixed, so that equal texts give equal plans.
+/// Returns the hash of a word. The keys are fixed, so that equal texts give equal plans.
 fn hash_of(word: &str) -> u64 {
     FixedState::default().hash_one(word)
 }
 
-/// The hash of a name beside an everyday word, by the hashes of the two, which are not interchangeable.
+/// Returns the hash of a name beside an everyday word, by the hashes of the two, which are not interchangeable.
 fn pair_hash(name: u64, everyday: u64) -> u64 {
     name ^ everyday.rotate_left(32)
 }

@@ -1,4 +1,4 @@
-//! Occurrences that name a repository and leave open which image of it they mean.
+//! Occurrences that name a repository without identifying an image in it.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -9,36 +9,36 @@ use super::{Digest, Holder, Hosts, Repository, RepositoryName};
 /// Hexadecimal digits that name a digest: as many as the field's tools show at least.
 const MIN_HEX_DIGITS: usize = 12;
 
-/// An occurrence that names a repository of ours, and whose tag is a placeholder, cut off or invalid.
+/// An occurrence that names one of the configured repositories, and whose tag is a placeholder, cut off or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnresolvedReference {
-    /// The text as it was met.
+    /// The text as it was found.
     pub text: Arc<str>,
-    /// The registry's host, lower case; `None` where the text names none, or leaves it open.
+    /// The registry's host, lower case; `None` if the text names none, or leaves it open.
     pub host: Option<String>,
-    /// The repositories that it may mean.
+    /// The repositories that it may refer to.
     pub path: PathPattern,
-    /// The words in the same line or mapping, where no tag was written at all: one that names a tag of the repository
-    /// settles it. Empty where a tag was written and is open.
+    /// The words in the same line or mapping if no tag was written at all: one that names a tag of the repository
+    /// resolves the reference. Empty if a tag was written and is open.
     pub adjacent_words: Arc<[Box<str>]>,
-    /// Where it was met.
+    /// The place where it was found.
     pub holder: Arc<Holder>,
 }
 
-/// A path with placeholders in it, each of which may stand for anything.
+/// A path with placeholders, each of which matches any text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathPattern(Vec<Box<str>>);
 
 impl UnresolvedReference {
-    /// Returns true if it leaves open which image of a repository it means, because none of the words beside it names a
-    /// tag there, or a digest by at least twelve of its digits.
+    /// Returns true if it does not identify an image of a repository: no adjacent word names a tag there, or a digest
+    /// by at least twelve of its digits.
     #[must_use]
     pub fn is_open(&self, images: &ImageNames<'_>) -> bool {
         !self.adjacent_words.iter().any(|word| images.contains(word))
     }
 }
 
-/// The names of the images of one repository, each kind put in order when a word is first looked up in it.
+/// The names of the images of one repository, each kind sorted on first use.
 #[derive(Debug)]
 pub struct ImageNames<'r> {
     repository: &'r Repository,
@@ -48,7 +48,7 @@ pub struct ImageNames<'r> {
 }
 
 impl<'r> ImageNames<'r> {
-    /// The names of the images of a repository.
+    /// Creates the names of the images of a repository.
     #[must_use]
     pub fn of(repository: &'r Repository) -> Self {
         Self { repository, tags: OnceCell::new(), digests: OnceCell::new() }
@@ -75,30 +75,31 @@ impl<'r> ImageNames<'r> {
             digests
         });
         let digits = word.to_ascii_lowercase();
-        // Those that begin with the digits stand together, from the first that is not less than these.
+        // Digests with this prefix are adjacent, from the first that is not less than it.
         let first = digests.partition_point(|hex| hex.as_str() < digits.as_str());
         digests.get(first).is_some_and(|hex| hex.starts_with(&digits))
     }
 }
 
-/// Unresolved references by what they name, so that those that may mean a repository are found without looking at all.
+/// Unresolved references indexed by host and path, so that those that may refer to a repository are found without a
+/// scan.
 #[derive(Debug)]
 pub struct UnresolvedIndex<'a, T> {
     by_host: BTreeMap<Option<&'a str>, HostReferences<'a>>,
     all: Vec<(T, &'a UnresolvedReference)>,
 }
 
-/// The positions of the references with one host, or with none.
+/// The positions of the references with one host, or without a host.
 #[derive(Debug, Default)]
 struct HostReferences<'a> {
-    /// By whole path.
+    /// By full path.
     exact: HashMap<&'a str, Vec<usize>>,
-    /// Those with a placeholder in the path, by the path.
+    /// The references with a placeholder in the path, by the path.
     patterns: HashMap<&'a PathPattern, Vec<usize>>,
 }
 
 impl<'a, T> UnresolvedIndex<'a, T> {
-    /// Creates an index of references, each with something that belongs to it.
+    /// Creates an index of references, each with an associated value.
     #[must_use]
     pub fn new(all: Vec<(T, &'a UnresolvedReference)>) -> Self {
         let mut by_host: BTreeMap<Option<&'a str>, HostReferences<'a>> = BTreeMap::new();
@@ -112,8 +113,8 @@ impl<'a, T> UnresolvedIndex<'a, T> {
         Self { by_host, all }
     }
 
-    /// Returns those that may mean that repository of the registry with those names, in the order that they came in.
-    /// Without a host a reference means the repository of that path in every registry.
+    /// Returns the references that may refer to that repository of the registry with those names, in input order. A
+    /// reference without a host refers to the repository of that path in every registry.
     #[must_use]
     pub fn matching(&self, hosts: Hosts<'_>, repository: &RepositoryName) -> Vec<&(T, &'a UnresolvedReference)> {
         let mut found: Vec<usize> = Vec::new();
@@ -134,7 +135,7 @@ impl<'a, T> UnresolvedIndex<'a, T> {
 }
 
 impl PathPattern {
-    /// Returns the path, where it has no placeholder.
+    /// Returns the path if it has no placeholder.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
         match &self.0[..] {
@@ -143,18 +144,19 @@ impl PathPattern {
         }
     }
 
-    /// A pattern of the literal parts of a path, with a placeholder between each and the next; one part is a whole path.
+    /// Creates a pattern from the literal parts of a path, with a placeholder between each two; a single part is a
+    /// whole path.
     #[must_use]
     pub fn of(parts: &[&str]) -> Self {
         Self(parts.iter().map(|&part| part.into()).collect())
     }
 
-    /// Its literal parts.
+    /// Returns its literal parts.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|part| &**part)
     }
 
-    /// Returns true if a path may be what the pattern stands for.
+    /// Returns true if the pattern matches a path.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let (first, rest) = match &self.0[..] {
@@ -189,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The sha256 digest that begins with these digits and goes on with zeros.
+    /// The sha256 digest that begins with these digits, padded with zeros.
     fn digest(start: &str) -> Digest {
         format!("sha256:{start:0<64}").parse().unwrap()
     }
@@ -275,7 +277,7 @@ mod tests {
             reference(Some("fabrikam.example"), &["shop/", ""], &[]),
             reference(None, &["", "/api"], &[]),
             reference(None, &["shop/api"], &[]),
-            // The same as the first, met once more.
+            // The same as the first, found a second time.
             reference(Some("contoso.azurecr.io"), &["shop/", ""], &["v1"]),
             reference(Some("contoso.azurecr.io"), &["shop/api"], &[]),
             reference(Some("harbor.example"), &["proxy/shop/api"], &[]),

@@ -1,4 +1,4 @@
-//! What is decided about a tag, and every reason for it.
+//! The verdict on a tag, and every reason for it.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use super::{
     SourceName, TagName, VersionPart, VersionRange,
 };
 
-/// What is decided about one tag. Every tag of the inventory has exactly one.
+/// The verdict on one tag. Every tag of the inventory has exactly one.
 ///
-/// Where several apply, the first in this order is given.
+/// If several apply, the first in this order wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// No policy selects it, so it stays.
+    /// No policy selects it, so it is retained.
     OutOfScope,
-    /// A claim, a lock, a referrer or an index holds it.
+    /// A claim, a lock, a referrer or an index protects it.
     Protected,
     /// A keep rule keeps it.
     Retained,
-    /// Something needed to be sure is missing, so it stays.
+    /// A fact that the decision needs is missing, so it is retained.
     Undecided,
-    /// It goes.
+    /// It is to be removed.
     Expired,
 }
 
-/// Where a tag stands in its inventory: positions in the sorted lists.
+/// The position of a tag in its inventory: indexes into the sorted lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TagPosition {
     /// Position of the registry.
@@ -40,15 +40,15 @@ pub struct TagPosition {
 /// The verdict on one tag, with all reasons found, in canonical order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagVerdict {
-    /// Which tag.
+    /// The tag.
     pub position: TagPosition,
-    /// What is decided.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Everything that speaks for or against it. Never empty.
+    /// All reasons for and against removal. Never empty.
     pub reasons: Reasons,
 }
 
-/// One thing that speaks for or against a tag.
+/// A reason for or against the removal of a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// No policy selects the tag.
@@ -57,38 +57,38 @@ pub enum Reason {
     Held(Box<HoldReason>),
     /// A source claims it.
     Claimed(Box<ClaimReason>),
-    /// A source has its name, or its digest's beginning, in a text that names its repository, too.
+    /// A text of a source contains its name, or its digest's beginning, and names its repository, too.
     Mentioned(Box<MentionReason>),
     /// The registry has locked it.
     Locked {
-        /// What carries the lock.
+        /// The object that carries the lock.
         on: LockTarget,
-        /// Which lock.
+        /// The lock.
         lock: Lock,
     },
-    /// An index that stays contains its image.
+    /// A retained index contains its image.
     ChildOfKept {
-        /// That index.
+        /// The retained index.
         index: Box<Digest>,
     },
-    /// It is a signature, attestation or the like of an image that stays.
+    /// It is a signature, attestation or the like of a retained image.
     CompanionOfKept {
-        /// That image.
+        /// The retained image.
         subject: Box<Digest>,
     },
     /// It is a signature, attestation or the like of an image that this inventory does not show.
     CompanionOfUnknown {
-        /// That image.
+        /// The missing image.
         subject: Box<Digest>,
     },
-    /// Something that stays refers to its manifest, and removal here would delete the manifest or what refers to it.
+    /// A retained manifest refers to its manifest, and removal here would delete the manifest or what refers to it.
     SubjectOfKept {
-        /// That referrer.
+        /// The retained referrer.
         referrer: Box<Digest>,
     },
-    /// A tag that stays shares its manifest, and removal here would delete the manifest.
+    /// A retained tag shares its manifest, and removal here would delete the manifest.
     SharesManifest {
-        /// That tag.
+        /// The retained tag.
         tag: TagName,
     },
     /// The policy keeps all that it selects.
@@ -102,7 +102,7 @@ pub enum Reason {
         policy: PolicyName,
         /// Its rank, from 1.
         rank: u32,
-        /// How many the rule keeps.
+        /// The number that the rule keeps.
         count: u32,
     },
     /// It was pushed recently.
@@ -111,7 +111,7 @@ pub enum Reason {
         policy: PolicyName,
         /// The rule's duration as written.
         within: SharedText,
-        /// When it leaves that window.
+        /// End of the window for this tag.
         until: Timestamp,
     },
     /// It is the newest of its day, week, month or year.
@@ -122,20 +122,20 @@ pub enum Reason {
         period: Period,
         /// The period's key, such as `2026-W47`.
         bucket: Box<str>,
-        /// How many periods the rule keeps.
+        /// The number of periods that the rule keeps.
         count: u32,
     },
     /// It is among the highest versions of its line.
     KeptVersion {
         /// The policy.
         policy: PolicyName,
-        /// What makes a line.
+        /// The part of the version that defines a line.
         part: VersionPart,
         /// The line, such as `1.2`.
         line: Box<str>,
         /// Its rank in it, from 1.
         rank: u32,
-        /// How many the rule keeps.
+        /// The number that the rule keeps.
         count: u32,
     },
     /// A `matching` rule names it.
@@ -156,10 +156,10 @@ pub enum Reason {
     Undated {
         /// The policy.
         policy: PolicyName,
-        /// Why not.
+        /// Why its time is unknown.
         cause: UndatedCause,
     },
-    /// A rule goes by version, and the tag is none.
+    /// A rule depends on versions, and the tag is not one.
     NotAVersion {
         /// The policy.
         policy: PolicyName,
@@ -169,22 +169,22 @@ pub enum Reason {
         /// The source.
         source: SourceName,
     },
-    /// Something about its repository or itself could not be read.
+    /// Part of its repository, or the tag itself, could not be read.
     Gap {
-        /// What.
+        /// The missing information.
         target: Box<GapTarget>,
         /// The gap's label.
         kind: &'static str,
     },
     /// A source claims a digest that may be this image's.
     MaybeClaimed(Arc<UncertainClaimReason>),
-    /// A source names its repository and leaves open which image of it.
+    /// A source names its repository without identifying an image in it.
     UnresolvedReference(Arc<UnresolvedReason>),
-    /// An index or artifact that could hold it was not read.
+    /// An index or artifact that could contain it was not read.
     IndexUnread {
-        /// The first of those.
+        /// The first unread manifest.
         index: Box<Digest>,
-        /// How many they are.
+        /// The number of unread manifests.
         count: u32,
     },
     /// The policy selects it and no rule of the policy keeps it.
@@ -194,23 +194,23 @@ pub enum Reason {
         /// By how much it missed each rule, in the rules' order.
         shortfalls: Box<[Shortfall]>,
     },
-    /// It is a signature, attestation or the like of an image whose last tags go, and goes with them.
+    /// It is a signature, attestation or the like of an image whose last tags are removed, and is removed with them.
     CompanionOfExpired {
-        /// That image.
+        /// The image.
         subject: Box<Digest>,
-        /// The first policy by name that lets that image's tags go.
+        /// The first policy by name that expires the image's tags.
         policy: PolicyName,
     },
 }
 
-/// By how much a tag missed a keep rule.
+/// The margin by which a tag missed a keep rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shortfall {
-    /// That many images of its group are newer or as new.
+    /// At least `count` images of its group are newer or equally new.
     Newest {
         /// Its rank, from 1.
         rank: u32,
-        /// How many the rule keeps.
+        /// The number that the rule keeps.
         count: u32,
     },
     /// It is older than the window.
@@ -224,16 +224,16 @@ pub enum Shortfall {
     Bucket {
         /// The period.
         period: Period,
-        /// How many periods the rule keeps.
+        /// The number of periods that the rule keeps.
         count: u32,
     },
     /// Its line has enough higher versions.
     Version {
-        /// What makes a line.
+        /// The part of the version that defines a line.
         part: VersionPart,
         /// Its rank in its line, from 1.
         rank: u32,
-        /// How many the rule keeps.
+        /// The number that the rule keeps.
         count: u32,
     },
     /// No glob of the rule matches it.
@@ -242,31 +242,31 @@ pub enum Shortfall {
     ImageWith,
 }
 
-/// A claim on a tag and how it reaches it.
+/// A claim on a tag and the way in which it matches.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClaimReason {
     /// The source.
     pub source: SourceName,
-    /// How the claim reaches the tag.
+    /// The way in which the claim matches the tag.
     pub by: ClaimMatch,
     /// The reference as the source gave it, in normal form.
     pub reference: Arc<str>,
-    /// Who holds it.
+    /// The holder of the claim.
     pub holder: Arc<Holder>,
 }
 
-/// A word in a text that may mean a tag.
+/// A word in a text that may name a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MentionReason {
     /// The source.
     pub source: SourceName,
     /// The word as it was found.
     pub text: Arc<str>,
-    /// The place where it stands.
+    /// The place where it occurs.
     pub holder: Arc<Holder>,
 }
 
-/// A claim on a digest of which it cannot be said whether it is an image's.
+/// A claim on a digest that may or may not be an image's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UncertainClaimReason {
     /// The source.
@@ -279,25 +279,25 @@ pub struct UncertainClaimReason {
     pub holder: Arc<Holder>,
 }
 
-/// The cause of a doubt about a digest being an image's.
+/// The cause of the doubt that a digest is an image's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Uncertainty {
     /// It is an image id that came with the name of the repository, and the image's configuration was not read.
     ConfigUnread,
     /// It is an image id of which no container is known, and the image's configuration was not read.
     NoContainer,
-    /// It is a digest of another algorithm than those by which the registry knows the image.
+    /// Its algorithm differs from that of the digests by which the registry knows the image.
     OtherAlgorithm,
 }
 
-/// A reference that leaves open which image of a repository it means.
+/// A reference that does not identify an image of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnresolvedReason {
     /// The source.
     pub source: SourceName,
-    /// The text as the source has it.
+    /// The text as found in the source.
     pub text: Arc<str>,
-    /// Where it stands.
+    /// The place where it occurs.
     pub holder: Arc<Holder>,
 }
 
@@ -313,7 +313,7 @@ impl Uncertainty {
     }
 }
 
-/// How a claim reaches a tag.
+/// The way in which a claim matches a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimMatch {
     /// The claim names the tag.
@@ -333,7 +333,7 @@ pub enum ClaimMatch {
     Range(Arc<VersionRange>, RangeSelection),
 }
 
-/// What carries a lock.
+/// The object that carries a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockTarget {
     /// The tag itself.
@@ -344,36 +344,37 @@ pub enum LockTarget {
     Repository,
 }
 
-/// The time by which a tag is judged.
+/// The date by which a tag is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Date {
-    /// The registry's own word on its last push.
+    /// The time of the last push, as the registry reports it.
     Pushed(Timestamp),
-    /// The image's word on its creation.
+    /// The creation time, as the image reports it.
     Created(Timestamp),
-    /// When Tagwarden first saw the tag at this digest, which is later than the image's own word or all there is.
+    /// The time Tagwarden first saw the tag at this digest, if it is later than the image's creation time or that is
+    /// unknown.
     FirstSeen(Timestamp),
-    /// The time that a restored tag had when it was removed, and who said it.
+    /// The date that a restored tag had when it was removed, and its origin.
     Original(Timestamp, DateOrigin),
-    /// There is none that can be trusted.
+    /// No trustworthy time is known.
     Unknown(UndatedCause),
 }
 
-/// Why a tag has no time.
+/// Why a tag has no date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UndatedCause {
-    /// Neither the registry nor the image says one.
+    /// Neither the registry nor the image reports one.
     Missing,
-    /// It says one before 2013, when there were no container images: a reproducible build.
+    /// The timestamp is before 2013, when there were no container images: a reproducible build.
     TooEarly(Timestamp),
-    /// It says one that has not come yet.
+    /// The timestamp is in the future.
     Future(Timestamp),
-    /// It was restored, and the time that it had before is not known.
+    /// It was restored, and its original date is not known.
     Restored,
 }
 
 impl Date {
-    /// The time, where there is one.
+    /// Returns the time, if known.
     #[must_use]
     pub fn timestamp(self) -> Option<Timestamp> {
         match self {
@@ -410,7 +411,7 @@ impl Verdict {
 }
 
 impl Reason {
-    /// The verdict that this reason alone would give.
+    /// Returns the verdict that this reason alone would give.
     #[must_use]
     pub fn implied_verdict(&self) -> Verdict {
         match self {

@@ -1,8 +1,8 @@
-//! Ranges of versions as Helm, Argo CD and Flux write them, and the tags that they pick.
+//! Ranges of versions as Helm, Argo CD and Flux write them, and the tags that they select.
 //!
-//! The grammar is that of the library that these tools share (<https://github.com/Masterminds/semver>), with what npm
-//! adds to it. They differ in which tags they take for versions, and in which pre-releases a range holds. A range picks the
-//! highest version by each of these readings, so that it holds whatever any of them would run.
+//! The grammar is that of the library that these tools share (<https://github.com/Masterminds/semver>), with npm's
+//! additions. The tools differ in which tags they read as versions, and in which pre-releases a range contains. A range
+//! selects the highest version by each of these readings, so that it claims whatever any of them would run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ pub enum RangeSelection {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionRange {
     text: Box<str>,
-    /// Alternatives, each of which is met by a version that meets all of its parts.
+    /// Alternatives; a version must satisfy all parts of one of them.
     alternatives: Vec<Vec<Part>>,
 }
 
@@ -42,14 +42,14 @@ pub struct TagVersion {
     form: Form,
 }
 
-/// The pre-releases that a range holds. Tools differ.
+/// The pre-releases that a range contains. Tools differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prereleases {
     /// None.
     Excluded,
-    /// Those between its bounds, but none of an upper bound itself: `<2` holds no `2.0.0-rc.1`.
+    /// Pre-releases between its bounds, but none of an upper bound itself: `<2` does not contain `2.0.0-rc.1`.
     Included,
-    /// All that come before its upper bound in order, also `2.0.0-rc.1` for `<2`.
+    /// All that precede its upper bound, also `2.0.0-rc.1` for `<2`.
     InOrder,
 }
 
@@ -98,7 +98,7 @@ struct High {
 }
 
 impl VersionRange {
-    /// The text as it was written.
+    /// Returns the text as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -118,7 +118,7 @@ impl VersionRange {
         TagVersion::read(tag).is_some_and(|version| self.contains(&version, prereleases))
     }
 
-    /// Returns true if the range holds a version.
+    /// Returns true if the range contains a version.
     #[must_use]
     pub fn contains(&self, version: &TagVersion, prereleases: Prereleases) -> bool {
         let version = &version.version;
@@ -161,7 +161,7 @@ impl VersionRange {
                         *known = Some(&tag.version);
                         items.clear();
                     }
-                    // Those that differ only in their build come in no order, so any of them may be meant.
+                    // Versions that differ only in their build metadata have no order, so any of them may be meant.
                     if *known == Some(&tag.version) {
                         items.push(item);
                     }
@@ -185,7 +185,7 @@ impl Form {
 }
 
 impl TagVersion {
-    /// Reads a tag; `None` where it is not a version. Build metadata, which Helm writes behind `_`, does not count.
+    /// Parses a tag, or returns `None` if it is not a version. Build metadata, which Helm writes after `_`, is ignored.
     #[must_use]
     pub fn read(tag: &str) -> Option<Self> {
         let bare = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
@@ -237,7 +237,7 @@ impl FromStr for VersionRange {
 
     fn from_str(text: &str) -> Result<Self, InvalidRange> {
         let text = text.trim();
-        // No version at all means any.
+        // An empty text means any version.
         let text = if text.is_empty() { "*" } else { text };
         let any: Option<Vec<Vec<Part>>> = text.split("||").map(alternative).collect();
         let invalid = || InvalidRange { text: text.chars().take(160).collect() };
@@ -248,7 +248,7 @@ impl FromStr for VersionRange {
 /// Operators, of which the longest that fits counts.
 const OPERATORS: [&str; 11] = ["!=", ">=", "=>", "<=", "=<", "~>", "=", ">", "<", "~", "^"];
 
-/// The parts of one alternative; `None` where it is not one.
+/// Parses the parts of one alternative, or returns `None` if it is invalid.
 fn alternative(text: &str) -> Option<Vec<Part>> {
     let is_operator = |c: char| "=!<>~^".contains(c);
     let mut spaced = String::with_capacity(text.len());
@@ -304,7 +304,7 @@ impl Partial {
                 count += 1;
             }
         }
-        // What is missing begins with its first pre-release.
+        // The missing part begins with its first pre-release.
         let pre = match pre {
             Some(pre) => prerelease(pre)?,
             None if count < 3 => first(),
@@ -313,7 +313,7 @@ impl Partial {
         Some(Self { version: Version { numbers, pre }, count })
     }
 
-    /// The lowest version above all that begin with these numbers.
+    /// Returns the lowest version above all that begin with these numbers.
     fn next(&self, numbers: usize) -> Option<Version> {
         let mut next = Version { numbers: [0; 3], pre: first() };
         let last = numbers.min(self.count).checked_sub(1)?;
@@ -335,7 +335,7 @@ fn part(operator: &str, partial: Partial) -> Part {
             Interval { low: from(partial.version.clone()), high: up_to(partial.next(partial.count)) }
         }
     };
-    // Nothing can be above or below any version, so that such a part holds everything.
+    // No version is above or below an arbitrary one, so such a part contains everything.
     if partial.count == 0 {
         return Part::In(Interval::default());
     }
@@ -369,7 +369,7 @@ fn prerelease(text: &str) -> Option<Prerelease> {
     Prerelease::new(text).ok().filter(|pre| !pre.is_empty())
 }
 
-/// A number in digits alone.
+/// Parses a number that consists of digits alone.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }

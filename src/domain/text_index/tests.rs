@@ -1,4 +1,4 @@
-//! The forms in which words are found, and where.
+//! The forms in which words are found, and their places.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn a_word_is_found_in_each_of_its_forms() {
         ("v1.2.3", "1.2.3", false),
         ("v1.2.3", "v1.2", false),
         ("v1.2", "v1.2.3", false),
-        // The end of a sentence, and marks around a word.
+        // The end of a sentence, and punctuation around a word.
         ("v1.2.3.", "v1.2.3", true),
         ("v1.2.3...", "v1.2.3", true),
         ("-v1.2.3_", "v1.2.3", true),
@@ -115,7 +115,7 @@ fn recorded_words_give_the_same_index() {
     };
     let mut words = WordRecorder::default();
     let recorded = texts.map(|text| words.record(|builder, place| add(text, builder, place)));
-    // Once more, although the words were the last ones.
+    // The same again, although these words were the most recent ones.
     let again = texts.map(|text| words.record(|builder, place| add(text, builder, place)));
     assert_eq!(recorded, again);
     for scope in [TextScope::Source, TextScope::Place] {
@@ -133,7 +133,7 @@ fn recorded_words_give_the_same_index() {
         assert!(replayed.find_digest("0123456789ab").is_some());
         assert!(!replayed.find_adjacent("api", "latest").is_empty());
     }
-    // Digits of one text are not those of another.
+    // Digits of one text do not count for another.
     let mut without = TextIndexBuilder::new(TextScope::Place);
     let place = without.add_place(TextPlace::File("a".into()));
     without.add_recorded(place, &recorded[3]);

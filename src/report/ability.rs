@@ -12,23 +12,23 @@ use crate::domain::{AbilityOrigin, Product, Registry, RemovalAbility, RemovalMet
 pub struct AbilityView {
     /// `able`, `not-known` or `impossible`.
     pub state: String,
-    /// The origin of that: `settings`, `removals`, `response`, `product`, `kind` or `unknown`.
+    /// The origin of that knowledge: `settings`, `removals`, `response`, `product`, `kind` or `unknown`.
     #[serde(alias = "known_from")]
     pub ability_origin: String,
     /// The time of that removal or answer; `None` for other origins.
     pub known_since: Option<Timestamp>,
-    /// The product that the registry was recognised as.
+    /// The recognized product.
     pub product: Option<ProductView>,
     /// The same in words, with what can be done.
     pub message: String,
 }
 
-/// A product that a registry was recognised as.
+/// A recognized registry product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductView {
     /// Its name, such as `Harbor`.
     pub name: String,
-    /// Its version, where it says.
+    /// Its version, if reported.
     pub version: Option<String>,
     /// The sign that it was recognised by.
     pub recognised_by: String,
@@ -36,14 +36,14 @@ pub struct ProductView {
     pub consequence: String,
 }
 
-/// Something that stops no plan, and that a person should know before a run enforces it.
+/// A note that blocks no plan, and that a person should read before a run enforces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryNoteView {
     /// `missing-rights`.
     pub kind: String,
-    /// The repository that it is about; `None` for the registry as a whole.
+    /// The repository concerned; `None` for the registry as a whole.
     pub repository: Option<String>,
-    /// What is missing, and what to do.
+    /// The missing right, and the remedy.
     pub message: String,
 }
 
@@ -58,7 +58,7 @@ impl From<&Product> for ProductView {
     }
 }
 
-/// The view of a registry's ability; `None` where nobody looked.
+/// Returns the view of a registry's ability; `None` if it was not checked.
 #[must_use]
 pub fn ability(registry: &Registry) -> Option<AbilityView> {
     let state = match registry.ability {
@@ -76,7 +76,7 @@ pub fn ability(registry: &Registry) -> Option<AbilityView> {
     })
 }
 
-/// The notes to read before a run enforces.
+/// Returns the notes to read before a run enforces.
 #[must_use]
 pub fn missing_rights(registry: &Registry) -> Vec<RegistryNoteView> {
     let missing = registry.missing_rights.iter().map(|(repository, why)| RegistryNoteView {
@@ -138,8 +138,8 @@ fn format_day(at: Timestamp) -> impl std::fmt::Display {
 /// Most missing rights in a text; the JSON has all of them.
 const MOST_NOTES: usize = 5;
 
-/// The facts of removals that a plan's reader needs, one sentence each. What is as everybody expects is left out, and so
-/// is what makes removals impossible: that has a place of its own.
+/// Describes the removal support that a plan's reader needs, one sentence each. The expected case is left out, and so
+/// are obstacles, which are shown elsewhere.
 pub(super) fn describe_ability(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
     if let Some(ability) = registry.ability.as_ref().filter(|ability| ability.state != "impossible") {
@@ -163,7 +163,7 @@ pub(super) fn describe_ability(registry: &RegistryView) -> Vec<String> {
     facts
 }
 
-/// A product in words.
+/// Describes a product.
 pub(super) fn describe_product(found: &ProductView) -> String {
     let version = found.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
     format!("recognised as {}{version} by {}: {}", found.name, found.recognised_by, found.consequence)

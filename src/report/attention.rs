@@ -1,4 +1,4 @@
-//! What needs a person's attention: one list, made once, which every report, page and message shows first.
+//! Items that need a person's attention: one list, made once, which every report, page and message shows first.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,34 +13,34 @@ const MAX_MESSAGE_BYTES: usize = 1_000;
 /// The recorded outcome of a run that was interrupted.
 const INTERRUPTED: &str = "interrupted";
 
-/// The kinds of what needs attention, the most urgent first.
+/// The kinds of attention items, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttentionKind {
-    /// A run ended with an error before it was through.
+    /// A run failed before it was complete.
     RunFailed,
-    /// A run was interrupted before it was through.
+    /// A run was interrupted before it was complete.
     RunInterrupted,
-    /// The last whole run is older than the schedule says.
+    /// The last complete run is older than the schedule allows.
     Stale,
     /// Edited settings or policies are invalid, so the previous ones stay in force.
     InvalidEdit,
-    /// Nothing of a registry could be read.
+    /// A registry could not be read at all.
     RegistryUnread,
     /// A source failed.
     SourceFailed,
     /// A part of a registry could not be read.
     RegistryPartlyUnread,
-    /// A refusal keeps removals from being done.
+    /// A refusal blocks removals.
     Refused,
     /// Removals were tried and failed.
     RemovalsFailed,
     /// Removals were done whose manifests could not be read into the journal yet.
     ManifestsMissing,
-    /// A refusal would keep removals from being done if every policy enforced.
+    /// A refusal would block removals if every policy enforced.
     WouldBeRefused,
-    /// Something in use is not, or no longer, as it was recorded.
+    /// An image in use differs from its record, or is missing.
     Drift,
-    /// References of a source leave the tag open, so tags stay undecided.
+    /// References of a source do not identify a tag, so tags stay undecided.
     Unresolved,
 }
 
@@ -66,21 +66,21 @@ impl AttentionKind {
     }
 }
 
-/// One thing that needs attention.
+/// An item that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttentionView {
     /// The label of its [`AttentionKind`].
     pub kind: String,
-    /// The registry, source, policy or run that it is about.
+    /// The registry, source, policy or run concerned.
     pub about: String,
-    /// What happened and why, on one line.
+    /// The problem and its cause, on one line.
     pub message: String,
-    /// What to do about it, where the message does not say so already.
+    /// The remedy, unless the message contains it.
     pub remedy: Option<String>,
 }
 
 impl AttentionView {
-    /// One thing that needs attention.
+    /// Creates an item.
     #[must_use]
     pub fn new(kind: AttentionKind, about: &str, message: &str, remedy: Option<String>) -> Self {
         Self {
@@ -91,13 +91,13 @@ impl AttentionView {
         }
     }
 
-    /// Whether it is of one of these kinds.
+    /// Returns true if it is of one of these kinds.
     #[must_use]
     pub fn is_one_of(&self, kinds: &[AttentionKind]) -> bool {
         kinds.iter().any(|kind| kind.label() == self.kind)
     }
 
-    /// Message and remedy on one line.
+    /// Returns message and remedy on one line.
     #[must_use]
     pub fn sentence(&self) -> String {
         match &self.remedy {
@@ -107,7 +107,7 @@ impl AttentionView {
     }
 }
 
-/// What a plan needs attention for.
+/// Returns the attention items of a plan.
 #[must_use]
 pub fn plan_attention(document: &PlanDocument) -> Vec<AttentionView> {
     let (unread, partly): (Vec<_>, Vec<_>) = document
@@ -130,14 +130,14 @@ pub fn plan_attention(document: &PlanDocument) -> Vec<AttentionView> {
     found
 }
 
-/// A source that failed, in these words.
+/// Creates the item for a failed source.
 #[must_use]
 pub fn source_failed(source: &str, message: &str) -> AttentionView {
     let remedy = format!("`tagwarden sources` asks {source} again");
     AttentionView::new(AttentionKind::SourceFailed, source, message, Some(remedy))
 }
 
-/// What a run needs attention for: what its record holds, and the error that ended it.
+/// Returns the attention items of a run: those of its record, and the error that ended it.
 #[must_use]
 pub fn run_attention(record: &RunRecord, summary: &RunSummary) -> Vec<AttentionView> {
     let failed = record.end.as_ref().and_then(|end| {
@@ -154,7 +154,7 @@ pub fn run_attention(record: &RunRecord, summary: &RunSummary) -> Vec<AttentionV
     failed.into_iter().chain(noted).collect()
 }
 
-/// The same for the record of a version that made no such list: it has the refusals, and the number of gaps.
+/// Returns the items for a record of an older version without such a list: it has the refusals, and the number of gaps.
 fn attention_from_old_summary(summary: &RunSummary) -> Vec<AttentionView> {
     let gaps = Some(summary.gaps).filter(|gaps| *gaps > 0).map(|gaps| {
         let message = format!("registries could be read only in part: {}", counted(gaps, "gap"));
@@ -169,7 +169,7 @@ fn refused(refusal: &RefusalView) -> AttentionView {
     AttentionView::new(kind, about, &format!("refused: {}", refusal.message), None)
 }
 
-/// Whether nothing of a registry could be read.
+/// Returns true if a registry could not be read at all.
 pub(super) fn is_unread(registry: &RegistryView) -> bool {
     let at = |place: &GapTarget| registry.gaps.iter().filter(|gap| gap.at == place.to_string()).count() as u64;
     if registry.repositories == 0 {
@@ -178,7 +178,7 @@ pub(super) fn is_unread(registry: &RegistryView) -> bool {
     registry.tags == 0 && at(&GapTarget::TagList) >= registry.repositories
 }
 
-/// The cause of it, where nothing of a registry could be read.
+/// Returns the cause if a registry could not be read at all.
 pub(super) fn cause(registry: &RegistryView) -> String {
     let place = if registry.repositories == 0 { GapTarget::Catalogue } else { GapTarget::TagList }.to_string();
     let gap = registry.gaps.iter().find(|gap| gap.at == place);
@@ -207,7 +207,7 @@ fn registry_partly_unread(registry: &RegistryView) -> AttentionView {
     AttentionView::new(kind, &registry.name, &message, remedy(&gap.kind, registry))
 }
 
-/// What to do about a failure, by its label; `None` where its message says so.
+/// Returns the remedy for a failure with that label; `None` if its message contains one.
 fn remedy(kind: &str, registry: &RegistryView) -> Option<String> {
     let RegistryView { name, endpoint, identity, .. } = registry;
     Some(match kind {
@@ -220,7 +220,7 @@ fn remedy(kind: &str, registry: &RegistryView) -> Option<String> {
     })
 }
 
-/// The findings that are warnings, one item for each kind.
+/// Returns one item for each kind of warning among the findings.
 fn drift(findings: &[DriftView]) -> Vec<AttentionView> {
     let kinds = [DriftKind::ImageMissing, DriftKind::Untagged, DriftKind::DigestChanged];
     let of_kind = |kind: DriftKind| {
@@ -241,7 +241,7 @@ fn drift(findings: &[DriftView]) -> Vec<AttentionView> {
     kinds.into_iter().filter_map(of_kind).collect()
 }
 
-/// The references of a source that keep tags undecided.
+/// Returns the item for references of a source that keep tags undecided.
 fn unresolved(source: &SourceView) -> Option<AttentionView> {
     let UndecidedView { tags, repositories, text, place } = source.undecided.as_ref()?;
     let (tags, in_all) = (counted(*tags, "tag"), humanize::counted_repositories(*repositories));
@@ -253,7 +253,7 @@ fn unresolved(source: &SourceView) -> Option<AttentionView> {
     Some(AttentionView::new(AttentionKind::Unresolved, name, &message, Some(remedy)))
 }
 
-/// What keeps a plan from saying anything of whole registries, for its headline; `None` where all of them were read.
+/// Describes, for a plan's headline, the registries that could not be read at all; `None` if all were read.
 pub(super) fn unread_headline(document: &PlanDocument) -> Option<String> {
     let unread: Vec<&RegistryView> = document.registries.iter().filter(|registry| is_unread(registry)).collect();
     let first = unread.first()?;

@@ -1,4 +1,4 @@
-//! From decisions to the document that people and scripts read.
+//! Conversion of decisions into the document that people and scripts read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use crate::domain::{
 };
 use crate::engine::{self, Verdicts};
 
-/// Everything that a document is made from, where the whole inventory is at hand.
+/// The inputs of a document if the whole inventory is in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Basis<'a> {
     /// The policies and what the settings add to them.
@@ -41,29 +41,29 @@ pub struct Basis<'a> {
     pub mode: &'a str,
     /// The revision of the settings.
     pub settings: &'a str,
-    /// What was read.
+    /// The inventory that was read.
     pub inventory: &'a Arc<Inventory>,
-    /// What was claimed.
+    /// The claims.
     pub claims: &'a Claims,
-    /// What was decided.
+    /// The verdicts.
     pub verdicts: &'a Arc<Verdicts>,
-    /// What follows from it.
+    /// The plan that follows from them.
     pub plan: &'a Arc<Plan>,
-    /// What that would free.
+    /// The bytes that the plan would free.
     pub reclaim: &'a Arc<Reclaim>,
-    /// What a person should look at.
+    /// Drift to be checked by a person.
     pub drift: &'a [DriftView],
     /// The time now.
     pub created_at: Timestamp,
     /// The time that was decided for.
     pub evaluated_at: Timestamp,
-    /// Whether that time was given by hand.
+    /// True if that time was given by hand.
     pub hypothetical: bool,
-    /// How long the plan may be applied.
+    /// The period for which the plan may be applied.
     pub valid_for: Duration,
 }
 
-/// What the head of a plan is made from.
+/// The inputs of a plan's head.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanBasis<'a> {
     /// The policies and what the settings add to them.
@@ -72,33 +72,33 @@ pub struct PlanBasis<'a> {
     pub mode: &'a str,
     /// The revision of the settings.
     pub settings: &'a str,
-    /// The registries, by name. Nothing is asked of their repositories.
+    /// The registries, by name. Their repositories are not used.
     pub registries: &'a [Registry],
-    /// What was claimed.
+    /// The claims.
     pub claims: &'a Claims,
-    /// What stands against the removals.
+    /// The refusals of removals.
     pub refusals: &'a [Refusal],
-    /// What becomes of untagged manifests.
+    /// The decisions on untagged manifests.
     pub deletions: &'a Deletions,
     /// The rules that match nothing.
     pub coverage: &'a Coverage,
     /// The records whose tag is not at their digest, in the order of [`Verdicts::sort_drift`].
     pub drift: &'a [Drift],
-    /// What a person should look at.
+    /// Drift to be checked by a person.
     pub findings: &'a [DriftView],
-    /// What the removals would free in each registry that something goes from, by name.
+    /// The bytes that the removals would free, for each registry with removals, by name.
     pub reclaim: &'a [RegistryReclaim],
     /// The time now.
     pub created_at: Timestamp,
     /// The time that was decided for.
     pub evaluated_at: Timestamp,
-    /// Whether that time was given by hand.
+    /// True if that time was given by hand.
     pub hypothetical: bool,
-    /// How long the plan may be applied.
+    /// The period for which the plan may be applied.
     pub valid_for: Duration,
 }
 
-/// Makes the document of a whole inventory, with its fingerprint and its id.
+/// Creates the document of a whole inventory, with its fingerprint and its id.
 #[must_use]
 pub fn document(basis: &Basis) -> PlanDocument {
     let Basis { rules, inventory, claims, verdicts, plan, reclaim, evaluated_at, .. } = *basis;
@@ -136,11 +136,10 @@ pub fn document(basis: &Basis) -> PlanDocument {
     document
 }
 
-/// Makes a document of what was added up over the repositories and of the views of their tags. Its fingerprint and its
-/// id are empty: see [`fingerprint()`] and [`assign_plan_id()`].
+/// Creates a document from the sums over the repositories and the views of their tags. Its fingerprint and its id are
+/// empty: see [`fingerprint()`] and [`assign_plan_id()`].
 ///
-/// `tally` has to be of the same sources and policies as `basis`. The views come in the order of registries,
-/// repositories and tags.
+/// `tally` must have the same sources and policies as `basis`. The views are ordered by registry, repository and tag.
 #[must_use]
 pub fn document_from(
     basis: &PlanBasis,
@@ -156,7 +155,7 @@ pub fn document_from(
         id: String::new(),
         fingerprint: String::new(),
         created_at: basis.created_at,
-        // A time beyond the calendar cannot be: the plan then never was valid.
+        // A time beyond the calendar is impossible: such a plan was never valid.
         expires_at: basis.created_at.checked_add(basis.valid_for).unwrap_or(basis.created_at),
         mode: basis.mode.to_owned(),
         evaluated_at: basis.evaluated_at,
@@ -184,7 +183,7 @@ pub fn document_from(
     document
 }
 
-/// The holds in force on the registries that were read.
+/// Returns the holds in force on the registries that were read.
 fn holds(basis: &PlanBasis) -> Vec<HoldView> {
     let here = |hold: &Hold| basis.registries.iter().any(|registry| *registry.endpoint == *hold.endpoint);
     let holds = basis.claims.holds.iter().filter(|hold| hold.is_in_force(basis.evaluated_at) && here(hold));
@@ -196,7 +195,7 @@ fn limits(rules: &Rules) -> LimitsView {
     LimitsView { untag, percent, leave, delete }
 }
 
-/// What the views of tags are made from.
+/// The inputs for the views of tags.
 #[derive(Clone)]
 struct PlanFacts {
     inventory: Arc<Inventory>,
@@ -207,7 +206,7 @@ struct PlanFacts {
 }
 
 impl PlanFacts {
-    /// The repository of the tag that a verdict is about.
+    /// Returns the repository of a verdict's tag.
     fn place(&self, verdict: &TagVerdict) -> Option<(&Registry, &Repository)> {
         let registry = self.inventory.registries.get(verdict.position.registry as usize)?;
         Some((registry, registry.repositories.get(verdict.position.repository as usize)?))
@@ -218,7 +217,7 @@ impl PlanFacts {
     }
 }
 
-/// The tags that go.
+/// The tags to be removed.
 struct Removals(PlanFacts);
 
 impl ViewSource<RemovalView> for Removals {
@@ -240,10 +239,10 @@ impl ViewSource<RemovalView> for Removals {
     }
 }
 
-/// The tags that stay.
+/// The tags to be retained.
 struct Kept {
     facts: PlanFacts,
-    /// Where their verdicts are.
+    /// The positions of their verdicts.
     positions: Vec<u32>,
 }
 
@@ -300,13 +299,13 @@ fn registry(registry: &Registry, read: &RegistryTally<'_>, undo_window: Duration
     }
 }
 
-/// By how many seconds a clock is ahead. Less than ten is how long answers take, and says nothing.
+/// Returns by how many seconds a clock is ahead; 0 below ten seconds, which is within the duration of requests.
 fn ahead_seconds(ahead: SignedDuration) -> i64 {
     let seconds = ahead.as_secs();
     if seconds.abs() < 10 { 0 } else { seconds }
 }
 
-/// What is wrong with the time, for a registry of which so many repositories were read.
+/// Describes the doubt about the time of a registry with that many read repositories.
 fn clock(registry: &Registry, repositories: u64) -> Option<String> {
     let differs = registry.clock_ahead.filter(|ahead| engine::exceeds_clock_skew(*ahead));
     let doubt = registry.clock_issue.filter(|_| repositories > 0);

@@ -19,11 +19,11 @@ const HEADER: [&str; 14] = [
     "reclaimable_bytes",
     "bytes",
     "reasons",
-    // Later ones come last, so that whoever goes by positions finds the others where they were.
+    // Newer columns come last, so that readers by position keep working.
     "shared_bytes",
 ];
 
-/// The plan as CSV (RFC 4180, lines end in CRLF): first what goes, then what stays.
+/// Returns the plan as CSV (RFC 4180, CRLF line ends): first removals, then retained tags.
 ///
 /// A cell that a spreadsheet would take for a formula begins with an apostrophe. `enforce`, `reclaimable_bytes`, `bytes`
 /// (`exact` or `estimated`) and `shared_bytes` are empty for what stays; its `policy` lists all that have a say in it.
@@ -37,7 +37,7 @@ pub fn csv(document: &PlanDocument) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Writes what [`csv`] gives, row by row.
+/// Writes the same text as [`csv`], row by row.
 pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io::Result<()> {
     row(out, &HEADER.map(Cow::Borrowed))?;
     for removal in document.removals.iter() {
@@ -129,7 +129,7 @@ const RUN_HEADER: [&str; 17] = [
     "policies_commit",
 ];
 
-/// Writes a run, a row for each entry of its journal; one that has none is written as its plan.
+/// Writes a run, one row for each entry of its journal; a run without entries is written as its plan.
 pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mut dyn io::Write) -> io::Result<()> {
     if let (true, Some(plan)) = (run.entries().is_empty(), plan) {
         return write_csv(plan, out);
@@ -171,8 +171,8 @@ fn number<T: ToString>(value: Option<T>) -> Cow<'static, str> {
     value.map_or_else(String::new, |value| value.to_string()).into()
 }
 
-/// Text that no spreadsheet runs. Full-width signs count too: some spreadsheets read them as the plain ones.
-/// Nothing in it steers a terminal on which the file is shown.
+/// Returns text that spreadsheets do not run as a formula. Full-width signs count too: some spreadsheets treat them as
+/// the plain ones. Control characters for terminals are replaced.
 fn escape_formula(text: &str) -> Cow<'_, str> {
     let steers = |found: char| found.is_control() && !matches!(found, '\t' | '\r' | '\n');
     if text.contains(steers) {

@@ -15,18 +15,18 @@ use crate::domain::{Deletion, Deletions, DependentRole, Refusal, RetainReason};
 /// The second step of a plan: what becomes of manifests that no tag references.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletionsView {
-    /// Those whose grace is over, by registry, repository and digest: they go, or say why they stay.
+    /// Manifests whose grace period is over, by registry, repository and digest.
     #[serde(alias = "due")]
     pub eligible: Vec<DeletionView>,
-    /// How many wait for the end of theirs.
+    /// The number of manifests still in their grace period.
     #[serde(alias = "waiting")]
     pub pending: u64,
-    /// When the first of these ends.
+    /// The earliest end of a grace period among them.
     #[serde(alias = "next_at")]
     pub next_eligible_at: Option<Timestamp>,
-    /// The registries that policies would delete in and that do not list what has no tag: nothing is deleted there.
+    /// Registries in which policies request deletions but untagged manifests are not listed: nothing is deleted there.
     pub unlisted: Vec<String>,
-    /// What stands against the deletions.
+    /// The refusals of deletions.
     pub refusals: Vec<RefusalView>,
     /// How many manifests without a tag policies with `untagged` speak of and something keeps, by the label of the first
     /// reason. Not among them are those in `eligible`.
@@ -50,7 +50,7 @@ pub struct ForecastOfDeletionsView {
     pub unsized_manifests: u64,
 }
 
-/// One untagged manifest whose grace is over.
+/// An untagged manifest whose grace period is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletionView {
     /// The registry.
@@ -69,37 +69,37 @@ pub struct DeletionView {
     /// When its grace was over.
     #[serde(alias = "due_at")]
     pub eligible_at: Timestamp,
-    /// The policies that have it deleted.
+    /// The policies that request its deletion.
     pub policies: Vec<String>,
-    /// Whether all of them say `enforce`, and so do those of everything that it hangs on.
+    /// True if all of them say `enforce`, and so do those of every manifest that it depends on.
     pub enforce: bool,
-    /// Whether nothing retains it.
+    /// True if no reason retains it.
     #[serde(alias = "goes")]
     pub deletable: bool,
     /// The manifests that are deleted with it.
     #[serde(alias = "along")]
     pub dependents: Vec<DependentView>,
-    /// Bytes that only it and what goes along need; nothing where that cannot be known.
+    /// Bytes that only it and its dependents need; `None` if unknown.
     pub bytes: Option<u64>,
-    /// Whether these are `exact` or `estimated`.
+    /// Accuracy of these bytes: `exact` or `estimated`.
     pub bytes_are: String,
-    /// Why an enforcing run does not delete it although it goes; nothing where nothing is refused.
+    /// Why an enforcing run does not delete it although it is deletable; `None` if nothing is refused.
     pub refused: Option<String>,
     /// The reasons why it is retained; empty if it is deletable.
     #[serde(alias = "stays")]
     pub retain_reasons: Vec<RetainReasonView>,
 }
 
-/// A manifest that goes with another one.
+/// A manifest that is deleted together with another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DependentView {
-    /// `child`: an index lists it; `referrer`: it refers to something that goes.
+    /// `child`: an index lists it; `referrer`: it refers to a deleted manifest.
     pub role: String,
     /// Its digest.
     pub digest: String,
 }
 
-/// Why an untagged manifest stays.
+/// A reason to retain an untagged manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetainReasonView {
     /// A label for scripts, such as `claimed`.
@@ -109,7 +109,7 @@ pub struct RetainReasonView {
 }
 
 impl DeletionsView {
-    /// The view of deletions, given what stands against the removals.
+    /// Creates the view of deletions, given the refusals of removals.
     pub(super) fn of(deletions: &Deletions, of_removals: &[Refusal]) -> Self {
         let Deletions { eligible, pending, next_eligible_at, unlisted, refusals, kept, forecast } = deletions;
         let view = |one: &Deletion| DeletionView::of(one, deletions.refusal_for(one, of_removals));
@@ -129,34 +129,34 @@ impl DeletionsView {
         }
     }
 
-    /// Whether there is nothing to say.
+    /// Returns true if there is nothing to report.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Those that go.
+    /// Returns the manifests to be deleted.
     pub fn deletable(&self) -> impl Iterator<Item = &DeletionView> {
         self.eligible.iter().filter(|one| one.deletable)
     }
 
-    /// Those that stay although their grace is over.
+    /// Returns the manifests that are retained although their grace period is over.
     pub fn retained(&self) -> impl Iterator<Item = &DeletionView> {
         self.eligible.iter().filter(|one| !one.deletable)
     }
 
-    /// All of them, those that go first.
+    /// Returns all manifests, those to be deleted first.
     pub fn sorted(&self) -> impl Iterator<Item = &DeletionView> {
         self.deletable().chain(self.retained())
     }
 
-    /// How many manifests go, with all that goes along.
+    /// Returns the number of manifests to be deleted, dependents included.
     #[must_use]
     pub fn manifest_count(&self) -> u64 {
         self.deletable().map(|one| 1 + one.dependents.len() as u64).sum()
     }
 
-    /// What there is, in sentences without their full stops; empty where there is nothing to say.
+    /// Describes the deletions in sentences without full stops; empty if there is nothing to report.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         let mut said = Vec::new();
@@ -267,7 +267,7 @@ impl DeletionView {
         }
     }
 
-    /// `registry/repository@digest`, with the digest cut short.
+    /// Returns `registry/repository@digest`, with the digest shortened.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}@{}", self.registry, self.repository, short_digest(&self.digest))
@@ -290,13 +290,13 @@ impl DeletionView {
         self.deletable && self.enforce && self.refused.is_none()
     }
 
-    /// Why it stays, in words; empty where it goes.
+    /// Describes why it is retained; empty if it is deleted.
     #[must_use]
     pub fn reasons(&self) -> String {
         self.retain_reasons.iter().map(|reason| reason.message.as_str()).collect::<Vec<_>>().join("; ")
     }
 
-    /// What becomes of it, in words.
+    /// Describes the decision on it.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.refused {
@@ -307,7 +307,7 @@ impl DeletionView {
         }
     }
 
-    /// How much hangs on it, in words; empty where nothing does.
+    /// Describes the number of its dependents; empty if there are none.
     #[must_use]
     pub fn describe_dependents(&self) -> String {
         let of = |role: DependentRole| self.dependents.iter().filter(|one| one.role == role.label()).count() as u64;

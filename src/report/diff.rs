@@ -1,4 +1,4 @@
-//! What an edit of policies changes, tag by tag: `tagwarden.diff/1`.
+//! Differences between two versions of the policies, tag by tag: `tagwarden.diff/1`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,41 +12,42 @@ use crate::domain::{
 };
 use crate::engine::{self, Verdicts};
 
-/// What one set of policies decides.
+/// The decision by one set of policies.
 #[derive(Debug)]
 pub struct PolicyDecision<'a> {
     /// The policies with the settings.
     pub rules: &'a Rules,
     /// The verdicts by them.
     pub verdicts: Verdicts,
-    /// What would go.
+    /// The plan by them.
     pub plan: Plan,
 }
 
-/// What an edit of policies changes.
+/// The effects of an edit of policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffView {
     /// `tagwarden.diff/1`.
     pub schema: String,
-    /// The time for which was decided.
+    /// The time of the evaluation.
     pub evaluated_at: Timestamp,
-    /// When the inventory was recorded; nothing where it was read just now.
+    /// Time at which the inventory was recorded; `None` if it was just read.
     pub recorded_at: Option<Timestamp>,
-    /// Whether a source failed or something could not be read, so that some tags are undecided either way.
+    /// True if a source failed or something could not be read, so that some tags are undecided on both sides.
     pub evidence_missing: bool,
     /// The counts.
     pub summary: DiffSummary,
     /// Every policy of either side, by name.
     pub policies: Vec<PolicyDiff>,
-    /// Tags that go by the new policies and did not by the old.
+    /// Tags that expire under the new policies and did not under the old.
     pub newly_expired: Vec<TagDiff>,
-    /// Tags that went by the old policies and stay by the new.
+    /// Tags that expired under the old policies and are retained under the new.
     pub no_longer_expired: Vec<TagDiff>,
-    /// Tags that go by both, and would really be removed only by the new: their policies now all say `enforce`.
+    /// Tags that expire under both, and would really be removed only under the new: their policies now all say
+    /// `enforce`.
     pub newly_enforced: Vec<TagDiff>,
-    /// What would stand against the removals by the old policies: limits and rules that protect nothing.
+    /// The refusals of removals under the old policies: limits, and rules that protect nothing.
     pub refusals_before: Vec<RefusalView>,
-    /// And by the new ones.
+    /// The same under the new ones.
     pub refusals_after: Vec<RefusalView>,
 }
 
@@ -55,19 +56,19 @@ pub struct DiffView {
 pub struct DiffSummary {
     /// All tags.
     pub tags: u64,
-    /// Tags that go by the new policies and did not by the old.
+    /// Tags that expire under the new policies and did not under the old.
     pub newly_expired: u64,
-    /// Tags that went by the old policies and stay by the new.
+    /// Tags that expired under the old policies and are retained under the new.
     pub no_longer_expired: u64,
-    /// All that go by the old policies.
+    /// All tags that expire under the old policies.
     pub expired_before: u64,
-    /// All that go by the new ones.
+    /// All tags that expire under the new ones.
     pub expired_after: u64,
-    /// Those that the old policies would really remove.
+    /// Tags that the old policies would really remove.
     pub enforced_before: u64,
-    /// Those that the new ones would.
+    /// Tags that the new ones would really remove.
     pub enforced_after: u64,
-    /// Tags that stay by both, with another verdict.
+    /// Tags that both sides retain, with different verdicts.
     pub kept_with_other_verdict: u64,
 }
 
@@ -78,9 +79,9 @@ pub struct PolicyDiff {
     pub policy: String,
     /// `added`, `removed`, `changed` or `same`.
     pub change: String,
-    /// Tags that go now, by this policy first of all.
+    /// Newly expired tags for which this policy comes first.
     pub newly_expired: u64,
-    /// Tags that came back, which this policy had let go first of all.
+    /// No longer expired tags for which this policy came first.
     pub no_longer_expired: u64,
 }
 
@@ -93,27 +94,27 @@ pub struct TagDiff {
     pub repository: String,
     /// The tag.
     pub tag: String,
-    /// The digest that it names, where that could be read.
+    /// Its digest, if it could be read.
     pub digest: Option<String>,
-    /// The time by which it is judged.
+    /// The date by which it is decided.
     pub dated_at: Option<Timestamp>,
-    /// Its age by that time.
+    /// Its age by that date.
     pub age_seconds: Option<i64>,
     /// The verdict by the old policies.
     pub before: String,
     /// The verdict by the new ones.
     pub after: String,
-    /// The policy that lets it go first of all: the new side's where it goes, else the old one's.
+    /// The first policy that expires it: the new side's if it expires there, else the old one's.
     pub policy: Option<String>,
-    /// Whether it would really be removed by the side that lets it go.
+    /// True if the side that expires it would really remove it.
     pub enforced: bool,
-    /// What the old policies said for their verdict.
+    /// The reasons for the verdict by the old policies.
     pub reasons_before: Vec<ReasonView>,
-    /// What the new ones say for theirs.
+    /// The reasons for the verdict by the new ones.
     pub reasons_after: Vec<ReasonView>,
 }
 
-/// What becomes of each tag by the new policies that did not by the old.
+/// Compares the decisions of the old and the new policies, tag by tag.
 #[must_use]
 pub fn diff(
     inventory: &Inventory,
@@ -166,8 +167,8 @@ fn removals(plan: &Plan) -> BTreeMap<TagPosition, &Removal> {
     plan.removals.iter().map(|removal| (removal.position, &**removal)).collect()
 }
 
-/// What limits and rules that protect nothing refuse. What the registries themselves would refuse has nothing to do with an
-/// edit of policies.
+/// Returns the refusals by limits and by rules that protect nothing. Refusals by the registries themselves do not
+/// depend on an edit of policies.
 fn limits(plan: &Plan) -> Vec<RefusalView> {
     plan.refusals
         .iter()
@@ -233,7 +234,7 @@ fn policies(old: &Rules, new: &Rules, view: &DiffView) -> Vec<PolicyDiff> {
         .collect()
 }
 
-/// All of a policy that decides, in one text: equal texts decide alike.
+/// Returns all deciding parts of a policy in one text: equal texts decide alike.
 fn comparable_text(policy: &Policy) -> String {
     let select = &policy.select;
     let tags = match &select.tags {
@@ -253,7 +254,7 @@ fn comparable_text(policy: &Policy) -> String {
 }
 
 impl DiffView {
-    /// `+312 go, 4 come back`.
+    /// Returns a headline such as `+312 go, 4 come back`.
     #[must_use]
     pub fn headline(&self) -> String {
         let DiffSummary { newly_expired, no_longer_expired, .. } = self.summary;
@@ -267,7 +268,7 @@ impl DiffView {
         }
     }
 
-    /// Whether the edit changes what goes, or what of it would really be removed.
+    /// Returns true if the edit changes which tags expire, or which of them would really be removed.
     #[must_use]
     pub fn has_changes(&self) -> bool {
         !(self.newly_expired.is_empty() && self.no_longer_expired.is_empty() && self.newly_enforced.is_empty())
@@ -281,13 +282,13 @@ impl TagDiff {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)
     }
 
-    /// Why it goes now, or why it stays now.
+    /// Describes why it expires now, or why it is retained now.
     #[must_use]
     pub fn reason(&self) -> String {
         self.reasons_after.iter().map(ReasonView::sentence).collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether it goes by the new policies.
+    /// Returns true if it expires under the new policies.
     #[must_use]
     pub fn is_newly_expired(&self) -> bool {
         self.after == Verdict::Expired.label()

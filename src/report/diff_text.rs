@@ -1,4 +1,4 @@
-//! What an edit of policies changes, for the terminal and for a pull request.
+//! Differences between policies, for the terminal and for a pull request.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use super::{DiffView, RefusalView, TagDiff};
 
 /// Most tags of one list that the terminal shows.
 const MOST_TAGS: usize = 100;
-/// Most bytes of one list in a comment: three of them stay within what forges take.
+/// Most bytes of one list in a comment: three of them fit within the limits of forges.
 const MAX_LIST_BYTES: usize = 18_000;
 /// Most bytes of a comment's reasons for one tag.
 const MAX_REASON_BYTES: usize = 240;
 
-/// For the terminal.
+/// Renders the view for the terminal.
 #[must_use]
 pub fn diff_text(view: &DiffView) -> String {
     let mut out = String::new();
@@ -48,7 +48,7 @@ pub fn diff_text(view: &DiffView) -> String {
     out
 }
 
-/// For a pull request: short, with the lists folded.
+/// Renders the view for a pull request: short, with the lists folded.
 #[must_use]
 pub fn diff_markdown(view: &DiffView) -> String {
     let mut out = format!(

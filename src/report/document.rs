@@ -14,26 +14,26 @@ use super::{
 /// The `schema` of a [`PlanDocument`].
 pub const SCHEMA: &str = "tagwarden.plan/1";
 
-/// A plan with everything it rests on and every verdict.
+/// A plan with its evidence and every verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanDocument {
     /// Always [`SCHEMA`].
     pub schema: String,
     /// `sha256:` over the rest of the document; see [`super::assign_plan_id()`].
     pub id: String,
-    /// `sha256:` over what it would do; the same as that of another plan where nothing of that has changed. Empty in plans
-    /// of an older version.
+    /// `sha256:` over its effects; equal to that of another plan with the same effects. Empty in plans of an older
+    /// version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fingerprint: String,
-    /// When the plan was made.
+    /// Time at which the plan was made.
     pub created_at: Timestamp,
-    /// Until when it may be applied.
+    /// End of the period in which it may be applied.
     pub expires_at: Timestamp,
     /// The mode of the settings: `dry-run`, `approved` or `enforce`.
     pub mode: String,
-    /// The time for which it was evaluated.
+    /// The time of the evaluation.
     pub evaluated_at: Timestamp,
-    /// Whether that time was given by hand (`--at`): such a plan cannot be applied.
+    /// True if that time was given by hand (`--at`): such a plan cannot be applied.
     pub hypothetical: bool,
     /// What the plan is narrowed to; `None` for a whole plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,31 +42,31 @@ pub struct PlanDocument {
     pub settings: String,
     /// The limits of the settings.
     pub limits: LimitsView,
-    /// What needs a person's attention, the most urgent first.
+    /// The items that need a person's attention, the most urgent first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attention: Vec<AttentionView>,
     /// The registries read.
     pub registries: Vec<RegistryView>,
-    /// The sources asked.
+    /// The sources queried.
     pub sources: Vec<SourceView>,
     /// The policies applied.
     pub policies: Vec<PolicyView>,
-    /// The rules of policies that match nothing, those that refuse first; empty in plans of an older version.
+    /// The rules of policies that match nothing, those with refusals first; empty in plans of an older version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<UnmatchedView>,
-    /// The tags that go.
+    /// The tags to be removed.
     pub removals: LazyList<RemovalView>,
-    /// The tags that stay.
+    /// The tags to be retained.
     pub kept: LazyList<KeptView>,
-    /// Records whose tag is not at their digest.
+    /// Records whose tag has another digest now.
     pub drift: Vec<RecordDriftView>,
-    /// Drift and orphans, warnings first: to be looked at, with no consequence for the removals.
+    /// Drift and orphans, warnings first: for a person to check, without effect on the removals.
     #[serde(default)]
     pub findings: Vec<DriftView>,
     /// The holds in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldView>,
-    /// What stands against the removals.
+    /// The refusals of removals.
     pub refusals: Vec<RefusalView>,
     /// What a person accepted of what would stand against them, for this plan only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -74,7 +74,8 @@ pub struct PlanDocument {
     /// The second step: untagged manifests that go, or stay.
     #[serde(default, skip_serializing_if = "DeletionsView::is_empty")]
     pub deletions: DeletionsView,
-    /// What it would free, by registry and repository, where something goes; nothing in plans of an older version.
+    /// The bytes that it would free, by registry and repository; `None` without removals, and in plans of an older
+    /// version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<StorageView>,
     /// The counts.
@@ -104,7 +105,7 @@ pub struct LimitsView {
     pub percent: u32,
     /// Fewest tags that a repository is left with.
     pub leave: u32,
-    /// Most manifests that one run deletes.
+    /// Most manifests that one run may delete.
     #[serde(default)]
     pub delete: u32,
 }
@@ -118,69 +119,69 @@ pub struct RegistryView {
     pub kind: String,
     /// Its address.
     pub endpoint: String,
-    /// As whom it was read.
+    /// The identity that read it.
     pub identity: String,
-    /// How tags are removed there: `untag` or `manifest`.
+    /// The removal method: `untag` or `manifest`.
     pub removal: String,
-    /// Why that is impossible there and what can be done; nothing where it is possible or was not asked.
+    /// Why removal is impossible there, and the remedy; `None` if it is possible or was not checked.
     pub obstacle: Option<String>,
-    /// The repositories in which it is impossible although it is possible elsewhere, by name.
+    /// The repositories in which removal is impossible although it is possible elsewhere, by name.
     pub obstacles: Vec<ObstacleView>,
-    /// Removal support there; `None` where nobody looked, and in plans of an older version.
+    /// Removal support there; `None` if not checked, and in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ability: Option<AbilityView>,
-    /// Notes that stop no plan and are to be read before a run enforces it, such as missing rights.
+    /// Notes that block no plan and should be read before a run enforces it, such as missing rights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<RegistryNoteView>,
-    /// What the cloud says of the registry itself; nothing where it was not asked or did not answer.
+    /// The registry's own settings as the cloud reports them; `None` if not queried or not answered.
     #[serde(alias = "particulars")]
     pub info: Option<RegistryInfoView>,
-    /// What the settings accept of it by name, such as `untagged-retention`.
+    /// The exceptions that the settings accept for it by name, such as `untagged-retention`.
     pub accepted: Vec<String>,
-    /// By how many seconds its clock is ahead of ours; nothing where it did not say.
+    /// Seconds by which its clock is ahead of the local one; `None` if not reported.
     pub clock_ahead_seconds: Option<i64>,
-    /// Why the time by which was decided cannot be trusted there, in words; then nothing is removed or recorded there.
+    /// Why the time of the decision cannot be trusted there; nothing is removed or recorded there then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<String>,
-    /// For how many seconds an untag there can surely be undone; nothing where that is not known.
+    /// Seconds for which an untag there can certainly be undone; `None` if unknown.
     pub undo_seconds: Option<u64>,
-    /// How many repositories were read.
+    /// The number of repositories read.
     pub repositories: u64,
-    /// How many tags were read.
+    /// The number of tags read.
     pub tags: u64,
-    /// How many indexes and artifacts were read to decide, and why; nothing where none were.
+    /// The numbers of indexes and artifacts read to decide, by cause; `None` if none were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub indexes_read: Option<IndexReadsView>,
-    /// What could not be read.
+    /// The gaps.
     pub gaps: Vec<GapView>,
-    /// Single invalid names in what was read: each is kept, and nothing else is in doubt.
+    /// Single invalid names in the lists: each is retained, and nothing else is in doubt.
     #[serde(default, alias = "odd_names", skip_serializing_if = "Vec::is_empty")]
     pub invalid_names: Vec<GapView>,
 }
 
-/// A repository from which nothing can be removed.
+/// A repository in which removal is impossible.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObstacleView {
     /// Its name.
     pub repository: String,
-    /// Why, and what can be done.
+    /// The reason and the remedy.
     pub message: String,
 }
 
-/// Something that could not be read.
+/// A part that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GapView {
-    /// The repository, or nothing for the registry as a whole.
+    /// The repository; `None` for the registry as a whole.
     pub repository: Option<String>,
-    /// What is missing, in words.
+    /// The missing information.
     pub at: String,
     /// The label of the failure.
     pub kind: String,
-    /// What happened, and what to do next.
+    /// The failure, and what to do next.
     pub message: String,
 }
 
-/// One source that was asked.
+/// A queried source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceView {
     /// Its name in the settings.
@@ -189,24 +190,24 @@ pub struct SourceView {
     pub kind: String,
     /// `answered` or `failed`.
     pub state: String,
-    /// How many claims it made.
+    /// The number of its claims.
     pub claims: u64,
     /// The number of words in its texts that protect tags it does not claim; `None` in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mentions: Option<u64>,
-    /// The number of references that name a repository and leave the tag open; `None` in plans of an older version.
+    /// The number of references that name a repository without identifying a tag; `None` in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unresolved: Option<u64>,
     /// The number of tags that its claims and mentions protect right now.
     pub protects: u64,
-    /// The tags that its unresolved references keep undecided; `None` where there are none.
+    /// The tags that its unresolved references keep undecided; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undecided: Option<UndecidedView>,
     /// The time of its evidence.
     pub as_of: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
-    /// What a person should know although it answered.
+    /// Remarks for people although it answered.
     pub notes: Vec<String>,
 }
 
@@ -217,9 +218,9 @@ pub struct UndecidedView {
     pub tags: u64,
     /// The number of repositories with such tags.
     pub repositories: u64,
-    /// The first of those references, as its text has it.
+    /// The first of those references, as written in its text.
     pub text: String,
-    /// The place where that one stands, in words.
+    /// The place of that reference.
     pub place: String,
 }
 
@@ -230,22 +231,22 @@ pub struct PolicyView {
     pub name: String,
     /// `dry-run` or `enforce`.
     pub mode: String,
-    /// Whom to ask about it.
+    /// The contact for questions about it.
     pub owner: Option<String>,
-    /// What it is for.
+    /// Its purpose.
     pub description: Option<String>,
-    /// The file it stands in.
+    /// Its file.
     pub file: String,
-    /// That file's content hash.
+    /// The content hash of that file.
     pub revision: String,
-    /// How many tags it selects, signatures and the like not counted; nothing in plans of an older version.
+    /// The number of tags that it selects, without signatures and the like; `None` in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<u64>,
-    /// How many tags it lets go that do go.
+    /// The number of tags that it expires and that are to be removed.
     pub expired: u64,
 }
 
-/// One tag that goes.
+/// A tag to be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalView {
     /// The registry.
@@ -256,55 +257,55 @@ pub struct RemovalView {
     pub tag: String,
     /// The digest that it must still name then.
     pub digest: String,
-    /// The first by name of the policies that let it go.
+    /// The first by name of the policies that expire it.
     pub policy: String,
-    /// Whether every policy that lets it go says `enforce`.
+    /// True if every policy that expires it says `enforce`.
     pub enforce: bool,
-    /// How it is removed: `untag` or `manifest`.
+    /// The removal method: `untag` or `manifest`.
     pub method: String,
-    /// For a signature or the like, the image that it goes with.
+    /// For a signature or the like, the image that it is removed with.
     pub companion_of: Option<String>,
-    /// The registry's word on its last push, where it gives one.
+    /// The time of the last push, if the registry reports it.
     pub pushed_at: Option<Timestamp>,
-    /// The time by which it was judged.
+    /// The date by which it was decided.
     pub dated_at: Option<Timestamp>,
-    /// What that time is: `pushed`, `created`, `first-seen`, `original` (of a restored tag, from before it was removed) or
-    /// `unknown`.
+    /// The origin of that date: `pushed`, `created`, `first-seen`, `original` (of a restored tag, from before it was
+    /// removed) or `unknown`.
     pub dated_by: String,
-    /// Its age by that time.
+    /// Its age by that date.
     pub age_seconds: Option<i64>,
-    /// The exclusive bytes: those that only images use that go with this plan, each counted for the first removal that
-    /// needs it; nothing where that cannot be known.
+    /// The exclusive bytes: those needed only by images that this plan removes, each counted for the first removal that
+    /// needs it. `None` if unknown.
     pub reclaimable_bytes: Option<u64>,
-    /// Bytes of its image that stay, because something kept uses them too, counted in the same way; nothing where that
-    /// cannot be known, and in plans of an older version.
+    /// Bytes of its image that remain because a retained manifest needs them too, counted in the same way. `None` if
+    /// unknown, and in plans of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_bytes: Option<u64>,
-    /// That the registry refused to remove this one tag in earlier runs, where it did.
+    /// The registry's refusals to remove this tag in earlier runs, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_by_registry: Option<RefusedView>,
-    /// Commands for a POSIX shell that show its tag and manifest by hand; they only read.
+    /// Commands for a POSIX shell that show its tag and manifest; they only read.
     pub verify: Vec<String>,
-    /// Everything found for and against it.
+    /// All reasons for and against removal.
     pub reasons: Vec<ReasonView>,
 }
 
 /// The refusals that the removal of one tag met in earlier runs, although the registry removes others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedView {
-    /// How many runs met it.
+    /// The number of runs that met it.
     pub times: u32,
-    /// The last time.
+    /// Time of the last refusal.
     pub last_at: Timestamp,
-    /// From when on an enforcing run tries again; until then it skips the tag.
+    /// Time of the next attempt by an enforcing run; until then the tag is skipped.
     pub next_try: Timestamp,
-    /// The registry's words of the last time.
+    /// The registry's message at the last refusal.
     pub message: String,
-    /// All of it in words.
+    /// The same in words.
     pub text: String,
 }
 
-/// One tag that stays.
+/// A retained tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptView {
     /// The registry.
@@ -313,25 +314,25 @@ pub struct KeptView {
     pub repository: String,
     /// The tag.
     pub tag: String,
-    /// The digest that it names, where that could be read.
+    /// Its digest, if it could be read.
     pub digest: Option<String>,
     /// `retained`, `protected`, `undecided` or `out-of-scope`.
     pub verdict: String,
-    /// The time by which it was judged.
+    /// The date by which it was decided.
     pub dated_at: Option<Timestamp>,
-    /// What that time is: `pushed`, `created`, `first-seen`, `original` (of a restored tag, from before it was removed) or
-    /// `unknown`.
+    /// The origin of that date: `pushed`, `created`, `first-seen`, `original` (of a restored tag, from before it was
+    /// removed) or `unknown`.
     pub dated_by: String,
-    /// Everything found for and against it.
+    /// All reasons for and against removal.
     pub reasons: Vec<ReasonView>,
 }
 
-/// A record whose tag is not at its digest.
+/// A record whose tag has another digest now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordDriftView {
     /// The source that recorded it.
     pub source: String,
-    /// Who holds the claim, in words.
+    /// The holder of the claim.
     pub holder: String,
     /// The registry.
     pub registry: String,
@@ -341,11 +342,11 @@ pub struct RecordDriftView {
     pub tag: String,
     /// The digest that was recorded.
     pub recorded: String,
-    /// What the tag names now; nothing where it is gone or unread.
+    /// The tag's current digest; `None` if the tag does not exist or was not read.
     pub actual: Option<String>,
 }
 
-/// Why an enforcing run would not do what the plan lists.
+/// Why an enforcing run would not carry out what the plan lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalView {
     /// `untag-limit`, `percent-limit`, `leave-limit`, `removal-impossible`, `untagged-retention`,
@@ -357,9 +358,9 @@ pub struct RefusalView {
     pub registry: Option<String>,
     /// The repository it covers, if it is a repository's.
     pub repository: Option<String>,
-    /// Whether the removals that would be enforced go over it by themselves.
+    /// True if the removals that would be enforced violate it by themselves.
     pub binding: bool,
-    /// What it is, and what to do next.
+    /// The violated limit or condition, and what to do next.
     pub message: String,
 }
 
@@ -368,36 +369,36 @@ pub struct RefusalView {
 pub struct SummaryView {
     /// All tags.
     pub tags: u64,
-    /// Those that go.
+    /// Expired tags.
     pub expired: u64,
-    /// Those that a keep rule keeps.
+    /// Tags kept by a keep rule.
     pub retained: u64,
-    /// Those that a claim, a lock, an index or a referrer holds.
+    /// Tags protected by a claim, a lock, an index or a referrer.
     pub protected: u64,
-    /// Those about which something is missing.
+    /// Tags with missing information.
     pub undecided: u64,
-    /// Those that no policy selects.
+    /// Tags that no policy selects.
     pub out_of_scope: u64,
-    /// The exclusive bytes: those that only images use that go with this plan. They are free once the registry collects
-    /// them.
+    /// The exclusive bytes: those needed only by images that this plan removes. They are free once the registry
+    /// collects them.
     pub reclaimable_bytes: u64,
-    /// Bytes of images of removed tags that stay, because something kept uses them too.
+    /// Bytes of removed images that remain because a retained manifest needs them too.
     pub shared_bytes: u64,
     /// Removals whose bytes cannot be known.
     pub unknown_bytes_removals: u64,
-    /// Whether all these bytes are `exact` or some of them `estimated`: by a registry's own sizes of whole images, with
-    /// what they share counted more than once.
+    /// Accuracy of all these bytes: `exact`, or `estimated` if some are a registry's own sizes of whole images, with
+    /// shared layers counted more than once.
     pub bytes: String,
 }
 
 impl PlanDocument {
-    /// Whether a refusal stops this removal from being enforced.
+    /// Returns the refusal that blocks this removal from being enforced.
     #[must_use]
     pub fn refusal_of(&self, removal: &RemovalView) -> Option<&RefusalView> {
         self.refusals.iter().find(|refusal| refusal.binding && refusal.covers(removal))
     }
 
-    /// Whether some source failed or something could not be read, so that the plan rests on incomplete evidence.
+    /// Returns true if a source failed or something could not be read, so that the plan rests on incomplete evidence.
     #[must_use]
     pub fn evidence_missing(&self) -> bool {
         self.sources.iter().any(|source| source.state == "failed")
@@ -428,7 +429,7 @@ impl NarrowingView {
 }
 
 impl SourceView {
-    /// Returns what it says in numbers: `12 claims, 3 mentions, 1 unresolved`.
+    /// Describes its numbers: `12 claims, 3 mentions, 1 unresolved`.
     #[must_use]
     pub fn describe_counts(&self) -> String {
         let mentions = self.mentions.filter(|number| *number > 0).map(|number| counted(number, "mention"));
@@ -440,7 +441,7 @@ impl SourceView {
 }
 
 impl SummaryView {
-    /// Whether its bytes are estimated.
+    /// Returns true if its bytes are estimated.
     #[must_use]
     pub fn is_estimated(&self) -> bool {
         self.bytes == "estimated"
@@ -448,7 +449,7 @@ impl SummaryView {
 }
 
 impl RemovalView {
-    /// The policies that let it go.
+    /// Returns the policies that expire it.
     pub fn policies(&self) -> impl Iterator<Item = &str> {
         self.reasons.iter().filter_map(|reason| match reason {
             ReasonView::NotKept { policy, .. } | ReasonView::CompanionOfExpired { policy, .. } => Some(policy.as_str()),
@@ -472,7 +473,7 @@ impl KeptView {
 }
 
 impl RefusalView {
-    /// Whether a removal falls under it.
+    /// Returns true if it covers a removal.
     #[must_use]
     pub fn covers(&self, removal: &RemovalView) -> bool {
         self.policy.as_ref().is_none_or(|policy| removal.policies().any(|name| name == policy))

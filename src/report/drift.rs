@@ -1,23 +1,23 @@
-//! Drift and orphans: what a person should look at, although nothing is removed or refused because of it.
+//! Drift and orphans: findings for a person to check, although nothing is removed or refused because of them.
 
 use serde::{Deserialize, Serialize};
 
 use super::reason::short_digest;
 
-/// What was found between what sources say and what the registry has.
+/// The kinds of differences between the sources' claims and the registry's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DriftKind {
     /// A recorded tag names another digest than the recorded one.
     DigestChanged,
-    /// What is used is not in the registry.
+    /// An image in use is not in the registry.
     ImageMissing,
-    /// What is used is in the registry, and no tag leads to it.
+    /// An image in use is in the registry, but no tag leads to it.
     Untagged,
-    /// A recorded tag is gone, and its image has other tags.
+    /// A recorded tag does not exist anymore, and its image has other tags.
     TagMissing,
-    /// What is used by its digest hangs on one last tag that the policies would let go.
+    /// An image used by its digest has one last tag that the policies would expire.
     LastTag,
-    /// No tag is a version in a range that is used.
+    /// No tag is a version in a range in use.
     NoVersionInRange,
 }
 
@@ -35,7 +35,8 @@ impl DriftKind {
         }
     }
 
-    /// `warning`: something is not as it was recorded or may be lost. `info`: good to know. Neither changes an exit code.
+    /// Returns `warning` if something differs from its record or may be lost, and `info` otherwise. Neither changes an
+    /// exit code.
     #[must_use]
     pub fn severity(self) -> &'static str {
         match self {
@@ -45,7 +46,7 @@ impl DriftKind {
     }
 }
 
-/// One thing to look at.
+/// A finding to check.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DriftView {
     /// `warning` or `info`; neither changes an exit code.
@@ -56,25 +57,25 @@ pub struct DriftView {
     pub registry: String,
     /// The repository.
     pub repository: String,
-    /// The tag that it is about, where it is about one.
+    /// The tag concerned, if any.
     pub tag: Option<String>,
-    /// The digest that is recorded or used, where one is named.
+    /// The recorded or used digest, if one is named.
     pub digest: Option<String>,
-    /// The range of versions that is used, where one is named.
+    /// The range of versions in use, if one is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<String>,
-    /// For `drift`, what the tag names now.
+    /// For `drift`, the tag's current digest.
     pub actual: Option<String>,
-    /// The source that says so.
+    /// The source that claims it.
     pub source: String,
-    /// Who holds the claim, in words; of several the first, and how many more.
+    /// The holder of the claim; of several, the first and the number of others.
     pub holder: String,
-    /// What it is, in one sentence.
+    /// The finding in one sentence.
     pub message: String,
 }
 
 impl DriftView {
-    /// The finding with its severity and its sentence, which follow from the rest of it.
+    /// Fills in the severity and the sentence of a finding, which follow from its other fields.
     #[must_use]
     pub fn with_message(kind: DriftKind, found: Self) -> Self {
         let message = found.sentence(kind);

@@ -1,10 +1,10 @@
-//! What would have to happen for a tag that stays to go, as far as that can honestly be said.
+//! The conditions under which a retained tag would expire, as far as they are known.
 
 use super::humanize::counted;
 use super::reason::{format_minute, periods, short_digest};
 use super::{HolderView, KeptView, ReasonView};
 
-/// For each reason to stay, what ends it. All of them must end before the tag goes.
+/// Returns, for each reason to retain the tag, the condition that ends it. All must be met before the tag expires.
 pub(super) fn expiry_conditions(kept: &KeptView) -> Vec<String> {
     let mut endings = Vec::new();
     for reason in &kept.reasons {

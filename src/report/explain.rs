@@ -14,7 +14,7 @@ use super::summary::RemovalStatus;
 use super::text::{describe_record_drift, heading, line};
 use super::{HolderView, KeptView, PlanDocument, ReasonView, RecordDriftView, RefusalView, RemovalView, TagTraceView};
 
-/// One tag of a plan, whichever way it went.
+/// One tag of a plan, removed or retained.
 #[expect(clippy::large_enum_variant, reason = "one or two at a time, and borrowed as a rule")]
 enum TagEntry<'a> {
     Expired(Cow<'a, RemovalView>),
@@ -62,7 +62,7 @@ impl<'a> TagEntry<'a> {
     }
 }
 
-/// Everything around one tag that an explanation shows.
+/// The facts about one tag that an explanation shows.
 struct Explanation<'a> {
     tag: TagEntry<'a>,
     same_digest: Vec<TagEntry<'a>>,
@@ -87,14 +87,14 @@ fn find_explained<'a>(document: &'a PlanDocument, place: (&str, &str, &str)) -> 
     Some(Explanation { tag, same_digest, drift: drift.collect(), refusals })
 }
 
-/// Why one tag stays or goes: everything for and against it, in the order in which it is weighed. Nothing where the plan
-/// does not know the tag.
+/// Explains one tag: all reasons for and against removal, in the order of their weight. Returns `None` if the plan does
+/// not contain the tag.
 #[must_use]
 pub fn explanation(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<String> {
     render_explanation(document, (registry, repository, tag), None, None)
 }
 
-/// The same with what each rule of each policy says of it, and what time alone will make of it.
+/// Explains the tag with the outcome of each rule of each policy, and a forecast.
 #[must_use]
 pub fn explanation_with_rules(
     document: &PlanDocument,
@@ -107,14 +107,14 @@ pub fn explanation_with_rules(
     render_explanation(document, (registry, repository, tag), Some(weighed), size)
 }
 
-/// What removing a tag would free, by the count that is the best at hand.
+/// The bytes that removing a tag would free, by the best available count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SizeView {
-    /// Bytes that only what goes uses; `None` where that cannot be known.
+    /// Bytes needed only by removed images; `None` if unknown.
     pub reclaimable_bytes: Option<u64>,
-    /// Bytes of its image that something kept uses, too.
+    /// Bytes of its image that a retained manifest needs, too.
     pub shared_bytes: Option<u64>,
-    /// The run whose plan counted them over the whole registry; `None` where they are counted in the tag's repository
+    /// The run whose plan counted them over the whole registry; `None` if they are counted in the tag's repository
     /// alone, so that other repositories may use them, too.
     pub counted_by: Option<String>,
 }
@@ -183,7 +183,7 @@ fn render_explanation(
     Some(out)
 }
 
-/// What each policy, and each of its rules, says of the tag.
+/// Renders the outcome of each policy and each of its rules.
 fn render_rule_trace(out: &mut String, weighed: &TagTraceView) {
     heading(out, "Policies, rule by rule");
     for policy in &weighed.policies {
@@ -239,7 +239,7 @@ fn describe_date(document: &PlanDocument, tag: &TagEntry<'_>) -> String {
     format!("{}, {} ago: {what}", format_minute(time), format_age(seconds))
 }
 
-/// The groups in which reasons are shown, in the order in which they are weighed.
+/// The groups in which reasons are shown, in the order of their weight.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReasonGroup {
     OutOfScope,
@@ -337,7 +337,7 @@ fn render_related(out: &mut String, found: &Explanation<'_>) {
     }
 }
 
-/// The same as data, with `policies` and `forecast`.
+/// Returns the same as data, with `policies` and `forecast`.
 #[must_use]
 pub fn explanation_with_rules_json(
     document: &PlanDocument,
@@ -354,7 +354,7 @@ pub fn explanation_with_rules_json(
     Some(value)
 }
 
-/// An explanation as data: `tagwarden.explanation/1`.
+/// Returns an explanation as data: `tagwarden.explanation/1`.
 #[must_use]
 pub fn explanation_json(document: &PlanDocument, registry: &str, repository: &str, tag: &str) -> Option<Value> {
     let found = find_explained(document, (registry, repository, tag))?;

@@ -1,4 +1,4 @@
-//! What a plan would do, as one hash: two plans with the same fingerprint do the same.
+//! The effects of a plan as one hash: two plans with the same fingerprint have the same effects.
 
 use std::io::Write as _;
 
@@ -9,10 +9,10 @@ use super::{PlanDocument, RemovalView};
 use crate::domain::Digest;
 use crate::state::MAX_CHUNK_TAGS;
 
-/// The hash over the sorted removals and deletions (endpoint, repository, tag, digest, method, enforced or not, policies),
-/// the kinds and scopes of refusals, and the revisions of settings and policies: `sha256:…`.
+/// Returns the hash over the sorted removals and deletions (endpoint, repository, tag, digest, method, enforced or not,
+/// policies), the kinds and scopes of refusals, and the revisions of settings and policies: `sha256:…`.
 ///
-/// Reasons, holders, times and what is kept are not in it, so a plan made an hour later with the same consequences has the
+/// Reasons, holders, times and retained tags are not in it, so a plan made an hour later with the same effects has the
 /// same fingerprint.
 #[must_use]
 pub fn fingerprint(document: &PlanDocument) -> String {
@@ -36,7 +36,7 @@ pub fn fingerprint(document: &PlanDocument) -> String {
     fingerprint_of(document, parts)
 }
 
-/// The hash over what would be removed of one repository, or of a part of it as large as a chunk of the plan.
+/// Returns the hash over the removals of one repository, or of a part of it as large as a chunk of the plan.
 pub(super) fn hash_removals(removals: &[RemovalView]) -> Digest {
     let mut lines = Vec::new();
     for removal in removals {
@@ -45,7 +45,7 @@ pub(super) fn hash_removals(removals: &[RemovalView]) -> Digest {
         policies.dedup();
         let enforce = if removal.enforce { "true" } else { "false" };
         let line = [&*removal.tag, &*removal.digest, &*removal.method, enforce, &*policies.join(" ")];
-        // A list of texts as JSON: no text can be taken for two.
+        // JSON keeps the boundaries between the texts of a list.
         let written = serde_json::to_writer(&mut lines, &line).is_ok();
         debug_assert!(written, "memory takes everything");
         lines.push(b'\n');
@@ -53,7 +53,8 @@ pub(super) fn hash_removals(removals: &[RemovalView]) -> Digest {
     Digest::of(&lines)
 }
 
-/// The fingerprint of a plan whose removals are known by their hashes: registry, repository and hash of each part, in order.
+/// Returns the fingerprint of a plan from the hashes of its removals: registry, repository and hash of each part, in
+/// order.
 pub(super) fn fingerprint_of(document: &PlanDocument, parts: Vec<(String, String, Digest)>) -> String {
     let endpoint = |name: &str| {
         let found = document.registries.iter().find(|registry| registry.name == name);
@@ -97,7 +98,7 @@ pub(super) fn fingerprint_of(document: &PlanDocument, parts: Vec<(String, String
     lines.sort_unstable();
     let mut hash = HashWriter(Sha256::new());
     for line in lines {
-        // A list of texts as JSON: no text can be taken for two.
+        // JSON keeps the boundaries between the texts of a list.
         let written = serde_json::to_writer(&mut hash, &line).is_ok() && hash.write_all(b"\n").is_ok();
         debug_assert!(written, "a hash takes everything");
     }

@@ -6,7 +6,7 @@ use super::csv::write_csv;
 use super::{PlanDocument, html, markdown, text};
 use crate::domain::chain;
 
-/// How a plan can be written.
+/// The formats of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
     /// For the terminal.
@@ -22,7 +22,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Markdown, Self::Html, Self::Csv];
 
     /// The name used on the command line.
@@ -37,7 +37,7 @@ impl Format {
         }
     }
 
-    /// The format that a file name's extension asks for, without its dot and in any case.
+    /// Returns the format for a file name's extension, without its dot and in any case.
     #[must_use]
     pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
@@ -51,21 +51,22 @@ impl Format {
     }
 }
 
-/// The document in a format, ending in a line break.
+/// Renders the document in a format, ending in a line break.
 #[must_use]
 pub fn render(document: &PlanDocument, format: Format) -> String {
     let mut out = Vec::new();
     match write(document, format, &mut out) {
         Ok(()) => String::from_utf8_lossy(&out).into_owned(),
-        // Cannot be: memory takes all, and the shape has string keys only. Text that is no plan is what `apply` refuses.
+        // Unreachable: writing to memory cannot fail, and the document has string keys only. `apply` would refuse such
+        // a text.
         Err(error) => format!("the plan could not be written as {}: {}\n", format.label(), chain(&error)),
     }
 }
 
-/// Writes the document in a format, ending in a line break. The formats that list every tag need no memory for that.
+/// Writes the document in a format, ending in a line break. The formats that list every tag are streamed.
 ///
 /// # Errors
-/// When it cannot be written there.
+/// Returns an error if writing fails.
 pub fn write(document: &PlanDocument, format: Format, out: &mut dyn io::Write) -> io::Result<()> {
     match format {
         Format::Text => out.write_all(text(document).as_bytes()),

@@ -1,4 +1,4 @@
-//! The history of a tag: everything that Tagwarden did to it or left undone, and when it was seen last.
+//! The history of a tag: everything that Tagwarden did or skipped, and when the tag was last seen.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,39 +18,39 @@ pub struct HistoryView {
     pub repository: String,
     /// The tag.
     pub tag: String,
-    /// Whether it is in the registry now; `None` where the registry did not say.
+    /// True if it is in the registry now; `None` if the registry did not answer.
     pub exists: Option<bool>,
-    /// When it was seen last; `None` where no whole run saw it, as far as the state goes back.
+    /// Its last sighting; `None` if no complete run saw it, as far back as the state goes.
     pub last_seen: Option<LastSeenView>,
-    /// Whether the last thing known of it is that Tagwarden removed it.
+    /// True if the last known event is its removal by Tagwarden.
     pub removed_by_tagwarden: bool,
-    /// What was done or left undone, the oldest first.
+    /// The actions done or skipped, the oldest first.
     pub entries: Vec<HistoryEntryView>,
 }
 
-/// When a tag was seen last.
+/// The last sighting of a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LastSeenView {
-    /// When a whole run saw it last.
+    /// Time of the last complete run that saw it.
     pub at: Timestamp,
-    /// The digest that it had then, shortened.
+    /// Its digest then, shortened.
     pub digest: String,
-    /// When a whole run first missed it; `None` where there was none since.
+    /// Time of the first complete run without it; `None` if there was none since.
     pub missing_since: Option<Timestamp>,
 }
 
-/// One entry of the journal, with the run that it belongs to.
+/// An entry of the journal, with its run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HistoryEntryView {
     /// The command of its run.
     pub command: String,
-    /// Who started it.
+    /// The user who started it.
     pub by: String,
-    /// Who approved the plan, where that was said or signed.
+    /// The approver of the plan, if stated or signed.
     pub approved_by: Option<String>,
     /// The change ticket.
     pub ticket: Option<String>,
-    /// What was done, and why.
+    /// The action and its reason.
     #[serde(flatten)]
     pub entry: EntryView,
 }
@@ -63,7 +63,7 @@ impl LastSeenView {
 }
 
 impl HistoryView {
-    /// Where the tag is now, and who took it away, in words.
+    /// Describes the current state of the tag, and who removed it.
     #[must_use]
     pub fn describe_state(&self) -> String {
         let seen = self.last_seen.as_ref();
@@ -90,7 +90,7 @@ impl HistoryView {
         }
     }
 
-    /// The history for the terminal.
+    /// Renders the history for the terminal.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();

@@ -73,7 +73,7 @@ impl From<&Holder> for HolderView {
 }
 
 impl HolderView {
-    /// Who it is, in words that find it by hand.
+    /// Describes the holder so that a person can find it.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -87,7 +87,7 @@ impl HolderView {
         }
     }
 
-    /// Whom a report puts together: the same service and environment, file or workload.
+    /// Returns the group for reports: the same service and environment, file or workload.
     #[must_use]
     pub fn group(&self) -> String {
         match self {
@@ -111,7 +111,7 @@ impl HolderView {
         }
     }
 
-    /// What else a record says about a release: who stands for it and until when it counts.
+    /// Returns the other facts of a release record: its owner, approver and build, and the end of its protection.
     #[must_use]
     pub fn details(&self) -> Vec<(&'static str, String)> {
         let Self::Release { owner, approved_by, build, branch, released_at, keep_until, .. } = self else {

@@ -1,4 +1,4 @@
-//! Holds as people and scripts read them.
+//! Views of holds.
 
 use std::sync::Arc;
 
@@ -23,15 +23,15 @@ pub struct HoldView {
     pub tag: String,
     /// The digest that it had; `null` if there was no such tag.
     pub digest: Option<String>,
-    /// The reason that was given.
+    /// The reason given.
     pub reason: String,
-    /// Who set it.
+    /// The person who set it.
     pub by: String,
-    /// When it was set.
+    /// Time at which it was set.
     pub since: Timestamp,
-    /// When it ends.
+    /// End of the hold.
     pub until: Timestamp,
-    /// `person`, or `restore` for what a restore put back.
+    /// `person`, or `restore` for restored tags.
     pub origin: String,
 }
 
@@ -53,10 +53,10 @@ impl From<&Hold> for HoldView {
 }
 
 impl HoldView {
-    /// Reads the hold back.
+    /// Parses the hold.
     ///
     /// # Errors
-    /// What is invalid in it.
+    /// Returns an error that names the invalid field.
     pub fn to_hold(&self) -> Result<Hold, Failure<()>> {
         let invalid = |cause: Cause| Failure::new((), format!("invalid hold on {}", self.name())).caused_by(cause);
         let origin = [HoldOrigin::Person, HoldOrigin::Restore].into_iter().find(|one| one.label() == self.origin);
@@ -85,13 +85,13 @@ impl HoldView {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)
     }
 
-    /// Who holds it until when and why, in words.
+    /// Describes holder, end and reason.
     #[must_use]
     pub fn describe(&self) -> String {
         describe_hold(&self.by, self.until, &self.reason)
     }
 
-    /// The cells of a table: tag, digest, end, who, since when, reason.
+    /// Returns the cells of a table: tag, digest, end, holder, start, reason.
     #[must_use]
     pub fn cells(&self) -> [String; 6] {
         [
@@ -108,12 +108,12 @@ impl HoldView {
 /// The headings of [`HoldView::cells`].
 pub(super) const HEADINGS: [&str; 6] = ["tag", "digest", "until", "held by", "since", "reason"];
 
-/// Who holds something until when and why.
+/// Describes a hold: its end, holder and reason.
 pub(super) fn describe_hold(by: &str, until: Timestamp, reason: &str) -> String {
     format!("held until {} by {by}: {reason}", format_minute(until))
 }
 
-/// The holds for the terminal.
+/// Renders the holds for the terminal.
 #[must_use]
 pub fn holds_text(holds: &[HoldView]) -> String {
     if holds.is_empty() {

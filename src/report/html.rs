@@ -1,4 +1,4 @@
-//! A plan or a run as one page for a browser, with nothing outside itself.
+//! A plan or a run as one HTML page without external resources.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::domain::chain;
 
-/// The rows of the long tables; a browser opens these many without effort.
+/// Most rows of the long tables, which browsers still open without effort.
 const MOST_REMOVALS: usize = 100_000;
 const MOST_KEPT: usize = 20_000;
 const MOST_FINDINGS: usize = 5_000;
@@ -42,11 +42,11 @@ struct Page<'a> {
     script_hash: String,
     ran: Option<RunSection>,
     plan: Option<PlanSection<'a>>,
-    /// What needs attention, before everything else.
+    /// The attention items, before everything else.
     attention: Vec<String>,
 }
 
-/// A run and what it did.
+/// A run and its actions.
 struct RunSection {
     title: String,
     id: String,
@@ -77,7 +77,7 @@ struct PlanSection<'a> {
     cards: Vec<(&'static str, String)>,
     steps: Vec<String>,
     charts: Vec<Chart>,
-    /// Each with whether it is a warning.
+    /// Each with true if it is a warning.
     findings: Vec<(&'a DriftView, bool)>,
     more_findings: usize,
     facts: Vec<(String, String)>,
@@ -86,9 +86,9 @@ struct PlanSection<'a> {
     /// Each with its revision in short.
     policies: Vec<(&'a PolicyView, String)>,
     by_hand: Vec<String>,
-    /// What each registry could free.
+    /// The bytes that each registry could free.
     storage: Vec<(String, String)>,
-    /// What there is to say of the second step.
+    /// Sentences about manifest cleanup.
     deletions: Vec<String>,
     deleting: Vec<DeletionRow>,
     more_deleting: usize,
@@ -112,7 +112,7 @@ struct Chart {
     more: usize,
 }
 
-/// One bar: its words, and where it is drawn.
+/// One bar: its label and its position.
 struct Bar {
     label: String,
     number: String,
@@ -137,7 +137,7 @@ struct RemovalRow {
     why: String,
 }
 
-/// What a repository could free: words, and the numbers to sort them by.
+/// The bytes that a repository could free: as text, and as numbers for sorting.
 struct StorageRow {
     name: String,
     removals: (u64, String),
@@ -146,7 +146,7 @@ struct StorageRow {
     unknown: (u64, String),
 }
 
-/// An untagged manifest whose grace is over.
+/// An untagged manifest whose grace period is over.
 struct DeletionRow {
     name: String,
     tag: String,
@@ -167,14 +167,14 @@ struct KeptRow {
     why: String,
 }
 
-/// The plan as one self-contained page: summary, charts, and tables that sort and filter where scripts may run. Its
-/// content policy allows its own style and script by their hashes and nothing else.
+/// Renders the plan as one self-contained page: summary, charts, and tables that sort and filter if scripts are
+/// allowed. Its content policy allows its own style and script by their hashes and nothing else.
 #[must_use]
 pub fn html(document: &PlanDocument) -> String {
     page(format!("Tagwarden plan {}", format_minute(document.created_at)), None, &document.attention, Some(document))
 }
 
-/// A run as such a page, with its plan where that is still kept.
+/// Renders a run as such a page, with its plan if that is still stored.
 pub(super) fn run_html(run: &RunView, plan: Option<&PlanDocument>) -> String {
     page(format!("Tagwarden run {}", format_minute(run.started_at)), Some(run_section(run)), &run.attention, plan)
 }
@@ -190,7 +190,7 @@ fn page(title: String, ran: Option<RunSection>, attention: &[AttentionView], pla
         ran,
         plan: plan.map(plan_section),
     };
-    // Writing into a string cannot fail; should it ever, the page says so instead of being half a page.
+    // Writing to a string cannot fail; should it ever, the page contains the error instead of ending halfway.
     let page = page
         .render()
         .unwrap_or_else(|error| format!("<!doctype html><p>The report could not be written: {}", chain(&error)));
@@ -265,7 +265,7 @@ fn journal_row(entry: &EntryView) -> JournalRow {
     }
 }
 
-/// How a content policy names an inline style or script.
+/// Returns the source expression of an inline style or script for a content policy.
 fn hash(content: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(content.as_bytes())))
 }
@@ -287,7 +287,7 @@ fn cards(document: &PlanDocument) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A registry's name with each thing to know of it.
+/// Returns a registry's name with each fact about it.
 fn registry_facts(registry: &RegistryView) -> impl Iterator<Item = (String, String)> {
     let denied = registry
         .obstacles
@@ -334,7 +334,7 @@ fn chart(title: &'static str, numbers: &[(String, u64)]) -> Chart {
     Chart { title, height: bars.len() * 22 + 4, more: numbers.len() - bars.len(), bars }
 }
 
-/// The time of a source's evidence, and how old it is.
+/// Returns the time and the age of a source's evidence.
 fn evidence_age(document: &PlanDocument, source: &SourceView) -> String {
     source.as_of.map_or_else(String::new, |time| {
         format!("{} ({} old)", format_minute(time), format_age(document.created_at.duration_since(time).as_secs()))

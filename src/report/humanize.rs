@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::unmatched::describe_unmatched;
 use crate::domain::{AcceptanceScope, ClockIssue, Policy, Refusal, RefusalReason, RefusalScope, RemovalObstacle};
 
-/// Seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
+/// Formats seconds as the largest one or two units: `20 days`, `5 hours`, `1 year 30 days`.
 #[must_use]
 pub fn format_age(seconds: i64) -> String {
     let seconds = seconds.max(0);
@@ -26,7 +26,7 @@ fn plural(count: i64, unit: &str) -> String {
     if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
 }
 
-/// Bytes in binary units: `41.2 GiB`.
+/// Formats bytes in binary units: `41.2 GiB`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "three significant digits are shown")]
 pub fn format_bytes(count: u64) -> String {
@@ -40,7 +40,7 @@ pub fn format_bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A number with commas between thousands: `12,430`.
+/// Formats a number with commas between thousands: `12,430`.
 #[must_use]
 pub fn format_count(number: u64) -> String {
     let digits = number.to_string();
@@ -54,19 +54,19 @@ pub fn format_count(number: u64) -> String {
     out
 }
 
-/// `1 tag`, `12,430 tags`.
+/// Formats a count with its noun: `1 tag`, `12,430 tags`.
 #[must_use]
 pub fn counted(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{} {what}s", format_count(number)) }
 }
 
-/// `1 repository`, `12,430 repositories`.
+/// Formats a count of repositories: `1 repository`, `12,430 repositories`.
 pub(super) fn counted_repositories(number: u64) -> String {
     if number == 1 { "1 repository".to_owned() } else { format!("{} repositories", format_count(number)) }
 }
 
-/// Text from outside as one line that cannot steer a terminal or turn around the reading direction: line breaks become
-/// spaces, other control and direction characters become U+FFFD.
+/// Returns text from outside as one line that cannot steer a terminal or reverse the reading direction: line breaks
+/// become spaces, other control and direction characters become U+FFFD.
 #[must_use]
 pub fn sanitize(text: &str) -> String {
     text.trim()
@@ -80,7 +80,7 @@ pub fn sanitize(text: &str) -> String {
         .collect()
 }
 
-/// At most that many bytes of a text, with an ellipsis where some is left out.
+/// Truncates a text to that many bytes, with an ellipsis if something is left out.
 #[must_use]
 pub fn truncate(text: &str, most: usize) -> String {
     if text.len() <= most {
@@ -90,7 +90,7 @@ pub fn truncate(text: &str, most: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// `1st`, `2nd`, `3rd`, `11th`.
+/// Formats an ordinal number: `1st`, `2nd`, `3rd`, `11th`.
 pub(super) fn ordinal(number: u32) -> String {
     let suffix = match (number % 10, number % 100) {
         (1, hundred) if hundred != 11 => "st",
@@ -101,7 +101,7 @@ pub(super) fn ordinal(number: u32) -> String {
     format!("{number}{suffix}")
 }
 
-/// Why a registry cannot remove tags, and what can be done.
+/// Describes why a registry cannot remove tags, and the remedy.
 #[must_use]
 pub fn describe_obstacle(obstacle: &RemovalObstacle) -> String {
     match obstacle {
@@ -148,7 +148,7 @@ fn describe_retention(days: Option<u32>, undo_window: Duration) -> String {
     )
 }
 
-/// What it means that a registry's clock is ahead by so many seconds, and what to do next.
+/// Describes a clock that is ahead by that many seconds, and what to do next.
 #[must_use]
 pub fn describe_clock_difference(ahead_seconds: i64) -> String {
     let side = if ahead_seconds < 0 { "behind" } else { "ahead of" };
@@ -159,7 +159,7 @@ pub fn describe_clock_difference(ahead_seconds: i64) -> String {
     )
 }
 
-/// Why a time cannot be trusted, and what to do next.
+/// Describes why a time cannot be trusted, and what to do next.
 #[must_use]
 pub fn describe_clock_doubt(doubt: &ClockIssue) -> String {
     match doubt {
@@ -185,7 +185,7 @@ pub fn describe_clock_doubt(doubt: &ClockIssue) -> String {
     }
 }
 
-/// What a refusal is, and what to do next.
+/// Describes a refusal, and what to do next.
 #[must_use]
 pub fn describe_refusal(refusal: &Refusal) -> String {
     describe_refusal_in(refusal, &[])

@@ -1,33 +1,33 @@
-//! How many indexes and artifacts of a registry were read to decide, and why.
+//! The numbers of indexes and artifacts of a registry that were read to decide, by cause.
 
 use serde::{Deserialize, Serialize};
 
 use super::humanize::format_count;
 use crate::domain::IndexReads;
 
-/// How many indexes and artifacts were read, by cause.
+/// The numbers of indexes and artifacts that were read, by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexReadsView {
-    /// All of them.
+    /// Their sum.
     pub total: u32,
-    /// They stay, or may refer to something that does, and could hold an image whose tag would go.
+    /// They are retained, or may refer to a retained manifest, and could contain an image whose tag would be removed.
     pub kept: u32,
-    /// They could hold an image in use, and tags that would go lead to them.
+    /// They could contain an image in use, and tags that would be removed lead to them.
     pub claimed: u32,
-    /// They could tell which image a signature or the like accompanies.
+    /// They could show which image a signature or the like accompanies.
     pub companions: u32,
     /// A manifest of their repository is due for deletion.
     pub deletions: u32,
 }
 
-/// The view of what was read; nothing where nothing was.
+/// Returns the view of the reads; `None` if there were none.
 pub(super) fn index_reads(reads: &IndexReads) -> Option<IndexReadsView> {
     let IndexReads { kept, claimed, companions, deletions } = *reads;
     let total = reads.total();
     (total > 0).then_some(IndexReadsView { total, kept, claimed, companions, deletions })
 }
 
-/// What was read and why, in words.
+/// Describes the reads and their causes.
 pub(super) fn describe_index_reads(reads: &IndexReadsView) -> String {
     let causes = [
         (reads.kept, "for tags of images in them"),

@@ -13,15 +13,15 @@ use super::{ReasonView, RunContextView};
 use crate::domain::{Action, Outcome, RemovalMethod};
 use crate::state::{JournalEntry, RecordedPolicy};
 
-/// One entry of the journal: what was done to a tag, or why not.
+/// An entry of the journal: an action on a tag, or why it was not done.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EntryView {
     /// The number of the entry, ascending in the order in which entries were written.
     pub number: i64,
     /// The id of the run.
     pub run: String,
-    /// `untag`, `delete-manifest`, `restore`, `restore-manifest` or `delete-untagged`. With the last two the tag is the last
-    /// that the manifest had, or that what it hangs on had.
+    /// `untag`, `delete-manifest`, `restore`, `restore-manifest` or `delete-untagged`. For the last two the tag is the
+    /// last one of the manifest, or of the manifest that it depends on.
     pub action: String,
     /// The registry.
     pub registry: String,
@@ -33,17 +33,17 @@ pub struct EntryView {
     pub digest: String,
     /// The media type of the manifest behind it.
     pub media_type: String,
-    /// The policy that let it go.
+    /// The policy that expired it.
     pub policy: Option<String>,
-    /// The file that this policy stood in; `None` for runs of an older version.
+    /// The file of this policy; `None` for runs of an older version.
     pub policy_file: Option<String>,
     /// The hash of that file's content.
     pub policy_revision: Option<String>,
-    /// The git commit of the policies folder, where it was a checkout.
+    /// The git commit of the policies folder, if it was a checkout.
     pub policies_commit: Option<String>,
-    /// The reasons, as the plan gave them.
+    /// The reasons from the plan.
     pub reasons: Value,
-    /// The time at which it was written down.
+    /// The time at which the intent was journaled.
     pub intended_at: Timestamp,
     /// The time of its outcome.
     pub resolved_at: Option<Timestamp>,
@@ -51,16 +51,16 @@ pub struct EntryView {
     pub outcome: Option<String>,
     /// The label of the reason why it was skipped.
     pub skip: Option<String>,
-    /// The id by which the registry's own log knows the request.
+    /// The request's id in the registry's own log.
     pub correlation_id: Option<String>,
     /// The details of the outcome.
     pub detail: Option<String>,
-    /// The time until which it can surely be undone, if that is known.
+    /// The time until which it can certainly be undone, if known.
     pub undo_until: Option<Timestamp>,
 }
 
 impl EntryView {
-    /// One entry of the journal.
+    /// Creates the view of a journal entry.
     #[must_use]
     pub fn new(entry: &JournalEntry, undo_until: Option<Timestamp>) -> Self {
         let JournalEntry { intent, intended_at, outcome, .. } = entry;
@@ -92,7 +92,7 @@ impl EntryView {
         }
     }
 
-    /// The same, with file, revision and commit of its policy.
+    /// Adds file, revision and commit of its policy.
     #[must_use]
     pub fn with_policies(mut self, policies: &[RecordedPolicy], went_by: &RunContextView) -> Self {
         let found = self.policy.as_ref().and_then(|name| policies.iter().find(|policy| policy.name == *name));
@@ -106,7 +106,7 @@ impl EntryView {
         self
     }
 
-    /// The policy with its file, revision and commit, as far as they are known; empty where there is no policy.
+    /// Describes the policy with its file, revision and commit, as far as known; empty without a policy.
     #[must_use]
     pub fn describe_policy(&self) -> String {
         let Some(policy) = &self.policy else { return String::new() };
@@ -120,7 +120,7 @@ impl EntryView {
         words
     }
 
-    /// Its reasons; empty where they are of a version that this one does not know.
+    /// Returns its reasons; empty if they are in the format of an unknown version.
     #[must_use]
     pub fn reason_views(&self) -> Vec<ReasonView> {
         serde_json::from_value(self.reasons.clone()).unwrap_or_default()
@@ -137,13 +137,13 @@ impl EntryView {
         }
     }
 
-    /// The outcome's label, `open` where there is none yet.
+    /// Returns the outcome's label; `open` if there is none yet.
     #[must_use]
     pub fn outcome_label(&self) -> &str {
         self.outcome.as_deref().unwrap_or("open")
     }
 
-    /// What was said of the outcome, or that it is not known yet.
+    /// Returns the details of the outcome, or a text for an unknown one.
     #[must_use]
     pub fn outcome_text(&self) -> &str {
         match &self.outcome {
@@ -166,7 +166,7 @@ impl EntryView {
     }
 }
 
-/// The id by which a registry's own log knows the request, where its answer gave one.
+/// Returns the request's id in the registry's own log, if the answer contained one.
 #[must_use]
 pub fn correlation_id(words: &str) -> Option<&str> {
     let (_, id) = words.split_once("-request-id: ")?;
@@ -197,7 +197,7 @@ pub fn entry_text(entry: &EntryView) -> String {
     ))
 }
 
-/// The policy by which something was done to a tag, behind [`entry_text`].
+/// Describes the policy of an action on a tag, to be appended to [`entry_text`].
 #[must_use]
 pub fn policy_suffix(entry: &EntryView) -> String {
     let words = entry.describe_policy();

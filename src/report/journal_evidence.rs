@@ -1,5 +1,5 @@
-//! Policies in the evidence of journal entries. The journal keeps evidence as the JSON of report views; here it is read
-//! back into names, so that nothing else decides by that JSON.
+//! Policies in the evidence of journal entries. The journal stores evidence as the JSON of report views; here it is
+//! parsed into names, so that nothing else decides by that JSON.
 
 use serde_json::Value;
 
@@ -7,8 +7,8 @@ use super::renamed_keys::rename_keys;
 use super::{DeletionView, ReasonView};
 use crate::domain::{Action, Intent, PolicyName};
 
-/// Returns the policies by which a removal or deletion was decided, sorted, or an empty list if its evidence is not
-/// understood: a policy that cannot be read could be one that keeps.
+/// Returns the policies by which a removal or deletion was decided, sorted. Returns an empty list if the evidence
+/// cannot be parsed: an unreadable policy could be one that keeps.
 #[must_use]
 pub fn journaled_policies(intent: &Intent) -> Vec<PolicyName> {
     let found: Option<Vec<String>> = if intent.action == Action::DeleteUntagged {
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn policies_are_read_off_what_is_understood_whole() {
         let untag = Action::Remove(RemovalMethod::Untag);
-        // In the words of the version before, which the journal keeps.
+        // In the format of the version before, which journals contain.
         let old = |policy: &str| format!(r#"{{"kind":"let-go","policy":"{policy}","misses":[]}}"#);
         let companion = r#"{"kind":"companion-of-expired","subject":"sha256:0","policy":"c"}"#;
         let kept = r#"{"kind":"kept-all","policy":"k"}"#;

@@ -1,4 +1,4 @@
-//! Lists of views that need no memory for views.
+//! Lists of views that are computed on demand.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The views of a plan's tags, in order: held, or made anew whenever they are gone through. The views of a large
-/// registry take many times what the facts take that they are made from.
+/// The views of a plan's tags, in order: stored, or computed on each iteration. The views of a large registry take many
+/// times the memory of the facts behind them.
 #[derive(Clone)]
 pub struct LazyList<V>(Items<V>);
 
@@ -17,27 +17,27 @@ enum Items<V> {
     Computed(Arc<dyn ViewSource<V>>),
 }
 
-/// Makes views.
+/// Computes views.
 pub(super) trait ViewSource<V>: Send + Sync {
-    /// How many there are.
+    /// Returns the number of views.
     fn count(&self) -> usize;
 
-    /// One of them; there is one at every position below the count.
+    /// Computes one view. Every position below the count has one.
     fn make(&self, position: usize) -> Option<V>;
 
-    /// See [`LazyList::groups`]; `None` where each would have to be made for that.
+    /// See [`LazyList::groups`]; `None` if every view would have to be computed for that.
     fn groups(&self) -> Option<Vec<(V, u64)>> {
         None
     }
 }
 
 impl<V: Clone> LazyList<V> {
-    /// A list that is made anew each time; equal each time.
+    /// Creates a list that is computed on each iteration, with equal results each time.
     pub(super) fn computed(make: impl ViewSource<V> + 'static) -> Self {
         Self(Items::Computed(Arc::new(make)))
     }
 
-    /// How many there are.
+    /// Returns the number of views.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -46,13 +46,13 @@ impl<V: Clone> LazyList<V> {
         }
     }
 
-    /// Whether there is none.
+    /// Returns true if there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The one at a position.
+    /// Returns the view at a position.
     #[must_use]
     pub fn get(&self, position: usize) -> Option<Cow<'_, V>> {
         match &self.0 {
@@ -61,14 +61,14 @@ impl<V: Clone> LazyList<V> {
         }
     }
 
-    /// All of them, in order.
+    /// Returns all views, in order.
     pub fn iter(&self) -> impl Iterator<Item = Cow<'_, V>> + Clone {
         (0..self.len()).filter_map(|position| self.get(position))
     }
 
-    /// The views in groups, to count them without making each: the first of a group, and how many it has. Those of a group
-    /// are of one registry and repository, and of one verdict; removals are also enforced or not by the same policies.
-    /// Groups may be alike, down to one for each view.
+    /// Returns the views in groups, to count them without computing each: the first of a group, and its size. The views
+    /// of a group share registry, repository and verdict; removals also share enforcement and policies. Neighbouring
+    /// groups may be alike, down to one view each.
     pub fn groups(&self) -> impl Iterator<Item = (Cow<'_, V>, u64)> {
         let made = match &self.0 {
             Items::Stored(_) => None,
@@ -79,7 +79,7 @@ impl<V: Clone> LazyList<V> {
         made.chain(each.into_iter().flatten())
     }
 
-    /// The list itself, to change it; made for good if it was not.
+    /// Returns the list for modification, computing and storing it first if necessary.
     pub fn materialize(&mut self) -> &mut Vec<V> {
         if let Items::Computed(_) = &self.0 {
             self.0 = Items::Stored(self.iter().map(Cow::into_owned).collect());

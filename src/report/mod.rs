@@ -1,6 +1,6 @@
-//! What people and scripts read: a plan with its verdicts as one [`PlanDocument`], and that document as text, JSON,
-//! Markdown, HTML and CSV. The document is the view world: everything in it is plain text and numbers, and nothing
-//! decides by it except `apply`, which reads it back.
+//! Reports for people and scripts: a plan with its verdicts as one [`PlanDocument`], and that document as text, JSON,
+//! Markdown, HTML and CSV. The document is a view: everything in it is plain text and numbers, and nothing decides by
+//! it except `apply`, which parses it.
 
 mod ability;
 mod accepted;
@@ -113,8 +113,8 @@ pub use timeline::{
 };
 pub use unmatched::UnmatchedView;
 
-/// A plan as Markdown for a change ticket, below 60,000 characters however long it is: lists are folded, and cut with a
-/// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody.
+/// Renders a plan as Markdown for a change ticket, below 60,000 characters whatever its size: lists are folded and
+/// truncated, with the number of omitted lines. Text from outside cannot break a table, insert HTML or notify anybody.
 #[must_use]
 pub fn markdown(document: &PlanDocument) -> String {
     markdown::markdown(document, 0)

@@ -1,4 +1,4 @@
-//! A plan in chunks by repository, as the state keeps it, and back.
+//! Conversion of a plan to and from chunks by repository, as the state stores it.
 
 use std::borrow::Cow;
 use std::io;
@@ -14,7 +14,7 @@ use super::{KeptView, PlanDocument, RemovalView};
 use crate::domain::{Cause, Digest, Failure};
 use crate::state::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, StateError, StateStore};
 
-/// The reason why a plan in the state cannot be had.
+/// The reason why a stored plan cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanLoadError {
     /// The state cannot be read.
@@ -25,27 +25,26 @@ pub enum PlanLoadError {
     Unreadable {
         /// The run.
         run: Uuid,
-        /// The fault in it.
+        /// The fault in its data.
         #[source]
         cause: Cause,
     },
 }
 
-/// Views in chunks that are read when they are needed. The last one stays in memory, so that whoever goes through them
-/// in order reads each once.
+/// Views in chunks that are loaded on demand. The last one stays in memory, so that iteration in order loads each once.
 ///
-/// A chunk that cannot be read yields no views; the id of a plan that holds it no longer matches then.
+/// An unreadable chunk yields no views; the id of its plan then no longer matches.
 pub(super) struct ChunkedViews<V> {
     /// Positions at which chunks begin, and the number of all views at the end.
     starts: Vec<usize>,
     load: Box<dyn Fn(usize) -> io::Result<Arc<Vec<V>>> + Send + Sync>,
-    /// Where they are known.
+    /// The groups, if known.
     groups: Option<Vec<(V, u64)>>,
     last: Mutex<Option<(usize, Arc<Vec<V>>)>>,
 }
 
 impl<V> ChunkedViews<V> {
-    /// The views of chunks with these lengths. `load` gives the views of the chunk at a position.
+    /// Creates the views of chunks with these lengths. `load` returns the views of the chunk at a position.
     pub(super) fn new(
         lengths: impl IntoIterator<Item = usize>,
         load: impl Fn(usize) -> io::Result<Arc<Vec<V>>> + Send + Sync + 'static,
@@ -59,7 +58,7 @@ impl<V> ChunkedViews<V> {
         Self { starts, load: Box::new(load), groups: None, last: Mutex::default() }
     }
 
-    /// The same with the groups of the views, see [`LazyList::groups`].
+    /// Adds the groups of the views, see [`LazyList::groups`].
     pub(super) fn with_groups(self, groups: impl IntoIterator<Item = (V, u64)>) -> Self {
         Self { groups: Some(groups.into_iter().collect()), ..self }
     }
@@ -86,7 +85,7 @@ impl<V: Clone + Send + Sync> ViewSource<V> for ChunkedViews<V> {
         if position >= self.count() {
             return None;
         }
-        // The last that begins there: those before it at the same position are empty.
+        // The last chunk that begins there: earlier ones at the same position are empty.
         let number = self.starts.partition_point(|start| *start <= position).checked_sub(1)?;
         self.chunk(number)?.get(position - self.starts.get(number)?).cloned()
     }
@@ -96,30 +95,30 @@ impl<V: Clone + Send + Sync> ViewSource<V> for ChunkedViews<V> {
     }
 }
 
-/// The JSON of a plan without its two long lists, which are empty in it.
+/// Returns the JSON of a plan with its two long lists left empty.
 ///
 /// # Errors
-/// When it cannot be written as JSON.
+/// Returns an error if serialization fails.
 pub fn plan_head(document: &PlanDocument) -> io::Result<String> {
     let head =
         PlanDocument { removals: LazyList::from(Vec::new()), kept: LazyList::from(Vec::new()), ..document.clone() };
     Ok(serde_json::to_string(&head)?)
 }
 
-/// The tags of a plan in chunks, each made when it is asked for. In each of the two lists the chunks together have the
+/// Returns the tags of a plan in chunks, each computed on demand. In each of the two lists the chunks together have the
 /// plan's order.
 pub fn plan_chunks(document: &PlanDocument) -> impl Iterator<Item = io::Result<PlanChunk>> {
     chunked(document).map(|(registry, repository, going, staying)| plan_chunk(registry, repository, &going, &staying))
 }
 
-/// The hashes of the same chunks.
+/// Returns the hashes of the same chunks.
 pub(super) fn chunk_hashes(document: &PlanDocument) -> impl Iterator<Item = io::Result<String>> {
     chunked(document).map(|(_, _, going, staying)| {
         Ok(PlanChunk::hash_of(&Digest::of(&json(&going)?), &Digest::of(&json(&staying)?)))
     })
 }
 
-/// Registry, repository, the tags that go and those that stay.
+/// Registry, repository, removed tags and retained tags.
 type ChunkViews<'d> = (String, String, Vec<Cow<'d, RemovalView>>, Vec<Cow<'d, KeptView>>);
 
 fn chunked(document: &PlanDocument) -> impl Iterator<Item = ChunkViews<'_>> {
@@ -142,7 +141,7 @@ fn chunked(document: &PlanDocument) -> impl Iterator<Item = ChunkViews<'_>> {
     })
 }
 
-/// Takes the next views, as long as they fit.
+/// Takes the next views, up to the size of a chunk.
 fn take<'a, V: Clone + 'a>(
     views: &mut Peekable<impl Iterator<Item = Cow<'a, V>>>,
     limit: usize,
@@ -173,11 +172,11 @@ fn json<V: Clone + Serialize>(views: &[Cow<'_, V>]) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec(views)?)
 }
 
-/// The plan of a run from the state, if it has one that is still kept. Its chunks stay compressed in memory. Of an
-/// older plan than the last one the tags that stay are not kept, and its id no longer matches.
+/// Loads the plan of a run from the state, if it is still stored. Its chunks stay compressed in memory. Plans older
+/// than the last one are stored without retained tags, so their id no longer matches.
 ///
 /// # Errors
-/// When the state cannot be read, or the plan is not one of this version.
+/// Returns [`PlanLoadError`] if the state cannot be read, or the plan is not of this version.
 pub async fn load_plan(store: &StateStore, run: Uuid) -> Result<Option<PlanDocument>, PlanLoadError> {
     let unreadable = |cause: Cause| PlanLoadError::Unreadable { run, cause };
     let Some(head) = store.plan_head(run).await? else { return Ok(None) };
@@ -188,7 +187,7 @@ pub async fn load_plan(store: &StateStore, run: Uuid) -> Result<Option<PlanDocum
         chunks.push(chunk.ok_or_else(|| unreadable(Failure::new((), "it was forgotten meanwhile").into()))?);
     }
     let read = tokio::task::spawn_blocking(move || {
-        // All are read once, so that one that is damaged is told of here.
+        // Each chunk is decoded once, so that a damaged one is reported here.
         for chunk in &chunks {
             views::<RemovalView>(&chunk.removals)?;
             views::<KeptView>(&chunk.kept)?;
@@ -201,7 +200,7 @@ pub async fn load_plan(store: &StateStore, run: Uuid) -> Result<Option<PlanDocum
     Ok(Some(document))
 }
 
-/// One list of all chunks.
+/// Creates one list from all chunks.
 fn lazy_list<V: Clone + DeserializeOwned + Send + Sync + 'static>(
     chunks: &Arc<Vec<PlanChunk>>,
     list: fn(&PlanChunk) -> &[u8],
@@ -216,7 +215,7 @@ fn lazy_list<V: Clone + DeserializeOwned + Send + Sync + 'static>(
     }))
 }
 
-/// The views of a compressed list.
+/// Decodes the views of a compressed list.
 fn views<V: DeserializeOwned>(list: &[u8]) -> io::Result<Vec<V>> {
     Ok(serde_json::from_slice(&PlanChunk::json(list)?)?)
 }

@@ -1,4 +1,4 @@
-//! The plan's id, which makes an approved plan recognisable and an edited one useless.
+//! The id of a plan, which identifies an approved plan and reveals edits.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::renamed_keys::rename_keys;
 use super::{PlanDocument, SCHEMA};
 use crate::domain::{Cause, chain};
 
-/// Gives a document its id: `sha256:` over its head, which is its JSON without an id and with its two long lists empty, and the
+/// Sets the id of a document: `sha256:` over its head (its JSON with an empty id and its two long lists empty) and the
 /// hashes of its chunks. So a plan can be written, checked and applied in parts.
 pub fn assign_plan_id(document: &mut PlanDocument) {
     document.id = String::new();
@@ -21,16 +21,17 @@ pub fn assign_plan_id(document: &mut PlanDocument) {
     };
 }
 
-/// The same where the hashes of the chunks are known, in the plan's order.
+/// Sets the id from known hashes of the chunks, in the plan's order.
 pub(super) fn assign_plan_id_by_hashes<'h>(document: &mut PlanDocument, hashes: impl Iterator<Item = &'h str>) {
     document.id = String::new();
     document.id = plan_id(document, hashes);
 }
 
-/// Reads a document back and makes sure that it is exactly what was sealed.
+/// Parses a document and verifies that it is unchanged.
 ///
 /// # Errors
-/// When it is no plan, a plan of another version, or was edited in any way, white space aside.
+/// Returns [`PlanReadError`] if the text is not a plan, is a plan of another version, or was edited in any way, white
+/// space aside.
 pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
     let value: Value = serde_json::from_str(text).map_err(|error| PlanReadError::NotJson(error.into()))?;
     let schema = value.get("schema").and_then(Value::as_str).unwrap_or_default();
@@ -40,7 +41,7 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
     let document: PlanDocument = serde_json::from_str(text).map_err(|error| PlanReadError::NotAPlan(error.into()))?;
     let mut unsealed = document.clone();
     assign_plan_id(&mut unsealed);
-    // The comparison of the values finds what the shape does not know and would drop: keys that somebody added.
+    // Comparing the values also detects added keys, which parsing would drop.
     let written = serde_json::to_value(&document).ok();
     let current = unsealed.id == document.id && written.as_ref() == Some(&value);
     if !current && !is_older_plan(text, &document.id, written.as_ref(), value) {
@@ -49,7 +50,7 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
     Ok(document)
 }
 
-/// Why a text is no plan that can be trusted.
+/// Why a text is not a trustworthy plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanReadError {
     /// It is no JSON.
@@ -82,12 +83,12 @@ fn plan_id<'h>(document: &PlanDocument, hashes: impl Iterator<Item = &'h str>) -
             }
             format!("sha256:{}", hex(&hash.finalize()))
         }
-        // The shape has string keys only, so it cannot fail; an id that matches nothing is the safe answer.
+        // The document has string keys only, so this cannot fail; an id that matches nothing is the safe result.
         Err(error) => format!("unsealed:{}", chain(&error)),
     }
 }
 
-/// Returns true for an unedited plan of the version before, which has other keys. Its id follows from its own text only.
+/// Returns true for an unedited plan of the version before, which has other keys. Its id depends on its own text only.
 fn is_older_plan(text: &str, id: &str, written: Option<&Value>, value: Value) -> bool {
     text_id(text, id) == id && written == Some(&rename_keys(value))
 }

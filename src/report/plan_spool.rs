@@ -1,8 +1,8 @@
-//! The views of a plan's tags in a temporary file, repository by repository, until the plan as a whole is known.
+//! The views of a plan's tags in a temporary file, repository by repository, until the plan as a whole is complete.
 //!
-//! What a removal frees, and whether a limit over several repositories holds it back, is known only once all repositories
-//! were decided about. So the views are written twice: as each repository is decided about, and once more when that is known.
-//! The tags that stay are written once.
+//! The bytes that a removal frees, and limits over several repositories, are known only once all repositories are
+//! decided. So the views are written twice: as each repository is decided, and once more when the plan is complete.
+//! Retained tags are written once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,10 +17,10 @@ use super::{KeptView, PlanDocument, RemovalView, RepositoryViews};
 use crate::domain::{Digest, ReclaimBytes, RegistryName, RepositoryName};
 use crate::state::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, compress, compress_fast, decompress};
 
-/// What a removal's view has in place of the bytes that it frees while these are unknown. A text in JSON cannot contain it.
+/// The placeholder for the freed bytes in the view of a removal, until they are known. No text in JSON can contain it.
 const UNKNOWN_BYTES: &[u8] = b"\"reclaimable_bytes\":null";
 
-/// The views of a plan, as far as it was decided.
+/// The views of a plan, as far as it is decided.
 #[derive(Debug)]
 pub struct PlanSpool {
     file: Mutex<File>,
@@ -28,7 +28,7 @@ pub struct PlanSpool {
     parts: Vec<SpooledPart>,
 }
 
-/// A place in the file.
+/// A range in the file.
 #[derive(Debug, Clone, Copy, Default)]
 struct Piece {
     at: u64,
@@ -50,35 +50,35 @@ struct SpooledPart {
     kept_groups: Groups<KeptView>,
     /// The hash over what is removed, for the fingerprint.
     removals_hash: Digest,
-    /// Empty until the plan as a whole is known.
+    /// Empty until the plan as a whole is complete.
     hash: String,
 }
 
-/// The first of each group of views, and how many it has (see [`LazyList::groups`]).
+/// The first of each group of views, and the size of the group (see [`LazyList::groups`]).
 type Groups<V> = Vec<(V, u64)>;
 
-/// What is known of the removals of one repository once all are.
+/// The facts about one repository's removals that depend on the whole plan.
 #[derive(Debug, Clone, Copy)]
 pub struct FinalRemovals<'a> {
     /// The bytes of each removal, by tag.
     pub bytes: &'a [Option<ReclaimBytes>],
-    /// The removals that are not enforced although they were to be, by position.
+    /// The positions of the removals that are not enforced although their policies would.
     pub unenforced: &'a [u32],
 }
 
 impl PlanSpool {
-    /// An empty one, in the folder for temporary files.
+    /// Creates an empty spool in the folder for temporary files.
     ///
     /// # Errors
-    /// When no file can be made there.
+    /// Returns an error if no file can be created there.
     pub fn new() -> io::Result<Self> {
         Ok(Self { file: Mutex::new(tempfile::tempfile()?), end: 0, parts: Vec::new() })
     }
 
-    /// Adds the views of a repository, once. Numbers give the order of the plan.
+    /// Adds the views of a repository, once. Numbers determine the order of the plan.
     ///
     /// # Errors
-    /// When the disk is full.
+    /// Returns an error if the disk is full.
     pub fn add(
         &mut self,
         number: u32,
@@ -118,11 +118,11 @@ impl PlanSpool {
         }
     }
 
-    /// Writes what is known of the removals of all repositories now. `removals` is asked for repositories by number, in
-    /// order, with the number of their removals.
+    /// Completes the views of all removals. `removals` is called for repositories by number, in order, with the number
+    /// of their removals.
     ///
     /// # Errors
-    /// When the disk is full or the file is damaged.
+    /// Returns an error if the disk is full or the file is damaged.
     pub fn finish<F>(mut self, mut removals: F) -> io::Result<SpooledPlan>
     where
         F: FnMut(u32, usize) -> io::Result<(Vec<Option<ReclaimBytes>>, Vec<u32>)>,
@@ -189,11 +189,11 @@ impl PlanSpool {
         Ok(bytes)
     }
 
-    /// Goes through the names of the tags of the repositories that are wanted, in the order in which they were added, until
-    /// `visit` returns true.
+    /// Visits the names of the tags of the wanted repositories, in the order in which they were added, until `visit`
+    /// returns true.
     ///
     /// # Errors
-    /// When the file is damaged.
+    /// Returns an error if the file is damaged.
     pub fn find_tag(
         &self,
         mut wanted: impl FnMut(&RegistryName) -> bool,
@@ -226,7 +226,7 @@ impl PlanSpool {
 pub struct SpooledPlan(Arc<PlanSpool>);
 
 impl SpooledPlan {
-    /// The tags that go.
+    /// Returns the tags to be removed.
     #[must_use]
     pub fn removals(&self) -> LazyList<RemovalView> {
         let spool = Arc::clone(&self.0);
@@ -238,7 +238,7 @@ impl SpooledPlan {
         LazyList::computed(views.with_groups(self.0.parts.iter().flat_map(|part| part.removal_groups.clone())))
     }
 
-    /// The tags that stay.
+    /// Returns the retained tags.
     #[must_use]
     pub fn kept(&self) -> LazyList<KeptView> {
         let spool = Arc::clone(&self.0);
@@ -250,7 +250,7 @@ impl SpooledPlan {
         LazyList::computed(views.with_groups(self.0.parts.iter().flat_map(|part| part.kept_groups.clone())))
     }
 
-    /// The number of tags of each repository.
+    /// Returns the number of tags of each repository.
     #[must_use]
     pub fn tag_counts(&self) -> BTreeMap<(RegistryName, RepositoryName), u64> {
         let mut counts = BTreeMap::new();
@@ -261,7 +261,7 @@ impl SpooledPlan {
         counts
     }
 
-    /// Gives a document whose lists are these its fingerprint and its id.
+    /// Sets fingerprint and id of a document that has these lists.
     pub fn seal(&self, document: &mut PlanDocument) {
         let parts = self.0.parts.iter().filter(|part| part.counts.expired > 0);
         let parts =
@@ -270,7 +270,7 @@ impl SpooledPlan {
         assign_plan_id_by_hashes(document, self.0.parts.iter().map(|part| part.hash.as_str()));
     }
 
-    /// The plan's chunks for the state, in order.
+    /// Returns the plan's chunks for the state, in order.
     pub fn chunks(&self) -> impl Iterator<Item = io::Result<PlanChunk>> + Send + 'static {
         let spool = Arc::clone(&self.0);
         (0..spool.parts.len()).map(move |number| {
@@ -287,16 +287,16 @@ impl SpooledPlan {
     }
 }
 
-/// Returns true for removals of a repository that the same policies let go, and that are enforced alike.
+/// Returns true for removals of a repository with the same policies and enforcement.
 fn is_removed_alike(a: &RemovalView, b: &RemovalView) -> bool {
     a.enforce == b.enforce && a.policies().eq(b.policies())
 }
 
-/// The views in groups, in the order of the first of each.
+/// Groups the views, in the order of the first of each.
 fn group_by<V: Clone>(views: &[V], alike: impl Fn(&V, &V) -> bool) -> Groups<V> {
     let mut groups: Groups<V> = Vec::new();
     for view in views {
-        // Neighbours are mostly alike.
+        // Neighbours are usually alike.
         match groups.iter_mut().rev().find(|(first, _)| alike(first, view)) {
             Some((_, count)) => *count += 1,
             None => groups.push((view.clone(), 1)),
@@ -305,7 +305,7 @@ fn group_by<V: Clone>(views: &[V], alike: impl Fn(&V, &V) -> bool) -> Groups<V> 
     groups
 }
 
-/// The JSON of removals with what is known of them now.
+/// Returns the JSON of removals with the facts known now.
 fn complete_removals(json: &[u8], known: FinalRemovals<'_>) -> io::Result<Vec<u8>> {
     if !known.unenforced.is_empty() {
         let mut views: Vec<RemovalView> = serde_json::from_slice(json)?;

@@ -1,4 +1,4 @@
-//! What came of tests of policies.
+//! The results of policy tests.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::humanize::{counted, sanitize};
 use super::table::table;
 use super::text::line;
 
-/// The tests of one file, and what came of them.
+/// The tests of one file, with their results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyTestFile {
     /// The file.
@@ -23,34 +23,34 @@ pub struct PolicyTestResult {
     pub name: String,
     /// Its line, from 1.
     pub line: u64,
-    /// Whether everything came as expected.
+    /// True if every expectation was met.
     pub passed: bool,
-    /// The tags of which something was expected.
+    /// The tags with expectations.
     pub tags: Vec<PolicyTestTag>,
 }
 
-/// One tag: what was expected, and what was decided.
+/// One tag: the expected and the actual decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyTestTag {
     /// The tag.
     pub tag: String,
     /// Its line, from 1.
     pub line: u64,
-    /// The verdict that was expected.
+    /// The expected verdict.
     pub expected: String,
-    /// The policy that was expected to decide so.
+    /// The policy that was expected to decide.
     pub by: Option<String>,
-    /// The labels of reasons that were expected.
+    /// The expected labels of reasons.
     pub because: Vec<String>,
     /// The verdict.
     pub verdict: String,
-    /// Everything found for and against it.
+    /// All reasons for and against removal.
     pub reasons: Vec<ReasonView>,
-    /// Whether it is as expected.
+    /// True if it meets the expectation.
     pub passed: bool,
 }
 
-/// One line for each test; of one that failed, a table of all its tags: expected, decided, and why.
+/// Renders one line for each test, and for a failed one a table of all its tags: expected, decided, and why.
 #[must_use]
 pub fn test_text(files: &[PolicyTestFile]) -> String {
     let mut out = String::new();

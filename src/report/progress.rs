@@ -125,11 +125,11 @@ impl RegistryProgress {
 pub struct TaskProgress {
     /// The number of tasks.
     pub total: u64,
-    /// Those that succeeded.
+    /// Succeeded tasks.
     pub done: u64,
-    /// Those that were skipped.
+    /// Skipped tasks.
     pub skipped: u64,
-    /// Those that failed.
+    /// Failed tasks.
     pub failed: u64,
     /// Tasks that succeeded or failed, per second over the last minute; `None` until that is known.
     pub per_second: Option<Rate>,
@@ -157,7 +157,8 @@ pub struct RunProgress {
 }
 
 impl RunProgress {
-    /// Returns the sum over all registries. `repositories_listed` covers those that have listed their repositories.
+    /// Returns the sum over all registries. `repositories_listed` covers the registries that have listed their
+    /// repositories.
     #[must_use]
     pub fn totals(&self) -> RegistryProgress {
         let none =
@@ -236,7 +237,7 @@ impl RunProgress {
     }
 }
 
-/// Rounds an estimate to what it can be trusted for: to 10 seconds below a minute, to a day above two days.
+/// Rounds an estimate to its accuracy: to 10 seconds below a minute, to a day above two days.
 #[must_use]
 pub fn round_seconds_left(seconds: u64) -> u64 {
     let step = match seconds {

@@ -10,7 +10,7 @@ use crate::domain::{
     ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, Shortfall, UndatedCause,
 };
 
-/// One thing that speaks for or against a tag. The variants are those of [`Reason`].
+/// A reason for or against the removal of a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the variants and fields are those of `domain::Reason`, documented there")]
@@ -135,7 +135,7 @@ pub enum ReasonView {
     },
 }
 
-/// By how much a tag missed a keep rule. The variants are those of [`Shortfall`].
+/// The margin by which a tag missed a keep rule. The variants are those of [`Shortfall`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the variants and fields are those of `domain::Miss`, documented there")]
@@ -282,7 +282,7 @@ impl ReasonView {
         }
     }
 
-    /// The label, as in the JSON's `kind`.
+    /// Returns the label, as in the JSON's `kind`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -315,7 +315,7 @@ impl ReasonView {
         }
     }
 
-    /// The policy that it comes from, where it comes from one.
+    /// Returns the policy that it comes from, if any.
     #[must_use]
     pub fn policy(&self) -> Option<&str> {
         match self {
@@ -334,7 +334,7 @@ impl ReasonView {
         }
     }
 
-    /// One sentence without its full stop.
+    /// Returns one sentence without its full stop.
     #[must_use]
     pub fn sentence(&self) -> String {
         match self {
@@ -418,7 +418,7 @@ impl ReasonView {
     }
 }
 
-/// The label of the way in which a claim reaches a tag, and the digest that it is about.
+/// Returns the label of the way in which a claim matches a tag, and the digest concerned.
 pub(super) fn claim_match(by: &ClaimMatch) -> (&'static str, Option<&Digest>) {
     match by {
         ClaimMatch::Tag => ("tag", None),
@@ -431,7 +431,7 @@ pub(super) fn claim_match(by: &ClaimMatch) -> (&'static str, Option<&Digest>) {
     }
 }
 
-/// The way in which a claim reaches a tag, in words.
+/// Describes the way in which a claim matches a tag.
 pub(super) fn describe_match(by: &str, digest: Option<&str>) -> String {
     match (by, digest) {
         ("digest", _) => "by its digest".to_owned(),
@@ -444,7 +444,7 @@ pub(super) fn describe_match(by: &str, digest: Option<&str>) -> String {
     }
 }
 
-/// Words for a reference that leaves open which image of the repository it means, and the remedy.
+/// Describes a reference that does not identify an image of the repository, and the remedy.
 pub(super) fn describe_unresolved(source: &str, text: &str, holder: &HolderView) -> String {
     format!(
         "{}: `{text}` leaves the tag open, so it may mean this one (source {source}; write the tag there, or set \
@@ -453,13 +453,13 @@ pub(super) fn describe_unresolved(source: &str, text: &str, holder: &HolderView)
     )
 }
 
-/// Words for an index that was not read, and the remedy.
+/// Describes an index that was not read, and the remedy.
 fn describe_unread_index(index: &str, count: u32) -> String {
     let others = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
     format!("the index {}{others} was not read and may hold its image; a plan reads it", short_digest(index))
 }
 
-/// Words for a word in a text that may mean an image, and the remedy.
+/// Describes a word in a text that may name an image, and the remedy.
 pub(super) fn describe_mention(source: &str, text: &str, holder: &HolderView) -> String {
     format!(
         "{}: the word `{text}` may mean it (source {source}; where it does not, set `mentions = \"report\"`)",
@@ -467,7 +467,7 @@ pub(super) fn describe_mention(source: &str, text: &str, holder: &HolderView) ->
     )
 }
 
-/// Words for a claim on a digest that may or may not be this image's.
+/// Describes a claim on a digest that may or may not be this image's.
 pub(super) fn describe_possible_claim(
     source: &str,
     digest: &str,
@@ -521,7 +521,7 @@ fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String 
 }
 
 impl ShortfallView {
-    /// By how much, in words.
+    /// Describes the margin.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -539,7 +539,7 @@ impl ShortfallView {
     }
 }
 
-/// What a bucket rule counts.
+/// Returns the periods that a bucket rule counts.
 pub(super) fn periods(rule: &str) -> &str {
     match rule {
         "daily" => "days that have one",
@@ -550,7 +550,7 @@ pub(super) fn periods(rule: &str) -> &str {
     }
 }
 
-/// A digest's first twelve digits with its algorithm.
+/// Returns a digest's first twelve digits with its algorithm.
 #[must_use]
 pub fn short_digest(digest: &str) -> String {
     match digest.split_once(':') {
@@ -559,7 +559,7 @@ pub fn short_digest(digest: &str) -> String {
     }
 }
 
-/// A time to the minute.
+/// Formats a time to the minute.
 #[must_use]
 pub fn format_minute(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()

@@ -1,4 +1,4 @@
-//! The registries of the settings: what each is, can do and allows, as text and as shapes for JSON.
+//! The registries of the settings, with their capabilities and rights, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::ability::{AbilityView, RegistryNoteView, describe_product};
 use super::humanize::{format_count, sanitize};
 use crate::registry::{Capabilities, Support};
 
-/// One registry as it stands.
+/// The current state of one registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RegistryStateView {
     /// Its name in the settings.
@@ -17,7 +17,7 @@ pub struct RegistryStateView {
     pub kind: String,
     /// Its address.
     pub endpoint: String,
-    /// As whom it is read.
+    /// The identity that reads it.
     pub identity: String,
     /// The removal method: `untag` or `manifest`.
     pub removal: String,
@@ -25,23 +25,23 @@ pub struct RegistryStateView {
     pub can_untag: String,
     /// The ability to remove in that way, and the origin of that knowledge.
     pub ability: Option<AbilityView>,
-    /// `true` if it gives push times; elsewhere age rests on the image and on the first sight of a tag.
+    /// `true` if it reports push times; otherwise age depends on the image and on the first sight of a tag.
     pub push_times: bool,
     /// `true` if it lists manifests that have no tag.
     pub lists_untagged: bool,
     /// `true` if its locks are read.
     pub locks: bool,
-    /// The capabilities of its API, as its connection gives them.
+    /// The capabilities of its API, as its connection reports them.
     pub capabilities: CapabilitiesView,
     /// The rights of the identity to remove.
     pub rights: RightsView,
-    /// The number of repositories that it lists; `None` where it lists none or could not be read.
+    /// The number of repositories that it lists; `None` if it lists none or could not be read.
     pub repositories: Option<u64>,
     /// Why it could not be read.
     pub error: Option<String>,
 }
 
-/// The capabilities of a registry's API; each is `yes`, `no` or `not-known` unless it says otherwise.
+/// The capabilities of a registry's API; each is `yes`, `no` or `not-known` unless documented otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CapabilitiesView {
     /// The effect of the removal of a tag: `native`, `deletes-last`, `unsupported` or `not-known`.
@@ -60,9 +60,9 @@ pub struct CapabilitiesView {
     pub pull_times: String,
     /// Has locks of tags and manifests.
     pub locks: String,
-    /// The place of the list of what refers to a manifest: `api`, `fallback-tag`, `none` or `not-known`.
+    /// The place of the list of a manifest's referrers: `api`, `fallback-tag`, `none` or `not-known`.
     pub referrers: String,
-    /// Deletes what refers to a manifest along with it.
+    /// Deletes the referrers of a manifest along with it.
     pub cascades_referrers: String,
     /// Answers from replicas, which may lag behind.
     pub replicas: String,
@@ -87,7 +87,7 @@ pub fn capabilities(found: &Capabilities) -> CapabilitiesView {
     }
 }
 
-/// The rights of an identity in a registry, as far as the registry says without being asked for a removal.
+/// The rights of an identity in a registry, as far as the registry reports them without a removal request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RightsView {
     /// `allowed`, `missing` (in some repository) or `not-known`.
@@ -103,15 +103,15 @@ pub struct RightsView {
 pub struct ProbeView {
     /// The registry's name in the settings.
     pub registry: String,
-    /// Its address, by which the answer is remembered.
+    /// Its address, under which the answer is stored.
     pub endpoint: String,
-    /// The repository that it was asked in; `None` where none could be found out.
+    /// The repository that was probed; `None` if none could be found.
     pub repository: Option<String>,
     /// The removal method: `untag` or `manifest`.
     pub removal: String,
     /// `accepted`, `unsupported`, `denied` or `not-known`.
     pub result: String,
-    /// The answer in words, where it was neither accepted nor unsupported.
+    /// The answer, if it was neither accepted nor unsupported.
     pub message: Option<String>,
     /// The removal support that is known now.
     pub ability: Option<AbilityView>,
@@ -120,7 +120,7 @@ pub struct ProbeView {
 /// Most rights that a text lists as missing.
 const MAX_MISSING_RIGHTS: usize = 5;
 
-/// The registries, a few lines each.
+/// Renders the registries, a few lines each.
 #[must_use]
 pub fn registries_text(registries: &[RegistryStateView]) -> String {
     let mut out = String::new();
@@ -197,7 +197,7 @@ fn describe_rights(rights: &RightsView) -> String {
     }
 }
 
-/// A probe in words.
+/// Renders a probe.
 #[must_use]
 pub fn probe_text(probe: &ProbeView) -> String {
     let what = if probe.removal == "untag" { "a tag" } else { "a manifest" };

@@ -1,4 +1,4 @@
-//! What the cloud says of a registry, and the commands that show the same by hand.
+//! The settings of a registry as the cloud reports them, and the commands that show them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::domain::{GapTarget, PermissionMode, Registry, RegistryInfo, Removal, 
 use crate::registry::Provider;
 use crate::registry::providers::{Distribution, provider};
 
-/// What a registry, or the cloud around it, says of the registry itself. The fields are those of [`RegistryInfo`].
+/// The settings of a registry as it, or the cloud around it, reports them. The fields are those of [`RegistryInfo`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of `domain::RegistryInfo`, documented there")]
 pub struct RegistryInfoView {
@@ -29,12 +29,12 @@ pub struct RegistryInfoView {
     pub cleanup_rules: Vec<String>,
 }
 
-/// Something that a registry does after a number of days.
+/// An action that a registry takes after a number of days.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelayedActionView {
     /// `on`, `off` or `unread`.
     pub state: String,
-    /// The days, where it is on.
+    /// The number of days, if enabled.
     pub days: Option<u32>,
 }
 
@@ -66,8 +66,8 @@ impl From<RetentionDays> for DelayedActionView {
     }
 }
 
-/// For how many seconds an untag there can surely be undone: for the undo window, unless the registry deletes what is
-/// untagged sooner. Nothing where that is not known.
+/// Returns the seconds for which an untag there can certainly be undone: the undo window, unless the registry deletes
+/// untagged manifests sooner. `None` if unknown.
 pub(super) fn undo_seconds(registry: &Registry, undo_window: Duration) -> Option<u64> {
     let retention = registry.info.as_ref()?.untagged_retention;
     match (registry.removal, retention) {
@@ -77,7 +77,7 @@ pub(super) fn undo_seconds(registry: &Registry, undo_window: Duration) -> Option
     }
 }
 
-/// What there is to know of a registry itself, one sentence each, without their full stops.
+/// Describes a registry's own settings, one sentence each, without full stops.
 pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
     let mut facts = Vec::new();
     match &registry.info {
@@ -100,7 +100,7 @@ pub(super) fn describe_registry(registry: &RegistryView) -> Vec<String> {
     facts
 }
 
-/// Seconds in words.
+/// Formats seconds as a period.
 pub(super) fn period(seconds: u64) -> String {
     format_age(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
@@ -158,8 +158,8 @@ fn describe_days(days: u32) -> String {
     if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
 }
 
-/// The commands that show a removal's tag and manifest by hand, for a POSIX shell. They only read. A product that this
-/// version does not know speaks the distribution API, most likely.
+/// Returns the commands that show a removal's tag and manifest, for a POSIX shell. They only read. An unknown product
+/// most likely implements the distribution API.
 pub(super) fn verify_commands(registry: &Registry, removal: &Removal) -> Vec<String> {
     provider(registry.kind).unwrap_or(&Distribution).verify_commands(registry, removal)
 }

@@ -1,4 +1,4 @@
-//! A tag that is gone because Tagwarden removed it: when, why, how it comes back, and what becomes of its manifest.
+//! A tag that Tagwarden removed: when, why, how to restore it, and the state of its manifest.
 
 use std::fmt::Write as _;
 
@@ -25,18 +25,18 @@ pub struct RemovedTagView {
     pub digest: String,
     /// The run that removed it.
     pub run: String,
-    /// When it was gone.
+    /// Time of the removal.
     pub removed_at: Option<Timestamp>,
-    /// The first by name of the policies that let it go.
+    /// The first by name of the policies that expired it.
     pub policy: Option<String>,
-    /// Why it went, as the plan gave it.
+    /// The reasons from the plan.
     pub reasons: Vec<ReasonView>,
-    /// What becomes of its manifest, in words.
+    /// The state of its manifest, in words.
     pub manifest: String,
 }
 
 impl RemovedTagView {
-    /// What the journal says of the removal, with what is known of the manifest.
+    /// Creates the view of a removal from its journal entry and the known state of the manifest.
     #[must_use]
     pub fn new(entry: &JournalEntry, manifest: String) -> Self {
         let intent = &entry.intent;
@@ -54,13 +54,13 @@ impl RemovedTagView {
         }
     }
 
-    /// The same for the terminal.
+    /// Renders the view for the terminal.
     #[must_use]
     pub fn text(&self) -> String {
         let Self { registry, repository, tag, run, .. } = self;
         let when = self.removed_at.map(format_minute).unwrap_or_default();
         let mut out = String::new();
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "{registry}/{repository}:{tag} is gone: Tagwarden removed it {when}, in run {run}");
         let _ = writeln!(out, "  it was at {}", short_digest(&self.digest));
         for reason in &self.reasons {

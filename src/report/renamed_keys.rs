@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The keys that plans and journals of the version before have, and those that they have now.
+/// Old and new keys of plans and journals of the version before.
 const RENAMED_KEYS: [(&str, &str); 13] = [
     ("particulars", "info"),
     ("sku", "tier"),
@@ -19,7 +19,7 @@ const RENAMED_KEYS: [(&str, &str); 13] = [
     ("stays", "retain_reasons"),
 ];
 
-/// Gives a plan or a reason of the version before the keys and labels of this one.
+/// Renames the keys and labels of a plan or a reason of the version before.
 pub(super) fn rename_keys(value: Value) -> Value {
     match value {
         Value::Array(items) => items.into_iter().map(rename_keys).collect(),

@@ -8,8 +8,8 @@ use super::registry_info::verify_commands;
 use crate::domain::{Date, Registry, Removal, Repository, TagVerdict, Verdict};
 use crate::engine::{self, RepositoryDecision};
 
-/// The views of one repository's tags. They are made as they are gone through, because those of many tags take more memory
-/// than all that is known of these.
+/// The views of one repository's tags, computed during iteration: those of many tags take more memory than the facts
+/// behind them.
 #[derive(Debug, Clone, Copy)]
 pub struct RepositoryViews<'a> {
     registry: &'a Registry,
@@ -19,7 +19,7 @@ pub struct RepositoryViews<'a> {
 }
 
 impl<'a> RepositoryViews<'a> {
-    /// The views of what was decided about one repository as of `at`. Nothing is asked of the repositories in `registry`.
+    /// Creates the views of the decision on one repository as of `at`. The repositories in `registry` are not used.
     #[must_use]
     pub fn new(
         registry: &'a Registry,
@@ -30,14 +30,14 @@ impl<'a> RepositoryViews<'a> {
         Self { registry, repository, decision, at }
     }
 
-    /// The tags to remove, by name. Nothing is said of their bytes yet.
+    /// Returns the tags to remove, by name, without their bytes.
     pub fn removals(self) -> impl Iterator<Item = RemovalView> + 'a {
         let Self { registry, decision, at, .. } = self;
         let removals = decision.removals.removals.iter();
         removals.map(move |removal| removal_view(registry, removal, decision.verdicts.at(removal.position), at))
     }
 
-    /// The other tags, by name.
+    /// Returns the other tags, by name.
     pub fn kept(self) -> impl Iterator<Item = KeptView> + 'a {
         let Self { registry, repository, decision, at } = self;
         let kept = decision.verdicts.tags.iter().filter(|found| is_kept(found));
@@ -45,12 +45,12 @@ impl<'a> RepositoryViews<'a> {
     }
 }
 
-/// Whether a verdict is on a tag that stays.
+/// Returns true for the verdict on a retained tag.
 pub(super) fn is_kept(found: &TagVerdict) -> bool {
     found.verdict != Verdict::Expired
 }
 
-/// The view of a tag to remove, without its bytes.
+/// Returns the view of a tag to remove, without its bytes.
 pub(super) fn removal_view(
     registry: &Registry,
     removal: &Removal,
@@ -93,7 +93,7 @@ fn refused_view(registry: &Registry, removal: &Removal) -> Option<RefusedView> {
     })
 }
 
-/// The view of a tag that stays, or `None` if the verdict is not on a tag of the repository.
+/// Returns the view of a retained tag, or `None` if the verdict is not on a tag of the repository.
 pub(super) fn kept_view(
     registry: &Registry,
     repository: &Repository,

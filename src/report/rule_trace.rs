@@ -1,4 +1,4 @@
-//! One tag, rule by rule, and what time alone will make of it.
+//! One tag, rule by rule, with a forecast.
 
 use std::collections::BTreeMap;
 
@@ -13,72 +13,72 @@ use crate::domain::{
 };
 use crate::engine::{self, Applicability, Forecast, RuleOutcome, RuleTrace, TagTrace, VersionReading};
 
-/// How one tag was weighed, and what time alone will make of it.
+/// The trace of the decision on one tag, with a forecast.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagTraceView {
-    /// What each policy makes of it, by name of policy.
+    /// The outcome of each policy, by policy name.
     pub policies: Vec<PolicyTraceView>,
-    /// What time alone will make of it.
+    /// The forecast if nothing but time changes.
     pub forecast: ForecastView,
 }
 
-/// What one policy makes of one tag.
+/// The outcome of one policy for one tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyTraceView {
     /// The policy.
     pub policy: String,
     /// `dry-run` or `enforce`.
     pub mode: String,
-    /// The file it stands in.
+    /// Its file.
     pub file: String,
-    /// Whether it selects the tag.
+    /// True if it selects the tag.
     pub selects: bool,
-    /// What of its selector does not fit: `registries`, `repositories`, `tags` or `pattern`.
+    /// The part of its selector that does not match: `registries`, `repositories`, `tags` or `pattern`.
     pub mismatch: Option<String>,
     /// The group that the tag is counted in: the names of `group_by`, each with its value.
     pub group: BTreeMap<String, String>,
-    /// What each rule says of it, in order.
+    /// The outcome of each rule, in order.
     pub rules: Vec<RuleTraceView>,
 }
 
-/// What one keep rule says of one tag.
+/// The outcome of one keep rule for one tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleTraceView {
     /// The rule, as a policy file writes it.
     pub rule: String,
-    /// Whether it keeps the tag.
+    /// True if it keeps the tag.
     pub keeps: bool,
-    /// How, or by how much it missed, in words.
+    /// The reason or the margin, in words.
     pub text: String,
-    /// Where the rule cuts, in this group.
+    /// The cutoff of the rule in this group.
     pub cutoff: Option<CutoffView>,
-    /// The rule's reading of the tag, where that is not plain: its version, or the look at which an undated tag was
-    /// there.
+    /// The rule's reading of the tag, unless obvious: its version, or the read at which an undated tag already existed.
     #[serde(default)]
     pub reading: Option<String>,
 }
 
-/// Where a keep rule cuts: what is older goes by it.
+/// The cutoff of a keep rule: older tags are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutoffView {
-    /// The time of the last tag that it keeps, or of the window's beginning.
+    /// The date of the last tag that it keeps, or the beginning of its window.
     pub at: Timestamp,
-    /// That last tag; nothing where the rule cuts at a time.
+    /// That last tag; `None` if the cutoff is a time.
     pub tag: Option<String>,
 }
 
-/// What time alone will make of a tag.
+/// The future of a tag if nothing but time changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForecastView {
-    /// `expired` already, `expires` at a time, `never` by time alone, or `unknown`: it would take too long to find out.
+    /// `expired` already, `expires` at a time, `never` by time alone, or `unknown` if the computation would take too
+    /// long.
     pub kind: String,
     /// The first second at which it has expired.
     pub at: Option<Timestamp>,
-    /// What is found for and against it then.
+    /// The reasons for and against removal at that time.
     pub reasons: Vec<ReasonView>,
 }
 
-/// How the tag that stands there was weighed.
+/// Returns the trace of the decision on the tag at that position.
 #[must_use]
 pub fn rule_trace(
     rules: &Rules,
@@ -157,7 +157,7 @@ fn rule_traces(
     }
 }
 
-/// Where a rule that goes by time cuts among the tags of a group.
+/// Returns the cutoff of a time-based rule among the tags of a group.
 pub(super) fn cutoff(
     rule: &KeepRule,
     position: usize,
@@ -185,7 +185,7 @@ pub(super) fn cutoff(
     }
 }
 
-/// Tells how a rule reads a tag: its version, or that it has no date and was there at the first look.
+/// Describes how a rule reads a tag: its version, or that it has no date and existed at the first read.
 fn describe_reading(
     rule: &KeepRule,
     policy: &Policy,
@@ -206,7 +206,7 @@ fn describe_reading(
     }
 }
 
-/// Puts the reading of a version into words.
+/// Describes the reading of a version.
 fn describe_version(reading: &VersionReading) -> String {
     let VersionReading { numbers, pre_release, commits, suffix, metadata } = reading;
     let mut words = match (pre_release, *commits) {
@@ -224,7 +224,7 @@ fn describe_version(reading: &VersionReading) -> String {
     words
 }
 
-/// Why a rule keeps, without the policy that the line stands under.
+/// Describes why a rule keeps, without the policy, which the heading names.
 fn describe_keep_reason(reason: &Reason) -> String {
     let view = ReasonView::from(reason);
     let sentence = view.sentence();
@@ -233,7 +233,7 @@ fn describe_keep_reason(reason: &Reason) -> String {
     rest.strip_prefix("keeps ").unwrap_or(rest).to_owned()
 }
 
-/// A rule as a policy file writes it.
+/// Formats a rule as a policy file writes it.
 pub(super) fn rule_text(rule: &KeepRule) -> String {
     match rule {
         KeepRule::Newest(count) => format!("newest: {count}"),
@@ -269,7 +269,7 @@ impl From<&Forecast> for ForecastView {
 }
 
 impl ForecastView {
-    /// What time alone will make of it, as sentences; none where it has expired already.
+    /// Describes the forecast in sentences; empty if the tag has expired already.
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         match (self.kind.as_str(), self.at) {
@@ -289,7 +289,7 @@ impl ForecastView {
 }
 
 impl PolicyTraceView {
-    /// What it does with the tag, on one line.
+    /// Describes its effect on the tag, on one line.
     pub(super) fn headline(&self) -> String {
         match &self.mismatch {
             Some(mismatch) => format!("{} does not select it, by its `{mismatch}`", self.policy),
@@ -300,7 +300,7 @@ impl PolicyTraceView {
 }
 
 impl RuleTraceView {
-    /// What it says of the tag, on one line.
+    /// Describes its outcome, on one line.
     pub(super) fn line(&self) -> String {
         let sign = if self.keeps { "keeps it" } else { "lets it go" };
         let cutoff = match &self.cutoff {
@@ -313,12 +313,12 @@ impl RuleTraceView {
     }
 }
 
-/// `branch=main, arch=arm`.
+/// Formats a group: `branch=main, arch=arm`.
 pub(super) fn group_text(group: &BTreeMap<String, String>) -> String {
     group.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The time by which a tag is judged, for views.
+/// Returns the date by which a tag is decided, for views.
 pub(super) fn date_of(repository: &Repository, tag: u32, now: Timestamp) -> Date {
     let tag = repository.tags.get(tag as usize);
     tag.map_or(Date::Unknown(crate::domain::UndatedCause::Missing), |tag| engine::tag_date(repository, tag, now))

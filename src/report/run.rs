@@ -1,4 +1,4 @@
-//! A run that is past: who, when, with whose approval, and what came of each tag.
+//! A past run: who started and approved it, when, and the outcome for each tag.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ use super::{AttentionView, Format, PlanDocument};
 use crate::domain::{Action, SkipReason};
 use crate::state::{JournalCount, JournalEntry, RecordedPolicy, RunContext, RunKind, RunRecord};
 
-/// The outcome of a run that still goes on, or was killed.
+/// The outcome of a run that is still running, or was killed.
 pub const UNFINISHED: &str = "unfinished";
 
 /// A run as people and scripts read it: the same on the command line, in reports and in the API.
@@ -37,7 +37,7 @@ pub struct RunView {
     pub by: String,
     /// The version of Tagwarden.
     pub version: String,
-    /// The person who approved the plan, if that was said or signed.
+    /// The person who approved the plan, if stated or signed.
     pub approved_by: Option<String>,
     /// The change ticket.
     pub ticket: Option<String>,
@@ -49,13 +49,13 @@ pub struct RunView {
     pub seconds: Option<i64>,
     /// The outcome, such as `done` or `refused`; [`UNFINISHED`] if no end is on record.
     pub outcome: String,
-    /// The exit code that belongs to that.
+    /// The exit code of that outcome.
     pub exit_code: Option<u8>,
     /// The error that ended it.
     pub error: Option<String>,
-    /// The id of the plan that it made or applied, while that is kept.
+    /// The id of the plan that it made or applied, while that is stored.
     pub plan_id: Option<String>,
-    /// True if that plan has lost its tags that stay, as all but the last plan of everything have.
+    /// True if that plan is stored without its retained tags, as all but the last full plan are.
     #[serde(skip)]
     pub kept_pruned: bool,
     /// Bytes that the registries store less than before, as far as they measured it.
@@ -80,13 +80,13 @@ pub struct RunView {
 pub struct RunContextView {
     /// The hash over all policy files.
     pub policies_revision: Option<String>,
-    /// The git commit of their folder, where it is a checkout.
+    /// The git commit of their folder, if it is a checkout.
     pub policies_commit: Option<String>,
     /// The policies that could remove in it; `None` if all could.
     pub enforced_policies: Option<String>,
     /// The reason why it removed nothing although settings and policies say `enforce`.
     pub blocked_by: Option<String>,
-    /// The reason that a person gave for removing all the same.
+    /// The reason that a person gave for an override.
     pub override_reason: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl From<RunContext> for RunContextView {
     }
 }
 
-/// The number of journal entries that came to the same.
+/// The number of journal entries with the same action and outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JournalCountView {
     /// As in [`EntryView::action`].
@@ -119,12 +119,12 @@ impl From<&JournalCount> for JournalCountView {
 }
 
 impl RunView {
-    /// The record of a run with its counts; see [`RunSummary::with_counts`].
+    /// Creates the view of a run's record with its counts; see [`RunSummary::with_counts`].
     #[must_use]
     pub fn new(record: &RunRecord, mut summary: RunSummary) -> Self {
         let (run, end) = (&record.run, record.end.as_ref());
         let attention = run_attention(record, &summary);
-        // Said once, with the error that ended the run.
+        // Shown once, with the error that ended the run.
         summary.attention = None;
         Self {
             id: run.id.to_string(),
@@ -151,7 +151,7 @@ impl RunView {
         }
     }
 
-    /// The same, with its journal.
+    /// Adds its journal.
     #[must_use]
     pub fn with_journal(mut self, journal: &[JournalEntry]) -> Self {
         let view = |entry| EntryView::new(entry, self.summary.undo_until(entry));
@@ -166,13 +166,13 @@ impl RunView {
         self
     }
 
-    /// The same, with what its journal came to.
+    /// Adds the counts of its journal.
     #[must_use]
     pub fn with_journal_counts(self, counts: &[JournalCount]) -> Self {
         Self { journal_counts: Some(counts.iter().map(JournalCountView::from).collect()), ..self }
     }
 
-    /// The same without its journal, as lists of runs have it.
+    /// Returns a copy without its journal, for lists of runs.
     #[must_use]
     pub fn without_journal(&self) -> Self {
         Self { journal: None, ..self.clone() }
@@ -184,13 +184,13 @@ impl RunView {
         self.journal.as_deref().unwrap_or_default()
     }
 
-    /// The same, with what it went by besides its settings.
+    /// Adds its context besides the settings.
     #[must_use]
     pub fn with_context(self, run_context: RunContext) -> Self {
         Self { context: Some(run_context.into()), ..self }
     }
 
-    /// The same, with the policies that it went by in each entry.
+    /// Adds the policies to each entry.
     #[must_use]
     pub fn with_policies(mut self, policies: &[RecordedPolicy]) -> Self {
         let went_by = self.context.clone().unwrap_or_default();
@@ -199,7 +199,7 @@ impl RunView {
         self
     }
 
-    /// What it was, in one line. Tags that were to stay and are lost come before all else.
+    /// Describes it in one line. Lost tags that should have been retained come before all else.
     #[must_use]
     pub fn headline(&self) -> String {
         let outcome = if self.ended_at.is_some() { self.outcome.as_str() } else { "not ended, or killed" };
@@ -210,7 +210,8 @@ impl RunView {
         format!("{lost}Tagwarden {} in mode {}: {outcome}", self.kind, self.mode)
     }
 
-    /// The tags that a removal took along although they were to stay, and that could not be put back at once.
+    /// Returns the tags that a removal took with it although they should have been retained, and that could not be
+    /// restored at once.
     #[must_use]
     pub fn lost_tags(&self) -> Vec<String> {
         let removes = self.kind != RunKind::Restore.label();
@@ -218,16 +219,16 @@ impl RunView {
         put_back.filter(|entry| entry.outcome_label() == "failed").map(EntryView::name).collect()
     }
 
-    /// Whether it made a plan that is not kept any more.
+    /// Returns true if it made a plan that is no longer stored.
     #[must_use]
     pub fn is_plan_pruned(&self) -> bool {
         self.plan_id.is_none() && self.summary.plan.is_some()
     }
 
-    /// How many tags came out so.
+    /// Returns the number of tags with that outcome.
     #[must_use]
     pub fn count_outcome(&self, outcome: &str) -> u64 {
-        // What another command than `restore` put back was a repair, and no removal.
+        // A restore by another command than `restore` was a repair, and not a removal.
         let counts = |entry: &&EntryView| !entry.is_deletion() && (self.kind == "restore" || !entry.is_restore());
         let tags = self.entries().iter().filter(counts);
         tags.filter(|entry| entry.outcome_label() == outcome).count() as u64
@@ -240,7 +241,7 @@ impl RunView {
         deletions.filter(|entry| entry.outcome_label() == "done").count() as u64
     }
 
-    /// Everything to know of it but the tags, in order.
+    /// Returns all facts about it except the tags, in order.
     #[must_use]
     pub fn facts(&self) -> Vec<(&'static str, String)> {
         let ended = match (self.ended_at, self.exit_code) {
@@ -302,7 +303,7 @@ impl RunView {
         facts
     }
 
-    /// How it is taken back, or that there is nothing to take back.
+    /// Describes how to restore it, or that there is nothing to restore.
     #[must_use]
     pub fn restore_instructions(&self) -> String {
         let mut removed = self.entries().iter().filter(|entry| entry.was_removed()).peekable();
@@ -346,7 +347,7 @@ impl RunView {
     }
 }
 
-/// What the registry itself says of its size before and after, and what that means.
+/// Describes the registry's own size before and after, and its meaning.
 #[must_use]
 pub fn describe_stored_bytes(before: u64, after: u64) -> String {
     let reclaimed = match before.checked_sub(after) {
@@ -357,7 +358,7 @@ pub fn describe_stored_bytes(before: u64, after: u64) -> String {
     format!("{before} stored before, {after} after: {reclaimed} (measured by the registry, which lags)")
 }
 
-/// A run for the terminal: what it was, then a line for each tag.
+/// Renders a run for the terminal: its context, then a line for each tag.
 #[must_use]
 pub fn run_text(run: &RunView) -> String {
     let mut out = String::new();
@@ -383,11 +384,10 @@ pub fn run_text(run: &RunView) -> String {
     out
 }
 
-/// Writes a run in a format, ending in a line break; `plan` is the plan that it made or applied, where that is still
-/// kept.
+/// Writes a run in a format, ending in a line break; `plan` is the plan that it made or applied, if it is still stored.
 ///
 /// # Errors
-/// When it cannot be written there.
+/// Returns an error if writing fails.
 pub fn write_run(
     run: &RunView,
     plan: Option<&PlanDocument>,

@@ -1,4 +1,4 @@
-//! The counts of a run: as its record keeps them, and as reports, pages and the API read them.
+//! The counts of a run, for its record, reports, pages and the API.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::{Action, Outcome};
 use crate::registry::RequestCounts;
 use crate::state::{JournalEntry, JournalTotals, PruneCounts, RunKind, RunRecord};
 
-/// The counts and sums of a run. Its record keeps them as JSON text; those of an older version hold less.
+/// The counts and sums of a run. Its record stores them as JSON text; those of an older version contain less.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunSummary {
@@ -22,7 +22,8 @@ pub struct RunSummary {
     pub plan: Option<SummaryView>,
     /// The fingerprint of its plan.
     pub fingerprint: Option<String>,
-    /// The things that need a person's attention, the most urgent first; `None` in records of a version that made no such list.
+    /// The items that need a person's attention, the most urgent first; `None` in records of a version without such a
+    /// list.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub attention: Option<Vec<AttentionView>>,
     /// True if it was evaluated as of a time that a person gave.
@@ -36,7 +37,7 @@ pub struct RunSummary {
     /// The findings by registry.
     #[serde(deserialize_with = "lenient")]
     pub by_registry: BTreeMap<String, RegistryCounts>,
-    /// The sources, as they answered.
+    /// The sources, with their outcomes.
     #[serde(deserialize_with = "lenient")]
     pub sources: Vec<SourceView>,
     /// The refusals of its plan.
@@ -44,17 +45,17 @@ pub struct RunSummary {
     pub refusals: Vec<RefusalView>,
     /// The number of places that could not be read.
     pub gaps: u64,
-    /// Tags that were removed; `None` in the record of a restore, and where no counts were recorded.
+    /// Removed tags; `None` in the record of a restore, and if no counts were recorded.
     pub removed: Option<u64>,
     /// Manifests that were deleted after they had been untagged.
     pub deleted: Option<u64>,
-    /// Tags and manifests that a restore put back.
+    /// Tags and manifests that a restore brought back.
     pub restored: Option<u64>,
     /// Removals, deletions or restores that were skipped.
     pub skipped: Option<u64>,
-    /// Those that failed.
+    /// The same that failed.
     pub failed: Option<u64>,
-    /// Removals that wait for the schedule of their policy.
+    /// Removals that wait for their policy's schedule.
     #[serde(alias = "not_due")]
     pub pending_schedule: u64,
     /// The reason why it removed nothing although settings and policies say `enforce`.
@@ -73,10 +74,10 @@ pub struct RunSummary {
 /// The findings of a run in one registry, and the requests that it made there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryCounts {
-    /// The tags by verdict, and the bytes of those that expired.
+    /// The tags by verdict, and the bytes of the expired ones.
     #[serde(flatten)]
     pub summary: SummaryView,
-    /// Expired tags that are only reported: some policy says `dry-run`, or a refusal covers them.
+    /// Expired tags that are only reported: a policy says `dry-run`, or a refusal covers them.
     #[serde(alias = "held_back")]
     pub reported_only: u64,
     /// The requests that the run made there.
@@ -88,13 +89,13 @@ pub struct RegistryCounts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StorageChangeView {
-    /// The number of seconds for which each removal can surely be undone.
+    /// The seconds for which each removal can certainly be undone.
     pub undo_seconds: Option<u64>,
-    /// Bytes stored by the registry's own account, before anything was removed.
+    /// Bytes stored as the registry reports them, before any removal.
     pub stored_bytes_before: Option<u64>,
-    /// The same afterwards. It lags: registries collect in their own time.
+    /// The same afterwards. The number lags: registries collect on their own schedule.
     pub stored_bytes_after: Option<u64>,
-    /// The bytes by which that went down.
+    /// The difference.
     pub reclaimed_bytes: Option<u64>,
 }
 
@@ -104,16 +105,16 @@ pub struct StorageChangeView {
 pub struct PrunedView {
     /// Runs.
     pub runs: u64,
-    /// Plans, those of the dropped runs included.
+    /// Plans, including those of the dropped runs.
     pub plans: u64,
     /// Journal entries.
     pub journal_entries: u64,
-    /// Manifests that no journal entry names any more.
+    /// Manifests that no journal entry names anymore.
     pub manifests: u64,
 }
 
 impl RunSummary {
-    /// Reads the summary that a record holds; empty for a run without an end, or of a version that wrote it differently.
+    /// Parses the summary of a record; empty for a run without an end, or of a version with another format.
     #[must_use]
     pub fn from_record(record: &RunRecord) -> Self {
         record.end.as_ref().and_then(|end| serde_json::from_str(&end.summary).ok()).unwrap_or_default()
@@ -125,19 +126,19 @@ impl RunSummary {
         json!(self).to_string()
     }
 
-    /// Returns false if the run was killed, still goes on, or failed under a version that did not count then.
+    /// Returns false if the run was killed, is still running, or failed under a version that did not count then.
     #[must_use]
     pub fn has_counts(&self) -> bool {
         self.removed.is_some() || self.restored.is_some()
     }
 
-    /// Fills in the counts that are missing: by the journal for a run without any, 0 otherwise.
+    /// Fills in missing counts: from the journal for a run without any, otherwise 0.
     #[must_use]
     pub fn with_counts(mut self, kind: RunKind, journal: JournalTotals) -> Self {
         let counts = match kind {
             _ if self.has_counts() => JournalTotals::default(),
             RunKind::Restore => JournalTotals { removed: 0, deleted: 0, ..journal },
-            // What another command put back was a repair.
+            // A restore by another command was a repair.
             RunKind::Plan | RunKind::Run | RunKind::Apply => JournalTotals { restored: 0, ..journal },
         };
         self.removed.get_or_insert(counts.removed);
@@ -154,8 +155,8 @@ impl RunSummary {
         self.storage.values().filter_map(|found| found.reclaimed_bytes).reduce(u64::saturating_add)
     }
 
-    /// Returns the time until which an entry of the run's journal can surely be undone, or `None` if it was no removal
-    /// that was done, or the run did not know.
+    /// Returns the time until which an entry of the run's journal can certainly be undone. Returns `None` if it was not
+    /// a completed removal, or the run did not know.
     #[must_use]
     pub fn undo_until(&self, entry: &JournalEntry) -> Option<Timestamp> {
         let (Action::Remove(_), Some((Outcome::Done(_), at))) = (entry.intent.action, &entry.outcome) else {
@@ -173,13 +174,13 @@ impl From<PruneCounts> for PrunedView {
     }
 }
 
-/// Returns the time until which a removal of a recorded run can surely be undone; see [`RunSummary::undo_until`].
+/// Returns the time until which a removal of a recorded run can certainly be undone; see [`RunSummary::undo_until`].
 #[must_use]
 pub fn undo_until(record: &RunRecord, entry: &JournalEntry) -> Option<Timestamp> {
     RunSummary::from_record(record).undo_until(entry)
 }
 
-/// Reads a part of a summary. One that another version wrote differently counts as missing and does not hide the rest.
+/// Parses a part of a summary. A part in the format of another version counts as missing and does not hide the rest.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Sources in numbers: the tags that their claims and mentions protect, and those that their unresolved references keep
+//! Counts of sources: the tags that their claims and mentions protect, and those that their unresolved references keep
 //! undecided.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use crate::domain::{
     TagVerdict, UnresolvedIndex, UnresolvedReason, UnresolvedReference, Verdict,
 };
 
-/// A repository by its position: that of the registry, and its own.
+/// A repository by the positions of its registry and itself.
 pub(super) type RepositoryAt = (u32, u32);
 
 /// One source in numbers.
@@ -22,7 +22,7 @@ pub(super) struct SourceCounts {
     pub(super) protects: u64,
     /// The words that protect tags which it does not claim.
     pub(super) mentions: u64,
-    /// The references that leave a tag open.
+    /// The references that do not identify a tag.
     pub(super) unresolved: u64,
     pub(super) undecided: Option<UndecidedView>,
 }
@@ -34,9 +34,9 @@ pub(super) struct RepositorySource {
     source: u32,
     /// The tags that its claims and mentions protect.
     protects: u64,
-    /// Hashes of the words that protect tags, each once. The words themselves, with their places, take far more memory.
+    /// Hashes of the distinct words that protect tags. The words themselves, with their places, take far more memory.
     words: Box<[u64]>,
-    /// The numbers of the references that leave a tag open.
+    /// The numbers of the references that do not identify a tag.
     ambiguous: Box<[u32]>,
     /// The tags that its references keep undecided, and the first of those references.
     undecided: Option<(u64, Arc<UnresolvedReason>)>,
@@ -58,7 +58,7 @@ impl<'a> SourceCounter<'a> {
         }
     }
 
-    /// Counts in one repository. Sources that have nothing to do with it are left out.
+    /// Counts in one repository. Sources without an effect on it are left out.
     pub(super) fn count(
         &self,
         registry: &Registry,
@@ -103,7 +103,7 @@ impl<'a> SourceCounter<'a> {
         found
     }
 
-    /// All sources by position, with the references that leave open which image of a repository they mean.
+    /// Returns all sources by position, with the references that do not identify an image of a repository.
     fn count_ambiguous(&self, registry: &Registry, repository: &Repository) -> Vec<RepositorySource> {
         let images = ImageNames::of(repository);
         let of_source = |(source, references): (u32, &SourceReferences<'_>)| {
@@ -118,7 +118,7 @@ impl<'a> SourceCounter<'a> {
         self.positions.get(source).map(|position| *position as usize)
     }
 
-    /// Adds up what was counted in repositories, which come in the order of the plan.
+    /// Sums the counts of repositories, given in the order of the plan.
     pub(super) fn totals<'c>(
         &self,
         repositories: impl Iterator<Item = &'c [RepositorySource]>,
@@ -134,7 +134,7 @@ impl<'a> SourceCounter<'a> {
     }
 }
 
-/// The hash of a word at its place.
+/// Returns the hash of a word at its place.
 fn word_hash(mentioned: &MentionReason) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&*mentioned.holder, &*mentioned.text).hash(&mut hasher);
@@ -145,7 +145,7 @@ fn word_hash(mentioned: &MentionReason) -> u64 {
 struct SourceTotal<'c> {
     protects: u64,
     words: Vec<u64>,
-    /// Whether each reference leaves a tag open, by number.
+    /// True for each reference, by number, that does not identify a tag.
     is_ambiguous: Vec<bool>,
     undecided: Option<UndecidedTags<'c>>,
 }
@@ -198,13 +198,13 @@ fn undecided(open: &UndecidedTags<'_>) -> UndecidedView {
     }
 }
 
-/// The unresolved references of one source, by what they name.
+/// The unresolved references of one source, indexed by their target.
 #[derive(Debug)]
 struct SourceReferences<'a> {
     source: &'a SourceOutcome,
-    /// The number of each reference. Those that name the same share one: the same text stands in many files.
+    /// The number of each reference. Equal references share one: the same text occurs in many files.
     numbers: Vec<u32>,
-    /// How many numbers there are.
+    /// The number of distinct references.
     distinct: u32,
     index: UnresolvedIndex<'a, u32>,
 }
@@ -228,7 +228,8 @@ impl<'a> SourceReferences<'a> {
         Self { source, numbers, distinct, index: UnresolvedIndex::new(numbered) }
     }
 
-    /// The numbers of the references that may mean a repository, each with true if it leaves open which image it means.
+    /// Returns the numbers of the references that may refer to a repository, each with true if it does not identify an
+    /// image.
     fn matching(&self, registry: &Registry, repository: &Repository, images: &ImageNames<'_>) -> Vec<(u32, bool)> {
         if self.numbers.is_empty() || !self.source.covers(&registry.name) {
             return Vec::new();
@@ -238,16 +239,16 @@ impl<'a> SourceReferences<'a> {
     }
 }
 
-/// The repositories that a reference without a tag means.
+/// The repositories that a reference without a tag refers to.
 #[derive(Debug, Default)]
 pub(super) struct MatchedRepositories {
-    /// Those in which it leaves open which image it means.
+    /// The repositories in which it does not identify an image.
     pub(super) ambiguous_in: Vec<RepositoryAt>,
-    /// True where a word beside it names a tag of one.
+    /// True if an adjacent word names a tag of one.
     pub(super) is_resolved: bool,
 }
 
-/// Finds the repositories that each unresolved reference of a source means, in the order of the references.
+/// Finds the repositories that each unresolved reference of a source refers to, in the order of the references.
 pub(super) fn matched_repositories(inventory: &Inventory, source: &SourceOutcome) -> Vec<Rc<MatchedRepositories>> {
     let references = SourceReferences::new(source);
     let mut found: Vec<MatchedRepositories> =

@@ -1,5 +1,5 @@
-//! One source in detail, `tagwarden.source/1`: what it claims, mentions and leaves unresolved, where, and the tags that
-//! each protects.
+//! One source in detail, `tagwarden.source/1`: its claims, mentions and unresolved references with their places, and
+//! the tags that each protects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -20,10 +20,10 @@ use crate::engine::Verdicts;
 /// The `schema` of a [`SourceDetailView`].
 const SCHEMA: &str = "tagwarden.source/1";
 
-/// The note on evidence that protects a manifest to which no tag leads.
+/// The note on evidence that protects a manifest without a tag.
 const UNTAGGED_NOTE: &str = "names an image without a tag, which is not deleted";
 
-/// One source with everything that it says.
+/// One source with all of its evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SourceDetailView {
     /// Always `tagwarden.source/1`.
@@ -36,7 +36,7 @@ pub struct SourceDetailView {
     pub registries: Option<Vec<String>>,
     /// `answered` or `failed`.
     pub state: String,
-    /// The time for which it was asked.
+    /// The time of the query.
     pub evaluated_at: Timestamp,
     /// The time of its evidence.
     pub as_of: Option<Timestamp>,
@@ -48,7 +48,7 @@ pub struct SourceDetailView {
     pub notes: Vec<String>,
     /// The number of tags that its claims and mentions protect right now.
     pub protects: u64,
-    /// The number of these that stay for nothing but its mentions.
+    /// The number of these that only its mentions protect.
     pub only_mentioned: u64,
     /// The number of tags that its unresolved references keep undecided.
     pub undecided: u64,
@@ -56,7 +56,7 @@ pub struct SourceDetailView {
     pub claims: Vec<ClaimView>,
     /// The words that may mean tags which it does not claim, by place.
     pub mentions: Vec<MentionView>,
-    /// The references that name a repository and leave the tag open, by their text.
+    /// The references that name a repository without identifying a tag, by their text.
     pub unresolved: Vec<UnresolvedView>,
 }
 
@@ -65,10 +65,10 @@ pub struct SourceDetailView {
 pub struct ClaimView {
     /// The image, in normal form.
     pub image: String,
-    /// The names that came with an image id.
+    /// The names that accompany an image id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// The place where it stands, in words.
+    /// The place where it occurs, in words.
     pub place: String,
     /// The holder of the claim.
     pub holder: HolderView,
@@ -83,11 +83,11 @@ pub struct ClaimView {
 /// A word, and the tags that it protects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MentionView {
-    /// The word as it was looked up.
+    /// The word in the form that was looked up.
     pub text: String,
-    /// The place where it stands, in words.
+    /// The place where it occurs, in words.
     pub place: String,
-    /// The place where it stands.
+    /// The place where it occurs.
     pub holder: HolderView,
     /// The images that it may mean: `registry/repository:tag`, or `registry/repository@digest`.
     pub images: Vec<String>,
@@ -106,31 +106,31 @@ pub struct ProtectedTagView {
     pub repository: String,
     /// The tag.
     pub tag: String,
-    /// The way in which a claim reaches it, as in the reason `claimed`: `tag`, `digest`, `index-contains` and others.
+    /// The way in which a claim matches it, as in the reason `claimed`: `tag`, `digest`, `index-contains` and others.
     /// `None` for a mention.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// The digest that `by` is about, where it is about one.
+    /// The digest that `by` concerns, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
-/// A reference without a tag, and what it keeps undecided.
+/// A reference without a tag, and the tags that it keeps undecided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnresolvedView {
-    /// The text as it was met.
+    /// The text as it was found.
     pub text: String,
-    /// The place where it stands, in words.
+    /// The place where it occurs, in words.
     pub place: String,
-    /// The place where it stands.
+    /// The place where it occurs.
     pub holder: HolderView,
     /// The number of tags that are undecided because of it.
     pub undecided: u64,
-    /// The number of these that are undecided for nothing else.
+    /// The number of these that are undecided for no other reason.
     pub undecided_only: u64,
-    /// The repositories in which that is so.
+    /// The repositories of these tags.
     pub repositories: Vec<UndecidedRepositoryView>,
-    /// Why it keeps nothing undecided; `None` where it does.
+    /// Why it keeps no tag undecided; `None` if it does.
     pub note: Option<String>,
     /// The remedy; `None` if it keeps nothing undecided.
     pub remedy: Option<String>,
@@ -155,7 +155,7 @@ impl ProtectedTagView {
     }
 }
 
-/// Makes the view of one source, or returns `None` if no source has that name.
+/// Creates the view of one source, or returns `None` if no source has that name.
 #[must_use]
 pub fn source_detail(
     (inventory, claims, verdicts): (&Inventory, &Claims, &Verdicts),
@@ -196,15 +196,15 @@ pub fn source_detail(
     })
 }
 
-/// Tags by the text that reaches them and its holder.
+/// Tags by the matching text and its holder.
 type ByText<'a> = BTreeMap<(&'a str, &'a Holder), Vec<ProtectedTagView>>;
 
-/// The tags that one source reaches.
+/// The tags that one source matches.
 #[derive(Default)]
 struct ReachedTags<'a> {
     claimed: ByText<'a>,
     mentioned: ByText<'a>,
-    /// The undecided tags that a claim on a digest may mean.
+    /// The undecided tags that a claim on a digest may refer to.
     possibly_claimed: BTreeMap<(&'a Digest, &'a Holder), u64>,
     protects: u64,
     only_mentioned: u64,
@@ -231,7 +231,7 @@ impl<'a> ReachedTags<'a> {
                     _ => continue,
                 };
                 protects = true;
-                // The reasons of a tag come in order: of several matches of one claim the strongest counts.
+                // The reasons of a tag are ordered: of several matches of one claim the strongest counts.
                 let Some(tag) = protected(inventory, found.position, by) else { continue };
                 if tags.last().is_none_or(|last| last.name() != tag.name()) {
                     tags.push(tag);
@@ -264,7 +264,7 @@ impl<'a> ReachedTags<'a> {
         }
     }
 
-    /// The words that protect something which no claim of the source does, by place.
+    /// Returns the words that protect something which no claim of the source protects, by place.
     fn mentions(&self, source: &SourceOutcome, inventory: &Inventory) -> Vec<MentionView> {
         let mut words: BTreeMap<(&Holder, &str), Vec<&Mention>> = BTreeMap::new();
         for mention in source.mentions() {
@@ -296,7 +296,7 @@ fn name(mention: &Mention) -> String {
     }
 }
 
-/// Returns true where a tag leads to what a mention names: the claims of its source then protect that tag.
+/// Returns true if a tag leads to the image that a mention names: the claims of its source then protect that tag.
 fn is_tagged(mention: &Mention, inventory: &Inventory) -> bool {
     let registry = inventory.registry(mention.registry.as_str());
     let Some(repository) = registry.and_then(|registry| registry.repository(mention.repository.as_str())) else {
@@ -311,12 +311,12 @@ fn is_tagged(mention: &Mention, inventory: &Inventory) -> bool {
     }
 }
 
-/// The cause of a claim that protects no tag.
+/// Explains a claim that protects no tag.
 fn idle_note(claim: &Claim, source: &SourceOutcome, inventory: &Inventory) -> &'static str {
     let ours: Vec<&Registry> = inventory.registries.iter().filter(|registry| source.covers(&registry.name)).collect();
     let mut all = ours.iter().flat_map(|registry| &registry.repositories);
     let digest = claim.image.digest.as_ref();
-    // A digest counts whatever host it comes with.
+    // A digest counts whatever its host.
     if digest.is_some_and(|digest| {
         all.any(|found| found.manifests.contains_key(digest) || found.listed_manifest(digest).is_some())
     }) {
@@ -359,9 +359,9 @@ struct UndecidedIndex {
 #[derive(Default)]
 struct RepositoryUndecided {
     tags: u64,
-    /// Those that are undecided for nothing else.
+    /// The tags that are undecided for no other reason.
     only: u64,
-    /// The number of references that are open there.
+    /// The number of unresolved references there.
     references: u64,
 }
 
@@ -427,7 +427,7 @@ impl UndecidedIndex {
     }
 }
 
-/// The cause of a reference that keeps nothing undecided.
+/// Explains a reference that keeps no tag undecided.
 fn harmless_note(meaning: &MatchedRepositories) -> String {
     match (meaning.ambiguous_in.len() as u64, meaning.is_resolved) {
         (0, true) => "keeps no tag undecided: a word beside it names a tag of the repository".to_owned(),
@@ -436,7 +436,7 @@ fn harmless_note(meaning: &MatchedRepositories) -> String {
     }
 }
 
-/// Names the remedy for a reference that leaves the tag open.
+/// Returns the remedy for a reference that does not identify a tag.
 fn remedy(holder: &HolderView) -> &'static str {
     match holder {
         HolderView::File { .. } | HolderView::Release { .. } => {

@@ -7,13 +7,13 @@ use super::reason::{describe_match, format_minute};
 use super::text::{heading, line};
 use super::{ClaimView, MentionView, ProtectedTagView, SourceDetailView, UnresolvedView};
 
-/// Most entries of a group, where not all are asked for.
+/// Most entries of a group, unless all are requested.
 const MOST_ENTRIES: usize = 200;
-/// Most tags and repositories of an entry, where not all are asked for.
+/// Most tags and repositories of an entry, unless all are requested.
 const MOST_TAGS: usize = 20;
 
-/// The source as a person reads it: its state, then what it claims, mentions and leaves unresolved, each with its place
-/// and the tags that it protects. Long lists are cut, unless `all` of them is asked for.
+/// Renders the source: its state, then its claims, mentions and unresolved references, each with its place and the tags
+/// that it protects. Long lists are truncated unless `all` is set.
 #[must_use]
 pub fn source_detail_text(view: &SourceDetailView, all: bool) -> String {
     let mut out = String::new();

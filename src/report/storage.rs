@@ -1,4 +1,4 @@
-//! What a plan would free, by registry and repository: views, and words for them.
+//! The bytes that a plan would free, by registry and repository, as views and in words.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,61 +6,61 @@ use super::humanize::{counted, format_bytes, format_count};
 use super::{PlanDocument, RemovalView};
 use crate::domain::{ReclaimSum, Registry, RegistryName, RegistryReclaim};
 
-/// What a plan would free in one registry once that collects it. A blob counts once, for the first removal that needs it,
-/// so the parts add up.
+/// The bytes that a plan would free in one registry once that collects them. A blob counts once, for the first removal
+/// that needs it, so the parts add up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageView {
     /// The registry.
     pub registry: String,
-    /// Bytes that only images use that go with this plan: the sum of the removals' `reclaimable_bytes`.
+    /// Bytes needed only by images that this plan removes: the sum of the removals' `reclaimable_bytes`.
     pub exclusive_bytes: u64,
-    /// Bytes of images of removed tags that stay, because something kept uses them too.
+    /// Bytes of removed images that remain because a retained manifest needs them too.
     pub shared_bytes: u64,
     /// Removals whose bytes cannot be known; they are in neither sum.
     pub unknown_removals: u64,
-    /// Whether the bytes are `exact` or `estimated`: by the registry's own sizes of whole images.
+    /// Accuracy of the bytes: `exact`, or `estimated` by the registry's own sizes of whole images.
     pub bytes: String,
-    /// What the registry says that it stores in all; nothing where it does not say.
+    /// The bytes that the registry reports to store in all; `None` if not reported.
     pub stored_bytes: Option<u64>,
-    /// The repositories that something goes from, by name.
+    /// The repositories with removals, by name.
     pub repositories: Vec<RepositoryStorageView>,
 }
 
-/// The same of one repository.
+/// The same for one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryStorageView {
     /// The repository.
     pub repository: String,
-    /// How many tags go.
+    /// The number of tags to be removed.
     pub removals: u64,
-    /// Bytes that only images use that go with this plan.
+    /// Bytes needed only by images that this plan removes.
     pub exclusive_bytes: u64,
-    /// Bytes that stay, because something kept uses them too.
+    /// Bytes that remain because a retained manifest needs them too.
     pub shared_bytes: u64,
     /// Removals whose bytes cannot be known.
     pub unknown_removals: u64,
 }
 
 impl StorageView {
-    /// Whether its bytes are estimated.
+    /// Returns true if its bytes are estimated.
     #[must_use]
     pub fn is_estimated(&self) -> bool {
         self.bytes == "estimated"
     }
 
-    /// How many removals it is about.
+    /// Returns the number of removals.
     #[must_use]
     pub fn removals(&self) -> u64 {
         self.repositories.iter().map(|repository| repository.removals).sum()
     }
 }
 
-/// Whether bytes are counted or taken from a registry's own account, as documents say it.
+/// Returns the label for counted bytes or for those that a registry reports.
 pub(super) fn accuracy_label(estimated: bool) -> String {
     if estimated { "estimated" } else { "exact" }.to_owned()
 }
 
-/// What a plan would free in each registry that something goes from.
+/// Returns the bytes that a plan would free in each registry with removals.
 pub(super) fn storage(reclaim: &[RegistryReclaim], registries: &[Registry]) -> Vec<StorageView> {
     let particulars = |name: &RegistryName| registries.iter().find(|registry| registry.name == *name)?.info.as_ref();
     let of_registry = |found: &RegistryReclaim| {
@@ -93,8 +93,8 @@ fn repository_view(repository: String, sum: ReclaimSum) -> RepositoryStorageView
 }
 
 impl PlanDocument {
-    /// Whether the bytes of a registry are `exact` or `estimated`. Plans of an older version know that of the whole plan
-    /// only.
+    /// Returns `exact` or `estimated` for the bytes of a registry. Plans of an older version state that for the whole
+    /// plan only.
     #[must_use]
     pub fn bytes_label(&self, registry: &str) -> &str {
         match self.storage.iter().find(|found| found.registry == registry) {
@@ -105,7 +105,8 @@ impl PlanDocument {
     }
 }
 
-/// One registry in a line: `about 1.0 GiB reclaimable, about 20.0 MiB shared with what stays; 1.9 TiB stored now`.
+/// Describes one registry in a line: `about 1.0 GiB reclaimable, about 20.0 MiB shared with what stays; 1.9 TiB stored
+/// now`.
 pub(super) fn describe_storage(found: &StorageView) -> String {
     let stored = found.stored_bytes.map_or_else(String::new, |stored| format!("; {} stored now", format_bytes(stored)));
     if found.unknown_removals == found.removals() {
@@ -115,7 +116,7 @@ pub(super) fn describe_storage(found: &StorageView) -> String {
     describe_bytes(*exclusive_bytes, *shared_bytes, *unknown_removals, found.is_estimated()) + &stored
 }
 
-/// Exclusive bytes, shared bytes and removals of unknown size, in words.
+/// Describes exclusive bytes, shared bytes and removals of unknown size.
 pub(super) fn describe_bytes(exclusive: u64, shared: u64, unknown: u64, estimated: bool) -> String {
     let about = if estimated { "about " } else { "" };
     let unknown = match unknown {
@@ -129,16 +130,17 @@ pub(super) fn describe_bytes(exclusive: u64, shared: u64, unknown: u64, estimate
     )
 }
 
-/// The repositories of all registries, each with its registry, those with the most exclusive bytes first.
+/// Returns the repositories of all registries, each with its registry, those with the most exclusive bytes first.
 pub(super) fn largest(document: &PlanDocument) -> Vec<(&StorageView, &RepositoryStorageView)> {
     let all = document.storage.iter().flat_map(|there| there.repositories.iter().map(move |found| (there, found)));
     let mut all: Vec<_> = all.collect();
-    // Stable: what is equal stays in the order of its name.
+    // A stable sort: equal ones stay in the order of their names.
     all.sort_by_key(|(_, found)| std::cmp::Reverse((found.exclusive_bytes, found.removals)));
     all
 }
 
-/// A repository's cells in a table: its name, removals, exclusive bytes, shared bytes, removals of unknown size.
+/// Returns a repository's cells in a table: its name, removals, exclusive bytes, shared bytes, removals of unknown
+/// size.
 pub(super) fn cells((there, found): (&StorageView, &RepositoryStorageView)) -> [String; 5] {
     let about = if there.is_estimated() { "about " } else { "" };
     [
@@ -150,7 +152,7 @@ pub(super) fn cells((there, found): (&StorageView, &RepositoryStorageView)) -> [
     ]
 }
 
-/// How many bytes a removal makes reclaimable, and how many of its image stay because something kept uses them.
+/// Describes the bytes that a removal makes reclaimable, and the shared bytes of its image that remain.
 pub(super) fn describe_removal_bytes(removal: &RemovalView, estimated: bool) -> String {
     let shared = match removal.shared_bytes {
         None | Some(0) => String::new(),

@@ -1,4 +1,4 @@
-//! What every rendering counts and groups alike.
+//! Counts and groups shared by all renderings.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,12 +9,12 @@ use super::reason::{format_minute, short_digest};
 use super::registry_info::period;
 use super::{KeptView, PlanDocument, ReasonView, RemovalView};
 
-/// Whether the removals of a plan would be done, and if not, why not.
+/// The effect of an enforcing run on a planned removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RemovalStatus {
-    /// Its policies enforce it and nothing refuses it.
+    /// All of its policies say `enforce`, and nothing refuses it.
     Enforced,
-    /// Not all of its policies, or of those of what hangs on it, say `enforce`.
+    /// A policy of it, or of a manifest that it depends on, does not say `enforce`.
     DryRun,
     /// A limit or the registry forbids it.
     Refused,
@@ -38,7 +38,7 @@ impl RemovalStatus {
     }
 }
 
-/// How many removals stand how.
+/// The number of removals by status.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct StatusCounts {
     pub(super) enforced: u64,
@@ -58,7 +58,7 @@ pub(super) fn count_statuses(document: &PlanDocument) -> StatusCounts {
     found
 }
 
-/// What this is: `Dry run: nothing is removed; as of 2026-11-23 03:00 UTC`.
+/// Describes the mode and time: `Dry run: nothing is removed; as of 2026-11-23 03:00 UTC`.
 pub(super) fn describe_mode(document: &PlanDocument) -> String {
     let what = match document.mode.as_str() {
         "dry-run" => "Dry run: nothing is removed",
@@ -77,7 +77,7 @@ pub(super) fn describe_mode(document: &PlanDocument) -> String {
     }
 }
 
-/// The plan in one line.
+/// Returns the plan in one line.
 pub(super) fn headline(document: &PlanDocument) -> String {
     let unread = unread_headline(document);
     if let Some(unread) = unread.as_ref().filter(|_| document.summary.tags == 0) {
@@ -109,7 +109,7 @@ pub(super) fn headline(document: &PlanDocument) -> String {
     )
 }
 
-/// What removing the tags frees, and what it does not.
+/// Describes the bytes that the removals free, and the bytes that remain shared.
 pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
     let summary = &document.summary;
     let (reclaimable, shared) = (format_bytes(summary.reclaimable_bytes), format_bytes(summary.shared_bytes));
@@ -135,7 +135,7 @@ pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
     words
 }
 
-/// What can be done with the plan now, or why nothing can.
+/// Describes what can be done with the plan now, or why nothing can.
 pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
     let found = count_statuses(document);
     let mut steps = Vec::new();
@@ -188,7 +188,7 @@ fn describe_application(document: &PlanDocument, found: StatusCounts) -> String 
         );
     }
     let removing = describe_removals(found.enforced, deletions);
-    // Whether it is `run` that prints this the document does not know; its results follow then.
+    // The document does not show whether `run` prints it; its results follow then.
     let intro = if document.mode == "enforce" {
         format!(
             "`tagwarden run` removes what its own plan lists, {removing} of this one. To remove them by approval instead"
@@ -204,7 +204,7 @@ fn describe_application(document: &PlanDocument, found: StatusCounts) -> String 
     )
 }
 
-/// What an enforcing run would do, in words.
+/// Describes the effect of an enforcing run.
 fn describe_removals(tags: u64, manifests: u64) -> String {
     match (tags, manifests) {
         (tags, 0) => counted(tags, "tag"),
@@ -217,7 +217,7 @@ fn counted_with_verb(number: u64, what: &str) -> String {
     counted(number, what) + if number == 1 { " is" } else { " are" }
 }
 
-/// The rules that let a tag go, without the policy's name where there is only one.
+/// Describes the rules that expire a tag, without the policy's name if there is only one.
 #[must_use]
 pub fn removal_reasons(removal: &RemovalView) -> String {
     let several = removal.policies().nth(1).is_some();
@@ -237,10 +237,10 @@ pub fn removal_reasons(removal: &RemovalView) -> String {
     parts.join("; ")
 }
 
-/// Most repositories for which [`verify_commands`] gives commands.
+/// Most repositories for which [`verify_commands`] returns commands.
 const MAX_VERIFY_REPOSITORIES: usize = 20;
 
-/// The commands by which to see for oneself: of the first removal of each repository, as far as the first removals go.
+/// Returns the commands to verify a removal by hand, for the first removal of each repository.
 pub(super) fn verify_commands(document: &PlanDocument) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let removals = document.removals.iter().take(1_000);
@@ -248,18 +248,18 @@ pub(super) fn verify_commands(document: &PlanDocument) -> Vec<String> {
     first.take(MAX_VERIFY_REPOSITORIES).flat_map(|removal| removal.verify.clone()).collect()
 }
 
-/// How many bytes a removal makes reclaimable, in words.
+/// Describes the bytes that a removal makes reclaimable.
 pub(super) fn describe_size(removal: &RemovalView) -> String {
     removal.reclaimable_bytes.map_or_else(|| "unknown".to_owned(), format_bytes)
 }
 
-/// The time of a removal and what kind of time that is: `2026-10-01 (pushed)`.
+/// Formats the date of a removal and its origin: `2026-10-01 (pushed)`.
 pub(super) fn describe_date(removal: &RemovalView) -> String {
     let time = removal.dated_at.map(|time| format!("{} ({})", time.strftime("%Y-%m-%d"), removal.dated_by));
     time.unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Which plan it is and until when it may be applied.
+/// Describes the identity and the validity of the plan.
 pub(super) fn describe_validity(document: &PlanDocument) -> String {
     format!(
         "Plan {}, made {}, valid until {}; fingerprint {} (a later plan with the same fingerprint would do the same)",
@@ -270,13 +270,13 @@ pub(super) fn describe_validity(document: &PlanDocument) -> String {
     )
 }
 
-/// How everything is taken back.
+/// Instructions to restore everything.
 pub(super) const RESTORE_INSTRUCTIONS: &str = "`tagwarden runs` shows what each run did; `tagwarden restore --run ID` puts all of its \
     tags back at their digests, `tagwarden restore --repository REGISTRY/REPOSITORY` those of a repository, and \
     `tagwarden restore IMAGE` one. `--dry-run` says what would come back. That works as long as the registry has not \
     collected the manifests.";
 
-/// For how long each registry lets removals be undone, where that is known.
+/// Returns the period for which each registry lets removals be undone, if known.
 pub(super) fn undo_periods(document: &PlanDocument) -> Vec<(&str, String)> {
     let known = document.registries.iter().filter_map(|registry| {
         let period = match registry.undo_seconds? {
@@ -288,7 +288,7 @@ pub(super) fn undo_periods(document: &PlanDocument) -> Vec<(&str, String)> {
     known.collect()
 }
 
-/// The bounds of the classes of age, in days, and what each is called.
+/// The bounds of the classes of age, in days, and their names.
 const AGE_CLASSES: [(i64, &str); 6] = [
     (7, "under 7 days"),
     (30, "7 to 30 days"),
@@ -298,7 +298,7 @@ const AGE_CLASSES: [(i64, &str); 6] = [
     (i64::MAX, "a year and more"),
 ];
 
-/// How many removals are how old, the youngest class first. Classes with none are left out.
+/// Counts removals by class of age, the youngest first. Empty classes are left out.
 pub(super) fn count_by_age(document: &PlanDocument) -> Vec<(&'static str, u64)> {
     let mut numbers = [0_u64; AGE_CLASSES.len()];
     let mut unknown = 0;
@@ -316,7 +316,7 @@ pub(super) fn count_by_age(document: &PlanDocument) -> Vec<(&'static str, u64)> 
     classes.filter(|(_, number)| *number > 0).collect()
 }
 
-/// The kept tags with one verdict.
+/// Returns the retained tags with one verdict.
 pub(super) fn kept_with_verdict<'a>(
     document: &'a PlanDocument,
     verdict: &'a str,
@@ -324,7 +324,7 @@ pub(super) fn kept_with_verdict<'a>(
     document.kept.iter().filter(move |kept| kept.verdict == verdict)
 }
 
-/// How many kept tags have each kind of reason to stay, the most frequent first. A tag counts once for each kind.
+/// Counts retained tags by kind of reason, the most frequent first. A tag counts once for each kind.
 pub(super) fn count_by_reason(document: &PlanDocument) -> Vec<(&'static str, u64)> {
     let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
     for kept in document.kept.iter() {
@@ -340,7 +340,7 @@ pub(super) fn count_by_reason(document: &PlanDocument) -> Vec<(&'static str, u64
     kinds
 }
 
-/// What a kind of reason to stay is, in words; nothing for those that let go.
+/// Returns the words for a kind of reason that retains; `None` for reasons that expire.
 fn retain_label(reason: &ReasonView) -> Option<&'static str> {
     Some(match reason {
         ReasonView::NotSelected {} => "no policy selects it",
@@ -371,7 +371,7 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
     })
 }
 
-/// Who holds a protected tag, as a heading under which such tags are listed.
+/// Returns the holder of a protected tag, as a heading for a list of such tags.
 fn protection_heading(reason: &ReasonView) -> Option<String> {
     match reason {
         ReasonView::Claimed { source, holder, .. } => {
@@ -390,7 +390,7 @@ fn protection_heading(reason: &ReasonView) -> Option<String> {
     }
 }
 
-/// A protected tag, and how many more reasons hold it than the first.
+/// A protected tag, with the number of protecting reasons beyond the first.
 pub(super) struct ProtectedTag<'a> {
     pub(super) kept: Cow<'a, KeptView>,
     first_reason: Option<usize>,
@@ -398,14 +398,14 @@ pub(super) struct ProtectedTag<'a> {
 }
 
 impl ProtectedTag<'_> {
-    /// The first reason that holds it.
+    /// Returns the first reason that protects it.
     pub(super) fn reason(&self) -> Option<&ReasonView> {
         self.kept.reasons.get(self.first_reason?)
     }
 }
 
-/// The protected tags, each once, under its first holder: as many of each holder as a report may show, and how many
-/// there are in all.
+/// Groups the protected tags, each once, under its first holder: up to the number that a report may show for each
+/// holder, with the total.
 pub(super) fn group_by_holder(
     document: &PlanDocument,
     most: usize,
@@ -425,7 +425,7 @@ pub(super) fn group_by_holder(
     (groups, total)
 }
 
-/// The sentences of what is missing about an undecided tag.
+/// Describes the missing information about an undecided tag.
 pub(super) fn describe_missing(kept: &KeptView) -> String {
     let is_missing = |reason: &&ReasonView| {
         matches!(

@@ -1,4 +1,4 @@
-//! What a plan's head says of its tags, added up one repository after another.
+//! The sums over a plan's tags for its head, added up repository by repository.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,10 +9,10 @@ use crate::domain::{
 };
 use crate::engine::{RepositoryDecision, Verdicts};
 
-/// Counts of tags, policies, sources and gaps over the repositories of a plan. The tags themselves are not kept, so the
-/// memory it takes grows with repositories, sources, policies, gaps and mentions, and not with tags.
+/// Counts of tags, policies, sources and gaps over the repositories of a plan. The tags themselves are not stored, so
+/// memory grows with repositories, sources, policies, gaps and mentions, but not with tags.
 ///
-/// Repositories may come in any order: what is added up is the same.
+/// Repositories may be added in any order with the same result.
 #[derive(Debug)]
 pub struct PlanTally<'a> {
     sources: SourceCounter<'a>,
@@ -22,27 +22,27 @@ pub struct PlanTally<'a> {
     registries: BTreeMap<RegistryName, BTreeMap<RepositoryName, RepositoryTally>>,
 }
 
-/// How many tags have which verdict.
+/// The number of tags by verdict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VerdictCounts {
     /// Tags to remove.
     pub expired: u64,
     /// Tags that a keep rule keeps.
     pub retained: u64,
-    /// Tags that a claim, a lock, an index or a referrer holds.
+    /// Tags that a claim, a lock, an index or a referrer protects.
     pub protected: u64,
-    /// Tags about which something is missing.
+    /// Tags with missing information.
     pub undecided: u64,
     /// Tags that no policy selects.
     pub out_of_scope: u64,
 }
 
-/// What is counted in one repository.
+/// The counts of one repository.
 #[derive(Debug)]
 struct RepositoryTally {
     tags: u64,
     verdicts: VerdictCounts,
-    /// Those that select a tag or let one go, with their positions.
+    /// The policies that select or expire a tag, with their positions.
     policies: Box<[(u32, PolicyCounts)]>,
     sources: Box<[RepositorySource]>,
     gaps: Box<[Gap]>,
@@ -57,17 +57,17 @@ pub(super) struct PolicyCounts {
     pub(super) expired: u64,
 }
 
-/// What was read of one registry.
+/// The counts of one registry.
 #[derive(Debug, Default)]
 pub(super) struct RegistryTally<'t> {
     pub(super) repositories: u64,
     pub(super) tags: u64,
-    /// What could not be read in its repositories, by name.
+    /// The gaps in its repositories, by name.
     pub(super) gaps: Vec<(&'t RepositoryName, &'t Gap)>,
 }
 
 impl<'a> PlanTally<'a> {
-    /// Nothing added up yet, for these sources and policies.
+    /// Creates an empty tally for these sources and policies.
     #[must_use]
     pub fn new(claims: &'a Claims, rules: &'a Rules) -> Self {
         Self {
@@ -78,9 +78,9 @@ impl<'a> PlanTally<'a> {
         }
     }
 
-    /// Adds a repository and what was decided about it. If it was added before, that no longer counts.
+    /// Adds a repository and the decision on it, replacing an earlier addition.
     ///
-    /// Nothing is asked of the repositories in `registry`.
+    /// The repositories in `registry` are not used.
     pub fn add(&mut self, registry: &Registry, repository: &Repository, decision: &RepositoryDecision) {
         self.add_verdicts(registry, repository, &decision.verdicts.tags);
     }
@@ -131,7 +131,7 @@ impl<'a> PlanTally<'a> {
         (0..).zip(counts).filter(|(_, counts)| *counts != PolicyCounts::default()).collect()
     }
 
-    /// Puts the positions of the policies into `named` that a tag's reasons name, each once.
+    /// Collects the positions of the policies that a tag's reasons name into `named`, each once.
     fn name_policies(
         &self,
         found: &TagVerdict,
@@ -145,14 +145,14 @@ impl<'a> PlanTally<'a> {
         named.dedup();
     }
 
-    /// The verdicts in each repository, by registry and name.
+    /// Returns the verdicts in each repository, by registry and name.
     pub fn repositories(&self) -> impl Iterator<Item = (&RegistryName, &RepositoryName, VerdictCounts)> {
         self.registries.iter().flat_map(|(registry, repositories)| {
             repositories.iter().map(move |(repository, tally)| (registry, repository, tally.verdicts))
         })
     }
 
-    /// The verdicts in all repositories.
+    /// Returns the verdicts in all repositories.
     #[must_use]
     pub fn verdicts(&self) -> VerdictCounts {
         self.tallies().map(|tally| tally.verdicts).fold(VerdictCounts::default(), VerdictCounts::plus)
@@ -162,7 +162,7 @@ impl<'a> PlanTally<'a> {
         self.registries.values().flat_map(BTreeMap::values)
     }
 
-    /// The policies that select a tag or let one go.
+    /// Returns the policies that select or expire a tag.
     pub(super) fn policies(&self) -> HashMap<&'a PolicyName, PolicyCounts> {
         let mut totals = vec![PolicyCounts::default(); self.policy_count];
         for (position, counts) in self.tallies().flat_map(|tally| &tally.policies) {
@@ -173,12 +173,12 @@ impl<'a> PlanTally<'a> {
         self.policies.iter().map(|(name, position)| (*name, totals[*position as usize])).collect()
     }
 
-    /// The sources by name.
+    /// Returns the sources by name.
     pub(super) fn sources(&self) -> BTreeMap<&'a SourceName, SourceCounts> {
         self.sources.totals(self.tallies().map(|tally| &*tally.sources))
     }
 
-    /// What was read of a registry.
+    /// Returns the counts of a registry.
     pub(super) fn registry(&self, name: &RegistryName) -> RegistryTally<'_> {
         let mut found = RegistryTally::default();
         for (repository, tally) in self.registries.get(name).into_iter().flatten() {
@@ -191,7 +191,7 @@ impl<'a> PlanTally<'a> {
 }
 
 impl VerdictCounts {
-    /// Counts one more tag.
+    /// Counts another tag.
     fn add(&mut self, verdict: Verdict) {
         let count = match verdict {
             Verdict::Expired => &mut self.expired,
@@ -203,13 +203,13 @@ impl VerdictCounts {
         *count += 1;
     }
 
-    /// All tags.
+    /// Returns the number of all tags.
     #[must_use]
     pub fn total(self) -> u64 {
         self.expired + self.retained + self.protected + self.undecided + self.out_of_scope
     }
 
-    /// These and others.
+    /// Returns the sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -222,7 +222,7 @@ impl VerdictCounts {
     }
 }
 
-/// The policy by which a reason lets a tag go.
+/// Returns the policy that expires a tag by this reason.
 fn not_keeping_policy(reason: &Reason) -> Option<&PolicyName> {
     match reason {
         Reason::NotKept { policy, .. } | Reason::CompanionOfExpired { policy, .. } => Some(policy),
@@ -230,7 +230,7 @@ fn not_keeping_policy(reason: &Reason) -> Option<&PolicyName> {
     }
 }
 
-/// The policy that gives a reason because it selects the tag.
+/// Returns the policy that selects the tag and contributes this reason.
 fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
     match reason {
         Reason::KeptAll { policy }

@@ -28,7 +28,7 @@ const MOST_DELETIONS: usize = 100;
 const MOST_HOLDS: usize = 100;
 const MOST_ATTENTION: usize = 30;
 
-/// The plan as a person reads it from top to bottom: what it is, what it rests on, what goes, what stays, what next.
+/// Renders the plan from top to bottom: its mode, its evidence, removals, retained tags, next steps.
 #[must_use]
 pub fn text(document: &PlanDocument) -> String {
     let mut out = String::new();
@@ -60,7 +60,7 @@ pub fn text(document: &PlanDocument) -> String {
     out
 }
 
-/// What needs attention, before everything else.
+/// Renders the attention items, before everything else.
 pub(super) fn needs_attention(out: &mut String, attention: &[AttentionView]) {
     if attention.is_empty() {
         return;
@@ -74,7 +74,7 @@ pub(super) fn needs_attention(out: &mut String, attention: &[AttentionView]) {
     }
 }
 
-/// One line of words, with nothing in it that steers a terminal.
+/// Appends one line of words that cannot steer a terminal.
 pub(super) fn line(out: &mut String, indent: usize, words: &str) {
     out.push_str(&"  ".repeat(indent));
     out.push_str(&sanitize(words));
@@ -93,7 +93,7 @@ fn more(out: &mut String, total: usize, shown: usize) {
     }
 }
 
-/// Columns without lines between them, numbers to the right.
+/// Appends columns without rules between them, numbers aligned right.
 fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) {
     let mut table = table();
     table.set_header(header);
@@ -106,7 +106,7 @@ fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterat
         }
     }
     for row in table.lines() {
-        // A cell's own padding is the other half of the indent.
+        // The cell's own padding is the other half of the indent.
         out.push(' ');
         out.push_str(row.trim_end());
         out.push('\n');
@@ -151,7 +151,7 @@ fn registry_lines(out: &mut String, registry: &RegistryView) {
     more(out, registry.invalid_names.len(), MOST_GAPS);
 }
 
-/// The sources of a plan, each with its state, what it says and what it protects.
+/// Renders the sources of a plan, each with its state, its counts and the tags that it protects.
 #[must_use]
 pub fn sources_text(document: &PlanDocument) -> String {
     let mut out = String::new();
@@ -172,7 +172,7 @@ fn sources(out: &mut String, document: &PlanDocument) {
     }
 }
 
-/// A source's state in one line.
+/// Describes a source's state in one line.
 fn describe_source(document: &PlanDocument, source: &SourceView) -> String {
     let SourceView { name, kind, state, .. } = source;
     if let Some(failure) = &source.error {
@@ -267,7 +267,7 @@ fn findings(out: &mut String, document: &PlanDocument) {
     more(out, document.findings.len(), MOST_FINDINGS);
 }
 
-/// One record that no longer fits, in words.
+/// Describes a record that differs from the registry.
 pub(super) fn describe_record_drift(drift: &super::RecordDriftView) -> String {
     let now = drift
         .actual
@@ -392,7 +392,7 @@ fn restore_instructions(out: &mut String, document: &PlanDocument) {
     }
 }
 
-/// How a reason holds a tag, below a heading that says who does.
+/// Describes how a reason protects a tag, below a heading that names the holder.
 fn describe_protection(reason: &ReasonView) -> String {
     let (what, holder) = match reason {
         ReasonView::Claimed { by, digest, holder, .. } => (describe_match(by, digest.as_deref()), holder),

@@ -1,4 +1,4 @@
-//! The tags of a repository, newest first, with where the keep rules cut.
+//! The tags of a repository, newest first, with the cutoffs of the keep rules.
 
 use std::collections::BTreeMap;
 
@@ -27,24 +27,24 @@ pub struct TimelineView {
     pub registry: String,
     /// The repository.
     pub repository: String,
-    /// The tags by policy and group. A tag that several policies select stands in each.
+    /// The tags by policy and group. A tag that several policies select is in the groups of each.
     pub groups: Vec<TimelineGroup>,
 }
 
-/// What one policy counts together.
+/// The tags that one policy counts together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineGroup {
-    /// The policy; nothing for tags that no policy selects, or where a record does not tell.
+    /// The policy; `None` for tags that no policy selects, or if a recorded plan does not show it.
     pub policy: Option<String>,
     /// `dry-run` or `enforce`.
     pub mode: Option<String>,
-    /// What its `keep` says.
+    /// The rules of its `keep`.
     pub keep: Vec<String>,
     /// The names of `group_by`, each with its value.
     pub group: BTreeMap<String, String>,
-    /// The tags, newest first; those without a time come first.
+    /// The tags, newest first; those without a date come first.
     pub tags: Vec<TimelineTag>,
-    /// Where the rules cut, the latest first.
+    /// The cutoffs of the rules, the latest first.
     pub cutoffs: Vec<TimelineCutoff>,
 }
 
@@ -53,33 +53,33 @@ pub struct TimelineGroup {
 pub struct TimelineTag {
     /// The tag.
     pub tag: String,
-    /// The digest that it names, where that could be read.
+    /// Its digest, if it could be read.
     pub digest: Option<String>,
-    /// The time by which it is judged.
+    /// The date by which it is decided.
     pub dated_at: Option<Timestamp>,
-    /// What that time is.
+    /// The origin of that date.
     pub dated_by: String,
-    /// What is decided about it.
+    /// The verdict.
     pub verdict: String,
     /// The rules of this policy that keep it.
     pub kept_by: Vec<String>,
-    /// When time alone makes it go.
+    /// The time at which it expires if nothing but time changes.
     pub expires_at: Option<Timestamp>,
-    /// What speaks for the verdict.
+    /// The reasons for the verdict.
     pub reasons: Vec<ReasonView>,
 }
 
-/// Where a keep rule cuts.
+/// The cutoff of a keep rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineCutoff {
     /// The rule, as a policy file writes it.
     pub rule: String,
-    /// Where.
+    /// The cutoff.
     #[serde(flatten)]
     pub cutoff: CutoffView,
 }
 
-/// The timeline of a repository that was read and decided about; nothing where it has no tags.
+/// Returns the timeline of a repository that was read and decided; `None` if it has no tags.
 #[must_use]
 pub fn timeline(
     rules: &Rules,
@@ -159,13 +159,13 @@ pub fn timeline(
 
 const SCHEMA: &str = "tagwarden.timeline/1";
 
-/// Tags of no policy.
+/// Returns the group of tags that no policy selects.
 fn unselected_group(tags: Vec<TimelineTag>) -> TimelineGroup {
     TimelineGroup { policy: None, mode: None, keep: Vec::new(), group: BTreeMap::new(), tags, cutoffs: Vec::new() }
 }
 
-/// The timeline of a repository by a plan that was recorded: every tag, without the rules' cuts, of which a plan keeps no
-/// record. Nothing where the plan does not know the repository.
+/// Returns the timeline of a repository by a recorded plan: every tag, without the rules' cutoffs, which plans do not
+/// contain. Returns `None` if the plan does not contain the repository.
 #[must_use]
 pub fn recorded_timeline(document: &PlanDocument, registry: &str, repository: &str) -> Option<TimelineView> {
     let here = |of: &str, at: &str| of == registry && at == repository;
@@ -201,7 +201,7 @@ pub fn recorded_timeline(document: &PlanDocument, registry: &str, repository: &s
 
 type GroupedTags<'a> = BTreeMap<BTreeMap<String, String>, Vec<&'a TagTrace>>;
 
-/// What a policy counts together.
+/// Groups the tags that a policy counts together.
 fn group_tags<'a, 'n>(weighing: &'a RuleTrace<'_>, name: impl Fn(u32) -> Option<&'n str>) -> GroupedTags<'a> {
     let mut groups = GroupedTags::new();
     for tag in &weighing.tags {
@@ -225,7 +225,7 @@ fn keep_text(keep: &Keep) -> Vec<String> {
     }
 }
 
-/// Newest first, cuts as well.
+/// Sorts tags and cutoffs, newest first.
 fn sorted(mut group: TimelineGroup) -> TimelineGroup {
     let newest = |tag: &TimelineTag| std::cmp::Reverse(tag.dated_at.unwrap_or(Timestamp::MAX));
     group.tags.sort_by(|a, b| (newest(a), &a.tag).cmp(&(newest(b), &b.tag)));
@@ -233,7 +233,7 @@ fn sorted(mut group: TimelineGroup) -> TimelineGroup {
     group
 }
 
-/// The timeline for the terminal.
+/// Renders the timeline for the terminal.
 #[must_use]
 pub fn timeline_text(view: &TimelineView) -> String {
     let mut out = String::new();
@@ -266,7 +266,7 @@ pub fn timeline_text(view: &TimelineView) -> String {
 fn tags(out: &mut String, group: &TimelineGroup) {
     let widest = group.tags.iter().take(MOST_TAGS).map(|tag| tag.tag.len()).max().unwrap_or_default();
     let mut cutoffs = group.cutoffs.iter().peekable();
-    // A rule cuts below the last tag that it keeps, or that is as old as its window.
+    // The cutoff lies below the last tag that the rule keeps, or that is as old as its window.
     let below = |cut: &CutoffView, tag: &TimelineTag| tag.dated_at.is_some_and(|time| time < cut.at);
     for tag in group.tags.iter().take(MOST_TAGS) {
         while let Some(found) = cutoffs.next_if(|found| below(&found.cutoff, tag)) {

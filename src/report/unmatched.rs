@@ -1,4 +1,4 @@
-//! Rules that match nothing, as people and scripts read them.
+//! Views of rules that match nothing.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,23 +11,23 @@ use crate::domain::{Coverage, LastMatch, RuleEffect, RuleHint, RuleKey, RuleMist
 pub struct UnmatchedView {
     /// The policy.
     pub policy: String,
-    /// The key under which it stands: `registries`, `repositories`, `tags`, `pattern`, `matching`; `select` for the whole
-    /// selector of a policy.
+    /// Its key: `registries`, `repositories`, `tags`, `pattern`, `matching`; `select` for the whole selector of a
+    /// policy.
     pub key: String,
     /// Its text, with `!` where it excludes; empty for a whole selector.
     pub rule: String,
     /// The policy's file.
     pub file: String,
-    /// Its line there, from 1; nothing where that is not known.
+    /// Its line there, from 1, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// `refuses`: an enforcing run refuses what it might have protected; `matched-before`: it matched in an earlier plan,
-    /// and nothing is refused; `note`: it protects nothing by what it is.
+    /// `refuses`: an enforcing run refuses removals that it might have protected; `matched-before`: it matched in an
+    /// earlier plan, and nothing is refused; `note`: it is not a rule that protects.
     pub state: String,
-    /// When it last matched.
+    /// Time of its last match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_matched: Option<Timestamp>,
-    /// What it is, where, and what to do about it.
+    /// The rule, its place, and the remedy.
     pub message: String,
 }
 
@@ -62,14 +62,14 @@ impl UnmatchedView {
         }
     }
 
-    /// Whether an enforcing run refuses what the rule might have protected.
+    /// Returns true if an enforcing run refuses removals that the rule might have protected.
     #[must_use]
     pub fn refuses(&self) -> bool {
         self.state == "refuses"
     }
 }
 
-/// What a rule that matches nothing is, where it stands, and what to do about it.
+/// Describes a rule that matches nothing, its place, and the remedy.
 pub(super) fn describe_unmatched(unmatched: &UnmatchedRule) -> String {
     let UnmatchedRule { rule, effect, file, line, last_match: since, hint } = unmatched;
     let place = line.map_or_else(|| file.to_string(), |line| format!("{file}:{line}"));

@@ -1,14 +1,14 @@
-//! Inert Markdown: escaped texts, and the tables and sections that hold them.
+//! Inert Markdown: escaped texts, and the tables and sections that contain them.
 
 use crate::report::humanize::{format_count, sanitize, truncate};
 
-/// Most bytes of the whole, so that it is always below the 65,536 characters of a comment on GitHub.
+/// Most bytes of the whole text, so that it fits within the 65,536 characters of a comment on GitHub.
 pub(super) const MAX_BYTES: usize = 59_900;
 /// Most bytes of one piece of text from outside, before it is escaped.
 pub(super) const MAX_TEXT_BYTES: usize = 600;
 
-/// Formats words from outside as inert text: one line, cut short, without a meaning in Markdown or HTML. An `@` or `#`
-/// gets a zero-width space behind it, since mentions and references are looked for after everything else was rendered.
+/// Formats text from outside as inert text: one line, truncated, without a meaning in Markdown or HTML. An `@` or `#`
+/// gets a zero-width space after it, since mentions and references are resolved after rendering.
 pub(in crate::report) fn escape(text: &str) -> String {
     let text = truncate(&sanitize(text), MAX_TEXT_BYTES);
     let mut out = String::with_capacity(text.len() + 8);
@@ -36,7 +36,7 @@ pub(in crate::report) fn escape(text: &str) -> String {
     out
 }
 
-/// Returns the quotation in backticks at the start of a text, with them, if it is harmless as code.
+/// Returns the quotation in backticks at the start of a text, backticks included, if it is harmless as code.
 fn quoted(text: &str) -> Option<&str> {
     let end = text.strip_prefix('`')?.find('`')?;
     let inner = &text[1..=end];
@@ -57,7 +57,7 @@ pub(in crate::report) fn code(name: &str) -> String {
     }
 }
 
-/// Joins lines up to a number of bytes, and counts those that are left out.
+/// Joins lines up to a number of bytes, and counts the rest.
 pub(in crate::report) fn lines(most: usize, total: usize, rows: impl Iterator<Item = String>) -> String {
     let mut out = String::new();
     let mut shown = 0;

@@ -15,7 +15,7 @@ use crate::report::summary::{
 };
 use crate::report::{AttentionView, GapView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
-/// Most bytes of each list. What the others leave is the removals'.
+/// Most bytes of each list. The rest is for the removals.
 const MOST_REGISTRIES: usize = 4_000;
 const MOST_GAPS: usize = 4_000;
 const MOST_FACTS: usize = 2_000;
@@ -32,12 +32,12 @@ const MOST_HOLDS: usize = 3_000;
 const MOST_PROTECTED: usize = 8_000;
 const MOST_UNDECIDED: usize = 5_000;
 
-/// The plan with all that a reviewer asks, below 60,000 characters however long it is: lists are folded, and cut with a
-/// word on how much was left out. Nothing from outside can break a table, bring in HTML or notify anybody. `taken` bytes
-/// are left for what comes before it.
+/// Renders the plan with everything that a reviewer needs, below 60,000 characters whatever its size: lists are folded
+/// and truncated, with the number of omitted lines. Text from outside cannot break a table, insert HTML or notify
+/// anybody. `taken` bytes are reserved for the text before it.
 #[must_use]
 pub(in crate::report) fn markdown(document: &PlanDocument, taken: usize) -> String {
-    // A run's own list, which comes before, has them.
+    // A run's own list, which comes before, contains them.
     let urgent = if taken == 0 { needs_attention(&document.attention) } else { String::new() };
     let before = [head(document), urgent, refusals(document), accepted(document), basis(document)].concat();
     let after = [
@@ -56,7 +56,7 @@ pub(in crate::report) fn markdown(document: &PlanDocument, taken: usize) -> Stri
     [before, removals(document, rest), after].concat()
 }
 
-/// What a plan rests on, and what is odd about that.
+/// Renders the evidence of a plan, and its irregularities.
 pub(super) fn basis(document: &PlanDocument) -> String {
     [registries(document), sources(document), policies(document), unmatched(document), findings(document)].concat()
 }
@@ -85,7 +85,7 @@ fn head(document: &PlanDocument) -> String {
     )
 }
 
-/// What needs attention, before everything else.
+/// Renders the attention items, before everything else.
 pub(super) fn needs_attention(attention: &[AttentionView]) -> String {
     if attention.is_empty() {
         return String::new();
@@ -317,7 +317,7 @@ fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
     ])
 }
 
-/// What would be free, by registry, and the repositories with the most of it.
+/// Renders the bytes that would be free, by registry, and the repositories with the most of them.
 fn storage(document: &PlanDocument) -> String {
     if document.storage.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! A run as Markdown: what it was, what it did, how to take it back, and what it rested on.
+//! A run as Markdown: its context, its actions, how to restore them, and its evidence.
 
 use super::escape::{MAX_BYTES, code, escape, folded, lines, row, section};
 use super::plan::{basis, markdown, needs_attention};
@@ -11,7 +11,8 @@ const MOST_FACTS: usize = 4_000;
 const HEADER: &str = "| time | what | tag | digest | policy | outcome | can be undone until |\n\
                       | :-- | :-- | :-- | :-- | :-- | :-- | :-- |\n";
 
-/// A run with what a ticket needs of it, below 60,000 characters. One that did nothing shows its plan whole.
+/// Renders a run with everything that a ticket needs, below 60,000 characters. A run without actions shows its whole
+/// plan.
 pub(in crate::report) fn run_markdown(run: &RunView, plan: Option<&PlanDocument>) -> String {
     let head = head(run);
     match plan {
@@ -59,7 +60,7 @@ fn table(entries: &[&EntryView], most: usize) -> String {
     HEADER.to_owned() + &lines(most, entries.len(), rows)
 }
 
-/// The policy as code, with its file and revision.
+/// Formats the policy as code, with its file and revision.
 fn policy(entry: &EntryView) -> String {
     let name = code(entry.policy.as_deref().unwrap_or_default());
     match (&entry.policy_file, &entry.policy_revision) {
@@ -68,7 +69,7 @@ fn policy(entry: &EntryView) -> String {
     }
 }
 
-/// What was skipped, failed or is still open, each with why.
+/// Renders the entries that were skipped, failed or are still open, each with its reason.
 fn incomplete_entries(run: &RunView) -> String {
     let entries: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() != "done").collect();
     if entries.is_empty() {

@@ -74,8 +74,7 @@ pub struct PlanDocument {
     /// The second step: untagged manifests that go, or stay.
     #[serde(default, skip_serializing_if = "DeletionsView::is_empty")]
     pub deletions: DeletionsView,
-    /// The bytes that it would free, by registry and repository; `None` without removals, and in plans of an older
-    /// version.
+    /// The bytes that it would free, by registry and repository; empty without removals, and in plans of an older version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<StorageView>,
     /// The counts.

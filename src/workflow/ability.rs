@@ -1,4 +1,4 @@
-//! Removal support of registries, found out without sending anything that could remove.
+//! Removal support of registries, determined without sending anything that could remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,27 +17,27 @@ use crate::state::{DeletionResponse, Experience, StateError, UntagExperience};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Purpose {
     #[default]
-    /// A report: rights that are missing are noted, because whoever reads may have others than whoever removes.
+    /// A report: missing rights are noted, because the reading identity may differ from the removing one.
     Report,
-    /// Removals by this very identity: rights that are missing refuse what needs them.
+    /// Removals by this identity: missing rights refuse what needs them.
     Enforce,
 }
 
 /// Knowledge of removals in one registry, from the state and from the registry itself.
 #[derive(Debug)]
 struct AbilityEvidence {
-    /// The experience with untags, as far as it still counts.
+    /// The experience with untags, as far as it still applies.
     untag_experience: Option<Experience>,
     /// The first destruction by a mark of an earlier version, which has only the registry's name.
     legacy_destruction: Option<Timestamp>,
     by_tag: Option<(DeletionResponse, Timestamp)>,
     by_digest: Option<(DeletionResponse, Timestamp)>,
-    /// The capabilities by the registry's connection, with the product.
+    /// The capabilities reported by the registry's connection, including the product's.
     capabilities: Capabilities,
 }
 
 impl App {
-    /// Finds out whether removals are possible, only where there is something to remove: in these repositories.
+    /// Determines whether removals are possible, only in these repositories, which have something to remove.
     pub(super) async fn determine_abilities(
         &self,
         heads: &mut [RegistryHead],
@@ -79,7 +79,7 @@ impl App {
     }
 }
 
-/// Turns missing rights into obstacles. Where they are missing everywhere the registry as a whole has one.
+/// Turns missing rights into obstacles. If they are missing everywhere, the registry as a whole has the obstacle.
 fn enforce_rights(found: &mut Registry, asked: usize) {
     let missing = std::mem::take(&mut found.missing_rights);
     let everywhere = missing.len() >= asked && !matches!(found.ability, RemovalAbility::Impossible(_));
@@ -89,7 +89,7 @@ fn enforce_rights(found: &mut Registry, asked: usize) {
     }
 }
 
-/// Returns whether something that was approved was skipped because the identity may not do it.
+/// Returns true if something approved was skipped because the identity may not do it.
 pub(super) fn any_skipped_for_rights(
     inventory: &Inventory,
     skipped: &[(RemovalTask, SkipReason)],
@@ -115,9 +115,9 @@ fn is_missing_right(why: &RemovalObstacle) -> bool {
 
 /// Decides whether a registry can remove tags in the way that its settings choose.
 ///
-/// A destruction that was seen comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
-/// Then the settings, what untags showed, what the registry tells of itself, and its last answer to a deletion by tag,
-/// which says nothing of the manifest behind it.
+/// A recorded destruction comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
+/// Then follow the settings, the experience with untags, what the registry reports about itself, and its last answer to
+/// a deletion by tag, which does not cover the manifest behind it.
 fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
     let impossible = RemovalAbility::Impossible;
     let refuses_all = matches!(known.by_digest, Some((DeletionResponse::Unsupported, _)));
@@ -149,7 +149,7 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
         }
         _ => {}
     }
-    // The kind decides alone where it can; the product only where the kind leaves it open.
+    // The kind decides alone if it can; the product only if the kind leaves it open.
     let by_kind = settings.provider.capabilities().untag != UntagSupport::Unknown;
     let origin = if by_kind { AbilityOrigin::Kind } else { AbilityOrigin::Product };
     match known.capabilities.untag {
@@ -167,7 +167,7 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
     }
 }
 
-/// Returns a product that is known by the settings, whose API cannot remove a tag and leave its manifest.
+/// Returns a product, identified by the settings, whose API cannot remove a tag and leave its manifest.
 fn product_of(provider: &dyn Provider, untag: UntagSupport) -> Product {
     let (untag, consequence) = match untag {
         UntagSupport::DeletesLast => {
@@ -202,7 +202,7 @@ mod tests {
         Product { name: "Example", version: None, recognized_by: "its header", untag, consequence: "it does so" }
     }
 
-    /// Nothing known from the state, and that product.
+    /// Evidence with an empty state and that product.
     fn of_product(product: Option<Product>) -> AbilityEvidence {
         AbilityEvidence {
             untag_experience: None,
@@ -222,7 +222,7 @@ mod tests {
         AbilityEvidence { untag_experience, ..nothing() }
     }
 
-    /// The capabilities as the connection gives them: those of the kind and the settings, then those of the product.
+    /// The capabilities as the connection reports them: those of the kind and the settings, then those of the product.
     fn ability_of(settings: &RegistrySettings, mut known: AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
         let kind = settings.provider.capabilities().with_settings(settings);
         known.capabilities = kind.with_product(known.capabilities.product);

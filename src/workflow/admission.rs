@@ -1,4 +1,4 @@
-//! An approved plan, read back: whether it may be applied.
+//! Admission of an approved plan: the checks before it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use crate::policy::PolicySet;
 use crate::report::{PlanDocument, RemovalView};
 use crate::state::RunRecord;
 
-/// Whether a plan may be applied here and now at all.
+/// Checks that a plan may be applied here and now.
 ///
 /// # Errors
-/// [`RunError::Refused`], with the reason and what to do next.
+/// Returns [`RunError::Refused`] if it may not, with the reason and what to do next.
 pub(super) fn admit(
     plan: &PlanDocument,
     settings: &Settings,
@@ -65,10 +65,10 @@ pub(super) fn admit(
     Ok(())
 }
 
-/// Whether plans may be applied at this time.
+/// Checks that plans may be applied at this time.
 ///
 /// # Errors
-/// [`RunError::Refused`] outside the window and in a freeze, unless a person gave a reason.
+/// Returns [`RunError::Refused`] outside the window and in a freeze, unless a person gave a reason.
 pub(super) fn check_schedule(
     settings: &Settings,
     override_reason: Option<&str>,
@@ -80,19 +80,19 @@ pub(super) fn check_schedule(
     }
 }
 
-/// Whether a plan that a run applied or began to may be applied again: only what a run left undone against its will.
+/// Checks that a plan may be applied a second time: only to do what an earlier run had to leave undone.
 ///
 /// # Errors
-/// [`RunError::Refused`] where that run did all that it was to do.
+/// Returns [`RunError::Refused`] if that run completed the plan.
 pub(super) fn check_reapplication(plan: &str, record: &RunRecord) -> Result<(), RunError> {
     let Some(end) = record.end.as_ref().filter(|end| end.outcome == RunOutcome::Done.label()) else { return Ok(()) };
     Err(Refused::AppliedAlready { plan: plan.to_owned(), run: record.run.id, ended_at: end.ended_at }.into())
 }
 
-/// Makes sure that everything in an approved plan is named so that it can be.
+/// Checks that everything in an approved plan has a valid name.
 ///
 /// # Errors
-/// [`RunError::Refused`] where one names what can be no image.
+/// Returns [`RunError::Refused`] if a name cannot be that of an image.
 pub(super) fn check_names(plan: &PlanDocument) -> Result<(), RunError> {
     match plan.removals.iter().find(|view| removal(view).is_none()) {
         Some(view) => Err(Refused::InvalidImage { name: view.name() }.into()),
@@ -100,19 +100,19 @@ pub(super) fn check_names(plan: &PlanDocument) -> Result<(), RunError> {
     }
 }
 
-/// Whether a removal may really be done by a plan: all its policies enforce, and no refusal covers it.
+/// Returns true if a plan may really make a removal: all its policies enforce, and no refusal covers it.
 pub(super) fn is_enforced(plan: &PlanDocument, view: &RemovalView) -> bool {
     view.enforce && plan.refusal_of(view).is_none()
 }
 
-/// How many removals and deletions may really be done by a plan.
+/// Returns the number of removals and deletions that a plan may really make.
 pub(super) fn count_enforced(plan: &PlanDocument) -> u64 {
     let deletions = plan.deletions.deletable().filter(|view| view.enforce && view.refused.is_none());
     let removals = plan.removals.groups().filter(|(view, _)| is_enforced(plan, view));
     removals.map(|(_, count)| count).sum::<u64>() + deletions.count() as u64
 }
 
-/// The removal that a view names; `None` where it names what can be no image.
+/// Returns the removal that a view names; `None` if the name cannot be that of an image.
 pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
     let policy: PolicyName = view.policy.parse().ok()?;
     let mut policies: Vec<PolicyName> = view.policies().filter_map(|name| name.parse().ok()).collect();
@@ -120,7 +120,7 @@ pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
     policies.sort();
     policies.dedup();
     Some(Removal {
-        // It stands in no inventory of this run.
+        // It is not in the inventory of this run.
         position: TagPosition { registry: u32::MAX, repository: u32::MAX, tag: u32::MAX },
         registry: view.registry.parse().ok()?,
         repository: view.repository.parse().ok()?,
@@ -140,7 +140,7 @@ pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
     })
 }
 
-/// The number of tags of each repository in a plan.
+/// Returns the number of tags of each repository in a plan.
 pub(super) fn tag_counts(plan: &PlanDocument) -> BTreeMap<(RegistryName, RepositoryName), u64> {
     let mut by_name: BTreeMap<(String, String), u64> = BTreeMap::new();
     let mut add = |registry: &str, repository: &str, count: u64| {
@@ -152,11 +152,11 @@ pub(super) fn tag_counts(plan: &PlanDocument) -> BTreeMap<(RegistryName, Reposit
     by_name.into_iter().filter_map(|(place, count)| Some((parsed(place)?, count))).collect()
 }
 
-/// Makes sure that a plan asks for no more removals than the settings and each policy allow in one run. A plan that was made
-/// here never does, because what a limit refuses is skipped: this is for one that somebody made otherwise.
+/// Checks that a plan requests no more removals than the settings and each policy allow in one run. A plan made by
+/// Tagwarden never does, because refused removals are skipped; this guards against plans from elsewhere.
 ///
 /// # Errors
-/// [`RunError::Refused`], and then nothing may be removed.
+/// Returns [`RunError::Refused`] if it does; nothing may be removed then.
 pub(super) fn enforce_limits(approved: &PlanDocument, rules: &Rules) -> Result<(), RunError> {
     let (mut all, mut by_policy) = (0_u64, BTreeMap::<String, u64>::new());
     for (view, count) in approved.removals.groups().filter(|(view, _)| is_enforced(approved, view)) {

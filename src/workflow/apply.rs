@@ -1,4 +1,4 @@
-//! The command `apply`: an approved plan, applied exactly or less.
+//! The command `apply`: applies an approved plan exactly, or less of it.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::report;
 use crate::state::{JournalEntry, RunContext, RunKind};
 
 impl App {
-    /// Applies an approved plan, exactly or less.
+    /// Applies an approved plan exactly, or less of it.
     ///
     /// # Errors
-    /// [`RunError::Refused`] when the plan may not be applied at all; see [`RunError`] for the rest.
+    /// Returns [`RunError::Refused`] if the plan may not be applied at all; see [`RunError`] for the rest.
     pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<RunResult, RunError> {
         let signer = signature::verify_signer(&self.settings.approvals, text.as_bytes(), approval.signature.as_deref());
         let run_context = RunContext { override_reason: approval.override_reason.clone(), ..self.policy_context() };
@@ -77,7 +77,7 @@ impl App {
         self.finish_run(run, walked.await).await
     }
 
-    /// What was removed by earlier applications of a plan, by name and with the run.
+    /// Returns the removals by earlier applications of a plan, by name and with the run.
     pub(super) async fn removed_earlier(&self, plan: &str) -> Result<BTreeMap<String, Uuid>, RunError> {
         let mut removed = BTreeMap::new();
         for record in self.store.runs_applying(plan).await? {
@@ -90,7 +90,7 @@ impl App {
     }
 }
 
-/// Whether an entry is of a removal that was done.
+/// Returns true if an entry is a completed removal.
 pub(super) fn was_removed(entry: &JournalEntry) -> bool {
     matches!(entry.intent.action, Action::Remove(_)) && matches!(entry.outcome, Some((Outcome::Done(_), _)))
 }

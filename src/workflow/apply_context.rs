@@ -10,8 +10,8 @@ use crate::apply::{ApplyContext, CircuitBreakers, RegistryHandle, RetryRefused};
 use crate::state::LeaseToken;
 
 impl App {
-    /// Takes the writers of the registries' connections. A dry run has no lease, so it gets none; a registry that can only
-    /// be read has none.
+    /// Creates the writers of the registries' connections. A dry run has no lease, so it gets none; read-only
+    /// registries have none.
     pub(super) fn apply_context(&self, run: Uuid, lease: LeaseToken) -> ApplyContext {
         let mut targets = BTreeMap::new();
         for (name, connection) in &self.connections {

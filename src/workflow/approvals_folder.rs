@@ -1,4 +1,4 @@
-//! The folder of approved plans: what lies there is applied once.
+//! The folder of approved plans, each of which is applied once.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,16 @@ use crate::report;
 use crate::state::RunRecord;
 
 impl App {
-    /// Applies the plans in the folder of the settings' `[approvals]` that were not applied yet, by name, and gives what
-    /// came of each of those. A plan's signature lies beside it, as `PLAN.json.minisig` or `PLAN.json.sig`; its file's
-    /// name without `.json` is the ticket in the audit record.
+    /// Applies the new plans in the folder of the settings' `[approvals]`, by name, and returns the result of each. A
+    /// plan's signature is beside it, as `PLAN.json.minisig` or `PLAN.json.sig`; its file name without `.json` is the
+    /// ticket in the audit record.
     ///
-    /// A plan is known by its id: once it was begun it is not begun again, unless it was interrupted. One that was refused
-    /// is tried again only where the reason has changed, so that a plan which lies there for long is recorded once.
+    /// A plan is identified by its id: once started it is not started again, unless it was interrupted. A refused plan
+    /// is retried only if the reason has changed, so that a plan left in the folder is recorded once.
     ///
     /// # Errors
-    /// When there is no such folder or the state cannot be read; what became of a single plan is in its own result.
+    /// Returns an error if the folder does not exist or the state cannot be read; a failure of a single plan is in its
+    /// own result.
     pub async fn apply_folder(
         &self,
         progress: &dyn Progress,
@@ -27,7 +28,7 @@ impl App {
             if *self.stop.borrow() {
                 break;
             }
-            // What came before may have taken long.
+            // The plans before it may have taken long.
             let Some((text, approval)) = self.pending_approval(&file).await? else { continue };
             let result = self.apply(&text, &approval, progress).await;
             came.push((file, result));
@@ -35,10 +36,10 @@ impl App {
         Ok(came)
     }
 
-    /// The plan files in that folder about which there is something to do, by name.
+    /// Returns the plan files in that folder that need to be processed, by name.
     ///
     /// # Errors
-    /// As [`App::apply_folder`].
+    /// Fails as [`App::apply_folder`] does.
     pub async fn approved_plans(&self) -> Result<Vec<PathBuf>, RunError> {
         let Some(folder) = &self.settings.approvals.folder else { return Ok(Vec::new()) };
         let mut files = Vec::new();
@@ -51,7 +52,7 @@ impl App {
         Ok(files)
     }
 
-    /// A plan file's text and approval, where there is something to do about it.
+    /// Returns a plan file's text and approval, if it needs to be processed.
     async fn pending_approval(&self, file: &Path) -> Result<Option<(String, Approval)>, RunError> {
         let path = file.to_owned();
         let both = spawn_file_access(move || (read_plan_file(&path), read_signature(&path))).await;
@@ -76,7 +77,7 @@ impl App {
     }
 }
 
-/// The plan files of a folder, by name.
+/// Lists the plan files of a folder, by name.
 fn list_plan_files(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     let failed = |error: std::io::Error| {
         let message = format!("the folder of approved plans, {}, cannot be read", folder.display());
@@ -93,7 +94,7 @@ fn list_plan_files(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     Ok(files)
 }
 
-/// Runs file access where it may wait: the folder may be on a network share that hangs.
+/// Runs file access on a blocking thread: the folder may be on a network share that hangs.
 async fn spawn_file_access<T: Send + 'static>(access: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(access).await {
         Ok(accessed) => accessed,
@@ -101,10 +102,10 @@ async fn spawn_file_access<T: Send + 'static>(access: impl FnOnce() -> T + Send 
     }
 }
 
-/// A plan file's text. One that cannot be read may be being written: the next time will tell.
+/// Reads a plan file. An unreadable one may be incomplete, and is retried the next time.
 fn read_plan_file(file: &Path) -> Option<String> {
     let read = match std::fs::metadata(file) {
-        // A pipe would be waited for without end.
+        // Reading a pipe could block forever.
         Ok(data) if !data.is_file() => Err(std::io::Error::other("not a regular file")),
         Ok(_) => std::fs::read_to_string(file),
         Err(error) => Err(error),
@@ -120,7 +121,7 @@ fn read_signature(plan: &Path) -> Result<Option<String>, ()> {
     read_plan_file(&file).map(Some).ok_or(())
 }
 
-/// Whether a run was stopped or killed before it was through.
+/// Returns true if a run was stopped or killed before it was complete.
 fn was_interrupted(record: &RunRecord) -> bool {
     record.end.as_ref().is_none_or(|end| end.outcome == super::RunOutcome::Interrupted.label())
 }

@@ -1,4 +1,4 @@
-//! What the audit record says of a run.
+//! The audit record of a run: counts and log lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,14 +13,14 @@ use crate::domain::{Action, Outcome, RegistryName, RemovalMethod, SkipReason};
 use crate::registry::RequestCounts;
 use crate::report::{self, AttentionKind, AttentionView, PlanDocument, RegistryCounts, RunSummary, SummaryView};
 
-/// The requests of the registries' connections when they were counted the last time.
+/// The requests of the registries' connections at the last count.
 #[derive(Default)]
 pub(super) struct RequestCounter {
     before: BTreeMap<RegistryName, RequestCounts>,
 }
 
 impl App {
-    /// The requests since this was asked the last time.
+    /// Returns the requests since the last call.
     pub(super) fn take_request_counts(&self) -> BTreeMap<RegistryName, RequestCounts> {
         let mut asked = self.request_counter.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<_, _> =
@@ -36,8 +36,8 @@ impl App {
 }
 
 impl App {
-    /// Counts what a run did that failed, for its record, and says in the log how its removals are undone. What it did
-    /// stands in the journal alone: whoever failed returned nothing.
+    /// Counts the actions of a failed run for its record, and logs how to undo its removals. They are in the journal
+    /// alone, because a failed run returns no result.
     pub(super) async fn failed_run_summary(&self, run: Uuid) -> RunSummary {
         let entries = match self.store.journal_counts(run).await {
             Ok(entries) => entries,
@@ -74,7 +74,7 @@ impl App {
     }
 }
 
-/// What was found in each registry.
+/// Returns the counts for each registry.
 pub(super) fn counts_by_registry(
     document: &PlanDocument,
     requested: &BTreeMap<RegistryName, RequestCounts>,
@@ -108,7 +108,7 @@ pub(super) fn counts_by_registry(
     counts
 }
 
-/// Adds what removals would free. Plans of an older version tell it of each alone.
+/// Adds the bytes that removals would free. Plans of an older version have them for each removal only.
 fn add_bytes(document: &PlanDocument, counts: &mut BTreeMap<String, RegistryCounts>) {
     for there in &document.storage {
         let Some(RegistryCounts { summary: found, .. }) = counts.get_mut(&there.registry) else { continue };
@@ -130,7 +130,7 @@ fn add_bytes(document: &PlanDocument, counts: &mut BTreeMap<String, RegistryCoun
 }
 
 impl RunResult {
-    /// What needs a person's attention, the most urgent first.
+    /// Returns the items that need a person's attention, the most urgent first.
     #[must_use]
     pub fn attention(&self) -> Vec<AttentionView> {
         let mut found = self.document.attention.clone();
@@ -165,7 +165,7 @@ impl RunResult {
     }
 }
 
-/// Tells in the log what a decision rests on that is incomplete, and what is refused: each once, with cause and remedy.
+/// Logs gaps in the evidence of a decision and its refusals: each once, with cause and remedy.
 pub(super) fn log_warnings(document: &PlanDocument) {
     use AttentionKind::{Refused, RegistryPartlyUnread, RegistryUnread, SourceFailed};
     let urgent =
@@ -175,7 +175,7 @@ pub(super) fn log_warnings(document: &PlanDocument) {
     }
 }
 
-/// The counts of a run for its record.
+/// Returns the counts of a run for its record.
 pub(super) fn run_summary(result: &RunResult) -> RunSummary {
     let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
     let deleted = result.deleted.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count() as u64;
@@ -204,7 +204,7 @@ pub(super) fn run_summary(result: &RunResult) -> RunSummary {
     }
 }
 
-/// The counts of a restore for its record.
+/// Returns the counts of a restore for its record.
 pub(super) fn restore_summary(restored: &[RestoreResult]) -> RunSummary {
     let count = |label: &str| restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
     RunSummary {
@@ -215,7 +215,7 @@ pub(super) fn restore_summary(restored: &[RestoreResult]) -> RunSummary {
     }
 }
 
-/// One line that says alone what a run was.
+/// Returns a self-contained summary of a run on one line.
 pub(super) fn summary_line(result: &RunResult, mode: Mode, policies: usize) -> String {
     let summary = &result.document.summary;
     let done = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count();
@@ -265,7 +265,7 @@ pub(super) fn summary_line(result: &RunResult, mode: Mode, policies: usize) -> S
     line
 }
 
-/// `41 protected (37 by aks-prod)`: a tag that several sources protect counts with each of them.
+/// Formats counts such as `41 protected (37 by aks-prod)`; a tag that several sources protect counts for each of them.
 fn describe_protected(result: &RunResult) -> String {
     let by = result.document.sources.iter().filter(|source| source.protects > 0);
     let by: Vec<String> =

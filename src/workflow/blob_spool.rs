@@ -3,7 +3,7 @@
 //! What does not fit into memory is in temporary files. The figures are those of
 //! [`BlobLedger`](crate::engine::BlobLedger).
 //!
-//! Both the blobs and the figures are sorted on the disk instead of being divided by their first bytes: memory is then
+//! Both the blobs and the figures are sorted on disk instead of being partitioned by their first bytes: memory is then
 //! bounded whatever the digests are, and each needs a single file.
 
 use std::io;
@@ -13,7 +13,7 @@ use super::sorted_runs::{Record, RecordSorter, SortedRecords};
 use crate::domain::ReclaimBytes;
 use crate::engine::{BlobRecord, BlobTally, BlobUse, ReclaimFigure, ReclaimTarget, RepositoryBlobs, RepositoryReclaim};
 
-/// Records of each kind that are kept in memory: of blobs, these are 8 MB.
+/// Records of each kind that are kept in memory: for blobs, these are 8 MB.
 const MEMORY_LIMIT: usize = 200_000;
 
 /// The blobs of one registry while its repositories are read.
@@ -24,20 +24,20 @@ pub struct BlobSpool {
     is_estimated: bool,
 }
 
-/// The bytes of a registry's removals and deletions, to be read repository by repository.
+/// The bytes of a registry's removals and deletions, read repository by repository.
 pub struct SettledBlobs {
     figures: SortedRecords<ReclaimFigure>,
-    /// A figure that was read already.
+    /// A figure that was read ahead.
     pending: Option<ReclaimFigure>,
-    /// The repository that was asked for last.
+    /// The last requested repository.
     latest: Option<u32>,
     is_incomplete: bool,
     is_estimated: bool,
 }
 
 impl BlobSpool {
-    /// An empty spool whose files, if it needs any, are in `directory`, or else in the folder for temporary files. They
-    /// have no name there, and their space is free again once the process ends.
+    /// Creates an empty spool. Its files, if it needs any, are unnamed files in `directory`, or else in the folder for
+    /// temporary files; their space is free again once the process ends.
     #[must_use]
     pub fn new(directory: Option<&Path>) -> Self {
         Self::with_limit(directory, MEMORY_LIMIT)
@@ -52,11 +52,11 @@ impl BlobSpool {
         }
     }
 
-    /// Adds the blobs of a repository. Repositories have different numbers and come in any order. One that was not read
-    /// completely, such as `RepositoryBlobs::default()`, makes the bytes of all unknown.
+    /// Adds the blobs of a repository. Repositories have different numbers and are added in any order. An incomplete
+    /// one, such as `RepositoryBlobs::default()`, makes the bytes of all unknown.
     ///
     /// # Errors
-    /// When a temporary file cannot be created or written.
+    /// Returns an error if a temporary file cannot be created or written.
     pub fn add(&mut self, repository: u32, blobs: RepositoryBlobs) -> io::Result<()> {
         self.is_incomplete |= !blobs.is_complete;
         self.is_estimated |= blobs.is_estimated;
@@ -78,7 +78,7 @@ impl BlobSpool {
     /// by position.
     ///
     /// # Errors
-    /// When a temporary file cannot be created, written or read.
+    /// Returns an error if a temporary file cannot be created, written or read.
     pub fn settle(self) -> io::Result<SettledBlobs> {
         let Self { uses, mut figures, is_incomplete, is_estimated } = self;
         let mut records = uses.finish()?;
@@ -96,18 +96,18 @@ impl BlobSpool {
         for figure in tally.iter().flat_map(BlobTally::figures) {
             figures.add(figure)?;
         }
-        // Its file is not needed any more, and sorting the figures may take as much room again.
+        // The file is no longer needed, and sorting the figures may take as much space.
         drop(records);
         Ok(SettledBlobs { figures: figures.finish()?, pending: None, latest: None, is_incomplete, is_estimated })
     }
 }
 
 impl SettledBlobs {
-    /// Returns the bytes of a repository with so many removals and deletions. Numbers rise from call to call; those in
-    /// between are skipped.
+    /// Returns the bytes of a repository with these numbers of removals and deletions. Repository numbers ascend from
+    /// call to call; skipped numbers are allowed.
     ///
     /// # Errors
-    /// When a temporary file cannot be read, or the number does not rise.
+    /// Returns an error if a temporary file cannot be read, or the number does not ascend.
     pub fn next_repository(&mut self, number: u32, removals: usize, deletions: usize) -> io::Result<RepositoryReclaim> {
         if let Some(latest) = self.latest.replace(number).filter(|&latest| latest >= number) {
             let text = format!("bytes of repository {number} were asked for after those of repository {latest}");
@@ -141,14 +141,14 @@ impl SettledBlobs {
     }
 }
 
-/// Takes bytes from the beginning of a record's.
+/// Splits bytes off the beginning of a record.
 fn take<const N: usize>(from: &mut &[u8]) -> [u8; N] {
     let (first, rest) = from.split_first_chunk().expect("a record is as long as it was written");
     *from = rest;
     *first
 }
 
-/// A position that no removal and no deletion has.
+/// The position for "none".
 const NO_POSITION: u32 = u32::MAX;
 
 /// Bits of the last byte of a record of a blob.
@@ -200,7 +200,7 @@ impl Record for BlobRecord {
     }
 }
 
-/// Values of the byte that says of which kind a figure is.
+/// Values of the byte that holds the kind of a figure.
 const REMOVAL: u8 = 0;
 const DELETION: u8 = 1;
 
@@ -257,9 +257,9 @@ mod tests {
     /// The blobs of a repository, with the numbers of its removals and deletions.
     type Repository = (usize, usize, RepositoryBlobs);
 
-    /// A blob of a repository with so many removals and deletions.
+    /// A blob of a repository with these numbers of removals and deletions.
     fn blob_use(removals: u32, deletions: u32) -> impl Strategy<Value = BlobUse> {
-        // One more than there are: none.
+        // One more than the last position: none.
         (0..1000_u64, 0..=removals, any::<bool>(), 0..=deletions, any::<bool>()).prop_map(
             move |(size, removal, kept_by_removals, deletion, kept_by_deletions)| BlobUse {
                 blob: 0,
@@ -300,7 +300,7 @@ mod tests {
         })
     }
 
-    /// The bytes, blob by blob as the definition has it.
+    /// The bytes, blob by blob, computed by the definition.
     fn counted(repositories: &[Repository]) -> Vec<RepositoryReclaim> {
         let of_all = |bytes: fn(usize, usize) -> RepositoryReclaim| -> Vec<RepositoryReclaim> {
             repositories.iter().map(|(removals, deletions, _)| bytes(*removals, *deletions)).collect()

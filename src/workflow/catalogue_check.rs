@@ -1,8 +1,8 @@
-//! Lists of repositories that name much less than before, and are not believed at once.
+//! Doubts about lists of repositories that have shrunk a lot.
 //!
-//! An empty list, and one that lost half of its repositories, is more often the word of a registry that is restored, moved,
-//! or read with other permissions than what a person did. Until it is believed nothing is forgotten or called gone because
-//! of it. What it lists is read and decided as ever.
+//! An empty list, or one that lost half of its repositories, is more often due to a restore, a move or changed
+//! permissions than to a person's cleanup. Until it is confirmed, no records are dropped and nothing counts as deleted
+//! because of it. The listed repositories are read and decided as usual.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +13,19 @@ use crate::domain::{Gap, GapTarget, Registry};
 use crate::registry::{CollectScope, RegistryHead};
 use crate::state::{CatalogueNames, KnownCatalogue, SuspectCatalogue};
 
-/// A list is believed after so many looks in a row.
+/// A list is trusted after this number of consecutive reads.
 const CONFIRMATIONS: u32 = 3;
-/// The time that has to lie between the first of them and the last.
+/// The minimum time between the first of them and the last.
 const MIN_CONFIRMATION_PERIOD: SignedDuration = SignedDuration::from_hours(24);
-/// The same for an empty list: permissions that somebody took away are missed after a weekend.
+/// The same for an empty list: withdrawn permissions may be noticed only after a weekend.
 const MIN_CONFIRMATION_PERIOD_IF_EMPTY: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Most missing repositories that a message names.
 const MAX_NAMED_REPOSITORIES: usize = 3;
 
 impl App {
-    /// Compares each registry's list of repositories with the last one that was believed. One that is doubted becomes a gap.
+    /// Compares each registry's list of repositories with the last trusted one. A doubtful list becomes a gap.
     ///
-    /// A registry whose repositories stand in the settings has no list of its own to compare.
+    /// A registry whose repositories are in the settings has no list to compare.
     pub(super) async fn verify_catalogues(
         &self,
         heads: &mut [RegistryHead],
@@ -61,10 +61,10 @@ impl App {
         Ok(())
     }
 
-    /// Believes the list of repositories that was not believed, and returns how many it names.
+    /// Accepts the doubted list of repositories, and returns its length.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is no such registry, or nothing to believe.
+    /// Returns [`RunError::Usage`] if the registry does not exist, or its list is not in doubt.
     pub async fn accept_catalogue(&self, name: &str) -> Result<u64, RunError> {
         let known = self.settings.registries.iter().find(|registry| registry.name.as_str() == name);
         let Some(settings) = known else {
@@ -78,11 +78,11 @@ impl App {
     }
 }
 
-/// What is known after a look, with a doubt if the list is not believed.
+/// Returns the known list after a read, with a doubt if the new list is not trusted.
 fn assess_catalogue(before: Option<KnownCatalogue>, listed: CatalogueNames, now: Timestamp) -> KnownCatalogue {
     let believed = |names| KnownCatalogue { names, trusted_at: Some(now), suspect: None };
     let Some(before) = before.filter(|before| lost_half(&before.names, &listed)) else { return believed(listed) };
-    // A list that goes on to shrink is another one, and so is one from before a clock was put back.
+    // A list that shrinks further is a new one, and so is one from before the clock was set back.
     let same = before.suspect.as_ref().filter(|doubt| !lost_half(&doubt.names, &listed) && doubt.since <= now);
     let (since, looks) = same.map_or((now, 1), |doubt| (doubt.since, doubt.reads.saturating_add(1)));
     let at_least = if listed.is_empty() { MIN_CONFIRMATION_PERIOD_IF_EMPTY } else { MIN_CONFIRMATION_PERIOD };
@@ -92,13 +92,13 @@ fn assess_catalogue(before: Option<KnownCatalogue>, listed: CatalogueNames, now:
     KnownCatalogue { suspect: Some(SuspectCatalogue { names: listed, since, reads: looks }), ..before }
 }
 
-/// How many repositories, in words.
+/// Formats a number of repositories.
 #[must_use]
 pub fn describe_repository_count(count: u64) -> String {
     format!("{count} {}", if count == 1 { "repository" } else { "repositories" })
 }
 
-/// Whether at least half of the names are missing from a later list.
+/// Returns true if at least half of the names are missing from a later list.
 fn lost_half(before: &CatalogueNames, now: &CatalogueNames) -> bool {
     let missing = before.difference(now).count();
     missing > 0 && missing * 2 >= before.len()
@@ -164,16 +164,16 @@ mod tests {
         assert!(assess_catalogue(None, CatalogueNames::new(), at(0)).suspect.is_none(), "nothing was known");
     }
 
-    /// The hour of each look with the number of repositories that it lists, and how many of them are believed after it.
+    /// The hour of each read with the number of listed repositories, and the number of trusted ones after it.
     #[test]
     fn a_list_is_believed_after_three_looks_over_a_day() {
         let cases: [&[(i64, usize, usize)]; 8] = [
             &[(0, 40, 100), (12, 40, 100), (24, 40, 40)],
             &[(0, 40, 100), (30, 40, 100), (31, 40, 40)],
             &[(0, 40, 100), (1, 40, 100), (2, 40, 100), (3, 40, 100), (24, 40, 40)],
-            // It comes back: the doubt is over, and the next one begins anew.
+            // The list recovers: the doubt is over, and the next one starts over.
             &[(0, 40, 100), (12, 100, 100), (24, 40, 100), (25, 40, 100), (48, 40, 40)],
-            // It goes on to shrink, and somewhat grows.
+            // It shrinks further, and grows a little.
             &[(0, 40, 100), (12, 20, 100), (24, 20, 100), (36, 20, 20)],
             &[(0, 40, 100), (12, 41, 100), (24, 42, 42)],
             // Empty for less than a week.

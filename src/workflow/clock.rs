@@ -1,7 +1,7 @@
 //! The time by which a run decides, and whether it can be trusted.
 //!
-//! It is taken once, together with the steady clock. What registries say in their `Date` headers is carried back to that
-//! instant by the steady clock: so a clock that was wrong then and is right now is found out.
+//! It is taken once, together with the monotonic clock. The times in the registries' `Date` headers are carried back to
+//! that instant by the monotonic clock, so a clock that was wrong then and is right now is detected.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -18,59 +18,59 @@ use crate::registry::{CollectScope, RegistryHead};
 use crate::report;
 use crate::state::{NewestTime, ObservationContext};
 
-/// The time since some fixed instant, which nobody can set; as the ways in read it.
+/// The time since a fixed instant, from a clock that cannot be set; injected by the entry points.
 pub type MonotonicClock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// What is known of the time by which a run decides.
+/// The findings about the time by which a run decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClockCheck {
     /// The clocks at the beginning.
     pub start: ClockReading,
-    /// Why that time cannot be trusted, whatever registries say.
+    /// Why that time cannot be trusted, whatever the registries report.
     pub doubt: Option<ClockIssue>,
-    /// Whether the clock of at least one registry agrees.
+    /// True if the clock of at least one registry agrees.
     pub agrees: bool,
     /// The registries whose clocks differ from it.
     pub differing: BTreeSet<RegistryName>,
 }
 
 impl ClockCheck {
-    /// Whether a registry confirms the time, and nothing speaks against it.
+    /// Returns true if a registry confirms the time, and nothing contradicts it.
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.doubt.is_none() && self.agrees && self.differing.is_empty()
     }
 }
 
-/// What speaks for the time that is recorded for what was read from a registry.
+/// The confidence in the time that is recorded for a registry's tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordedTime {
     /// The registry's clock agrees.
     Confirmed,
-    /// Nothing speaks against it.
+    /// Neither confirmed nor contradicted.
     Unconfirmed,
-    /// It is wrong, or may be.
+    /// The time is wrong, or may be.
     Doubtful,
 }
 
-/// Watches for the clock being set while a run removes.
+/// Detects that the clock is set while a run removes.
 #[derive(Clone)]
 pub(super) struct ClockWatch {
     start: ClockReading,
     monotonic_clock: MonotonicClock,
-    /// Why nothing more may be removed, once that was seen: the clock may be set back again, and nobody knows which of the
-    /// two was right.
+    /// Why nothing more may be removed, once that was detected: the clock may be set back again, and there is no
+    /// telling which of the two was right.
     detected: Arc<OnceLock<String>>,
 }
 
 impl ClockWatch {
-    /// The same for whoever removes.
+    /// Returns the guard for the code that removes.
     pub(super) fn guard(&self) -> ClockGuard {
         let watch = self.clone();
         Arc::new(move |now| watch.detect_change(now))
     }
 
-    /// Returns why nothing more may be removed, where the clock was set since the run began.
+    /// Returns why nothing more may be removed if the clock was set since the run began.
     fn detect_change(&self, now: Timestamp) -> Option<String> {
         if let Some(doubt) =
             engine::clock_issue(self.start, ClockReading { wall: now, monotonic: (self.monotonic_clock)() }, None)
@@ -86,21 +86,21 @@ impl ClockWatch {
 }
 
 impl App {
-    /// The same app with the clock that nobody can set. Without one the wall clock counts as never set.
+    /// Sets the monotonic clock. Without one the wall clock counts as never set.
     #[must_use]
     pub fn with_monotonic_clock(mut self, steady: MonotonicClock) -> Self {
         self.monotonic_clock = Some(steady);
         self
     }
 
-    /// Both clocks, now.
+    /// Reads both clocks.
     pub(super) fn read_clocks(&self) -> ClockReading {
         read_clocks(&self.clock, self.monotonic_clock.as_ref())
     }
 
-    /// Holds the time at `start` against the clocks of the registries that were read, and against what the state has
-    /// recorded. What is doubtful is noted in the inventory, so that nothing is removed there; what was doubted `earlier` in
-    /// the run stays doubtful.
+    /// Checks the time at `start` against the clocks of the registries that were read, and against the recorded times
+    /// in the state. Doubts are noted in the inventory, so that nothing is removed there; a doubt from `earlier` in the
+    /// run persists.
     pub(super) async fn check_clock(
         &self,
         start: ClockReading,
@@ -118,8 +118,8 @@ impl App {
             }
         }
         let known = self.store.newest_time().await?;
-        // A time that no registry can be asked about must not be before any that was recorded. Where one tells its own, that
-        // shows what was wrong, unless a later time was confirmed, too.
+        // If no registry reports a time, this one must not be before any recorded time. A registry that reports its own
+        // shows which one was wrong, unless a later time was confirmed, too.
         let told = check.agrees || !check.differing.is_empty();
         let newest = if told { known.confirmed } else { known.confirmed.max(known.recorded) };
         let earlier = earlier.filter(|doubt| !(told && matches!(doubt, ClockIssue::BehindState { .. })));
@@ -134,7 +134,8 @@ impl App {
         Ok(check)
     }
 
-    /// How far a registry's clock is ahead of the time at `start`, as of now; `None` where it has not told its time.
+    /// Returns the lead of a registry's clock over the time at `start`, as of now; `None` if it has not reported its
+    /// time.
     fn clock_ahead(&self, registry: &RegistryName, start: ClockReading, now: ClockReading) -> Option<SignedDuration> {
         let passed = SignedDuration::try_from(now.monotonic.saturating_sub(start.monotonic)).unwrap_or_default();
         let time = self.readers.get(registry)?.server_time()?;
@@ -143,8 +144,8 @@ impl App {
         Some(if earliest.unsigned_abs() > latest.unsigned_abs() { earliest } else { latest })
     }
 
-    /// Whether the time at `start` can be recorded for what was just read from a registry. It tells its own time with what is
-    /// read, so more is known now than when the run began.
+    /// Determines whether the time at `start` can be recorded for tags just read from a registry. The registry reports
+    /// its time with every answer, so more is known now than when the run began.
     pub(super) fn check_recorded_time(
         &self,
         registry: &RegistryName,
@@ -163,14 +164,14 @@ impl App {
         }
     }
 
-    /// The circumstances in which tags are observed: what is recorded depends on the clocks.
+    /// Returns the context in which tags are observed: what is recorded depends on the clocks.
     pub(super) fn observation_context(
         heads: &[RegistryHead],
         scope: &CollectScope,
         clock: &ClockCheck,
     ) -> ObservationContext {
         let all = heads.iter().map(|head| head.registry.name.clone());
-        // What only the state speaks against may turn out to be right once the registries tell their times.
+        // A time that only the state contradicts may turn out to be right once the registries report theirs.
         let unrecorded = match clock.doubt {
             Some(ClockIssue::BehindState { .. }) | None => clock.differing.clone(),
             Some(_) => all.collect(),
@@ -183,7 +184,7 @@ impl App {
         }
     }
 
-    /// Says what is wrong with the clock.
+    /// Logs what is wrong with the clock.
     pub(super) fn log_clock(check: &ClockCheck, heads: &[RegistryHead]) {
         if let Some(doubt) = &check.doubt {
             tracing::warn!("{}; nothing is recorded, removed or forgotten", report::describe_clock_doubt(doubt));
@@ -203,7 +204,7 @@ impl App {
         }
     }
 
-    /// Records that the time of a run is confirmed, where it is.
+    /// Records that the time of a run is confirmed, if it is.
     pub(super) async fn record_confirmed_time(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {
         if decision.clock.is_confirmed() {
             self.store.confirm_time(run, decision.clock.start.wall).await?;
@@ -211,19 +212,19 @@ impl App {
         Ok(())
     }
 
-    /// A watch for the clock being set after these readings.
+    /// Creates a watch for clock changes after these readings.
     pub(super) fn clock_watch(&self, start: ClockReading) -> Option<ClockWatch> {
         let steady = Arc::clone(self.monotonic_clock.as_ref()?);
         Some(ClockWatch { start, monotonic_clock: steady, detected: Arc::default() })
     }
 
-    /// Whether the clock was set since a decision.
+    /// Returns true if the clock was set since a decision.
     pub(super) fn clock_was_set(&self, check: &ClockCheck) -> bool {
         engine::clock_issue(check.start, self.read_clocks(), None).is_some()
     }
 }
 
-/// Both clocks, now. Without a steady one the wall clock counts as never set.
+/// Reads both clocks. Without a monotonic one the wall clock counts as never set.
 pub(super) fn read_clocks(clock: &Clock, steady: Option<&MonotonicClock>) -> ClockReading {
     let wall = clock();
     let steady = match steady {
@@ -233,7 +234,7 @@ pub(super) fn read_clocks(clock: &Clock, steady: Option<&MonotonicClock>) -> Clo
     ClockReading { wall, monotonic: steady }
 }
 
-/// A run in which the clock was set while it removed was refused from then on.
+/// Marks a run as refused if the clock was set while it removed.
 pub(super) fn refuse_if_clock_changed(mut result: RunResult, watch: Option<&ClockWatch>) -> RunResult {
     let seen = watch.is_some_and(|watch| watch.detected.get().is_some());
     if seen && result.outcome != RunOutcome::Interrupted {

@@ -1,4 +1,4 @@
-//! What only all repositories together tell: limits, rules that match nothing, and bytes.
+//! Results that depend on all repositories: limits, rules that match nothing, and bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +19,7 @@ use crate::registry::RegistryHead;
 use crate::report::{DriftView, PlanSpool, PlanTally, SpooledPlan};
 use crate::state::CachedContent;
 
-/// The whole of a walk.
+/// A complete walk.
 pub(super) struct Conclusion<'a> {
     pub(super) plan: Plan,
     pub(super) spool: SpooledPlan,
@@ -32,7 +32,7 @@ pub(super) struct Conclusion<'a> {
     /// The facts that were kept, by registry, and the verdicts on them.
     pub(super) repositories: Vec<Vec<Repository>>,
     pub(super) verdicts: Verdicts,
-    /// What the removals of these repositories hang on.
+    /// The dependencies of these repositories' removals.
     pub(super) dependencies: BTreeMap<(RegistryName, RepositoryName), RemovalDependencies>,
     pub(super) externally_deleted: Vec<UntaggedManifest>,
     /// What was found of manifests without a tag, by registry.
@@ -42,7 +42,8 @@ pub(super) struct Conclusion<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Applies limits and rules to the removals of all repositories, settles their bytes, and puts together what was kept.
+    /// Applies limits and rules to the removals of all repositories, settles their bytes, and assembles the retained
+    /// facts.
     pub(super) fn conclude(
         self,
         (rules, heads, registries): (&Rules, &[RegistryHead], &[Registry]),
@@ -135,7 +136,7 @@ fn add_refusals(refusals: &mut Vec<Refusal>, others: Vec<Refusal>) {
     refusals.sort_by(|a, b| a.scope.cmp(&b.scope));
 }
 
-/// The names that a walk met, in its spool.
+/// The names that a walk visited, from its spool.
 struct WalkedNames<'w> {
     heads: &'w [RegistryHead],
     spool: &'w PlanSpool,
@@ -151,7 +152,7 @@ impl InventoryNames for WalkedNames<'_> {
     fn find_tag(&self, policy: &Policy, is_meant: &mut dyn FnMut(&str) -> bool) -> Option<String> {
         let is_companion = |tag: &str| tag.parse().is_ok_and(|tag| engine::companion_subject(&tag).is_some());
         let found = self.spool.find_tag(|registry| policy.covers(registry), |tag| !is_companion(tag) && is_meant(tag));
-        // It is a hint: without it the rule is named all the same.
+        // It is only a hint: without it the rule is reported all the same.
         found.unwrap_or_default()
     }
 }
@@ -191,7 +192,7 @@ impl Bytes {
         Ok(Self { registries, names, deletions, sums, open })
     }
 
-    /// Writes the bytes of removals and their final state into the spool, and those of deletions into these.
+    /// Writes the bytes of removals and their final state into the spool, and fills in those of the deletions.
     fn fill(mut self, spool: PlanSpool, unenforced: &BTreeMap<u32, Vec<u32>>) -> io::Result<(SpooledPlan, Self)> {
         let plan = spool.finish(|number, removals| {
             while let Some(first) = self.open.first().copied().filter(|first| *first < number) {
@@ -206,7 +207,7 @@ impl Bytes {
         Ok((plan, self))
     }
 
-    /// The bytes of one repository's removals; those of its deletions are filled in.
+    /// Returns the bytes of one repository's removals, and fills in those of its deletions.
     fn take(&mut self, number: u32, removals: usize) -> io::Result<Vec<Option<crate::domain::ReclaimBytes>>> {
         self.open.remove(&number);
         let at = self.registries.partition_point(|(end, _)| *end <= number);
@@ -228,10 +229,10 @@ impl Bytes {
     }
 }
 
-/// What the removals of each repository hang on.
+/// The dependencies of each repository's removals.
 type DependenciesByPlace = BTreeMap<(RegistryName, RepositoryName), RemovalDependencies>;
 
-/// The facts that were kept, with verdicts and removals at their positions among them.
+/// Assembles the retained facts, with verdicts and removals at their positions among them.
 fn put_together(
     heads: &[RegistryHead],
     kept: BTreeMap<(usize, RepositoryName), (Repository, RepositoryDecision)>,

@@ -1,4 +1,4 @@
-//! The files of settings and policies: loading them, and whether they still are what was loaded.
+//! The files of settings and policies: loading, and detection of later edits.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +9,10 @@ use crate::config::{self, Settings};
 use crate::domain::Digest;
 use crate::policy::{self, PolicySet};
 
-/// Reads settings and policies, and tells every problem of both.
+/// Loads settings and policies, and reports every problem of both.
 ///
 /// # Errors
-/// When either cannot be used, or they do not fit each other.
+/// Returns an error if either is invalid, or they do not fit each other.
 pub fn load(
     file: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -24,7 +24,7 @@ pub fn load(
             (settings, policies.map_err(|error| RunError::Invalid(error.diagnostics))?)
         }
         Err(error) => {
-            // The policies are looked at all the same, so that every problem is told at once.
+            // The policies are checked in any case, so that every problem is reported at once.
             let policies = config::policies_path(file, &environment).map(|path| policy::load(&path));
             let others = policies.and_then(Result::err).map(|error| error.diagnostics).unwrap_or_default();
             return Err(RunError::Invalid(error.diagnostics.into_iter().chain(others).collect()));
@@ -34,11 +34,11 @@ pub fn load(
     if mismatches.is_empty() { Ok((settings, policies)) } else { Err(RunError::Invalid(mismatches)) }
 }
 
-/// The files that settings and policies were loaded from, by the hashes of what they held.
+/// The files that settings and policies were loaded from, by the hashes of their content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFiles {
     settings: PathBuf,
-    /// `None` where it could not be read.
+    /// `None` if it could not be read.
     settings_digest: Option<Digest>,
     policies: PathBuf,
     /// Each policy file with its hash, by name.
@@ -46,15 +46,15 @@ pub struct ConfigFiles {
 }
 
 impl ConfigFiles {
-    /// Does what [`load`] does, and keeps in mind what the files held.
+    /// Loads as [`load`] does, and remembers the content of the files.
     ///
     /// # Errors
-    /// As [`load`].
+    /// Fails as [`load`] does.
     pub fn load(
         file: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<((Settings, PolicySet), Self), RunError> {
-        // Before it is loaded: a change in between is then noticed, and not missed.
+        // Hashed before loading: a change in between is then noticed, and not missed.
         let settings_digest = digest(file);
         let (settings, policies) = load(file, environment)?;
         let loaded = Self {
@@ -66,7 +66,7 @@ impl ConfigFiles {
         Ok(((settings, policies), loaded))
     }
 
-    /// Returns the first file that no longer holds what was loaded, was added or is gone; `None` if there is none.
+    /// Returns the first file that was changed, added or deleted since it was loaded, or `None`.
     fn find_changed_file(&self) -> Option<PathBuf> {
         if digest(&self.settings) != self.settings_digest {
             return Some(self.settings.clone());
@@ -78,7 +78,7 @@ impl ConfigFiles {
                 let alone = self.policies.ends_with(name);
                 Some(if alone { self.policies.clone() } else { self.policies.join(name) })
             }
-            // They were valid when they were loaded.
+            // They were valid when loaded.
             Err(error) => {
                 let place = error.diagnostics.first().map(|diagnostic| PathBuf::from(&diagnostic.file));
                 Some(place.unwrap_or_else(|| self.policies.clone()))
@@ -92,17 +92,17 @@ fn digest(file: &Path) -> Option<Digest> {
 }
 
 impl App {
-    /// The same app, which makes sure before it removes that its settings and policies still are what those files hold:
-    /// they may have been read while somebody was writing them.
+    /// Makes the app verify, before it removes, that settings and policies are still those in these files: they may
+    /// have been loaded while somebody was writing them.
     #[must_use]
     pub fn with_config_files(self, files: ConfigFiles) -> Self {
         Self { config_files: Some(files), ..self }
     }
 
-    /// Makes sure of that. Without files to hold them against, somebody else takes care of edits, as the daemon does.
+    /// Verifies that the files are unchanged. Without known files the caller handles edits, as the daemon does.
     ///
     /// # Errors
-    /// [`RunError::Refused`] where one of the files has changed.
+    /// Returns [`RunError::Refused`] if one of the files has changed.
     pub(super) async fn verify_config_files(&self) -> Result<(), RunError> {
         let Some(files) = self.config_files.clone() else { return Ok(()) };
         let panicked = |_| RunError::failed("reading settings and policies again broke off with a panic".to_owned());

@@ -1,4 +1,4 @@
-//! The decision: evidence first, then one repository after another, then what only all of them together tell.
+//! The decision: evidence first, then one repository after another, then the results that depend on all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::registry::{self, CollectScope, Progress, RegistryHead};
 use crate::report::{self, PlanBasis};
 
 impl App {
-    /// Reads registries and sources and decides. `at` is another time than now to decide for.
+    /// Reads registries and sources and decides. `at` is the time to decide for, if not now.
     ///
     /// # Errors
-    /// When the state could not be written, or our own check finds fault with the plan.
+    /// Returns an error if the state cannot be written, or the plan fails its own check.
     pub async fn decide(
         &self,
         scope: &CollectScope,
@@ -34,7 +34,7 @@ impl App {
         self.decide_with(DecideOptions { scope: scope.clone(), at, facts, ..DecideOptions::default() }, progress).await
     }
 
-    /// The same, as the options say.
+    /// Reads and decides by these options.
     pub(super) async fn decide_with(
         &self,
         options: DecideOptions,
@@ -58,7 +58,7 @@ impl App {
                 change(&self.heartbeat);
             }
         };
-        // Once: everything is decided by this time, and nothing is compared with a later one.
+        // Read once: everything is decided by this time, and nothing is compared with a later one.
         let start = self.read_clocks();
         let (now, whole) = (start.wall, scope == CollectScope::All);
         let evaluated_at = at.unwrap_or(now);
@@ -110,7 +110,7 @@ impl App {
         };
         let mut placed = placed.for_claims(&claims);
         loop {
-            // Mostly once: again only where what was found at the end changes what was decided before.
+            // Usually once; repeated only if later findings change earlier decisions.
             let repetition = {
                 let texts = engine::claim_texts(&claims);
                 let walk = Box::pin(self.walk(&input, &heads, (&claims, &texts), &mut placed, progress)).await?;
@@ -128,7 +128,7 @@ impl App {
         }
     }
 
-    /// Puts together what only all repositories together tell: abilities, limits, rules that match nothing, bytes, the
+    /// Assembles the results that depend on all repositories: abilities, limits, rules that match nothing, bytes, the
     /// report.
     async fn conclude(
         &self,
@@ -144,7 +144,7 @@ impl App {
         walk.complete_heads(&mut heads);
         walk.complete_notes(&mut claims);
         self.determine_abilities(&mut heads, &walk.touched, purpose).await?;
-        // Sources and abilities took their time, in which the clock may have been set.
+        // Sources and abilities took time, in which the clock may have been set.
         let clock = self.check_clock(start, read.doubt, registries_of(&mut heads)).await?;
         Self::log_clock(&clock, &heads);
         let registries: Vec<Registry> = heads.iter().map(|head| head.registry.clone()).collect();
@@ -167,7 +167,7 @@ impl App {
         };
         self.record_free_manifests(&heads, decided.free_manifests, recording, now).await?;
         let basis = PlanBasis {
-            // As they are written: a policy that is not due is none that only tries.
+            // As written: a policy outside its schedule is not a dry-run policy.
             rules: &self.rules(),
             mode: self.settings.mode.label(),
             settings: &self.settings.revision,
@@ -220,7 +220,7 @@ impl App {
         })
     }
 
-    /// Decides about one repository, to explain a tag of it.
+    /// Decides one repository, to explain a tag of it.
     ///
     /// # Errors
     /// See [`RunError`].

@@ -1,4 +1,4 @@
-//! A decision, and what it goes by.
+//! A decision and its grounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,52 +18,51 @@ use crate::registry::{CollectScope, RegistryHead};
 use crate::report::{PlanDocument, SpooledPlan};
 use crate::state::CachedContent;
 
-/// What was read and decided for one time.
+/// The facts and decisions for one time.
 #[derive(Debug)]
 pub struct Decision {
-    /// The registries; their repositories only where facts were to be kept.
+    /// The registries; with repositories only if facts were to be kept.
     pub inventory: Arc<Inventory>,
     /// The names of the repositories that were read, by registry.
     pub heads: Vec<RegistryHead>,
-    /// What the sources say.
+    /// The claims of the sources.
     pub claims: Claims,
     /// The verdicts on the tags in `inventory`.
     pub verdicts: Arc<Verdicts>,
-    /// What follows. Removals are those from `inventory`; refusals, deletions and coverage are always there.
+    /// The plan. Removals are those from `inventory`; refusals, deletions and coverage are always complete.
     pub plan: Arc<Plan>,
-    /// Manifests that Tagwarden untagged and somebody else deleted since.
+    /// Manifests that Tagwarden untagged and that were deleted externally since.
     pub externally_deleted: Vec<UntaggedManifest>,
-    /// Whether the time can be trusted by which it was decided.
+    /// The check of the time by which it was decided.
     pub clock: ClockCheck,
-    /// Cached content that nothing uses, where that was asked for and everything was read.
+    /// Unused cached content, if requested and everything was read.
     pub(super) unused_cache: Option<CachedContent>,
-    /// What the removals in `plan` hang on, by repository.
+    /// The dependencies of the removals in `plan`, by repository.
     pub(super) dependencies: BTreeMap<(RegistryName, RepositoryName), RemovalDependencies>,
-    /// Whether anything could not be read.
+    /// True if anything could not be read.
     pub(super) has_gaps: bool,
-    /// All of it as people and scripts read it.
+    /// The whole decision as a document for people and scripts.
     pub document: PlanDocument,
-    /// The tags of the document, as they are written into the state.
+    /// The tags of the document, as written into the state.
     pub(super) spool: Option<SpooledPlan>,
     /// The grounds of the decision besides its facts.
     pub(super) grounds: DecisionGrounds,
 }
 
-/// Rules, evidence and time, to decide again by.
+/// Rules, evidence and time, to repeat the decision.
 #[derive(Debug, Clone)]
 pub(super) struct DecisionGrounds {
     pub(super) rules: Rules,
     pub(super) candidates: Arc<CleanupCandidates>,
     pub(super) evaluated_at: Timestamp,
     pub(super) gathered: GatherTime,
-    /// The sources that were seen to mention a tag.
+    /// The sources known to mention a tag.
     pub(super) mentioning: BTreeSet<SourceName>,
     pub(super) placed: PlacedDigests,
     pub(super) budget: ReadBudget,
 }
 
-/// Whether the facts about each repository outlive the decision about it. They take many times the memory of what is kept
-/// otherwise.
+/// The lifetime of each repository's facts. They take many times the memory of everything else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Facts {
     #[default]
@@ -71,32 +70,32 @@ pub(super) enum Facts {
     Kept,
 }
 
-/// Whether the progress of a run shows what a decision reads.
+/// The visibility of a decision's reads in the progress of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Tracking {
     #[default]
     Shown,
-    /// Not while parts of a plan are decided about again: they are shown by what is removed.
+    /// Hidden while parts of a plan are decided again: removals show that progress.
     Hidden,
 }
 
-/// What decisions before went by and found out, as far as it still holds.
+/// The evidence and findings of earlier decisions, as far as they still apply.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EarlierEvidence {
     /// Evidence that is fresh enough.
     pub(super) gathered: Option<(Claims, GatherTime)>,
-    /// The sources that were seen to mention a tag, in repositories that are perhaps not read now.
+    /// The sources known to mention a tag, in repositories that may not be read now.
     pub(super) mentioning: BTreeSet<SourceName>,
-    /// The claimed digests that were found, in repositories that are perhaps not read now.
+    /// The claimed digests that were found, in repositories that may not be read now.
     pub(super) placed: PlacedDigests,
     pub(super) budget: ReadBudget,
 }
 
-/// What to decide about, and what for.
+/// The scope and purpose of a decision.
 #[derive(Debug, Default)]
 pub(super) struct DecideOptions {
     pub(super) scope: CollectScope,
-    /// Another time than now to decide for.
+    /// The time to decide for, if not now.
     pub(super) at: Option<Timestamp>,
     /// The policies that may remove.
     pub(super) policies: PolicyFilter,
@@ -106,10 +105,10 @@ pub(super) struct DecideOptions {
     pub(super) acceptances: Vec<Acceptance>,
     pub(super) purpose: Purpose,
     pub(super) facts: Facts,
-    /// What is known from decisions before.
+    /// The evidence of earlier decisions.
     pub(super) earlier: EarlierEvidence,
-    /// Whether the progress of the run shows what is read.
+    /// The visibility of its reads in the progress of the run.
     pub(super) tracking: Tracking,
-    /// Whether to find cached content that nothing uses any more.
+    /// True to search for unused cached content.
     pub(super) find_unused_cache: bool,
 }

@@ -1,4 +1,4 @@
-//! What an edit of policies changes: the same facts, decided about by the old policies and by the new ones.
+//! Effects of an edit of policies: the same facts, decided by the old policies and by the new ones.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ use crate::registry::{self, CollectScope, ExtraManifests, Progress};
 use crate::report::{self, DiffView, PolicyDecision};
 use crate::sources;
 
-/// What was read at one time: all that a decision about tags needs.
+/// The facts read at one time, complete for decisions on tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecisionInput {
-    /// What the registries hold.
+    /// The contents of the registries.
     pub inventory: Inventory,
-    /// What the sources say.
+    /// The claims of the sources.
     pub claims: Claims,
-    /// When that was read.
+    /// Time of the reading.
     pub read_at: Timestamp,
-    /// Where days begin.
+    /// The time zone of calendar periods.
     pub timezone: TimeZone,
     /// The limits of the settings.
     pub limits: Limits,
-    /// What earlier plans found of the rules; nothing where it comes from a file.
+    /// The findings of earlier plans about the rules; empty if it comes from a file.
     pub history: RuleHistory,
-    /// Whether it comes from a file.
+    /// True if it comes from a file.
     pub from_file: bool,
 }
 
 impl App {
-    /// Reads registries and sources, and decides nothing. `at` is another time than now to ask the sources for.
+    /// Reads registries and sources without deciding. `at` is the time to query the sources for, if not now.
     ///
     /// # Errors
-    /// When the state could not be used.
+    /// Returns an error if the state cannot be used.
     pub async fn read_decision_input(
         &self,
         at: Option<Timestamp>,
@@ -56,7 +56,7 @@ impl App {
         self.store.observe_at(&mut inventory, &look).await?;
         let mut claims = self.gather((now, at.unwrap_or(now)), Recording::Disabled).await?;
         sources::record_mentions(&mut claims, &inventory, &[]);
-        // For what the policies of the settings would decide; by others some tags may stay undecided that need not.
+        // Only for the policies of the settings; by other policies some tags may stay undecided needlessly.
         self.read_needed(&mut inventory, &claims, now).await;
         Ok(DecisionInput {
             inventory,
@@ -71,8 +71,8 @@ impl App {
 }
 
 impl DecisionInput {
-    /// What becomes of the tags by new policies that did not by old ones. `at` is another time to decide for than that of
-    /// the reading.
+    /// Compares the effects of old and new policies on the tags. `at` is the time to decide for, if not that of the
+    /// reading.
     #[must_use]
     pub fn diff(&self, old: Vec<Policy>, new: Vec<Policy>, at: Option<Timestamp>) -> DiffView {
         let now = at.unwrap_or(self.read_at);

@@ -1,7 +1,7 @@
-//! Drift and orphans: what sources say is used, held against what the registries have.
+//! Drift and orphans: the sources' claims compared with the registries' contents.
 //!
-//! Nothing is decided by it. Where something was not read it says nothing, and a digest that the inventory does not show
-//! is asked for before it is called gone.
+//! No decision depends on it. It reports nothing about what was not read, and looks up a digest that the inventory does
+//! not show before reporting it as missing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::engine::Verdicts;
 use crate::registry::{RegistryHead, RegistryReader};
 use crate::report::{DriftKind, DriftView, HolderView};
 
-/// Most digests that one run asks the registries for.
+/// Most digests that one run looks up in the registries.
 const MAX_LOOKUPS: usize = 500;
-/// Questions in flight at once; the registry's own pace holds besides.
+/// Lookups in flight at once; the registry's own rate limit applies as well.
 const MAX_CONCURRENT_LOOKUPS: usize = 8;
 
-/// The same image used by the same source: one thing to tell, however many hold it.
+/// The same image used by the same source: one finding, however many holders it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct UsedImage<'a> {
     /// Position of the registry.
@@ -35,18 +35,20 @@ struct UsedImage<'a> {
 
 type Holders<'a> = BTreeMap<UsedImage<'a>, Vec<&'a Arc<Holder>>>;
 
-/// Which digests are in the registries although the inventory does not show them. One that is not in it was not asked for.
+/// Digests that are not in the inventory, with true if the registry has them. Digests without an entry were not looked
+/// up.
 type DigestLookups = BTreeMap<(usize, RepositoryName, Digest), bool>;
 
-/// The images that sources use, by repository, to be held against one repository after another.
+/// The images that sources use, by repository, to be compared with one repository after another.
 pub(super) struct UsedImages<'a> {
     holders: Holders<'a>,
-    /// Digests that may still be asked for.
+    /// The number of lookups left.
     lookups_left: usize,
 }
 
 impl<'a> UsedImages<'a> {
-    /// Who uses what of registries with these repositories. `whole` says whether these are all, not only some.
+    /// Collects the images that sources use from registries with these repositories. `whole` is true if these are all
+    /// repositories.
     pub(super) fn new(heads: &'a [RegistryHead], claims: &'a Claims, whole: bool) -> Self {
         let mut holders = Holders::new();
         for source in &claims.sources {
@@ -54,10 +56,10 @@ impl<'a> UsedImages<'a> {
                 if !source.covers(&registry.name) {
                     continue;
                 }
-                // What a text was probably meant to be is not missed where it is not.
+                // A guess that does not exist is not reported as missing.
                 for claim in source.claims().iter().filter(|claim| !claim.is_guess()) {
                     let Claim { image, holder, .. } = claim;
-                    // Without a host it may mean another registry.
+                    // Without a host it may refer to another registry.
                     if !image.may_match_registry(registry.host_names()) || image.host.is_none() && heads.len() > 1 {
                         continue;
                     }
@@ -88,8 +90,8 @@ impl<'a> UsedImages<'a> {
         Self { holders, lookups_left: if whole { MAX_LOOKUPS } else { 0 } }
     }
 
-    /// What is found in one repository, which was decided about alone: `verdicts` have its position in a registry that has
-    /// nothing else.
+    /// Returns the findings in one repository, decided by itself: `verdicts` have its position in a registry with no
+    /// other repository.
     pub(super) async fn find_in(
         &mut self,
         (position, head): (usize, &RegistryHead),
@@ -111,7 +113,7 @@ impl<'a> UsedImages<'a> {
                 None => &verdicts.drift[0].source,
             },
         };
-        // Keys are in the order of registries and repositories.
+        // Keys are ordered by registry and repository.
         let from = UsedImage { source: first.source, ..first };
         for (one, holders) in
             self.holders.iter().skip_while(|(one, _)| (one.registry, one.repository) < (from.registry, from.repository))
@@ -134,7 +136,7 @@ impl<'a> UsedImages<'a> {
         (repository, found)
     }
 
-    /// What is found of repositories that are not there, and all together in order, warnings first.
+    /// Adds the findings about missing repositories, and returns all in order, warnings first.
     pub(super) fn finish(&self, heads: &[RegistryHead], mut found: Vec<DriftView>) -> Vec<DriftView> {
         let missing = |used: &UsedImage<'_>| {
             let names = heads.get(used.registry).map(|head| &head.names);
@@ -156,7 +158,7 @@ fn sort_findings(found: &mut Vec<DriftView>) {
     found.dedup();
 }
 
-/// Asks for the used digests that the inventory does not show, as many as may still be asked for.
+/// Looks up the used digests that the inventory does not show, within the remaining number.
 async fn look_up_digests(
     reader: &Arc<dyn RegistryReader>,
     inventory: &Inventory,
@@ -197,7 +199,7 @@ async fn look_up_digest(
     }
 }
 
-/// Whether a digest is one of a manifest or a configuration that was read.
+/// Returns true if a digest is that of a manifest or a configuration that was read.
 fn contains_digest(repository: &Repository, digest: &Digest) -> bool {
     repository.manifests.contains_key(digest)
         || repository.listed_manifest(digest).is_some()
@@ -205,26 +207,26 @@ fn contains_digest(repository: &Repository, digest: &Digest) -> bool {
         || repository.manifests.values().any(|manifest| manifest.config.as_deref() == Some(digest))
 }
 
-/// What leads to a used digest.
+/// The path to a used digest.
 enum DigestPath<'a> {
     /// These tags.
     Tags(&'a [u32]),
-    /// No tag, but it is there.
+    /// No tag, but it exists.
     Untagged,
-    /// It is not there.
+    /// It does not exist.
     Missing,
-    /// Nobody could say.
+    /// It could not be determined.
     Unknown,
 }
 
-/// One repository, by what its tags lead to.
+/// One repository, indexed by the digests that its tags lead to.
 struct RepositoryIndex<'a> {
     position: usize,
     repository: &'a Repository,
     tags: HashMap<&'a Digest, Vec<u32>>,
-    /// Whether something that could lead to a digest was not read.
+    /// True if something that could lead to a digest was not read.
     incomplete: bool,
-    /// Whether it has indexes that no decision asked for, and that may lead to any image.
+    /// True if it has indexes that no decision needed, and that may lead to any image.
     has_unread_indexes: bool,
 }
 
@@ -260,7 +262,7 @@ impl<'a> RepositoryIndex<'a> {
             return DigestPath::Unknown;
         }
         match self.repository.manifests.get(digest) {
-            // What refers to something else is not meant to have a tag.
+            // A manifest with a subject is not supposed to have a tag.
             Some(manifest) if manifest.subject.is_some() => DigestPath::Unknown,
             Some(_) => DigestPath::Untagged,
             None if self.repository.listed_manifest(digest).is_some() => DigestPath::Untagged,
@@ -274,7 +276,7 @@ impl<'a> RepositoryIndex<'a> {
 }
 
 impl RepositoryIndex<'_> {
-    /// Returns true where an index that was not read may lead to a manifest. An index is rarely in another one, and an image
+    /// Returns true if an unread index may lead to a manifest. An index is rarely inside another one, but an image
     /// often is.
     fn may_be_hidden(&self, digest: &Digest) -> bool {
         let met = self.repository.manifests.get(digest).map(Manifest::is_index);
@@ -310,7 +312,7 @@ fn detect_drift(
     let mut last: Option<(usize, &str)> = None;
     for (used, holders) in used {
         let Some(registry) = inventory.registries.get(used.registry) else { continue };
-        // The uses come repository by repository.
+        // Uses are sorted by repository.
         if last.replace((used.registry, used.repository)) != Some((used.registry, used.repository)) {
             let at = registry.repositories.binary_search_by(|found| found.name.as_str().cmp(used.repository)).ok();
             let there = at.and_then(|at| Some(RepositoryIndex::new(at, registry.repositories.get(at)?)));
@@ -334,7 +336,7 @@ fn detect_drift(
         let tag = used.tag.map(|name| shown.repository.tag(name.as_str()));
         let (kind, about) = match (tag, used.digest) {
             (Some(None), None) if !shown.incomplete => (DriftKind::ImageMissing, used.tag),
-            // A tag that is where it should be.
+            // A tag that is at its expected digest.
             (Some(Some(_)), _) if !moved => continue,
             (_, None) => continue,
             (tag, Some(digest)) => match shown.path_to(used.registry, digest, asked) {
@@ -358,7 +360,7 @@ fn detect_drift(
     found
 }
 
-/// The one tag that leads to a digest, where nothing but the claim on the digest keeps it.
+/// Returns the one tag that leads to a digest, if nothing but the claim on the digest retains it.
 fn last_tag<'a>(
     verdicts: &Verdicts,
     used: &UsedImage<'_>,

@@ -1,4 +1,4 @@
-//! One whole run: what of it may remove, and what holds it back.
+//! One complete run: the policies that may remove in it, and the windows and freezes that block it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,28 +19,28 @@ use crate::registry::Progress;
 use crate::report::{RemovalView, SpooledPlan};
 use crate::state::{Lease, PruneCounts, RetentionCutoffs, RunContext, RunKind, StateError};
 
-/// What a run is to do.
+/// The options of a run.
 #[derive(Debug, Default)]
 pub struct RunOptions {
     /// The policies that may remove.
     pub policies: PolicyFilter,
-    /// Why window and freezes do not hold it back: what a person gave as the reason.
+    /// The reason that a person gave to override windows and freezes.
     pub override_reason: Option<String>,
-    /// The lease, where it was taken already.
+    /// The lease, if already acquired.
     pub lease: Option<Lease>,
-    /// Whether what the registries no longer hold is forgotten, too.
+    /// True to prune records of images that no longer exist, too.
     pub prune: bool,
     /// What the run's plan is narrowed to.
     pub narrowing: Narrowing,
 }
 
-/// The policies that may remove in a run. All of them are evaluated in every run, and keep in every run what they keep.
+/// The policies that may remove in a run. All of them are evaluated in every run, and always keep what they keep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum PolicyFilter {
     /// All.
     #[default]
     All,
-    /// Only these: a tag that another policy lets go, too, waits for that one's turn.
+    /// Only these: a tag that another policy also expires waits for that policy's schedule.
     Only(BTreeSet<PolicyName>),
 }
 
@@ -52,7 +52,7 @@ impl PolicyFilter {
         }
     }
 
-    /// The names, where they are not all.
+    /// Returns the names, unless they are all.
     #[must_use]
     pub fn names(&self) -> Option<String> {
         match self {
@@ -61,8 +61,8 @@ impl PolicyFilter {
         }
     }
 
-    /// The rules with every policy that is not due reduced to a trial, so that neither what it lets go nor its limits
-    /// count for what is removed now.
+    /// Returns the rules with every other policy switched to dry run, so that neither its removals nor its limits
+    /// count.
     pub(super) fn restrict(&self, mut rules: Rules) -> Rules {
         for policy in &mut rules.policies {
             if !self.includes(&policy.name) {
@@ -74,7 +74,7 @@ impl PolicyFilter {
 }
 
 impl App {
-    /// One whole run of all policies; removes only where settings and policies both say `enforce`.
+    /// Runs all policies once; removes only if settings and policies both say `enforce`.
     ///
     /// # Errors
     /// See [`RunError`].
@@ -82,7 +82,7 @@ impl App {
         self.run_with(RunOptions::default(), progress).await
     }
 
-    /// The same, of the policies that are due. What a window or a freeze holds back is only reported.
+    /// Runs the policies of the options once. Removals that a window or a freeze blocks are only reported.
     ///
     /// # Errors
     /// See [`RunError`].
@@ -173,7 +173,7 @@ impl App {
         self.finish_run(run, walked.await).await
     }
 
-    /// The window or freeze that blocks removals now; `None` where there is none, or the settings do not enforce.
+    /// Returns the window or freeze that blocks removals now; `None` if there is none, or the settings do not enforce.
     pub(super) fn blocked_by(&self, despite: Option<&str>) -> Option<String> {
         let removes = self.settings.mode == Mode::Enforce && despite.is_none();
         self.settings.schedule.blocked_by(self.now()).filter(|_| removes).map(|block| block.to_string())
@@ -191,13 +191,13 @@ impl App {
         Some(Deadline { at, reason: block.to_string() })
     }
 
-    /// The policies that this house goes by, for the record.
+    /// Returns the policies in force, for the record.
     pub(super) fn policy_context(&self) -> RunContext {
         let (revision, commit) = (Some(self.policies.revision()), self.policies.commit.clone());
         RunContext { revision, commit, ..RunContext::default() }
     }
 
-    /// How many removals only wait for the turn of a policy that enforces.
+    /// Returns the number of removals that only wait for the schedule of an enforcing policy.
     fn count_pending_schedule(&self, decision: &Decision) -> u64 {
         let enforcing = self.policies.policies.iter().filter(|policy| policy.mode == PolicyMode::Enforce);
         let enforcing: BTreeSet<&str> = enforcing.map(|policy| policy.name.as_str()).collect();
@@ -212,8 +212,7 @@ impl App {
         decision.document.removals.groups().filter(|(removal, _)| waits(removal)).map(|(_, count)| count).sum()
     }
 
-    /// Forgets what was kept for long enough, by a time that a registry confirms. What cannot be forgotten now is forgotten
-    /// another day.
+    /// Prunes records that are old enough, by a time that a registry confirms. A failure is retried another day.
     async fn prune_state(&self, decision: &Decision) -> Option<PruneCounts> {
         if !decision.clock.is_confirmed() || self.clock_was_set(&decision.clock) {
             tracing::warn!("nothing is forgotten: no registry confirms this machine's clock, or one contradicts it");
@@ -238,12 +237,12 @@ impl App {
         if let Some(unused) = &decision.unused_cache {
             self.store.collect_garbage(unused, &decision.heads, now, before(records.keep)).await?;
         }
-        // What is to be undoable is kept whatever the settings say of records.
+        // Records within the undo window are kept whatever the settings say.
         let runs = before(records.keep.max(self.settings.undo_window));
         self.store.prune(RetentionCutoffs { runs, plans: before(records.plans) }).await
     }
 
-    /// What only reads, until it is done or somebody stops it.
+    /// Runs work that only reads until it completes or a stop is requested.
     pub(super) async fn until_stopped<T>(
         &self,
         work: impl Future<Output = Result<T, RunError>>,
@@ -251,14 +250,14 @@ impl App {
         self.until_signal(self.stop.clone(), work).await
     }
 
-    /// The same with another signal.
+    /// Runs such work with another stop signal.
     pub(super) async fn until_signal<T>(
         &self,
         mut stop: tokio::sync::watch::Receiver<bool>,
         work: impl Future<Output = Result<T, RunError>>,
     ) -> Result<T, RunError> {
         let stopped = async move {
-            // Where nobody is left who could stop it, nobody does.
+            // The sender is gone, so no stop can be requested.
             if stop.wait_for(|stop| *stop).await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -269,10 +268,10 @@ impl App {
         }
     }
 
-    /// Settles what an interrupted run left open, unless another process is at it.
+    /// Resolves what an interrupted run left open, unless another process is doing so.
     ///
     /// # Errors
-    /// When the state cannot be read or written.
+    /// Returns an error if the state cannot be read or written.
     pub async fn recover_interrupted(&self) -> Result<(), RunError> {
         self.until_stopped(self.recover_if_unleased()).await
     }

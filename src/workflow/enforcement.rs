@@ -1,8 +1,8 @@
-//! The removals of a plan, part by part: the facts of some repositories are read and decided about again, and what the plan
-//! has and still follows is removed.
+//! The removals of a plan, part by part: the facts of some repositories are read and decided again, and the planned
+//! removals that still follow are made.
 //!
-//! A run applies the plan that it made in the same way as `apply` one that somebody approved. So no removal rests on facts
-//! that are older than the removals before it in the same part, nor on evidence that is older than ten minutes.
+//! A run applies its own plan in the same way as `apply` does an approved one. So no removal depends on facts older
+//! than the removals before it in the same part, nor on evidence older than ten minutes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,24 +27,24 @@ use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceNam
 use crate::registry::{CollectScope, Progress};
 use crate::report::{self, AcceptedView, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
 
-/// Most repositories whose facts are held at once, in each registry.
+/// Most repositories whose facts are in memory at once, for each registry.
 const MAX_REPOSITORIES: usize = 16;
 /// Removals after which no further repository is added to a part.
 const MIN_REMOVALS: usize = 5_000;
-/// The same for tags, whether they go or not.
+/// The same for tags, removed or retained.
 const MIN_TAGS: u64 = 200_000;
 
 /// A plan to be carried out.
 pub(super) struct PlannedRemovals<'p> {
     pub(super) document: &'p PlanDocument,
-    /// What the plan removed before, by name.
+    /// The removals that the plan made before, by name.
     pub(super) earlier: BTreeMap<String, Uuid>,
     pub(super) policies: PolicyFilter,
-    /// What is done with removals of the plan that were never to be done, because they are only reported or refused.
+    /// The handling of removals in the plan that are only reported or refused.
     pub(super) unenforced: Unenforced,
     /// The number of tags of each repository, as far as the plan shows it.
     pub(super) tag_counts: BTreeMap<(RegistryName, RepositoryName), u64>,
-    /// What is known from the decision that made the plan, where this process made it.
+    /// The evidence of the decision that made the plan, if this process made it.
     pub(super) earlier_evidence: EarlierEvidence,
 }
 
@@ -57,14 +57,14 @@ pub(super) enum Unenforced {
     Journaled,
 }
 
-/// What was done.
+/// The completed removals and deletions.
 #[derive(Default)]
 pub(super) struct EnforcementResult {
     pub(super) applied: Vec<RemovalResult>,
     pub(super) deleted: Vec<DeletionResult>,
-    /// The registries as they were decided about last.
+    /// The registries as of their last decision.
     pub(super) registries: Vec<RegistryView>,
-    /// Something was skipped because the identity may not do it.
+    /// True if something was skipped because the identity may not do it.
     pub(super) lacks_rights: bool,
     pub(super) lacks_evidence: bool,
     pub(super) is_refused_by_clock: bool,
@@ -90,7 +90,7 @@ impl App {
     ) -> Result<EnforcementResult, RunError> {
         let parts = parts(&planned)?;
         let mut earlier = planned.earlier_evidence.clone();
-        // They answered when the plan was made, in repositories that are perhaps not read now.
+        // They answered when the plan was made, in repositories that may not be read now.
         let answered = planned.document.sources.iter().filter(|source| source.state == "answered");
         earlier.mentioning.extend(answered.filter_map(|source| source.name.parse::<SourceName>().ok()));
         let shared = SharedState {
@@ -107,7 +107,8 @@ impl App {
                     let work = (&registry, part);
                     let done =
                         self.enforce_part(context, (planned, requests), work, shared, progress, &mut found).await;
-                    // The other registries must not go on without a journal either; what they have begun they complete.
+                    // The other registries must not continue without a journal either; they complete what they have
+                    // begun.
                     done.inspect_err(|error| context.breakers.trip_all(chain(error)))?;
                 }
                 Ok::<_, RunError>(found)
@@ -143,7 +144,7 @@ impl App {
             .filter(|view| part.repositories.iter().any(|repository| repository.as_str() == view.repository))
             .filter(|view| planned.unenforced == Unenforced::Journaled || view.enforce && view.refused.is_none())
             .collect();
-        // Nothing is read where nothing may be removed, or not any more.
+        // Nothing is read if nothing may be removed anymore.
         let nothing = || {
             let any_deletion = deletions.iter().any(|view| view.enforce && view.refused.is_none());
             !any_deletion && !views.iter().any(|view| admission::is_enforced(document, view))
@@ -206,7 +207,7 @@ impl App {
         let fresh = self.fresh_evidence(&decision);
         let context = ApplyContext { evidence: Some(fresh.clone()), ..context.clone() };
         shared.has_begun.fetch_or(!(tasks.is_empty() && deletions.is_empty()), Ordering::Relaxed);
-        // First, while the evidence is as fresh as can be: they are the ones that cannot be taken back for sure.
+        // First, while the evidence is freshest: deletions cannot be undone for certain.
         found.deleted.extend(apply::journal_skipped_deletions(&context, not_deleted).await?);
         found.deleted.extend(apply::delete(&context, deletions).await?);
         found.applied.extend(apply::journal_skipped_removals(&context, skipped).await?);
@@ -216,7 +217,7 @@ impl App {
         Ok(())
     }
 
-    /// The evidence of the last decision, as long as it is fresh enough for another one.
+    /// Returns the evidence of the last decision, as long as it is fresh enough for another one.
     async fn fresh_enough(&self, evidence: &Mutex<EarlierEvidence>) -> EarlierEvidence {
         let now = self.read_clocks();
         let mut earlier = evidence.lock().await.clone();
@@ -226,7 +227,7 @@ impl App {
 }
 
 impl Decision {
-    /// What the decision went by, for the next one.
+    /// Returns the evidence of the decision, for the next one.
     pub(super) fn evidence(&self) -> EarlierEvidence {
         EarlierEvidence {
             gathered: Some((self.claims.clone(), self.grounds.gathered)),
@@ -238,7 +239,7 @@ impl Decision {
 }
 
 impl EarlierEvidence {
-    /// Takes over what a decision went by. What was found before stays found.
+    /// Adopts the evidence of a later decision. Earlier findings remain.
     fn update(&mut self, later: Self) {
         (self.gathered, self.budget) = (later.gathered, later.budget);
         self.mentioning.extend(later.mentioning);
@@ -258,7 +259,7 @@ impl EnforcementResult {
         self
     }
 
-    /// Names the sources that failed when a part was decided about, and had not when the plan was made.
+    /// Adds the sources that failed for a part and had not failed when the plan was made.
     fn add_failed_sources(&mut self, plan: &PlanDocument, decision: &Decision) {
         for source in &decision.claims.sources {
             let name = source.name.as_str();
@@ -272,7 +273,7 @@ impl EnforcementResult {
         }
     }
 
-    /// Counts a run as refused where that is what kept it from removing.
+    /// Marks a run as refused if refusals kept it from removing.
     pub(super) fn refuse(&self, result: &mut RunResult) {
         if self.lacks_rights {
             result.outcome = result.outcome.min(RunOutcome::Refused);
@@ -282,7 +283,7 @@ impl EnforcementResult {
         }
     }
 
-    /// Keeps the first word on each registry: what it stored before anything was removed.
+    /// Keeps the first view of each registry: the bytes that it stored before any removal.
     fn add_registries(&mut self, registries: Vec<RegistryView>) {
         for registry in registries {
             if !self.registries.iter().any(|known| known.name == registry.name) {
@@ -292,16 +293,16 @@ impl EnforcementResult {
     }
 }
 
-/// What the parts of a plan share.
+/// The state shared by the parts of a plan.
 struct SharedState {
     evidence: Mutex<EarlierEvidence>,
     limits: LimitCounts,
-    /// Whether anything may have been removed.
+    /// True if anything may have been removed.
     has_begun: AtomicBool,
 }
 
 impl PlannedRemovals<'_> {
-    /// The removals of a part, as the plan has them and as they are carried out.
+    /// Returns the removals of a part, as views and as tasks.
     fn removals_of(&self, part: &Part) -> Result<(Vec<RemovalView>, Vec<Arc<Removal>>), RunError> {
         let (mut views, mut removals) = (Vec::new(), Vec::new());
         for position in part.removals.iter().flat_map(Clone::clone) {
@@ -317,12 +318,12 @@ impl PlannedRemovals<'_> {
     }
 }
 
-/// The plan that a run has just made cannot be read back. An approved one was read before.
+/// Returns the error for an unreadable plan that this run has just made. An approved one was read before.
 fn unreadable_plan() -> RunError {
     RunError::failed("the plan's temporary file can no longer be read; nothing further is removed".to_owned())
 }
 
-/// The parts of each registry. A repository is never divided.
+/// Splits the plan into parts for each registry. A repository is never divided.
 fn parts(planned: &PlannedRemovals<'_>) -> Result<BTreeMap<RegistryName, Vec<Part>>, RunError> {
     let PlannedRemovals { document, unenforced, tag_counts, .. } = planned;
     let unenforced = *unenforced;
@@ -372,7 +373,7 @@ fn parts(planned: &PlannedRemovals<'_>) -> Result<BTreeMap<RegistryName, Vec<Par
     Ok(parts_by_registry)
 }
 
-/// Journals that a whole part was skipped.
+/// Journals the skip of a whole part.
 async fn skip_part(
     context: &ApplyContext,
     (document, views, removals, deletions): (&PlanDocument, &[RemovalView], &[Arc<Removal>], &[&DeletionView]),
@@ -404,7 +405,7 @@ mod tests {
     use super::super::intersection::tests::decided;
     use super::*;
 
-    /// A plan that removes these numbers of tags from so many repositories.
+    /// A plan with these numbers of removals, one for each repository.
     fn plan(removals: &[usize]) -> PlanDocument {
         let mut plan = decided(|_| ()).document;
         let view = plan.removals.get(0).unwrap().into_owned();

@@ -1,5 +1,5 @@
-//! What the sources say, and whether it can be believed: a source that suddenly claims much less than the last time was
-//! more likely asked in the wrong way than emptied.
+//! The sources' claims, and their plausibility: a source that suddenly claims much less than before was more likely
+//! misread than emptied.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::report;
 use crate::sources;
 use crate::state::StateStore;
 
-/// Whether what the sources answer is remembered for the next time.
+/// Recording of the sources' answers for later comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recording {
     Enabled,
     Disabled,
 }
 
-/// Asks all sources. One that answers with less than half of what it claimed
-/// when it was last believed counts as failed, until a person says that it is right.
+/// Queries all sources. A source with less than half of its last trusted claims counts as failed until a person accepts
+/// the answer.
 pub(super) async fn gather(
     (settings, store): (&Settings, &StateStore),
     (now, at): (Timestamp, Timestamp),
@@ -42,7 +42,7 @@ pub(super) async fn gather(
         if !matches!(answer.state, SourceState::Complete { .. }) {
             continue;
         }
-        // Whether it says anything at all is known once the tags are.
+        // A source with texts may still prove non-empty once the tags are known.
         let may_be_empty = claims.texts.get(&answer.name).is_some_and(|texts| texts.unless_mentioned.is_some());
         let found = answer.claims().len() as u64;
         let last = before.get(&answer.name).filter(|last| found.saturating_mul(2) < last.claims);
@@ -71,7 +71,7 @@ pub(super) async fn gather(
 }
 
 impl App {
-    /// Asks all sources.
+    /// Queries all sources.
     pub(super) async fn gather(&self, times: (Timestamp, Timestamp), remember: Recording) -> Result<Claims, RunError> {
         gather((&self.settings, &self.store), times, remember).await
     }

@@ -1,8 +1,8 @@
-//! The evidence of the present while a run removes.
+//! Current evidence while a run removes.
 //!
-//! A run may remove for hours after its decision. Before a removal, evidence that has grown old is gathered anew and,
-//! where it says something else, everything is decided again about the same inventory. Every gathering counts: what one
-//! of them keeps is not removed in the run, whatever the others say.
+//! A run may remove for hours after its decision. Before a removal, old evidence is gathered again and, if it differs,
+//! everything is decided again for the same inventory. Gatherings add up: what one of them retains is not removed in
+//! the run, whatever the others show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
@@ -29,27 +29,27 @@ use crate::report::{AttentionKind, AttentionView, source_failed};
 use crate::sources::fail_empty_sources;
 use crate::state::StateStore;
 
-/// Evidence that is gathered anew while a run removes.
+/// Evidence that is gathered again while a run removes.
 pub(super) struct FreshEvidence {
     settings: Settings,
     store: StateStore,
     clock: Clock,
     monotonic_clock: Option<MonotonicClock>,
     decided: Arc<DecisionRecord>,
-    /// Behind one lock, so that removals at the same time wait for one gathering.
+    /// One lock, so that simultaneous removals wait for one gathering.
     state: Mutex<RefreshState>,
     /// The sources that failed since the decision.
     failed_sources: SyncMutex<Vec<AttentionView>>,
 }
 
-/// Everything that was decided about and by, but the claims.
+/// The inputs of the decision, except for the claims.
 struct DecisionRecord {
     rules: Rules,
     inventory: Arc<Inventory>,
     plan: Arc<Plan>,
     candidates: Arc<CleanupCandidates>,
     evaluated_at: Timestamp,
-    /// The sources that were seen to mention a tag.
+    /// The sources known to mention a tag.
     mentioning: BTreeSet<SourceName>,
     /// The claims of the decision.
     claims: Claims,
@@ -59,16 +59,16 @@ struct RefreshState {
     gathered: GatherTime,
     /// The claims of the last gathering.
     claims: Claims,
-    /// The sources of which a failure is known.
+    /// The sources with a known failure.
     failed_sources: BTreeSet<SourceName>,
-    /// Set once it was told that nothing could be gathered.
+    /// True once a failed gathering was reported.
     failure_reported: bool,
     retained: RetainedItems,
 }
 
 type ManifestName = (RegistryName, RepositoryName, Digest);
 
-/// Planned removals that later evidence keeps.
+/// Planned removals that later evidence retains.
 #[derive(Default)]
 struct RetainedItems {
     tags: BTreeMap<TagPosition, Reasons>,
@@ -76,7 +76,7 @@ struct RetainedItems {
 }
 
 impl App {
-    /// The evidence for the removals that follow from a decision.
+    /// Creates the evidence for the removals of a decision.
     pub(super) fn fresh_evidence(&self, decision: &Decision) -> Arc<FreshEvidence> {
         let DecisionGrounds { rules, candidates, evaluated_at, gathered, mentioning, .. } = decision.grounds.clone();
         let (inventory, plan) = (Arc::clone(&decision.inventory), Arc::clone(&decision.plan));
@@ -134,7 +134,7 @@ impl CurrentEvidence for FreshEvidence {
 }
 
 impl FreshEvidence {
-    /// The sources that failed since the decision: what they could have protected stayed.
+    /// Returns the sources that failed since the decision: everything that they could have protected was retained.
     pub(super) fn failed_sources(&self) -> Vec<AttentionView> {
         self.failed_sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -143,18 +143,18 @@ impl FreshEvidence {
         read_clocks(&self.clock, self.monotonic_clock.as_ref())
     }
 
-    /// Gathers evidence that is old anew, and keeps what it keeps.
+    /// Gathers old evidence again, and adds the removals that it retains.
     ///
     /// # Errors
-    /// With the skip of what was to be removed next, where it could not be gathered or decided by. Whoever comes next
-    /// tries again.
+    /// Returns the skip for the next removal if the evidence cannot be gathered or decided by. The next removal
+    /// retries.
     async fn refresh(&self, state: &mut RefreshState) -> Result<(), SkipReason> {
         let begun = self.read_clocks();
         if !state.gathered.is_stale(begun) {
             return Ok(());
         }
         let decided = Arc::clone(&self.decided);
-        // As of now: a file that was written a moment ago may not be whole yet.
+        // As of now: a file that was just written may be incomplete.
         let times = (begun.wall, begun.wall);
         let claims = match gather((&self.settings, &self.store), times, Recording::Disabled).await {
             Ok(mut claims) => {
@@ -189,7 +189,7 @@ impl FreshEvidence {
         Ok(())
     }
 
-    /// Tells of each source that fails now and did not before, once in a run.
+    /// Reports each source that fails now and did not before, once in a run.
     fn report_failures(&self, state: &mut RefreshState, claims: &Claims) {
         for source in &claims.sources {
             if let SourceState::Failed { message, .. } = &source.state
@@ -207,7 +207,7 @@ impl FreshEvidence {
     }
 }
 
-/// Claims without what decides nothing: the age of evidence, notes for people, and the words of failures.
+/// Strips everything that decides nothing from claims: the age of evidence, notes for people, and texts of failures.
 fn comparable_claims(mut claims: Claims) -> Claims {
     for source in &mut claims.sources {
         match &mut source.state {
@@ -229,7 +229,7 @@ fn manifest_name(deletion: &Deletion) -> ManifestName {
 }
 
 impl DecisionRecord {
-    /// Returns the part of the plan that these claims keep.
+    /// Returns the planned removals that these claims retain.
     fn retained_by(&self, claims: &Claims) -> RetainedItems {
         let claims = &with_unknown_versions(claims.clone(), &self.claims);
         let verdicts = engine::evaluate(&self.rules, &self.inventory, claims, self.evaluated_at);
@@ -250,8 +250,8 @@ impl DecisionRecord {
     }
 }
 
-/// Returns the claims with every version of each range that the decision did not know: the run may have removed the highest
-/// one already, and then the next one is meant.
+/// Returns the claims with every version of each range that is new since the decision: the run may have removed the
+/// highest version already, which would shift the range to the next one.
 fn with_unknown_versions(mut claims: Claims, decided: &Claims) -> Claims {
     let all = decided.sources.iter().flat_map(SourceOutcome::claims);
     let known: BTreeSet<(String, String)> =
@@ -274,7 +274,7 @@ fn manifest_key(deletion: &Deletion) -> (&RegistryName, &RepositoryName, &Digest
     (&deletion.registry, &deletion.repository, &deletion.digest)
 }
 
-/// Returns why an untagged manifest that was to be deleted stays by a later decision, or `None` if it does not.
+/// Returns why a later decision retains an untagged manifest that was to be deleted, or `None` if it does not.
 fn retain_reason(deletion: &Deletion, now: &Deletions) -> Option<SkipReason> {
     let Ok(at) = now.eligible.binary_search_by(|one| manifest_key(one).cmp(&manifest_key(deletion))) else {
         return Some(SkipReason::Kept("it is not to be deleted by the evidence of now".to_owned()));
@@ -291,7 +291,7 @@ fn retain_reason(deletion: &Deletion, now: &Deletions) -> Option<SkipReason> {
 }
 
 impl RetainedItems {
-    /// Adds those that another gathering keeps.
+    /// Adds the items that another gathering retains.
     fn add(&mut self, other: Self) {
         for (at, reasons) in other.tags {
             self.tags.entry(at).or_insert(reasons);

@@ -1,4 +1,4 @@
-//! What it takes to explain a tag or a repository: as it is now, or as a run of the past saw it.
+//! Explanations of a tag or a repository: as it is now, or as a past run saw it.
 
 use jiff::Timestamp;
 
@@ -12,23 +12,23 @@ use crate::report::{
 };
 use crate::state::{JournalEntry, RunRecord};
 
-/// A run of the past: what it decided, and what it did.
+/// A past run: its decisions and its actions.
 #[derive(Debug)]
 pub struct PastRun {
     /// The record of the run.
     pub record: RunRecord,
-    /// Its plan; `None` where it is not kept any more, or the run made none.
+    /// Its plan; `None` if it is no longer stored, or the run made none.
     pub document: Option<PlanDocument>,
-    /// False where the plan has lost its tags that stay, as all but the last plan of everything do.
+    /// False if the plan is stored without its retained tags, as all but the last full plan are.
     pub keeps_kept: bool,
-    /// What it did.
+    /// Its journal.
     pub journal: Vec<JournalEntry>,
-    /// What it did as people and scripts read it, entry by entry.
+    /// Its view, entry by entry.
     pub view: RunView,
 }
 
 impl App {
-    /// What each rule says of a tag that was decided about, and what time alone will make of it.
+    /// Returns the outcome of each rule for a decided tag, with a forecast.
     #[must_use]
     pub fn rule_trace(&self, decision: &Decision, named: &TagRef) -> Option<TagTraceView> {
         let at = position_of(decision, named)?;
@@ -36,7 +36,7 @@ impl App {
         report::rule_trace(&self.rules(), inventory, &decision.claims, now, at)
     }
 
-    /// The timeline of a repository that was decided about.
+    /// Returns the timeline of a decided repository.
     #[must_use]
     pub fn timeline(&self, decision: &Decision, named: &TagRef) -> Option<TimelineView> {
         let Decision { inventory, claims, verdicts, document, .. } = decision;
@@ -44,16 +44,16 @@ impl App {
         report::timeline(&self.rules(), inventory, claims, verdicts, document.evaluated_at, place)
     }
 
-    /// What is known of a tag that is not there: how Tagwarden removed it, and what becomes of its manifest. Nothing where
-    /// it did not.
+    /// Returns the removal of a tag that does not exist, and the state of its manifest; `None` if Tagwarden did not
+    /// remove it.
     ///
     /// # Errors
-    /// When the state or the registry cannot be read.
+    /// Returns an error if the state or the registry cannot be read.
     pub async fn removed_tag(&self, decision: &Decision, named: &TagRef) -> Result<Option<RemovedTagView>, RunError> {
         let (TagRef { registry, repository, tag: Some(tag) }, now) = (named, decision.document.evaluated_at) else {
             return Ok(None);
         };
-        // One that was put back, and is gone all the same, was removed by somebody else.
+        // A tag that was restored and is missing all the same was removed by somebody else.
         if !is_removed(&self.store.journal_of_tag(registry, repository, tag).await?) {
             return Ok(None);
         }
@@ -102,10 +102,10 @@ impl App {
         Ok(reader.has_manifest(repository, digest).await?)
     }
 
-    /// What a run of the past decided and did. Where its plan is not kept any more, the journal says what it did.
+    /// Returns the decisions and actions of a past run. If its plan is no longer stored, the journal shows its actions.
     ///
     /// # Errors
-    /// When there is no such run, it made no plan and did nothing, or the state cannot be read.
+    /// Returns an error if there is no such run, if it made no plan and took no action, or if the state cannot be read.
     pub async fn past_run(&self, id: &str) -> Result<PastRun, RunError> {
         let record = self.run_record(id).await?;
         let run = record.run.id;
@@ -126,7 +126,7 @@ impl App {
     }
 }
 
-/// Where a tag stands in what was read.
+/// Returns the position of a tag in the inventory.
 fn position_of(decision: &Decision, named: &TagRef) -> Option<TagPosition> {
     let inventory = &decision.inventory;
     let position = |at: usize| u32::try_from(at).ok();
@@ -138,13 +138,13 @@ fn position_of(decision: &Decision, named: &TagRef) -> Option<TagPosition> {
 }
 
 impl PastRun {
-    /// When it was decided.
+    /// Returns the time of the decision.
     #[must_use]
     pub fn evaluated_at(&self) -> Timestamp {
         self.document.as_ref().map_or(self.record.run.started_at, |document| document.evaluated_at)
     }
 
-    /// What was done about a tag, in order, as people and scripts read it.
+    /// Returns the journal entries for a tag, in order.
     pub fn entries<'a>(&'a self, named: &'a TagRef) -> impl Iterator<Item = &'a EntryView> {
         self.view.entries().iter().filter(|entry| {
             entry.registry == named.registry.as_str()

@@ -1,7 +1,7 @@
-//! Signs of life: a long run says where it is, on the terminal, in the log, in the API and on the status page.
+//! Heartbeat: a long run shows its progress on the terminal, in the log, in the API and on the status page.
 //!
-//! A task of its own samples the counters and logs a line a minute, also while a decision keeps a thread busy. The
-//! lines have a target of their own; commands that show a bar switch it off.
+//! A separate task samples the counters and logs a line a minute, also while a decision keeps a thread busy. The lines
+//! have their own target; commands that show a progress bar disable it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,14 +29,14 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// Samples for one line in the log: one line a minute.
 const SAMPLES_PER_LINE: u32 = 6;
 
-/// Runs in which the expected number of tags is looked for.
+/// Runs in which the expected number of tags is searched.
 const RECENT_RUNS: u32 = 20;
 
 /// The progress of an [`App`].
 #[derive(Default)]
 pub(super) struct Heartbeat {
     tracker: Mutex<ProgressTracker>,
-    /// Without one, no time passes: there are counts, but no rates and estimates.
+    /// Without a clock, no time passes: there are counts, but no rates and estimates.
     clock: Mutex<Option<MonotonicClock>>,
     published: watch::Sender<Option<RunProgress>>,
     is_active: AtomicBool,
@@ -56,17 +56,17 @@ impl Drop for HeartbeatGuard {
 }
 
 impl Heartbeat {
-    /// Changes what is known, and publishes it.
+    /// Changes the tracked progress, and publishes it.
     fn update(&self, change: impl FnOnce(&mut ProgressTracker, Duration)) {
         let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut tracker = self.tracker.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that time never goes back and what is published last is what is true.
+        // Under the lock, so that time never goes back and the last published state is the current one.
         let now = clock.map_or(Duration::ZERO, |clock| clock());
         change(&mut tracker, now);
         self.published.send_replace(tracker.progress(now));
     }
 
-    /// A run begins. `requests` is the number of requests so far.
+    /// Starts a run. `requests` is the number of requests so far.
     fn start(&self, clock: Option<MonotonicClock>, started_at: Timestamp, requests: u64) {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
         self.update(|tracker, now| *tracker = ProgressTracker::new(started_at, requests, now));
@@ -76,32 +76,32 @@ impl Heartbeat {
         self.update(|tracker, _| tracker.enter_phase(phase));
     }
 
-    /// These registries are read from now on.
+    /// Starts the reading of these registries.
     pub(super) fn start_reading(&self, registries: impl Iterator<Item = String>) {
         self.update(|tracker, _| tracker.start_reading(registries));
     }
 
-    /// The repositories of all registries are read once more.
+    /// Restarts the reading of all registries.
     pub(super) fn restart_reading(&self) {
         self.update(ProgressTracker::restart_reading);
     }
 
-    /// A registry has that many repositories to read.
+    /// Records the number of repositories that a registry has.
     pub(super) fn repositories_listed(&self, registry: &RegistryName, repositories: usize) {
         self.update(|tracker, now| tracker.repositories_listed(registry.as_str(), repositories as u64, now));
     }
 
-    /// A repository with that many tags has been read.
+    /// Records that a repository with that many tags has been read.
     pub(super) fn repository_done(&self, registry: &RegistryName, tags: usize) {
         self.update(|tracker, _| tracker.repository_done(registry.as_str(), tags as u64));
     }
 
-    /// That many sources are queried from now on.
+    /// Starts the querying of that many sources.
     pub(super) fn start_gathering(&self, sources: usize) {
         self.update(|tracker, _| tracker.start_gathering(sources as u64));
     }
 
-    /// That many removals or restores are made from now on. Their outcomes come from the journal.
+    /// Starts that many removals or restores. Their outcomes come from the journal.
     pub(super) fn start_tasks(&self, phase: Phase, tasks: u64) {
         self.update(|tracker, now| tracker.start_tasks(phase, tasks, now));
     }
@@ -122,7 +122,7 @@ impl Heartbeat {
 }
 
 impl App {
-    /// Returns the progress of the run that is under way, and each change of it; `None` while there is no run.
+    /// Returns the progress of the current run, and each change of it; `None` while there is no run.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Option<RunProgress>> {
         self.heartbeat.published.subscribe()
@@ -150,9 +150,9 @@ impl App {
     }
 }
 
-/// Returns the tags by registry that the last whole plan found; empty if `run` reads only some repositories.
+/// Returns the tags by registry that the last full plan found; empty if `run` reads only some repositories.
 async fn expected_tags(store: &StateStore, run: Uuid) -> BTreeMap<String, u64> {
-    // Estimates are no reason to fail; a state that cannot be read fails the run elsewhere.
+    // Estimates must not cause a failure; an unreadable state fails the run elsewhere.
     let recent = store.runs(RECENT_RUNS).await.unwrap_or_default();
     let is_whole = |kind: RunKind| matches!(kind, RunKind::Plan | RunKind::Run);
     if !recent.iter().any(|record| record.run.id == run && is_whole(record.run.kind)) {
@@ -163,7 +163,7 @@ async fn expected_tags(store: &StateStore, run: Uuid) -> BTreeMap<String, u64> {
     found.unwrap_or_default().into_iter().map(|(name, counts)| (name, counts.summary.tags)).collect()
 }
 
-/// Samples the counters for ever, and logs every sixth sample. `journal` is the run whose outcomes count.
+/// Samples the counters forever, and logs every sixth sample. `journal` is the run whose outcomes count.
 async fn sample_periodically(
     heartbeat: &Heartbeat,
     requests: impl Fn() -> u64 + Send,
@@ -217,7 +217,7 @@ fn log_progress(progress: &RunProgress) {
     );
 }
 
-/// Passes on how far the reading has come, and notes it.
+/// Forwards the reading progress, and records it.
 pub(super) struct ProgressTee<'a> {
     pub(super) heartbeat: &'a Heartbeat,
     pub(super) progress: &'a dyn Progress,

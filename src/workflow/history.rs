@@ -1,4 +1,4 @@
-//! What became of a tag over the years, by the state alone but for one look at the registry.
+//! The history of a tag over the years, from the state and one query of the registry.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,7 +10,7 @@ use crate::domain::{Action, Outcome, Policy, RegistryName, RepositoryName, TagNa
 use crate::report::{EntryView, HistoryEntryView, HistoryView, LastSeenView, RunContextView};
 use crate::state::{JournalEntry, LastSeen, RecordedPolicy, RunContext, RunRecord};
 
-/// What is on record of a run, as far as an entry of its journal needs it.
+/// The recorded facts about a run that an entry of its journal needs.
 struct RunInfo {
     record: Option<RunRecord>,
     commit: Option<String>,
@@ -18,11 +18,11 @@ struct RunInfo {
 }
 
 impl App {
-    /// The history of a tag, removals, restores and skips alike, and when it was seen last.
+    /// Returns the history of a tag: removals, restores and skips, and its last sighting.
     ///
     /// # Errors
-    /// When no tag is named, or the state cannot be read. A registry that cannot be read is no error: the history then
-    /// says that it is not known whether the tag is there.
+    /// Returns an error if no tag is named, or the state cannot be read. An unreadable registry is not an error: the
+    /// history then says that the tag's existence is unknown.
     pub async fn history(&self, named: &TagRef) -> Result<HistoryView, RunError> {
         let TagRef { registry, repository, tag: Some(tag) } = named else {
             return Err(RunError::usage("name a tag: HOST/REPOSITORY:TAG or REGISTRY/REPOSITORY:TAG".to_owned()));
@@ -57,7 +57,7 @@ impl App {
         })
     }
 
-    /// When a tag was seen last at a whole look.
+    /// Returns the last sighting of a tag by a complete read.
     pub(super) async fn last_seen(
         &self,
         registry: &RegistryName,
@@ -70,7 +70,7 @@ impl App {
         Ok(self.store.last_seen(endpoint, repository, tag).await?)
     }
 
-    /// Keeps the policies of a run that begins, for whoever asks later what it went by.
+    /// Stores the policies of a starting run, for later questions about it.
     pub(super) async fn record_policies(&self, went_by: &RunContext) -> Result<(), RunError> {
         let Some(revision) = &went_by.revision else { return Ok(()) };
         let recorded = |policy: &Policy| RecordedPolicy {
@@ -92,7 +92,7 @@ impl App {
     }
 }
 
-/// Whether the last thing that was done to a tag is its removal.
+/// Returns true if the last completed action on a tag is its removal.
 pub(super) fn is_removed(journal: &[JournalEntry]) -> bool {
     let done = |entry: &&JournalEntry| matches!(entry.outcome, Some((Outcome::Done(_), _)));
     let of_tag = |entry: &&JournalEntry| matches!(entry.intent.action, Action::Remove(_) | Action::Restore);

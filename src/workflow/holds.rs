@@ -1,4 +1,4 @@
-//! `hold`, `holds` and `unhold`.
+//! The commands `hold`, `holds` and `unhold`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,46 +9,46 @@ use super::interruption::StopResult;
 use super::{App, Refused, RunError};
 use crate::domain::{Hold, HoldOrigin, RegistryName};
 
-/// What is to be held.
+/// The request for a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRequest {
     /// The image: a reference, or `REGISTRY/REPOSITORY:TAG`.
     pub image: String,
-    /// When the hold ends.
+    /// The end of the hold.
     pub until: HoldUntil,
     /// The reason.
     pub reason: String,
-    /// Whether a tag may be held that is not there, or cannot be looked up.
+    /// True if the tag need not exist, or may be unreadable.
     pub allow_missing: bool,
 }
 
-/// When a hold ends.
+/// The end of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldUntil {
-    /// So long after now.
+    /// That long after now.
     For(Duration),
     /// At that time.
     At(Timestamp),
 }
 
-/// A hold that is in force.
+/// A hold in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldResult {
-    /// The hold. An earlier one that lasts longer stays as it was.
+    /// The hold. An earlier one that lasts longer is unchanged.
     pub hold: Hold,
-    /// Whether it is such an earlier one.
+    /// True if it is such an earlier one.
     pub is_earlier: bool,
-    /// The enforcement that was asked to stop, in words, and whether it did.
+    /// The result of asking a running enforcement to stop.
     pub stop_result: StopResult,
 }
 
 impl App {
-    /// Holds a tag, and the digest that it has, whatever the policies say. A running enforcement is asked to stop before its
-    /// next removal, so that nothing that hangs on the image goes by a plan that did not know of the hold.
+    /// Holds a tag, and the digest that it has, whatever the policies say. A running enforcement is asked to stop
+    /// before its next removal, so that nothing that the image depends on is removed by a plan made without the hold.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is no such tag or the end is past; [`RunError::Refused`] when the tag was removed
-    /// while it was being held; when the registry or the state cannot be used.
+    /// Returns [`RunError::Usage`] if the tag does not exist or the end is past, [`RunError::Refused`] if the tag was
+    /// removed in the meantime, and other errors if the registry or the state cannot be used.
     pub async fn hold(&self, request: &HoldRequest) -> Result<HoldResult, RunError> {
         let (registry, repository, tag) = self.find_image(&request.image)?;
         let name = format!("{registry}/{repository}:{tag}");
@@ -92,7 +92,7 @@ impl App {
         let set = self.store.hold(&hold).await?;
         tracing::info!(image = name, reason = hold.reason, until = %hold.until, "held");
         let stopped = self.stop_enforcement("hold").await?;
-        // What was journaled before the hold may have been carried out after the first look.
+        // A removal that was journaled before the hold may have been carried out after the first query.
         if let (Some(before), Ok(after)) = (&hold.digest, reader.resolve(&hold.repository, &hold.tag).await)
             && after.as_ref().is_none_or(|after| after.digest != *before)
         {
@@ -108,18 +108,18 @@ impl App {
         Ok(HoldResult { hold: in_force, is_earlier: !set, stop_result: stopped })
     }
 
-    /// The holds in force, by registry, repository and tag.
+    /// Returns the holds in force, by registry, repository and tag.
     ///
     /// # Errors
-    /// When the state cannot be read.
+    /// Returns an error if the state cannot be read.
     pub async fn holds(&self) -> Result<Vec<Hold>, RunError> {
         Ok(self.store.holds(self.now()).await?)
     }
 
-    /// Ends the holds on a tag, and returns its name and how many there were.
+    /// Ends the holds on a tag, and returns its name and the number of holds.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is none; when the state cannot be used.
+    /// Returns [`RunError::Usage`] if there is none, and other errors if the state cannot be used.
     pub async fn unhold(&self, image: &str) -> Result<(String, u64), RunError> {
         let (registry, repository, tag) = self.find_image(image)?;
         let name = format!("{registry}/{repository}:{tag}");
@@ -134,7 +134,7 @@ impl App {
         Ok((name, result))
     }
 
-    /// The present address of a registry.
+    /// Returns the current address of a registry.
     pub(super) fn address(&self, registry: &RegistryName) -> Option<Arc<str>> {
         self.readers.get(registry).map(|reader| reader.settings().address().into())
     }

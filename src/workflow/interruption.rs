@@ -1,4 +1,4 @@
-//! Requests of `restore` and `hold` to a running enforcement: stop before the next removal.
+//! Requests by `restore` and `hold` to a running enforcement to stop before the next removal.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,12 +12,13 @@ use super::{App, RunError, RunOutcome, RunResult};
 use crate::apply::Clock;
 use crate::state::{Lease, StateErrorKind, StateStore};
 
-/// How long a command waits for a running enforcement to stop: the removal in flight is finished, and looked at, first.
+/// The time that a command waits for a running enforcement to stop, which first completes and verifies the removal in
+/// flight.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_mins(3);
-/// How often either side looks.
+/// The polling interval of both sides.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Watches, while a run removes, whether somebody asks it to stop.
+/// Watches for requests to stop while a run removes.
 pub(super) struct StopRequests {
     /// Becomes true when no further removal may begin.
     pub(super) stop: watch::Receiver<bool>,
@@ -34,12 +35,12 @@ impl Drop for StopRequests {
 }
 
 impl StopRequests {
-    /// Who asked, or `None`.
+    /// Returns the requester, or `None`.
     fn requester(&self) -> Option<String> {
         self.requester.get().cloned()
     }
 
-    /// The same result, with whoever interrupted the run named.
+    /// Adds the requester to the result of an interrupted run.
     pub(super) fn with_requester<T>(&self, result: Result<T, RunError>) -> Result<T, RunError> {
         match (result, self.requester()) {
             (Err(RunError::Interrupted), Some(by)) => Err(RunError::InterruptedBy(by)),
@@ -49,7 +50,7 @@ impl StopRequests {
 }
 
 impl App {
-    /// Watches for requests to stop, where the run `enforces`; otherwise only the signal to this process counts.
+    /// Watches for requests to stop if the run `enforces`; otherwise only the signal to this process counts.
     pub(super) fn stop_requests(&self, enforces: bool) -> StopRequests {
         let by = Arc::new(OnceLock::new());
         if !enforces {
@@ -66,7 +67,7 @@ impl App {
         StopRequests { stop, requester: by, task: Some(tokio::spawn(watching)) }
     }
 
-    /// Names whoever interrupted a run that ended so, unless it was a signal to this process.
+    /// Adds the requester to an interrupted run, unless it was a signal to this process.
     pub(super) async fn with_interrupter(&self, requests: &StopRequests, mut ended: RunResult) -> RunResult {
         if ended.outcome == RunOutcome::Interrupted && !*self.stop.borrow() {
             let by = match requests.requester() {
@@ -79,10 +80,10 @@ impl App {
         ended
     }
 
-    /// Takes the right to change registries. Where an enforcement has it, that is asked to stop before its next removal.
+    /// Acquires the lease. An enforcement that holds it is asked to stop before its next removal.
     ///
     /// # Errors
-    /// When another process has it and does not give it back in time, or the state cannot be used.
+    /// Returns an error if another process holds it and does not release it in time, or the state cannot be used.
     pub(super) async fn lease_after_stop(&self, command: &str) -> Result<Lease, RunError> {
         match self.lease(command).await {
             Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {}
@@ -108,10 +109,10 @@ impl App {
         taken
     }
 
-    /// Asks a running enforcement, if there is one, to stop before its next removal, and waits for that. Returns whether
-    /// there was one, and whether it stopped.
+    /// Asks a running enforcement, if any, to stop before its next removal, and waits for that. Returns whether there
+    /// was one, and whether it stopped.
     pub(super) async fn stop_enforcement(&self, command: &str) -> Result<StopResult, RunError> {
-        // A restore removes nothing, and what settles neither.
+        // Neither a restore nor a recovery removes anything.
         let enforces = |holder: &String| !holder.starts_with("restore ") && !holder.starts_with("settling ");
         let running = async || self.store.lease_holder().await.map(|holder| holder.filter(enforces));
         let Some(holder) = running().await? else { return Ok(StopResult::NotRunning) };
@@ -139,14 +140,14 @@ impl App {
     }
 }
 
-/// What came of asking an enforcement to stop.
+/// The result of asking an enforcement to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopResult {
     /// None was running.
     NotRunning,
     /// This one stopped.
     Stopped(String),
-    /// This one goes on.
+    /// This one is still running.
     StillRunning(String),
 }
 
@@ -167,7 +168,7 @@ async fn watch_stop_requests(
                 return;
             }
             Ok(None) => {}
-            // The journal will fail, too, and says why.
+            // The journal will fail, too, and report why.
             Err(error) => tracing::debug!(error = %error.chain(), "could not see whether somebody asks to stop"),
         }
         tokio::select! {
@@ -176,7 +177,7 @@ async fn watch_stop_requests(
                     stop.send_replace(true);
                     return;
                 }
-                // Nobody is left who could signal.
+                // The sender is gone, so no signal can come.
                 signals = false;
             }
             () = tokio::time::sleep(POLL_INTERVAL) => {}

@@ -1,4 +1,4 @@
-//! The removals of a plan that still follow from present evidence.
+//! The removals of a plan that still follow from current evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +17,14 @@ use crate::report::{self, PlanDocument, ReasonView, RemovalView};
 /// The evidence that is journaled with a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JournaledEvidence {
-    /// The reasons in the approved plan: a person has seen them.
+    /// The reasons in the approved plan, which a person has seen.
     Approved,
-    /// Those of the decision right before the removal.
+    /// The reasons of the decision right before the removal.
     Present,
 }
 
-/// The number of removals that each policy may still make in the run. A plan observes the limits of the policies that it was
-/// made by; a tag may have more policies by now.
+/// The number of removals that each policy may still make in the run. A plan observes the limits of its policies; a tag
+/// may have gained policies since.
 pub(super) struct LimitCounts(Mutex<BTreeMap<PolicyName, u64>>);
 
 impl LimitCounts {
@@ -63,10 +63,11 @@ impl LimitCounts {
     }
 }
 
-/// Splits a plan's removals into those that still follow from present evidence, and those that do not, each with the reason.
-/// `earlier` are the tags that the plan removed before, by name: one that exists again was put back.
+/// Splits a plan's removals into those that still follow from current evidence, and those that do not, each with the
+/// reason. `earlier` are the tags that the plan removed before, by name: one that exists again was restored.
 ///
-/// The plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
+/// The plan exists only as a document, so its own refusals are taken from that. The current decision uses domain
+/// values.
 pub(super) fn intersect(
     approved: &PlanDocument,
     (views, removals): (&[RemovalView], &[Arc<Removal>]),
@@ -79,7 +80,7 @@ pub(super) fn intersect(
         let found = found.filter(|found| matches!(found.ability, RemovalAbility::Impossible(_)))?;
         Some(report::ability(found).map(|ability| ability.message).unwrap_or_default())
     };
-    // Fewer tags than then may be left, or a greater share of them; and the registry itself may not be what it was.
+    // The repository may have fewer tags than then, and the registry itself may have changed.
     let forbidden = |removal: &Removal| {
         let mut refusals = decision.plan.refusals.iter();
         refusals.find(|one| one.binding && !one.reason.is_count_limit() && one.scope.covers(removal))
@@ -124,7 +125,7 @@ pub(super) fn intersect(
         skipped.push((order(removal), skip));
     }
     let mut tasks = limits.admit(tasks, &mut skipped);
-    // Last: what else is skipped may hold others.
+    // Last, because other skipped tags may depend on them.
     skip_dependents(decision, &mut tasks, &mut skipped);
     (tasks, skipped)
 }
@@ -137,7 +138,8 @@ pub(super) fn planned_skip(plan: &PlanDocument, view: &RemovalView) -> Option<Sk
     plan.refusal_of(view).map(|refusal| SkipReason::Refused(refusal.message.clone()))
 }
 
-/// Returns true if the registry tells a later push of the tag than the plan: somebody wants it, be it at the same digest.
+/// Returns true if the registry reports a later push of the tag than the plan: somebody needs it, even at the same
+/// digest.
 fn is_pushed_again(now: &Removal, view: &RemovalView) -> bool {
     match (now.date, view.dated_at) {
         (Date::Pushed(now), Some(then)) => now > then,
@@ -145,8 +147,8 @@ fn is_pushed_again(now: &Removal, view: &RemovalView) -> bool {
     }
 }
 
-/// Skips what hangs on something that would go by the decision of now and is not removed with these: it is not in the plan,
-/// or something else was approved at its tag.
+/// Skips tags whose dependencies would be removed by the current decision but are not among these removals, because
+/// they are not in the plan, or another digest was approved.
 fn skip_dependents(decision: &Decision, tasks: &mut Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) {
     for ((registry, repository), dependencies) in &decision.dependencies {
         let here = |removal: &Removal| removal.registry == *registry && removal.repository == *repository;
@@ -174,7 +176,7 @@ fn place(removal: &Removal) -> (&RegistryName, &RepositoryName, &TagName) {
     (&removal.registry, &removal.repository, &removal.tag)
 }
 
-/// Returns the reason for which an approved removal is no longer decided.
+/// Returns the reason for which an approved removal no longer follows.
 fn removal_skip_reason(removal: &Removal, decision: &Decision) -> SkipReason {
     let mut registries = (0..).zip(&decision.inventory.registries);
     let found = registries.find(|(_, found)| found.name == removal.registry).and_then(|(registry, found)| {
@@ -189,7 +191,7 @@ fn removal_skip_reason(removal: &Removal, decision: &Decision) -> SkipReason {
         (verdict.verdict != Verdict::Expired).then_some((found, verdict))
     });
     let Some((tag, verdict)) = kept else {
-        // A single odd name says less than anything else that could not be read.
+        // A single odd name says less than any other gap.
         let gap = repository.gaps.iter().min_by_key(|gap| gap.is_note());
         return gap.map_or(SkipReason::Missing, |gap| {
             SkipReason::Kept(format!("{} could not be read: {}", gap.target, gap.message))
@@ -203,7 +205,7 @@ fn removal_skip_reason(removal: &Removal, decision: &Decision) -> SkipReason {
     }
 }
 
-/// The skip of a tag that stays for these reasons.
+/// Returns the skip of a tag that is retained for these reasons.
 pub(super) fn skip_for_reasons(reasons: &[Reason]) -> SkipReason {
     let against = reasons.iter().filter(|reason| !matches!(reason, Reason::NotKept { .. }));
     SkipReason::Kept(against.map(|reason| ReasonView::from(reason).sentence()).collect::<Vec<_>>().join("; "))
@@ -232,7 +234,7 @@ pub(super) mod tests {
     use crate::workflow::evidence_age::GatherTime;
     use crate::{engine, policy};
 
-    /// What is decided about a registry with one old tag, after `change`.
+    /// The decision on a registry with one old tag, after `change`.
     pub(in crate::workflow) fn decided(change: impl FnOnce(&mut Registry)) -> Decision {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let policy = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: none, mode: enforce }\n";
@@ -352,7 +354,7 @@ pub(super) mod tests {
         registry.obstacles.insert("app".parse().unwrap(), why);
     }
 
-    /// Nothing that a registry has become since the plan was approved is passed over.
+    /// Every change of the registry since the approval is noticed.
     #[test]
     fn a_registry_that_is_not_what_it_was_keeps_what_was_approved() {
         let approved = decided(|_| ()).document;
@@ -374,7 +376,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The same digest under a new push is somebody's wish, even where no rule looks at the time.
+    /// A new push of the same digest shows that somebody needs it, even if no rule uses the time.
     #[test]
     fn a_tag_that_was_pushed_again_since_the_plan_stays() {
         let pushed = |day: i8| {
@@ -392,7 +394,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What became of a tag that is not decided to go any more is told by the inventory and the verdicts.
+    /// The inventory and the verdicts explain a tag that is no longer expired.
     #[test]
     fn a_tag_that_does_not_go_any_more_is_skipped_with_its_reason() {
         let approved = decided(|_| ()).document;
@@ -426,7 +428,7 @@ pub(super) mod tests {
         assert_eq!(locked, SkipReason::Kept("the registry has locked the repository (delete)".into()));
     }
 
-    /// A tag may have more policies by now than in the plan, and each of them counts it.
+    /// A tag may have gained policies since the plan, and each of them counts it.
     #[test]
     fn no_policy_removes_more_than_it_may_over_all_parts() {
         let limits = [("a", 2), ("b", 1)].map(|(name, limit)| (name.parse().unwrap(), limit));
@@ -437,7 +439,7 @@ pub(super) mod tests {
             let removal = Removal { policies: policies.into(), ..removal(&view).unwrap() };
             RemovalTask { removal: Arc::new(removal), evidence: JournalEvidence::Json("[]".into()) }
         };
-        // By part: the policies of each removal, and how many of them go.
+        // By part: the policies of each removal, and the number of removals.
         for (part, expected) in
             [(&[&["a", "b"][..], &["b"]][..], 1), (&[&["a"], &["c"]], 2), (&[&["a", "c"], &["a"], &["c"]], 1)]
         {
@@ -448,7 +450,7 @@ pub(super) mod tests {
         }
     }
 
-    /// An image stays with the index that a limit keeps.
+    /// An image is retained with the index that a limit retains.
     #[test]
     fn what_a_limit_keeps_holds_what_hangs_on_it() {
         let mut decision = decided(|registry| {

@@ -1,7 +1,7 @@
-//! What was read, as a file: `tagwarden.inventory/1`. It holds what a decision about tags needs, so that policies can be
-//! tried on a real inventory where the registry cannot be reached, such as in a pull request.
+//! A recorded inventory as a file: `tagwarden.inventory/1`. It contains everything that a decision on tags needs, so
+//! that policies can be tried on a real inventory if the registry cannot be reached, such as in a pull request.
 //!
-//! Not in it: blobs, and what the registries themselves do. Nothing can be applied by it.
+//! Blobs and the registries' own settings are not in it. It cannot be applied.
 
 mod sources;
 
@@ -29,7 +29,7 @@ const SCHEMA: &str = "tagwarden.inventory/1";
 /// The first fault in the text of a recorded inventory.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidInventory {
-    /// It is not the JSON of one.
+    /// It is not the JSON of a recorded inventory.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// It is another kind of document, or of another version.
@@ -41,7 +41,7 @@ pub enum InvalidInventory {
     /// An invalid hold.
     #[error(transparent)]
     Hold(#[from] Failure<()>),
-    /// A label that this version does not know, or something missing; in words.
+    /// An unknown label or a missing part; in words.
     #[error("{0}")]
     Unknown(String),
 }
@@ -80,7 +80,7 @@ struct RecordedRegistry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     other_hosts: Vec<String>,
     removal: String,
-    /// Whether it is known to keep manifests that no tag names, for good.
+    /// True if the registry is known to keep untagged manifests forever.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     keeps_untagged: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -97,16 +97,16 @@ struct RecordedRepository {
     gaps: Vec<RecordedGap>,
     tags: Vec<RecordedTag>,
     manifests: BTreeMap<String, RecordedManifest>,
-    /// Those of the manifests that Tagwarden untagged and may delete, and when they last changed.
+    /// The manifests that Tagwarden untagged and may delete, with the time of their last change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     untagged: BTreeMap<String, Option<Timestamp>>,
-    /// Those of the manifests that indexes list for no platform.
+    /// The manifests that indexes list for no platform.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attached: Vec<String>,
-    /// What else the registry lists.
+    /// The other manifests that the registry lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     listed: Vec<RecordedListedManifest>,
-    /// The look at which tags without a time were there already.
+    /// The time of the read at which tags without a time already existed.
     #[serde(default, alias = "first_look", skip_serializing_if = "Option::is_none")]
     first_read_at: Option<Timestamp>,
 }
@@ -120,7 +120,7 @@ struct RecordedTag {
     pushed_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_seen: Option<Timestamp>,
-    /// For a restored tag, the time that it counts by.
+    /// For a restored tag, its original date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     original: Option<RecordedOriginal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,7 +129,7 @@ struct RecordedTag {
 
 #[derive(Serialize, Deserialize)]
 struct RecordedOriginal {
-    /// Nothing: it is not known.
+    /// `None` if unknown.
     at: Option<Timestamp>,
     /// `pushed`, `created` or `first-seen`.
     by: Option<String>,
@@ -149,15 +149,15 @@ struct RecordedManifest {
     created_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lock: Option<String>,
-    /// Whether the registry only listed it, so that its configuration and its subject are unknown.
+    /// True if the registry only listed it, so that its configuration and its subject are unknown.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     listed: bool,
-    /// `index` or `artifact`: something that no decision asked for, so that its images and its subject are unknown.
+    /// `index` or `artifact`, for a manifest that no decision needed, so that its images and its subject are unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unread: Option<String>,
 }
 
-/// A manifest that the registry lists and to which nothing that was read leads.
+/// A manifest that the registry lists and that no read manifest leads to.
 #[derive(Serialize, Deserialize)]
 struct RecordedListedManifest {
     digest: String,
@@ -171,10 +171,10 @@ struct RecordedListedManifest {
 
 #[derive(Serialize, Deserialize)]
 struct RecordedGap {
-    /// What is missing: `catalogue`, `registry-info`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`, `manifest`,
-    /// `created`, `configuration` or `referrers`.
+    /// The missing information: `catalogue`, `registry-info`, `tag-list`, `manifest-list`, `vanished-tag`, `tag`,
+    /// `manifest`, `created`, `configuration` or `referrers`.
     at: String,
-    /// Of which tag or digest.
+    /// The tag or digest concerned.
     #[serde(default, alias = "of", skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     kind: String,
@@ -185,7 +185,7 @@ impl DecisionInput {
     /// Formats the input as the text of a file, `tagwarden.inventory/1`.
     ///
     /// # Errors
-    /// Never, but for memory.
+    /// Fails only if memory runs out.
     pub fn to_json(&self) -> Result<String, RunError> {
         let Limits { untag, percent, leave, .. } = self.limits;
         let recorded = InventoryFile {
@@ -203,10 +203,10 @@ impl DecisionInput {
         Ok(text + "\n")
     }
 
-    /// Reads the text of such a file.
+    /// Parses the text of such a file.
     ///
     /// # Errors
-    /// The first error in the text.
+    /// Returns the first error in the text.
     pub fn from_json(text: &str) -> Result<Self, InvalidInventory> {
         let recorded: InventoryFile = serde_json::from_str(text)?;
         if recorded.schema != SCHEMA {
@@ -239,7 +239,7 @@ impl DecisionInput {
     }
 }
 
-/// Labels that live as long as the process, each made once: what reads a file ends soon after.
+/// Interned labels with a static lifetime, each leaked once: commands that read a file end soon after.
 #[derive(Default)]
 struct LabelInterner(BTreeSet<&'static str>);
 
@@ -396,7 +396,7 @@ impl RecordedOriginal {
         });
         Ok(match (self.at, by.transpose()?) {
             (Some(at), Some(by)) => OriginalDate::Known(at.into(), by),
-            // What is half said is not known.
+            // An incomplete date is unknown.
             _ => OriginalDate::Unknown,
         })
     }
@@ -515,7 +515,7 @@ impl RecordedGap {
             "created" => GapTarget::CreationTime(parse(of)?),
             "configuration" => GapTarget::Configuration(parse(of)?),
             "referrers" => GapTarget::Referrers(parse(of)?),
-            // What is missing must never go missing.
+            // An unknown gap must never be dropped.
             other => return Err(InvalidInventory::Unknown(format!("unknown gap `{other}`"))),
         };
         Ok(Gap { target: at, kind: labels.intern(&self.kind), message: self.message.into() })

@@ -1,4 +1,4 @@
-//! What the last recorded plan says of policies: which of them select nothing, and which never have their way.
+//! Lints by the last recorded plan: policies that select nothing, and policies that have no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,10 @@ use crate::policy::{Lint, PolicySet, Severity};
 use crate::report::{self, PlanDocument, PlanLoadError, ReasonView, UnmatchedView};
 use crate::state::StateStore;
 
-/// What is to be said of policies by the last plan in the state; nothing where there is no state, or no plan in it.
-/// Reaches nothing outside.
+/// Returns the lints by the last plan in the state; empty if there is no state, or no plan in it. Works offline.
 ///
 /// # Errors
-/// When there is a state and it cannot be read.
+/// Returns an error if there is a state and it cannot be read.
 pub async fn lint_with_last_plan(settings: &Settings, policies: &PolicySet) -> Result<Vec<Lint>, RunError> {
     if settings.state.is_missing() {
         return Ok(Vec::new());
@@ -24,18 +23,18 @@ pub async fn lint_with_last_plan(settings: &Settings, policies: &PolicySet) -> R
     Ok(last?.map(|document| lint_with_plan(policies, &document)).unwrap_or_default())
 }
 
-/// The last plan of everything, whose tags that stay are kept, too.
+/// Returns the last full plan, which is stored with its retained tags.
 async fn last_plan(store: &StateStore) -> Result<Option<PlanDocument>, RunError> {
     let Some(run) = store.last_whole_plan().await? else { return Ok(None) };
     match report::load_plan(store, run).await {
         Ok(document) => Ok(document),
         Err(PlanLoadError::State(error)) => Err(error.into()),
-        // A plan of another version may be of another shape: there is nothing to be said by it.
+        // A plan of another version may have another format and yields no lints.
         Err(PlanLoadError::Unreadable { .. }) => Ok(None),
     }
 }
 
-/// What is to be said of policies by a plan that was made of everything.
+/// Returns the lints by a full plan.
 #[must_use]
 pub fn lint_with_plan(set: &PolicySet, document: &PlanDocument) -> Vec<Lint> {
     let seen = PlanObservations::of(document);
@@ -45,7 +44,7 @@ pub fn lint_with_plan(set: &PolicySet, document: &PlanDocument) -> Vec<Lint> {
     remarks
 }
 
-/// A rule that matched nothing in a plan, where it is still written so.
+/// Returns the lint for a rule that matched nothing in a plan, if it is still written that way.
 fn lint_unmatched_rule(set: &PolicySet, rule: &UnmatchedView, when: &str) -> Option<Lint> {
     let key = RuleKey::from_label(&rule.key).filter(|_| rule.state != "matched-before")?;
     let policy = set.policies.iter().find(|policy| policy.name.as_str() == rule.policy)?;
@@ -63,14 +62,15 @@ fn lint_unmatched_rule(set: &PolicySet, rule: &UnmatchedView, when: &str) -> Opt
     Some(Lint { severity: Severity::Warning, kind: "matches-nothing", policy: rule.policy.clone(), diagnostic })
 }
 
-/// What a plan shows of the tags and of what policies did with them.
+/// The tags in a plan and the effects of policies on them.
 struct PlanObservations {
     when: String,
-    /// The registries, and of each the repositories with their tags.
+    /// The repositories with their tags, by registry.
     registries: BTreeMap<RegistryName, BTreeMap<String, Vec<String>>>,
-    /// By policy: how many tags it let go that other policies kept, and those of them that kept all of these.
+    /// By policy: the number of tags that it would remove and other policies kept, and the policies that kept all of
+    /// these.
     overruled: BTreeMap<String, (u64, BTreeSet<String>)>,
-    /// The policies with their revisions that some tag went by.
+    /// The policies, with their revisions, that decided on some tag.
     effective: BTreeSet<String>,
     revisions: BTreeMap<String, String>,
 }
@@ -109,7 +109,7 @@ impl PlanObservations {
         }
     }
 
-    /// Notes who kept what others let go. What no policy kept, but something else, is no policy's doing.
+    /// Notes which policies kept tags that others would remove. Tags protected by anything but a policy do not count.
     fn add_overruled(&mut self, reasons: &[ReasonView]) {
         let is_not_kept = |reason: &&ReasonView| matches!(reason, ReasonView::NotKept { .. });
         let keepers: BTreeSet<String> = reasons
@@ -150,7 +150,7 @@ impl PlanObservations {
         )
     }
 
-    /// What of a selector matched nothing, and what to do about it.
+    /// Returns the part of a selector that matched nothing, and the remedy.
     fn unmatched_selector(&self, policy: &Policy) -> Option<(String, String)> {
         if self.registries.values().all(BTreeMap::is_empty) {
             return None;

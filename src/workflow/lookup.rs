@@ -1,4 +1,4 @@
-//! What people name: a run by the beginning of its id, a tag by a reference.
+//! Lookup of runs by the beginning of their id, and of tags by a reference.
 
 use std::collections::BTreeMap;
 use std::slice;
@@ -32,15 +32,15 @@ pub struct TagRef {
     pub registry: RegistryName,
     /// The repository.
     pub repository: RepositoryName,
-    /// The tag, where one is named.
+    /// The tag, if one is named.
     pub tag: Option<TagName>,
 }
 
 impl App {
-    /// The record of the run whose id begins so; `last` names the last run.
+    /// Returns the record of the run whose id starts with `id`; `last` names the last run.
     ///
     /// # Errors
-    /// When none or several begin so, or the state cannot be read.
+    /// Returns an error if no run or several runs match, or the state cannot be read.
     pub async fn run_record(&self, id: &str) -> Result<RunRecord, RunError> {
         if id == LAST_RUN {
             let none = || RunError::usage("there are no runs yet".to_owned());
@@ -59,14 +59,14 @@ impl App {
         Err(RunError::Usage(failure.with_help("`tagwarden runs` lists them; `last` is the last one")))
     }
 
-    /// The run whose id begins so with everything it did, and its plan where that is still kept.
+    /// Returns the run whose id starts with `id`, with all of its actions, and its plan if that is still stored.
     ///
     /// # Errors
-    /// When none or several begin so, or the state cannot be read.
+    /// Returns an error if no run or several runs match, or the state cannot be read.
     pub async fn run_report(&self, id: &str) -> Result<(RunView, Option<PlanDocument>), RunError> {
         let record = self.run_record(id).await?;
         let journal = self.store.journal(record.run.id).await?;
-        // A plan of another version is no reason not to show what was done.
+        // A plan of another version must not hide the actions.
         let plan = match report::load_plan(&self.store, record.run.id).await {
             Err(PlanLoadError::State(error)) => return Err(error.into()),
             Err(PlanLoadError::Unreadable { .. }) => None,
@@ -80,16 +80,16 @@ impl App {
         Ok((view.with_policies(&policies), plan))
     }
 
-    /// The names of a registry, and those of the others.
+    /// Returns the names of a registry, and those of the others.
     fn registry_names(&self, settings: &RegistrySettings) -> (Vec<String>, Vec<String>) {
         let others = self.settings.registries.iter().filter(|other| other.name != settings.name);
         (registry::hosts(settings), others.flat_map(registry::hosts).collect())
     }
 
-    /// The repository, or the tag, that an image reference or `REGISTRY/REPOSITORY[:TAG]` names.
+    /// Returns the repository, or the tag, that an image reference or `REGISTRY/REPOSITORY[:TAG]` names.
     ///
     /// # Errors
-    /// When it names none of the configured registries.
+    /// Returns an error if it names none of the configured registries.
     pub fn find_tag_ref(&self, text: &str) -> Result<TagRef, RunError> {
         let (named, digest) = self.find_reference(text)?;
         if named.tag.is_none() && digest.is_some() {
@@ -114,7 +114,7 @@ impl App {
             let reference =
                 ImageReference::parse_verbatim(by_name.unwrap_or(text)).map_err(|error| usage(error.problem))?;
             let (own, others) = self.registry_names(settings);
-            // The last of two: what follows the registry's own name.
+            // The last of two: the part after the registry's own name.
             let path = reference.repository_paths(Hosts::new(&own, &others)).last();
             let here = by_name.is_some() && reference.host.is_none()
                 || reference.host.is_some() && path.is_some()
@@ -138,11 +138,11 @@ impl App {
         Err(RunError::Usage(failure.with_help(format!("known: {}", quoted_list(&known)))))
     }
 
-    /// The registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names; `latest` where it has
-    /// no tag.
+    /// Returns the registry, repository and tag that an image reference or `REGISTRY/REPOSITORY:TAG` names; `latest` if
+    /// it has no tag.
     ///
     /// # Errors
-    /// When it names none of the configured registries, or a digest alone.
+    /// Returns an error if it names none of the configured registries, or a digest alone.
     pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
         let TagRef { registry, repository, tag } = self.find_tag_ref(image)?;
         let latest = || {
@@ -176,17 +176,17 @@ fn nearest_run<'r>(id: &str, recent: &'r [String]) -> Option<&'r str> {
 /// Returns runs as lists show them, in the same order; see [`run_summaries`].
 ///
 /// # Errors
-/// When a journal could not be read.
+/// Returns an error if a journal cannot be read.
 pub async fn run_views(store: &StateStore, records: &[RunRecord]) -> Result<Vec<RunView>, StateError> {
     let summaries = run_summaries(store, records).await?;
     Ok(records.iter().zip(summaries).map(|(record, summary)| RunView::new(record, summary)).collect())
 }
 
-/// Returns the summaries of runs, in the same order. A run whose record has no counts, because it was killed, still goes
-/// on, or failed under an older version, is counted by its journal.
+/// Returns the summaries of runs, in the same order. A run whose record has no counts, because it was killed, is still
+/// running, or failed under an older version, is counted by its journal.
 ///
 /// # Errors
-/// When a journal could not be read.
+/// Returns an error if a journal cannot be read.
 pub async fn run_summaries(store: &StateStore, records: &[RunRecord]) -> Result<Vec<RunSummary>, StateError> {
     let summaries: Vec<RunSummary> = records.iter().map(RunSummary::from_record).collect();
     let uncounted = records.iter().zip(&summaries).filter(|(_, summary)| !summary.has_counts());

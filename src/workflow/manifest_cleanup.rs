@@ -17,21 +17,21 @@ use crate::registry::{self, CollectScope, ExtraManifests, RegistryHead};
 use crate::report::{self, DeletionView, PlanDocument, RetainReasonView};
 use crate::state::{JournalEntry, LeaseToken, StateErrorKind, UntagRecord};
 
-/// What the journal says of untagged manifests, before the registries are read.
+/// The journal's records of untagged manifests, before the registries are read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CleanupCandidates {
-    /// Those whose grace may be over.
+    /// Manifests whose grace period may be over.
     untagged: Vec<UntaggedManifest>,
-    /// The others that tags were taken from, in the same repositories.
+    /// Other manifests in the same repositories from which tags were removed.
     other_untagged: BTreeSet<(RegistryName, RepositoryName, Digest)>,
-    /// What is found already: how many wait, and where nothing is listed.
+    /// The findings so far: the number of pending manifests, and registries that do not list untagged ones.
     deletions: Deletions,
-    /// What is to be read beside what has tags.
+    /// The manifests to be read besides tagged ones.
     pub(super) extra_manifests: ExtraManifests,
 }
 
 impl CleanupCandidates {
-    /// The same for whoever decides.
+    /// Returns the same for the decision.
     pub(super) fn untagged_manifests(&self) -> UntaggedManifests<'_> {
         UntaggedManifests { candidates: &self.untagged, others: Some(&self.other_untagged) }
     }
@@ -46,12 +46,12 @@ impl CleanupCandidates {
         &self.untagged
     }
 
-    /// What is known of deletions before the registries are read.
+    /// Returns the known part of the deletions before the registries are read.
     pub(super) fn undecided(&self) -> Deletions {
         self.deletions.clone()
     }
 
-    /// What becomes of them.
+    /// Decides on the candidates.
     pub(super) fn decide(&self, rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Deletions {
         let decided = engine::plan_deletions(rules, inventory, claims, &self.untagged, &self.other_untagged, now);
         let next_at = [self.deletions.next_eligible_at, decided.next_eligible_at].into_iter().flatten().min();
@@ -63,7 +63,8 @@ impl CleanupCandidates {
         }
     }
 
-    /// Those of a repository that somebody else deleted: they are not listed although everything is.
+    /// Returns the candidates in a repository that were deleted externally: they are not listed although the list is
+    /// complete.
     pub(super) fn deleted_in(&self, registry: &Registry, repository: &Repository) -> Vec<UntaggedManifest> {
         if !registry.lists_untagged || !repository.gaps.is_empty() {
             return Vec::new();
@@ -76,7 +77,8 @@ impl CleanupCandidates {
         here.filter(|one| !is_listed(one)).cloned().collect()
     }
 
-    /// Those whose repository is not there any more: a registry may delete a repository with its last manifest.
+    /// Returns the candidates whose repository no longer exists: a registry may delete a repository with its last
+    /// manifest.
     pub(super) fn deleted_with_repository(&self, head: &RegistryHead) -> Vec<UntaggedManifest> {
         let RegistryHead { registry, names } = head;
         if !registry.lists_untagged || !registry.gaps.is_empty() {
@@ -86,7 +88,8 @@ impl CleanupCandidates {
         there.filter(|one| names.binary_search(&one.repository).is_err()).cloned().collect()
     }
 
-    /// Keeps in mind what is to be read: each manifest, the images in it, and what it refers to or accompanies.
+    /// Records the manifests to be read: each candidate, the images in it, and the manifest that it refers to or
+    /// accompanies.
     fn add_extra_manifests(&mut self, untagged: &UntaggedManifest) {
         let place = (untagged.registry.clone(), untagged.repository.clone());
         let digests = self.extra_manifests.entry(place).or_default();
@@ -98,8 +101,8 @@ impl CleanupCandidates {
 }
 
 impl App {
-    /// The manifests whose grace may be over, in the registries and repositories that are to be read. Nothing is asked
-    /// where no policy has anything deleted.
+    /// Returns the manifests whose grace period may be over, in the registries and repositories to be read. Queries
+    /// nothing if no policy requests deletions.
     pub(super) async fn cleanup_candidates(
         &self,
         scope: &CollectScope,
@@ -112,7 +115,7 @@ impl App {
             rules.policies.iter().filter(asks).any(|policy| policy.covers(name))
         };
         for (name, reader) in &self.readers {
-            // Always, so that a change is noticed when it comes and not when somebody first asks.
+            // Always, so that a change is noticed when it happens and not at a later query.
             let address = reader.settings().endpoint.as_str();
             let since = self.store.registry_address_since(name, address, self.now()).await?;
             if !deletes(name) {
@@ -138,7 +141,7 @@ impl App {
                 }
                 let other = (name.clone(), repository.clone(), digest.clone());
                 let UntagRecord::Untagged { untagged, entries } = told else { return others.push(other) };
-                // At another address it was another registry's.
+                // Removals at another address belong to another registry.
                 if since.is_some_and(|since| untagged.tags.iter().any(|tag| tag.at < since)) {
                     return others.push(other);
                 }
@@ -181,7 +184,7 @@ impl App {
         Ok(candidates)
     }
 
-    /// Journals what somebody else deleted, so that it is not looked for again and again.
+    /// Journals external deletions, so that they are not looked up over and over.
     pub(super) async fn journal_externally_deleted(
         &self,
         lease: &LeaseToken,
@@ -214,7 +217,8 @@ impl App {
         Ok(())
     }
 
-    /// Until when an untagged manifest surely stays; nothing where no policy has it deleted.
+    /// Returns the time until which an untagged manifest is certainly retained; `None` if no policy requests its
+    /// deletion.
     pub(super) async fn retained_until(
         &self,
         registry: &RegistryName,
@@ -241,7 +245,7 @@ impl App {
         Ok(until)
     }
 
-    /// What the bytes say that the journal keeps of a manifest; nothing where they are damaged.
+    /// Parses the content of a manifest from the journal; `None` if it is damaged.
     async fn journaled_manifest(&self, entry: &JournalEntry) -> Result<Option<Manifest>, RunError> {
         match self.store.manifest_of(entry).await {
             Ok(raw) => Ok(registry::parse_manifest(&raw).ok().map(|parsed| parsed.manifest)),
@@ -258,18 +262,20 @@ fn deletion_task(deletion: &Deletion, proof: &DeletionView) -> DeletionTask {
     }
 }
 
-/// The place of a deletion in a plan.
+/// Returns the place of a deletion in a plan.
 ///
 /// # Errors
-/// [`RunError::Refused`] where it is no name of a repository.
+/// Returns [`RunError::Refused`] if it is not a valid repository name.
 pub(super) fn deletion_place(view: &DeletionView) -> Result<(RegistryName, RepositoryName), RunError> {
     let place = view.registry.parse().ok().zip(view.repository.parse().ok());
     place.ok_or_else(|| RunError::from(Refused::InvalidManifest { name: view.name() }))
 }
 
-/// What of an approved plan's deletions still follows from the evidence of now, and what does not, with the reason.
+/// Splits an approved plan's deletions into those that still follow from current evidence, and those that do not, with
+/// the reason.
 ///
-/// The approved plan exists only as a document, so its own refusals are read off that. The present decides by domain values.
+/// The approved plan exists only as a document, so its own refusals are taken from that. The current decision uses
+/// domain values.
 pub(super) fn intersect(
     approved: &[&DeletionView],
     decision: &Decision,
@@ -315,13 +321,13 @@ pub(super) fn intersect(
     (tasks, skipped)
 }
 
-/// The skip of a manifest that stays, with its reasons.
+/// Returns the skip of a retained manifest, with its reasons.
 pub(super) fn skip_retained(deletion: &Deletion) -> SkipReason {
     let reasons = deletion.retain_reasons.iter().map(|reason| RetainReasonView::from(reason).message);
     SkipReason::Kept(reasons.collect::<Vec<_>>().join("; "))
 }
 
-/// Why a deletion of a plan is not to be carried out by the plan itself.
+/// Returns the reason for which the plan itself rules out one of its deletions.
 pub(super) fn planned_skip(view: &DeletionView) -> Option<SkipReason> {
     if !view.enforce {
         return Some(SkipReason::DryRun);
@@ -329,7 +335,7 @@ pub(super) fn planned_skip(view: &DeletionView) -> Option<SkipReason> {
     view.refused.clone().map(SkipReason::Refused)
 }
 
-/// Why a manifest that was approved to be deleted is no longer one to be decided about.
+/// Returns why a manifest that was approved for deletion is no longer a candidate.
 fn deletion_skip_reason(deletion: &Deletion, decision: &Decision) -> SkipReason {
     let registry = decision.inventory.registry(deletion.registry.as_str());
     let Some(found) = registry.and_then(|registry| registry.repository(deletion.repository.as_str())) else {
@@ -350,12 +356,12 @@ fn deletion_skip_reason(deletion: &Deletion, decision: &Decision) -> SkipReason 
     }
 }
 
-/// A deletion as an approved plan has it, for the record of what was not done; `None` where it names nothing that can be.
+/// Returns the task for a deletion in an approved plan, to record that it was not done; `None` if its name is invalid.
 pub(super) fn task_from_view(view: &DeletionView) -> Option<DeletionTask> {
     deletion_from_view(view).map(|deletion| deletion_task(&deletion, view))
 }
 
-/// A deletion as an approved plan has it.
+/// Converts a deletion in an approved plan.
 fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
     Some(Deletion {
         registry: view.registry.parse().ok()?,
@@ -373,10 +379,11 @@ fn deletion_from_view(view: &DeletionView) -> Option<Deletion> {
     })
 }
 
-/// Makes sure that a plan asks for no more deletions than the settings allow in one run. A plan that was made here never does.
+/// Checks that a plan requests no more deletions than the settings allow in one run. A plan made by Tagwarden never
+/// does.
 ///
 /// # Errors
-/// [`RunError::Refused`], and then nothing may be removed.
+/// Returns [`RunError::Refused`] if it does; nothing may be removed then.
 pub(super) fn enforce_limit(approved: &PlanDocument, rules: &Rules) -> Result<(), RunError> {
     let enforced = approved.deletions.deletable().filter(|view| view.enforce && view.refused.is_none());
     let found: usize = enforced.map(|view| 1 + view.dependents.len()).sum();

@@ -1,7 +1,8 @@
-//! The use cases, one file each: what the commands and the daemon do with settings, policies, registries and sources.
+//! The use cases, one file each: the work of the commands and the daemon with settings, policies, registries and
+//! sources.
 //!
-//! [`App::open`] gets ready, [`App::decide`] reads and decides, [`App::plan`], [`App::run`] and [`App::apply`]
-//! are what the commands do with that, [`App::restore_run`] takes it back. All of them leave an audit record.
+//! [`App::open`] prepares, [`App::decide`] reads and decides, [`App::plan`], [`App::run`] and [`App::apply`] implement
+//! the commands, [`App::restore_run`] undoes a run. All of them leave an audit record.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -97,7 +98,7 @@ use result::{PlanIssues, run_result};
 pub use signature::{SignatureError, find_signature_file};
 pub use storage_change::StorageChange;
 
-/// Everything that a run needs, ready.
+/// The prepared environment of a run.
 pub struct App {
     /// The settings.
     pub settings: Settings,
@@ -105,13 +106,13 @@ pub struct App {
     pub policies: PolicySet,
     /// The state.
     pub store: StateStore,
-    /// Who runs it: `user@host`.
+    /// The user that runs it: `user@host`.
     pub by: String,
     /// The time.
     pub clock: Clock,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
-    /// How long `restore` and `hold` wait for a running enforcement to stop.
+    /// The time that `restore` and `hold` wait for a running enforcement to stop.
     pub stop_timeout: Duration,
     /// One for each registry, which its reader and its writers share.
     connections: BTreeMap<RegistryName, RegistryConnection>,
@@ -123,59 +124,59 @@ pub struct App {
     heartbeat: Arc<heartbeat::Heartbeat>,
 }
 
-/// A run that ended, and what it did.
+/// A completed run and its results.
 #[derive(Debug)]
 pub struct RunResult {
     /// The run's id.
     pub run: Uuid,
     /// The plan that it made or applied.
     pub document: PlanDocument,
-    /// What was done or skipped; empty for a dry run.
+    /// The removals done or skipped; empty for a dry run.
     pub applied: Vec<RemovalResult>,
     /// What was deleted of manifests without a tag, or not; empty for a dry run.
     pub deleted: Vec<DeletionResult>,
     /// The registries from which something was removed.
     pub storage_changes: Vec<StorageChange>,
-    /// What it found and asked for, by registry.
+    /// The counts and requests by registry.
     pub by_registry: BTreeMap<String, RegistryCounts>,
-    /// What it went by besides its settings.
+    /// Its context besides the settings.
     pub context: RunContext,
-    /// How many removals wait for the turn of a policy with a schedule of its own.
+    /// The number of removals that wait for a policy's own schedule.
     pub pending_schedule: u64,
-    /// What was forgotten of old runs; `None` where that was not asked for or not possible.
+    /// The pruned records of old runs; `None` if not requested or not possible.
     pub forgotten: Option<PruneCounts>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: RunOutcome,
-    /// Who interrupted it, where it was not a signal to its process.
+    /// The interrupter, unless it was a signal to its process.
     pub interrupted_by: Option<String>,
-    /// Removals that can be undone only while the registry keeps their manifests: the journal does not have them yet.
+    /// Removals that can be undone only while the registry keeps their manifests: these are not in the journal yet.
     pub missing_manifests: u64,
     /// The sources that failed while it removed.
     pub failed_sources: Vec<AttentionView>,
 }
 
 impl RunResult {
-    /// What came of everything that was to be removed or deleted.
+    /// Returns the outcomes of all removals and deletions.
     pub fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
         self.applied.iter().map(|one| &one.outcome).chain(self.deleted.iter().map(|one| &one.outcome))
     }
 }
 
-/// Who approved what, for the audit record.
+/// The approval of a plan, for the audit record.
 #[derive(Debug, Clone, Default)]
 pub struct Approval {
-    /// Who.
+    /// The approver.
     pub approved_by: Option<String>,
-    /// In which change ticket.
+    /// The change ticket.
     pub ticket: Option<String>,
-    /// Why it is applied in spite of a window or a freeze.
+    /// The reason to apply it in spite of a window or a freeze.
     pub override_reason: Option<String>,
     /// The text of a signature of the plan's file, by minisign or SSH.
     pub signature: Option<String>,
 }
 
 impl Approval {
-    /// The same with the name of whoever signed, which counts more than what was said.
+    /// Sets the approver to the signer, who takes precedence over a stated name.
     fn with_signer(&self, signer: &Result<Option<String>, RunError>) -> Self {
         let mut approval = self.clone();
         if let Ok(Some(signer)) = signer {
@@ -189,10 +190,10 @@ impl Approval {
 }
 
 impl App {
-    /// Opens the state and the connections to the registries. Reaches no registry yet.
+    /// Opens the state and the connections to the registries, without sending a request.
     ///
     /// # Errors
-    /// When the state cannot be opened or a registry's settings cannot work.
+    /// Returns an error if the state cannot be opened or a registry's settings are invalid.
     pub async fn open(
         (settings, policies): (Settings, PolicySet),
         by: String,
@@ -202,10 +203,10 @@ impl App {
         Self::open_with((settings, policies), by, clock, stop, RetryPolicy::default()).await
     }
 
-    /// The same, with another patience for registries that fail.
+    /// Opens an app with another retry policy for registries.
     ///
     /// # Errors
-    /// As [`App::open`].
+    /// Fails as [`App::open`] does.
     pub async fn open_with(
         (settings, policies): (Settings, PolicySet),
         by: String,
@@ -217,10 +218,10 @@ impl App {
         Self::with_store((settings, policies), store, by, clock, stop, patience)
     }
 
-    /// The same with a state that is open already.
+    /// Creates an app with a state that is already open.
     ///
     /// # Errors
-    /// When a registry's settings cannot work.
+    /// Returns an error if a registry's settings are invalid.
     pub fn with_store(
         (settings, policies): (Settings, PolicySet),
         store: StateStore,
@@ -252,7 +253,7 @@ impl App {
         })
     }
 
-    /// The same, with another way to wait for a registry while removing.
+    /// Sets the retry policy for removals.
     #[must_use]
     pub fn with_removal_retry_policy(self, waiting: RemovalRetryPolicy) -> Self {
         Self { removal_retry_policy: waiting, ..self }

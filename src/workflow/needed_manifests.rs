@@ -1,8 +1,8 @@
-//! Manifests that a decision needs: indexes that may hold a tag's image, and configurations that an image id of a workload may
-//! be the digest of.
+//! Manifests that a decision needs: indexes that may contain a tag's image, and configurations whose digest a
+//! workload's image id may be.
 //!
-//! Deciding is pure and says what it would have to know. This reads that and has it decided again, until nothing more is
-//! needed or nothing more can be read. What stays unread stays undecided, so that a fault in here keeps too much and never
+//! Deciding is pure and reports the facts that it lacks. This reads them and repeats the decision, until it lacks
+//! nothing or nothing more can be read. Unread parts stay undecided, so that a fault in here retains too much and never
 //! too little.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +17,14 @@ use crate::domain::{Claims, Digest, Gap, GapTarget, IndexReads, Inventory, Repos
 use crate::engine::{self, EvaluatedRepository, Evidence, PlacedDigests, UntaggedManifests};
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, RegistryReader};
 
-/// Most manifests that one run reads from registries for their configurations: each read is a pull, which registries count as
-/// use.
+/// Most manifests that one run reads from registries for their configurations: each read is a pull, which registries
+/// count as use.
 const MAX_READS: usize = 1_000;
-/// Most of them for one repository, as long as there may be others that need fewer.
+/// Most of them for one repository, while others may need fewer.
 const MAX_FIRST_READS: usize = 100;
-/// Requests in flight at once; the registry's own pace holds besides.
+/// Requests in flight at once; the registry's own rate limit applies as well.
 const MAX_CONCURRENT_READS: usize = 8;
-/// After so many failures in one repository the rest of it is left unread.
+/// Failures after which the rest of a repository is left unread.
 const MOST_FAILURES: usize = 5;
 
 /// The reads that a run may still make, however often it decides. Clones share them.
@@ -42,7 +42,7 @@ impl ReadBudget {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes at most `wanted` reads, and returns how many there were.
+    /// Takes at most `wanted` reads, and returns the number taken.
     fn take(&self, wanted: usize) -> usize {
         let less = |left: usize| Some(left.saturating_sub(wanted));
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -50,24 +50,25 @@ impl ReadBudget {
     }
 }
 
-/// When a repository gets the configurations that it needs.
+/// The pass in which a repository gets the configurations that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// As one of many: where it needs a lot, it is put off until the others were decided about.
+    /// The first pass: a repository that needs many is postponed.
     First,
-    /// After them.
+    /// The last pass, after all others.
     Last,
 }
 
-/// A repository whose tags were evaluated, or that needs more than one of many may read.
+/// A repository whose tags were evaluated, or that was postponed because it needs more reads than the first pass
+/// allows.
 pub(super) enum Evaluation<'e> {
     Done(Box<EvaluatedRepository<'e>>),
-    /// It needs so many configurations that are not cached.
+    /// It needs this number of configurations that are not cached.
     PutOff(usize),
 }
 
 impl App {
-    /// Evaluates the tags of one repository, and reads what that needs. What was asked for once is not asked for again.
+    /// Evaluates the tags of one repository, and reads the manifests that this needs. Nothing is requested twice.
     pub(super) async fn evaluate_reading<'e>(
         &self,
         reader: &Arc<dyn RegistryReader>,
@@ -76,7 +77,7 @@ impl App {
         (budget, turn): (&ReadBudget, Turn),
         reads: &mut IndexReads,
     ) -> Evaluation<'e> {
-        // What failed right now, when the repository was read, is not asked for again at once.
+        // Reads that just failed with the repository are not repeated at once.
         let mut requested_indexes = failed_manifests(repository);
         let mut requested = BTreeSet::new();
         loop {
@@ -130,11 +131,11 @@ impl App {
         }
     }
 
-    /// Reads the configurations of manifests of one repository into its facts. Where they are more than the run may still
-    /// read, the repository stays undecided, and what was read is kept for the next run.
+    /// Reads the configurations of manifests of one repository into its facts. If they exceed the remaining reads of
+    /// the run, the repository stays undecided, and those read are cached for the next run.
     ///
     /// # Errors
-    /// With the number of those that are not cached, where it is not their turn yet. Nothing was read then.
+    /// Returns the number of uncached configurations if the repository has to be postponed. Nothing was read then.
     async fn read_configurations(
         &self,
         reader: &Arc<dyn RegistryReader>,
@@ -208,7 +209,7 @@ impl App {
     }
 }
 
-/// The manifests that could not be read.
+/// Returns the manifests that could not be read.
 fn failed_manifests(repository: &Repository) -> BTreeSet<Digest> {
     let failed = repository.gaps.iter().filter_map(|gap| match &gap.target {
         GapTarget::Manifest(digest) => Some(digest.clone()),
@@ -217,7 +218,7 @@ fn failed_manifests(repository: &Repository) -> BTreeSet<Digest> {
     failed.collect()
 }
 
-/// The digest of an image's configuration; `None` where its manifest has none, as those of Docker's schema 1.
+/// Returns the digest of an image's configuration; `None` if its manifest has none, as in Docker's schema 1.
 fn configuration_digest(raw: &RawManifest) -> Result<Option<Digest>, RegistryError> {
     match registry::parse_manifest(raw) {
         Ok(parsed) => Ok(parsed.manifest.config.map(|config| *config)),

@@ -1,4 +1,4 @@
-//! How runs end, and with which exit code.
+//! The outcomes of runs, and their exit codes.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -12,33 +12,33 @@ use crate::policy::Diagnostic;
 use crate::registry::RegistryError;
 use crate::state::{StateError, StateErrorKind};
 
-/// How a run ended. Where several apply, the first of this order is given.
+/// The outcome of a run. If several apply, the first in this order wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunOutcome {
-    /// Somebody stopped it before it was through.
+    /// It was stopped before it was complete.
     Interrupted,
     /// A limit or an obstacle refused removals that would be enforced, or a plan could not be applied.
     Refused,
     /// Some removals failed.
     Failed,
-    /// A source or a registry could not be read whole.
+    /// A source or a registry could not be read in full.
     EvidenceMissing,
-    /// All was done.
+    /// Everything was done.
     Done,
 }
 
-/// A restore that ended.
+/// A completed restore.
 #[derive(Debug)]
 pub struct RestoreRunResult {
     /// The run's id.
     pub run: Uuid,
-    /// What came of each tag.
+    /// The result for each tag.
     pub restored: Vec<RestoreResult>,
 }
 
 impl RestoreRunResult {
-    /// How it ended.
+    /// Returns the outcome.
     #[must_use]
     pub fn outcome(&self) -> RunOutcome {
         let any = |what: fn(&Outcome) -> bool| self.restored.iter().any(|restored| what(&restored.outcome));
@@ -52,37 +52,37 @@ impl RestoreRunResult {
     }
 }
 
-/// What keeps a run from coming to its end.
+/// The failure of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Settings or policies cannot be used, or do not fit each other: every problem, with its place.
+    /// Settings or policies are invalid, or do not fit each other: every problem, with its place.
     #[error("settings or policies have {} problems, the first: {}", .0.len(), .0.first().map(|first| chain(first)).unwrap_or_default())]
     Invalid(Vec<Diagnostic>),
-    /// A registry's settings cannot work.
+    /// A registry's settings are invalid.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The state cannot be read or written.
     #[error(transparent)]
     Store(#[from] StateError),
-    /// Something asked for is not there or not meant for this.
+    /// A requested item does not exist or does not fit the command.
     #[error(transparent)]
     Usage(Failure<()>),
-    /// Somebody stopped it.
+    /// It was stopped.
     #[error("interrupted; nothing was removed")]
     Interrupted,
-    /// Another command asked it to stop before it removed anything.
+    /// Another command stopped it before it removed anything.
     #[error("interrupted by {0}; nothing was removed")]
     InterruptedBy(String),
     /// A report could not be written.
     #[error(transparent)]
     Output(Failure<()>),
-    /// The plan may not be applied, or a hold came too late.
+    /// The plan may not be applied, or a hold was too late.
     #[error("refused")]
     Refused(#[source] Refused),
-    /// It ended by a fault of ours. What it left open is settled at the next start.
+    /// An internal failure. The next start resolves what it left open.
     #[error(transparent)]
     Failed(Failure<()>),
-    /// Our own check found fault with our own plan. Nothing was done.
+    /// The plan failed Tagwarden's own check. Nothing was done.
     #[error("the plan contradicts itself, which is a fault in tagwarden: {}; nothing was done; please report it",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Check(Vec<Violation>),
@@ -97,7 +97,7 @@ impl RunError {
         Self::Failed(Failure::new((), message))
     }
 
-    /// The exit code that belongs to it.
+    /// Returns its exit code.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -114,7 +114,7 @@ impl RunError {
         }
     }
 
-    /// The problems with their places, where it is about settings or policy files.
+    /// Returns the problems with their places, if settings or policy files are invalid.
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
@@ -137,7 +137,7 @@ impl From<Refused> for RunError {
 }
 
 impl RunOutcome {
-    /// The exit code that belongs to it.
+    /// Returns its exit code.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -149,7 +149,7 @@ impl RunOutcome {
         }
     }
 
-    /// The label used in the audit record and in metrics.
+    /// Returns the label used in the audit record and in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

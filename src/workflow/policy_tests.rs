@@ -1,4 +1,4 @@
-//! Tests of policies: what stands in `*.test.yaml` beside them, held against what the engine decides.
+//! Tests of policies: the expectations in `*.test.yaml` beside them, compared with the engine's decisions.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::engine;
 use crate::policy::{self, Expectation, PolicySet, PolicyTest, PolicyTests};
 use crate::report::{PolicyTestFile, PolicyTestResult, PolicyTestTag, ReasonView};
 
-/// Runs the tests of a fixture, of a policy file, or of a folder. Reaches nothing outside, and needs no settings.
+/// Runs the tests of a fixture, of a policy file, or of a folder. Works offline and without settings.
 ///
 /// # Errors
-/// [`RunError::Invalid`] with every problem of the fixtures and of the policies that they test.
+/// Returns [`RunError::Invalid`] with every problem of the fixtures and of the tested policies.
 pub fn test_policies(path: &Path) -> Result<Vec<PolicyTestFile>, RunError> {
     let fixtures = policy::load_policy_tests(path).map_err(|error| RunError::Invalid(error.diagnostics))?;
     let (mut tested, mut problems) = (Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ fn run_test(test: &PolicyTest, policies: &PolicySet) -> PolicyTestResult {
     PolicyTestResult { name: test.name.clone(), line: test.line as u64, passed, tags }
 }
 
-/// The first registry that a policy names, or one of no special name.
+/// Returns the first registry that a policy names, or a default name.
 fn registry(policies: &PolicySet) -> RegistryName {
     let named = policies.policies.iter().find_map(|policy| policy.select.registries.as_ref()?.first());
     named.cloned().unwrap_or_else(|| "registry".parse().expect("a registry name"))

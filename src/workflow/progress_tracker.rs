@@ -1,4 +1,4 @@
-//! Counts, rates and estimates of a run. It reads no clock: each change comes with its time.
+//! Counts, rates and estimates of a run. It reads no clock: each change carries its time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(super) struct TaskCounts {
 }
 
 impl TaskCounts {
-    /// Tasks that took requests. Those that an earlier look ruled out are journaled as skipped all at once.
+    /// Returns the number of tasks that took requests. Tasks ruled out beforehand are journaled as skipped all at once.
     fn attempted(self) -> u64 {
         self.done.saturating_add(self.failed)
     }
@@ -56,11 +56,11 @@ impl TaskCounts {
 /// The reading of one registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct ReadProgress {
-    /// Repositories to read, and when they had been listed; `None` until then.
+    /// Repositories to read, and the time at which they had been listed; `None` until then.
     listed: Option<(u64, Duration)>,
     done: u64,
     tags: u64,
-    /// The tags that the last whole plan found there.
+    /// The tags that the last full plan found there.
     expected_tags: Option<u64>,
 }
 
@@ -79,8 +79,8 @@ impl ReadProgress {
         if elapsed < MIN_ESTIMATE_TIME || self.done < MIN_ESTIMATE_COUNT {
             return None;
         }
-        // Reading takes time by tags rather than by repositories. A registry that has outgrown the expectation goes by
-        // repositories.
+        // Reading time depends on tags rather than on repositories. A registry that exceeds the expectation is measured
+        // by repositories.
         let (done, total) = match self.expected_tags {
             Some(expected) if self.tags > 0 && self.tags < expected => (self.tags, expected),
             _ => (self.done, listed),
@@ -91,10 +91,10 @@ impl ReadProgress {
     }
 }
 
-/// What is known of a run that is under way.
+/// The progress of the current run.
 #[derive(Debug, Default)]
 pub(super) struct ProgressTracker {
-    /// `None` while no run is under way.
+    /// `None` without a current run.
     started_at: Option<Timestamp>,
     phase: RunPhase,
     registries: BTreeMap<String, ReadProgress>,
@@ -104,14 +104,14 @@ pub(super) struct ProgressTracker {
     earlier_requests: u64,
     requests: u64,
     request_window: RateWindow,
-    /// The number of tasks, and when the first of them began.
+    /// The number of tasks, and the start of the first one.
     tasks: Option<(u64, Duration)>,
     task_counts: TaskCounts,
     task_window: RateWindow,
 }
 
 impl ProgressTracker {
-    /// A run that begins now. `requests` is the number of requests so far.
+    /// Creates a tracker for a run that begins now. `requests` is the number of requests so far.
     pub(super) fn new(started_at: Timestamp, requests: u64, now: Duration) -> Self {
         let mut tracker = Self { started_at: Some(started_at), earlier_requests: requests, ..Self::default() };
         tracker.count_requests(requests, now);
@@ -132,7 +132,7 @@ impl ProgressTracker {
             .collect();
     }
 
-    /// The tags that the last whole plan found, by registry.
+    /// Sets the tags that the last full plan found, by registry.
     pub(super) fn expect_tags(&mut self, tags: BTreeMap<String, u64>) {
         for (name, read) in &mut self.registries {
             read.expected_tags = tags.get(name).copied();
@@ -144,7 +144,7 @@ impl ProgressTracker {
         self.registry(registry).listed = Some((repositories, now));
     }
 
-    /// What was read does not count any more: all of it is read again.
+    /// Resets the reading progress, because everything is read again.
     pub(super) fn restart_reading(&mut self, now: Duration) {
         for read in self.registries.values_mut() {
             (read.done, read.tags) = (0, 0);
@@ -172,19 +172,19 @@ impl ProgressTracker {
         self.task_window.record(now, self.task_counts.attempted());
     }
 
-    /// The outcomes of all tasks of the run so far.
+    /// Sets the outcomes of all tasks of the run so far.
     pub(super) fn count_tasks(&mut self, counts: TaskCounts, now: Duration) {
         self.task_counts = counts;
         self.task_window.record(now, counts.attempted());
     }
 
-    /// The number of requests so far, with those before the run.
+    /// Sets the number of requests so far, including those before the run.
     pub(super) fn count_requests(&mut self, requests: u64, now: Duration) {
         self.requests = requests.saturating_sub(self.earlier_requests);
         self.request_window.record(now, self.requests);
     }
 
-    /// Returns the progress now; `None` if no run is under way.
+    /// Returns the progress now; `None` without a current run.
     pub(super) fn progress(&self, now: Duration) -> Option<RunProgress> {
         let registries = self.registries.iter().map(|(name, read)| RegistryProgress {
             name: name.clone(),
@@ -215,7 +215,7 @@ impl ProgressTracker {
     fn seconds_left(&self, now: Duration) -> Option<u64> {
         match self.phase {
             RunPhase::Reading => {
-                // All registries are read at once, so that the slowest one counts.
+                // All registries are read at once, so the slowest one counts.
                 let left: Option<Vec<u64>> = self.registries.values().map(|read| read.seconds_left(now)).collect();
                 left?.into_iter().max()
             }

@@ -7,7 +7,7 @@ use crate::apply;
 use crate::state::{Lease, LeaseScope, LeaseToken, StateErrorKind};
 
 impl App {
-    /// Takes the right to change registries.
+    /// Acquires the lease.
     ///
     /// # Errors
     /// When another process has it, or the state cannot be used.
@@ -16,7 +16,7 @@ impl App {
         Ok(self.store.take_lease(LeaseScope::Run, &holder).await?)
     }
 
-    /// Does what [`App::settle`] does, and completes the journal: reads the manifests that earlier runs could not.
+    /// Does the work of [`App::settle`], and completes the journal: reads the manifests that earlier runs could not.
     pub(super) async fn recover(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
         let token = self.settle(lease).await?;
         let since = self.now().checked_sub(self.settings.undo_window).unwrap_or(Timestamp::MIN);
@@ -24,16 +24,16 @@ impl App {
         Ok(token)
     }
 
-    /// Begins an epoch of the lease, and settles what an interrupted run left open, by looking at the registries. Only
-    /// under the lease: what another process has open is in flight, not interrupted.
+    /// Begins an epoch of the lease, and resolves what an interrupted run left open by reading the registries. Only
+    /// under the lease: the open entries of another process are in flight, not interrupted.
     pub(super) async fn settle(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
-        // First, so that whoever lost the lease without knowing it journals nothing more of what is settled here.
+        // First, so that a process that lost the lease unknowingly cannot journal into the entries resolved here.
         let token = self.store.begin_epoch(lease, self.now()).await?;
         apply::recover(&self.store, &self.readers, self.now()).await?;
         Ok(token)
     }
 
-    /// Settles for whoever holds no lease: if another process holds it, that one settles.
+    /// Resolves open entries without a held lease: if another process holds it, that one resolves them.
     pub(super) async fn recover_if_unleased(&self) -> Result<(), RunError> {
         if self.store.pending_entries().await?.is_empty() {
             return Ok(());

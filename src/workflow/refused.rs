@@ -10,13 +10,13 @@ use crate::config::RemovalBlock;
 use crate::domain::{ClockIssue, Digest, PolicyName};
 use crate::report::{self, PlanReadError};
 
-/// The cause for which a plan is not applied, a run does not remove, or a hold came too late.
+/// Why a plan is not applied, a run does not remove, or a hold is too late.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The text is not a plan that can be trusted.
+    /// The text is not a trustworthy plan.
     #[error(transparent)]
     InvalidPlan(#[from] PlanReadError),
-    /// The plan's signature is missing, or not one of this plan by a known signer.
+    /// The plan's signature is missing, or not a known signer's signature of this plan.
     #[error(transparent)]
     Signature(#[from] SignatureError),
     /// The settings say `dry-run`.
@@ -33,16 +33,16 @@ pub enum Refused {
     /// The plan was evaluated for a time given by hand.
     #[error("the plan was made for {at} by `--at`, to look at only")]
     Hypothetical {
-        /// That time.
+        /// The time of the evaluation.
         at: Timestamp,
     },
-    /// The plan's time is over.
+    /// The plan has expired.
     #[error("the plan expired at {at}; make a new one")]
     Expired {
-        /// The end of that time.
+        /// The end of its validity.
         at: Timestamp,
     },
-    /// The plan was made later than now.
+    /// The plan is from the future.
     #[error("the plan was made at {at}, which is in the future; is the clock right?")]
     FromFuture {
         /// The time at which it was made.
@@ -56,7 +56,7 @@ pub enum Refused {
         /// Its address in the plan.
         endpoint: String,
     },
-    /// Settings that decide have changed since the plan was made.
+    /// Settings that affect decisions have changed since the plan was made.
     #[error(
         "registries, sources, limits or time zone in {} have changed since the plan was made; make a new one",
         .file.display()
@@ -78,7 +78,7 @@ pub enum Refused {
         "removals are held back, {0}; wait, or give a reason to apply it all the same with `--override-freeze REASON`"
     )]
     Blocked(RemovalBlock),
-    /// A run applied the plan and left nothing undone.
+    /// A run has applied the plan completely.
     #[error(
         "plan {plan} was applied already, by run {run} on {}; what it skipped stays, and what was put back since stays; \
          make a new one", .ended_at.strftime("%Y-%m-%d %H:%M UTC")
@@ -103,26 +103,26 @@ pub enum Refused {
         /// Its name in the plan.
         name: String,
     },
-    /// The plan asks for more removals than a run, or one policy in a run, may make.
+    /// The plan requests more removals than a run, or one policy in a run, may make.
     #[error(
         "the plan asks for {found} removals, and the limit of {} is {allowed}; no plan made here does that; make a new \
          one", limited(.policy.as_ref())
     )]
     OverLimit {
-        /// The removals that it asks for.
+        /// The requested removals.
         found: u64,
         /// The policy whose limit it is; `None` for that of a run.
         policy: Option<PolicyName>,
         /// The limit.
         allowed: u32,
     },
-    /// The plan asks for more deletions of untagged manifests than a run may make.
+    /// The plan requests more deletions of untagged manifests than a run may make.
     #[error(
         "the plan asks for {found} manifests to be deleted, and the limit of one run is {allowed}; no plan made here does \
          that; make a new one"
     )]
     OverDeletionLimit {
-        /// The manifests, with what goes along.
+        /// The manifests, dependents included.
         found: usize,
         /// The limit.
         allowed: u32,
@@ -136,7 +136,7 @@ pub enum Refused {
         /// The file.
         file: PathBuf,
     },
-    /// A tag was removed or moved while it was being held.
+    /// A tag was removed or moved while the hold was being set.
     #[error(
         "{image}: the tag was {} while it was being held; its name and {} are held from now on\n  help: `tagwarden restore \
          {image}` puts back what Tagwarden removed", moved(.after.as_deref()), .before.short()
@@ -144,9 +144,9 @@ pub enum Refused {
     HeldTooLate {
         /// The tag, as `registry/repository:tag`.
         image: String,
-        /// The digest that it had, which is held.
+        /// Its digest before, which is held.
         before: Box<Digest>,
-        /// The digest that it has now; `None` if it is gone.
+        /// Its digest now; `None` if it no longer exists.
         after: Option<Box<Digest>>,
     },
 }
@@ -165,7 +165,8 @@ mod tests {
     use crate::domain::chain;
     use crate::workflow::RunError;
 
-    /// These texts stand in audit records and are compared with them, so that a refused plan is recorded once.
+    /// Audit records contain these texts, and later ones are compared with them, so that a refused plan is recorded
+    /// once.
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn each_cause_has_its_words() {

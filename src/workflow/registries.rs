@@ -1,4 +1,4 @@
-//! The registries as such: what each is, what it can do, and what it allows; and the one question that is no reading.
+//! The registries, with their capabilities and rights; and the probe, the one request that is not a read.
 
 use futures::future;
 
@@ -8,14 +8,14 @@ use crate::registry::{ProbeResponse, RegistryError, RegistryReader, RegistrySett
 use crate::report::{self, ProbeView, RegistryStateView, RightsView};
 use crate::state::DeletionResponse;
 
-/// Most repositories whose rights are looked at; where each has permissions of its own, that is a token for every ten.
+/// Most repositories whose rights are checked; a registry with permissions by repository needs one token for every ten.
 const MAX_RIGHTS_CHECKS: usize = 100;
 
 impl App {
-    /// Tells of each registry what it is, what it can do, and what it allows. Only reads.
+    /// Returns the state, the capabilities and the rights of each registry. Read-only.
     ///
     /// # Errors
-    /// When the state could not be read. A registry that cannot be reached says so in its own view.
+    /// Returns an error if the state cannot be read. The error of an unreachable registry is in its own view.
     pub async fn registry_states(&self) -> Result<Vec<RegistryStateView>, RunError> {
         let views = self.readers.values().map(|reader| self.registry_state(&**reader));
         future::join_all(views).await.into_iter().collect()
@@ -58,11 +58,11 @@ impl App {
         })
     }
 
-    /// Asks a registry to delete a tag (or, by its `removal`, a manifest) that cannot exist, and remembers its answer.
+    /// Asks a registry to delete a tag (or, by its `removal`, a manifest) that cannot exist, and records its answer.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is no such registry or no repository to ask in, and when the state could not be
-    /// written.
+    /// Returns [`RunError::Usage`] if there is no such registry or no repository to probe, and other errors if the
+    /// state cannot be written.
     pub async fn probe(&self, name: &str, repository: Option<RepositoryName>) -> Result<ProbeResult, RunError> {
         let reader = self.find_reader(name)?;
         let settings = reader.settings().clone();
@@ -78,11 +78,11 @@ impl App {
                 self.record_deletion_answer(&settings, settings.removal, &answer).await?;
                 answer
             }
-            // Rights are no answer to a deletion, so there is nothing to remember.
+            // Rights do not answer a deletion, so there is nothing to record.
             None => rights_in(&**reader, &repository).await,
         };
         if answer == ProbeResponse::Unsupported && settings.removal == RemovalMethod::Untag {
-            // Whether it refuses every deletion, or those by tag, decides what a person should change.
+            // The remedy depends on whether it refuses every deletion, or only those by tag.
             let by_digest = self.probe_removal(&settings.name, &repository, RemovalMethod::DeleteManifest).await;
             if let Some(answer) = by_digest {
                 self.record_deletion_answer(&settings, RemovalMethod::DeleteManifest, &answer).await?;
@@ -108,7 +108,7 @@ impl App {
         Ok(ProbeResult { view, outcome })
     }
 
-    /// Asks a registry to delete something that cannot exist; `None` where its kind says enough.
+    /// Asks a registry to delete something that cannot exist; `None` if its kind answers the question.
     async fn probe_removal(
         &self,
         registry: &RegistryName,
@@ -118,11 +118,11 @@ impl App {
         self.connections.get(registry)?.probe(repository, method).await
     }
 
-    /// Forgets what removals and answers showed of a registry, because a person says that it is another one now. Returns
-    /// whether there was anything to forget.
+    /// Forgets the findings about a registry's removals, because a person says that it is another one now. Returns true
+    /// if there were any.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is no such registry, and when the state could not be written.
+    /// Returns [`RunError::Usage`] if there is no such registry, and other errors if the state cannot be written.
     pub async fn forget_registry(&self, name: &str) -> Result<bool, RunError> {
         let settings = self.find_reader(name)?.settings();
         Ok(self.store.forget_experience(&settings.name, settings.endpoint.as_str()).await?)
@@ -152,13 +152,13 @@ impl App {
     }
 }
 
-/// A probe that was answered, in one way or another.
+/// An answered probe.
 #[derive(Debug)]
 pub struct ProbeResult {
-    /// The question, its answer, and what is known now.
+    /// The question, its answer, and the current knowledge.
     pub view: ProbeView,
-    /// [`RunOutcome::Done`] where it deletes, [`RunOutcome::Refused`] where it does not or the identity may not, and
-    /// [`RunOutcome::EvidenceMissing`] where the answer proves nothing.
+    /// [`RunOutcome::Done`] if it deletes, [`RunOutcome::Refused`] if it does not or the identity may not, and
+    /// [`RunOutcome::EvidenceMissing`] if the answer is inconclusive.
     pub outcome: RunOutcome,
 }
 
@@ -166,7 +166,7 @@ fn no_repository_error() -> RunError {
     RunError::usage("the registry lists no repository to ask in; name one with `--repository`".to_owned())
 }
 
-/// A probe that could not even find out where to ask.
+/// Returns a probe that could not find a repository.
 fn unread_probe(settings: &RegistrySettings, error: &RegistryError) -> ProbeResult {
     let view = ProbeView {
         registry: settings.name.to_string(),
@@ -180,7 +180,7 @@ fn unread_probe(settings: &RegistrySettings, error: &RegistryError) -> ProbeResu
     ProbeResult { view, outcome: RunOutcome::EvidenceMissing }
 }
 
-/// A registry by its settings alone.
+/// Returns a registry by its settings alone.
 fn registry_from_settings(settings: &RegistrySettings) -> Registry {
     Registry {
         endpoint: settings.endpoint.as_str().trim_end_matches('/').to_owned(),
@@ -189,7 +189,7 @@ fn registry_from_settings(settings: &RegistrySettings) -> Registry {
     }
 }
 
-/// The answer of a registry that says in its tokens what they are good for: nothing needs to be tried there.
+/// Returns the answer of a registry whose tokens state their rights: no deletion needs to be tried there.
 async fn rights_in(reader: &dyn RegistryReader, repository: &RepositoryName) -> ProbeResponse {
     let missing = reader.missing_rights(std::slice::from_ref(repository)).await;
     missing

@@ -1,5 +1,5 @@
-//! What removing one tag would free. Blobs are shared across repositories, so a look at one repository cannot tell: the
-//! last plan of everything counted them.
+//! The bytes that removing one tag would free. Blobs are shared across repositories, so one repository is not enough:
+//! the last full plan counted them.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{App, Decision, RunError, TagRef};
 use crate::report::{RemovalView, SizeView};
 use crate::state::PlanChunk;
 
-/// The part of a removal in a plan that is read.
+/// The fields of a removal in a plan that are read.
 #[derive(Deserialize)]
 struct RemovalSize {
     tag: String,
@@ -20,11 +20,11 @@ struct RemovalSize {
 }
 
 impl App {
-    /// What removing a tag would free: by the last plan of everything, where that has the removal at the same digest, else
-    /// by its repository alone. `None` where the tag does not go.
+    /// Returns the bytes that removing a tag would free: by the last full plan, if that has the removal at the same
+    /// digest, else by its repository alone. `None` if the tag is not to be removed.
     ///
     /// # Errors
-    /// When the state cannot be read.
+    /// Returns an error if the state cannot be read.
     pub async fn removal_size(&self, decision: &Decision, named: &TagRef) -> Result<Option<SizeView>, RunError> {
         let Some(tag) = &named.tag else { return Ok(None) };
         let place = (named.registry.as_str(), named.repository.as_str(), tag.as_str());
@@ -38,7 +38,7 @@ impl App {
         Ok(Some(SizeView { reclaimable_bytes, shared_bytes, counted_by: None }))
     }
 
-    /// What the last plan of everything says of a removal.
+    /// Returns the size of a removal in the last full plan.
     async fn recorded_size(&self, removal: &RemovalView) -> Result<Option<SizeView>, RunError> {
         let Some(run) = self.store.last_whole_plan().await? else { return Ok(None) };
         for info in self.store.plan_chunks(run).await? {
@@ -49,7 +49,7 @@ impl App {
             let read = tokio::task::spawn_blocking(move || {
                 Ok::<Vec<RemovalSize>, io::Error>(serde_json::from_slice(&PlanChunk::json(&chunk.removals)?)?)
             });
-            // A plan that cannot be read, such as one of another version, counts nothing.
+            // An unreadable plan, such as one of another version, has no sizes.
             let Ok(Ok(removals)) = read.await else { continue };
             let found =
                 removals.into_iter().find(|found| (&found.tag, &found.digest) == (&removal.tag, &removal.digest));

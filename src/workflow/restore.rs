@@ -1,4 +1,4 @@
-//! The way back: which removals are meant, what putting them back would come to, and putting them back.
+//! Restores: selection of removals, preview, and execution.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,77 +14,77 @@ use crate::registry;
 use crate::report::{self, RunSummary};
 use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind};
 
-/// What is to be put back.
+/// The removals to be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestoreSelection {
     /// All tags that a run removed; its id or the beginning of it.
     Run(String),
-    /// All tags that were removed from a repository and are not back.
+    /// All tags that were removed from a repository and do not exist again.
     Repository {
         /// `REGISTRY/REPOSITORY`, or with the registry's host.
         name: String,
-        /// Only those removed since then.
+        /// Only tags removed since then.
         since: Option<Timestamp>,
     },
     /// One tag, as its last removal found it.
     Image(String),
 }
 
-/// A removal, what putting it back would come to, and until when it surely can be.
+/// A removal, the preview of its restore, and the time until which it can certainly be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreCandidate {
-    /// The removal and its outlook.
+    /// The removal and its preview.
     pub preview: RestorePreview,
-    /// Until when it can surely be put back, where that was known.
+    /// The time until which it can certainly be restored, if known.
     pub undo_until: Option<Timestamp>,
 }
 
 impl App {
-    /// Puts back the tags that a run removed.
+    /// Restores the tags that a run removed.
     ///
     /// # Errors
-    /// When there is no such run, or the state cannot be used.
+    /// Returns an error if there is no such run, or the state cannot be used.
     pub async fn restore_run(&self, id: &str) -> Result<RestoreRunResult, RunError> {
         self.restore(&RestoreSelection::Run(id.to_owned())).await
     }
 
-    /// Puts back one tag as its last removal found it.
+    /// Restores one tag as its last removal found it.
     ///
     /// # Errors
-    /// When Tagwarden never removed it, or the state cannot be used.
+    /// Returns an error if Tagwarden never removed it, or the state cannot be used.
     pub async fn restore_image(&self, image: &str) -> Result<RestoreRunResult, RunError> {
         self.restore(&RestoreSelection::Image(image.to_owned())).await
     }
 
-    /// Puts tags back, and holds them for as long as the settings want a removal to be undoable.
+    /// Restores tags, and holds them for the undo window of the settings.
     ///
     /// # Errors
-    /// When nothing of the kind was removed, or the state cannot be used.
+    /// Returns an error if nothing of the kind was removed, or the state cannot be used.
     pub async fn restore(&self, what: &RestoreSelection) -> Result<RestoreRunResult, RunError> {
         self.restore_with_hold(what, Some(self.settings.undo_window)).await
     }
 
-    /// The same with a hold of another length, or none. A running enforcement is asked to stop before its next removal.
+    /// Restores tags with another hold, or none. A running enforcement is asked to stop before its next removal.
     ///
     /// # Errors
-    /// As [`App::restore`].
+    /// Fails as [`App::restore`] does.
     pub async fn restore_with_hold(
         &self,
         what: &RestoreSelection,
         hold: Option<Duration>,
     ) -> Result<RestoreRunResult, RunError> {
         let lease = self.lease_after_stop("restore").await?;
-        // Putting back does not wait for manifests of other removals.
+        // A restore does not wait for manifests of other removals.
         let token = self.settle(&lease).await?;
         let entries = self.select_removals(what).await?;
         let hold = hold.map(|duration| RestoreHold { by: self.by.clone(), duration });
         self.restore_entries(token, entries, hold.as_ref()).await
     }
 
-    /// What putting tags back would come to. Changes nothing and leaves no record.
+    /// Previews a restore. Changes nothing and leaves no record.
     ///
     /// # Errors
-    /// When nothing of the kind was removed, or the state cannot be read.
+    /// Returns an error if nothing of the kind was removed, or the state cannot be read.
     pub async fn preview_restore(&self, what: &RestoreSelection) -> Result<Vec<RestoreCandidate>, RunError> {
         let entries = self.select_removals(what).await?;
         let ids: BTreeSet<Uuid> = entries.iter().map(|entry| entry.run).collect();
@@ -102,7 +102,7 @@ impl App {
         Ok(foreseen.into_iter().map(restorable).collect())
     }
 
-    /// The removals that are meant. Last removed, first back: what others hang on comes first.
+    /// Returns the selected removals, the last one first, so that dependencies come first.
     async fn select_removals(&self, what: &RestoreSelection) -> Result<Vec<JournalEntry>, RunError> {
         match what {
             RestoreSelection::Run(id) => {
@@ -137,7 +137,8 @@ impl App {
         }
     }
 
-    /// The last removal of a tag from the registry at its present address; if there is none, the last from another address.
+    /// Returns the last removal of a tag from the registry at its current address; if there is none, the last from
+    /// another address.
     pub(super) async fn last_removal(
         &self,
         registry: &RegistryName,
@@ -150,8 +151,8 @@ impl App {
         Ok((!removals.is_empty()).then(|| removals.swap_remove(here)))
     }
 
-    /// Why entries are of another registry, although one of that name is in the settings: its address has changed. Entries of
-    /// older versions do not say where they were made; they count as made at the address that the state knew then.
+    /// Returns why entries belong to another registry although the settings contain its name: its address has changed.
+    /// Entries of older versions contain no address; they count as made at the address that the state knew then.
     pub(super) async fn entries_of_other_registries(
         &self,
         entries: &[JournalEntry],
@@ -186,7 +187,7 @@ impl App {
         Ok(found)
     }
 
-    /// The registry and repository that `REGISTRY/REPOSITORY` names, or `HOST/REPOSITORY`.
+    /// Returns the registry and repository that `REGISTRY/REPOSITORY` names, or `HOST/REPOSITORY`.
     fn find_repository(&self, name: &str) -> Result<(RegistryName, RepositoryName), RunError> {
         let here = self.settings.registries.iter().find_map(|settings| {
             let hosts = registry::hosts(settings);

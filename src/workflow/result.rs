@@ -1,4 +1,4 @@
-//! How a run ended, by what came of everything in it.
+//! The outcome of a run, by the outcomes of everything in it.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,29 @@ use crate::state::RunContext;
 /// The state of a plan that the outcome of its run depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlanIssues {
-    /// Refusals make the run one that was refused.
+    /// True if refusals determine the outcome.
     is_refused: bool,
     /// The plan rests on incomplete evidence.
     lacks_evidence: bool,
 }
 
 impl PlanIssues {
-    /// Of a report: every refusal counts, also of what only would go if all policies said `enforce`. A plan is for looking
-    /// ahead.
+    /// Returns the issues of a report: every refusal counts, also for removals that dry-run policies only report. A
+    /// plan looks ahead.
     pub(super) fn of_report(decision: &Decision) -> Self {
         Self::of(decision, |_| true)
     }
 
-    /// Of an enforcing run: the refusals count that stop what would really be removed. A trial policy over its limit is no
-    /// failure of every night's run.
+    /// Returns the issues of an enforcing run: only refusals of real removals count. A dry-run policy over its limit
+    /// must not fail every night's run.
     pub(super) fn of_enforcement(decision: &Decision) -> Self {
         Self::of(decision, |refusal| refusal.binding)
     }
 
-    /// Of an approved plan: refusals count that leave nothing to apply, because its other removals are what was approved.
+    /// Returns the issues of an approved plan: refusals count only if nothing is left to apply, because its other
+    /// removals were approved.
     ///
-    /// It exists only as a document, which was read back from a file. Everything else decides by domain values.
+    /// The plan exists only as a document, which was parsed from a file. Everything else decides by domain values.
     pub(super) fn of_approved(plan: &PlanDocument) -> Self {
         let mut removals = plan.removals.iter().filter(|removal| removal.enforce).peekable();
         let mut deletions = plan.deletions.deletable().filter(|deletion| deletion.enforce).peekable();
@@ -51,7 +52,7 @@ impl PlanIssues {
 }
 
 impl Decision {
-    /// Returns true if some source failed or something could not be read, so that it rests on incomplete evidence.
+    /// Returns true if a source failed or something could not be read, so that it rests on incomplete evidence.
     pub(super) fn lacks_evidence(&self) -> bool {
         self.claims.sources.iter().any(SourceOutcome::has_failed) || self.has_gaps
     }
@@ -66,7 +67,7 @@ fn all_refusals(plan: &Plan) -> impl Iterator<Item = &Refusal> {
     plan.refusals.iter().chain(&plan.deletions.refusals)
 }
 
-/// How a run ended.
+/// Creates the result of a run.
 pub(super) fn run_result(
     run: Uuid,
     document: PlanDocument,

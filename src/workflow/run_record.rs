@@ -1,4 +1,4 @@
-//! The audit record of a run: its beginning, its plan, and how it ended.
+//! The audit record of a run: its beginning, its plan, and its end.
 
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ impl App {
         Ok(id)
     }
 
-    /// Keeps the plan that a run made or applies; its tags are copied from the spool where they are in one.
+    /// Stores the plan that a run made or applies; tags in a spool are copied from there.
     pub(super) async fn save_plan(
         &self,
         run: Uuid,
@@ -50,7 +50,7 @@ impl App {
         Ok(self.store.save_plan(run, &document.id, &head, &mut chunks).await?)
     }
 
-    /// Records how a run ended, whichever way it did.
+    /// Records the end of a run, successful or not.
     pub(super) async fn finish_run(
         &self,
         run: Uuid,
@@ -69,7 +69,7 @@ impl App {
                     _ => "error",
                 };
                 let counts = self.failed_run_summary(run).await;
-                // The failure itself is what the caller must hear of, also where the record cannot be written.
+                // The caller must get the original failure, even if the record cannot be written.
                 if let Err(second) = self.record_end(run, label, code, &counts, Some(chain(&error))).await {
                     tracing::error!(%run, error = %chain(&second), "the end of the run could not be recorded");
                 }

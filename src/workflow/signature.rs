@@ -1,4 +1,4 @@
-//! Signatures of plans: whose they are, over the exact bytes of the file.
+//! Signatures of plans, over the exact bytes of the file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use ssh_key::{HashAlg, SshSig};
 use super::{Refused, RunError};
 use crate::config::{Approvals, SignerKey};
 
-/// What SSH signatures of plans are made for (`ssh-keygen -Y sign -n tagwarden`), so that one made for mail or git is
-/// worth nothing here.
+/// The namespace of SSH signatures of plans (`ssh-keygen -Y sign -n tagwarden`), so that a signature made for mail or
+/// git is invalid here.
 const NAMESPACE: &str = "tagwarden";
 
-/// The cause for which a plan's signature is refused.
+/// Why a plan's signature is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The settings require one.
@@ -36,7 +36,7 @@ pub enum SignatureError {
         "the signature was made for `{namespace}`, not for `{NAMESPACE}`; sign with `ssh-keygen -Y sign -n {NAMESPACE}`"
     )]
     OtherNamespace {
-        /// That purpose.
+        /// The namespace of the signature.
         namespace: String,
     },
     /// Neither an SSH signature nor one of minisign.
@@ -45,7 +45,7 @@ pub enum SignatureError {
     /// A minisign signature that was made without hashing the file.
     #[error("the signature is one of minisign's old kind; sign without `-l`")]
     LegacyMinisign,
-    /// The key belongs to nobody in the settings.
+    /// The key belongs to no signer in the settings.
     #[error("the signature is by {key}, which is of nobody in the settings' `signers`: {signers}")]
     UnknownKey {
         /// The key, in words.
@@ -56,12 +56,12 @@ pub enum SignatureError {
     /// The signature does not fit the bytes of the file.
     #[error("the signature by {signer} is not of this file as it is: it was changed after it was signed, or damaged")]
     ContentMismatch {
-        /// Whose key it is.
+        /// The owner of the key.
         signer: String,
     },
 }
 
-/// The file beside a plan in which its signature is looked for: `PLAN.json.minisig`, else `PLAN.json.sig`.
+/// Returns the signature file beside a plan: `PLAN.json.minisig`, else `PLAN.json.sig`.
 #[must_use]
 pub fn find_signature_file(plan: &Path) -> Option<PathBuf> {
     let beside = |extension: &str| {
@@ -72,11 +72,11 @@ pub fn find_signature_file(plan: &Path) -> Option<PathBuf> {
     [".minisig", ".sig"].map(beside).into_iter().find(|file| file.exists())
 }
 
-/// Whose signature it is; nothing where there is none and none is required.
+/// Returns the signer; `None` if the plan is unsigned and may be.
 ///
 /// # Errors
-/// [`RunError::Refused`] where one is required and missing, or one is given that is not of these bytes by somebody on
-/// the list.
+/// Returns [`RunError::Refused`] if a required signature is missing, or if a signature does not match these bytes and a
+/// known signer.
 pub(super) fn verify_signer(
     approvals: &Approvals,
     plan: &[u8],
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Whose signature it is, or why it is none.
+    /// The signer, or the error.
     fn told(approvals: &Approvals, plan: &str, signature: Option<&str>) -> String {
         match verify_signer(approvals, plan.as_bytes(), signature) {
             Ok(Some(name)) => format!("by {name}"),
@@ -203,7 +203,7 @@ mod tests {
             assert!(told.contains(expected), "expected {expected:?}: {told}");
             assert_eq!(told.starts_with("refused"), !expected.starts_with("by ") || plan != PLAN, "{told}");
         }
-        // The parts of a good signature, one byte changed at a time.
+        // The parts of a valid signature, one byte changed at a time.
         for (at, _) in grace.char_indices().filter(|(_, found)| found.is_ascii_alphanumeric()) {
             let mut other = grace.as_bytes().to_vec();
             other[at] = if other[at] == b'A' { b'B' } else { b'A' };

@@ -1,7 +1,7 @@
-//! Sorting of any number of records in little memory.
+//! External sorting: any number of records in little memory.
 //!
-//! What does not fit is written to a temporary file as sorted runs, which are merged at the end. Records of the same
-//! key may be merged on the way, so a file need not hold all that was added.
+//! What does not fit is written to a temporary file as sorted runs, which are merged at the end. Records with equal
+//! keys may be merged on the way, so a file need not contain everything that was added.
 
 use crate::domain::Failure;
 use std::cmp::Reverse;
@@ -10,13 +10,13 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes that are written at once.
+/// Bytes written at once.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// Bytes of all runs together that are read ahead while they are merged.
+/// Bytes read ahead for all runs together during a merge.
 const READ_BYTES: usize = 8 << 20;
 
-/// Records of one run that are read at once.
+/// Records of one run read at once.
 const READ_RECORDS: (usize, usize) = (128, 2048);
 
 /// A record of fixed length.
@@ -36,7 +36,7 @@ pub(super) trait Record: Sized {
     /// Reads it from as many bytes.
     fn read(from: &[u8]) -> Self;
 
-    /// Sorts records by key and merges those of the same key as far as possible.
+    /// Sorts records by key and merges those with equal keys as far as possible.
     fn compact(records: &mut Vec<Self>);
 }
 
@@ -49,14 +49,14 @@ pub(super) struct RecordSorter<R> {
     file: Option<RunFile>,
 }
 
-/// All records by key. Those of the same key stand together, merged only in part.
+/// All records by key. Those with equal keys are adjacent and only partly merged.
 pub(super) enum SortedRecords<R: Record> {
     Memory(std::vec::IntoIter<R>),
     File(RunMerge<R>),
 }
 
 impl<R: Record> RecordSorter<R> {
-    /// A sorter whose file, if it needs one, is in `directory`, or else in the folder for temporary files.
+    /// Creates a sorter whose file, if it needs one, is in `directory`, or else in the folder for temporary files.
     pub(super) fn new(directory: Option<&Path>, limit: usize) -> Self {
         let directory = directory.map_or_else(tempfile::env::temp_dir, Path::to_path_buf);
         Self { directory, limit, memory: Vec::new(), file: None }
@@ -67,7 +67,7 @@ impl<R: Record> RecordSorter<R> {
         self.memory.push(record);
         if self.memory.len() >= self.limit {
             R::compact(&mut self.memory);
-            // Where compacting gives much room back, the file can wait.
+            // If compacting frees much space, the file can wait.
             if self.memory.len() > self.limit / 2 {
                 self.write_run()?;
             }
@@ -80,7 +80,7 @@ impl<R: Record> RecordSorter<R> {
         (self.memory, self.file) = (Vec::new(), None);
     }
 
-    /// Sorts what was added.
+    /// Sorts the added records.
     pub(super) fn finish(mut self) -> io::Result<SortedRecords<R>> {
         R::compact(&mut self.memory);
         if self.file.is_some() && !self.memory.is_empty() {
@@ -118,7 +118,7 @@ impl<R: Record> SortedRecords<R> {
     }
 }
 
-/// A temporary file without a name, which goes with its last handle however the process ends.
+/// An unnamed temporary file, which is deleted with its last handle however the process ends.
 struct RunFile {
     directory: PathBuf,
     file: File,
@@ -128,9 +128,9 @@ struct RunFile {
 
 /// Sorted records in a file.
 struct Run {
-    /// Where those begin that were not read yet.
+    /// The offset of the unread records.
     offset: u64,
-    /// How many these are.
+    /// The number of unread records.
     remaining: usize,
 }
 
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::domain::chain;
 
-    /// A number, whose duplicates are merged.
+    /// A number; duplicates are merged.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     struct Number(u32);
 

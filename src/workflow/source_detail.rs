@@ -1,4 +1,4 @@
-//! The command `sources`: what a source says, what it protects, and that its answer is right.
+//! The command `sources`: the claims of a source, the tags that it protects, and the acceptance of doubted answers.
 
 use super::decision::{DecideOptions, Decision, Facts};
 use super::{App, RunError, unknown_name};
@@ -8,19 +8,19 @@ use crate::report::{self, SourceDetailView};
 use crate::sources;
 
 impl App {
-    /// Asks all sources and reads the registries, to tell what each source protects right now.
+    /// Queries all sources and reads the registries, to show the tags that each source protects now.
     ///
     /// # Errors
-    /// As [`App::decide`].
+    /// Fails as [`App::decide`] does.
     pub async fn decide_sources(&self, progress: &dyn Progress) -> Result<Decision, RunError> {
         let options = DecideOptions { facts: Facts::Kept, ..DecideOptions::default() };
         self.decide_with(options, progress).await
     }
 
-    /// The same, to tell everything that one source says, and the tags that it protects.
+    /// Returns all claims of one source, and the tags that it protects.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is no such source; otherwise as [`App::decide`].
+    /// Returns [`RunError::Usage`] if there is no such source; otherwise fails as [`App::decide`] does.
     pub async fn source_detail(&self, name: &str, progress: &dyn Progress) -> Result<SourceDetailView, RunError> {
         let name = self.find_source(name)?;
         let Decision { inventory, mut claims, verdicts, document, grounds, .. } = self.decide_sources(progress).await?;
@@ -29,10 +29,10 @@ impl App {
         found.ok_or_else(|| RunError::failed(format!("source {name} was not asked")))
     }
 
-    /// Believes the answer of a source that was not believed, and gives how many claims it made.
+    /// Accepts the doubted answer of a source, and returns the number of its claims.
     ///
     /// # Errors
-    /// [`RunError::Usage`] when there is no such source, or nothing to believe.
+    /// Returns [`RunError::Usage`] if there is no such source, or its answer is not in doubt.
     pub async fn accept_source(&self, name: &str) -> Result<u64, RunError> {
         let name = self.find_source(name)?;
         self.accept(name).await?.ok_or_else(|| {
@@ -40,7 +40,7 @@ impl App {
         })
     }
 
-    /// The source of that name.
+    /// Returns the source with that name.
     fn find_source(&self, name: &str) -> Result<&SourceName, RunError> {
         let sources = &self.settings.sources;
         let known = sources.iter().map(|source| &source.name).find(|known| known.as_str() == name);

@@ -1,4 +1,4 @@
-//! What is so of the registries once something was removed from them.
+//! Storage usage before and after a run.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +12,22 @@ use crate::report::{RegistryView, StorageChangeView};
 pub struct StorageChange {
     /// The registry.
     pub registry: RegistryName,
-    /// For how many seconds each removal can surely be undone; nothing where that is not known.
+    /// Seconds for which each removal can certainly be undone; `None` if unknown.
     pub undo_seconds: Option<u64>,
-    /// Bytes stored by the registry's own account, before anything was removed.
+    /// Bytes stored as the registry reports them, before any removal.
     pub stored_before: Option<u64>,
-    /// The same afterwards. It lags: registries collect in their own time.
+    /// The same afterwards. The number lags: registries collect on their own schedule.
     pub stored_after: Option<u64>,
 }
 
 impl StorageChange {
-    /// Bytes that the registry stores less than before; nothing where that is not known, or it stores more.
+    /// Returns the bytes that the registry stores less than before; `None` if unknown, or if it stores more.
     #[must_use]
     pub fn reclaimed(&self) -> Option<u64> {
         self.stored_before?.checked_sub(self.stored_after?)
     }
 
-    /// By the registry's name, as records and scripts read it.
+    /// Returns the entry for records and scripts, with the registry's name.
     #[must_use]
     pub fn summary_entry(&self) -> (String, StorageChangeView) {
         let view = StorageChangeView {
@@ -41,7 +41,7 @@ impl StorageChange {
 }
 
 impl App {
-    /// What is so of every registry from which something was removed.
+    /// Returns the storage change of every registry with removals.
     pub(super) async fn storage_changes(
         &self,
         registries: &[RegistryView],
@@ -58,8 +58,8 @@ impl App {
     }
 }
 
-/// What is so of every registry from which something was removed. `stored` asks one again for the bytes that it stores,
-/// and only one that told them before.
+/// Returns the storage change of every registry with removals. `stored` queries one again for its stored bytes, and
+/// only if it reported them before.
 async fn measure_storage_changes<F>(
     registries: &[RegistryView],
     applied: &[RemovalResult],
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(found, [("changed".to_owned(), changed), ("silent".to_owned(), StorageChangeView::default()),]);
     }
 
-    /// The daemon runs it in a task of its own.
+    /// The daemon runs it in a separate task.
     #[test]
     fn a_run_can_move_between_threads() {
         fn can_move<T: Send>(_: T) {}

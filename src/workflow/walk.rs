@@ -1,4 +1,4 @@
-//! The walk through the repositories: each is read, decided about, checked and spooled, and its facts are released.
+//! The walk through the repositories: each is read, decided, checked and spooled, and its facts are released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,13 +30,13 @@ use crate::report::{DriftView, PlanSpool, PlanTally, RepositoryViews};
 use crate::sources;
 use crate::state::{CachedContent, NewestTime, ObservationContext, RegistryObservation};
 
-/// Repositories that are held at once, being read or waiting to be decided about. Requests are bounded by each registry's own
-/// `concurrency`; this bounds memory.
+/// Repositories in memory at once, being read or waiting for their decision. Requests are bounded by each registry's
+/// own `concurrency`; this bounds memory.
 const MAX_REPOSITORIES_IN_FLIGHT: usize = 8;
-/// Most tags of repositories that wait until others were decided about.
+/// Most tags of postponed repositories.
 const MAX_TAGS_PUT_OFF: usize = 200_000;
 
-/// What a walk goes by, besides registries and claims.
+/// The inputs of a walk besides registries and claims.
 #[derive(Clone, Copy)]
 pub(super) struct WalkInput<'a> {
     pub(super) rules: &'a Rules,
@@ -50,7 +50,7 @@ pub(super) struct WalkInput<'a> {
     pub(super) start: ClockReading,
     pub(super) newest: NewestTime,
     pub(super) budget: &'a ReadBudget,
-    /// Whether these are all repositories.
+    /// True if these are all repositories.
     pub(super) whole: bool,
     pub(super) find_unused_cache: bool,
     /// What of it is put into the plan.
@@ -62,7 +62,7 @@ pub(super) struct WalkInput<'a> {
 /// Notes by repository and place there.
 type ReportedNotes = BTreeMap<(u32, usize), String>;
 
-/// What a walk has added up.
+/// The sums of a walk.
 pub(super) struct Walk<'a> {
     pub(super) spool: PlanSpool,
     pub(super) tally: PlanTally<'a>,
@@ -74,7 +74,7 @@ pub(super) struct Walk<'a> {
     pub(super) blobs: Vec<BlobSpool>,
     /// The deletions of each repository that has any, by number.
     pub(super) deletions: BTreeMap<u32, (Deletions, DeletionDependencies)>,
-    /// The removals of repositories in which some hang on others, by number.
+    /// The removals of repositories with dependencies between removals, by number.
     pub(super) dependent: BTreeMap<u32, RepositoryRemovals>,
     /// The removals that the narrowing keeps from being enforced, by place and position.
     pub(super) left_out: BTreeMap<(RegistryName, RepositoryName), Vec<u32>>,
@@ -86,7 +86,7 @@ pub(super) struct Walk<'a> {
     pub(super) violations: Vec<Violation>,
     /// The sources that mention a tag.
     pub(super) mentioning: BTreeSet<SourceName>,
-    /// Notes on words that are only reported, in the order of repositories, and how many there are.
+    /// Notes on words that are only reported, in the order of repositories, with their number.
     reported: BTreeMap<SourceName, (u64, ReportedNotes)>,
     /// The repositories with removals or deletions.
     pub(super) touched: BTreeMap<RegistryName, BTreeSet<RepositoryName>>,
@@ -98,18 +98,18 @@ pub(super) struct Walk<'a> {
     pub(super) free_manifests: Vec<FreeManifestTally>,
     pub(super) has_gaps: bool,
     pub(super) unused_cache: Option<CachedContent>,
-    /// The claimed digests without which some repository was decided about, where they keep a tag as long as no repository
+    /// The claimed digests that were assumed to be absent in a decision, and that keep a tag as long as no repository
     /// has them.
     assumed_absent: BTreeSet<AbsentDigest>,
-    /// Whether claimed digests were found that had not been before.
+    /// True if claimed digests were found that had not been before.
     has_placed: bool,
 }
 
 /// Why a walk is repeated.
 pub(super) enum Repetition {
-    /// An image id turned out to be a manifest's digest, after repositories were decided about as if it were none.
+    /// An image id turned out to be a manifest's digest, after repositories were decided on the opposite assumption.
     PlacedDigest,
-    /// A source that says nothing else mentions no tag either, so that it counts as failed.
+    /// A source without any claim mentions no tag either, so that it counts as failed.
     EmptySource(BTreeSet<SourceName>),
 }
 
@@ -132,20 +132,20 @@ struct ReadRepository<'p> {
     permit: Option<SemaphorePermit<'p>>,
 }
 
-/// Everything that is the same for all repositories of one registry.
+/// The values shared by all repositories of one registry.
 struct RegistryWalk<'a> {
     head: &'a RegistryHead,
     reader: &'a Arc<dyn RegistryReader>,
     observation: RegistryObservation,
-    /// As of now, to find out what is to be read.
+    /// As of now, to find out what has to be read.
     present: Evidence<'a>,
-    /// As of the time to decide for, where that is another.
+    /// As of the time to decide for, if different.
     other: Option<Evidence<'a>>,
     claimed: ClaimedDigests<'a>,
 }
 
 impl App {
-    /// Reads the repositories of these registries, and decides about one after another.
+    /// Reads the repositories of these registries, and decides one after another.
     pub(super) async fn walk<'a>(
         &'a self,
         input: &WalkInput<'a>,
@@ -177,7 +177,7 @@ impl App {
         let permits = Semaphore::new(MAX_REPOSITORIES_IN_FLIGHT);
         let (sender, mut receiver) = mpsc::channel(MAX_REPOSITORIES_IN_FLIGHT);
         let (registries, permits) = (&registries, &permits);
-        // So that none waits for permits that all belong to another.
+        // Prevents a deadlock in which all permits belong to other registries.
         let at_once = (MAX_REPOSITORIES_IN_FLIGHT / registries.len().max(1)).max(1);
         let read = async move {
             let mut first = 0_u32;
@@ -299,7 +299,7 @@ impl App {
         })
     }
 
-    /// Fills in when tags were first seen, and notes which there are.
+    /// Fills in the times at which tags were first seen, and records the existing tags.
     async fn observe(
         &self,
         input: &WalkInput<'_>,
@@ -341,8 +341,8 @@ impl App {
         }
     }
 
-    /// Decides about one repository and adds it to the walk. Returns it with the number of images that it needs to be read
-    /// where it is put off.
+    /// Decides one repository and adds it to the walk. If it is postponed, returns it with the number of images that
+    /// have to be read for it.
     async fn decide_one<'p, 'a>(
         &'a self,
         input: &WalkInput<'a>,
@@ -409,7 +409,7 @@ impl<'a> Walk<'a> {
         for (index, (source, mention)) in decision.reported_mentions.iter().enumerate() {
             let (count, notes) = self.reported.entry(source.clone()).or_default();
             *count += 1;
-            // Those of the first repositories, in whichever order these were read.
+            // From the first repositories in order, whichever were read first.
             notes.insert((number, index), sources::mention_note(mention));
             if notes.len() > sources::MAX_MESSAGES {
                 notes.pop_last();
@@ -494,7 +494,7 @@ impl<'a> Walk<'a> {
         sources.any(|source| is_empty(&source.name)).then_some(Repetition::EmptySource(mentioning))
     }
 
-    /// Fills in what the walk found out about registries as a whole.
+    /// Fills in the findings about registries as a whole.
     pub(super) fn complete_heads(&self, heads: &mut [RegistryHead]) {
         for (head, reads) in heads.iter_mut().zip(&self.index_reads) {
             head.registry.index_reads = *reads;
@@ -514,7 +514,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Nothing is decided by such a record: a run goes on without it.
+/// No decision depends on such a record, so a run continues without it.
 fn warn_if_unrecorded(recorded: Result<(), crate::state::StateError>) {
     if let Err(error) = recorded {
         tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {}", error.chain());

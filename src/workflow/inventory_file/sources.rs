@@ -18,7 +18,7 @@ pub(super) struct RecordedSource {
     kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     registries: Option<Vec<String>>,
-    /// Why it failed; nothing where it answered.
+    /// Why it failed; `None` if it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<RecordedFailure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,8 +41,8 @@ struct RecordedFailure {
 struct RecordedClaim {
     image: String,
     holder: HolderView,
-    /// The way in which the image was named, where that was not by its reference: `corrected`, `joined`, `range`,
-    /// `all-in-range`, `paired` or `unpaired`.
+    /// The way in which the image was named, unless by its reference: `corrected`, `joined`, `range`, `all-in-range`,
+    /// `paired` or `unpaired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     naming: Option<String>,
     /// The range of versions.
@@ -60,7 +60,7 @@ struct RecordedUnresolved {
     host: Option<String>,
     /// The literal parts of its path.
     path: Vec<String>,
-    /// The words beside it, one of which may settle it.
+    /// The adjacent words, one of which may resolve it.
     #[serde(default, alias = "beside", skip_serializing_if = "Vec::is_empty")]
     nearby: Vec<String>,
     holder: HolderView,

@@ -1,4 +1,4 @@
-//! The containers of one host, running or stopped, by the API of Docker's Engine, which Podman speaks as well
+//! The containers of one host, running or stopped, by the Docker Engine API, which Podman implements as well
 //! (<https://docs.docker.com/reference/api/engine/>).
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,30 +18,30 @@ use super::{Source, SourceError, SourceEvidence, glob_files, truncate_messages};
 use crate::domain::{Claim, Digest, Holder, ImageReference, InvalidDigest, Naming, UnresolvedReference, chain};
 use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, RetryPolicy};
 
-/// Where a host's engine listens.
+/// The socket of a host's engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerSocket {
     /// The Unix socket.
     pub path: PathBuf,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout: Duration,
 }
 
-/// The containers of the host whose engine listens at a socket.
+/// The containers of the host with an engine at a socket.
 #[derive(Debug, Clone)]
 pub struct Docker {
     socket: DockerSocket,
     retry_policy: RetryPolicy,
 }
 
-/// A container of the list. Podman's that were made without an image have neither name nor id of one.
+/// A container of the list. Podman containers that were created without an image have neither its name nor its id.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WireContainer {
     id: String,
     #[serde(default)]
     names: Option<Vec<String>>,
-    /// What it was made from: a reference, or an id where that names something else by now.
+    /// The image it was created from: a reference, or an id if the reference names something else now.
     image: String,
     #[serde(rename = "ImageID")]
     image_id: String,
@@ -67,13 +67,13 @@ struct WireImage {
 }
 
 impl Docker {
-    /// Asks that engine, anew each time it is asked.
+    /// Creates a source for that engine. It queries anew on each call.
     #[must_use]
     pub fn new(socket: DockerSocket, patience: RetryPolicy) -> Self {
         Self { socket, retry_policy: patience }
     }
 
-    /// Whether somebody listens, before patience is spent on it.
+    /// Checks that the engine is listening, before retries are spent on it.
     #[cfg(unix)]
     async fn check_listening(&self) -> Result<(), SourceError> {
         use std::io::ErrorKind;
@@ -124,7 +124,7 @@ impl Source for Docker {
         self.check_listening().await?;
         let config = ClientConfig { name: "the engine".into(), ca_file: None, timeout: self.socket.timeout };
         let client = HttpClient::to_socket(&config, self.retry_policy, &self.socket.path)?;
-        // The containers first: what they need is among the images that are asked for then.
+        // The containers first: their images are then among those listed.
         let containers: Vec<WireContainer> = self.list(&client, "/containers/json?all=true").await?;
         let images: Vec<WireImage> = self.list(&client, "/images/json").await?;
         let images: HashMap<&str, &WireImage> = images.iter().map(|image| (hex(&image.id), image)).collect();
@@ -165,7 +165,7 @@ fn holder(place: &str, name: &str) -> Holder {
     }
 }
 
-/// The value of an id, with its algorithm or without, as older versions of Podman write it.
+/// Returns the value of an id, with or without its algorithm, which older versions of Podman omit.
 fn hex(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap_or(id)
 }
@@ -180,17 +180,17 @@ struct ContainerClaims<'a> {
 }
 
 impl ContainerClaims<'_> {
-    /// Adds everything that a container's image goes by: what it was made from, the tags and digests that the host knows
-    /// the image by, and its id, which is the digest of its configuration or of its manifest, depending on how the host
-    /// stores images.
+    /// Adds every identity of a container's image: the reference it was created from, the tags and digests by which the
+    /// host knows the image, and its id, which is the digest of its configuration or of its manifest, depending on the
+    /// host's image store.
     ///
-    /// With the id go the names by which the host knows the image, so that it says nothing of images of other names.
+    /// The host's names for the image accompany the id, so that the id does not match images of other names.
     ///
     /// # Errors
-    /// When the id is not a digest.
+    /// Returns an error if the id is not a digest.
     fn add_references(&mut self, container: &WireContainer, image: Option<&WireImage>) -> Result<(), String> {
         let id = hex(&container.image_id);
-        // What a container was made from is mostly one of the names that the host knows the image by.
+        // The reference that a container was created from is usually one of the host's names for the image.
         let mut texts = BTreeSet::new();
         // People may have named the image by its id, or by the beginning of it.
         if !container.image.is_empty() && (id.is_empty() || !id.starts_with(hex(&container.image))) {
@@ -214,8 +214,8 @@ impl ContainerClaims<'_> {
         Ok(())
     }
 
-    /// Adds what a text names, and gives the name in it without tag and digest. An invalid text is told: nothing was ever
-    /// pulled by it.
+    /// Adds the image that a text names, and returns its name without tag and digest. An invalid text is reported:
+    /// nothing was ever pulled by it.
     fn add_text(&mut self, text: &str) -> Option<ImageReference> {
         let holder = || Arc::clone(&self.holder);
         let (image, naming) = match parse_image(text) {
@@ -237,7 +237,7 @@ impl ContainerClaims<'_> {
             }
         };
         let claim = Claim { naming, ..Claim::new(image.clone(), holder()) };
-        // Two spellings of one reference claim the same.
+        // Two spellings of one reference claim the same image.
         if !self.evidence.claims[self.first_claim..].contains(&claim) {
             self.evidence.claims.push(claim);
         }

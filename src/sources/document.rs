@@ -1,7 +1,7 @@
-//! JSON and YAML as trees that know their lines.
+//! JSON and YAML as trees with line numbers.
 //!
-//! Scalars keep their written form, since `1.10` names another tag than `1.1`, and a map keeps every entry, since who
-//! reads it decides whether a duplicate key is an error.
+//! Scalars keep their written form, since `1.10` names another tag than `1.1`, and a map keeps every entry, since its
+//! reader decides whether a duplicate key is an error.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
 
-/// Deeper or larger than this is no evidence that a person or a pipeline wrote.
+/// Deeper or larger documents are not evidence written by a person or a pipeline.
 const MAX_DEPTH: usize = 100;
 const MOST_NODES: usize = 2_000_000;
 
@@ -21,7 +21,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// What a node holds.
+/// The content of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Null,
@@ -33,14 +33,14 @@ pub(super) enum Value {
     Map(Vec<(u32, String, Node)>),
 }
 
-/// What cannot be read, and where.
+/// A part that cannot be read, and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) line: u32,
     pub(super) message: String,
 }
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
@@ -51,7 +51,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// By the name's ending.
+    /// Returns the format for a file name's extension.
     pub(super) fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "json" => Some(Self::Json),
@@ -63,7 +63,7 @@ impl Format {
 }
 
 impl Node {
-    /// The value of a key, also one merged in with YAML's `<<`.
+    /// Returns the value of a key, also one merged in with YAML's `<<`.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         let Value::Map(entries) = &self.value else { return None };
         let own = entries.iter().find(|(_, name, _)| name == key).map(|(_, _, value)| value);
@@ -73,7 +73,7 @@ impl Node {
         })
     }
 
-    /// What kind of value it is, in words.
+    /// Describes the kind of value.
     pub(super) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing".into(),
@@ -88,7 +88,7 @@ impl Node {
         if let Value::List(nodes) = &self.value { nodes } else { std::slice::from_ref(self) }
     }
 
-    /// How many values it holds, and how deep.
+    /// Returns the number of values in it, and its depth.
     fn extent(&self) -> (usize, usize) {
         let add = |(count, depth): (usize, usize), node: &Node| {
             let (more, deep) = node.extent();
@@ -102,7 +102,7 @@ impl Node {
     }
 }
 
-/// Reads all documents of a text.
+/// Parses all documents of a text.
 pub(super) fn parse(text: &str, format: Format) -> Result<Vec<Node>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match format {
@@ -117,7 +117,7 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Vec<Node>, Problem> {
     }
 }
 
-/// Strict JSON; `first` is the number of its first line.
+/// Parses strict JSON; `first` is the number of its first line.
 fn parse_json(text: &str, first: u32) -> Result<Node, Problem> {
     let document = JsonText { text, first, breaks: text.match_indices('\n').map(|(at, _)| at).collect() };
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| document.problem(0, &error))?;
@@ -165,7 +165,7 @@ impl<'a> JsonText<'a> {
         self.first + number(self.breaks.partition_point(|end| *end < at))
     }
 
-    /// An error of a part that begins at `at`, in terms of the whole.
+    /// Returns an error in a part that begins at `at`, located in the whole text.
     fn problem(&self, at: usize, error: &serde_json::Error) -> Problem {
         let inner = number(error.line().saturating_sub(1));
         let message = error.to_string();
@@ -199,11 +199,11 @@ impl<'de> Deserialize<'de> for Entries<'de> {
     }
 }
 
-/// A list or a map that is being read.
+/// A list or a map being parsed.
 struct OpenNode {
     node: Node,
     anchor: usize,
-    /// The key whose value comes next.
+    /// The key of the next value.
     key: Option<(u32, String)>,
 }
 
@@ -266,7 +266,7 @@ fn parse_yaml(text: &str) -> Result<Vec<Node>, Problem> {
     Ok(documents)
 }
 
-/// Puts a finished node where it belongs.
+/// Attaches a finished node to its parent.
 fn attach(node: Node, open: &mut [OpenNode], documents: &mut Vec<Node>) {
     let Some(parent) = open.last_mut() else { return documents.push(node) };
     match (&mut parent.node.value, parent.key.take()) {
@@ -282,7 +282,7 @@ fn attach(node: Node, open: &mut [OpenNode], documents: &mut Vec<Node>) {
     }
 }
 
-/// What a scalar is by YAML 1.2's core schema, where it is written plainly.
+/// Resolves a scalar by YAML 1.2's core schema, if it is written plainly.
 fn scalar(text: String, plain: bool) -> Value {
     let literal = || {
         let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));

@@ -1,8 +1,8 @@
-//! Encodings of evidence: what is not text must not be read as text without a reference in it.
+//! Encodings of evidence: binary content must not be read as a text without references.
 
 use std::borrow::Cow;
 
-/// First bytes of compressed files. Names of images stand in none of them in the clear.
+/// First bytes of compressed files, which contain no names of images in plain text.
 const COMPRESSED: [(&[u8], &str); 6] = [
     (b"\x1f\x8b", "gzip"),
     (b"PK\x03\x04", "ZIP"),
@@ -12,7 +12,7 @@ const COMPRESSED: [(&[u8], &str); 6] = [
     (b"\x04\x22\x4d\x18", "LZ4"),
 ];
 
-/// First bytes of files that are no text by their nature. Those that a text may begin with count where a NUL byte follows.
+/// First bytes of binary files. Those that a text may begin with count only if a NUL byte follows.
 const BINARY: [(&[u8], &str); 46] = [
     (b"\x89PNG\r\n\x1a\n", "PNG image"),
     (b"\xff\xd8\xff", "JPEG image"),
@@ -95,17 +95,17 @@ pub(super) fn binary_format(bytes: &[u8]) -> Option<&'static str> {
     if bytes.get(257..262) == Some(b"ustar") {
         return Some("tar archive");
     }
-    // Python puts a number of its version before this.
+    // Python puts a version number before this.
     (bytes.get(2..4) == Some(b"\r\n") && bytes.get(4..16).is_some_and(|flags| flags.contains(&0)))
         .then_some("Python code")
 }
 
-/// Returns the bytes as UTF-8, as far as they are valid: without a byte order mark, and transcoded from UTF-16 where
-/// the mark says so (PowerShell's `>` writes that).
+/// Returns the bytes as UTF-8, as far as they are valid: without a byte order mark, and transcoded from UTF-16 if the
+/// mark says so (PowerShell's `>` writes that).
 ///
 /// # Errors
-/// When they are compressed, UTF-32, invalid UTF-16, or contain NUL bytes, which no text does: the message says which,
-/// and what to do.
+/// Returns a message with a remedy if they are compressed, UTF-32, invalid UTF-16, or contain NUL bytes, which no text
+/// does.
 pub(super) fn utf8(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     if let Some((_, format)) = COMPRESSED.iter().find(|(start, _)| bytes.starts_with(start)) {
         return Err(format!("compressed ({format}), so nothing in it can be read; provide it uncompressed"));

@@ -1,4 +1,4 @@
-//! Where in a document something stands: `items[].spec.image`.
+//! Paths of fields in a document: `items[].spec.image`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,15 +7,15 @@ use serde_json::Value as Json;
 
 use super::document::{Node, Value};
 
-/// The way to fields of a document: keys with full stops between them, `*` for every key of a map. Lists on the way are
-/// gone through, whether `[]` stands there or not.
+/// The path to fields of a document: keys separated by dots, `*` for every key of a map. Lists on the way are
+/// traversed, with or without `[]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath {
     text: String,
     keys: Vec<String>,
 }
 
-/// A text that is no path of fields.
+/// Error for an invalid path of fields.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no path of fields; write one like `spec.template` or `spec.containers[*].image`")]
 pub struct InvalidPath(String);
@@ -47,20 +47,20 @@ impl fmt::Display for FieldPath {
 }
 
 impl FieldPath {
-    /// The same for every way to write it: `items.image` for `$.items[*].image`.
+    /// Returns a normal form of the path: `items.image` for `$.items[*].image`.
     #[must_use]
     pub fn keys(&self) -> String {
         self.keys.join(".")
     }
 
-    /// Everything at the end of the path, lists taken apart.
+    /// Returns all nodes at the end of the path, with lists flattened.
     pub(super) fn find<'n>(&self, document: &'n Node) -> Vec<&'n Node> {
         let mut found = Vec::new();
         follow(&self.keys, document, &mut found);
         found
     }
 
-    /// The same in JSON that has no lines.
+    /// Does the same for JSON without line numbers.
     pub(super) fn find_json<'v>(&self, document: &'v Json) -> Vec<&'v Json> {
         let mut found = Vec::new();
         follow_json(&self.keys, document, &mut found);

@@ -1,6 +1,6 @@
-//! Ways in for fuzz targets: whatever bytes come, reading them ends, without a panic, and with the same result each time.
+//! Entry points for fuzz targets: parsing any bytes terminates, without a panic, and with the same result each time.
 //!
-//! Each of these reads its input twice and compares.
+//! Each of these parses its input twice and compares.
 
 use super::document::{Format, parse};
 use super::encoding;
@@ -9,38 +9,38 @@ use super::known_hosts::KnownHosts;
 use super::text::{Document, TextReader, TextSettings};
 use crate::domain::TextScope;
 
-/// The names by which the registries are known here.
+/// The names of the registries here.
 const HOSTS: [&str; 3] = ["contoso.azurecr.io", "registry.contoso.example:5000", "harbor.contoso.example/acr-proxy"];
 
-/// Reads bytes as a text file.
+/// Parses bytes as a text file.
 ///
 /// # Panics
-/// If two readings differ, which is what is looked for.
+/// If two runs differ, which is the bug that this looks for.
 pub fn text(bytes: &[u8]) {
     files(&[("notes.txt", bytes), ("log", bytes)]);
 }
 
-/// Reads bytes as a text that stands where an image is expected.
+/// Parses bytes as a text where an image is expected.
 ///
 /// # Panics
-/// If two readings differ, which is what is looked for.
+/// If two runs differ, which is the bug that this looks for.
 pub fn reference(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     assert_eq!(image_syntax::parse_image(&text), image_syntax::parse_image(&text));
 }
 
-/// Reads bytes as a compose file and as the definitions beside it.
+/// Parses bytes as a compose file and as the definitions beside it.
 ///
 /// # Panics
-/// If two readings differ, which is what is looked for.
+/// If two runs differ, which is the bug that this looks for.
 pub fn compose(bytes: &[u8]) {
     files(&[("shop/compose.yaml", bytes), ("shop/.env", bytes), ("Dockerfile", bytes)]);
 }
 
-/// Reads bytes as a chart, as its values, and as objects of tools that deploy charts.
+/// Parses bytes as a chart, as its values, and as objects of tools that deploy charts.
 ///
 /// # Panics
-/// If two readings differ, which is what is looked for.
+/// If two runs differ, which is the bug that this looks for.
 pub fn helm(bytes: &[u8]) {
     files(&[
         ("api/Chart.yaml", bytes),
@@ -51,10 +51,10 @@ pub fn helm(bytes: &[u8]) {
     ]);
 }
 
-/// Reads bytes as documents of each format.
+/// Parses bytes as documents of each format.
 ///
 /// # Panics
-/// If two readings differ, which is what is looked for.
+/// If two runs differ, which is the bug that this looks for.
 pub fn yaml(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for format in [Format::Yaml, Format::Json, Format::JsonLines] {

@@ -1,4 +1,4 @@
-//! Asking all sources.
+//! Queries of all sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -22,13 +22,13 @@ use crate::domain::{
 use crate::engine;
 use crate::http_client::RetryPolicy;
 
-/// Evidence may be this much ahead of our clock.
+/// Evidence may be this much ahead of the local clock.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// How many unknown hosts a message names.
+/// Most unknown hosts that a message names.
 const MOST_HOSTS: usize = 10;
 
-/// The source that the settings describe. `hosts` are those of the registries that it protects.
+/// Creates the source that the settings describe. `hosts` are those of the registries that it protects.
 #[must_use]
 pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     match &settings.kind {
@@ -54,18 +54,18 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     }
 }
 
-/// The registries and their contents, for sources to name.
+/// The registries and their contents, which sources refer to.
 #[derive(Debug, Clone, Copy)]
 pub struct GatherContext<'a> {
     /// The hosts of each registry, aliases included.
     pub hosts: &'a [(RegistryName, Vec<String>)],
     /// The contents of the registries.
     pub inventory: &'a Inventory,
-    /// The manifests that Tagwarden untagged, whose former tags may be named, too.
+    /// The manifests that Tagwarden untagged, whose former tags may be mentioned, too.
     pub untagged: &'a [UntaggedManifest],
 }
 
-/// Asks all sources at once about an inventory that is known already: what their texts mention is looked up in it.
+/// Queries all sources at once about a known inventory, in which the mentions of their texts are looked up.
 pub async fn gather_about(
     sources: Vec<(SourceSettings, Box<dyn Source>)>,
     known: GatherContext<'_>,
@@ -77,16 +77,16 @@ pub async fn gather_about(
     claims
 }
 
-/// Asks all sources at once.
+/// Queries all sources at once.
 ///
-/// Whatever keeps a source from a full and sensible answer becomes its failure, never an absence: an error, a panic, its
-/// deadline, evidence that is too old, an answer with nothing (or too little) that names a registry it protects.
+/// Anything short of a full and plausible answer is a failure of the source, never an absence: an error, a panic, its
+/// deadline, evidence that is too old, an answer without claims (or with too few) on the registries it protects.
 ///
-/// `hosts` are those of each registry, aliases included. What texts mention is looked up later, where a registry's tags are
-/// known; so a source that says nothing else may yet turn out to be empty, see [`SourceTexts::unless_mentioned`].
+/// `hosts` are those of each registry, aliases included. Mentions in texts are looked up later, when a registry's tags
+/// are known; so a source with nothing else may yet turn out to be empty, see [`SourceTexts::unless_mentioned`].
 ///
-/// The age of evidence is judged at `now`, what it says at `at`: they differ where a person asks for the verdicts of
-/// another day.
+/// The age of evidence is measured at `now`, and its content evaluated at `at`: they differ if a person asks for the
+/// verdicts of another day.
 pub async fn gather(
     sources: Vec<(SourceSettings, Box<dyn Source>)>,
     hosts: &[(RegistryName, Vec<String>)],
@@ -132,7 +132,7 @@ async fn query_source(
     }
 }
 
-/// Whether an answer is one that can be relied on.
+/// Checks that an answer is reliable.
 fn validate(
     settings: &SourceSettings,
     evidence: SourceEvidence,
@@ -196,11 +196,11 @@ fn validate(
     Ok((state, SourceTexts { protecting: texts, report_only, unless_mentioned }))
 }
 
-/// The kind of failure of a source that says nothing of the registries that it protects.
+/// The kind of failure of a source without evidence about the registries that it protects.
 const EMPTY: &str = "empty";
 
-/// Makes failures of the sources that say nothing of any registry that they protect, given those that mention a tag, and
-/// returns whether there are any.
+/// Marks sources without any evidence about their registries as failed, given those that mention a tag, and returns
+/// true if there are any.
 pub fn fail_empty_sources(claims: &mut Claims, mentioning: &BTreeSet<SourceName>) -> bool {
     let mut found = false;
     for source in &mut claims.sources {
@@ -213,8 +213,8 @@ pub fn fail_empty_sources(claims: &mut Claims, mentioning: &BTreeSet<SourceName>
     found
 }
 
-/// Looks up what the sources' texts mention in an inventory, and puts it beside their claims in place of the texts. `untagged`
-/// are manifests that Tagwarden untagged, whose former tags may be mentioned, too.
+/// Looks up the mentions of the sources' texts in an inventory, and replaces the texts with them. `untagged` are
+/// manifests that Tagwarden untagged, whose former tags may be mentioned, too.
 pub fn record_mentions(claims: &mut Claims, inventory: &Inventory, untagged: &[UntaggedManifest]) {
     let mut mentioning = BTreeSet::new();
     for source in &mut claims.sources {
@@ -235,7 +235,7 @@ pub fn record_mentions(claims: &mut Claims, inventory: &Inventory, untagged: &[U
     claims.texts.clear();
 }
 
-/// A mention that protects nothing, for people who decide whether it should.
+/// Describes a mention that protects nothing, for people who decide whether it should.
 #[must_use]
 pub fn mention_note(mention: &Mention) -> String {
     let Mention { registry, repository, image, text, holder } = mention;
@@ -271,7 +271,7 @@ fn check_age(settings: &SourceSettings, as_of: Option<Timestamp>, now: Timestamp
     Ok(())
 }
 
-/// Each host with how many claims name it, most first.
+/// Returns each unknown host with the number of claims that name it, most first.
 fn unknown_hosts<'a>(claims: impl Iterator<Item = &'a Claim>) -> Vec<(&'a str, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for host in claims.filter_map(|claim| claim.image.host.as_deref()) {

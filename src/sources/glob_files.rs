@@ -1,7 +1,7 @@
 //! Files by glob.
 //!
-//! Evidence that is missing must not look like no evidence: a glob that matches nothing is an error, and so is whatever
-//! cannot be read.
+//! Missing evidence must not look like an absence of evidence: a glob without a match is an error, and so is an
+//! unreadable file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,18 +14,18 @@ use jiff::Timestamp;
 
 use super::{FileSet, SourceError};
 
-/// Larger files are refused; evidence of that size was not meant.
+/// Larger files are refused; evidence of that size is a mistake.
 pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// More files and folders than this are not walked through for one glob.
+/// Most files and folders that are visited for one glob.
 const MOST_ENTRIES: usize = 1_000_000;
 
 /// A file that a glob found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GlobFile {
-    /// Where it is.
+    /// Its path.
     pub(super) path: PathBuf,
-    /// How the settings would name it: relative if the glob is.
+    /// Its name in terms of the settings: relative if the glob is.
     pub(super) display_path: String,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Content {
     pub(super) modified: Option<Timestamp>,
 }
 
-/// All files that the globs find, by name, each once.
+/// Returns all files that the globs match, by name, each once.
 pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
     let mut all = BTreeMap::new();
     for glob in &files.globs {
@@ -75,7 +75,7 @@ pub(super) fn read(found: &GlobFile) -> Result<Content, SourceError> {
     Ok(Content { bytes, modified })
 }
 
-/// A glob's leading folders without wildcards, and what follows them; no pattern where there is no wildcard at all.
+/// Returns a glob's leading folders without wildcards, and the rest; no pattern if there is no wildcard at all.
 fn split(glob: &str) -> (&str, Option<&str>) {
     let Some(wild) = glob.find(['*', '?', '[', ']', '{', '}', '\\']) else { return (glob, None) };
     match glob[..wild].rfind('/') {
@@ -93,7 +93,7 @@ fn expand_literal(files: &FileSet, glob: &str) -> Result<Vec<GlobFile>, SourceEr
             Err(SourceError::new("unreadable", message))
         }
         Ok(data) if data.is_file() => Ok(vec![GlobFile { path, display_path: glob.into() }]),
-        // A pipe would be waited for without end.
+        // Reading a pipe could block forever.
         Ok(_) => {
             let message = format!("{glob} is not a regular file; write the evidence to a file");
             Err(SourceError::new("unreadable", message))
@@ -110,7 +110,7 @@ struct Walk<'a> {
     folder: &'a str,
     /// The rest of it.
     matcher: GlobMatcher,
-    /// How many folders deep the rest can reach; nothing where it has `**`.
+    /// The number of folder levels that the rest can match; `None` if it has `**`.
     depth: Option<usize>,
     entries: usize,
     found: Vec<GlobFile>,
@@ -119,7 +119,7 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(glob: &'a str, folder: &'a str, pattern: &str) -> Result<Self, SourceError> {
         let compiled = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| {
-            // Without the glob, which its own words name first.
+            // Without the glob, which the library's message names first.
             let message = format!("`{glob}` is no glob: {}", error.kind());
             SourceError::new("settings", message).with_help("correct it in the settings")
         })?;
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
 
     fn start(mut self, base: &Path) -> Result<Vec<GlobFile>, SourceError> {
         let path = base.join(self.folder);
-        // The settings may be named without a folder, and so may what is beside them.
+        // The settings file may be named without a folder, and so may files beside it.
         let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
         match fs::canonicalize(&path) {
             Ok(real) => self.folder(&path, self.folder, &mut vec![real])?,
@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
         Ok(self.found)
     }
 
-    /// Looks through one folder. `above` holds the real paths of it and those above, against links that lead back.
+    /// Visits one folder. `above` contains the real paths of it and its parents, to detect link cycles.
     fn folder(&mut self, path: &Path, shown: &str, above: &mut Vec<PathBuf>) -> Result<(), SourceError> {
         let named = if shown.is_empty() { "." } else { shown };
         let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(path).and_then(Iterator::collect);
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
             let matched = self.matcher.is_match(&entry_shown[self.folder.len()..]);
             let data = match fs::metadata(entry.path()) {
                 Ok(data) => data,
-                // A link that leads nowhere matters only if it was meant.
+                // A broken link matters only if it matches.
                 Err(error) if matched => return Err(unreadable(&entry_shown, error)),
                 Err(_) => continue,
             };
@@ -178,8 +178,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Version control's own files, and the folders behind the links of a Kubernetes volume, whose content is found by the
-/// links.
+/// Returns true for version control's own files, and for the folders behind the links of a Kubernetes volume, whose
+/// content is found by the links.
 fn is_ignored(name: &OsStr) -> bool {
     name == ".git" || name.to_string_lossy().starts_with("..")
 }

@@ -1,7 +1,7 @@
-//! Image references in what an address answers: a deployment dashboard, a CMDB, the API of a pipeline.
+//! Image references in the response of a URL: a deployment dashboard, a CMDB, the API of a pipeline.
 //!
-//! What is found in the answer counts as in [`super::image_references`], or the settings name the fields. An answer that
-//! could be part of one, or something else altogether (a login page, say), fails the source.
+//! References in the response count as in [`super::image_references`], unless the settings name the fields. A response
+//! that may be truncated, or is something else (a login page, say), fails the source.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -25,20 +25,20 @@ use crate::domain::{Claim, Holder, ImageReference, TextScope};
 use crate::http_client::{self, ClientConfig, HttpClient, Request, RequestErrorKind, RetryPolicy};
 use crate::registry::next_link;
 
-/// An address that answers with image references.
+/// A URL whose response contains image references.
 #[derive(Debug, Clone)]
 pub struct HttpDocument {
     /// The address.
     pub url: Url,
-    /// What signs the requests. It goes to the address's own host and to no other.
+    /// The header that authenticates requests. It is sent to the URL's own host only.
     pub header: Option<SecretHeader>,
-    /// How the answer is written; nothing means as its content type says.
+    /// The format of the response; `None` means by its content type.
     pub format: Option<DocumentFormat>,
-    /// The fields that hold references; empty means wherever a reference to one of the registries stands.
+    /// The fields that contain references; empty means any reference to one of the registries.
     pub paths: Vec<FieldPath>,
     /// A PEM file with further certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout: Duration,
 }
 
@@ -47,11 +47,11 @@ pub struct HttpDocument {
 pub struct SecretHeader {
     /// Such as `authorization`.
     pub name: HeaderName,
-    /// All of its value.
+    /// Its whole value.
     pub value: SecretString,
 }
 
-/// How an answer is written.
+/// The format of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentFormat {
     /// JSON.
@@ -76,12 +76,12 @@ impl DocumentFormat {
 
 const ACCEPT: &str = "application/json, application/yaml, text/plain;q=0.9, */*;q=0.5";
 const MOST_REDIRECTS: usize = 5;
-/// More pages than this are a circle that is not seen.
+/// More pages than this are an undetected cycle.
 const MOST_PAGES: usize = 1000;
-/// Where JSON says at which address it goes on.
+/// The keys of JSON with the URL of the next page.
 const NEXT_KEYS: [&str; 3] = ["nextLink", "@odata.nextLink", "next"];
 
-/// References in the answer of an address.
+/// References in the response of a URL.
 #[derive(Debug, Clone)]
 pub struct HttpReferences {
     document: HttpDocument,
@@ -90,11 +90,11 @@ pub struct HttpReferences {
     texts: TextSettings,
 }
 
-/// One page, read.
+/// One parsed page.
 struct Page {
     documents: Vec<Node>,
     text: String,
-    /// Nothing for running text.
+    /// `None` for running text.
     format: Option<Format>,
     response: http_client::Response,
     /// Without its query.
@@ -102,14 +102,14 @@ struct Page {
 }
 
 impl HttpReferences {
-    /// Asks that address, anew each time it is asked, for references to `hosts`: those of the registries, aliases
-    /// included.
+    /// Creates a source for that URL. It requests anew on each call, for references to `hosts`: those of the
+    /// registries, aliases included.
     #[must_use]
     pub fn new(document: HttpDocument, hosts: Vec<String>, patience: RetryPolicy) -> Self {
         Self { document, hosts, retry_policy: patience, texts: TextSettings::default() }
     }
 
-    /// Sets how the texts are read, where the settings name no fields.
+    /// Sets the options for reading texts, if the settings name no fields.
     #[must_use]
     pub fn with_texts(self, texts: TextSettings) -> Self {
         Self { texts, ..self }
@@ -125,7 +125,7 @@ impl HttpReferences {
         Ok(HeaderMap::from_iter([(header.name.clone(), value)]))
     }
 
-    /// One page, wherever redirects lead.
+    /// Fetches one page, following redirects.
     async fn fetch_page(&self, client: &HttpClient, header: &HeaderMap, mut url: Url) -> Result<Page, SourceError> {
         let limit = usize::try_from(glob_files::MAX_FILE_BYTES).unwrap_or(usize::MAX);
         for _ in 0..=MOST_REDIRECTS {
@@ -190,7 +190,7 @@ impl HttpReferences {
         Ok(Page { documents, text, format, display_url: without_query(url), response: evidence })
     }
 
-    /// By the settings, else by the content type; nothing for running text.
+    /// Returns the format by the settings, else by the content type; `None` for running text.
     fn format(&self, content_type: &str) -> Option<Format> {
         let of = |word: &str| content_type.to_ascii_lowercase().contains(word);
         match self.document.format {
@@ -203,7 +203,7 @@ impl HttpReferences {
         }
     }
 
-    /// The fields that the settings name, with what is not understood.
+    /// Parses the fields that the settings name, and collects what is not understood.
     fn read_fields(&self, page: &Page, evidence: &mut SourceEvidence, problems: &mut Vec<String>) {
         let place = |line: u32, what: &str| format!("{}:{line}: {what}", page.display_url);
         let claim = |image, line| {
@@ -223,7 +223,8 @@ impl HttpReferences {
         }
     }
 
-    /// Where a list goes on, by `Link` (RFC 8288), by the well-known keys of JSON, or by Azure DevOps' token.
+    /// Returns the URL of the next page, by `Link` (RFC 8288), by the well-known keys of JSON, or by Azure DevOps'
+    /// token.
     fn next_url(&self, page: &Page, url: &Url) -> Result<Option<Url>, SourceError> {
         let by_key = || page.documents.iter().find_map(next_key);
         let Some(link) = next_link(&page.response.headers).or_else(by_key) else {
@@ -238,7 +239,7 @@ impl HttpReferences {
 
 #[async_trait]
 impl Source for HttpReferences {
-    /// The time of the evidence is the `generated_at` of the answer, else its `Last-Modified`, else its `Date`; of several
+    /// Dates the evidence by the `generated_at` of the response, else its `Last-Modified`, else its `Date`; of several
     /// pages the oldest.
     async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
         let document = &self.document;
@@ -269,7 +270,7 @@ impl Source for HttpReferences {
                 return Err(page.response.malformed("its pages lead in a circle").into());
             }
         }
-        // A field that was renamed must not look like nothing in use.
+        // A renamed field must not look like an absence of evidence.
         problems.extend(
             missing.iter().map(|path| format!("{}: there is nothing at `{path}`", without_query(&document.url))),
         );
@@ -292,7 +293,7 @@ impl Source for HttpReferences {
     }
 }
 
-/// When a page was true.
+/// Returns the time of a page.
 fn page_time(page: &Page) -> Result<Option<Timestamp>, SourceError> {
     if let Some(node) = page.documents.iter().find_map(|document| document.get("generated_at")) {
         let time = if let Value::Text(text) = &node.value { text.trim().parse().ok() } else { None };
@@ -305,7 +306,7 @@ fn page_time(page: &Page) -> Result<Option<Timestamp>, SourceError> {
     Ok(modified.map(|time| time.timestamp()).or_else(|| http_client::date(&page.response.headers)))
 }
 
-/// Where the document says that it goes on. A `next` that is no address is something else.
+/// Returns the next page as the document states it. A `next` that is not a URL means something else.
 fn next_key(document: &Node) -> Option<String> {
     NEXT_KEYS.iter().find_map(|key| match &document.get(key)?.value {
         Value::Text(text) if text.is_empty() => None,
@@ -325,7 +326,7 @@ fn with_parameter(url: &Url, key: &str, value: &str) -> Url {
     url
 }
 
-/// An address as it is shown: what stands in its query may be a secret.
+/// Returns a URL for display: its query may contain a secret.
 fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);

@@ -8,18 +8,18 @@ use crate::domain::{ImageReference, PathPattern};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ImageField {
     Image(ImageReference),
-    /// An invalid reference, what it was probably meant to be, and what to tell about it.
+    /// An invalid reference, its probable meaning, and a message about it.
     Corrected(ImageReference, String),
-    /// A repository of ours, or several, with an open tag, and what to tell about it.
+    /// One or several known repositories without an identified tag, and a message about it.
     Unresolved(Option<String>, PathPattern, String),
     Nothing,
-    /// An invalid reference that means no image of ours, whatever it stands for.
+    /// An invalid reference that names no image in a known registry.
     Foreign(String),
-    /// Something that makes the whole answer doubtful.
+    /// A fault that makes the whole answer doubtful.
     Problem(String),
 }
 
-/// A reference in a specification. An empty one is allowed there, and names nothing.
+/// Parses a reference in a specification. An empty one is allowed there, and names nothing.
 pub(super) fn parse_spec(text: &str, hosts: &KnownHosts) -> ImageField {
     if text.trim().is_empty() {
         return ImageField::Nothing;
@@ -27,7 +27,7 @@ pub(super) fn parse_spec(text: &str, hosts: &KnownHosts) -> ImageField {
     classify(parse_image(text), text, hosts)
 }
 
-/// Translates what was read of a text for registries with these names.
+/// Classifies a parsed text for registries with these names.
 pub(super) fn classify(found: ParsedImage, text: &str, hosts: &KnownHosts) -> ImageField {
     let ours = |host: Option<&String>, path: &str| host.is_none_or(|host| hosts.match_path(host, path));
     match found {
@@ -39,7 +39,7 @@ pub(super) fn classify(found: ParsedImage, text: &str, hosts: &KnownHosts) -> Im
         ParsedImage::Unresolved(host, path, told) if host.is_none() || hosts.is_prefix_of(trim_decoration(text)) => {
             ImageField::Unresolved(host, path, told)
         }
-        // One of our names behind another one's, as caches write it.
+        // A known name behind another one, as caches write it.
         ParsedImage::Unresolved(_, _, told) | ParsedImage::Invalid(told) => match hosts.rest_from_name(text) {
             Some(inner) => match parse_image(inner) {
                 ParsedImage::Unresolved(host, path, _) => ImageField::Unresolved(host, path, told),
@@ -60,7 +60,7 @@ pub(super) mod tests {
         KnownHosts::new(&["contoso.azurecr.io", "images.contoso.example", "harbor.example/proxy"].map(String::from))
     }
 
-    /// The class of what was seen, with the image in its normal form, where `D` is the digest.
+    /// The class of the field, with the image in its normal form, where `D` is the digest.
     pub(in crate::sources) fn shown(seen: ImageField) -> String {
         match seen {
             ImageField::Image(image) => image.to_string().replace(D, "D"),

@@ -1,8 +1,8 @@
 //! Image references in any text files: Helm values, Kustomize, compose files, the output of pipelines.
 //!
-//! Every reference to a known host counts, whole or split over keys. To claim too much keeps too much, which is cheap;
-//! so a repository without a tag claims `latest`, as tooling would read it. What is written and not understood keeps what
-//! it could mean: see [`super::text`].
+//! Every reference to a known host counts, whole or split over keys. Claiming too much retains too much, which is
+//! cheap; so a repository without a tag claims `latest`, as tools would read it. A text that is not understood retains
+//! its possible meanings: see [`super::text`].
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -19,7 +19,7 @@ use super::text::{Document, ParsedText, TextEvidence, TextReader, TextSettings};
 use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
 use crate::domain::TextScope;
 
-/// Texts that wait to be searched while the next ones are parsed.
+/// Files that wait for the search while the next ones are parsed.
 const MAX_QUEUED_FILES: usize = 4;
 
 /// References to known hosts in the files of a file set.
@@ -31,8 +31,8 @@ pub struct ImageReferences {
 }
 
 impl ImageReferences {
-    /// Reads those files, anew each time it is asked, for references to `hosts`: those of the registries, aliases
-    /// included.
+    /// Creates a source for those files. It reads anew on each call, for references to `hosts`: those of the
+    /// registries, aliases included.
     #[must_use]
     pub fn new(files: FileSet, hosts: Vec<String>, texts: TextSettings) -> Self {
         Self { files, hosts, texts }
@@ -41,7 +41,7 @@ impl ImageReferences {
 
 #[async_trait]
 impl Source for ImageReferences {
-    /// The time of the evidence is that of the newest file, since a file is written when what it says changes.
+    /// Dates the evidence by the newest file, since a file is written when its content changes.
     async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
         let (hosts, texts) = (Arc::new(KnownHosts::new(&self.hosts)), Arc::new(self.texts.clone()));
         let named: Arc<[String]> = self.files.globs.clone().into();
@@ -49,7 +49,7 @@ impl Source for ImageReferences {
     }
 }
 
-/// A file that was read and parsed.
+/// A parsed file.
 struct File {
     name: String,
     format: Option<Format>,
@@ -65,7 +65,7 @@ struct ReadSummary {
     problems: Vec<String>,
 }
 
-/// Reads all files: they are fetched and parsed here, and searched in another thread meanwhile.
+/// Reads all files: they are read and parsed here, and searched in another thread concurrently.
 fn read_all(
     reading: &mut ReadPass,
     named: &[String],
@@ -103,8 +103,8 @@ fn read_all(
     })
 }
 
-/// Reads the files one after another and sends their texts. `named` are the files that the settings name themselves, which
-/// must be texts.
+/// Reads the files one after another and sends their texts. `named` are the files that the settings name themselves,
+/// which must be texts.
 fn send(
     reading: &mut ReadPass,
     found: &[GlobFile],
@@ -125,7 +125,7 @@ fn send(
                 let (name, format) = (one.display_path.clone(), Format::of(&one.path));
                 let parsed = Document { name: &name, kind: None, format, text: &text }.parse();
                 let file = File { name, format, text, parsed };
-                // The search ends early only by a panic, which is told where it is waited for.
+                // The search ends early only by a panic, which is reported when it is joined.
                 if sender.send(file).is_err() {
                     break;
                 }

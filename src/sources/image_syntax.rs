@@ -1,29 +1,29 @@
-//! Texts that stand where an image is expected and are no valid reference.
+//! Texts in the place of an image that are not valid references.
 //!
-//! A text whose repository is invalid can be in no registry, so nobody runs it. Three kinds may mean an image of ours all
-//! the same: a name in upper case, which some tools lower; a placeholder that nobody filled in; and a repository whose
+//! A text with an invalid repository names nothing in any registry, so nothing runs it. Three kinds may mean a known
+//! image all the same: a name in upper case, which some tools lower; an unfilled placeholder; and a repository whose
 //! tag or digest is invalid.
 
 use super::text::placeholder::{Piece, pieces};
 use crate::domain::{ImageReference, PathPattern, RepositoryName, TagName, chain};
 
-/// The meaning of a text that was expected to be an image reference.
+/// The meaning of a text in the place of an image reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ParsedImage {
     /// A valid reference.
     Image(ImageReference),
-    /// An invalid one, the one that it was probably meant to be, and what to tell about it.
+    /// An invalid reference, its probable meaning, and a message about it.
     Corrected(ImageReference, String),
-    /// A repository, or several, and an open tag: host, path, and what to tell about it.
+    /// One or several repositories without an identified tag: host, path, and a message about it.
     Unresolved(Option<String>, PathPattern, String),
-    /// Nothing that a registry could hold, and what to tell about it.
+    /// A text that names nothing in any registry, and a message about it.
     Invalid(String),
 }
 
-/// Stands for a placeholder; nothing that a text can hold.
+/// The character that stands for a placeholder; no text contains it.
 pub(super) const PLACEHOLDER_MARK: char = '\0';
 
-/// Reads a text where an image is expected. A reference without a tag means `latest`.
+/// Parses a text where an image is expected. A reference without a tag means `latest`.
 pub(super) fn parse_image(text: &str) -> ParsedImage {
     let error = match text.parse::<ImageReference>() {
         Ok(image) => return ParsedImage::Image(image),
@@ -51,20 +51,20 @@ pub(super) fn parse_image(text: &str) -> ParsedImage {
     }
 }
 
-/// The text without the white space, quotes and scheme around it.
+/// Returns the text without the white space, quotes and scheme around it.
 pub(super) fn trim_decoration(text: &str) -> &str {
     let text = text.trim().trim_matches(['"', '\'', '`']);
     text.split_once("://").map_or(text, |(_, rest)| rest)
 }
 
-/// Host and path, and what follows from the first colon or `@` after them.
+/// Splits a text into host and path, and the rest from the first colon or `@` after them.
 pub(super) fn split(text: &str) -> (&str, &str) {
     let start = text.find('@').map_or(text, |at| &text[..at]).rfind('/').map_or(0, |at| at + 1);
     let end = text[start..].find([':', '@']).map_or(text.len(), |at| start + at);
     text.split_at(end)
 }
 
-/// The text with each placeholder replaced by one mark.
+/// Returns the text with each placeholder replaced by one mark.
 pub(super) fn mark_placeholders(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for piece in pieces(text) {
@@ -77,7 +77,7 @@ pub(super) fn mark_placeholders(text: &str) -> String {
     out
 }
 
-/// Reads a text with placeholders in it.
+/// Parses a text with placeholders.
 fn parse_placeholder(marked: &str, shown: &str) -> ParsedImage {
     let nothing = || ParsedImage::Invalid(format!("`{shown}` is filled in elsewhere, and names no repository"));
     let (name, rest) = split(marked);
@@ -90,13 +90,13 @@ fn parse_placeholder(marked: &str, shown: &str) -> ParsedImage {
     let open = path.contains(PLACEHOLDER_MARK);
     let host = match first {
         Some(Some(host)) => {
-            // The host as references have it, in normal form.
+            // The host as in references, in normal form.
             match ImageReference::parse_verbatim(&format!("{host}/x")) {
                 Ok(ImageReference { host: Some(host), .. }) => Some(host),
                 _ => return nothing(),
             }
         }
-        // Without a host only a whole path says which repository is meant.
+        // Without a host only a whole path identifies a repository.
         _ if open => return nothing(),
         _ => None,
     };
@@ -125,7 +125,7 @@ fn is_host(segment: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The kind of what was read, and what it names; `*` for what is open.
+    /// The kind of the result, and what it names; `*` for open parts.
     fn shown(text: &str) -> String {
         match parse_image(text) {
             ParsedImage::Image(image) => format!("image {image}"),

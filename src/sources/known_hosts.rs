@@ -1,4 +1,4 @@
-//! Finding the hosts of known registries in running text.
+//! Search for the hosts of known registries in running text.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -8,19 +8,19 @@ use regex::Regex;
 use super::text::placeholder;
 use crate::domain::{Hosts, azure_registry_name};
 
-/// The names by which the registries are known, ready to be looked for.
+/// The names of the known registries, prepared for searching.
 #[derive(Debug)]
 pub(super) struct KnownHosts {
     names: Vec<String>,
-    /// Any of them up to the slash behind it, and every host of Azure Container Registry that one of the registries may
-    /// be known by; `None` where there are no names.
+    /// Matches any of them with the slash after it, and every host of Azure Container Registry that may belong to one
+    /// of the registries; `None` without names.
     pattern: Option<Regex>,
 }
 
 impl KnownHosts {
     pub(super) fn new(names: &[String]) -> Self {
         let mut names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        // The longest first, so that a host with a port or a path is not taken for the one without.
+        // The longest first, so that a host with a port or a path is not mistaken for the one without.
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
         let any = names.iter().map(|name| match name.split_once('/') {
             Some((host, path)) => format!("{}(?::443)?/{}", regex::escape(host), regex::escape(path)),
@@ -36,7 +36,7 @@ impl KnownHosts {
         Self { names, pattern }
     }
 
-    /// Returns true if a text is one of the names, alone.
+    /// Returns true if a text is exactly one of the names.
     pub(super) fn is_host(&self, text: &str) -> bool {
         let text = text.to_ascii_lowercase();
         let (host, path) = text.split_once('/').unwrap_or((&text, ""));
@@ -44,22 +44,23 @@ impl KnownHosts {
         Hosts::new(&self.names, &[]).repository_path(host.strip_suffix(":443").unwrap_or(host), &inside) == Some("x")
     }
 
-    /// Returns true if a host and a path mean one of the registries.
+    /// Returns true if a host and a path belong to one of the registries.
     pub(super) fn match_path(&self, host: &str, path: &str) -> bool {
         Hosts::new(&self.names, &[]).repository_path(host, path).is_some()
     }
 
-    /// Whether a text begins with one of the hosts and a slash.
+    /// Returns true if a text begins with one of the hosts and a slash.
     pub(super) fn is_prefix_of(&self, text: &str) -> bool {
         self.pattern.as_ref().and_then(|pattern| pattern.find(text)).is_some_and(|found| found.start() == 0)
     }
 
-    /// The rest of a text from the first of the names in it that has a slash behind it.
+    /// Returns the rest of a text from the first of the names that is followed by a slash.
     pub(super) fn rest_from_name<'t>(&self, text: &'t str) -> Option<&'t str> {
         self.pattern.as_ref()?.find(text).map(|found| &text[found.start()..])
     }
 
-    /// The places in a text where a reference to one of the hosts begins: the bytes of the host and the slash behind it.
+    /// Returns the places in a text where a reference to one of the hosts begins: the bytes of the host and the slash
+    /// after it.
     pub(super) fn find_all(&self, text: &str) -> Vec<Range<usize>> {
         let Some(pattern) = &self.pattern else { return Vec::new() };
         let found = pattern.find_iter(text).map(|found| found.range());
@@ -67,17 +68,18 @@ impl KnownHosts {
     }
 }
 
-/// Returns true if a text contains something that is filled in elsewhere.
+/// Returns true if a text contains a placeholder.
 pub(super) fn is_placeholder(text: &str) -> bool {
     placeholder::has_placeholder(text)
 }
 
-/// Whether what follows belongs to a longer name, such as `my-contoso.azurecr.io` for `contoso.azurecr.io`.
+/// Returns true if the next characters belong to a longer name, such as `my-contoso.azurecr.io` for
+/// `contoso.azurecr.io`.
 fn is_inside_name(before: &str) -> bool {
     let mut last = before.chars().rev();
     match last.next() {
         Some('-') => last.next().is_some_and(|c| c.is_ascii_alphanumeric()) && !is_default(before),
-        // What was cut off before.
+        // The part before was cut off.
         Some('.') => !before.ends_with("..."),
         Some('m') => !is_colour(before),
         Some(c) => c.is_ascii_alphanumeric(),
@@ -85,13 +87,13 @@ fn is_inside_name(before: &str) -> bool {
     }
 }
 
-/// `${NAME-`, behind which a shell's default begins.
+/// Returns true for `${NAME-`, which precedes the default of a shell variable.
 fn is_default(before: &str) -> bool {
     let name = before.trim_end_matches('-').trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
     name.ends_with("${")
 }
 
-/// `[32m`, which is left of a terminal's colour where its first character was dropped.
+/// Returns true for `[32m`, the rest of a terminal colour sequence without its first character.
 fn is_colour(before: &str) -> bool {
     let numbers = before.trim_end_matches('m').trim_end_matches(|c: char| c.is_ascii_digit() || c == ';');
     numbers.len() < before.len() - 1 && numbers.ends_with('[')

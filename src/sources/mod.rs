@@ -1,4 +1,4 @@
-//! What the world outside says about images: one trait, one file for each kind of source, and [`gather()`].
+//! Evidence from outside about images in use: one trait, one file for each kind of source, and [`gather()`].
 
 mod azure;
 mod docker;
@@ -41,24 +41,24 @@ pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSetting
 pub use release_records::ReleaseRecords;
 pub use text::{MentionEffect, TextException, TextSettings, UnresolvedEffect};
 
-/// One source as the settings give it.
+/// The settings of one source.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
     /// Its name in the settings.
     pub name: SourceName,
-    /// What it is and where it reads.
+    /// Its kind and location.
     pub kind: SourceKind,
-    /// The registries that it protects; nothing means all.
+    /// The registries that it protects; `None` means all.
     pub registries: Option<Vec<RegistryName>>,
-    /// Evidence older than this counts as failed.
+    /// The maximum age of its evidence; older evidence is a failure.
     pub max_age: Option<Duration>,
-    /// Whether an answer without any claim is an answer.
+    /// True if an answer without any claim is acceptable.
     pub allow_empty: bool,
-    /// Fewer claims than this count as failed.
+    /// The minimum number of claims; fewer are a failure.
     pub min_claims: Option<usize>,
-    /// How long it may take.
+    /// Its deadline.
     pub deadline: Duration,
-    /// The reading of its texts.
+    /// The options for reading its texts.
     pub texts: TextSettings,
 }
 
@@ -71,7 +71,7 @@ pub enum SourceKind {
     ImageReferences(FileSet),
     /// A Kubernetes cluster.
     Kubernetes(Box<KubernetesSettings>),
-    /// Image references in what an address answers.
+    /// Image references in the response of a URL.
     HttpReferences(HttpDocument),
     /// The containers of a host.
     Docker(DockerSocket),
@@ -93,45 +93,46 @@ pub struct FileSet {
 /// A full answer of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceEvidence {
-    /// What it claims.
+    /// Its claims.
     pub claims: Vec<Claim>,
-    /// Its references that name repositories and leave open which image they mean.
+    /// Its references that name repositories without identifying an image.
     pub unresolved: Vec<UnresolvedReference>,
-    /// The words of its texts: a tag that they name stays.
+    /// The words of its texts: tags that they name are protected.
     pub texts: TextIndex,
-    /// The words of texts by which mentions are only reported.
+    /// The words of texts whose mentions are only reported.
     pub report_only_texts: TextIndex,
-    /// How fresh it is, for `max_age`: by its own word, else by its files' times. Each source says which of several.
+    /// Time of the evidence, for `max_age`: as it states itself, else by its files' times. Each source documents its
+    /// choice among several.
     pub as_of: Option<Timestamp>,
-    /// What a person should know although nothing failed.
+    /// Remarks for people although nothing failed.
     pub notes: Vec<String>,
 }
 
-/// Why a source did not answer in full. Part of an answer is no answer.
+/// Why a source did not answer in full. A partial answer is a failure.
 ///
 /// Its kind is a short label for metrics and scripts, such as `unreadable` or `malformed`. Its place is a file and line, or
 /// an address.
 pub type SourceError = Failure<&'static str>;
 
 impl SourceError {
-    /// The error of a source whose thread panicked.
+    /// Returns the error of a source whose thread panicked.
     fn panicked() -> Self {
         Self::new("panicked", "reading it broke off with a panic, which is a bug").with_help("the log has the place")
     }
 }
 
-/// Something outside that says which images matter.
+/// An external source of evidence about images in use.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Asks it for everything that it claims at `now`.
+    /// Queries all claims as of `now`.
     ///
     /// # Errors
-    /// When it could not be read whole or understood whole.
+    /// Returns an error if anything could not be read or understood.
     async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError>;
 }
 
 impl SourceKind {
-    /// Whether whoever knows is asked directly, so that the answer is of this moment and has no age.
+    /// Returns true if it queries the runtime directly, so that the answer is current and has no age.
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Docker(_) | Self::Azure(..))
@@ -158,17 +159,17 @@ impl SourceKind {
     }
 }
 
-/// This many problems or notes are told in full.
+/// The number of problems or notes that are listed in full.
 pub const MAX_MESSAGES: usize = 20;
 
-/// As many of the texts as a person would read, and how many more there are.
+/// Returns as many of the texts as a person would read, and the number of omitted ones.
 #[must_use]
 pub fn truncate_messages(texts: Vec<String>) -> Vec<String> {
     let count = texts.len() as u64;
     truncate_counted_messages(texts, count)
 }
 
-/// The same for the first of `count` texts.
+/// Does the same for the first of `count` texts.
 #[must_use]
 pub fn truncate_counted_messages(mut texts: Vec<String>, count: u64) -> Vec<String> {
     texts.truncate(MAX_MESSAGES);

@@ -1,8 +1,8 @@
 //! Release records in JSON or YAML files.
 //!
-//! A file holds one record, a list of them, or `{"releases": [...], "generated_at": "…"}`. Whatever cannot be understood
-//! fails the whole source, since a record that is passed over is an image without protection. All problems of all files
-//! are told at once.
+//! A file contains one record, a list of them, or `{"releases": [...], "generated_at": "…"}`. Any invalid part fails
+//! the whole source, since a skipped record would leave an image unprotected. All problems of all files are reported at
+//! once.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct ReleaseRecords {
 }
 
 impl ReleaseRecords {
-    /// Reads those files, anew each time it is asked.
+    /// Creates a source for those files. It reads anew on each call.
     #[must_use]
     pub fn new(files: FileSet) -> Self {
         Self { files }
@@ -31,11 +31,11 @@ impl ReleaseRecords {
 
 #[async_trait]
 impl Source for ReleaseRecords {
-    /// A record that is retired, or whose `keep_until` has passed at `now`, makes no claim.
+    /// Ignores records that are retired, or whose `keep_until` has passed at `now`.
     ///
-    /// The time of the evidence: a file with `generated_at` is a snapshot that something renews, so the oldest of those
-    /// counts; files without are written once for each release, so of those the newest counts (by the file's time). Of
-    /// the two, the older.
+    /// The time of the evidence: a file with `generated_at` is a snapshot that is regenerated, so the oldest of those
+    /// counts; files without are written once for each release, so the newest of those counts (by the file's time). Of
+    /// the two, the older counts.
     async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
         read_stable(&self.files, now, move |reading| read_all(reading, now)).await
     }
@@ -90,7 +90,7 @@ fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, So
     Err(SourceError::new("malformed", truncate_messages(problems).join("\n")))
 }
 
-/// How a release stands by its `status`.
+/// The meaning of a record's `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RecordStatus {
     Protects(ReleaseStatus),
@@ -116,7 +116,7 @@ impl RecordReader<'_> {
             Ok(documents) => documents,
             Err(problem) => return self.add_problem(problem.line, problem.message),
         };
-        // A `---` too many leaves an empty document, which is harmless beside others.
+        // An extra `---` leaves an empty document, which is harmless beside others.
         let documents: Vec<&Node> = documents.iter().filter(|document| document.value != Value::Null).collect();
         if documents.is_empty() {
             return self.add_problem(0, "is empty; write `[]` where there are no releases");
@@ -185,8 +185,8 @@ impl RecordReader<'_> {
         self.records.claims.extend(images.into_iter().map(|image| Claim::new(image, Arc::clone(&holder))));
     }
 
-    /// What a record names: its `image`, completed by a `tag` or `digest` of its own where it has them. Where those
-    /// differ from what `image` says, both are named.
+    /// Returns the images that a record names: its `image`, completed by a separate `tag` or `digest` if present. If
+    /// those differ from `image`, both are named.
     fn images(&mut self, record: &Node) -> Vec<ImageReference> {
         let (line, written) = match record.get("image") {
             Some(Node { line, value: Value::Text(text) }) => (*line, ImageReference::parse_verbatim(text)),
@@ -229,7 +229,7 @@ impl RecordReader<'_> {
         images
     }
 
-    /// A part of a reference under a key of its own. One that does not read is a problem only where it is needed.
+    /// Parses a part of a reference under a separate key. An invalid one is a problem only if it is needed.
     fn read_part<T: std::str::FromStr>(&mut self, record: &Node, key: &str, needed: bool) -> Option<T>
     where
         T::Err: std::fmt::Display,
@@ -245,7 +245,7 @@ impl RecordReader<'_> {
         }
     }
 
-    /// Nothing where the status is not understood, which is told.
+    /// Returns the status; `None` if it is invalid, which is reported.
     fn status(&mut self, record: &Node) -> Option<RecordStatus> {
         let Some(text) = self.text_of(record, "status", false) else {
             return Some(RecordStatus::Protects(ReleaseStatus::Active));
@@ -263,7 +263,7 @@ impl RecordReader<'_> {
         }
     }
 
-    /// A key's text; nothing where it is absent, null or empty. A number counts as its text where that is common.
+    /// Returns a key's text; `None` if it is absent, null or empty. A number counts as its text where that is common.
     fn text_of(&mut self, record: &Node, key: &str, or_number: bool) -> Option<String> {
         let node = record.get(key)?;
         match &node.value {
@@ -278,7 +278,7 @@ impl RecordReader<'_> {
         }
     }
 
-    /// A key's time; a date alone means its first moment in UTC, or its last.
+    /// Returns a key's time; a date alone means its first moment in UTC, or its last.
     fn time(&mut self, record: &Node, key: &str, to_the_end: bool) -> Option<Timestamp> {
         let text = self.text_of(record, key, false)?;
         let text = text.trim();

@@ -1,8 +1,8 @@
-//! Files that are being written: read again until they stand still.
+//! Files that are being written: read repeatedly until they are stable.
 //!
-//! Half of a YAML file is often valid YAML, and half of a text always is a text. So what was read counts only if no file
-//! changed meanwhile, and none was so young that it has to settle ([`time_until_stable`]), or all were looked at once more after that time.
-//! Whoever writes a file beside its place and renames it is never read in between.
+//! Half of a YAML file is often valid YAML, and half of a text is always a text. So a reading counts only if no file
+//! changed during it, and none was too young ([`time_until_stable`]), or all were checked again after that time. A file
+//! that is written elsewhere and renamed into place is never read halfway.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,18 +17,18 @@ use super::glob_files::{self, Content, GlobFile};
 use super::{FileSet, SourceError, SourceEvidence};
 use crate::domain::time_until_stable;
 
-/// The pause after a reading in which a file changed.
+/// The pause after a reading during which a file changed.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Readings before a file that keeps changing fails the source.
 const MAX_PASSES: usize = 10;
 
-/// The traits of a file that a change of its content changes, too.
+/// The attributes of a file that change with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// The file itself: a rename puts another one in its place.
+    /// The file itself: a rename replaces it with another one.
     inode: u64,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct ReadPass {
 }
 
 impl ReadPass {
-    /// All files that the globs find.
+    /// Returns all files that the globs match.
     pub(super) fn expand(&self) -> Result<Vec<GlobFile>, SourceError> {
         glob_files::expand(&self.files)
     }
@@ -70,13 +70,13 @@ impl ReadPass {
         content
     }
 
-    /// The time until every file has settled; zero where all have.
+    /// Returns the time until every file is stable; zero if all are.
     fn stabilization_delay(&self, now: Timestamp) -> Duration {
         let modified = self.stamps.values().filter_map(|stamp| Timestamp::try_from(stamp.modified?).ok());
         modified.map(|modified| time_until_stable(modified, now)).max().unwrap_or_default()
     }
 
-    /// The first file that is not what it was, was added, or is gone.
+    /// Returns the first file that was changed, added or deleted.
     fn changed(&self) -> Option<String> {
         let Ok(found) = self.expand() else { return Some(self.files.globs.join(", ")) };
         let stands = |found: &GlobFile| {
@@ -91,10 +91,10 @@ impl ReadPass {
     }
 }
 
-/// Reads all files of a set by `read`, again and again until none changes, off the threads that must not wait.
+/// Reads all files of a set by `read`, repeatedly until none changes, on a blocking thread.
 ///
 /// # Errors
-/// Those of `read`; `changing` where the files do not come to rest.
+/// Returns those of `read`; `changing` if the files do not become stable.
 pub(super) async fn read_stable(
     set: &FileSet,
     now: Timestamp,

@@ -1,6 +1,7 @@
 //! Azure App Service and Functions: web and function apps with their deployment slots and sidecars.
 //!
-//! Lists of apps do not tell the configuration reliably, so that of every app and slot is read by itself.
+//! Lists of apps do not contain the configuration reliably, so the configuration of every app and slot is read by
+//! itself.
 
 use futures::future::try_join_all;
 use futures::try_join;
@@ -16,13 +17,13 @@ use crate::sources::known_hosts::KnownHosts;
 const VERSION: &str = "2024-11-01";
 const SITES: &str = "Microsoft.Web/sites";
 pub(super) const TYPES: [&str; 1] = [SITES];
-/// Where an app says what it runs, by its system.
+/// The properties of an app that name its image, by operating system.
 const FX_VERSIONS: [&str; 2] = ["linuxFxVersion", "windowsFxVersion"];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireSite {
-    /// Whether it runs on Linux.
+    /// True if it runs on Linux.
     #[serde(default)]
     reserved: Option<bool>,
     /// The Container Apps environment that it runs in, if it does.
@@ -30,7 +31,7 @@ struct WireSite {
     managed_environment_id: Option<String>,
 }
 
-/// Everything in one place.
+/// Reads all apps in one place.
 pub(super) async fn read(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let sites = asking.list_all::<WireSite>(place, SITES, VERSION).await?;
     let found = try_join_all(sites.iter().map(|site| read_with_slots(asking, site))).await?;
@@ -50,7 +51,7 @@ async fn read_with_slots(asking: &ArmReader, site: &Resource<WireSite>) -> Resul
     Ok(of_slots.into_iter().fold(own, AzureEvidence::with))
 }
 
-/// An app or a slot: what it runs, and beside it.
+/// Reads an app or a slot: its image, and its sidecars.
 async fn read_site(
     asking: &ArmReader,
     site: &Resource<WireSite>,
@@ -87,7 +88,7 @@ async fn configuration(
     Ok(found)
 }
 
-/// The containers of an app that has several. They count whether the app is set to use them or not.
+/// Returns the containers of an app that has several. They count whether the app is set to use them or not.
 async fn sidecars(
     asking: &ArmReader,
     site: &Resource<WireSite>,
@@ -97,7 +98,7 @@ async fn sidecars(
     let listed: Result<Vec<Resource<WireContainer>>, RequestError> = asking.list(&path, VERSION).await;
     let on_linux = site.properties.as_ref().is_none_or(|properties| properties.reserved != Some(false));
     let containers = match listed {
-        // There are none on Windows, and asking may be refused for that reason.
+        // There are none on Windows, and listing them may be refused for that reason.
         Err(error) if !on_linux && is_absent(error.kind) => Vec::new(),
         listed => listed?,
     };
@@ -118,7 +119,7 @@ fn is_absent(kind: RequestErrorKind) -> bool {
 }
 
 impl AzureEvidence {
-    /// The images that an app is set to run.
+    /// Adds the images that an app is set to run.
     fn add_fx_version(&mut self, owner: &AzureObject, text: &str, hosts: &KnownHosts) {
         match FxVersion::read(text) {
             Ok(FxVersion::NoImage) => {}

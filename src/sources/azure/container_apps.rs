@@ -1,4 +1,4 @@
-//! Azure Container Apps: apps with every revision that is kept, jobs with their executions, session pools.
+//! Azure Container Apps: apps with every stored revision, jobs with their executions, session pools.
 
 use futures::future::try_join_all;
 use futures::try_join;
@@ -20,7 +20,7 @@ pub(super) const TYPES: [&str; 3] = [APPS, JOBS, POOLS];
 struct WireTemplated {
     #[serde(default)]
     template: Option<WireTemplate>,
-    /// How an execution stands.
+    /// The status of an execution.
     #[serde(default)]
     status: Option<String>,
 }
@@ -43,14 +43,14 @@ struct WirePool {
     custom_container_template: Option<WireTemplate>,
 }
 
-/// Everything in one place.
+/// Reads all resources in one place.
 pub(super) async fn read(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let (apps, jobs, pools) = try_join!(apps(asking, place), jobs(asking, place), pools(asking, place))?;
     Ok(apps.with(jobs).with(pools))
 }
 
-/// Apps with their latest template and all revisions. An inactive one can be activated again, which is how people roll
-/// back.
+/// Reads apps with their latest template and all revisions. An inactive revision can be activated again, which is how
+/// people roll back.
 async fn apps(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let apps = asking.list_all::<WireTemplated>(place, APPS, VERSION).await?;
     let revisions = try_join_all(apps.iter().map(|app| children(asking, app, "revisions"))).await?;
@@ -64,8 +64,8 @@ async fn apps(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence
     Ok(found)
 }
 
-/// Jobs, whether they ever ran or not, with the executions that are still remembered: one may have been started with
-/// other images than those of its job.
+/// Reads jobs, whether they ever ran or not, with the stored executions: one may have been started with other images
+/// than those of its job.
 async fn jobs(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let jobs = asking.list_all::<WireTemplated>(place, JOBS, VERSION).await?;
     let executions = try_join_all(jobs.iter().map(|job| children(asking, job, "executions"))).await?;
@@ -74,7 +74,7 @@ async fn jobs(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence
         found.add_templated(&AzureObject::of("job", &job.id), job, &asking.hosts);
     }
     for execution in executions.into_iter().flatten() {
-        // One that has ended does not begin again, so it need not tell what it ran.
+        // An ended execution does not start again, so its images do not matter.
         let properties = execution.properties.as_ref();
         if properties.is_none_or(|properties| properties.template.is_some() || !properties.has_ended()) {
             found.add_templated(&AzureObject::of("job execution", &execution.id), execution, &asking.hosts);
@@ -83,7 +83,8 @@ async fn jobs(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence
     Ok(found)
 }
 
-/// Session pools. Only those of custom containers name images; the others run code in images of the service's own.
+/// Reads session pools. Only those of custom containers name images; the others run code in images of the service
+/// itself.
 async fn pools(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let mut found = AzureEvidence::default();
     for pool in asking.list_all::<WirePool>(place, POOLS, VERSION).await? {
@@ -116,14 +117,14 @@ impl WireTemplated {
 }
 
 impl AzureEvidence {
-    /// The images and texts of a resource with a template.
+    /// Adds the images and texts of a resource with a template.
     fn add_templated(&mut self, owner: &AzureObject, resource: Resource<WireTemplated>, hosts: &KnownHosts) {
         let template = resource.properties.and_then(|properties| properties.template);
         self.add_template(owner, template.as_ref(), hosts);
         self.add_texts(owner, resource.whole, &[], hosts);
     }
 
-    /// The images of a template. One without containers is not understood.
+    /// Adds the images of a template. A template without containers is reported as not understood.
     fn add_template(&mut self, owner: &AzureObject, template: Option<&WireTemplate>, hosts: &KnownHosts) {
         let containers = template.and_then(|template| template.containers.as_deref()).unwrap_or_default();
         if containers.is_empty() {

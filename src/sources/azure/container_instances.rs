@@ -1,4 +1,4 @@
-//! Azure Container Instances: container groups, running or stopped, and the profiles that others are made from.
+//! Azure Container Instances: container groups, running or stopped, and container group profiles.
 
 use futures::future::try_join_all;
 use futures::try_join;
@@ -9,7 +9,7 @@ use super::{AzureEvidence, AzureObject, Resource};
 use crate::http_client::RequestError;
 use crate::sources::known_hosts::KnownHosts;
 
-/// The stable version that knows profiles.
+/// The stable API version with profiles.
 const VERSION: &str = "2025-09-01";
 const GROUPS: &str = "Microsoft.ContainerInstance/containerGroups";
 const PROFILES: &str = "Microsoft.ContainerInstance/containerGroupProfiles";
@@ -38,13 +38,13 @@ struct WireProperties {
     image: Option<String>,
 }
 
-/// Everything in one place.
+/// Reads all resources in one place.
 pub(super) async fn read(asking: &ArmReader, place: &ResourceScope) -> Result<AzureEvidence, RequestError> {
     let (groups, profiles) = try_join!(
         asking.list_all::<WireGroup>(place, GROUPS, VERSION),
         asking.list_all::<WireGroup>(place, PROFILES, VERSION)
     )?;
-    // Whoever is made from a profile may be bound to an earlier revision of it.
+    // A group may be bound to an earlier revision of its profile.
     let earlier = try_join_all(profiles.iter().map(|profile| revisions(asking, profile))).await?;
     let mut found = AzureEvidence::default();
     for group in groups {
@@ -64,7 +64,7 @@ async fn revisions(
 }
 
 impl AzureEvidence {
-    /// The images and texts of a group. One without containers is not understood.
+    /// Adds the images and texts of a group. A group without containers is reported as not understood.
     fn add_group(&mut self, owner: &AzureObject, resource: Resource<WireGroup>, hosts: &KnownHosts) {
         self.add_texts(owner, resource.whole, &[], hosts);
         let group = resource.properties;

@@ -1,4 +1,4 @@
-//! `linuxFxVersion` and `windowsFxVersion`: what an app of App Service runs, as one text.
+//! `linuxFxVersion` and `windowsFxVersion`: the image or runtime of an App Service app, as one text.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -7,12 +7,12 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use crate::domain::chain;
 use crate::sources::document::{Format, Node, Value, parse};
 
-/// What such a text says.
+/// The meaning of such a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FxVersion<'a> {
-    /// A runtime of the service's own, or containers that are listed elsewhere.
+    /// A built-in runtime, or containers that are listed elsewhere.
     NoImage,
-    /// A container is meant, but none is named.
+    /// A container without an image name.
     Unset,
     /// One image.
     Image(&'a str),
@@ -27,8 +27,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 impl<'a> FxVersion<'a> {
-    /// Reads `DOCKER|image`, `COMPOSE|base64`, `KUBE|base64`, `sitecontainers` or `NODE|20-lts`. An error says what is
-    /// not understood.
+    /// Parses `DOCKER|image`, `COMPOSE|base64`, `KUBE|base64`, `sitecontainers` or `NODE|20-lts`. The error names what
+    /// is not understood.
     pub(super) fn read(text: &'a str) -> Result<Self, String> {
         let (word, rest) = text.split_once('|').unwrap_or((text, ""));
         let (word, rest) = (word.trim().to_ascii_lowercase(), rest.trim());
@@ -42,7 +42,7 @@ impl<'a> FxVersion<'a> {
                     .map_err(|error| format!("its `{word}` file is no base64: {}", chain(&error)))?;
                 String::from_utf8(bytes).map(Self::Compose).map_err(|_| format!("its `{word}` file is no UTF-8 text"))
             }
-            // A runtime's version is a word; what looks like an image under another name is not known.
+            // A runtime's version is a plain word; an image under an unknown prefix is an error.
             _ if rest.contains(['/', ':', '@']) => {
                 Err(format!("it is set to run `{word}|{rest}`, which is none of the known forms"))
             }
@@ -51,10 +51,10 @@ impl<'a> FxVersion<'a> {
     }
 }
 
-/// Image texts, each with the name of whatever it stands in.
+/// Image texts, each with the name of its container or service.
 type NamedImages = Vec<(String, String)>;
 
-/// Every image of a compose file or of Kubernetes manifests, and the documents that it holds.
+/// Returns every image of a compose file or of Kubernetes manifests, and the parsed documents.
 pub(super) fn compose_images(yaml: &str) -> Result<(NamedImages, Vec<Node>), String> {
     let documents = parse(yaml, Format::Yaml)
         .map_err(|problem| format!("its file of containers, line {}: {}", problem.line, problem.message))?;

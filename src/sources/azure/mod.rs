@@ -1,9 +1,9 @@
-//! What runs, or could be started again, in Azure's own services, as Azure Resource Manager tells it.
+//! Images that run, or could be started again, in Azure's own services, as Azure Resource Manager reports them.
 //!
-//! These services pull by tag again whenever they scale, restart or move, so every reference counts, whether something
-//! runs at the moment or not. `scope` makes sure that lists can be believed, and each service has a file of its own. A
-//! resource that is not understood fails the source by name: a workload that is passed over is an image without protection.
-//! All strings of a resource count as text.
+//! These services pull by tag again whenever they scale, restart or move, so every reference counts, whether it runs at
+//! the moment or not. `scope` verifies that lists are complete, and each service has its own file. A resource that is
+//! not understood fails the source by name: a skipped workload would leave its image unprotected. All strings of a
+//! resource count as text.
 
 mod app_service;
 mod container_apps;
@@ -32,14 +32,14 @@ use crate::domain::{Claim, Holder, ImageReference, Naming, UnresolvedReference};
 use crate::http_client::{RequestError, RetryPolicy};
 use scope::{ArmReader, ResourceScope};
 
-/// Where in Azure a source looks, and as whom.
+/// The scope of a source in Azure, and its identity.
 #[derive(Debug, Clone)]
 pub struct AzureScope {
     /// The ids of the subscriptions, each of which must be readable as a whole, or in its resource groups.
     pub subscriptions: Vec<String>,
-    /// The resource groups to look at, each of which must be in one of the subscriptions; empty means all.
+    /// The resource groups to read, each of which must be in one of the subscriptions; empty means all.
     pub resource_groups: Vec<String>,
-    /// Who asks.
+    /// The identity that reads.
     pub credential: Credential,
 }
 
@@ -65,7 +65,7 @@ impl AzureService {
         }
     }
 
-    /// The types of its resources that lists are asked of.
+    /// Returns the types of its resources that are listed.
     fn types(self) -> &'static [&'static str] {
         match self {
             Self::ContainerApps => &container_apps::TYPES,
@@ -75,7 +75,7 @@ impl AzureService {
     }
 }
 
-/// What one service of Azure uses in some subscriptions.
+/// The images that one service of Azure uses in some subscriptions.
 #[derive(Debug, Clone)]
 pub struct AzureWorkloads {
     service: AzureService,
@@ -86,7 +86,7 @@ pub struct AzureWorkloads {
 }
 
 impl AzureWorkloads {
-    /// Reads that service there, anew each time it is asked, for images of registries known by `hosts`.
+    /// Creates a source for that service. It queries anew on each call, for images of registries known by `hosts`.
     #[must_use]
     pub fn new(
         service: AzureService,
@@ -125,19 +125,19 @@ impl From<RequestError> for SourceError {
     }
 }
 
-/// What was found in some place.
+/// The findings in one place.
 #[derive(Debug, Default)]
 struct AzureEvidence {
     claims: Vec<Claim>,
     unresolved: Vec<UnresolvedReference>,
     texts: ObjectTexts<AzureObject>,
-    /// What is not understood.
+    /// The parts that are not understood.
     problems: BTreeSet<String>,
     notes: BTreeSet<String>,
 }
 
 impl AzureEvidence {
-    /// The image of one container of a workload. An invalid text is told, and counts for what it may be meant to be.
+    /// Adds the image of one container of a workload. An invalid text is reported, and counts for its probable meaning.
     fn add_image(&mut self, owner: &AzureObject, container: &str, image: Option<&str>, hosts: &KnownHosts) {
         let Some(text) = image.map(str::trim).filter(|image| !image.is_empty()) else {
             return self.add_problem(owner, format_args!("container `{container}` names no image"));
@@ -159,12 +159,12 @@ impl AzureEvidence {
         }
     }
 
-    /// All texts of a resource. `read` are those that were read as images, beside those of lists of containers.
+    /// Adds all texts of a resource. `read` are texts that were parsed as images, besides those in lists of containers.
     fn add_texts(&mut self, owner: &AzureObject, whole: Value, read: &[&str], hosts: &KnownHosts) {
         self.add_node(owner, from_json(whole), read, hosts);
     }
 
-    /// The same of a document.
+    /// Adds all texts of a document.
     fn add_node(&mut self, owner: &AzureObject, node: Node, read: &[&str], hosts: &KnownHosts) {
         for TextImage { container, kind: what, .. } in self.texts.read(owner, node, read, hosts) {
             match what {
@@ -196,7 +196,7 @@ impl AzureEvidence {
         self.notes.insert(format!("{owner}: {what}"));
     }
 
-    /// Both together.
+    /// Merges both.
     fn with(mut self, other: Self) -> Self {
         self.claims.extend(other.claims);
         self.unresolved.extend(other.unresolved);
@@ -212,7 +212,7 @@ impl AzureEvidence {
             let message = truncate_messages(problems.into_iter().collect()).join("\n");
             return Err(SourceError::new("malformed", message));
         }
-        // Most images stand among the other texts, too.
+        // Most images occur among the other texts, too.
         claims.sort();
         claims.dedup();
         unresolved.sort();
@@ -231,7 +231,7 @@ impl AzureEvidence {
     }
 }
 
-/// A resource of Azure: its id, its properties as whoever knows its type reads them, and all of it.
+/// A resource of Azure: its id, its typed properties, and its whole JSON.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value", bound = "P: DeserializeOwned")]
 struct Resource<P> {
@@ -267,18 +267,18 @@ struct WireContainer {
     image: Option<String>,
 }
 
-/// Who holds a claim.
+/// The holder of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct AzureObject {
     subscription: String,
     resource_group: String,
     kind: &'static str,
-    /// Its name, those of the resources that it is part of before it: `app/revision`.
+    /// Its name, after those of its parent resources: `app/revision`.
     name: String,
 }
 
 impl AzureObject {
-    /// By a resource's id: `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME/TYPE/NAME…`.
+    /// Creates it from a resource's id: `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME/TYPE/NAME…`.
     fn of(kind: &'static str, id: &str) -> Self {
         let segments: Vec<&str> = id.split('/').collect();
         let after = |word: &str| {

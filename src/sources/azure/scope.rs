@@ -1,8 +1,8 @@
-//! Making sure that a list is all there is.
+//! Verification that lists are complete.
 //!
-//! Azure Resource Manager leaves out of its lists what the identity may not read, without a word: an identity without any
-//! role reads an empty list. And the list of a service has been seen empty while its apps ran. So the permission is proved
-//! first, and each list is held against the resource manager's own index of resources.
+//! Azure Resource Manager silently omits resources that the identity may not read: an identity without any role reads
+//! an empty list. And the list of a service has been seen empty while its apps ran. So the permission is verified
+//! first, and each list is compared with the resource manager's own index of resources.
 
 use std::collections::BTreeSet;
 
@@ -18,16 +18,16 @@ use crate::http_client::{RequestError, RequestErrorKind};
 use crate::sources::SourceError;
 use crate::sources::known_hosts::KnownHosts;
 
-/// Versions of the resource manager's own interface.
+/// API versions of the resource manager itself.
 const SUBSCRIPTIONS: &str = "2022-12-01";
 const RESOURCES: &str = "2021-04-01";
 const PERMISSIONS: &str = "2022-04-01";
 
-/// Requests under way at once: little beside what the resource manager grants each identity
+/// Requests in flight at once: few compared with the limits for each identity
 /// (<https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling>).
 const MAX_CONCURRENT_REQUESTS: usize = 8;
 
-/// The resource manager, asked for a few things at a time.
+/// A client of the resource manager with limited concurrency.
 pub(super) struct ArmReader {
     arm: Arm,
     /// The names of the registries whose images count.
@@ -65,7 +65,7 @@ impl ArmReader {
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, RequestError> {
-        // Nothing closes the semaphore; if something did, it would be a failure like any other.
+        // The semaphore is never closed; if it were, that would be a failure like any other.
         self.permits.acquire().await.map_err(|_| {
             RequestError::new(RequestErrorKind::Connection, "Azure Resource Manager is not asked any more")
         })
@@ -76,20 +76,21 @@ impl ArmReader {
         self.arm.get(path, version).await
     }
 
-    /// What belongs to a resource, to the end of the list.
+    /// Lists the children of a resource, following all pages.
     pub(super) async fn list<T: DeserializeOwned>(&self, path: &str, version: &str) -> Result<Vec<T>, RequestError> {
         let _permit = self.permit().await?;
         self.arm.list(path, version).await
     }
 
-    /// All resources of a type in a place. What the service's list leaves out and the index knows is asked for by name.
+    /// Lists all resources of a type in a place. Resources that are in the index but not in the service's list are
+    /// requested by name.
     pub(super) async fn list_all<P: DeserializeOwned>(
         &self,
         place: &ResourceScope,
         kind: &str,
         version: &str,
     ) -> Result<Vec<Resource<P>>, RequestError> {
-        // The index first: what comes meanwhile is in the list, and what goes is not there when asked for.
+        // The index first: a resource created meanwhile is in the list, and a deleted one is not found by name.
         let index = {
             let _permit = self.permit().await?;
             let filter = format!("resourceType eq '{kind}'");
@@ -119,7 +120,7 @@ impl ArmReader {
     }
 }
 
-/// A type that is not known there and has resources there.
+/// Returns the error for a type that is unknown there although the index has resources of it.
 fn contradiction(place: &ResourceScope, kind: &str, count: usize) -> RequestError {
     let message = format!(
         "Azure's index has {count} resources of type {kind} in {}, and asked for them it does not know the type; run again, \
@@ -129,7 +130,7 @@ fn contradiction(place: &ResourceScope, kind: &str, count: usize) -> RequestErro
     RequestError::new(RequestErrorKind::Malformed, message)
 }
 
-/// Where to look. Every subscription and every resource group of the settings is there, or it is an error.
+/// Returns the places to read. A missing subscription or resource group of the settings is an error.
 pub(super) async fn resource_scopes(asking: &ArmReader, scope: &AzureScope) -> Result<Vec<ResourceScope>, SourceError> {
     let mut places = Vec::new();
     if scope.resource_groups.is_empty() {
@@ -166,7 +167,7 @@ pub(super) async fn resource_scopes(asking: &ArmReader, scope: &AzureScope) -> R
     Ok(places)
 }
 
-/// That the identity may read all resources of these types in a place, and not only some of them.
+/// Verifies that the identity may read all resources of these types in a place, and not only some of them.
 pub(super) async fn verify_readable(
     asking: &ArmReader,
     place: &ResourceScope,
@@ -193,13 +194,13 @@ pub(super) async fn verify_readable(
 }
 
 impl WirePermission {
-    /// Whether one role grants an action: some pattern of it matches, and no exception
+    /// Returns true if one role grants an action: one of its patterns matches, and no exception
     /// (<https://learn.microsoft.com/azure/role-based-access-control/role-definitions>).
     fn grants(&self, action: &str) -> bool {
         let matches = |pattern: &String| {
             GlobBuilder::new(pattern).case_insensitive(true).build().map(|glob| glob.compile_matcher().is_match(action))
         };
-        // What cannot be read as a pattern grants nothing, and excepts everything.
+        // An invalid pattern grants nothing, and excepts everything.
         self.actions.iter().any(|pattern| matches(pattern).unwrap_or(false))
             && !self.not_actions.iter().any(|pattern| matches(pattern).unwrap_or(true))
     }

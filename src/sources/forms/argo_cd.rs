@@ -10,7 +10,7 @@ use super::kustomize::Kustomize;
 use super::values::{Layer, Values};
 use super::{Facts, ImageUse, Place, Scalar, VersionSpec, list, scalar, text, value_at, without_scheme};
 
-/// Reads applications.
+/// Parses Argo CD documents.
 pub(super) struct Reader<'f> {
     pub(super) name: &'f Arc<str>,
     pub(super) facts: &'f mut Facts,
@@ -21,14 +21,14 @@ pub(super) struct Reader<'f> {
 /// The values of one element of an `ApplicationSet`'s generators.
 type Element = BTreeMap<String, BTreeSet<String>>;
 
-/// Elements of generators that are gone through: what combines more is left open.
+/// Most elements of generators that are expanded; larger combinations stay unresolved.
 const MOST_ELEMENTS: usize = 10_000;
 
-/// Texts that one template becomes, where elements are combined.
+/// Most texts that one template expands to, if elements are combined.
 const MOST_TEXTS: usize = 256;
 
 impl Reader<'_> {
-    /// Reads an Application or an `ApplicationSet`.
+    /// Parses an Application or an `ApplicationSet`.
     pub(super) fn read(&mut self, node: &Node) {
         let template = value_at(node, &["spec", "template", "spec"]);
         let Some(spec) = template.or_else(|| node.get("spec")) else { return };
@@ -57,7 +57,7 @@ impl Reader<'_> {
         self.facts.mark_resolved(Place::new(self.name, address.line), settled);
     }
 
-    /// The values and images that an application puts in the place of its source's own.
+    /// Adds the values and images with which an application overrides its source's own.
     fn overrides(&mut self, source: &Node, number: usize) {
         if let Some(images) = value_at(source, &["kustomize", "images"]).map(|images| &images.value) {
             let path = scalar(source, "path").map_or("", |path| path.text);
@@ -81,7 +81,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The revisions that were found for the sources, now and for the deployments that a rollback goes back to.
+    /// Adds the resolved revisions of the sources: the current ones, and those of earlier deployments that a rollback
+    /// would restore.
     fn status(&mut self, node: &Node, sources: &[&Node]) {
         let Some(status) = node.get("status") else { return };
         let sync = status.get("sync");
@@ -90,7 +91,7 @@ impl Reader<'_> {
             let own: Vec<&Node> = deployed.get("source").into_iter().chain(list(deployed, "sources")).collect();
             let of = if own.is_empty() { sources } else { own.as_slice() };
             let revisions = deployed.get("revision").into_iter().chain(list(deployed, "revisions")).filter_map(text);
-            // One revision without a list is that of the only source.
+            // A single revision without a list belongs to the only source.
             let revisions: Vec<Scalar<'_>> = revisions.collect();
             let listed = revisions.len().saturating_sub(of.len());
             for (source, revision) in of.iter().zip(&revisions[listed..]) {
@@ -104,7 +105,8 @@ impl Reader<'_> {
     }
 }
 
-/// The repository in a registry that a source names, and its version; `None` for Git and for charts at web addresses.
+/// Returns the repository in a registry that a source names, and its version; `None` for Git and for charts at web
+/// addresses.
 fn artifact(address: Option<&str>, chart: Option<&str>, revision: Option<String>) -> Option<(String, VersionSpec)> {
     let address = address?;
     let registry = without_scheme(address)?;
@@ -118,7 +120,7 @@ fn artifact(address: Option<&str>, chart: Option<&str>, revision: Option<String>
     }
 }
 
-/// Finds the elements in generators: each map in a list of them, and the parameters of a generator.
+/// Collects the elements of generators: each map in a list of them, and the parameters of a generator.
 fn collect_elements(node: &Node, elements: &mut Vec<Element>) {
     match &node.value {
         Value::List(nodes) => nodes.iter().for_each(|node| collect_elements(node, elements)),
@@ -145,7 +147,7 @@ fn collect_elements(node: &Node, elements: &mut Vec<Element>) {
     }
 }
 
-/// The texts in a map, by the last of the keys that lead to them.
+/// Collects the texts in a map, by the last of the keys that lead to them.
 fn collect_values(node: &Node, element: &mut Element) {
     let Value::Map(entries) = &node.value else { return };
     for (_, key, value) in entries {
@@ -159,8 +161,8 @@ fn collect_values(node: &Node, element: &mut Element) {
 /// Address, chart and revision.
 type Parts = [Option<String>; 3];
 
-/// The parts of a source with the values of elements in the place of their placeholders, and whether values of several
-/// elements stand together. What no element fills in stays as it is.
+/// Returns the parts of a source with placeholders replaced by the values of elements, and true if values of several
+/// elements are combined. Placeholders without a value are unchanged.
 fn expand_parts(written: Parts, elements: &[Element]) -> Vec<(Parts, bool)> {
     let is_open = |parts: &Parts| parts.iter().flatten().any(|part| part.contains("{{"));
     if !is_open(&written) || elements.is_empty() {
@@ -180,7 +182,7 @@ fn expand_parts(written: Parts, elements: &[Element]) -> Vec<(Parts, bool)> {
     found
 }
 
-/// Every way in which the values of an element fill the parts.
+/// Returns every way in which the values of an element fill the parts.
 fn fill(written: &Parts, element: &Element) -> Vec<Parts> {
     let mut found = vec![written.clone()];
     // Each round fills in one placeholder.
@@ -203,7 +205,7 @@ fn fill(written: &Parts, element: &Element) -> Vec<Parts> {
     }
 }
 
-/// The first placeholder of a text that an element fills in, and the key of its value.
+/// Returns the first placeholder of a text that an element fills, and the key of its value.
 fn element_key<'e, 't>(text: &'t str, element: &'e Element) -> Option<(&'t str, &'e String)> {
     let mut rest = text;
     while let Some(start) = rest.find("{{") {
@@ -211,7 +213,7 @@ fn element_key<'e, 't>(text: &'t str, element: &'e Element) -> Option<(&'t str, 
         let placeholder = &rest[start..start + length];
         let path = placeholder.trim_matches(['{', '}', ' ', '-']);
         let last = path.rsplit('.').next().unwrap_or(path);
-        // A value that holds the placeholder itself would be filled in for ever.
+        // A value that contains the placeholder itself would be expanded forever.
         if let Some((key, values)) = element.get_key_value(last)
             && !values.iter().any(|value| value.contains("{{"))
         {

@@ -1,4 +1,4 @@
-//! From images that documents use to claims.
+//! Conversion of images in documents into claims.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::domain::{
     VersionRange,
 };
 
-/// Makes claims of the images of known hosts, and leaves the others out.
+/// Creates claims on the images of known hosts, and ignores others.
 pub(super) struct ClaimCollector<'h> {
     hosts: &'h KnownHosts,
     ranges: RangeSelection,
@@ -30,7 +30,7 @@ impl<'h> ClaimCollector<'h> {
         self.evidence
     }
 
-    /// A repository of a known host.
+    /// Returns a repository of a known host.
     pub(super) fn repository(&self, text: &str) -> Option<ImageReference> {
         let reference = ImageReference::parse_verbatim(text).ok()?;
         let (host, path) = (reference.host.as_deref()?, reference.repository.as_ref()?);
@@ -58,7 +58,7 @@ impl<'h> ClaimCollector<'h> {
                 Err(_) => self.add_unresolved_version(place, &image, reference_text(repository, wanted)),
             },
             VersionSpec::Range { text, filtered } => match text.parse::<VersionRange>() {
-                // The filter is not known here, so that any version in the range may be the one.
+                // The filter is not known here, so any version in the range may be selected.
                 Ok(range) if *filtered => self.add_range(place, image, range, RangeSelection::All),
                 Ok(range) => self.add_range(place, image, range, self.ranges),
                 Err(_) => self.add_unresolved_version(place, &image, reference_text(repository, wanted)),
@@ -66,7 +66,7 @@ impl<'h> ClaimCollector<'h> {
         }
     }
 
-    /// Reads what may be a digest, a tag, a version or a range of versions.
+    /// Parses a digest, a tag, a version or a range of versions.
     fn add_any(&mut self, place: &Place, image: &ImageReference, text: &str, naming: Naming) {
         if text.contains('@') || text.parse::<Digest>().is_ok() {
             return self.add_tag(place, image, text, naming);
@@ -75,7 +75,7 @@ impl<'h> ClaimCollector<'h> {
         match (text.parse::<VersionRange>(), tag) {
             (Ok(range), Some(tag)) if range.is_exact() => self.add_tag_claim(place, image, tag, naming),
             (Ok(range), tag) => {
-                // Tools look for a tag of that very name first: `1.2` is both.
+                // Tools look for a tag with that exact name first: `1.2` is both.
                 if let Some(tag) = tag {
                     self.add_tag_claim(place, image, tag, Naming::Joined);
                 }
@@ -86,7 +86,7 @@ impl<'h> ClaimCollector<'h> {
         }
     }
 
-    /// Reads a tag, a digest, or both joined by `@`.
+    /// Parses a tag, a digest, or both joined by `@`.
     fn add_tag(&mut self, place: &Place, image: &ImageReference, text: &str, naming: Naming) {
         let (tag, digest) = match text.split_once('@') {
             Some((tag, digest)) => (tag, digest.parse::<Digest>().ok()),
@@ -128,7 +128,7 @@ impl<'h> ClaimCollector<'h> {
         self.evidence.unresolved.push(UnresolvedReference { text, host, path, adjacent_words: beside, holder });
     }
 
-    /// Reads a repository that is filled in elsewhere.
+    /// Parses a repository with a placeholder.
     fn add_placeholder(&mut self, place: &Place, repository: &str, wanted: &VersionSpec) {
         let text = reference_text(repository, wanted);
         match image_syntax::parse_image(&text) {
@@ -143,14 +143,14 @@ impl<'h> ClaimCollector<'h> {
         }
     }
 
-    /// Notes that an occurrence of a repository is explained by other fields.
+    /// Records that other fields explain an occurrence of a repository.
     pub(super) fn mark_resolved(&mut self, place: &Place, repository: &str) {
         if let Some(path) = self.repository(repository).and_then(|image| image.repository) {
             self.evidence.resolved.0.insert((place.name.as_ref().to_owned(), place.line, path.as_str().to_owned()));
         }
     }
 
-    /// Adds the claims on the versions of a chart, which stand for an empty tag. Some charts put a `v` before them.
+    /// Adds the claims on the `appVersion` of a chart, which applies for an empty tag. Some charts put a `v` before it.
     pub(super) fn add_app_versions(&mut self, open: &TaglessRepository, versions: &[&str]) {
         let Ok(path) = open.path.parse() else { return };
         let image = ImageReference { host: open.host.clone(), repository: Some(path), tag: None, digest: None };
@@ -163,7 +163,7 @@ impl<'h> ClaimCollector<'h> {
         }
     }
 
-    /// Leaves a repository open of which no form says the tag.
+    /// Leaves a repository unresolved if no form states its tag.
     pub(super) fn add_tagless(&mut self, open: &TaglessRepository) {
         let place = Place { name: open.name.as_str().into(), line: open.line };
         self.add_unresolved(&place, open.text.clone(), open.host.clone(), PathPattern::of(&[&open.path]));
@@ -187,12 +187,12 @@ fn reference_text(repository: &str, wanted: &VersionSpec) -> String {
     }
 }
 
-/// Returns true for a text that is filled in elsewhere. `<2` is a range, not a placeholder.
+/// Returns true for a text with a placeholder. `<2` is a range, not a placeholder.
 fn has_placeholder(text: &str) -> bool {
     is_placeholder(text) && text.parse::<VersionRange>().is_err()
 }
 
-/// A version as a tag: Helm writes `_` for `+`, which no tag can contain.
+/// Returns a version as a tag: Helm writes `_` for `+`, which no tag can contain.
 fn tag_of(version: &str) -> Option<TagName> {
     version.replace('+', "_").parse().ok()
 }

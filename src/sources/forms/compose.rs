@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::super::document::{Node, Value};
 use super::{Facts, scalar};
 
-/// Reads a document that may be a compose file. Returns false if it is not one.
+/// Parses a document that may be a compose file. Returns false if it is not one.
 ///
-/// A service that is built runs under the name that it is given, and is pulled by it elsewhere.
+/// A service with a `build` section runs under its given name, and is pulled by it elsewhere.
 pub(super) fn read(name: &Arc<str>, node: &Node, facts: &mut Facts) -> bool {
     let Some(Value::Map(services)) = node.get("services").map(|services| &services.value) else { return false };
     let mut images = services.iter().filter_map(|(_, _, service)| scalar(service, "image")).peekable();
@@ -29,7 +29,7 @@ mod tests {
         for (service, expected) in [
             ("{ image: contoso.azurecr.io/shop/api }", "2 shop/api:latest"),
             ("{ image: contoso.azurecr.io/shop/api, build: . }", "2 shop/api:latest"),
-            // Whoever scans the text finds these.
+            // The text scan finds these.
             ("{ image: contoso.azurecr.io/shop/api:v1 }", ""),
             ("{ image: \"contoso.azurecr.io/shop/api:${TAG}\" }", ""),
             ("{ image: redis }", ""),

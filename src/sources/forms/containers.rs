@@ -1,4 +1,4 @@
-//! Containers in objects of Kubernetes, wherever their kind has its pod.
+//! Containers in Kubernetes objects, wherever their kind has its pod template.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::super::document::{Node, Value};
 use super::kustomize::Kustomize;
 use super::{Facts, scalar};
 
-/// Reads the images of all containers in an object.
+/// Parses the images of all containers in an object.
 pub(super) fn read(name: &Arc<str>, node: &Node, facts: &mut Facts, kustomize: &mut Kustomize) {
     match &node.value {
         Value::List(nodes) => nodes.iter().for_each(|node| read(name, node, facts, kustomize)),

@@ -15,7 +15,7 @@ pub(super) fn is_dockerfile(base: &str) -> bool {
     named(stem) || named(ending) || base.rsplit_once('.').is_some_and(|(_, last)| named(last))
 }
 
-/// Reads the images that a build pulls. A name given to an earlier stage is not an image.
+/// Parses the images that a build pulls. The name of an earlier stage is not an image.
 pub(super) fn read(name: &Arc<str>, text: &str, facts: &mut Facts) {
     let mut stages: HashSet<String> = HashSet::new();
     let mut continued = false;

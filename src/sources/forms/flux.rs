@@ -1,4 +1,4 @@
-//! Flux: artifacts and charts that a cluster pulls, and tags that its image automation picks.
+//! Flux: artifacts and charts that a cluster pulls, and tags that its image automation selects.
 //!
 //! <https://fluxcd.io/flux/components/source/ocirepositories/>, <https://fluxcd.io/flux/components/helm/helmreleases/>,
 //! <https://fluxcd.io/flux/components/image/imagepolicies/>.
@@ -14,48 +14,48 @@ use super::{Facts, ImageUse, OwnedScalar, Place, Scalar, VersionSpec, list, scal
 pub(super) struct Flux {
     /// Repositories of charts, and their addresses.
     helm_repositories: Vec<(ObjectKey, String)>,
-    /// OCI repositories, of which releases may be, and their addresses.
+    /// OCI repositories, which releases may refer to, and their addresses.
     oci_repositories: Vec<(ObjectKey, String)>,
     charts: Vec<Chart>,
-    /// Releases of OCI repositories: the versions that their status tells.
+    /// Releases of OCI repositories: the versions that their status reports.
     released: Vec<(ObjectKey, Arc<str>, Vec<OwnedScalar>)>,
     image_repositories: Vec<(ObjectKey, Place, String)>,
     image_policies: Vec<ImagePolicy>,
 }
 
-/// The name of an object, and its namespace where one is written: tools often add it later.
+/// The name of an object, and its namespace if one is written: tools often add it later.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ObjectKey {
     namespace: Option<String>,
     name: String,
 }
 
-/// A chart of a repository that has its own object.
+/// A chart of a repository with its own object.
 #[derive(Debug)]
 struct Chart {
     repository: ObjectKey,
     place: Place,
     name: String,
     version: String,
-    /// The versions that the object's status tells.
+    /// The versions that the object's status reports.
     released: Vec<OwnedScalar>,
 }
 
-/// A rule by which tags are picked.
+/// A rule that selects tags.
 #[derive(Debug)]
 struct ImagePolicy {
     repository: ObjectKey,
     range: Option<(OwnedScalar, bool)>,
     file: Arc<str>,
-    /// The status tells which tag was picked.
+    /// True if the status reports the selected tag.
     picked: bool,
 }
 
 impl Flux {
-    /// Reads an object of Flux.
+    /// Parses an object of Flux.
     pub(super) fn read(&mut self, name: &Arc<str>, kind: &str, node: &Node, facts: &mut Facts) {
         let Some(spec) = node.get("spec") else { return };
-        // A template may leave the name to what fills it in; then nothing refers to the object.
+        // In a template the name may be a placeholder; then nothing refers to the object.
         let own = node.get("metadata").and_then(|metadata| ObjectKey::of(metadata, None)).unwrap_or_default();
         match kind {
             "HelmRepository" => {
@@ -112,7 +112,7 @@ impl Flux {
         self.oci_repositories.push((own, repository.to_owned()));
     }
 
-    /// Reads what asks for a chart of a repository.
+    /// Parses a reference to a chart of a repository.
     fn read_chart(&mut self, name: &Arc<str>, own: &ObjectKey, spec: &Node, released: Vec<OwnedScalar>) {
         let Some(reference) = spec.get("sourceRef").filter(|one| kind_is(one, "HelmRepository")) else { return };
         let (Some(chart), Some(repository)) =
@@ -130,7 +130,7 @@ impl Flux {
         });
     }
 
-    /// Adds what objects say together.
+    /// Adds the facts that need several objects.
     pub(super) fn join(&self, facts: &mut Facts) {
         for Chart { repository, place, name, version, released } in &self.charts {
             let of = self.helm_repositories.iter().filter(|(key, _)| key.matches(repository));
@@ -156,7 +156,7 @@ impl Flux {
                     let wanted = VersionSpec::Range { text: range.text.to_string(), filtered: *filtered };
                     facts.add_use(Place::new(&policy.file, range.line), image.clone(), wanted);
                 }
-                // By any other rule nobody knows which tag is picked, unless the status tells.
+                // Without a range, only the status shows which tag is selected.
                 if policy.range.is_some() || policy.picked {
                     facts.mark_resolved(place.clone(), image.clone());
                 }
@@ -166,7 +166,7 @@ impl Flux {
 }
 
 impl ObjectKey {
-    /// The object that a reference or the metadata of an object names.
+    /// Returns the object that a reference or the metadata of an object names.
     fn of(node: &Node, namespace: Option<&str>) -> Option<Self> {
         let written = scalar(node, "namespace").map(|namespace| namespace.text);
         let name = scalar(node, "name")?.text.to_owned();
@@ -183,7 +183,7 @@ impl ImagePolicy {
     fn read(name: &Arc<str>, own: &ObjectKey, node: &Node, spec: &Node) -> Option<Self> {
         let repository = ObjectKey::of(spec.get("imageRepositoryRef")?, own.namespace.as_deref())?;
         let range = value_at(spec, &["policy", "semver", "range"]).and_then(text).map(Scalar::to_owned_scalar);
-        // What is extracted from a tag is another version than the tag.
+        // The version extracted from a tag differs from the tag.
         let extracts = value_at(spec, &["filterTags", "extract"]).and_then(text).is_some();
         let filtered = value_at(spec, &["filterTags", "pattern"]).and_then(text).is_some();
         let range = range.filter(|_| !extracts).map(|range| (range, filtered));
@@ -196,7 +196,7 @@ fn kind_is(reference: &Node, kind: &str) -> bool {
     scalar(reference, "kind").is_none_or(|written| written.text == kind)
 }
 
-/// The versions that the status of an object tells: those in use, and those that a rollback goes back to.
+/// Returns the versions that the status of an object reports: those in use, and those that a rollback would restore.
 fn released(node: &Node) -> Vec<OwnedScalar> {
     let Some(status) = node.get("status") else { return Vec::new() };
     let revision = value_at(status, &["artifact", "revision"]).and_then(text);
@@ -206,7 +206,7 @@ fn released(node: &Node) -> Vec<OwnedScalar> {
     revision.into_iter().chain(applied).chain(history).map(Scalar::to_owned_scalar).collect()
 }
 
-/// Adds the versions that a status tells.
+/// Adds the versions that a status reports.
 fn add_released(file: &Arc<str>, repository: &str, released: &[OwnedScalar], facts: &mut Facts) {
     for part in released {
         parse_revision(&part.text, |wanted, joined| {
@@ -216,14 +216,14 @@ fn add_released(file: &Arc<str>, repository: &str, released: &[OwnedScalar], fac
     }
 }
 
-/// Gives each image that a revision may mean: `v1@sha256:…`, in old versions of Flux `v1/…`, or the version of a chart,
-/// to which Flux adds the beginning of a digest after `+`.
+/// Calls `add` for each image that a revision may mean: `v1@sha256:…`, in old versions of Flux `v1/…`, or the version
+/// of a chart, to which Flux adds the beginning of a digest after `+`.
 fn parse_revision(revision: &str, mut add: impl FnMut(VersionSpec, bool)) {
     if let Some((tag, hex)) = revision.rsplit_once('/') {
         add(VersionSpec::Tag(tag.to_owned()), false);
         add(VersionSpec::Digest(format!("sha256:{hex}")), false);
     } else if let Some((tag, digest)) = revision.split_once('@') {
-        // Apart, so that a tag that moved since is not told as drift.
+        // Separately, so that a tag that moved since is not reported as drift.
         if !tag.is_empty() {
             add(VersionSpec::Tag(tag.to_owned()), false);
         }

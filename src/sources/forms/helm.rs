@@ -1,4 +1,4 @@
-//! Helm charts: their dependencies in registries, and the version of the application that an empty tag stands for.
+//! Helm charts: their dependencies in registries, and the application version that applies for an empty tag.
 //!
 //! <https://helm.sh/docs/topics/charts/#the-chartyaml-file>
 
@@ -12,24 +12,24 @@ use super::{Facts, Place, VersionSpec, base, folder, list, resolve, scalar, with
 /// The charts of a source.
 #[derive(Debug, Default)]
 pub(super) struct Charts {
-    /// The `appVersion` of the chart in each folder; none where it has none or where it is filled in elsewhere.
+    /// The `appVersion` of the chart in each folder; empty if it has none or if it is a placeholder.
     app_versions: BTreeMap<String, BTreeSet<String>>,
     dependencies: Vec<Dependency>,
 }
 
-/// A chart that another contains.
+/// A dependency of a chart.
 #[derive(Debug)]
 struct Dependency {
     /// The folder of the other chart.
     folder: String,
     /// The key of its values there.
     key: String,
-    /// Its own folder, where its address is one.
+    /// Its own folder, if its address is local.
     local: Option<String>,
 }
 
 impl Charts {
-    /// Reads a document that may be a chart, or the list of a chart's dependencies. Returns false if it is neither.
+    /// Parses a document that may be a chart, or the list of a chart's dependencies. Returns false if it is neither.
     pub(super) fn read(&mut self, name: &Arc<str>, node: &Node, facts: &mut Facts) -> bool {
         let here = folder(name);
         let mut is_chart = false;
@@ -62,8 +62,8 @@ impl Charts {
         is_chart
     }
 
-    /// The versions that an empty tag under those keys of a values file stands for: those of the chart in the same
-    /// folder, or the nearest above it. Values under the name of a dependency are that chart's.
+    /// Returns the versions that apply for an empty tag under those keys of a values file: those of the chart in the
+    /// same folder, or the nearest above it. Values under the name of a dependency belong to that chart.
     pub(super) fn app_versions(&self, file: &str, keys: &str) -> Vec<&str> {
         let values = folder(file);
         let mut above = std::iter::successors(Some(values.as_str()), |folder| {
@@ -86,7 +86,7 @@ impl Charts {
     }
 }
 
-/// The registry in the address of a chart's repository: of the other kinds of address none is one.
+/// Returns the registry in the address of a chart's repository; only OCI addresses have one.
 fn registry(address: &str) -> Option<&str> {
     let filled_in = address.starts_with(['$', '{', '<']);
     (address.contains("://") || filled_in).then(|| without_scheme(address)).flatten()

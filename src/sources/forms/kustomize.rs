@@ -1,7 +1,7 @@
-//! Kustomize: images that a base renames and an overlay gives a tag, and charts that it inflates.
+//! Kustomize: images that a base renames and to which an overlay gives a tag, and charts that it inflates.
 //!
 //! <https://kubectl.docs.kubernetes.io/references/kustomize/kustomization/images/>. Argo CD and Flux have images in the
-//! same form, which are laid over the folder that they deploy.
+//! same form, which they apply to the folder that they deploy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::super::known_hosts::is_placeholder;
 use super::{Facts, ImageUse, OwnedScalar, Place, Scalar, VersionSpec, folder, list, resolve, scalar, without_scheme};
 use crate::domain::ImageReference;
 
-/// The kustomizations of a source, and the images of the objects that they are laid over.
+/// The kustomizations of a source, and the images of the objects that they modify.
 #[derive(Debug, Default)]
 pub(super) struct Kustomize {
-    /// The paths that the kustomization in each folder reads, files by their folder.
+    /// The paths that the kustomization in each folder reads; a file counts as its folder.
     bases: BTreeMap<String, BTreeSet<String>>,
     entries: Vec<Entry>,
     images: Vec<Image>,
 }
 
-/// The folders that an entry is laid over.
+/// The folders that an entry modifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum EntryScope {
-    /// A folder and what the kustomization in it reads.
+    /// A folder and everything that its kustomization reads.
     Folder(String),
-    /// Any folder at the end of whose path this stands, and what the kustomization in it reads.
+    /// Any folder whose path ends with this, and everything that its kustomization reads.
     Path(String),
 }
 
@@ -50,7 +50,7 @@ struct Image {
 }
 
 impl Kustomize {
-    /// Reads a kustomization.
+    /// Parses a kustomization.
     pub(super) fn read_file(&mut self, name: &Arc<str>, node: &Node, facts: &mut Facts) {
         let here = folder(name);
         let read = ["resources", "bases", "components"].into_iter().flat_map(|key| list(node, key));
@@ -65,18 +65,18 @@ impl Kustomize {
         }
     }
 
-    /// Reads a Kustomization of Flux.
+    /// Parses a Kustomization of Flux.
     pub(super) fn flux(&mut self, name: &Arc<str>, node: &Node) {
         let Some(spec) = node.get("spec") else { return };
         let path = scalar(spec, "path").map_or_else(String::new, |path| resolve("", path.text));
         self.add_entries(name, &EntryScope::Path(path), list(spec, "images"));
     }
 
-    /// Reads the images of an Argo CD application: `[NAME=]IMAGE`.
+    /// Parses the images of an Argo CD application: `[NAME=]IMAGE`.
     pub(super) fn argo_cd(&mut self, file: &Arc<str>, path: &str, images: &[Node]) {
         for one in images.iter().filter_map(super::text) {
             let (name, image) = one.text.split_once('=').map_or((None, one.text), |(name, image)| (Some(name), image));
-            // A star stands for the name as it is.
+            // A star stands for the unchanged name.
             let starred = image.strip_prefix('*').map(|rest| format!("{}{rest}", name.unwrap_or("*")));
             let Some(image) = Image::read("", starred.as_deref().unwrap_or(image)) else { continue };
             let kept = |text: String| OwnedScalar { text: text.into(), line: one.line };
@@ -107,12 +107,12 @@ impl Kustomize {
         }
     }
 
-    /// Reads the image of a container.
+    /// Parses the image of a container.
     pub(super) fn add_image(&mut self, name: &Arc<str>, image: Scalar<'_>) {
         self.images.extend(Image::read(name, image.text));
     }
 
-    /// Adds what changes in several places make of an image together.
+    /// Adds the images that changes in several places make together.
     pub(super) fn join(&self, facts: &mut Facts) {
         let mut closures: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for entry in &self.entries {
@@ -132,7 +132,7 @@ impl Kustomize {
         }
     }
 
-    /// An entry that says the tag of an image that others rename.
+    /// Applies an entry that sets the tag of an image that others rename.
     fn versioned(
         &self,
         entry: &Entry,
@@ -143,9 +143,9 @@ impl Kustomize {
         let below = self.images_below(entry, closures);
         let renames = others.iter().copied().filter(|other| other.new_name.is_some());
         let near: Vec<&Entry> = renames.clone().filter(|other| other.is_in(&below)).collect();
-        // Where no folder leads there, any may.
+        // If no folder leads there, any may.
         let renames: Vec<&Entry> = if near.is_empty() { renames.collect() } else { near };
-        // Of many versions of a file most say the same.
+        // Most versions of a file contain the same.
         let mut done: BTreeSet<&str> = BTreeSet::new();
         for other in renames {
             let Some(new_name) = &other.new_name else { continue };
@@ -156,7 +156,7 @@ impl Kustomize {
         }
     }
 
-    /// An entry that renames an image whose tag others say.
+    /// Applies an entry that renames an image whose tag others set.
     fn renamed(
         &self,
         entry: &Entry,
@@ -172,7 +172,7 @@ impl Kustomize {
         let images = self.images.iter().filter(|image| *image.repository == *entry.name);
         let near: Vec<&Image> = images.clone().filter(|image| below.contains(image.folder.as_str())).collect();
         let images: Vec<&Image> = if near.is_empty() { images.collect() } else { near };
-        // An overlay elsewhere may put a tag in the place of `latest`.
+        // An overlay elsewhere may replace `latest`.
         if !wanted.is_empty() || images.iter().any(|image| image.tag.is_some() || image.digest.is_some()) {
             facts.mark_resolved(Place::new(&entry.file, new_name.line), &*new_name.text);
         }
@@ -180,7 +180,7 @@ impl Kustomize {
         facts.uses.extend(wanted.into_iter().map(|wanted| entry.joined(new_name.line, new_name, wanted)));
     }
 
-    /// The folders that an entry is laid over.
+    /// Returns the folders that an entry modifies.
     fn images_below<'k>(&'k self, entry: &'k Entry, closures: &BTreeMap<&str, BTreeSet<&'k str>>) -> BTreeSet<&'k str> {
         match &entry.scope {
             EntryScope::Folder(folder) => closures.get(folder.as_str()).cloned().unwrap_or_default(),
@@ -196,7 +196,7 @@ impl Kustomize {
         }
     }
 
-    /// Folders and all that the kustomizations in them read.
+    /// Returns folders and everything that their kustomizations read.
     fn closure<'k>(&'k self, from: impl IntoIterator<Item = &'k str>) -> BTreeSet<&'k str> {
         let mut open: Vec<&str> = from.into_iter().collect();
         let mut found = BTreeSet::new();
@@ -231,7 +231,7 @@ impl Entry {
 }
 
 impl Image {
-    /// Reads an image in a file; `None` where it is filled in elsewhere.
+    /// Parses an image in a file; `None` if it is a placeholder.
     fn read(file: &str, text: &str) -> Option<Self> {
         let ImageReference { host, repository, tag, digest } = ImageReference::parse_verbatim(text).ok()?;
         let repository = ImageReference { host, repository: Some(repository?), tag: None, digest: None }.to_string();
@@ -247,7 +247,7 @@ impl Image {
     }
 }
 
-/// Reads a chart that is inflated.
+/// Parses a chart that is inflated.
 pub(super) fn chart(name: &Arc<str>, node: &Node, facts: &mut Facts) {
     let first = |keys: [&str; 2]| keys.into_iter().find_map(|key| scalar(node, key));
     let (Some(repository), Some(chart)) = (first(["repo", "chartRepo"]), first(["chartName", "name"])) else { return };
@@ -287,7 +287,7 @@ mod tests {
                 ],
                 "env/prod/kustomization.yaml:4 shop/api:v2",
             ),
-            // Nobody knows where the base is: any of that name may be it.
+            // The location of the base is unknown: any folder of that name may be it.
             (
                 vec![("elsewhere/kustomization.yaml", BASE), ("env/prod/kustomization.yaml", overlay)],
                 "env/prod/kustomization.yaml:4 shop/api:v2",

@@ -1,8 +1,8 @@
-//! Forms of tools that say in several fields or files together which images they use: Helm, Argo CD, Flux, Kustomize,
-//! compose files, Dockerfiles.
+//! Forms of tools that state images in several fields or files together: Helm, Argo CD, Flux, Kustomize, compose files,
+//! Dockerfiles.
 //!
-//! Each form is read as a document of its kind wherever it comes from, and leaves small facts. What stands in different
-//! documents of a source is joined at the end.
+//! Each form is parsed as a document of its kind wherever it comes from, into small facts. Facts from different
+//! documents of a source are joined at the end.
 
 mod argo_cd;
 mod claim_collector;
@@ -23,7 +23,7 @@ use super::file_version::file_of;
 use super::known_hosts::{KnownHosts, is_placeholder};
 use crate::domain::{Claim, ImageReference, RangeSelection, UnresolvedReference};
 
-/// The facts that the documents of one source give.
+/// The facts in the documents of one source.
 #[derive(Debug, Default)]
 pub(super) struct Forms {
     facts: Facts,
@@ -33,34 +33,34 @@ pub(super) struct Forms {
     flux: flux::Flux,
 }
 
-/// A repository in a mapping that says no tag, such as Helm's `repository:` beside an empty `tag:`.
+/// A repository in a mapping without a tag, such as Helm's `repository:` beside an empty `tag:`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TaglessRepository {
     /// The file or address.
     pub(super) name: String,
     /// The line of the repository, from 1.
     pub(super) line: u32,
-    /// The host; `None` where the text names none.
+    /// The host; `None` if the text names none.
     pub(super) host: Option<String>,
     /// The repository's path.
     pub(super) path: String,
-    /// The text as it was met, for people.
+    /// The text as it was found, for people.
     pub(super) text: String,
 }
 
-/// Everything that the forms of a source say.
+/// All evidence in the forms of a source.
 #[derive(Debug, Default)]
 pub(super) struct FormEvidence {
     pub(super) claims: Vec<Claim>,
     pub(super) resolved: ResolvedOccurrences,
-    /// References whose tag no form of the source says.
+    /// References whose tag no form of the source states.
     pub(super) unresolved: Vec<UnresolvedReference>,
     /// Each with its place.
     pub(super) notes: Vec<String>,
 }
 
-/// Occurrences of repositories of which a form says the tag. By themselves they leave nothing open and claim nothing:
-/// the form's own claims and unresolved references stand for them.
+/// Occurrences of repositories whose tag a form states. By themselves they neither stay unresolved nor claim anything:
+/// the form's own claims and unresolved references replace them.
 #[derive(Debug, Default)]
 pub(super) struct ResolvedOccurrences(BTreeSet<(String, u32, String)>);
 
@@ -85,7 +85,7 @@ struct Scalar<'n> {
     line: u32,
 }
 
-/// A text that is kept, with its line.
+/// An owned text with its line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct OwnedScalar {
     text: Box<str>,
@@ -99,28 +99,28 @@ struct ImageUse {
     /// Host and path, without a scheme.
     repository: String,
     version: VersionSpec,
-    /// Parts that stand apart were put together: see [`crate::domain::Naming::Joined`].
+    /// True if separate parts were joined: see [`crate::domain::Naming::Joined`].
     joined: bool,
 }
 
-/// The version of an image that a document asks for.
+/// The version of an image that a document requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum VersionSpec {
-    /// A version, a range of versions, a tag or a digest: whatever the text happens to be.
+    /// A version, a range of versions, a tag or a digest, depending on the text.
     Any(String),
-    /// A tag, perhaps with a digest behind it.
+    /// A tag, perhaps followed by a digest.
     Tag(String),
     Digest(String),
-    /// A range of versions, of those tags alone that another field lets through where it is filtered.
+    /// A range of versions; if filtered, only of the tags that another field admits.
     Range {
         text: String,
         filtered: bool,
     },
-    /// It says none, although it has to.
+    /// Required, but missing.
     Unspecified,
 }
 
-/// Facts that need nothing from other documents.
+/// Facts that are independent of other documents.
 #[derive(Debug, Default)]
 struct Facts {
     uses: Vec<ImageUse>,
@@ -137,7 +137,7 @@ impl Facts {
         self.resolved.push((place, repository.into()));
     }
 
-    /// An image in a field that a runtime resolves: without a tag it means `latest`, and leaves nothing open.
+    /// Adds an image in a field that a runtime resolves: without a tag it means `latest`, and is not unresolved.
     fn add_runtime_use(&mut self, name: &Arc<str>, image: Scalar<'_>) {
         if is_placeholder(image.text) {
             return;
@@ -152,7 +152,7 @@ impl Facts {
 }
 
 impl Forms {
-    /// Reads the documents of one text. `name` is the file or address as people know it.
+    /// Parses the documents of one text. `name` is the file or address as people know it.
     pub(super) fn read(&mut self, name: &str, documents: &[Node], text: &str) {
         let name: Arc<str> = name.into();
         if dockerfile::is_dockerfile(base(&name)) {
@@ -183,7 +183,7 @@ impl Forms {
         }
     }
 
-    /// An object with a kind.
+    /// Parses an object with a kind.
     fn read_object(&mut self, name: &Arc<str>, kind: &str, node: &Node) {
         let of_flux = scalar(node, "apiVersion").is_some_and(|version| version.text.contains(".fluxcd.io/"));
         match kind {
@@ -200,7 +200,7 @@ impl Forms {
         containers::read(name, node, &mut self.facts, &mut self.kustomize);
     }
 
-    /// A document without a kind, which is known by its name or its content.
+    /// Parses a document without a kind, which is recognized by its name or its content.
     fn read_file(&mut self, name: &Arc<str>, node: &Node) {
         let base = base(name).to_ascii_lowercase();
         if matches!(base.as_str(), "kustomization.yaml" | "kustomization.yml" | "kustomization") {
@@ -210,7 +210,7 @@ impl Forms {
         }
     }
 
-    /// Joins what was read. `open` are the repositories without a tag that mappings of the source name.
+    /// Joins the facts. `open` are the repositories without a tag in mappings of the source.
     pub(super) fn finish(
         self,
         open: Vec<TaglessRepository>,
@@ -252,7 +252,7 @@ impl Scalar<'_> {
     }
 }
 
-/// The text of a scalar, without the white space around it; `None` where it is empty.
+/// Returns the text of a scalar, without the white space around it; `None` if it is empty.
 fn text(node: &Node) -> Option<Scalar<'_>> {
     let text = match &node.value {
         Value::Text(text) | Value::Literal(text) => text.trim(),
@@ -261,17 +261,17 @@ fn text(node: &Node) -> Option<Scalar<'_>> {
     (!text.is_empty()).then_some(Scalar { text, line: node.line })
 }
 
-/// The text under a key.
+/// Returns the text under a key.
 fn scalar<'n>(node: &'n Node, key: &str) -> Option<Scalar<'n>> {
     node.get(key).and_then(text)
 }
 
-/// The value at a path of keys.
+/// Returns the value at a path of keys.
 fn value_at<'n>(node: &'n Node, path: &[&str]) -> Option<&'n Node> {
     path.iter().try_fold(node, |node, key| node.get(key))
 }
 
-/// The list under a key; empty where there is none.
+/// Returns the list under a key; empty if there is none.
 fn list<'n>(node: &'n Node, key: &str) -> &'n [Node] {
     match node.get(key).map(|node| &node.value) {
         Some(Value::List(nodes)) => nodes,
@@ -279,7 +279,7 @@ fn list<'n>(node: &'n Node, key: &str) -> &'n [Node] {
     }
 }
 
-/// The part of an OCI address behind its scheme; `None` where another scheme is written.
+/// Returns the part of an OCI address after its scheme; `None` for another scheme.
 fn without_scheme(address: &str) -> Option<&str> {
     let rest = match address.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("oci") => rest,
@@ -289,18 +289,18 @@ fn without_scheme(address: &str) -> Option<&str> {
     Some(rest.trim_end_matches('/'))
 }
 
-/// The last segment of a name.
+/// Returns the last segment of a name.
 fn base(name: &str) -> &str {
     let name = file_of(name);
     name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
-/// The folder of a file, in the form of [`resolve`].
+/// Returns the folder of a file, in the form of [`resolve`].
 fn folder(name: &str) -> String {
     resolve("", name.rsplit_once('/').map_or("", |(folder, _)| folder))
 }
 
-/// A path seen from a folder, without `.` and, as far as possible, `..`.
+/// Resolves a path relative to a folder, without `.` and, as far as possible, `..`.
 fn resolve(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in folder.split('/').chain(path.split('/')) {

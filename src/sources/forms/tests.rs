@@ -1,4 +1,4 @@
-//! Documents in, claims out: what the tests of all forms share, and those of what joins them.
+//! Documents in, claims out: helpers shared by the tests of all forms, and tests of joining.
 
 use std::path::Path;
 
@@ -113,7 +113,7 @@ fn an_empty_tag_means_the_version_of_the_chart() {
         (vec![("api/Chart.yaml", chart), ("web/values.yaml", values)], ("web/values.yaml", 2), "open"),
         (vec![("api/values.yaml", values)], ("api/values.yaml", 2), "open"),
         (vec![("a/Chart.yaml", "name: a\nversion: 1.0.0\n"), ("a/values.yaml", values)], ("a/values.yaml", 2), "open"),
-        // Values of a dependency go by its own version.
+        // Values of a dependency use its own version.
         (
             vec![("shop/Chart.yaml", umbrella), ("api/Chart.yaml", chart), ("shop/values.yaml", api.as_str())],
             ("shop/values.yaml", 3),

@@ -1,7 +1,7 @@
-//! Helm values whose parts stand in several files: a repository in one, its tag or its registry in another.
+//! Helm values whose parts are in several files: a repository in one, its tag or its registry in another.
 //!
-//! Files of one folder are taken for layers of one chart's values, and so are the places where Argo CD lets one
-//! application override them. Parts under the same keys belong together.
+//! Files of one folder count as layers of one chart's values, and so do the places where Argo CD lets one application
+//! override them. Parts under the same keys belong together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::super::known_hosts::is_placeholder;
 use super::claim_collector::ClaimCollector;
 use super::{OwnedScalar, Place, Scalar, VersionSpec, base, folder, text, without_scheme};
 
-/// The mappings that say something of images.
+/// The mappings that concern images.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     mappings: Vec<Mapping>,
@@ -21,9 +21,9 @@ pub(super) struct Values {
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub(super) name: Arc<str>,
-    /// Layers of one group are laid over each other.
+    /// Layers of one group are merged.
     pub(super) group: Arc<str>,
-    /// Nobody else reads its mappings as images, because they stand in texts or parameters.
+    /// True if nothing else parses its mappings as images, because they are in texts or parameters.
     pub(super) is_exclusive: bool,
 }
 
@@ -41,23 +41,23 @@ struct Mapping {
 /// A mapping with a repository, as far as other mappings explain it.
 pub(super) struct ResolvedMapping<'v> {
     pub(super) keys: &'v str,
-    /// Other mappings say tags of it.
+    /// True if other mappings state tags for it.
     pub(super) has_tags: bool,
 }
 
 impl Values {
-    /// Reads a file of values.
+    /// Parses a file of values.
     pub(super) fn read_file(&mut self, name: &Arc<str>, node: &Node) {
         let layer = Layer { name: Arc::clone(name), group: folder(name).into(), is_exclusive: false };
         self.visit(&layer, node, &mut Vec::new());
     }
 
-    /// Reads values that stand in another document.
+    /// Parses values inside another document.
     pub(super) fn read_node(&mut self, layer: &Layer, node: &Node) {
         self.visit(layer, node, &mut Vec::new());
     }
 
-    /// Reads values that stand in a text.
+    /// Parses values inside a text.
     pub(super) fn read_text(&mut self, layer: &Layer, text: Scalar<'_>) {
         for document in parse(text.text, Format::Yaml).unwrap_or_default() {
             let first = self.mappings.len();
@@ -66,7 +66,7 @@ impl Values {
         }
     }
 
-    /// Reads one value by the keys that lead to it, as in `--set image.tag=v1`.
+    /// Parses one value by the keys that lead to it, as in `--set image.tag=v1`.
     pub(super) fn set(&mut self, layer: &Layer, path: &str, value: Scalar<'_>) {
         let (keys, key) = path.rsplit_once('.').unwrap_or(("", path));
         let mut mapping = Mapping::new(layer, keys);
@@ -93,7 +93,7 @@ impl Values {
         self.mappings.extend(mapping.filter(|mapping| !mapping.is_empty()));
     }
 
-    /// Puts together what stands apart. Returns the mappings with repositories by file and line.
+    /// Joins separate parts. Returns the mappings with repositories by file and line.
     pub(super) fn join(&self, collector: &mut ClaimCollector<'_>) -> BTreeMap<(&str, u32), ResolvedMapping<'_>> {
         let mut groups: BTreeMap<(&str, &str), Vec<&Mapping>> = BTreeMap::new();
         let mut registries: BTreeMap<&str, Vec<&Mapping>> = BTreeMap::new();
@@ -107,7 +107,7 @@ impl Values {
         for ((group, keys), mappings) in groups {
             let globals = registries.get(group).map(Vec::as_slice).unwrap_or_default();
             let layers = layers(&mappings);
-            // Of many versions of a file most say the same.
+            // Most versions of a file contain the same.
             let mut done: BTreeSet<(&str, String)> = BTreeSet::new();
             for mapping in &mappings {
                 let Some(repository) = &mapping.repository else { continue };
@@ -135,8 +135,8 @@ impl Values {
     }
 }
 
-/// The mappings that say tags and no repository, each with the name of the file that it is laid over, without ending.
-/// Of files whose names begin like others', such as `api.yaml` and `api-prod.yaml`, these alone belong together.
+/// Returns the mappings with tags and no repository, each with the name of the file that it overrides, without
+/// extension. Of files with a common prefix, such as `api.yaml` and `api-prod.yaml`, only these belong together.
 fn layers<'m>(mappings: &[&'m Mapping]) -> Vec<(Option<&'m str>, &'m Mapping)> {
     let with_repository = mappings.iter().filter(|mapping| mapping.repository.is_some());
     let bases: BTreeSet<&str> = with_repository.map(|mapping| stem(&mapping.layer.name)).collect();
@@ -179,7 +179,7 @@ impl Mapping {
         self.registry.is_some() && (&*self.keys == "global" || self.keys.ends_with(".global"))
     }
 
-    /// Moves it down by some lines.
+    /// Moves it down by that many lines.
     fn shift(&mut self, lines: u32) {
         for part in [&mut self.registry, &mut self.repository, &mut self.tag, &mut self.digest].into_iter().flatten() {
             part.line += lines;
@@ -194,7 +194,8 @@ impl Mapping {
         self.tag.is_some() || self.digest.is_some()
     }
 
-    /// The repositories in registries that its own may be, and whether only several files together say so.
+    /// Returns the repositories in registries that its own may be, each with true if only several files together state
+    /// it.
     fn bases(
         &self,
         repository: &OwnedScalar,
@@ -224,7 +225,7 @@ impl Mapping {
         }
     }
 
-    /// The tag and the digest that it says.
+    /// Returns its tag and its digest.
     fn versions(&self) -> impl Iterator<Item = (&OwnedScalar, VersionSpec)> {
         let tag = self.tag.as_ref().map(|tag| (tag, VersionSpec::Tag(tag.text.to_string())));
         let digest = self.digest.as_ref().map(|digest| {
@@ -255,7 +256,7 @@ fn is_part(key: &str) -> bool {
     )
 }
 
-/// A file's name without its ending.
+/// Returns a file's name without its extension.
 fn stem(name: &str) -> &str {
     let base = base(name);
     base.split_once('.').map_or(base, |(stem, _)| stem)
@@ -277,7 +278,7 @@ mod tests {
             (vec![("api/values.yaml", VALUES), ("web/values-prod.yaml", tag)], ""),
             (vec![("api/values.yaml", VALUES), ("api/values-prod.yaml", "worker:\n  image: { tag: v2 }\n")], ""),
             (vec![("api/values.yaml", VALUES), ("api/values-prod.yaml", "image: { tag: \"${TAG}\" }\n")], ""),
-            // The names of the files say which belong together.
+            // The names of the files show which belong together.
             (
                 vec![("api.yaml", VALUES), ("web.yaml", web.as_str()), ("api-prod.yaml", tag)],
                 "api-prod.yaml:2 shop/api:v2",
@@ -300,7 +301,7 @@ mod tests {
                 vec![("values.yaml", VALUES), ("values-prod.yaml", "image:\n  digest: sha256:DIGEST\n")],
                 "values-prod.yaml:2 shop/api@sha256:DIGEST",
             ),
-            // One file by itself is read as it is.
+            // A single file is parsed as it is.
             (vec![("values.yaml", "image:\n  repository: contoso.azurecr.io/shop/api\n  tag: v1\n")], ""),
         ] {
             let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -1,4 +1,4 @@
-//! Choosing the commits whose files count: the last ones of branches, and those with release tags.
+//! Selection of the commits whose files count: the last ones of branches, and those with release tags.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use super::super::SourceError;
 use super::repository::{GitProcess, Repository};
 use super::{GitHistorySettings, glob_set, unused};
 
-/// A commit, as far as it matters here.
+/// The relevant parts of a commit.
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) id: String,
     /// The id of its tree.
     pub(super) tree: String,
-    /// The ids of its parents; none where they were not fetched.
+    /// The ids of its parents; empty if they were not fetched.
     pub(super) parents: Vec<String>,
     /// The committer's time, in seconds.
     time: i64,
 }
 
-/// The commits that count.
+/// The selected commits.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     /// Newest first, each once.
@@ -38,15 +38,15 @@ struct Ref {
     name: String,
     /// The id of the object that it names.
     id: String,
-    /// False where it names something other than a commit.
+    /// False if it names something other than a commit.
     is_commit: bool,
 }
 
-/// The output of `git rev-list` that [`Commit::read`] reads.
+/// The output format of `git rev-list` that [`Commit::read`] parses.
 const FORMAT: &str = "--format=%H %T %ct %P";
 
 impl Commit {
-    /// Reads what [`FORMAT`] writes.
+    /// Parses the output of [`FORMAT`].
     pub(super) fn read(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let (id, tree, time) = (words.next()?, words.next()?, words.next()?);
@@ -68,7 +68,7 @@ impl Ref {
         Some(Self { name: name.to_owned(), id: id.to_owned(), is_commit })
     }
 
-    /// Returns the names by which globs find it.
+    /// Returns the names that globs are matched against.
     fn names(&self) -> Vec<&str> {
         let name = &*self.name;
         let mut names = vec![name];
@@ -83,7 +83,7 @@ impl Ref {
     }
 }
 
-/// Chooses the commits that the settings name.
+/// Selects the commits that the settings name.
 pub(super) async fn select(
     repository: &Repository,
     settings: &GitHistorySettings,
@@ -131,8 +131,8 @@ async fn head(repository: &Repository) -> Result<Ref, SourceError> {
     Ok(Ref { name: "HEAD".to_owned(), id, is_commit: true })
 }
 
-/// Returns the branches or tags below `folders` that globs find. A branch counts as it is here and as it was fetched
-/// from each remote: the one or the other may be behind.
+/// Returns the branches or tags below `folders` that globs match. A branch counts both locally and as fetched from each
+/// remote: either may be behind.
 async fn refs(
     key: &str,
     what: &str,
@@ -170,7 +170,7 @@ async fn last_commits(
     cut_off: &HashSet<String>,
 ) -> Result<Vec<Commit>, SourceError> {
     let commits = list(repository, &[&format!("--max-count={count}"), &branch.id], String::new()).await?;
-    // Behind each but the last of them, one more of the commits that are asked for may be missing.
+    // In a shallow clone, a requested commit may be missing behind any of them except the last.
     let all_but_last = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(1);
     if commits.iter().take(all_but_last).any(|commit| cut_off.contains(&commit.id)) {
         let name = branch.names().pop().unwrap_or_default();
@@ -179,7 +179,7 @@ async fn last_commits(
     Ok(commits)
 }
 
-/// Returns the commits of some branches since a time, and of each the one that was current at that time.
+/// Returns the commits of some branches since a time, and for each the one that was current at that time.
 async fn recent_commits(
     repository: &Repository,
     branches: &[Ref],
@@ -228,7 +228,7 @@ async fn list(repository: &Repository, arguments: &[&str], input: String) -> Res
 /// Returns the next commit of `git rev-list`, or `None` after the last.
 async fn next_commit(running: &mut GitProcess<'_>, repository: &Repository) -> Result<Option<Commit>, SourceError> {
     while let Some(line) = running.read_until(b'\n').await? {
-        // Each commit has this line before its own.
+        // Each commit is preceded by this line.
         if line.starts_with("commit ") {
             continue;
         }
@@ -237,7 +237,7 @@ async fn next_commit(running: &mut GitProcess<'_>, repository: &Repository) -> R
     Ok(None)
 }
 
-/// An error for a clone whose history ends too early; `asked` is what it lacks.
+/// Returns an error for a clone whose history ends too early; `asked` is the missing part.
 fn shallow_error(asked: &str) -> SourceError {
     let message = format!(
         "the clone is shallow and does not reach {asked}; run `git fetch --unshallow` in it, or let whoever clones it \

@@ -1,4 +1,4 @@
-//! Reading the contents of versions of files: one at a time, beside the requests for the others.
+//! Reading the contents of versions of files: one at a time, concurrently with the requests for the others.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::repository::{GitProcess, Repository};
 use super::trees::FileVersion;
 use crate::domain::TextScope;
 
-/// The first line of the files that Git LFS leaves in a repository instead of their contents.
+/// The first line of the files that Git LFS stores in a repository instead of their contents.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 
-/// Bytes by which a content that is too large is known to be text.
+/// Bytes that show whether a content that is too large is text.
 const BINARY_PROBE_BYTES: usize = 8 << 10;
 
 /// The reading of contents.
@@ -31,9 +31,9 @@ pub(super) struct ContentReader {
 #[derive(Debug, Default)]
 pub(super) struct ContentEvidence {
     pub(super) evidence: TextEvidence,
-    /// Files of which a version is not text.
+    /// Files with a version that is not text.
     pub(super) binaries: BTreeSet<String>,
-    /// Files of which a version is elsewhere.
+    /// Files with a version that is stored elsewhere.
     pub(super) pointers: BTreeSet<String>,
 }
 
@@ -46,7 +46,7 @@ struct Content {
 }
 
 impl ContentReader {
-    /// Reads contents for references to those hosts.
+    /// Creates a reader for references to those hosts.
     pub(super) fn new(hosts: Vec<String>, texts: TextSettings) -> Self {
         Self { hosts, texts }
     }
@@ -96,7 +96,7 @@ impl ContentEvidence {
     }
 }
 
-/// Sends the contents of all versions, as fast as they are taken.
+/// Sends the contents of all versions, as fast as they are consumed.
 async fn send(
     repository: &Repository,
     commits: &[Commit],
@@ -117,15 +117,15 @@ async fn send(
         let bytes = read_content(&mut running, &name, size).await?;
         let content = Content { file: version.path.to_string(), name, bytes };
         if sender.send(content).await.is_err() {
-            // The reading broke off, and says so itself.
+            // The reader stopped early, and reports that itself.
             return Ok(());
         }
     }
     running.finish().await
 }
 
-/// Reads one content and the end of line behind it. Of one that is too large to be read only the beginning is
-/// returned, if that shows that it is not text.
+/// Reads one content and the end of line after it. Of an oversized one only the beginning is returned, if that shows
+/// that it is not text.
 async fn read_content(running: &mut GitProcess<'_>, name: &str, size: u64) -> Result<Vec<u8>, SourceError> {
     let length = usize::try_from(size).ok().filter(|_| size <= glob_files::MAX_FILE_BYTES);
     let bytes = running.read_bytes(length.unwrap_or(BINARY_PROBE_BYTES)).await?;

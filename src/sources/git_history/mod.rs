@@ -1,7 +1,8 @@
-//! The history of a git repository: images that its last commits name, and so those that a rollback to one of them
-//! would bring back.
+//! The history of a git repository: images that its recent commits name, and so those that a rollback to one of them
+//! would restore.
 //!
-//! The files are read from the repository's objects, not from the checkout. Nothing is fetched, and nothing is written.
+//! The files are read from the repository's objects, not from the working tree. Nothing is fetched, and nothing is
+//! written.
 
 mod commits;
 mod contents;
@@ -24,20 +25,20 @@ use crate::domain::{Claim, Holder, UnresolvedReference};
 use commits::Commit;
 use repository::Repository;
 
-/// The history that counts.
+/// The part of a history that counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitHistorySettings {
     /// The top folder of a checkout, or a bare repository.
     pub path: PathBuf,
-    /// Globs of the files in it, from its top; empty means all that are text.
+    /// Globs of the files in it, from its root; empty means all text files.
     pub paths: Vec<String>,
     /// Globs of branches; empty means the commit that is checked out.
     pub branches: Vec<String>,
     /// Globs of tags whose commits count, however old; empty means none.
     pub tags: Vec<String>,
-    /// So many of the last commits of each branch count.
+    /// The number of recent commits that count on each branch.
     pub commits: Option<u32>,
-    /// The commits of so long a time count, and the one before them, which was current when that time began.
+    /// The period whose commits count, with the commit before it, which was current when the period began.
     pub since: Option<Duration>,
 }
 
@@ -53,8 +54,8 @@ pub struct GitHistory {
 const MOST_FILES: usize = 5;
 
 impl GitHistory {
-    /// Reads that history, anew each time it is asked, for references to `hosts`: those of the registries, aliases
-    /// included.
+    /// Creates a source for that history. It reads anew on each call, for references to `hosts`: those of the
+    /// registries, aliases included.
     #[must_use]
     pub fn new(settings: GitHistorySettings, hosts: Vec<String>, texts: TextSettings) -> Self {
         Self { settings, hosts, texts }
@@ -63,8 +64,8 @@ impl GitHistory {
 
 #[async_trait]
 impl Source for GitHistory {
-    /// The time of the evidence is that of the last fetch, since a clone that nobody fetches into any more still has
-    /// recent commits for a while. Where nobody ever fetched, it is the time at which a branch last changed.
+    /// Dates the evidence by the last fetch, since an abandoned clone has recent commits for a while. Without any
+    /// fetch, it is the time at which a branch last changed.
     async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
         let repository = Repository::open(&self.settings.path).await?;
         let selection = commits::select(&repository, &self.settings, now).await?;
@@ -73,8 +74,8 @@ impl Source for GitHistory {
         let read = contents.read(&repository, &selection.commits, &versions).await?;
         let TextEvidence { claims, unresolved, texts, report_only_texts: reported, notes, problems, .. } =
             read.evidence;
-        // Nobody can correct what was committed, and its words protect the tags that it may mean. Without them it would
-        // be passed over.
+        // Commits cannot be corrected afterwards, and their words protect the tags that they may name. Without that
+        // protection the unreadable file would be ignored.
         if !problems.is_empty() && self.texts.mentions != MentionEffect::Protect {
             let mut message = truncate_messages(problems).join("\n");
             message += "\nkeep these files out of `paths`, or leave out `mentions`, so that their words protect tags";
@@ -96,7 +97,7 @@ impl Source for GitHistory {
     }
 }
 
-/// The name of a version of a file.
+/// Returns the name of a version of a file.
 fn name_of(file: &str, commit: &Commit) -> String {
     format!("{file}@{}", short(commit))
 }
@@ -105,12 +106,12 @@ fn short(commit: &Commit) -> &str {
     commit.id.get(..COMMIT_DIGITS).unwrap_or(&commit.id)
 }
 
-/// The positions of commits, which are newest first, by the digits in the names of texts.
+/// Returns the positions of commits, newest first, by the digits in the names of texts.
 fn ages(commits: &[Commit]) -> HashMap<&str, usize> {
     commits.iter().enumerate().rev().map(|(age, commit)| (short(commit), age)).collect()
 }
 
-/// Leaves out the claims that a newer version of the same file makes, too: they would only say the same many times.
+/// Drops the claims that a newer version of the same file makes, too, to avoid repetition.
 fn newest_claims(mut claims: Vec<Claim>, ages: &HashMap<&str, usize>) -> Vec<Claim> {
     claims.sort_by_key(|claim| age(&claim.holder, ages));
     let mut seen = BTreeSet::new();
@@ -118,7 +119,7 @@ fn newest_claims(mut claims: Vec<Claim>, ages: &HashMap<&str, usize>) -> Vec<Cla
     claims
 }
 
-/// The same for references that leave open which image they mean.
+/// Does the same for unresolved references.
 fn newest_unresolved(mut open: Vec<UnresolvedReference>, ages: &HashMap<&str, usize>) -> Vec<UnresolvedReference> {
     open.sort_by_key(|one| age(&one.holder, ages));
     let mut seen = BTreeSet::new();
@@ -131,7 +132,7 @@ fn age(holder: &Holder, ages: &HashMap<&str, usize>) -> usize {
     version_of(path).and_then(|(_, commit)| ages.get(commit).copied()).unwrap_or_default()
 }
 
-/// A place without its version.
+/// Returns a place without its version.
 fn file(holder: &Arc<Holder>) -> Arc<Holder> {
     match &**holder {
         Holder::File { path, .. } => Arc::new(Holder::File { path: file_of(path).to_owned(), line: 0 }),
@@ -139,13 +140,13 @@ fn file(holder: &Arc<Holder>) -> Arc<Holder> {
     }
 }
 
-/// Leaves out the notes that say of a version of a file what was said of a newer one.
+/// Drops the notes on a version of a file that repeat those on a newer one.
 fn newest_notes(notes: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     notes.filter(|note| seen.insert(without_version(note))).collect()
 }
 
-/// A note without commit and line: `a.yaml@1a2b3c4d5e:7: what` is `a.yaml` and `what`.
+/// Returns a note without commit and line: `a.yaml@1a2b3c4d5e:7: what` is `a.yaml` and `what`.
 fn without_version(note: &str) -> (String, String) {
     let split = note.match_indices(':').find_map(|(at, _)| {
         let (file, _) = version_of(&note[..at])?;
@@ -155,7 +156,7 @@ fn without_version(note: &str) -> (String, String) {
     (file.to_owned(), what.to_owned())
 }
 
-/// A note about some files, or none.
+/// Returns a note about some files, or `None`.
 fn files_note(what: &str, files: &BTreeSet<String>) -> Option<String> {
     let shown: Vec<&str> = files.iter().take(MOST_FILES).map(String::as_str).collect();
     let more = files.len().saturating_sub(shown.len());
@@ -178,7 +179,7 @@ fn glob_set(key: &str, globs: &[String]) -> Result<GlobSet, SourceError> {
     set.build().map_err(invalid)
 }
 
-/// The first of the globs that found nothing.
+/// Returns the first glob without a match.
 fn unused<'g>(globs: &'g [String], used: &[bool]) -> Option<&'g String> {
     globs.iter().zip(used).find(|(_, used)| !**used).map(|(glob, _)| glob)
 }

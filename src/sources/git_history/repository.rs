@@ -1,5 +1,5 @@
-//! Running `git` in a repository, so that neither the environment nor the repository's own configuration can start a
-//! program, change the objects that are read, or reach a network.
+//! Runs `git` in a repository, so that neither the environment nor the repository's own configuration can start a
+//! program, replace objects, or reach a network.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,20 +14,20 @@ use tokio::task::JoinHandle;
 
 use super::super::SourceError;
 
-/// The folders in which `git` is looked for, instead of those of the environment.
+/// The folders in which `git` is searched, instead of those of the environment.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The whole environment of `git`.
 const ENVIRONMENT: [(&str, &str); 9] = [
     ("PATH", PATH),
-    // Its messages are compared with those of this language.
+    // Its messages are compared with those in this language.
     ("LC_ALL", "C"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
-    // A partial clone would fetch the objects that it lacks, by a command that its own configuration may name.
+    // A partial clone would fetch missing objects, by a command from its own configuration.
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_ALLOW_PROTOCOL", "none"),
-    // A replaced object is not the one that was deployed.
+    // A replacement object is not the one that was deployed.
     ("GIT_NO_REPLACE_OBJECTS", "1"),
     ("GIT_OPTIONAL_LOCKS", "0"),
     ("GIT_TERMINAL_PROMPT", "0"),
@@ -48,11 +48,11 @@ pub(super) struct Repository {
     git_dir: PathBuf,
     /// The folder of the files that all checkouts of the repository share, such as its branches.
     common_dir: PathBuf,
-    /// True where the history ends somewhere because no more of it was fetched.
+    /// True if the history is truncated because no more of it was fetched.
     is_shallow: bool,
 }
 
-/// A `git` that runs, and is stopped when this is dropped.
+/// A running `git` process, which is killed on drop.
 pub(super) struct GitProcess<'r> {
     repository: &'r Repository,
     child: Child,
@@ -83,11 +83,11 @@ impl Repository {
     pub(super) fn spawn(&self, arguments: &[&str], input: String) -> Result<GitProcess<'_>, SourceError> {
         let mut command = Command::new("git");
         command.env_clear().envs(ENVIRONMENT);
-        // Without a repository in the folder itself, one further up is not the one that was meant.
+        // A repository in a parent folder is not the configured one.
         if let Some(above) = self.folder.parent() {
             command.env("GIT_CEILING_DIRECTORIES", above);
         }
-        // The settings name this repository, so it may belong to somebody else.
+        // The settings name this repository, so another owner is acceptable.
         let mut safe = OsString::from("safe.directory=");
         safe.push(&self.folder);
         command.arg("--no-pager").arg("-C").arg(&self.folder).arg("-c").arg(safe);
@@ -99,14 +99,14 @@ impl Repository {
         let mut stdin = child.stdin.take().expect("its input is a pipe");
         let stdout = child.stdout.take().expect("its output is a pipe");
         let stderr = child.stderr.take().expect("its messages are a pipe");
-        // Both go on beside the reading of the output: a full pipe would stop `git` for good.
+        // Both run concurrently with reading the output: a full pipe would block `git` forever.
         drop(tokio::spawn(async move {
-            // A `git` that fails reads no further, and its messages say why.
+            // A failing `git` reads no further, and its messages explain why.
             let _ = stdin.write_all(input.as_bytes()).await;
         }));
         let messages = tokio::spawn(async move {
             let mut messages = Vec::new();
-            // What was read until then is enough.
+            // The part read so far is enough.
             let _ = stderr.take(MOST_MESSAGES).read_to_end(&mut messages).await;
             messages
         });
@@ -139,14 +139,14 @@ impl Repository {
         Ok(text.lines().map(|line| line.trim().to_owned()).collect())
     }
 
-    /// Returns the time of the last fetch into it. Where nobody ever fetched, that of the last change of `refs`, given
-    /// by their full names, or of what is checked out.
+    /// Returns the time of the last fetch. Without any fetch, returns that of the last change of `refs`, given by their
+    /// full names, or of the checked-out commit.
     pub(super) async fn fetched_at(&self, refs: &[String]) -> Option<Timestamp> {
         let fetched = newest_modified(&[self.git_dir.join("FETCH_HEAD"), self.common_dir.join("FETCH_HEAD")]).await;
         if fetched.is_some() {
             return fetched;
         }
-        // `packed-refs` does not count, since housekeeping writes it anew.
+        // `packed-refs` does not count, since housekeeping rewrites it.
         let mut files = vec![
             self.git_dir.join("HEAD"),
             self.git_dir.join("logs/HEAD"),
@@ -156,7 +156,7 @@ impl Repository {
         newest_modified(&files).await
     }
 
-    /// An error for output in an unknown form.
+    /// Returns an error for output in an unknown form.
     pub(super) fn unexpected_output(&self, subcommand: &str) -> SourceError {
         let message = format!(
             "{}: `git {subcommand}` answered in a form that is not understood; install a current git",
@@ -165,7 +165,7 @@ impl Repository {
         SourceError::new("malformed", message)
     }
 
-    /// An error for objects that a partial clone, or a damaged repository, does not have.
+    /// Returns an error for objects that a partial clone, or a damaged repository, does not have.
     pub(super) fn missing_object(&self, object: &str) -> SourceError {
         let message = format!(
             "{}: {object} is missing in the repository; clone without `--filter` if it is a partial clone, else look \
@@ -226,7 +226,7 @@ impl GitProcess<'_> {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Returns so many bytes of the output.
+    /// Returns that many bytes of the output.
     pub(super) async fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, SourceError> {
         let mut bytes = vec![0; length];
         let read = self.output.read_exact(&mut bytes).await;
@@ -234,19 +234,19 @@ impl GitProcess<'_> {
         Ok(bytes)
     }
 
-    /// Reads so many bytes of the output and drops them.
+    /// Skips that many bytes of the output.
     pub(super) async fn skip(&mut self, length: u64) -> Result<(), SourceError> {
         let mut part = (&mut self.output).take(length);
         let skipped = tokio::io::copy(&mut part, &mut tokio::io::sink()).await;
         skipped.map(|_| ()).map_err(|error| self.io_error(error))
     }
 
-    /// Waits for its end, once its output was read.
+    /// Waits for its exit, once its output was read.
     pub(super) async fn finish(mut self) -> Result<(), SourceError> {
         let status = self.child.wait().await.map_err(|error| self.io_error(error))?;
         let said = (&mut self.stderr).await.unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
-        // Some subcommands pass over what they cannot read, and succeed.
+        // Some subcommands skip what they cannot read, and succeed.
         if status.success() && !said.lines().any(is_fault) {
             return Ok(());
         }
@@ -276,7 +276,7 @@ fn spawn_error(error: io::Error) -> SourceError {
         .with_help("let this user run it")
 }
 
-/// Returns the time of the newest of those files that exist.
+/// Returns the time of the newest existing file among those.
 async fn newest_modified(files: &[PathBuf]) -> Option<Timestamp> {
     let mut newest: Option<SystemTime> = None;
     for file in files {

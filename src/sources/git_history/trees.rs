@@ -1,4 +1,4 @@
-//! The versions of files that the trees of some commits have.
+//! The versions of files in the trees of some commits.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,20 +14,20 @@ pub(super) struct FileVersion {
     pub(super) path: Box<str>,
     /// The id of its content.
     pub(super) blob: Box<str>,
-    /// The newest commit that has it, by its position.
+    /// The position of the newest commit that has it.
     pub(super) commit: usize,
 }
 
-/// Two trees, of which the first is read by the time that the second comes.
+/// A pair of trees, the first of which is read before the second.
 #[derive(Debug)]
 struct TreeDiff<'c> {
     from: &'c str,
     to: &'c str,
-    /// The commit of the second tree, by its position.
+    /// The position of the commit of the second tree.
     commit: usize,
 }
 
-/// Finds all versions of the files that globs name, in the commits' trees: each once, those of newer commits first.
+/// Finds all versions of the files that globs match, in the commits' trees: each once, those of newer commits first.
 pub(super) async fn versions(
     repository: &Repository,
     commits: &[Commit],
@@ -55,7 +55,7 @@ pub(super) async fn versions(
         let (Some(commit), Some((mode, blob)), Some(path)) = (commit, parse_entry(&entry), path) else {
             return Err(repository.unexpected_output("diff-tree"));
         };
-        // Neither links nor submodules have text, and what is gone stands in the other tree.
+        // Links and submodules have no text, and a deleted file is in the other tree.
         if !mode.starts_with("100") {
             continue;
         }
@@ -83,7 +83,7 @@ pub(super) async fn versions(
 }
 
 /// Returns the order in which all trees are read by their differences: each from one that was read before, so that
-/// nothing is left out, and from that of a child where there is one, so that there is little to read.
+/// nothing is missed, and from that of a child if there is one, so that there is little to read.
 fn diff_order<'c>(empty: &'c str, commits: &'c [Commit]) -> Vec<TreeDiff<'c>> {
     let mut read: HashSet<&str> = HashSet::new();
     let mut children: HashMap<&str, &str> = HashMap::new();
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn every_tree_is_read_once_and_from_one_that_was_read_before() {
         let commit = |line: &str| Commit::read(line).expect("a commit");
-        // A merge of a branch, a revert to an earlier tree, and a tag that nothing leads to.
+        // A merge of a branch, a revert to an earlier tree, and a tag that no branch reaches.
         let commits = [
             commit("m T5 50 b a"),
             commit("b T4 40 r"),

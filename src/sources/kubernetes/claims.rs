@@ -1,4 +1,4 @@
-//! What was found so far: who uses which image, each said once.
+//! The findings so far: uses of images, each recorded once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,57 +25,57 @@ pub(super) struct ContainerUse {
     pub(super) image: ImageReference,
     pub(super) naming: Naming,
     pub(super) object: Object,
-    /// The container or volume; empty where that is not known.
+    /// The container or volume; empty if unknown.
     pub(super) container: String,
 }
 
-/// A container of an object, or an object, that names a repository and leaves open which image of it.
+/// A container of an object, or an object, that names a repository without identifying an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct UnresolvedUse {
     pub(super) reference: UnresolvedText,
     pub(super) object: Object,
     pub(super) container: String,
-    /// The number of the value in its object that it was found at, where forms may say more of it.
+    /// The number of the value in its object that contains it, if forms may say more about it.
     pub(super) value_number: Option<u32>,
     pub(super) revision_state: RevisionState,
 }
 
-/// What was read.
+/// The evidence read from a cluster.
 #[derive(Debug, Default)]
 pub(super) struct ClusterEvidence {
-    /// What runs, or would if it were scaled up or its hour came.
+    /// Images that run, or would run if a workload were scaled up or a schedule fired.
     pub(super) current_uses: HashSet<ContainerUse>,
-    /// What the cluster keeps to go back to, or from what is over.
+    /// Images that the cluster stores for rollbacks, or from completed workloads.
     pub(super) historic_uses: HashSet<ContainerUse>,
-    /// Images of a repository whose tag is left open.
+    /// Images of a repository without an identified tag.
     pub(super) unresolved_uses: HashSet<UnresolvedUse>,
-    /// The texts of all objects, those of a pod as its controller's.
+    /// The texts of all objects; those of a pod belong to its controller.
     pub(super) texts: ObjectTexts<Object>,
-    /// The images of the pod templates that were read, by a hash of their controller and their content.
+    /// The images of the pod templates read so far, by a hash of their controller and their content.
     pub(super) templates: HashMap<u64, Arc<[TemplateImage]>>,
-    /// Hashes of the labels and annotations of pods that were read, with their controllers.
+    /// Hashes of the labels and annotations of pods read so far, with their controllers.
     pub(super) metadata: HashSet<u64>,
-    /// The controller of an object, where it has one; those of pods stand in their uses already.
+    /// The controller of an object, if it has one; those of pods are in their uses already.
     pub(super) controllers: HashMap<Object, Object>,
-    /// What could not be understood: each of these may be an image without protection.
+    /// Parts that are not understood: each may be an image without protection.
     pub(super) problems: BTreeSet<String>,
-    /// What a person should know although it protects nothing.
+    /// Remarks for people that protect nothing.
     pub(super) notes: BTreeSet<String>,
     /// The namespaces of all objects that were read.
     pub(super) namespaces: HashSet<String>,
 }
 
-/// A pod belongs to a replica set that belongs to a deployment that may belong to something else; no further.
+/// A pod belongs to a replica set that belongs to a deployment that may have an owner itself; no further.
 const MOST_CONTROLLERS: usize = 5;
 
 impl Object {
-    /// The object as reports and notes name it.
+    /// Returns the object as reports and notes name it.
     pub(super) fn display_name(&self) -> String {
         let Self { namespace, kind, name } = self;
         format!("{kind} {namespace}/{name}")
     }
 
-    /// Reads what [`Object::display_name`] says.
+    /// Parses the output of [`Object::display_name`].
     fn parse_display_name(words: &str) -> Self {
         let (place, name) = words.rsplit_once('/').unwrap_or(("", words));
         let (kind, namespace) = place.rsplit_once(' ').unwrap_or((place, ""));
@@ -85,7 +85,7 @@ impl Object {
 }
 
 impl ClusterEvidence {
-    /// Adds what another list found.
+    /// Adds the findings of another list.
     pub(super) fn merge(&mut self, other: Self) {
         self.current_uses.extend(other.current_uses);
         self.historic_uses.extend(other.historic_uses);
@@ -97,8 +97,9 @@ impl ClusterEvidence {
         self.namespaces.extend(other.namespaces);
     }
 
-    /// The claims, open references and texts of all of it, with what forms in it say. What a controller uses right now is
-    /// told once, as its own; what is only kept to go back to is told as what keeps it, such as a replica set.
+    /// Converts it into claims, unresolved references and texts, with those of the forms in it. Current uses of a
+    /// controller are reported once, as its own; historic uses are reported for the object that stores them, such as a
+    /// replica set.
     pub(super) fn into_evidence(self, cluster: &str, settings: &TextSettings, forms: FormEvidence) -> SourceEvidence {
         let Self {
             current_uses: mut uses,
@@ -192,7 +193,7 @@ impl Holders<'_> {
     }
 }
 
-/// What people know an object by: the last of its controllers.
+/// Returns the object that people know: the topmost controller.
 fn top_controller(controllers: &HashMap<Object, Object>, mut object: Object) -> Object {
     for _ in 0..MOST_CONTROLLERS {
         match controllers.get(&object) {

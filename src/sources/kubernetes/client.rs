@@ -1,4 +1,4 @@
-//! Asking one API server: sign-in, patience, and its refusals in words.
+//! The client of one API server: authentication, retries, and error messages.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -19,19 +19,19 @@ use super::super::SourceError;
 use crate::domain::Cause;
 use crate::http_client::{Backoff, RetryHint, RetryPolicy, date, one_line, status_retry_hint};
 
-/// How to reach a cluster, and as whom.
+/// The address of a cluster, and the identity for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
-    /// As kubeconfig files say, the first that says something first.
+    /// By kubeconfig files; the first one to set a value wins.
     Kubeconfig {
         /// The files.
         files: Vec<PathBuf>,
-        /// The context in them; nothing means the current one.
+        /// The context in them; `None` means the current one.
         context: Option<String>,
     },
-    /// As the service account of the pod that this runs in.
+    /// As the service account of the pod that this process runs in.
     ServiceAccount {
-        /// Address of the API server, by the pod's environment; nothing where this runs in no pod.
+        /// Address of the API server, from the pod's environment; `None` outside a pod.
         server: Option<String>,
         /// The folder with `token` and `ca.crt`.
         folder: PathBuf,
@@ -41,10 +41,10 @@ pub enum Access {
 /// Most bytes of one answer: a page of 500 objects is some megabytes, and no object is larger than three.
 const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
-/// Where reviews are asked for.
+/// The path for access reviews.
 const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// One API server, asked as one identity. Only ever reads.
+/// One API server, used with one identity. Only ever reads.
 pub(super) struct Cluster {
     access: Access,
     timeout: Duration,
@@ -54,13 +54,13 @@ pub(super) struct Cluster {
     date: Mutex<Option<Timestamp>>,
 }
 
-/// The kind of errors of requests that got no answer.
+/// The kind of errors of requests without an answer.
 const UNREACHABLE: &str = "unreachable";
 
-/// An answer that is not what was asked for.
+/// A failed request.
 #[derive(Debug)]
 pub(super) struct ApiError {
-    /// Nothing where no answer came.
+    /// The status; `None` without an answer.
     pub(super) status: Option<StatusCode>,
     pub(super) error: SourceError,
 }
@@ -71,7 +71,7 @@ impl From<ApiError> for SourceError {
     }
 }
 
-/// What a server says of an error.
+/// The server's message about an error.
 #[derive(Deserialize)]
 struct WireStatus {
     message: Option<String>,
@@ -84,7 +84,7 @@ struct ApiResponse {
 }
 
 impl Cluster {
-    /// Signs in as far as that can be done without asking the server.
+    /// Prepares the authentication as far as possible without a request.
     pub(super) async fn connect(access: Access, timeout: Duration, patience: RetryPolicy) -> Result<Self, SourceError> {
         let client = authenticate(access.clone(), timeout).await?;
         Ok(Self {
@@ -96,12 +96,12 @@ impl Cluster {
         })
     }
 
-    /// The time by the server's own clock when it answered first.
+    /// Returns the time of the first answer by the server's own clock.
     pub(super) fn date(&self) -> Option<Timestamp> {
         *self.date.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A GET, its answer read as JSON.
+    /// Sends a GET, and parses its answer as JSON.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         self.request(Method::GET, path, "").await
     }
@@ -162,8 +162,8 @@ impl Cluster {
         }
     }
 
-    /// Signs in once more: reads the token file again, runs the credential plugin again. Once for all who were refused
-    /// with the same sign-in.
+    /// Authenticates again: rereads the token file, reruns the credential plugin. Once for all requests that were
+    /// refused with the same credentials.
     async fn reauthenticate(&self, generation: u64) -> Result<(), ApiError> {
         let mut client = self.client.lock().await;
         if client.0 == generation {
@@ -175,10 +175,10 @@ impl Cluster {
     }
 }
 
-/// A request that got no answer.
+/// A request without an answer.
 struct ConnectionFailure {
     error: SourceError,
-    /// Whether trying again could help.
+    /// True if a retry could help.
     is_transient: bool,
 }
 
@@ -218,13 +218,13 @@ async fn send_once(
     Ok(ApiResponse { status: parts.status, headers: parts.headers, body: body.to_bytes().into() })
 }
 
-/// Reads the settings of a cluster and makes a client of them. Credential plugins run here, which may take a while.
+/// Reads the settings of a cluster and creates a client. Credential plugins run here, which may take a while.
 async fn authenticate(access: Access, timeout: Duration) -> Result<Client, SourceError> {
     let mut config = match access {
         Access::Kubeconfig { files, context } => kubeconfig(files, context).await?,
         Access::ServiceAccount { server, folder } => service_account(server, &folder)?,
     };
-    // Our own patience is the one that counts.
+    // This module's own retries apply.
     config.default_retry = false;
     config.connect_timeout = Some(timeout.min(Duration::from_secs(10)));
     let runtime = tokio::runtime::Handle::current();
@@ -250,7 +250,7 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
         merged = read.map_err(|error| settings_error(format!("kubeconfig {}", file.display())).caused_by(error))?;
     }
     for named in &mut merged.auth_infos {
-        // Nobody is there to answer a question.
+        // No person can answer a prompt.
         if let Some(exec) = named.auth_info.as_mut().and_then(|info| info.exec.as_mut()) {
             exec.interactive_mode = Some(ExecInteractiveMode::Never);
         }
@@ -282,7 +282,8 @@ fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<C
     Ok(config)
 }
 
-/// A failing sign-in, without the output and the arguments of a credential plugin, which may be secret.
+/// Returns the error of a failed authentication, without the output and the arguments of a credential plugin, which may
+/// be secret.
 fn auth_error(kind: &'static str, error: AuthError) -> SourceError {
     match error {
         AuthError::AuthExecRun { out, .. } => {
@@ -298,7 +299,7 @@ fn settings_error(message: String) -> SourceError {
     SourceError::new("settings", message)
 }
 
-/// A refusal in words, with what to do.
+/// Describes a refusal, with the remedy.
 fn api_error(asked: &str, evidence: &ApiResponse) -> ApiError {
     let status = evidence.status;
     let said = serde_json::from_slice::<WireStatus>(&evidence.body).ok().and_then(|said| said.message);

@@ -21,7 +21,7 @@ pub(super) struct WireConfigMap {
     data: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// Notes the texts of a map.
+/// Records the texts of a map.
 pub(super) fn add_config_map(map: WireConfigMap, hosts: &KnownHosts, found: &mut ClusterEvidence) {
     let WireConfigMap { metadata, data } = map;
     let mut reading = ObjectReader::of(&metadata, "ConfigMap", RevisionState::Current, hosts, found);

@@ -1,4 +1,4 @@
-//! Custom resources: which, and where in them images stand.
+//! Custom resources: their kinds, and the fields with images.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -27,9 +27,9 @@ pub struct CustomResource {
     pub version: String,
     /// Its kind, such as `Rollout`.
     pub kind: String,
-    /// Where images stand in it.
+    /// The paths of images in it.
     pub paths: Vec<FieldPath>,
-    /// Whether a cluster may do without this kind.
+    /// True if a cluster may lack this kind.
     pub optional: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct CustomResource {
 pub(super) struct ServedKind {
     pub(super) resource: Resource,
     paths: Vec<FieldPath>,
-    /// The settings name its paths, so that one that leads nowhere is a mistake.
+    /// True if the settings name its paths, so that a path without a match is a mistake.
     pub(super) has_configured_paths: bool,
 }
 
@@ -51,8 +51,8 @@ pub(super) struct WireCustomObject {
 }
 
 impl WireCustomObject {
-    /// Notes the images of an object of that kind, and gives how many texts were found at its paths. A path leads to
-    /// references, to their parts under keys of their own, or to something with pod specifications in it. All other texts
+    /// Records the images of an object of that kind, and returns the number of texts at its paths. A path leads to
+    /// references, to their parts under separate keys, or to something with pod specifications in it. All other texts
     /// of the object count, too.
     pub(super) fn add_images(self, kind: &ServedKind, reader: &Reader<'_>, found: &mut ClusterEvidence) -> usize {
         let Self { metadata, rest } = self;
@@ -72,7 +72,7 @@ impl WireCustomObject {
     }
 }
 
-/// Notes the images at the paths, and returns their texts.
+/// Records the images at the paths, and returns their texts.
 fn add_images_at_paths(whole: &Json, kind: &ServedKind, reading: &mut ObjectReader<'_>) -> Vec<String> {
     let mut read: Vec<String> = Vec::new();
     for path in &kind.paths {
@@ -108,7 +108,7 @@ fn add_images_at_paths(whole: &Json, kind: &ServedKind, reading: &mut ObjectRead
     read
 }
 
-/// The object as its documents are written, with what of its metadata people and tools write.
+/// Returns the object as documents write it, with the parts of its metadata that people and tools write.
 fn with_metadata(whole: Json, metadata: WireMeta, resource: &Resource) -> Json {
     let rest = match whole {
         Json::Object(rest) => rest,
@@ -145,7 +145,7 @@ struct WireResource {
     namespaced: bool,
 }
 
-/// The resources that a cluster serves, each version of a group asked for once.
+/// The resources that a cluster serves; each version of a group is requested once.
 pub(super) struct Discovery<'c> {
     cluster: &'c Cluster,
     cache: HashMap<String, WireResources>,
@@ -156,7 +156,7 @@ impl<'c> Discovery<'c> {
         Self { cluster, cache: HashMap::new() }
     }
 
-    /// The resources of a version of a group; none where the cluster does not serve it.
+    /// Returns the resources of a version of a group; empty if the cluster does not serve it.
     async fn resources(&mut self, group: &str, version: &str) -> Result<&WireResources, SourceError> {
         match self.cache.entry(api_root(group, version)) {
             Entry::Occupied(known) => Ok(known.into_mut()),
@@ -168,7 +168,7 @@ impl<'c> Discovery<'c> {
         }
     }
 
-    /// The resource of a kind that the settings name; `None` where the cluster has none and may do without.
+    /// Returns the resource of a kind that the settings name; `None` if the cluster lacks it and may.
     pub(super) async fn discover_custom(&mut self, custom: &CustomResource) -> Result<Option<ServedKind>, SourceError> {
         let CustomResource { group, version, kind, paths, optional } = custom;
         let known = self.resources(group, version).await?;
@@ -190,7 +190,7 @@ impl<'c> Discovery<'c> {
         }
     }
 
-    /// The kinds of a preset that the cluster serves, each in the first of its versions that it does.
+    /// Returns the kinds of a preset that the cluster serves, each in the first served version.
     pub(super) async fn discover_preset(&mut self, preset: Preset) -> Result<Vec<ServedKind>, SourceError> {
         let mut served = Vec::new();
         for wanted in preset.kinds() {
@@ -207,7 +207,7 @@ impl<'c> Discovery<'c> {
 }
 
 impl WireResources {
-    /// `rollouts/status` and the like are parts of a resource.
+    /// Subresources such as `rollouts/status` are skipped.
     fn of_kind(&self, kind: &str) -> Option<&WireResource> {
         self.resources.iter().find(|resource| resource.kind == *kind && !resource.name.contains('/'))
     }
@@ -225,7 +225,7 @@ impl ServedKind {
         (&self.resource.group, &self.resource.plural) == (&other.resource.group, &other.resource.plural)
     }
 
-    /// Its paths as the settings write them.
+    /// Formats its paths as in the settings.
     pub(super) fn format_paths(&self) -> String {
         self.paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }

@@ -1,4 +1,4 @@
-//! Helm's releases: what a rollback would bring back.
+//! Helm releases: images that a rollback would restore.
 //!
 //! Helm 3 keeps each revision in a secret of the type `helm.sh/release.v1`: JSON, packed with gzip, in base64, and that
 //! once more in base64 as every value of a secret (Helm's `pkg/storage/driver/util.go`).
@@ -22,7 +22,7 @@ use crate::domain::ImageReference;
 /// Helm's own selector for its secrets.
 pub(super) const LABEL_SELECTOR: &str = "owner=helm";
 const TYPE: &str = "helm.sh/release.v1";
-/// Most bytes of one release, unpacked. Packed it fits into a secret, which is a megabyte.
+/// Most bytes of one release, decompressed. Compressed it fits into a secret, which is a megabyte.
 const MAX_RELEASE_BYTES: usize = 64 << 20;
 
 /// A secret of Helm.
@@ -35,7 +35,7 @@ pub(super) struct WireSecret {
     data: BTreeMap<String, String>,
 }
 
-/// What of a release says something about images. Its chart and its values do not: the manifest is what came of them.
+/// The parts of a release that concern images. Its chart and its values do not: the manifest is the result of both.
 #[derive(Deserialize)]
 struct WireRelease {
     name: String,
@@ -52,7 +52,7 @@ struct WireHook {
     manifest: String,
 }
 
-/// Notes the images of the release that a secret holds.
+/// Records the images of the release in a secret.
 pub(super) fn add_release(secret: &WireSecret, reader: &Reader<'_>, found: &mut ClusterEvidence) {
     if secret.kind != TYPE {
         return;
@@ -79,7 +79,7 @@ fn release(secret: &WireSecret) -> Result<WireRelease, String> {
     serde_json::from_slice(&bytes).map_err(|error| unread(&error.to_string()))
 }
 
-/// Unpacks gzip (RFC 1952) of one member, as Helm writes it.
+/// Decompresses gzip (RFC 1952) with one member, as Helm writes it.
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     const CUT: &str = "its gzip ends too soon";
     let flags = *bytes.get(3).ok_or(CUT)?;
@@ -101,7 +101,7 @@ fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     decompress_to_vec_with_limit(rest, MAX_RELEASE_BYTES).map_err(|_| "its gzip is broken, or larger than 64 MiB")
 }
 
-/// Images of pod specifications, and whatever else names one of our hosts.
+/// Records the images of pod specifications, and every other reference to a known host.
 fn add_manifest(manifest: &str, release: &str, reader: &Reader<'_>, reading: &mut ObjectReader<'_>) {
     let documents = match parse(manifest, Format::Yaml) {
         Ok(documents) => documents,
@@ -113,7 +113,7 @@ fn add_manifest(manifest: &str, release: &str, reader: &Reader<'_>, reading: &mu
     reader.add_form(&reading.object, &documents, manifest);
     let mut told = BTreeSet::new();
     for document in documents {
-        // The texts of each object stand apart, those of all revisions together: most are the same.
+        // The texts of each object are separate, those of all revisions together: most are the same.
         let object = Object { name: format!("{release}, {}", title(&document)), ..reading.object.clone() };
         for spot in reading.found.texts.read(&object, document, &[], reading.hosts) {
             match &spot.kind {
@@ -136,7 +136,7 @@ fn add_manifest(manifest: &str, release: &str, reader: &Reader<'_>, reading: &mu
     }
 }
 
-/// Kind and name of an object in a manifest.
+/// Returns kind and name of an object in a manifest.
 fn title(document: &Node) -> String {
     let text = |node: Option<&Node>| match node.map(|node| &node.value) {
         Some(Value::Text(text) | Value::Literal(text)) => text.clone(),

@@ -1,4 +1,4 @@
-//! Image references as clusters hold them.
+//! Image references as clusters store them.
 
 use serde_json::Value;
 
@@ -7,11 +7,12 @@ use super::super::image_syntax::{ParsedImage, parse_image};
 use super::super::known_hosts::KnownHosts;
 use crate::domain::{Digest, ImageReference};
 
-/// The image that a runtime says it runs, by its `imageID`, else its `image`. Only a digest counts: the runtime may know
-/// the image by a tag that nobody asked for. The name with it may be another repository's that holds the same image.
+/// Returns the image that a runtime reports to run, by its `imageID`, else its `image`. Only a digest counts: the
+/// runtime may report a tag that nobody requested. The name with it may be that of another repository with the same
+/// image.
 pub(super) fn parse_status_image(image_id: &str, image: &str, hosts: &KnownHosts) -> ImageField {
     match digest(image_id, hosts) {
-        // Not started yet, or no digest known: then the other may have one, and may be anything.
+        // Not started yet, or without a known digest: then the other field may have one.
         ImageField::Nothing => match digest(image, hosts) {
             ImageField::Image(image) => ImageField::Image(image),
             _ => ImageField::Nothing,
@@ -28,14 +29,14 @@ fn digest(text: &str, hosts: &KnownHosts) -> ImageField {
         Ok(ImageReference { digest: None, .. }) => ImageField::Nothing,
         Ok(image) => ImageField::Image(ImageReference { tag: None, ..image }),
         Err(_) => {
-            // Whatever stands before it, a digest says which image it is.
+            // A digest identifies the image, whatever precedes it.
             let last = text.rsplit(['@', '/']).next().unwrap_or_default();
             match last.parse::<Digest>() {
                 Ok(digest) => {
                     ImageField::Image(ImageReference { host: None, repository: None, tag: None, digest: Some(digest) })
                 }
                 Err(_) => match classify(parse_image(text), text, hosts) {
-                    // A tag that the runtime knows says nothing.
+                    // A tag reported by the runtime is no evidence.
                     ImageField::Image(_) | ImageField::Corrected(..) => ImageField::Nothing,
                     seen => seen,
                 },
@@ -44,7 +45,8 @@ fn digest(text: &str, hosts: &KnownHosts) -> ImageField {
     }
 }
 
-/// The name of an image without its tag and digest, by a text of a specification or status; `None` where it names none.
+/// Returns the name of an image without its tag and digest, by a text of a specification or status; `None` if it names
+/// none.
 pub(super) fn parse_name(text: &str) -> Option<ImageReference> {
     let name = |host, path| ImageReference { host, repository: Some(path), tag: None, digest: None };
     match parse_image(text) {
@@ -54,8 +56,8 @@ pub(super) fn parse_name(text: &str) -> Option<ImageReference> {
     }
 }
 
-/// Goes through every pod specification inside a value, however deep, and gives each image's text with the name of its
-/// container or volume.
+/// Visits every pod specification inside a value, at any depth, and calls `found` with each image's text and the name
+/// of its container or volume.
 pub(super) fn pod_images<'v>(value: &'v Value, found: &mut impl FnMut(&'v str, &'v str)) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| pod_images(value, found)),
@@ -79,7 +81,7 @@ pub(super) fn pod_images<'v>(value: &'v Value, found: &mut impl FnMut(&'v str, &
     }
 }
 
-/// The image that an object says in parts, such as `{ repository, tag }`; `None` where it names no repository.
+/// Returns the image that an object states in parts, such as `{ repository, tag }`; `None` if it names no repository.
 pub(super) fn joined_image(value: &Value) -> Option<String> {
     let map = value.as_object()?;
     let text = |keys: &[&str]| {
@@ -91,7 +93,7 @@ pub(super) fn joined_image(value: &Value) -> Option<String> {
     };
     let tag = text(&["tag", "newTag", "imageTag"]);
     let digest = text(&["digest", "imageDigest", "sha"]);
-    // A name means an image only where an image's tag or digest stands beside it.
+    // A name means an image only beside an image's tag or digest.
     let is_exact = tag.is_some() || digest.is_some();
     let named = || text(&["newName", "name"]).filter(|_| is_exact);
     let repository = text(&["repository", "repo", "imageRepository", "image", "imageName"]).or_else(named)?;
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_runtime_is_believed_by_digest_and_by_nothing_else() {
-        // `imageID`, `image`, what is claimed.
+        // `imageID`, `image`, and the claim.
         let cases = [
             ("docker-pullable://contoso.azurecr.io/a@D", "contoso.azurecr.io/a:1", "contoso.azurecr.io/a@D"),
             ("contoso.azurecr.io/a@D", "sha256:x", "contoso.azurecr.io/a@D"),

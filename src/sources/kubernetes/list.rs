@@ -1,4 +1,4 @@
-//! What is listed, whether that is allowed, and lists page by page.
+//! Lists of resources: selection, permission checks, and paging.
 
 use std::collections::HashSet;
 
@@ -24,7 +24,8 @@ pub(super) struct Resource {
     pub(super) namespaced: bool,
 }
 
-/// Group, version, plural and kind of every built-in resource with images in it, and whether it is kept to go back to.
+/// Group, version, plural and kind of every built-in resource with images in it, with `Historic` for those stored for
+/// rollbacks.
 pub(super) const WORKLOADS: [(&str, &str, &str, &str, RevisionState); 10] = [
     ("", "v1", "pods", "Pod", RevisionState::Current),
     ("", "v1", "replicationcontrollers", "ReplicationController", RevisionState::Current),
@@ -38,12 +39,12 @@ pub(super) const WORKLOADS: [(&str, &str, &str, &str, RevisionState); 10] = [
     ("batch", "v1", "cronjobs", "CronJob", RevisionState::Current),
 ];
 
-/// The secrets that Helm keeps its releases in.
+/// Returns the secrets with Helm's releases.
 pub(super) fn secrets() -> Resource {
     Resource::of("", "v1", "secrets", "Secret")
 }
 
-/// The maps with settings of programs.
+/// Returns the maps with settings of programs.
 pub(super) fn config_maps() -> Resource {
     Resource::of("", "v1", "configmaps", "ConfigMap")
 }
@@ -54,7 +55,7 @@ impl Resource {
         Self { group, version, plural, kind, namespaced: true }
     }
 
-    /// Where it is listed.
+    /// Returns the path of its list.
     fn path(&self, namespace: Option<&str>) -> String {
         let root = api_root(&self.group, &self.version);
         let namespace = namespace.filter(|_| self.namespaced);
@@ -62,18 +63,18 @@ impl Resource {
         format!("{root}{namespace}/{}", self.plural)
     }
 
-    /// It with its group, as rules of roles and `kubectl` write it.
+    /// Returns its name with its group, as rules of roles and `kubectl` write it.
     fn display_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 }
 
-/// The path of one version of an API group.
+/// Returns the path of one version of an API group.
 pub(super) fn api_root(group: &str, version: &str) -> String {
     if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
 }
 
-/// What a review says.
+/// The answer of a review.
 #[derive(Deserialize)]
 struct WireReview {
     status: Option<WireReviewStatus>,
@@ -84,7 +85,7 @@ struct WireReviewStatus {
     allowed: bool,
 }
 
-/// What is missing to list a resource, in words; nothing where it may be listed, or where reviews cannot be asked for:
+/// Returns the missing right to list a resource, in words; `None` if it may be listed, or if reviews are not available:
 /// then the list itself is refused.
 pub(super) async fn missing_right(
     cluster: &Cluster,
@@ -113,10 +114,10 @@ pub(super) async fn missing_right(
     Ok(Some(format!("list {} in {place}", resource.display_name())))
 }
 
-/// How often a list that the server no longer keeps is begun anew.
+/// Most restarts of a list that the server has expired.
 const MOST_RESTARTS: usize = 3;
 
-/// What to ask of a list.
+/// The parameters of a list.
 pub(super) struct Query<'a> {
     pub(super) resource: &'a Resource,
     pub(super) namespace: Option<&'a str>,
@@ -126,8 +127,8 @@ pub(super) struct Query<'a> {
     pub(super) labels: &'static str,
 }
 
-/// Reads a list to its end. One that the server no longer keeps is begun anew, and what was read of it forgotten. What
-/// is only a part is never given.
+/// Reads a list to its end. If the server has expired it, the list is restarted and earlier pages are dropped. A
+/// partial list is never returned.
 pub(super) async fn list<T: DeserializeOwned>(
     cluster: &Cluster,
     query: &Query<'_>,
@@ -173,7 +174,8 @@ fn malformed(path: &str, what: &str) -> ApiError {
     ApiError { status: Some(StatusCode::OK), error: SourceError::new("malformed", message) }
 }
 
-/// Without a `resourceVersion`: with one, a server may ignore the limit, or answer from a cache that is behind.
+/// Returns the path of a page, without a `resourceVersion`: with one, a server may ignore the limit, or answer from a
+/// stale cache.
 fn page_path(path: &str, query: &Query<'_>, next: Option<&str>) -> String {
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.append_pair("limit", &query.page.to_string());

@@ -1,8 +1,8 @@
-//! A Kubernetes cluster: what runs, what would run if it were scaled up or its hour came, and what a rollback needs.
+//! A Kubernetes cluster: running workloads, those that would run if they were scaled up or a schedule fired, and images
+//! that a rollback needs.
 //!
-//! Everything is listed in pages; only who uses which image is held, and the words in which a tag may be mentioned, those
-//! of pods of one template once. Whatever fails, fails all of it, since part of an answer would be an image without
-//! protection.
+//! Everything is listed in pages. Only the uses of images are stored, and the words that may mention a tag, once for
+//! pods of one template. Any failure fails the whole source, since a partial answer would leave images unprotected.
 
 mod claims;
 mod client;
@@ -42,34 +42,34 @@ pub use client::Access;
 pub use custom_resources::CustomResource;
 pub use presets::Preset;
 
-/// A cluster as the settings give it.
+/// The settings of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KubernetesSettings {
-    /// What it is called in reports.
+    /// Its name in reports.
     pub cluster: String,
-    /// How to reach it, and as whom.
+    /// Its address, and the identity for it.
     pub access: Access,
-    /// The namespaces that are read; none means all.
+    /// The namespaces to read; empty means all.
     pub namespaces: Vec<String>,
-    /// Whether Helm's releases are read.
+    /// The reading of Helm releases.
     pub helm: Helm,
     /// Custom resources with images in them.
     pub custom: Vec<CustomResource>,
-    /// Projects whose custom resources are read as far as the cluster has them.
+    /// Projects whose custom resources are read, as far as the cluster has them.
     pub presets: Vec<Preset>,
-    /// The reading of `ConfigMap`s, which takes the right to list them.
+    /// True to read `ConfigMap`s, which requires the right to list them.
     pub configmaps: bool,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout: Duration,
 }
 
-/// Whether Helm's releases are read, which takes the right to list secrets.
+/// The reading of Helm releases, which requires the right to list secrets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Helm {
-    /// Where that is allowed; where not, a note says so.
+    /// If permitted; otherwise a note says so.
     #[default]
     IfAllowed,
-    /// Always: without the right this source fails.
+    /// Always: without the right the source fails.
     Always,
     /// Never.
     Never,
@@ -93,13 +93,13 @@ pub struct Kubernetes {
     settings: KubernetesSettings,
     hosts: Vec<String>,
     texts: TextSettings,
-    /// Whether a namespace that is named may have nothing in it.
+    /// True if a configured namespace may be empty.
     allow_empty: bool,
     retry_policy: RetryPolicy,
 }
 
-/// API group and resource of everything that is listed, in all of which the one verb needed is `list`: the built-in
-/// workloads, and what Helm's releases, `ConfigMap`s and presets take beyond them.
+/// Returns API group and resource of everything that is listed. The only verb needed is `list`: for the built-in
+/// workloads, and for Helm releases, `ConfigMap`s and presets if enabled.
 #[must_use]
 pub fn kubernetes_rights(helm: bool, configmaps: bool, presets: &[Preset]) -> Vec<(&'static str, &'static str)> {
     let workloads = WORKLOADS.iter().map(|(group, _, plural, ..)| (*group, *plural));
@@ -111,32 +111,33 @@ pub fn kubernetes_rights(helm: bool, configmaps: bool, presets: &[Preset]) -> Ve
 /// The context in which every list is read.
 struct Reader<'h> {
     hosts: &'h KnownHosts,
-    /// The forms in what was read, which may say in one object what another leaves open.
+    /// The forms read so far, one of which may complete what another object leaves open.
     forms: Mutex<Forms>,
 }
 
 impl Reader<'_> {
-    /// Reads the forms in the documents of an object.
+    /// Parses the forms in the documents of an object.
     fn add_form(&self, object: &Object, documents: &[Node], text: &str) {
         self.forms.lock().unwrap_or_else(PoisonError::into_inner).read(&object.display_name(), documents, text);
     }
 }
 
-/// Lists that are read at once: an API server has others to serve.
+/// Lists read at once: an API server has other clients.
 const LISTS_AT_ONCE: usize = 4;
-/// Objects on a page, as `kubectl` asks for them.
+/// Objects on a page, as in `kubectl`.
 const PAGE: usize = 500;
-/// The same of secrets and `ConfigMap`s, which may have a megabyte each, and of custom resources.
+/// The same for secrets and `ConfigMap`s, which may have a megabyte each, and for custom resources.
 const LARGE_PAGE: usize = 25;
 
 impl Kubernetes {
-    /// A cluster whose images count for registries known by `hosts`, and whose texts are read as `texts` say.
+    /// Creates a source for a cluster, whose images count for registries known by `hosts`, and whose texts are read by
+    /// `texts`.
     #[must_use]
     pub fn new(settings: KubernetesSettings, hosts: Vec<String>, texts: TextSettings, allow_empty: bool) -> Self {
         Self::with_retry_policy(settings, hosts, texts, allow_empty, RetryPolicy::default())
     }
 
-    /// The same, with another patience for what fails.
+    /// Creates a source with another retry policy.
     #[must_use]
     pub fn with_retry_policy(
         settings: KubernetesSettings,
@@ -148,7 +149,7 @@ impl Kubernetes {
         Self { settings, hosts, texts, allow_empty, retry_policy: patience }
     }
 
-    /// The namespaces to ask for, one after the other; nothing stands for all at once.
+    /// Returns the namespaces to list, one after the other; `None` stands for all at once.
     fn scopes(&self) -> Vec<Option<&str>> {
         let named: Vec<Option<&str>> = self.settings.namespaces.iter().map(|name| Some(&**name)).collect();
         if named.is_empty() { vec![None] } else { named }
@@ -181,7 +182,8 @@ impl Kubernetes {
         Ok(SourceEvidence { as_of: cluster.date(), notes, ..evidence })
     }
 
-    /// The kinds of custom resources to list: those that the settings name, and those of presets that the cluster serves.
+    /// Returns the kinds of custom resources to list: those that the settings name, and those of presets that the
+    /// cluster serves.
     async fn discover_kinds(&self, cluster: &Cluster, notes: &mut Vec<String>) -> Result<Vec<ServedKind>, SourceError> {
         let mut discovery = Discovery::new(cluster);
         let mut all: Vec<ServedKind> = Vec::new();
@@ -205,7 +207,7 @@ impl Kubernetes {
         Ok(all)
     }
 
-    /// Asks for every right before the work, so that all that is missing is told at once. Gives whether Helm's releases
+    /// Checks every right before reading, so that all missing ones are reported at once. Returns true if Helm releases
     /// are to be read.
     async fn check_rights(
         &self,
@@ -243,7 +245,7 @@ impl Kubernetes {
         Err(SourceError::new("denied", message))
     }
 
-    /// What is missing to list those resources.
+    /// Returns the missing rights to list those resources.
     async fn denied_rights<'r>(
         &self,
         cluster: &Cluster,
@@ -291,7 +293,7 @@ impl Kubernetes {
         .await
     }
 
-    /// Helm's releases. Where no review could tell that they are forbidden, the list does.
+    /// Reads Helm releases. If no review could show that they are forbidden, the list does.
     async fn helm_list(
         &self,
         cluster: &Cluster,
@@ -311,7 +313,7 @@ impl Kubernetes {
         }
     }
 
-    /// All objects of a custom kind. Paths of the settings that lead to nothing in any of them are a mistake.
+    /// Reads all objects of a custom kind. Configured paths that match in none of them are a mistake.
     async fn custom_lists(
         &self,
         cluster: &Cluster,
@@ -341,7 +343,8 @@ impl Kubernetes {
         Ok(all)
     }
 
-    /// A namespace that does not exist is answered with empty lists, so one without anything is taken for misspelt.
+    /// Checks that configured namespaces have content. The server returns empty lists for a namespace that does not
+    /// exist, so an empty one is probably misspelt.
     fn check_namespaces(&self, found: &ClusterEvidence) -> Result<(), SourceError> {
         let empty: Vec<&str> = self
             .settings
@@ -361,7 +364,7 @@ impl Kubernetes {
     }
 }
 
-/// One list of built-in workloads. Cron jobs were `batch/v1beta1` before Kubernetes 1.21.
+/// Reads one list of built-in workloads. Cron jobs were `batch/v1beta1` before Kubernetes 1.21.
 async fn workload_list(
     cluster: &Cluster,
     resource: &Resource,
@@ -382,7 +385,7 @@ async fn workload_list(
     }
 }
 
-/// All `ConfigMap`s.
+/// Reads all `ConfigMap`s.
 async fn config_map_list(
     cluster: &Cluster,
     resource: &Resource,
@@ -401,7 +404,7 @@ fn helm_note() -> String {
 
 #[async_trait]
 impl Source for Kubernetes {
-    /// The time of the evidence is that of the API server's first answer, by its own clock.
+    /// Dates the evidence by the API server's first answer, by its own clock.
     async fn query(&self, _now: Timestamp) -> Result<SourceEvidence, SourceError> {
         self.read().await
     }

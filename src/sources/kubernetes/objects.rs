@@ -1,4 +1,4 @@
-//! Objects of the API as they come, with only the fields that say something about images.
+//! Objects of the API, with only the fields that concern images.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct WirePage<T> {
     pub(super) kind: String,
     #[serde(default)]
     pub(super) metadata: WireListMeta,
-    /// Go writes `null` for an empty list here and there.
+    /// Go writes `null` for some empty lists.
     pub(super) items: Option<Vec<T>>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct WireListMeta {
     pub(super) next: Option<String>,
 }
 
-/// The metadata of an object. `T` is how its labels and annotations are held.
+/// The metadata of an object. `T` is the type of its labels and annotations.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireMeta<T = Json> {
@@ -54,7 +54,7 @@ struct WireOwner {
     controller: Option<bool>,
 }
 
-/// A built-in workload, whichever. What it says of pods is read as it comes: any string may name an image.
+/// Any built-in workload. Its pod templates are kept as raw JSON: any string may name an image.
 #[derive(Deserialize)]
 pub(super) struct WireObject {
     pub(super) metadata: WireMeta<Box<RawValue>>,
@@ -93,7 +93,7 @@ struct WireContainerStatus {
     volume_mounts: Vec<WireMount>,
 }
 
-/// Since Kubernetes 1.36 the kubelet says by which digest it mounted an image volume.
+/// Since Kubernetes 1.36 the kubelet reports the digest of a mounted image volume.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireMount {
@@ -120,14 +120,14 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
     Option::deserialize(input).map(Option::unwrap_or_default)
 }
 
-/// Whether an object runs, or is kept to go back to.
+/// Current objects, or historic ones stored for rollbacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RevisionState {
     Current,
     Historic,
 }
 
-/// One object while what it says is noted.
+/// One object while its evidence is recorded.
 pub(super) struct ObjectReader<'a> {
     pub(super) object: Object,
     pub(super) revision_state: RevisionState,
@@ -137,8 +137,8 @@ pub(super) struct ObjectReader<'a> {
 }
 
 impl<'a> ObjectReader<'a> {
-    /// Begins to read an object of that kind, and notes its controller. A pod is its controller's from the beginning:
-    /// of pods there are too many to hold each.
+    /// Starts reading an object of that kind, and records its controller. A pod counts as its controller: pods are too
+    /// many to store each.
     pub(super) fn of<T>(
         meta: &WireMeta<T>,
         kind: &str,
@@ -148,7 +148,7 @@ impl<'a> ObjectReader<'a> {
     ) -> ObjectReader<'a> {
         let mut object = Object { namespace: meta.namespace.clone(), kind: kind.to_owned(), name: meta.name.clone() };
         let is_pod = object.kind == "Pod";
-        // A static pod belongs to its node, which is no workload.
+        // A static pod belongs to its node, which is not a workload.
         let controller = meta.owner_references.iter().find(|owner| owner.controller == Some(true));
         if let Some(owner) = controller.filter(|owner| owner.kind != "Node") {
             let (kind, name) = (owner.kind.clone(), owner.name.clone());
@@ -165,7 +165,7 @@ impl<'a> ObjectReader<'a> {
         ObjectReader { object, revision_state: stand, hosts, found, is_pod }
     }
 
-    /// Notes what was seen in a container.
+    /// Records a finding in a container.
     pub(super) fn add_image(&mut self, container: &str, seen: ImageField) {
         self.add_image_as(container, seen, Naming::Written);
     }
@@ -197,8 +197,7 @@ impl<'a> ObjectReader<'a> {
         };
     }
 
-    /// Notes a reference that leaves open which image it means. `at` is the number of its value in the object, where forms
-    /// may say more of it.
+    /// Records an unresolved reference. `at` is the number of its value in the object, if forms may say more about it.
     pub(super) fn add_unresolved(&mut self, container: &str, at: Option<u32>, reference: UnresolvedText) {
         let (object, container) = (self.object.clone(), container.to_owned());
         self.found.unresolved_uses.insert(UnresolvedUse {
@@ -210,7 +209,7 @@ impl<'a> ObjectReader<'a> {
         });
     }
 
-    /// Notes what a person should know of a container.
+    /// Records a remark about a container for people.
     pub(super) fn add_note(&mut self, container: &str, what: &str) {
         let note = format!("{}: {what}", self.place(container));
         self.found.notes.insert(note);
@@ -223,19 +222,19 @@ impl<'a> ObjectReader<'a> {
         }
     }
 
-    /// Notes a reference of a specification.
+    /// Records a reference of a specification.
     pub(super) fn add_spec_image(&mut self, container: &str, text: &str) {
         let seen = parse_spec(text, self.hosts);
         self.add_image(container, seen);
     }
 
-    /// Adds the texts of a part of the object, and returns the images in them. `read` are the strings that were read as
-    /// images before.
+    /// Adds the texts of a part of the object, and returns the images in them. `read` are the strings that were parsed
+    /// as images before.
     pub(super) fn add_texts(&mut self, part: Node, read: &[&str]) -> Vec<TextImage> {
         self.found.texts.read(&self.object, part, read, self.hosts)
     }
 
-    /// Notes an image in a text.
+    /// Records an image in a text.
     pub(super) fn add_text_image(&mut self, spot: TextImage, at: Option<u32>) {
         let TextImage { container, kind: what, .. } = spot;
         match what {
@@ -246,7 +245,7 @@ impl<'a> ObjectReader<'a> {
         }
     }
 
-    /// Notes everything that a built-in workload says.
+    /// Records all evidence in a built-in workload.
     pub(super) fn add_workload(&mut self, wire: WireObject) {
         let WireObject { metadata, spec, template, data, status } = wire;
         self.add_metadata(&metadata);
@@ -263,7 +262,7 @@ impl<'a> ObjectReader<'a> {
         }
     }
 
-    /// Notes what the labels and annotations of a workload say. Pods of one template have mostly the same.
+    /// Records the labels and annotations of a workload. Pods of one template usually share them.
     fn add_metadata(&mut self, metadata: &WireMeta<Box<RawValue>>) {
         let parts: Vec<&RawValue> =
             [&metadata.labels, &metadata.annotations].into_iter().flatten().map(|part| &**part).collect();
@@ -277,7 +276,7 @@ impl<'a> ObjectReader<'a> {
         }
     }
 
-    /// Notes what the pod templates of a workload say, and returns their images. Pods of one template are read once.
+    /// Records the pod templates of a workload, and returns their images. Templates of several pods are read once.
     fn add_templates(&mut self, parts: [Option<Box<RawValue>>; 3]) -> Arc<[TemplateImage]> {
         let known = parts[0].as_ref().filter(|_| self.is_pod).and_then(|spec| fingerprint(&self.object, spec));
         if let Some(images) = known.and_then(|known| self.found.templates.get(&known)) {
@@ -309,8 +308,8 @@ impl<'a> ObjectReader<'a> {
         images
     }
 
-    /// Notes what the runtime says that a container or volume runs. An image id says little by itself, so the names that
-    /// the specification and the status give that container go with it.
+    /// Records the image that the runtime reports for a container or volume. An image id alone is ambiguous, so the
+    /// names for that container in the specification and the status accompany it.
     fn add_status_image(&mut self, images: &[TemplateImage], container: &str, image_id: &str, image: &str) {
         let seen = parse_status_image(image_id, image, self.hosts);
         let naming = match &seen {

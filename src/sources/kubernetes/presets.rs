@@ -1,7 +1,7 @@
-//! Custom resources that are known by the name of their project.
+//! Custom resources known by the name of their project.
 //!
-//! Groups, versions and kinds are those of the projects' own definitions. All of a preset's kinds are optional, since
-//! clusters install them one by one; of several versions the first that a cluster serves counts.
+//! Groups, versions and kinds are those of the projects' own definitions. All kinds of a preset are optional, since
+//! clusters install them one by one; of several versions the first that a cluster serves is used.
 
 use super::super::FieldPath;
 
@@ -30,17 +30,17 @@ pub enum Preset {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PresetKind {
     pub(super) group: &'static str,
-    /// The versions that have it, the one to be preferred first.
+    /// The versions that have it, the preferred one first.
     pub(super) versions: &'static [&'static str],
     pub(super) kind: &'static str,
     /// The name of the resource, as rules of roles write it.
     pub(super) plural: &'static str,
-    /// The paths of images; empty where they stand only among other texts.
+    /// The paths of images; empty if they occur only among other texts.
     paths: &'static [&'static str],
 }
 
 impl Preset {
-    /// All of them.
+    /// All presets.
     pub const ALL: [Self; 8] = [
         Self::ArgoCd,
         Self::ArgoRollouts,
@@ -101,7 +101,7 @@ const ARGO: &str = "argoproj.io";
 const V1ALPHA1: &[&str] = &["v1alpha1"];
 const V1: &[&str] = &["v1"];
 
-/// Of an application the images that run, as Argo CD last saw them. Its sources are read as forms.
+/// For an application: the running images, as Argo CD last saw them. Its sources are parsed as forms.
 const ARGO_CD: [PresetKind; 2] = [
     kind(ARGO, V1ALPHA1, "Application", "applications", &["status.summary.images"]),
     kind(ARGO, V1ALPHA1, "ApplicationSet", "applicationsets", &[]),
@@ -170,7 +170,7 @@ const FLUX_SOURCES: &str = "source.toolkit.fluxcd.io";
 const FLUX_IMAGES: &str = "image.toolkit.fluxcd.io";
 const FLUX_IMAGE_VERSIONS: &[&str] = &["v1", "v1beta2", "v1beta1"];
 
-/// Sources and releases are read as forms. Of an image policy the image that it chose counts, too.
+/// Sources and releases are parsed as forms. The image that an image policy selected counts, too.
 const FLUX: [PresetKind; 7] = [
     kind(FLUX_SOURCES, &["v1", "v1beta2"], "OCIRepository", "ocirepositories", &[]),
     kind(FLUX_SOURCES, &["v1", "v1beta2", "v1beta1"], "HelmRepository", "helmrepositories", &[]),
@@ -259,7 +259,7 @@ const KNATIVE: [PresetKind; 4] = [
 
 const KEDA: [PresetKind; 1] = [kind("keda.sh", V1ALPHA1, "ScaledJob", "scaledjobs", &["spec.jobTargetRef.template"])];
 
-/// An image stream keeps what each of its tags referred to before, which is what a rollback goes to.
+/// An image stream stores the previous images of each tag, which are rollback targets.
 const OPENSHIFT: [PresetKind; 3] = [
     kind("apps.openshift.io", V1, "DeploymentConfig", "deploymentconfigs", &["spec.template"]),
     kind("image.openshift.io", V1, "ImageStream", "imagestreams", &["status.tags.items.dockerImageReference"]),

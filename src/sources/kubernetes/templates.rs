@@ -1,4 +1,4 @@
-//! Pod templates: the images that their containers name, and a hash by which pods of the same template are known.
+//! Pod templates: the images that their containers name, and a hash that identifies pods of the same template.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher};
@@ -15,11 +15,11 @@ pub(super) type TemplateImage = (Box<str>, Box<str>);
 
 /// Fields of a pod's specification that differ from pod to pod of one template.
 const POD_SPECIFIC_KEYS: [&str; 4] = ["affinity", "claimName", "hostname", "nodeName"];
-/// The name of the volume with the pod's token begins so, and ends in something random.
+/// Prefix of the volume with the pod's token, whose name ends in random characters.
 const TOKEN_VOLUME: &str = "kube-api-access-";
 
-/// Returns a hash of a pod's specification and of its controller, equal for pods of one template; `None` where it is
-/// nested too deep to be read.
+/// Returns a hash of a pod's specification and of its controller, equal for pods of one template; `None` if it is
+/// nested too deeply.
 pub(super) fn fingerprint(controller: &Object, spec: &RawValue) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     controller.hash(&mut hasher);
@@ -28,7 +28,7 @@ pub(super) fn fingerprint(controller: &Object, spec: &RawValue) -> Option<u64> {
     Some(hasher.finish())
 }
 
-/// Returns a hash of the labels and annotations of a pod, as they are written, and of its controller.
+/// Returns a hash of the labels and annotations of a pod, as written, and of its controller.
 pub(super) fn metadata_fingerprint(controller: &Object, parts: &[&RawValue]) -> u64 {
     let mut hasher = DefaultHasher::new();
     controller.hash(&mut hasher);
@@ -38,7 +38,7 @@ pub(super) fn metadata_fingerprint(controller: &Object, parts: &[&RawValue]) -> 
     hasher.finish()
 }
 
-/// Puts every string of a value into a hash, with the shape around it.
+/// Hashes every string of a value, and the structure around it.
 struct Strings<'h>(&'h mut DefaultHasher);
 
 impl<'de> DeserializeSeed<'de> for Strings<'_> {
@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for Strings<'_> {
     }
 }
 
-/// Puts a key into a hash, and says whether its value is the pod's own.
+/// Hashes a key, and returns true if its value is specific to the pod.
 struct Key<'h>(&'h mut DefaultHasher);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
@@ -132,7 +132,7 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// The names that go with an image id: those of the container in the specification and in the status, else all of the
+/// Returns the names for an image id: those of the container in the specification and in the status, else all of the
 /// specification.
 pub(super) fn naming_of(images: &[TemplateImage], container: &str, status: &str) -> Naming {
     let names = |texts: &mut dyn Iterator<Item = &str>| -> Vec<ImageReference> {

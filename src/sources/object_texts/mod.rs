@@ -1,8 +1,8 @@
-//! The texts of objects that an API answers: pod templates, custom resources, resources of Azure.
+//! The texts of objects from an API: pod templates, custom resources, resources of Azure.
 //!
 //! An object may name an image in any of its strings: in the environment of a container, an argument, an annotation.
-//! Strings that stand together are a unit: those of one mapping, those of one list, each line of a longer text. Objects of
-//! a cluster have most of their units in common, so each unit is kept once.
+//! Adjacent strings form a unit: those of one mapping, those of one list, each line of a longer text. Objects of a
+//! cluster share most of their units, so each unit is stored once.
 
 mod walk;
 
@@ -30,20 +30,20 @@ pub(super) struct ObjectTexts<K> {
     objects: HashMap<K, HashSet<u64>>,
 }
 
-/// Strings that stand together.
+/// Adjacent strings.
 #[derive(Debug)]
 struct Unit {
     text: Box<str>,
-    /// Its lines stand apart.
+    /// True if its lines are independent of each other.
     by_line: bool,
 }
 
 /// An image in the texts of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TextImage {
-    /// The container that it stands in; empty where it stands in none.
+    /// The container that it is in; empty if there is none.
     pub(super) container: Box<str>,
-    /// The line of the node that it stands in.
+    /// The line of its node.
     pub(super) line: u32,
     pub(super) kind: TextImageKind,
 }
@@ -57,19 +57,19 @@ pub(super) enum TextImageKind {
     Image(ImageReference, Naming),
     /// A reference that leaves open which image it means.
     Unresolved(UnresolvedText),
-    /// Something that a person may want to know.
+    /// A remark for people.
     Note(String),
 }
 
-/// A reference that leaves open which image of a repository it means.
+/// A reference that does not identify an image of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct UnresolvedText {
     pub(super) text: Arc<str>,
     pub(super) host: Option<String>,
     pub(super) path: PathPattern,
-    /// The words beside it, where no tag was written at all.
+    /// The adjacent words, if no tag was written at all.
     pub(super) nearby_words: Arc<[Box<str>]>,
-    /// The image that it means to tools, where no tag was written at all.
+    /// The image that tools would take, if no tag was written at all.
     pub(super) latest: Option<ImageReference>,
 }
 
@@ -80,8 +80,8 @@ impl<K> Default for ObjectTexts<K> {
 }
 
 impl<K: Clone + Eq + Hash> ObjectTexts<K> {
-    /// Adds the texts of a part of an object, and returns the images in them. `read` are the strings that were read as
-    /// images before. A part in which nothing is new for the object was read before; of it only the images of containers
+    /// Adds the texts of a part of an object, and returns the images in them. `read` are the strings that were parsed
+    /// as images before. A part without new units for the object was read before; of it only the images of containers
     /// are returned.
     pub(super) fn read(&mut self, object: &K, mut part: Node, read: &[&str], hosts: &KnownHosts) -> Vec<TextImage> {
         if !self.objects.contains_key(object) {
@@ -112,8 +112,8 @@ impl<K: Clone + Eq + Hash> ObjectTexts<K> {
         }
     }
 
-    /// Returns the words of all texts: those that protect, and those by which mentions are only reported. `holder` says by
-    /// which name people know an object; the texts of those with the same name stand in one place.
+    /// Returns the words of all texts: those that protect, and those whose mentions are only reported. `holder` returns
+    /// the name by which people know an object; texts of the same name share one place.
     pub(super) fn index(
         self,
         settings: &TextSettings,
@@ -124,7 +124,7 @@ impl<K: Clone + Eq + Hash> ObjectTexts<K> {
         for (object, own) in objects {
             places.entry(holder(object)).or_default().extend(own);
         }
-        // Pods of a template have their units in common: the words of these are looked for once.
+        // Pods of a template share their units: the words of these are extracted once.
         let mut uses: HashMap<u64, usize> = HashMap::new();
         for hash in places.values().flatten() {
             *uses.entry(*hash).or_default() += 1;
@@ -163,7 +163,7 @@ impl Unit {
     }
 }
 
-/// Translates what was found in a part of an object. `containers` are those in it, with their first and last lines.
+/// Converts the findings in a part of an object. `containers` are those in it, with their first and last lines.
 fn text_images(found: ObjectReferences, containers: &[(u32, u32, Box<str>)]) -> Vec<TextImage> {
     let ObjectReferences { images, unresolved, notes } = found;
     let spot = |line: u32, what: TextImageKind| {
@@ -174,7 +174,7 @@ fn text_images(found: ObjectReferences, containers: &[(u32, u32, Box<str>)]) -> 
     let mut open: Vec<(u32, UnresolvedText)> = unresolved.into_iter().map(|(line, one)| (line, one.into())).collect();
     let mut spots = Vec::new();
     for (line, image, naming) in images {
-        // What means `latest` to tools goes with the reference that leaves the tag open.
+        // The image that tools would take as `latest` accompanies the reference without a tag.
         let own = open.iter_mut().find(|(at, open)| *at == line && open.matches(&image));
         match own {
             Some((_, open)) if naming == Naming::Written => open.latest = Some(image),
@@ -187,8 +187,8 @@ fn text_images(found: ObjectReferences, containers: &[(u32, u32, Box<str>)]) -> 
 }
 
 impl UnresolvedText {
-    /// Returns the everyday words beside it and the repository's name in one text: such a word counts as a tag only beside
-    /// its repository.
+    /// Returns the everyday words beside it and the repository's name in one text: such a word counts as a tag only
+    /// beside its repository.
     fn everyday_words(&self) -> Option<String> {
         let everyday: Vec<&str> =
             self.nearby_words.iter().map(|word| &**word).filter(|word| is_common_word(word)).collect();
@@ -197,7 +197,7 @@ impl UnresolvedText {
         Some(format!("{name} {}", everyday.join(" ")))
     }
 
-    /// Returns true for the image that a reference without a tag means to tools.
+    /// Returns true for the image that tools would take for a reference without a tag.
     fn matches(&self, image: &ImageReference) -> bool {
         let is_latest = image.digest.is_none() && image.tag.as_ref().is_some_and(|tag| tag.as_str() == "latest");
         let path = image.repository.as_ref().map(|path| PathPattern::of(&[path.as_str()]));
@@ -212,14 +212,14 @@ impl From<UnresolvedReference> for UnresolvedText {
     }
 }
 
-/// Leaves only what keeps something, by the settings, and returns notes about the rest.
+/// Keeps only references that retain tags, by the settings, and returns notes about the rest.
 pub(super) fn filter_unresolved(unresolved: &mut Vec<UnresolvedReference>, settings: &TextSettings) -> Vec<String> {
     let mut notes = Vec::new();
     unresolved.retain_mut(|open| {
         let (mentions, effect) = effects(settings, &open.holder);
         if effect == UnresolvedEffect::Keep {
             if mentions != MentionEffect::Protect {
-                // A tag beside it that nothing protects must not settle it.
+                // A tag beside it that nothing protects must not resolve it.
                 open.adjacent_words = [].into();
             }
             return true;
@@ -237,7 +237,7 @@ pub(super) fn filter_unresolved(unresolved: &mut Vec<UnresolvedReference>, setti
     notes
 }
 
-/// Returns the effects of the texts of an object: `paths` of exceptions are held against `namespace/name`, for Azure
+/// Returns the effects of the texts of an object: `paths` of exceptions are matched against `namespace/name`, for Azure
 /// `group/name`.
 fn effects(settings: &TextSettings, holder: &Holder) -> (MentionEffect, UnresolvedEffect) {
     match holder {

@@ -1,4 +1,4 @@
-//! Going through the strings of an object: units of words, images of containers, and texts of several lines.
+//! Walks through the strings of an object: units of words, images of containers, and texts of several lines.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -12,7 +12,7 @@ use crate::sources::document::{Node, Value};
 use crate::sources::image_syntax::{ParsedImage, parse_image};
 use crate::sources::text;
 
-/// Keys whose values say nothing of images: bookkeeping of the API server and of `kubectl`.
+/// Keys whose values do not concern images: bookkeeping of the API server and of `kubectl`.
 const IGNORED_KEYS: [&str; 6] = [
     "creationTimestamp",
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -22,11 +22,11 @@ const IGNORED_KEYS: [&str; 6] = [
     "uid",
 ];
 
-/// The key of a version of an API, which looks like a tag.
+/// The key of an API version, which looks like a tag.
 const VERSION: &str = "apiVersion";
 
-/// Field names that every pod template has: as keys they are no words, or a repository of that name would be mentioned
-/// everywhere. Sorted.
+/// Field names that every pod template has: as keys they do not count as words, or a repository of that name would be
+/// mentioned everywhere. Sorted.
 const POD_TEMPLATE_FIELDS: [&str; 32] = [
     "annotations",
     "args",
@@ -62,7 +62,7 @@ const POD_TEMPLATE_FIELDS: [&str; 32] = [
     "volumes",
 ];
 
-/// The part that a node plays in a pod template.
+/// The role of a node in a pod template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Plain,
@@ -71,7 +71,7 @@ enum Role {
     ImageVolume,
 }
 
-/// Findings of a walk beside the units that it added.
+/// Findings of a walk besides the units that it added.
 #[derive(Debug, Default)]
 pub(super) struct WalkResult {
     /// The images of containers and volumes.
@@ -80,18 +80,18 @@ pub(super) struct WalkResult {
     pub(super) containers: Vec<(u32, u32, Box<str>)>,
     /// The texts of several lines, with the lines of their nodes.
     pub(super) multiline: Vec<(u32, String)>,
-    /// Some unit is new for the object.
+    /// True if a unit is new for the object.
     pub(super) is_new: bool,
 }
 
 /// A walk through a part of one object.
 struct Walk<'a> {
-    /// Strings that were read as images before.
+    /// Strings that were parsed as images before.
     read: &'a [&'a str],
     units: &'a mut HashMap<u64, Unit>,
     own: &'a mut HashSet<u64>,
     result: WalkResult,
-    /// The walk is in JSON that stands in a string.
+    /// True inside JSON in a string.
     is_in_json: bool,
 }
 
@@ -102,8 +102,8 @@ struct Words {
     has_words: bool,
 }
 
-/// Adds the units of a part of an object. What is read otherwise is taken out of the part: images of containers, texts of
-/// several lines, and what says nothing of images.
+/// Adds the units of a part of an object. Everything handled elsewhere is removed from the part: images of containers,
+/// texts of several lines, and irrelevant values.
 pub(super) fn walk(
     part: &mut Node,
     read: &[&str],
@@ -122,7 +122,8 @@ pub(super) fn add_words(text: &str, units: &mut HashMap<u64, Unit>, own: &mut Ha
     own.insert(hash);
 }
 
-/// The same value as a node. Its lines are numbers in the order of the values, of which a text of several lines has as many.
+/// Converts a value into a node. Its lines are numbers in the order of the values; a text of several lines takes as
+/// many.
 pub(in crate::sources) fn from_json(value: Json) -> Node {
     let mut next = 1;
     node(value, &mut next)
@@ -208,7 +209,7 @@ impl Walk<'_> {
                 (_, "containers" | "initContainers" | "ephemeralContainers") if in_list => Role::Container,
                 (_, "volumes") if in_list => Role::Volume,
                 (Role::Volume, "image") => Role::ImageVolume,
-                // Where Container Instances keep all of a container but its name.
+                // Container Instances store everything about a container except its name here.
                 (Role::Container, "properties") => Role::Container,
                 _ => Role::Plain,
             };
@@ -216,7 +217,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Adds a string to its unit. One with several lines, or with JSON in it, is a unit or more by itself.
+    /// Adds a string to its unit. A string with several lines, or with JSON in it, forms units of its own.
     fn scalar(&mut self, node: &mut Node, is_image: bool, container: &str, unit: &mut Words) {
         let text = match &node.value {
             Value::Text(text) => text.trim_end_matches(['\r', '\n']),
@@ -225,7 +226,7 @@ impl Walk<'_> {
         };
         let (is_known, is_long) = (self.read.contains(&text), text.contains('\n'));
         if is_image || is_known {
-            // A string in a string is not claimed, so its tag must stay a word.
+            // References in nested strings are not claimed, so their tags must remain words.
             if self.is_in_json && !is_known {
                 unit.add(text);
             } else {
@@ -283,8 +284,8 @@ impl Words {
     }
 }
 
-/// The words of a text that is read as an image. Of one that is understood only the repository counts: its tag is claimed,
-/// and says nothing of the repositories beside it.
+/// Returns the words of a text that is parsed as an image. If it is understood only the repository counts: its tag is
+/// claimed, and does not concern the repositories beside it.
 fn image_words(text: &str) -> Cow<'_, str> {
     match parse_image(text) {
         ParsedImage::Image(ImageReference { repository: Some(path), .. }) => Cow::Owned(path.as_str().to_owned()),
@@ -292,7 +293,7 @@ fn image_words(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A mapping or a list that a string holds as JSON.
+/// Parses a mapping or a list in a string as JSON.
 fn parse_json(text: &str) -> Option<Node> {
     let begins = text.trim_start().starts_with(['{', '[']);
     begins.then(|| serde_json::from_str(text).ok()).flatten().map(from_json)
@@ -309,7 +310,7 @@ fn is_nested(node: &Node) -> bool {
     matches!(node.value, Value::Map(_) | Value::List(_))
 }
 
-/// The last line of a value.
+/// Returns the last line of a value.
 fn last_line(node: &Node) -> u32 {
     let inner = match &node.value {
         Value::List(nodes) => nodes.iter().map(last_line).max(),
@@ -334,7 +335,7 @@ fn hash_of(text: &str, by_line: bool) -> u64 {
 mod tests {
     use super::*;
 
-    /// The units of a value, and what is read otherwise.
+    /// The units of a value, and the parts handled elsewhere.
     fn walked(json: &str, read: &[&str]) -> Vec<String> {
         let (mut units, mut own) = (HashMap::new(), HashSet::new());
         let mut part = from_json(serde_json::from_str(json).unwrap());

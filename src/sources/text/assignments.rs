@@ -8,7 +8,7 @@ const WORDS: [&str; 24] = [
     "private", "public", "readonly", "set", "static", "string", "String", "val", "var", "variable", "-",
 ];
 
-/// Options behind which a variable is defined for a command.
+/// Options that define a variable for a command.
 const OPTIONS: [&str; 7] = ["--build-arg", "--parameters", "--set", "--set-string", "-var", "--env", "-e"];
 
 /// Longest value that may be a part of a reference.
@@ -29,7 +29,7 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// Gives the definitions in the next line.
+    /// Adds the definitions in the next line to `found`.
     pub(super) fn line(&mut self, line: &'t str, found: &mut Vec<Assignment<'t>>) {
         let rest = line.trim();
         if let Some((name, inner)) = block(rest) {
@@ -71,7 +71,7 @@ pub(super) fn is_value(value: &str) -> bool {
     !value.is_empty() && value.len() <= LONGEST && pieces(value).iter().all(sound)
 }
 
-/// Reads a line that defines a variable: `NAME=value`, `export NAME="value"`, `ENV NAME value`, `NAME := value`,
+/// Parses a line that defines a variable: `NAME=value`, `export NAME="value"`, `ENV NAME value`, `NAME := value`,
 /// `param name string = 'value'`, `name = "value"`.
 pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
     let rest = line.trim();
@@ -94,7 +94,7 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
     }
     let name = match words[..] {
         [name] => name,
-        // Bicep writes the type behind the name, other languages before it.
+        // Bicep writes the type after the name, other languages before it.
         [name, _] if is_typed => name,
         [_, name] if !is_joined => name,
         _ => return None,
@@ -109,7 +109,7 @@ pub(super) fn assignment(line: &str) -> Option<Assignment<'_>> {
     new_assignment(name, value)
 }
 
-/// Returns the name of a variable that a line sets to something that cannot be read, such as the result of a call.
+/// Returns the name of a variable that a line sets to an unreadable value, such as the result of a call.
 pub(super) fn set_to_unknown(line: &str) -> Option<&str> {
     let (left, right) = line.split_once('=')?;
     let is_comparison = right.starts_with(['=', '~', '>']) || left.ends_with(['!', '<', '>', '+']);
@@ -132,7 +132,7 @@ fn new_assignment<'t>(name: &'t str, value: &'t str) -> Option<Assignment<'t>> {
     (is_name && is_value(value)).then_some(Assignment { name, value })
 }
 
-/// A value without quotes; `None` for one of several words.
+/// Parses a value without quotes; `None` for one of several words.
 fn unquoted(text: &str) -> Option<&str> {
     let text = text.trim_end_matches([';', ',']).trim_end();
     for quote in ['"', '\''] {
@@ -151,13 +151,13 @@ fn is_upper(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// `NAME=value` in one word.
+/// Parses `NAME=value` in one word.
 fn joined(word: &str) -> Option<Assignment<'_>> {
     let (name, value) = word.split_once('=')?;
     new_assignment(name, value.trim_matches(['"', '\'']))
 }
 
-/// Definitions behind the options of a command.
+/// Adds definitions after the options of a command.
 fn inline<'t>(line: &'t str, found: &mut Vec<Assignment<'t>>) {
     let mut option = "";
     for word in line.split_whitespace() {
@@ -179,7 +179,7 @@ fn inline<'t>(line: &'t str, found: &mut Vec<Assignment<'t>>) {
     }
 }
 
-/// `variable "name" {` of Terraform, and what follows it on the line.
+/// Parses `variable "name" {` of Terraform, and returns the rest of the line, too.
 fn block(rest: &str) -> Option<(&str, &str)> {
     let (name, inner) = rest.strip_prefix("variable")?.trim_start().strip_prefix('"')?.split_once('"')?;
     Some((name, inner.trim_start().strip_prefix('{')?))
@@ -191,14 +191,14 @@ fn default<'t>(name: &'t str, rest: &'t str) -> Option<Assignment<'t>> {
     new_assignment(name, unquoted(value)?)
 }
 
-/// `for NAME in a b c; do`.
+/// Parses `for NAME in a b c; do`.
 fn for_loop(rest: &str) -> Option<Vec<Assignment<'_>>> {
     let (name, values) = rest.strip_prefix("for ")?.split_once(" in ")?;
     let values = values.split([';', '\n']).next()?.split_whitespace();
     Some(values.filter_map(|value| new_assignment(name.trim(), unquoted(value)?)).collect())
 }
 
-/// `##vso[task.setvariable variable=NAME]value` of Azure Pipelines.
+/// Parses `##vso[task.setvariable variable=NAME]value` of Azure Pipelines.
 fn logging_command(rest: &str) -> Option<Assignment<'_>> {
     let (_, rest) = rest.split_once("task.setvariable variable=")?;
     let (options, value) = rest.split_once(']')?;
@@ -206,7 +206,7 @@ fn logging_command(rest: &str) -> Option<Assignment<'_>> {
     new_assignment(name.trim(), value.trim().trim_end_matches(['"', '\'']))
 }
 
-/// `<image.tag>value</image.tag>` of Maven and `MSBuild`.
+/// Parses `<image.tag>value</image.tag>` of Maven and `MSBuild`.
 fn element(rest: &str) -> Option<Assignment<'_>> {
     let (name, rest) = rest.strip_prefix('<')?.split_once('>')?;
     let (value, end) = rest.split_once("</")?;

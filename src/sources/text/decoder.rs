@@ -1,14 +1,15 @@
-//! Decoding of texts before they are searched: what a program wrote around or instead of the characters that a person
-//! reads.
+//! Decoding of texts before they are searched: escapes that a program wrote around or instead of the visible
+//! characters.
 //!
-//! The lines stay the same lines: a line end inside an escaped text becomes a [`SOFT_BREAK`], which no line number counts.
+//! Line numbers are preserved: a line end inside an escaped text becomes a [`SOFT_BREAK`], which is not counted as a
+//! line.
 
 use std::borrow::Cow;
 
 /// The end of a line inside an escaped text.
 pub(super) const SOFT_BREAK: char = '\u{b}';
 
-/// Escapes inside escapes are read as deep as this: JSON in JSON in a log.
+/// Maximum depth of nested escapes: JSON in JSON in a log.
 const MOST_PASSES: usize = 3;
 
 /// Longest text that a terminal escape hides, such as the target of a link.
@@ -32,7 +33,7 @@ const ENTITIES: [(&str, char); 14] = [
     ("sol", '/'),
 ];
 
-/// Returns a text without terminal escapes, and with the escapes of JSON, of addresses and of HTML read.
+/// Returns a text without terminal escapes, and with the escapes of JSON, URLs and HTML decoded.
 pub(super) fn decode(text: &str) -> Cow<'_, str> {
     let mut decoded = Cow::Borrowed(text);
     for _ in 0..MOST_PASSES {
@@ -44,7 +45,7 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
     decoded
 }
 
-/// Reads each escape once; `None` where there is none.
+/// Decodes each escape once; `None` if there is none.
 fn pass(text: &str) -> Option<String> {
     let mut at = text.bytes().position(is_special)?;
     let mut out: Option<String> = None;
@@ -53,7 +54,7 @@ fn pass(text: &str) -> Option<String> {
         if let Some((length, replacement)) = escape(&text[at..]) {
             let out = out.get_or_insert_with(|| String::with_capacity(text.len()));
             out.push_str(&text[kept..at]);
-            // An escaped line end must not make a line.
+            // An escaped line end must not start a line.
             out.extend(replacement.map(|c| if matches!(c, '\n' | '\r') { SOFT_BREAK } else { c }));
             at += length;
             kept = at;
@@ -67,19 +68,19 @@ fn pass(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// The first bytes of escapes. All of them are characters by themselves or begin one.
+/// Returns true for the first bytes of escapes. All of them are characters by themselves or begin one.
 fn is_special(byte: u8) -> bool {
     matches!(byte, b'\\' | b'%' | b'&' | 0x1b | 0xc2 | 0xe2)
 }
 
-/// The length of the escape that a text begins with, and what it stands for.
+/// Returns the length of the escape at the beginning of a text, and the character that it stands for.
 fn escape(text: &str) -> Option<(usize, Option<char>)> {
     match text.as_bytes() {
         [b'\\', ..] => backslash(text).map(|(length, c)| (length, Some(c))),
         [b'%', high, low, ..] => Some((3, Some(percent(*high, *low)?))),
         [b'&', ..] => entity(text).map(|(length, c)| (length, Some(c))),
         [0x1b, ..] => Some((terminal(text), None)),
-        // The same in one character, and characters without width, which copied texts have inside names.
+        // The same in one character, and zero-width characters, which copied texts have inside names.
         [0xc2, 0x9b, ..] => Some((2 + control_sequence(&text[2..]), None)),
         [0xc2, 0xad, ..] => Some((2, None)),
         [0xe2, 0x80, 0x8b..=0x8d, ..] | [0xe2, 0x81, 0xa0, ..] => Some((3, None)),
@@ -87,7 +88,7 @@ fn escape(text: &str) -> Option<(usize, Option<char>)> {
     }
 }
 
-/// An escape of JSON, of shells, of properties files or of Markdown.
+/// Decodes an escape of JSON, of shells, of properties files or of Markdown.
 fn backslash(text: &str) -> Option<(usize, char)> {
     let next = text[1..].chars().next()?;
     match next {
@@ -103,7 +104,7 @@ fn backslash(text: &str) -> Option<(usize, char)> {
     }
 }
 
-/// `\u002f`, also as the two halves of a character that needs them.
+/// Decodes `\u002f`, also as a surrogate pair.
 fn unicode(text: &str) -> Option<(usize, char)> {
     let unit = |at: usize| {
         let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
@@ -114,7 +115,7 @@ fn unicode(text: &str) -> Option<(usize, char)> {
     alone().or_else(|| char::decode_utf16([first, unit(6)?]).next()?.ok().map(|c| (12, c)))
 }
 
-/// The characters of references that addresses escape; others say nothing here.
+/// Decodes the characters of references that URLs escape; others are irrelevant here.
 fn percent(high: u8, low: u8) -> Option<char> {
     match (high, low.to_ascii_uppercase()) {
         (b'2', b'F') => Some('/'),
@@ -126,7 +127,7 @@ fn percent(high: u8, low: u8) -> Option<char> {
     }
 }
 
-/// An entity of HTML, by its name or number.
+/// Decodes an entity of HTML, by its name or number.
 fn entity(text: &str) -> Option<(usize, char)> {
     let end = text.as_bytes().iter().take(10).position(|byte| *byte == b';')?;
     let name = &text[1..end];
@@ -144,7 +145,7 @@ fn entity(text: &str) -> Option<(usize, char)> {
     Some((end + 1, c))
 }
 
-/// The bytes of an escape sequence of terminals (ECMA-48).
+/// Returns the bytes of an escape sequence of terminals (ECMA-48).
 fn terminal(text: &str) -> usize {
     match text.as_bytes() {
         [_, b'[', ..] => 2 + control_sequence(&text[2..]),
@@ -155,14 +156,14 @@ fn terminal(text: &str) -> usize {
     }
 }
 
-/// Parameters, then one character that ends them.
+/// Returns the length of parameters and the one character that ends them.
 fn control_sequence(text: &str) -> usize {
     let parameters = text.bytes().take_while(|byte| (0x20..=0x3f).contains(byte)).count();
     let ended = text.as_bytes().get(parameters).is_some_and(|byte| (0x40..=0x7e).contains(byte));
     parameters + usize::from(ended)
 }
 
-/// A hidden text up to its end; nothing where it has none on its line.
+/// Returns the length of a hidden text; 0 if it does not end on its line.
 fn control_string(text: &str) -> usize {
     let bytes = text.as_bytes();
     let bytes = &bytes[..bytes.len().min(LONGEST_HIDDEN)];

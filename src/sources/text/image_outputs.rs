@@ -1,26 +1,26 @@
-//! Places where an image is made, moved or removed, and not used: the fixed list of `docs/evidence.md`.
+//! Places where an image is built, moved or removed, but not used: the fixed list of `docs/evidence.md`.
 //!
-//! Each service has such a place, with a placeholder for the tag. Taken for uses, they would keep all tags of all
-//! repositories for ever.
+//! Each service has such a place, with a placeholder for the tag. As uses, they would retain all tags of all
+//! repositories forever.
 
 use super::mapping::{Entry, Frame, MOST_KEYS};
 use super::units::end_of;
 use crate::sources::document::Value;
 
-/// The references of a command that name what it makes.
+/// The references in a command that name its output.
 #[derive(Debug, Clone, Copy)]
 enum OutputArguments {
     /// All of them.
     All,
-    /// Those behind one of these options.
+    /// Those after one of these options.
     After(&'static [&'static str]),
-    /// All but those behind one of these options.
+    /// All except those after one of these options.
     NotAfter(&'static [&'static str]),
-    /// All but the first, which is copied.
+    /// All except the first, which is copied.
     AfterFirst,
 }
 
-/// A command: its tools, its subcommands, and what it makes.
+/// A command: its tools, its subcommands, and its output arguments.
 type Command = (&'static [&'static str], &'static [&'static str], OutputArguments);
 
 /// Every tool of the commands below.
@@ -30,7 +30,7 @@ const TOOLS: &[&[&str]] = &[
     &["az", "buildctl", "cosign", "executor", "helm", "ko", "notation", "oras", "pack", "regctl", "skopeo"],
 ];
 
-/// Arguments of a tool that are looked at: options of its own, the longest subcommand, and one more.
+/// Most arguments of a tool that are checked: its own options, the longest subcommand, and one more.
 const MOST_ARGUMENTS: usize = 8;
 
 const ENGINES: &[&str] = &["docker", "podman", "nerdctl", "buildah", "img"];
@@ -93,7 +93,7 @@ const COMMANDS: &[Command] = &[
     (&["notation"], &["sign"], OutputArguments::All),
 ];
 
-/// Commands that run or fetch an image, so that the tool itself adds `latest` where no tag is written.
+/// Commands that run or pull an image, so that the tool itself adds `latest` if no tag is written.
 const RUNS: &[Command] = &[
     (ENGINES, &["run"], OutputArguments::All),
     (ENGINES, &["pull"], OutputArguments::All),
@@ -103,10 +103,10 @@ const RUNS: &[Command] = &[
     (ENGINES, &["image", "pull"], OutputArguments::All),
 ];
 
-/// Options that name what is made, whatever the tool.
+/// Options that name an output, whatever the tool.
 const OUTPUT_OPTIONS: &[&str] = &["--destination", "--cache-to", "--cache-from"];
 
-/// Text right before the name of something that is made, in lower case.
+/// Text right before the name of an output, in lower case.
 const OUTPUT_PREFIXES: &[&str] = &[
     "docker.build(",
     "docker_build(",
@@ -124,12 +124,12 @@ const OUTPUT_PREFIXES: &[&str] = &[
     "ko_docker_repo: ",
     "type=image,name=",
     "type=registry,ref=",
-    // What pushes print.
+    // Output of pushes.
     "push refers to repository [",
     "push refers to a repository [",
 ];
 
-/// Ends of the line that opens a block which says what is made.
+/// Ends of the line that opens a block describing an output.
 const OUTPUT_BLOCKS: &[&str] = &["to {", "to{", "<to>", "bootBuildImage {", "bootBuildImage\") {"];
 
 /// Words in the names of actions, images and jobs that build and push.
@@ -152,10 +152,10 @@ const BUILDERS: &[&str] = &[
 /// Tasks of Azure Pipelines that build and push.
 const TASKS: &[&str] = &["Docker@", "DockerCompose@"];
 
-/// Keys under which a builder is told what it takes, not what it makes.
+/// Keys of a builder's inputs, which are not outputs.
 const BUILD_INPUTS: &[&str] = &["build-args", "build-contexts", "build_args", "args", "arguments"];
 
-/// Returns true if a command makes the image whose reference follows it. `before` is its line up to there.
+/// Returns true if a command outputs the image whose reference follows it. `before` is its line up to there.
 pub(super) fn in_command(before: &str) -> bool {
     let before = command_of(before);
     let lower = before.to_ascii_lowercase();
@@ -167,28 +167,28 @@ pub(super) fn in_command(before: &str) -> bool {
         || COMMANDS.iter().any(|command| tokens.is_output_of(*command))
 }
 
-/// Returns true if a command runs or fetches the image whose reference follows it.
+/// Returns true if a command runs or pulls the image whose reference follows it.
 pub(super) fn is_run(before: &str) -> bool {
     let tokens = Tokens::of(command_of(before));
     let all = |word: &&str| matches!(*word, "-a" | "--all-tags");
     !tokens.words.iter().any(all) && RUNS.iter().any(|command| tokens.is_output_of(*command))
 }
 
-/// The end of a command as far as it is looked at, without the quote that a reference may begin with.
+/// Returns the relevant end of a command, without the quote that a reference may begin with.
 fn command_of(before: &str) -> &str {
     let end = end_of(before);
-    // A word that it would begin in the middle of may read as another.
+    // A word that is cut in the middle may read as another.
     let from = if end.len() < before.len() { end.find(is_between).unwrap_or(end.len()) } else { 0 };
     end[from..].trim_end_matches(['"', '\'', '`'])
 }
 
-/// Returns true if a line opens a block that says what is made.
+/// Returns true if a line opens a block describing an output.
 pub(super) fn in_block(line: &str) -> bool {
     let line = line.trim_end();
     OUTPUT_BLOCKS.iter().any(|block| line.ends_with(block))
 }
 
-/// Returns true if a value in a document says what is made. `frames` lead to it, and `name` is the document's.
+/// Returns true if a value in a document describes an output. `frames` lead to it, and `name` is the document's.
 pub(super) fn in_mapping(frames: &[Frame<'_>], name: &str) -> bool {
     let key = |up: usize| frames.iter().rev().nth(up).map_or("", |frame| frame.key);
     if frames.iter().any(|frame| BUILD_INPUTS.contains(&frame.key)) {
@@ -228,7 +228,7 @@ struct Tokens<'t> {
     words: Vec<&'t str>,
     /// The positions of tools among them, with their names.
     tools: Vec<(usize, &'t str)>,
-    /// The text that the reference is joined to, such as `--tag=`; empty if it is a word of its own.
+    /// The text that the reference is joined to, such as `--tag=`; empty if it is a separate word.
     joined: &'t str,
 }
 
@@ -237,7 +237,7 @@ impl<'t> Tokens<'t> {
         let start = SEPARATORS.iter().filter_map(|mark| before.rfind(*mark).map(|at| at + mark.len())).max();
         let command = &before[start.unwrap_or(0)..];
         let mut words: Vec<&str> = command.split(is_between).map(|word| word.trim_matches(',')).collect();
-        // What is left behind the last space, or nothing.
+        // The rest after the last space, or empty.
         let joined = words.pop().unwrap_or_default();
         words.retain(|word| !word.is_empty() && !matches!(*word, "\\" | "^" | "-"));
         let tools = words.iter().enumerate().filter_map(|(at, &word)| Some((at, tool(word)?))).collect();
@@ -253,7 +253,7 @@ impl<'t> Tokens<'t> {
         self.tools.iter().filter(|(_, name)| tools.contains(name)).any(|&(at, _)| {
             let arguments = self.words[at + 1..].iter().copied().filter(|word| !word.starts_with('-'));
             let arguments: Vec<&str> = arguments.take(MOST_ARGUMENTS).collect();
-            // Options of the tool itself may have values of their own.
+            // Options of the tool itself may have values.
             let Some(skipped) =
                 (0..3).find(|&skip| arguments.get(skip..).is_some_and(|rest| rest.starts_with(subcommands)))
             else {
@@ -269,7 +269,7 @@ impl<'t> Tokens<'t> {
     }
 }
 
-/// The name of the tool that a word runs; `None` for any other word.
+/// Returns the name of the tool that a word runs; `None` for any other word.
 fn tool(word: &str) -> Option<&str> {
     let name = word.rsplit('/').next().unwrap_or(word);
     let name = name.strip_suffix(".exe").unwrap_or(name);
@@ -279,7 +279,7 @@ fn tool(word: &str) -> Option<&str> {
 /// Separators of commands.
 const SEPARATORS: [&str; 5] = ["&&", "||", ";", "| ", "$("];
 
-/// White space, and the marks of lists in which a command may be written.
+/// Returns true for white space, and the characters of lists in which a command may be written.
 fn is_between(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '[' | '(' | '`')
 }
@@ -303,7 +303,7 @@ mod tests {
             (format!("{words}&& docker push "), true),
             (format!("{words}; docker build {} -t ", "a ".repeat(500)), true),
             (format!("docker push {words}"), false),
-            // A word that is cut is not known: nothing is taken for a tool that is none.
+            // A cut word is unknown and must not be taken for a tool.
             (format!("{}docker push {}", "x".repeat(4096), "y".repeat(4096 - "docker push  ".len()) + " "), false),
         ] {
             assert_eq!(in_command(&before), expected, "{} bytes", before.len());

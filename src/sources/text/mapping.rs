@@ -1,8 +1,8 @@
-//! Mappings of a document, as paths through it see them.
+//! Mappings of a document, as steps of a path through it.
 
 use crate::sources::document::Node;
 
-/// Keys of a mapping that are looked at for what the others mean. What has more is data.
+/// Most keys of a mapping whose meanings are related. Larger mappings are data.
 pub(super) const MOST_KEYS: usize = 1000;
 
 /// An entry of a mapping: the line of its key, the key, its value.

@@ -1,7 +1,7 @@
-//! Texts as evidence: claims, what is left open, and the words in which tags may be mentioned.
+//! Texts as evidence: claims, unresolved references, and the words in which tags may be mentioned.
 //!
-//! Whatever a source reads as text goes through a [`TextReader`]: files, web addresses, what was committed to a repository,
-//! objects of a cluster. It is given one document after another and keeps none of them.
+//! Every text of a source goes through a [`TextReader`]: files, web addresses, commits of a repository, objects of a
+//! cluster. It is given one document after another and stores none of them.
 
 mod assignments;
 mod decoder;
@@ -51,26 +51,26 @@ pub(super) use words::add_lines;
 /// The effect of a text that mentions a tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MentionEffect {
-    /// The tag stays.
+    /// The tag is protected.
     #[default]
     Protect,
     /// The source's notes list it.
     Report,
-    /// None: texts are searched for references alone.
+    /// None: texts are searched for references only.
     Off,
 }
 
-/// The effect of a reference that leaves open which tag of a repository it means.
+/// The effect of a reference that does not identify a tag of its repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UnresolvedEffect {
-    /// The repository's tags that would go are undecided.
+    /// The repository's tags that would be removed are undecided.
     #[default]
     Keep,
     /// The source's notes list it.
     Note,
 }
 
-/// The reading of the texts of one source.
+/// The options for reading the texts of one source.
 #[derive(Debug, Clone, Default)]
 pub struct TextSettings {
     /// The effect of mentions.
@@ -79,20 +79,20 @@ pub struct TextSettings {
     pub unresolved: UnresolvedEffect,
     /// The versions that a range such as `~1.2` claims.
     pub ranges: RangeSelection,
-    /// Exceptions, of which the last that covers a text counts.
+    /// Exceptions; the last one that covers a text wins.
     pub exceptions: Vec<TextException>,
 }
 
 /// Other settings for some of the texts.
 #[derive(Debug, Clone)]
 pub struct TextException {
-    /// The paths that it covers; any where it names none.
+    /// The paths that it covers; `None` means any.
     pub paths: Option<Globs>,
-    /// The kinds of objects that it covers, such as `WorkflowTemplate`; any where it names none.
+    /// The kinds of objects that it covers, such as `WorkflowTemplate`; empty means any.
     pub kinds: Vec<String>,
-    /// The effect of mentions, where it differs.
+    /// The effect of mentions, if different.
     pub mentions: Option<MentionEffect>,
-    /// The effect of references without a tag, where it differs.
+    /// The effect of references without a tag, if different.
     pub unresolved: Option<UnresolvedEffect>,
 }
 
@@ -101,21 +101,21 @@ pub struct TextException {
 pub(super) struct Document<'t> {
     /// The file or address, as people know it.
     pub(super) name: &'t str,
-    /// The kind of the object, where it is one.
+    /// The kind of the object, if it is one.
     pub(super) kind: Option<&'t str>,
-    /// The format that its name or sender says.
+    /// The format by its name or content type.
     pub(super) format: Option<Format>,
     pub(super) text: &'t str,
 }
 
-/// Everything that was found in the texts of a source.
+/// All findings in the texts of a source.
 #[derive(Debug, Default)]
 pub(super) struct TextEvidence {
     pub(super) claims: Vec<Claim>,
     pub(super) unresolved: Vec<UnresolvedReference>,
     /// The words that protect the tags they name.
     pub(super) texts: TextIndex,
-    /// The words by which mentions are only reported.
+    /// The words whose mentions are only reported.
     pub(super) report_only_texts: TextIndex,
     pub(super) notes: Vec<String>,
     /// Unreadable parts, each with its place: they fail the source.
@@ -132,17 +132,17 @@ pub(super) struct TextReader<'h> {
     forms: Forms,
     definitions: Definitions,
     read_texts: Vec<TextInfo>,
-    /// References that are judged at the end, each with the number of its text.
+    /// References that are resolved at the end, each with the number of its text.
     pending: Vec<(usize, PendingReference)>,
-    /// Repositories in mappings without a tag, which a form may say.
+    /// Repositories in mappings without a tag, which a form may state.
     tagless: Vec<TaglessRepository>,
 }
 
-/// The documents in a text: what takes the most time, and needs nothing of other texts.
+/// The documents in a text: parsing takes the most time, and is independent of other texts.
 pub(super) struct ParsedText(Result<Parsed, Problem>);
 
 impl Document<'_> {
-    /// Reads the documents in the text.
+    /// Parses the documents in the text.
     pub(super) fn parse(&self) -> ParsedText {
         ParsedText(parse_documents(file_of(self.name), self.text, self.format))
     }
@@ -169,7 +169,7 @@ impl<'h> TextReader<'h> {
         self.read_parsed(document, document.parse());
     }
 
-    /// Reads one text whose documents are known.
+    /// Reads one text whose documents are parsed already.
     pub(super) fn read_parsed(&mut self, document: Document<'_>, ParsedText(parsed): ParsedText) {
         let (name, decoded) = (document.name, decode(document.text));
         let (nodes, is_running) = match parsed {
@@ -182,11 +182,11 @@ impl<'h> TextReader<'h> {
             }
             Err(Problem { line, message }) => {
                 self.evidence.problems.push(format!("{name}:{line}: {message}"));
-                // Whoever takes that for a note, as for what once stood in a history, still has its references and words.
+                // Its references and words still count for callers that demote the problem to a note, such as the git history.
                 (Vec::new(), true)
             }
         };
-        // A pipeline may print the heading of a report.
+        // The output of a pipeline may contain the heading of a report.
         if own_documents::is_document(&nodes) || is_running && own_documents::is_report(&decoded) {
             self.evidence.notes.push(format!("{name}: a document of Tagwarden itself, which does not count"));
             return;
@@ -217,7 +217,7 @@ impl<'h> TextReader<'h> {
         self.read_texts.push(TextInfo { name: name.into(), file, mentions, unresolved });
     }
 
-    /// Adds what was found in a text that is the next to be counted as read.
+    /// Adds the findings in the text that is counted next.
     fn add(&mut self, name: &str, found: ReferenceCollector) {
         let ReferenceCollector { images, corrected, pending, repositories, notes, .. } = found;
         let claim = |(image, line): (ImageReference, u32), naming: Naming| {
@@ -236,7 +236,7 @@ impl<'h> TextReader<'h> {
         }));
     }
 
-    /// Returns what was found in all of them together.
+    /// Returns all findings.
     pub(super) fn finish(self) -> TextEvidence {
         let Self {
             hosts,
@@ -274,7 +274,7 @@ impl<'h> TextReader<'h> {
     }
 }
 
-/// Everything that one text names and leaves open by itself.
+/// Collects everything that one text names and leaves open by itself.
 fn collect_references(
     name: &str,
     decoded: &str,
@@ -287,7 +287,7 @@ fn collect_references(
         running_text::collect_references(decoded, name, hosts, &TextContext::default(), &mut found);
         Walk::new(name, hosts, &mut found).read_parts(nodes);
     } else {
-        // Comments say what they say whole.
+        // Comments contain complete references.
         let seen = scan_hosts(decoded, hosts);
         if !seen.is_empty() {
             let lines = Lines::of(decoded);
@@ -298,7 +298,7 @@ fn collect_references(
         let whole: BTreeSet<ImageReference> = found.images.iter().map(|(image, _)| image.clone()).collect();
         let raw = std::mem::take(&mut found.images);
         Walk::new(name, hosts, &mut found).read(nodes);
-        // A scalar over several lines knows less of its lines.
+        // A scalar over several lines has less accurate line numbers.
         found.images.retain(|(image, _)| !whole.contains(image));
         found.images.extend(raw);
     }
@@ -340,7 +340,7 @@ pub(super) fn references(text: &str, format: Option<Format>, hosts: &KnownHosts)
 }
 
 impl MentionEffect {
-    /// The word in the settings.
+    /// Returns the word in the settings.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -352,7 +352,7 @@ impl MentionEffect {
 }
 
 impl UnresolvedEffect {
-    /// The word in the settings.
+    /// Returns the word in the settings.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -363,7 +363,7 @@ impl UnresolvedEffect {
 }
 
 impl TextSettings {
-    /// The settings for a text of that name and kind.
+    /// Returns the effects for a text of that name and kind.
     pub(super) fn effects(&self, name: &str, kind: Option<&str>) -> (MentionEffect, UnresolvedEffect) {
         let covers = |exception: &&TextException| {
             let path = exception.paths.as_ref().is_none_or(|paths| paths.matches(file_of(name)));

@@ -8,20 +8,20 @@ use super::words::words;
 use crate::domain::ImageReference;
 use crate::sources::known_hosts::KnownHosts;
 
-/// Words of one unit. What has more is data, in which nothing stands beside anything.
+/// Most words of one unit. Larger units are data, in which adjacency means nothing.
 const MOST_WORDS: usize = 400;
 
-/// Texts and bytes of one unit, for the same reason: they are read for each reference in it.
+/// Most texts and bytes of one unit, for the same reason: they are read for each reference in it.
 pub(super) const MOST_TEXTS: usize = 4096;
 const MOST_BYTES: usize = 32 << 10;
 
-/// Words in the names of what holds a tag.
+/// Words in the names of variables with a tag.
 const TAG_NAMES: [&str; 6] = ["build", "commit", "digest", "sha", "tag", "version"];
 
 /// Bytes before a placeholder that may name it.
 const MAX_NAME_BYTES: usize = 24;
 
-/// Returns the words of texts that stand together, in the forms in which they may be a tag; none where the tag itself is a
+/// Returns the words of adjacent texts, in the forms in which they may be a tag; empty if the tag itself is a
 /// placeholder. The words of references to other repositories do not count.
 pub(super) fn nearby_words<'t>(
     texts: impl Iterator<Item = &'t str>,
@@ -75,7 +75,7 @@ fn add(text: &str, own: &str, found: &mut BTreeSet<Box<str>>) {
     }
 }
 
-/// Returns true if a placeholder stands where a tag does, by its name or by what is written before it.
+/// Returns true if a placeholder is in the place of a tag, by its name or by the text before it.
 fn has_open_tag(text: &str) -> bool {
     let mut at = 0;
     while let Some(open) = placeholder::find(text, at) {

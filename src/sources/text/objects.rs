@@ -1,4 +1,4 @@
-//! Objects that an API answers, which were never text: what their strings name and leave open.
+//! Objects from an API, which are not texts themselves: the references in their strings.
 
 use super::decoder::decode;
 use super::reference_collector::{PendingReference, ReferenceCollector};
@@ -11,7 +11,7 @@ use crate::domain::{Holder, ImageReference, Naming, UnresolvedReference};
 use crate::sources::document::Node;
 use crate::sources::known_hosts::KnownHosts;
 
-/// The images and the open references in the strings of one object, each with the line of its node.
+/// The images and the unresolved references in the strings of one object, each with the line of its node.
 #[derive(Debug, Default)]
 pub(in crate::sources) struct ObjectReferences {
     pub(in crate::sources) images: Vec<(u32, ImageReference, Naming)>,
@@ -19,7 +19,7 @@ pub(in crate::sources) struct ObjectReferences {
     pub(in crate::sources) notes: Vec<(u32, String)>,
 }
 
-/// Reads one object. `long` are the strings of several lines that stood in it, each with the line of its node.
+/// Reads one object. `long` are its strings of several lines, each with the line of its node.
 pub(in crate::sources) fn read_object(object: &Node, long: &[(u32, String)], hosts: &KnownHosts) -> ObjectReferences {
     let mut reading = ObjectTextReader::default();
     let file = reading.begin_text(0);
@@ -37,18 +37,18 @@ pub(in crate::sources) fn is_own_document(text: &str) -> bool {
     own_documents::is_report(text)
 }
 
-/// The strings of an object while they are read. Those of several lines count as texts of their own.
+/// The strings of an object while they are read. Those of several lines count as separate texts.
 #[derive(Default)]
 struct ObjectTextReader {
     references: ObjectReferences,
-    /// The texts, named by how many lines are before them.
+    /// The texts, named by the number of lines before them.
     texts: Vec<TextInfo>,
     pending: Vec<(usize, PendingReference)>,
     definitions: Definitions,
 }
 
 impl ObjectTextReader {
-    /// Begins a text before which there are so many lines, and returns its number for definitions.
+    /// Begins a text after that many lines, and returns its number for definitions.
     fn begin_text(&mut self, lines: u32) -> u32 {
         let file = self.definitions.file("");
         let (mentions, unresolved) = (MentionEffect::Protect, UnresolvedEffect::Keep);
@@ -76,7 +76,7 @@ impl ObjectTextReader {
         self.add(collect_references("", &decoded, &nodes, is_running, hosts), lines);
     }
 
-    /// Adds what was found in the text that was begun last.
+    /// Adds the findings in the current text.
     fn add(&mut self, found: ReferenceCollector, lines: u32) {
         let ReferenceCollector { images, corrected, pending, notes, .. } = found;
         let written = images.into_iter().map(|(image, line)| (lines + line, image, Naming::Written));
@@ -87,7 +87,7 @@ impl ObjectTextReader {
         self.pending.extend(pending.into_iter().map(|one| (number, one)));
     }
 
-    /// Judges what is open, by the object alone.
+    /// Resolves open references within the object.
     fn finish(self, hosts: &KnownHosts) -> ObjectReferences {
         let Self { references: mut found, texts, pending, definitions } = self;
         let forms = FormEvidence::default();
@@ -102,7 +102,7 @@ impl ObjectTextReader {
     }
 }
 
-/// The line of a place in the object, by its text and the line there.
+/// Returns the line of a place in the object, by its text and the line there.
 fn holder_line(holder: &Holder) -> u32 {
     match holder {
         Holder::File { path, line } => path.parse::<u32>().unwrap_or(0) + line,

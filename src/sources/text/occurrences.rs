@@ -1,4 +1,4 @@
-//! Places in a text that name an image, and the meaning of what is written there.
+//! Places in a text that name an image, and the meaning of the reference there.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use crate::domain::{ImageReference, PathPattern, TagName};
 use crate::sources::image_syntax::{self, ParsedImage};
 use crate::sources::known_hosts::KnownHosts;
 
-/// A place in a text where a reference stands.
+/// A reference in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sources) struct Occurrence<'t> {
-    /// The bytes of it.
+    /// Its bytes.
     pub(in crate::sources) span: Range<usize>,
-    /// The reference as it is written, host and placeholders and all.
+    /// The reference as written, with host and placeholders.
     pub(in crate::sources) text: &'t str,
     pub(in crate::sources) origin: Origin,
     pub(in crate::sources) ending: Ending,
@@ -21,11 +21,11 @@ pub(in crate::sources) struct Occurrence<'t> {
 /// The beginning of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sources) enum Origin {
-    /// A host of ours.
+    /// A known host.
     Host,
-    /// A placeholder where references have their host, with a path behind it.
+    /// A placeholder for the host, followed by a path.
     Placeholder,
-    /// A placeholder that stands for host and path, with a tag behind it.
+    /// A placeholder for host and path, followed by a tag.
     Base,
     /// A placeholder and nothing else.
     Lone,
@@ -34,39 +34,39 @@ pub(in crate::sources) enum Origin {
 /// The end of a reference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::sources) enum Ending {
-    /// The reference is whole.
+    /// The reference is complete.
     #[default]
     Complete,
-    /// An ellipsis: the rest was left out.
+    /// An ellipsis: the rest was omitted.
     Ellipsis,
-    /// A pattern: it stands for several.
+    /// A pattern that stands for several references.
     Pattern,
 }
 
 /// The meaning of a reference without placeholders.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::sources) struct Meaning {
-    /// The images that it names by tag or digest, in each way to read it.
+    /// The images that it names by tag or digest, in each possible reading.
     pub(in crate::sources) images: Vec<ImageReference>,
     pub(in crate::sources) open_part: OpenPart,
-    /// The repository is invalid as it is written, and was read in lower case.
+    /// True if the repository is invalid as written, and was read in lower case.
     pub(in crate::sources) corrected: bool,
-    /// A remark on it for a person.
+    /// A remark for people.
     pub(in crate::sources) note: Option<String>,
 }
 
-/// The part that a reference leaves open.
+/// The open part of a reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::sources) enum OpenPart {
     #[default]
     None,
-    /// Everything but host and path: neither a tag nor a digest is written.
+    /// Everything except host and path: neither a tag nor a digest is written.
     Untagged(ImageReference),
-    /// The tag, which is written and cannot be understood: host, path, and the words that would settle it.
+    /// The tag, which is written but not understood: host, path, and the words that would resolve it.
     Unresolved(Option<String>, PathPattern, Vec<Box<str>>),
 }
 
-/// Marks behind a reference that may be the sentence's own.
+/// Characters after a reference that may belong to the sentence.
 const TRAILING_PUNCTUATION: [char; 7] = ['/', ':', '@', '.', '-', '_', '+'];
 
 /// Longest reference, placeholders and all.
@@ -75,7 +75,7 @@ const MAX_REFERENCE_BYTES: usize = 4096;
 /// Schemes before references.
 const SCHEMES: [&str; 3] = ["oci://", "docker://", "docker-pullable://"];
 
-/// Returns the places in a text where a reference stands, in order.
+/// Returns the references in a text, in order.
 pub(in crate::sources) fn scan<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Occurrence<'t>> {
     let mut seen = scan_hosts(text, hosts);
     let open = placeholders(text, &seen);
@@ -86,7 +86,7 @@ pub(in crate::sources) fn scan<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Occ
     seen
 }
 
-/// Returns the places in a text where a reference begins with a host of ours, in order.
+/// Returns the references in a text that begin with a known host, in order.
 pub(in crate::sources) fn scan_hosts<'t>(text: &'t str, hosts: &KnownHosts) -> Vec<Occurrence<'t>> {
     let named = hosts.find_all(text).into_iter().map(|host| {
         let span = host.start..reference_end(text, host.end, false);
@@ -96,7 +96,7 @@ pub(in crate::sources) fn scan_hosts<'t>(text: &'t str, hosts: &KnownHosts) -> V
     named.collect()
 }
 
-/// References that begin with a placeholder, outside of those that are known.
+/// Returns references that begin with a placeholder, outside of the known ones.
 fn placeholders<'t>(text: &'t str, known: &[Occurrence<'t>]) -> Vec<Occurrence<'t>> {
     let mut found = Vec::new();
     let mut known = known.iter().map(|one| &one.span).peekable();
@@ -126,7 +126,7 @@ fn placeholders<'t>(text: &'t str, known: &[Occurrence<'t>]) -> Vec<Occurrence<'
     found
 }
 
-/// The beginning of a host with a placeholder in it, such as `contoso${ENV}.azurecr.io`.
+/// Returns the beginning of a host with a placeholder in it, such as `contoso${ENV}.azurecr.io`.
 fn host_start(text: &str, placeholder: usize) -> usize {
     let before = &text[..placeholder];
     let head = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-').len();
@@ -134,18 +134,18 @@ fn host_start(text: &str, placeholder: usize) -> usize {
     if before[head..].starts_with(['-', '.']) { placeholder } else { head }
 }
 
-/// Returns true if a reference may begin behind a text: not in a longer path, a port or an address of the web.
+/// Returns true if a reference may begin after a text: not in a longer path, a port or a web address.
 fn may_begin(before: &str) -> bool {
     SCHEMES.iter().any(|scheme| before.ends_with(scheme)) || !before.ends_with(['/', '\\', ':', '@', '_', '}', ')'])
 }
 
-/// The end of a reference that begins at `from` with its path, or with its host where that may have a port.
+/// Returns the end of a reference that begins at `from` with its path, or with its host, which may have a port.
 pub(super) fn reference_end(text: &str, from: usize, with_host: bool) -> usize {
     let bytes = text.as_bytes();
     let mut at = from;
-    // Where the tag or digest begins.
+    // The beginning of the tag or digest.
     let mut tag = None;
-    // What is longer is no reference, and would be read again for each of the hosts in it.
+    // Longer texts are not references, and would be scanned again for each of their hosts.
     while let Some(&byte) = bytes.get(at).filter(|_| at - from < MAX_REFERENCE_BYTES) {
         if let Some(length) = placeholder::length_at(text, at) {
             at += length;
@@ -167,14 +167,14 @@ fn is_port(text: &str) -> bool {
     (2..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Finds what ends the reference in `span`; `is_host` says that nothing follows its host.
+/// Returns the kind of end of the reference in `span`; `is_host` is true if nothing follows its host.
 fn reference_ending(text: &str, span: &Range<usize>, is_host: bool) -> Ending {
     let (run, behind) = (&text[span.clone()], &text[span.end..]);
     if behind.starts_with('…') || run.ends_with("...") {
         return Ending::Ellipsis;
     }
     if behind.starts_with('*') {
-        // Markdown's emphasis stands on both sides.
+        // Markdown's emphasis surrounds it.
         let is_emphasis = text[..span.start].ends_with('*');
         return if is_emphasis { Ending::Complete } else { Ending::Pattern };
     }
@@ -183,7 +183,7 @@ fn reference_ending(text: &str, span: &Range<usize>, is_host: bool) -> Ending {
     if opens && is_more { Ending::Pattern } else { Ending::Complete }
 }
 
-/// The kind of a run that has a placeholder near its beginning; `None` if it is not a reference.
+/// Returns the kind of a run that has a placeholder near its beginning; `None` if it is not a reference.
 fn origin(run: &str, behind: &str) -> Option<Origin> {
     let marked = image_syntax::mark_placeholders(run);
     let (name, rest) = image_syntax::split(&marked);
@@ -216,12 +216,12 @@ fn origin(run: &str, behind: &str) -> Option<Origin> {
     }
 }
 
-/// `_` for `+`, which stands in versions and in no tag: Helm writes it so.
+/// Returns a version as a Helm tag, with `_` for `+`, which no tag can contain.
 fn helm_tag(text: &str) -> String {
     text.replace('+', "_")
 }
 
-/// Reads a reference without placeholders. `behind` is the rest of its line.
+/// Parses a reference without placeholders. `behind` is the rest of its line.
 pub(in crate::sources) fn meaning(text: &str, cut: Ending, behind: &str) -> Meaning {
     let schemes = SCHEMES.iter().chain(&["https://", "http://"]);
     let text = schemes.copied().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
@@ -269,7 +269,7 @@ pub(in crate::sources) fn meaning(text: &str, cut: Ending, behind: &str) -> Mean
     Meaning { images, open_part: left, ..Meaning::default() }
 }
 
-/// An image of which only the repository is certain.
+/// Returns an image of which only the repository is certain.
 fn open_tag(image: &ImageReference, words: Vec<Box<str>>) -> OpenPart {
     match &image.repository {
         Some(path) => OpenPart::Unresolved(image.host.clone(), PathPattern::of(&[path.as_str()]), words),
@@ -277,12 +277,12 @@ fn open_tag(image: &ImageReference, words: Vec<Box<str>>) -> OpenPart {
     }
 }
 
-/// A colon that ends a phrase: something follows on the same line.
+/// Returns true for a colon that ends a phrase: text follows on the same line.
 fn is_punctuation(behind: &str) -> bool {
     behind.starts_with([' ', '\t']) && behind.trim().contains(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// A path whose end was left out.
+/// Returns a path whose end was omitted.
 fn truncated_path(image: &ImageReference, run: &str) -> OpenPart {
     let path = run.trim_end_matches(['.', '-', '_']).to_ascii_lowercase();
     OpenPart::Unresolved(image.host.clone(), PathPattern::of(&[&path, ""]), Vec::new())
@@ -293,7 +293,7 @@ fn pattern_of_paths(host: &str, run: &str) -> Meaning {
     Meaning { note: Some(note), ..Meaning::default() }
 }
 
-/// Reads a reference as it is written, also one that more text is joined to by a colon, as in the output of some tools.
+/// Parses a reference as written, also one with more text after a colon, as in the output of some tools.
 fn parse_reference(text: &str) -> Option<ImageReference> {
     ImageReference::parse_verbatim(text).ok().or_else(|| {
         let (text, _) = text.rsplit_once(':')?;
@@ -302,7 +302,7 @@ fn parse_reference(text: &str) -> Option<ImageReference> {
     })
 }
 
-/// Reads an invalid reference.
+/// Parses an invalid reference.
 fn invalid_meaning(host: &str, run: &str) -> Meaning {
     let text = format!("{host}/{}", helm_tag(run));
     let (name, rest) = image_syntax::split(&text);
@@ -337,7 +337,7 @@ fn invalid_meaning(host: &str, run: &str) -> Meaning {
     }
 }
 
-/// Reads an address of the registry's own API; `None` where it is another reference.
+/// Parses a URL of the registry's own API; `None` if it is another reference.
 fn api_url_meaning(host: &str, run: &str) -> Option<Meaning> {
     let other = || {
         let note = format!("taken for a web address of the registry: `{host}/{run}`");
@@ -356,20 +356,20 @@ fn api_url_meaning(host: &str, run: &str) -> Option<Meaning> {
     ["/blobs/", "/tags/", "/referrers/"].iter().any(|part| rest.contains(part)).then(other)?
 }
 
-/// The reference that an address of a manifest stands for.
+/// Returns the reference that the URL of a manifest stands for.
 fn manifest_url_reference(host: &str, rest: &str) -> Option<String> {
     let (path, reference) = rest.split_once("/manifests/")?;
     let mark = if reference.contains(':') { '@' } else { ':' };
     Some(format!("{host}/{path}{mark}{}", reference.trim_end_matches(TRAILING_PUNCTUATION)))
 }
 
-/// The same reference, where it is written as the address of a manifest.
+/// Returns the same reference, if it is written as the URL of a manifest.
 pub(in crate::sources) fn reference_of_manifest_url(text: &str) -> Option<String> {
     let (host, run) = text.split_once('/')?;
     manifest_url_reference(host, run.strip_prefix("v2/")?)
 }
 
-/// Returns true for a tag that a person or a tool was to replace: `__TAG__`, `IMAGE_TAG`, `x.y.z`, `CHANGEME`.
+/// Returns true for a tag that is meant to be replaced: `__TAG__`, `IMAGE_TAG`, `x.y.z`, `CHANGEME`.
 fn is_placeholder_tag(tag: &TagName) -> bool {
     let tag = tag.as_str();
     let lower = tag.to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! Tagwarden's own documents: plans and reports name every tag that would be removed, so as evidence they would keep all of
-//! them for ever.
+//! Tagwarden's own documents: plans and reports name every tag that would be removed, so as evidence they would retain
+//! all of them forever.
 
 use super::super::document::{Node, Value};
 
@@ -9,7 +9,7 @@ const SCHEMA_PREFIX: &str = "tagwarden.";
 /// The schema of release records, which are evidence.
 const RELEASES_SCHEMA: &str = "tagwarden.releases/";
 
-/// Texts that only the reports have, in their first lines.
+/// Texts that only the reports contain, in their first lines.
 const REPORT_HEADINGS: [&str; 9] = [
     "Dry run: nothing is removed; ",
     "Plan for approval: only `tagwarden apply` of it removes; ",
@@ -24,7 +24,7 @@ const REPORT_HEADINGS: [&str; 9] = [
 
 /// Returns true for a text that is a report of Tagwarden or contains one.
 pub(super) fn is_report(text: &str) -> bool {
-    // Nearly all texts have none of these words, and need no second look.
+    // Nearly all texts contain none of these words and skip the second check.
     let words = ["agwarden", "nothing is removed", "Plan in mode enforce", "registry,repository,tag,"];
     let may_be = words.iter().any(|word| text.contains(word));
     may_be
@@ -33,7 +33,7 @@ pub(super) fn is_report(text: &str) -> bool {
             .any(|line| REPORT_HEADINGS.iter().any(|head| line.contains(head)) || is_run(line) || has_schema(line))
 }
 
-/// Returns true for documents of which one says that it is Tagwarden's.
+/// Returns true if one of the documents is Tagwarden's.
 pub(super) fn is_document(documents: &[Node]) -> bool {
     documents.iter().filter_map(|document| document.get("schema")).any(|schema| match &schema.value {
         Value::Text(text) => text.starts_with(SCHEMA_PREFIX) && !text.starts_with(RELEASES_SCHEMA),
@@ -41,7 +41,7 @@ pub(super) fn is_document(documents: &[Node]) -> bool {
     })
 }
 
-/// The first line of the report of a run: `Tagwarden run in mode enforce: done`.
+/// Returns true for the first line of the report of a run: `Tagwarden run in mode enforce: done`.
 fn is_run(line: &str) -> bool {
     let rest = line.split_once("Tagwarden ").map(|(_, rest)| rest);
     rest.and_then(|rest| rest.split_once(" in mode ")).is_some_and(|(command, rest)| {
@@ -52,7 +52,7 @@ fn is_run(line: &str) -> bool {
     })
 }
 
-/// A line with `"schema": "tagwarden.plan/1"` in it, wherever the document stands.
+/// Returns true for a line with `"schema": "tagwarden.plan/1"`, wherever the document is.
 fn has_schema(line: &str) -> bool {
     let rest = line.split_once("\"schema\"").map(|(_, rest)| rest.trim_start_matches([' ', ':']));
     let schema = rest.and_then(|rest| rest.strip_prefix('"'));

@@ -1,4 +1,4 @@
-//! Placeholders: what a shell, a pipeline or a template engine fills in later.
+//! Placeholders: parts that a shell, a pipeline or a template engine fills in later.
 //!
 //! `${NAME}`, `$NAME`, `$(NAME)`, `$[NAME]`, `{{ NAME }}`, `{NAME}`, `<NAME>`, `<< NAME >>`, `%NAME%`, `#{NAME}#`,
 //! `[[NAME]]`, and the verbs of format strings (`%s`).
@@ -8,19 +8,19 @@ use std::ops::Range;
 /// The characters that placeholders begin with.
 const OPENERS: [char; 6] = ['$', '{', '<', '%', '#', '['];
 
-/// Longest name in braces or angle brackets; what is longer is a text of another kind.
+/// Longest name in braces or angle brackets; longer ones are ordinary text.
 const LONGEST: usize = 80;
 
-/// Longest placeholder, so that a long line is not gone through again for each of its braces.
+/// Longest placeholder, so that a long line is not scanned again for each of its braces.
 const MOST_BYTES: usize = 400;
 
-/// Elements of HTML, which are no placeholders although they look like `<NAME>`.
+/// Elements of HTML, which are not placeholders although they look like `<NAME>`.
 const ELEMENTS: [&str; 26] = [
     "a", "b", "body", "br", "code", "dd", "div", "dl", "dt", "em", "hr", "i", "img", "li", "ol", "p", "pre", "s",
     "span", "strong", "sub", "sup", "td", "tr", "ul", "wbr",
 ];
 
-/// Scopes in which tools keep variables. The name behind them is the variable's own.
+/// Scopes in which tools store variables. The name after a scope is the variable's own.
 const SCOPES: [&str; 11] = [
     "github.event.inputs.",
     "pipeline.parameters.",
@@ -35,26 +35,26 @@ const SCOPES: [&str; 11] = [
     "var.",
 ];
 
-/// Filters of templates that leave a value as it is.
+/// Filters of templates that leave a value unchanged.
 const PLAIN_FILTERS: [&str; 6] = ["quote", "squote", "string", "toString", "tpl", "trim"];
 
 /// A piece of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sources) enum Piece<'t> {
-    /// Text as it is.
+    /// Literal text.
     Literal(&'t str),
-    /// A placeholder as it is written.
+    /// A placeholder as written.
     Placeholder(&'t str),
 }
 
 /// The variable that a placeholder stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sources) struct Variable {
-    /// Its name; empty where the placeholder lists its values itself, as `{api,web}` does.
+    /// Its name; empty if the placeholder lists its values itself, as `{api,web}` does.
     pub(in crate::sources) name: String,
-    /// True if its name compares without case.
+    /// True if its name is case-insensitive.
     pub(in crate::sources) any_case: bool,
-    /// Its values if nothing defines it. They may contain placeholders.
+    /// Its values without a definition. They may contain placeholders.
     pub(in crate::sources) defaults: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ pub(in crate::sources) fn has_placeholder(text: &str) -> bool {
     find(text, 0).is_some()
 }
 
-/// Returns the first placeholder that begins at `from` or behind it.
+/// Returns the first placeholder that begins at or after `from`.
 pub(in crate::sources) fn find(text: &str, from: usize) -> Option<Range<usize>> {
     let mut from = from;
     while let Some(at) = text[from..].find(OPENERS).map(|at| from + at) {
@@ -92,8 +92,8 @@ pub(in crate::sources) fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// Returns the bytes of the placeholder that begins at a place of a text; `None` where none does. One that is not closed
-/// reaches to the end of its line.
+/// Returns the bytes of the placeholder that begins at a position of a text; `None` if there is none. An unclosed
+/// placeholder extends to the end of its line.
 pub(in crate::sources) fn length_at(text: &str, at: usize) -> Option<usize> {
     let first = *text.as_bytes().get(at)?;
     if !matches!(first, b'$' | b'{' | b'<' | b'%' | b'#' | b'[') {
@@ -116,7 +116,7 @@ pub(in crate::sources) fn length_at(text: &str, at: usize) -> Option<usize> {
     }
 }
 
-/// The line that a text begins with, as far as a placeholder may reach.
+/// Returns the first line of a text, up to the longest placeholder.
 fn window(text: &str) -> &str {
     let mut end = text.len().min(MOST_BYTES);
     while !text.is_char_boundary(end) {
@@ -126,7 +126,7 @@ fn window(text: &str) -> &str {
     &text[..text.find('\n').unwrap_or(end)]
 }
 
-/// `${…}`, `$(…)`, `$[…]`, `$NAME`, PowerShell's `$env:NAME`, and `$$` for `$`, as make and compose write it.
+/// Matches `${…}`, `$(…)`, `$[…]`, `$NAME`, PowerShell's `$env:NAME`, and `$$` for `$`, as make and compose write it.
 fn dollar(rest: &str) -> Option<usize> {
     let doubled = usize::from(rest.starts_with("$$"));
     let rest = &rest[doubled..];
@@ -144,22 +144,22 @@ fn dollar(rest: &str) -> Option<usize> {
     Some(doubled + length)
 }
 
-/// `%NAME%`, and the verbs of format strings.
+/// Matches `%NAME%`, and the verbs of format strings.
 fn percent(rest: &str) -> Option<usize> {
     let length = word(&rest[1..]);
-    // What begins with a digit is an escape of an address.
+    // A digit begins a percent escape of a URL.
     if rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && rest[1 + length..].starts_with('%') {
         return Some(length + 2);
     }
     (length == 1 && matches!(rest.as_bytes()[1], b'd' | b'q' | b's' | b'v')).then_some(2)
 }
 
-/// The bytes of a word at the beginning of a text.
+/// Returns the bytes of a word at the beginning of a text.
 fn word(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }
 
-/// The end of what the first `open` of a line opens, however deep; the line's end where it is not closed.
+/// Returns the end of the first nested pair of `open` and `close`; the line's end if it is not closed.
 fn nested(line: &str, open: char, close: char) -> usize {
     let mut depth = 0_u32;
     for (at, c) in line.char_indices() {
@@ -175,7 +175,7 @@ fn nested(line: &str, open: char, close: char) -> usize {
     line.len()
 }
 
-/// The end of a name between two marks.
+/// Returns the end of a name between two delimiters.
 fn named(line: &str, open: &str, close: &str) -> Option<usize> {
     let inner = &line[open.len()..];
     let inner = &inner[..inner.find(close)?];
@@ -186,7 +186,7 @@ fn named(line: &str, open: &str, close: &str) -> Option<usize> {
     sound.then_some(open.len() + inner.len() + close.len())
 }
 
-/// Returns true if a mark that texts use for other things, too, stands where a part of a reference begins.
+/// Returns true if an ambiguous delimiter is at the beginning of a part of a reference.
 fn stands_apart(text: &str, at: usize) -> bool {
     !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == ')')
 }
@@ -196,8 +196,7 @@ fn is_element(inner: &str) -> bool {
     ELEMENTS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Returns the variable that a placeholder stands for; `None` where it is something else, such as the output of a
-/// command.
+/// Returns the variable that a placeholder stands for; `None` if it is something else, such as the output of a command.
 pub(in crate::sources) fn variable(written: &str) -> Option<Variable> {
     let inner = |open: &str, close: &str| written.strip_prefix(open)?.strip_suffix(close);
     if let Some(inner) = inner("${{", "}}") {
@@ -232,13 +231,13 @@ pub(in crate::sources) fn variable(written: &str) -> Option<Variable> {
     }
 }
 
-/// A name and nothing else.
+/// Parses a bare name.
 fn plain(text: &str, any_case: bool) -> Option<Variable> {
     let name = plain_name(text)?;
     Some(Variable { name: name.to_owned(), any_case, defaults: Vec::new() })
 }
 
-/// The name of a variable without its scope.
+/// Returns the name of a variable without its scope.
 fn plain_name(text: &str) -> Option<&str> {
     let text = text.trim();
     // `variables['tag']`
@@ -254,7 +253,7 @@ fn plain_name(text: &str) -> Option<&str> {
     (sound && !own.is_empty()).then_some(own)
 }
 
-/// A parameter of a shell or of compose: `NAME`, `NAME:-default`, `NAME-default`, `NAME:=default`.
+/// Parses a parameter of a shell or of compose: `NAME`, `NAME:-default`, `NAME-default`, `NAME:=default`.
 fn shell(inner: &str) -> Option<Variable> {
     let name = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').unwrap_or(inner.len());
     let (name, rest) = inner.split_at(name);
@@ -268,7 +267,7 @@ fn shell(inner: &str) -> Option<Variable> {
     Some(Variable { defaults, ..plain(name, false)? })
 }
 
-/// An expression of GitHub Actions or Azure Pipelines: `env.NAME`, `env.NAME || 'default'`.
+/// Parses an expression of GitHub Actions or Azure Pipelines: `env.NAME`, `env.NAME || 'default'`.
 fn expression(inner: &str) -> Option<Variable> {
     let mut parts = inner.split("||");
     let variable = plain(parts.next()?, true)?;
@@ -276,7 +275,8 @@ fn expression(inner: &str) -> Option<Variable> {
     Some(Variable { defaults: defaults?, ..variable })
 }
 
-/// An expression of Go's templates or of Jinja: `.Values.tag`, `tag | default("v1")`, `default "v1" .Values.tag`.
+/// Parses an expression of Go's templates or of Jinja: `.Values.tag`, `tag | default("v1")`, `default "v1"
+/// .Values.tag`.
 fn template(inner: &str) -> Option<Variable> {
     let inner = inner.trim_matches(['-', '~']);
     let mut stages = inner.split('|').map(str::trim);
@@ -292,7 +292,7 @@ fn template(inner: &str) -> Option<Variable> {
         match stage.strip_prefix("default") {
             Some(rest) => {
                 let rest = rest.trim().trim_start_matches('(').trim_end_matches(')');
-                // Jinja's second argument says that an empty value counts as none.
+                // Jinja's second argument makes an empty value count as missing.
                 let default = rest.split_once(',').map_or(rest, |(default, _)| default);
                 defaults.push(value(default)?);
             }
@@ -303,7 +303,7 @@ fn template(inner: &str) -> Option<Variable> {
     Some(Variable { defaults: defaults.into_iter().filter(|default| !default.is_empty()).collect(), ..variable })
 }
 
-/// A value in an expression: a text in quotes, or a variable, which is written as a placeholder of its own.
+/// Parses a value in an expression: a quoted text, or a variable, which is written as a separate placeholder.
 fn value(text: &str) -> Option<String> {
     let text = text.trim();
     for quote in ['"', '\'', '`'] {
@@ -342,7 +342,7 @@ mod tests {
             ("api:#{tag}", "#{tag}"),
             ("api:[[tag]]", "[[tag]]"),
             ("api:${TAG\nnext}", "${TAG"),
-            // What only looks like one.
+            // Texts that only look like placeholders.
             ("api:v1", ""),
             ("api:v1<br>", ""),
             ("api.<br>x", ""),

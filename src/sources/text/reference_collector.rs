@@ -1,4 +1,4 @@
-//! Everything that is found in one text, before the rest of the source is known.
+//! The findings in one text, before the rest of the source is known.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -8,30 +8,30 @@ use super::usage::Usage;
 use crate::domain::{ImageReference, PathPattern, TextIndexBuilder, is_common_word};
 use crate::sources::document::Node;
 
-/// The images and the open references of one text.
+/// The images and the unresolved references of one text.
 #[derive(Debug, Default)]
 pub(in crate::sources) struct ReferenceCollector {
-    /// Those that are named by tag or digest, with their lines.
+    /// The images that are named by tag or digest, with their lines.
     pub(in crate::sources) images: BTreeSet<(ImageReference, u32)>,
-    /// The same, of references that are invalid as they are written.
+    /// The same for references that are invalid as written.
     pub(in crate::sources) corrected: BTreeSet<(ImageReference, u32)>,
-    /// References that are judged when all of the source was read.
+    /// References that are resolved when the whole source was read.
     pub(in crate::sources) pending: Vec<PendingReference>,
-    /// The repositories of mappings that say no tag, with their lines.
+    /// The repositories of mappings without a tag, with their lines.
     pub(in crate::sources) repositories: Vec<(ImageReference, u32)>,
     /// The scalars and texts of references that other fields of their mapping complete.
     pub(in crate::sources) completed: HashSet<(ScalarId, String)>,
-    /// Remarks for a person, with their lines.
+    /// Remarks for people, with their lines.
     pub(in crate::sources) notes: BTreeSet<(u32, String)>,
 }
 
-/// A reference that leaves something open.
+/// A reference with an open part.
 #[derive(Debug)]
 pub(in crate::sources) struct PendingReference {
-    /// The reference as it is written.
+    /// The reference as written.
     pub(in crate::sources) text: Box<str>,
     pub(in crate::sources) line: u32,
-    /// The scalar that it stands in.
+    /// The scalar that contains it.
     pub(in crate::sources) scalar: ScalarId,
     pub(in crate::sources) usage: Usage,
     pub(in crate::sources) kind: PendingKind,
@@ -41,18 +41,18 @@ pub(in crate::sources) struct PendingReference {
     pub(in crate::sources) defines: Option<Box<str>>,
 }
 
-/// The part of a reference that is open.
+/// The open part of a reference.
 #[derive(Debug)]
 pub(in crate::sources) enum PendingKind {
-    /// Placeholders stand in it. Where it names no host of ours, `is_image` says that it is an image's reference anyway.
+    /// It contains placeholders. If it names no known host, `is_image` is true if it is an image's reference anyway.
     Placeholders { is_image: bool },
     /// Neither a tag nor a digest is written.
     Untagged(ImageReference),
-    /// A tag is written and not understood.
+    /// A tag is written but not understood.
     Tag(Option<String>, PathPattern),
 }
 
-/// A scalar of the documents of one text, which a line of JSON may have many of; the default is none.
+/// A scalar of the documents of one text, of which a line of JSON may have many; the default is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(in crate::sources) struct ScalarId(usize);
 
@@ -68,23 +68,24 @@ pub(in crate::sources) struct Place<'t> {
     pub(in crate::sources) line: u32,
     pub(in crate::sources) scalar: ScalarId,
     pub(in crate::sources) usage: Usage,
-    /// An image is expected there.
+    /// True if an image is expected there.
     pub(in crate::sources) is_image: bool,
     pub(in crate::sources) defines: Option<&'t str>,
 }
 
-/// The content of a table's column behind a repository.
+/// The content of a table's column after a repository.
 enum Column {
-    /// A tag, with an image's id behind it.
+    /// A tag, followed by an image's id.
     Tag(ImageReference),
-    /// The word for no tag.
+    /// The word for a missing tag.
     NoTag,
     /// Anything else.
     Other,
 }
 
 impl ReferenceCollector {
-    /// Adds what a reference without placeholders names, and returns what it leaves open. `behind` is the rest of its line.
+    /// Adds the images of a reference without placeholders, and returns its open part. `behind` is the rest of its
+    /// line.
     pub(in crate::sources) fn add_literal(&mut self, text: &str, cut: Ending, line: u32, behind: &str) -> OpenPart {
         let Meaning { images, open_part: mut left, corrected, note } = meaning(text, cut, behind);
         let into = if corrected { &mut self.corrected } else { &mut self.images };
@@ -109,7 +110,7 @@ impl ReferenceCollector {
         left
     }
 
-    /// Adds what a complete reference names, and nothing of others.
+    /// Adds the images of a complete reference; ignores others.
     pub(in crate::sources) fn add_complete(&mut self, seen: &Occurrence<'_>, line: u32) {
         if !placeholder::has_placeholder(seen.text) {
             let Meaning { images, corrected, .. } = meaning(seen.text, seen.ending, "");
@@ -118,7 +119,7 @@ impl ReferenceCollector {
         }
     }
 
-    /// Adds what a reference leaves open. `beside` gives the words that may be its tag.
+    /// Adds the open part of a reference. `beside` returns the words that may be its tag.
     pub(in crate::sources) fn add_open(
         &mut self,
         text: &str,
@@ -139,7 +140,7 @@ impl ReferenceCollector {
 
     /// Adds a reference with placeholders.
     pub(in crate::sources) fn add_placeholders(&mut self, text: &str, place: Place<'_>) {
-        // A tag before an open digest is one that was written.
+        // A tag before an open digest is a written one.
         if let Some((before, _)) = text.split_once('@')
             && !placeholder::has_placeholder(before)
         {
@@ -157,7 +158,7 @@ impl ReferenceCollector {
 }
 
 impl PendingReference {
-    /// Adds the everyday words beside it, one of which may settle it, as standing beside its repository.
+    /// Adds the everyday words beside it, one of which may resolve it, as adjacent to its repository.
     pub(in crate::sources) fn add_words(&self, index: &mut TextIndexBuilder, place: u32) {
         let PendingKind::Untagged(image) = &self.kind else { return };
         let Some(name) = image.repository.as_ref().and_then(|path| path.as_str().rsplit('/').next()) else { return };
@@ -176,21 +177,21 @@ fn no_tag(image: &ImageReference) -> OpenPart {
     }
 }
 
-/// The images of a repository whose whole digests stand behind it.
+/// Returns the images of a repository whose full digests follow it.
 fn digests<'t>(image: &'t ImageReference, behind: &'t str) -> impl Iterator<Item = ImageReference> {
     let words = behind.split(|c: char| !c.is_ascii_alphanumeric() && c != ':');
     let found = words.filter(|word| word.starts_with("sha256:")).filter_map(|word| word.parse().ok());
     found.map(move |digest| ImageReference { digest: Some(digest), ..image.clone() })
 }
 
-/// Reads the columns behind a repository as `docker images` and `crictl images` print them.
+/// Parses the columns after a repository as `docker images` and `crictl images` print them.
 fn read_column(image: &ImageReference, behind: &str) -> Column {
     let mut columns = behind.split(|c: char| c.is_whitespace() || c == '|').filter(|column| !column.is_empty());
-    // One space is that of a sentence.
+    // A single space belongs to a sentence.
     let is_apart = ["  ", "\t", "|", " |"].iter().any(|mark| behind.starts_with(mark));
     let (Some(tag), Some(id), true) = (columns.next(), columns.next(), is_apart) else { return Column::Other };
     if tag == "<none>" {
-        // Beside a whole digest nothing is missing.
+        // Beside a full digest nothing is missing.
         return if digests(image, behind).next().is_some() { Column::Other } else { Column::NoTag };
     }
     let hex = id.strip_prefix("sha256:").unwrap_or(id);

@@ -1,4 +1,4 @@
-//! From everything that the texts of a source leave open to claims and unresolved references, once all of it was read.
+//! Resolution of open references into claims and unresolved references, once the whole source was read.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::sources::forms::{FormEvidence, TaglessRepository};
 use crate::sources::image_syntax::{self, ParsedImage, trim_decoration};
 use crate::sources::known_hosts::KnownHosts;
 
-/// Unresolved references to the same repository that are kept: they all keep the same tags.
+/// Most unresolved references to the same repository that are stored: they all keep the same tags undecided.
 const MOST_ALIKE: usize = 100;
 
 /// A text that was read.
@@ -27,13 +27,13 @@ pub(super) struct TextInfo {
     pub(super) unresolved: UnresolvedEffect,
 }
 
-/// The texts of a source, and the means to judge them.
+/// The texts of a source, and the means to resolve their references.
 pub(super) struct Resolver<'a> {
     pub(super) hosts: &'a KnownHosts,
     pub(super) texts: &'a [TextInfo],
     pub(super) definitions: &'a Definitions,
     pub(super) forms: &'a FormEvidence,
-    /// The repositories without a tag that were given to the forms.
+    /// The repositories without a tag that were passed to the forms.
     pub(super) tagless: &'a [TaglessRepository],
 }
 
@@ -46,7 +46,7 @@ struct Resolution {
     used: Vec<UsedDefinition>,
 }
 
-/// Something that stays open.
+/// A reference that stays open.
 struct OpenPattern {
     host: Option<String>,
     path: PathPattern,
@@ -57,7 +57,7 @@ struct OpenPattern {
 type NamedRepository<'a> = (&'a str, u32, &'a str);
 
 impl Resolver<'_> {
-    /// Adds the claims and the unresolved references that come of what the texts leave open.
+    /// Adds the claims and the unresolved references that result from the open references.
     pub(super) fn resolve(&self, pending: &[(usize, PendingReference)], findings: &mut TextEvidence) {
         let mut variables = Variables::new(self.definitions);
         let outcomes = pending.iter().map(|(text, one)| self.resolution(&self.texts[*text], one, &mut variables));
@@ -71,7 +71,7 @@ impl Resolver<'_> {
             let holder = || Arc::new(Holder::File { path: text.name.to_string(), line: one.line });
             let defined = one.defines.as_deref().map(|name| UsedDefinition::new(text.file, one.line, name));
             let is_used = defined.is_some_and(|defined| used.contains(&defined));
-            // Where the variable is used stands for its value.
+            // The place where the variable is used replaces its value.
             if is_used || self.is_resolved_by_form(text, one, &offered, &left_by_forms) {
                 continue;
             }
@@ -107,17 +107,17 @@ impl Resolver<'_> {
         }
     }
 
-    /// The repositories that were given to the forms.
+    /// Returns the repositories that were passed to the forms.
     fn tagless_names(&self) -> HashSet<NamedRepository<'_>> {
         self.tagless.iter().map(|open| (open.name.as_str(), open.line, open.path.as_str())).collect()
     }
 
-    /// The repositories of which no form says the tag either.
+    /// Returns the repositories whose tag no form states either.
     fn unresolved_by_forms(&self) -> HashSet<NamedRepository<'_>> {
         self.forms.unresolved.iter().filter_map(named_repository).collect()
     }
 
-    /// Returns true if a form says the tag of a repository that is named without one, and stands for it.
+    /// Returns true if a form states the tag of a repository without one, and replaces it.
     fn is_resolved_by_form(
         &self,
         text: &TextInfo,
@@ -154,12 +154,12 @@ impl Resolver<'_> {
         outcome
     }
 
-    /// A reference without a tag: to tools it means `latest`.
+    /// Resolves a reference without a tag, which tools take for `latest`.
     fn resolve_untagged(image: &ImageReference, one: &PendingReference, text: &TextInfo, outcome: &mut Resolution) {
         let latest = ImageReference { tag: "latest".parse().ok(), ..image.clone() };
         outcome.claims.push((latest, Naming::Written));
         if let (Usage::Named, Some(path)) = (one.usage, &image.repository) {
-            // What only reports mentions must not take one for the tag.
+            // A text that only reports mentions must not resolve the tag by one.
             let beside = if text.mentions == MentionEffect::Protect { one.nearby_words.clone() } else { Vec::new() };
             outcome.open.push(OpenPattern {
                 host: image.host.clone(),
@@ -187,7 +187,7 @@ impl Resolver<'_> {
             }
         }
         if is_far {
-            // Nothing says that these values are the ones: a tag of their name may be there by coincidence.
+            // These values are not certain: a tag of that name may exist by coincidence.
             let named = outcome
                 .claims
                 .iter()
@@ -200,13 +200,13 @@ impl Resolver<'_> {
             });
             outcome.open.extend(open);
         }
-        // Where an image is made, the variable may be used in another way besides.
+        // In an output, the variable may have other uses besides.
         if one.usage != Usage::Output && (!outcome.claims.is_empty() || !outcome.open.is_empty()) {
             outcome.used = used;
         }
     }
 
-    /// A reference whose placeholders were all filled in.
+    /// Resolves a reference whose placeholders were all filled in.
     fn resolve_filled(
         &self,
         written: &str,
@@ -230,25 +230,25 @@ impl Resolver<'_> {
             return;
         }
         match ImageReference::parse_verbatim(&written.replace('+', "_")) {
-            // Another registry's.
+            // A reference to another registry.
             Ok(image) if image.host.is_some() => {}
             Ok(image) if is_image && (image.tag.is_some() || image.digest.is_some()) => {
                 outcome.claims.push((image, Naming::Corrected));
             }
             Ok(image) if is_image => Self::resolve_untagged(&image, one, text, outcome),
-            // The result is not a valid image; without what was filled in, it may be.
+            // The result is not a valid image; it may be one before the replacement.
             _ => self.add_open(&one.text, is_image, outcome),
         }
     }
 
-    /// A reference with placeholders that nothing fills in.
+    /// Adds a reference with unfilled placeholders.
     fn add_open(&self, written: &str, is_image: bool, outcome: &mut Resolution) {
         let text = with_slash(written);
         let is_ours = self.hosts.is_prefix_of(trim_decoration(&text));
         match image_syntax::parse_image(&text.replace('+', "_")) {
             ParsedImage::Unresolved(Some(host), path, _) if is_ours => {
                 let is_all = path.parts().all(str::is_empty);
-                // Documents write `<repository>` where everybody is to put an own one.
+                // Documents write `<repository>` where every reader inserts a different one.
                 if !is_all || !text.contains('<') {
                     outcome.open.push(OpenPattern { host: Some(host), path, nearby_words: Vec::new() });
                 }
@@ -262,7 +262,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Removes what forms left open and is judged here with the words beside it.
+/// Removes unresolved references of forms that are resolved here by the words beside them.
 pub(super) fn remove_tagless(
     unresolved: Vec<UnresolvedReference>,
     offered: &[TaglessRepository],
@@ -282,14 +282,14 @@ fn named_repository(one: &UnresolvedReference) -> Option<NamedRepository<'_>> {
     }
 }
 
-/// The path of a pattern without placeholders.
+/// Returns the path of a pattern without placeholders.
 fn literal_path(path: &PathPattern) -> Option<&str> {
     let mut parts = path.parts();
     let first = parts.next()?;
     parts.next().is_none().then_some(first)
 }
 
-/// The path of a reference with an open tag.
+/// Returns the path of a reference with an open tag.
 fn path_of(text: &str) -> Option<String> {
     match image_syntax::parse_image(text) {
         ParsedImage::Unresolved(_, path, _) => literal_path(&path).map(str::to_owned),
@@ -297,7 +297,7 @@ fn path_of(text: &str) -> Option<String> {
     }
 }
 
-/// Returns true if a tag or digest stands in a reference with placeholders, however open.
+/// Returns true if a reference with placeholders has a tag or digest, however open.
 fn has_tag(text: &str) -> bool {
     let marked = image_syntax::mark_placeholders(text);
     let (_, rest) = image_syntax::split(&marked);
@@ -305,7 +305,7 @@ fn has_tag(text: &str) -> bool {
     tag.contains(image_syntax::PLACEHOLDER_MARK) || tag.parse::<TagName>().is_ok() || rest.starts_with('@')
 }
 
-/// `${PREFIX}shop/api` as `${PREFIX}/shop/api`: a prefix ends in a slash itself.
+/// Returns `${PREFIX}shop/api` as `${PREFIX}/shop/api`: a prefix ends in a slash itself.
 fn with_slash(text: &str) -> String {
     match pieces(text)[..] {
         [Piece::Placeholder(open), Piece::Literal(rest), ..]

@@ -21,21 +21,21 @@ use crate::sources::known_hosts::KnownHosts;
 pub(super) struct TextContext<'a> {
     /// The lines before the text.
     pub(super) line_offset: u32,
-    /// The scalar that the text is.
+    /// The scalar that contains the text.
     pub(super) scalar: ScalarId,
-    /// The part that images play there, where the text itself does not say it.
+    /// The usage of images there, unless the text itself shows it.
     pub(super) usage: Usage,
     /// The words before the text, such as those of a command that is written as a list.
     pub(super) before: &'a str,
-    /// The texts that stand with it in a mapping or list, itself included; none for text that stands alone.
+    /// The texts in the same mapping or list, itself included; empty for a separate text.
     pub(super) unit: &'a [&'a str],
-    /// An image is expected there.
+    /// True if an image is expected there.
     pub(super) is_image: bool,
     /// The variable whose value the text is.
     pub(super) defines: Option<&'a str>,
 }
 
-/// Adds what a text names and leaves open. It must be decoded.
+/// Adds the references of a text. It must be decoded.
 pub(super) fn collect_references(
     text: &str,
     name: &str,
@@ -58,14 +58,14 @@ pub(super) fn collect_references(
     }
 }
 
-/// The lines of a text, with what was found out of the last one: one line may be the whole text, with thousands of
+/// The lines of a text, with cached facts about the last one: one line may be the whole text, with thousands of
 /// references.
 struct LineCache<'t> {
     lines: Lines<'t>,
     last: Option<LineFacts<'t>>,
 }
 
-/// A line and what is asked of it for each of its references.
+/// A line and the facts that each of its references needs.
 #[derive(Debug, Clone, Copy)]
 struct LineFacts<'t> {
     index: usize,
@@ -75,11 +75,11 @@ struct LineFacts<'t> {
     /// The first byte of its command.
     command: usize,
     assignment: Option<Assignment<'t>>,
-    /// The line before opens a block that says what is made.
+    /// True if the line before opens a block describing an output.
     in_block: bool,
-    /// It does, and the line itself names an image.
+    /// True if it does, and the line itself names an image.
     is_output: bool,
-    /// It only prints a message or is a comment.
+    /// True if it only prints a message or is a comment.
     is_message: bool,
 }
 
@@ -88,7 +88,7 @@ impl<'t> LineCache<'t> {
         Self { lines: Lines::of(text), last: None }
     }
 
-    /// The line that a byte stands in.
+    /// Returns the line of a byte.
     fn at(&mut self, place: usize) -> LineFacts<'t> {
         let line = self.lines.at(place);
         match self.last {
@@ -122,7 +122,7 @@ struct Reader<'a> {
     name: &'a str,
     hosts: &'a KnownHosts,
     context: &'a TextContext<'a>,
-    /// The bytes that belong to what stands in the line that was asked for last.
+    /// The bytes of the unit of the last requested line.
     unit: Option<(usize, Vec<Range<usize>>)>,
 }
 
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
                 open.is_some_and(|variable| is_registry_name(&variable.name))
             };
             place.is_image |= one.origin == Origin::Placeholder && (place.usage != Usage::Named || holds_registry());
-            // A variable alone is an image where nothing else can stand.
+            // A lone variable is an image only if nothing else is possible there.
             if one.origin == Origin::Lone && !place.is_image && place.usage == Usage::Named {
                 return;
             }
@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The words before a place: those before the text, and those of its own command. Far ones are left out.
+/// Returns the words before a place: those before the text, and those of its own command. Distant ones are omitted.
 fn command<'c>(before: &str, own: &'c str) -> Cow<'c, str> {
     if before.is_empty() || own.len() > MOST_AROUND {
         Cow::Borrowed(own)
@@ -204,10 +204,11 @@ fn command<'c>(before: &str, own: &'c str) -> Cow<'c, str> {
     }
 }
 
-/// References without a host that a placeholder leaves open, where an image is expected: `image: shop/api:$(TAG)`.
+/// Returns references without a host that a placeholder leaves open, where an image is expected: `image:
+/// shop/api:$(TAG)`.
 fn expected_images(text: &str, seen: &[Occurrence<'_>]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
-    // The farthest end up to each of those seen, which are in the order of their beginnings.
+    // The farthest end up to each occurrence, in the order of their beginnings.
     let reaches: Vec<usize> = seen
         .iter()
         .scan(0, |reach, one| {
@@ -238,7 +239,7 @@ fn expected_images(text: &str, seen: &[Occurrence<'_>]) -> Vec<(usize, usize)> {
     found
 }
 
-/// The beginning of the line that a byte stands in, as far as it is looked at.
+/// Returns the beginning of the line of a byte, up to a limit.
 fn line_start(text: &str, at: usize) -> usize {
     let near = end_of(&text[..at]);
     at - near.len() + near.rfind('\n').map_or(0, |at| at + 1)
@@ -247,11 +248,11 @@ fn line_start(text: &str, at: usize) -> usize {
 /// The places where a text uses a variable.
 #[derive(Debug, Default)]
 pub(super) struct VariableUse {
-    /// A place where an image is made.
+    /// True for a place where an image is built.
     in_outputs: bool,
-    /// Anywhere else.
+    /// True for any other place.
     elsewhere: bool,
-    /// As the value, or a part of it, of other variables.
+    /// The variables whose values contain it.
     assigned_to: BTreeSet<String>,
 }
 
@@ -260,7 +261,7 @@ pub(super) struct VariableUse {
 pub(super) struct VariableUses(HashMap<String, VariableUse>);
 
 impl VariableUses {
-    /// Adds the uses in running text. `around` is what is known of its place.
+    /// Adds the uses in running text. `around` describes its place.
     pub(super) fn read(&mut self, text: &str, around: &TextContext<'_>) {
         let mut at = 0;
         let mut lines = LineCache::of(text);
@@ -282,7 +283,7 @@ impl VariableUses {
         }
     }
 
-    /// Returns true for a variable that is used, and only where images are made.
+    /// Returns true for a variable that is used only where images are built.
     pub(super) fn is_output_only(&self, name: &str) -> bool {
         self.is_output_only_within(&name.to_ascii_lowercase(), 4)
     }
@@ -297,7 +298,7 @@ impl VariableUses {
     }
 }
 
-/// Returns true if a piece is a part of a text, by their places.
+/// Returns true if a piece is a part of a text, by their addresses.
 fn contains(text: &str, piece: &str) -> bool {
     let (start, at) = (text.as_ptr().addr(), piece.as_ptr().addr());
     (start..start + text.len()).contains(&at)
@@ -346,7 +347,7 @@ mod tests {
                 [
                     format!("{HOST}/a{n} Run []"),
                     format!("{HOST}/b{n} Output []"),
-                    // The line is data, in which nothing stands beside anything.
+                    // The line is data, in which adjacency means nothing.
                     format!("{HOST}/c{n} Named []"),
                     format!("{HOST}/d:v{n} in line 2"),
                     format!("shop/e{n}:$(T) Named []"),
@@ -383,7 +384,7 @@ mod tests {
         ] {
             assert_eq!(open(&text), expected, "{text}");
         }
-        // A table's column stands right behind its reference, and what is far behind says nothing.
+        // A table's column directly follows its reference; distant text is unrelated.
         let digest = "0123456789abcdef".repeat(4);
         let near = open(&format!("{HOST}/a{}sha256:{digest}\n", " x".repeat(100) + " "));
         assert_eq!(near, [format!("{HOST}/a@sha256:{digest} in line 1")]);

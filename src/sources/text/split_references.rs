@@ -1,4 +1,4 @@
-//! References whose parts stand under keys of their own: Helm's `registry`, `repository`, `tag` and `digest`, Kustomize's
+//! References whose parts are under separate keys: Helm's `registry`, `repository`, `tag` and `digest`, Kustomize's
 //! `name`, `newName`, `newTag` and `digest`, and their relatives.
 
 use super::occurrences::OpenPart;
@@ -9,7 +9,7 @@ use crate::sources::document::{Node, Value};
 use crate::sources::image_syntax::{ParsedImage, parse_image};
 use crate::sources::known_hosts::{KnownHosts, is_placeholder};
 
-/// What a key says of an image.
+/// The meaning of a key for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Registry,
@@ -37,17 +37,17 @@ impl Part {
     }
 }
 
-/// A part as it stands in a map.
+/// A part as stated in a map.
 struct StatedPart<'a> {
     part: Part,
     text: &'a str,
     line: u32,
     scalar: ScalarId,
-    /// It is written as a number, which tooling may shorten: `1.10` becomes `1.1`.
+    /// True if it is written as a number, which tools may shorten: `1.10` becomes `1.1`.
     number: bool,
 }
 
-/// Known hosts under registry keys anywhere in some documents, such as Helm's `global.imageRegistry`.
+/// Returns the known hosts under registry keys anywhere in some documents, such as Helm's `global.imageRegistry`.
 pub(super) fn registries<'n>(documents: &'n [Node], hosts: &KnownHosts) -> Vec<&'n str> {
     let mut registries = Vec::new();
     for document in documents {
@@ -78,8 +78,8 @@ pub(super) fn is_registry_key(key: &str) -> bool {
     Part::of(key) == Some(Part::Registry)
 }
 
-/// Adds the images that the parts in a map make. `place` gives the place of a part by its line, `beside` the words of the
-/// map.
+/// Adds the images that the parts in a map make. `place` returns the place of a part by its line, `beside` the words of
+/// the map.
 pub(super) fn collect_from_mapping<'n, 'p>(
     entries: impl Iterator<Item = (&'n str, &'n Node)>,
     hosts: &KnownHosts,
@@ -106,7 +106,7 @@ pub(super) fn collect_from_mapping<'n, 'p>(
             let known = known.filter(|text| hosts.is_host(text) || hosts.is_prefix_of(text));
             known.map(|host| format!("{host}/{path}")).collect()
         } else if let Some(open) = own.first().filter(|_| !names_a_host) {
-            // Only a whole path says which repository is meant, if the registry is open.
+            // If the registry is open, only a full path identifies the repository.
             vec![format!("{}/{path}", open.text)]
         } else if exact && !names_a_host {
             registries.iter().map(|host| format!("{host}/{path}")).collect()
@@ -130,14 +130,14 @@ fn stated_part<'a>(key: &str, node: &'a Node) -> Option<StatedPart<'a>> {
     (!text.is_empty()).then_some(StatedPart { part, text, line: node.line, scalar: ScalarId::of(node), number })
 }
 
-/// A registry as people write it, without scheme and closing slash.
+/// Returns a registry as people write it, without scheme and closing slash.
 fn registry(text: &str) -> &str {
     let text = text.trim_end_matches('/');
     ["https://", "http://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text)
 }
 
-/// Adds an image under a key that is its repository: `contoso.azurecr.io/shop/api: v1`. Returns true where the value says
-/// its tag.
+/// Adds an image under a key that is its repository: `contoso.azurecr.io/shop/api: v1`. Returns true if the value
+/// states its tag.
 pub(super) fn collect_keyed(line: u32, repository: &str, node: &Node, found: &mut ReferenceCollector) -> bool {
     let values: Vec<&str> = match &node.value {
         Value::Text(tag) | Value::Literal(tag) => vec![tag.as_str()],
@@ -165,7 +165,7 @@ fn scalar(node: &Node) -> Option<&str> {
 struct Base<'a> {
     text: &'a str,
     part: &'a StatedPart<'a>,
-    /// Host and path stand in one field.
+    /// True if host and path are in one field.
     is_whole: bool,
 }
 
@@ -181,7 +181,7 @@ fn combine(
     let place = Place { is_image: true, ..place };
     let exact = || parts.iter().filter(|stated| matches!(stated.part, Part::Tag | Part::Digest));
     if exact().next().is_some() {
-        // The repository by itself leaves nothing open then.
+        // The repository by itself is then complete.
         found.completed.insert((named.scalar, text.to_owned()));
     }
     if is_placeholder(text) {
@@ -224,7 +224,7 @@ fn combine(
             found.images.insert((image, named.line));
         }
     }
-    // A digest says more than the tag beside it, whatever that is.
+    // A digest takes precedence over the tag beside it.
     for (_, text) in open.iter().filter(|(part, _)| !complete && (*part == Part::Digest || digests.is_empty())) {
         if is_placeholder(text) {
             found.add_placeholders(text, place);
@@ -243,7 +243,7 @@ fn combine(
     }
 }
 
-/// Reads host and path. A name without them does not belong to an image.
+/// Parses host and path. A name without them does not belong to an image.
 fn repository(text: &str, named: &StatedPart<'_>, found: &mut ReferenceCollector) -> Option<ImageReference> {
     let error = match ImageReference::parse_verbatim(text) {
         Ok(reference) => return Some(reference),
@@ -259,11 +259,11 @@ fn repository(text: &str, named: &StatedPart<'_>, found: &mut ReferenceCollector
     }
 }
 
-/// Lists the tags and digests that a part may state.
+/// Returns the tags and digests that a part may state.
 fn texts_of<'a>(stated: &StatedPart<'a>, hash_as_tag: bool, complete: bool) -> Vec<(Part, &'a str)> {
     match stated.part {
         Part::Tag if hash_as_tag => vec![(Part::Digest, stated.text)],
-        // A tag with the digest behind it.
+        // A tag followed by the digest.
         Part::Tag => match stated.text.split_once('@') {
             Some(("", digest)) => vec![(Part::Digest, digest)],
             Some((tag, digest)) => vec![(Part::Tag, tag), (Part::Digest, digest)],
@@ -276,13 +276,13 @@ fn texts_of<'a>(stated: &StatedPart<'a>, hash_as_tag: bool, complete: bool) -> V
     }
 }
 
-/// The reference that a repository and a part make.
+/// Returns the reference that a repository and a part make.
 fn joined(base: &str, stated: &StatedPart<'_>) -> String {
     let mark = if stated.part == Part::Digest { '@' } else { ':' };
     format!("{base}{mark}{}", stated.text.trim_start_matches('@'))
 }
 
-/// A tag as it is written, or as Helm writes a version.
+/// Parses a tag as written, or as Helm writes a version.
 fn tag(text: &str) -> Option<TagName> {
     text.replace('+', "_").parse().ok()
 }
@@ -292,7 +292,7 @@ fn read_digest(text: &str) -> Option<Digest> {
     with_algorithm.parse().ok()
 }
 
-/// A number as tooling that reads it as one writes it again, where that is another tag.
+/// Returns a number as tools reformat it, if that is another tag.
 fn short_digest_tag(text: &str) -> Option<TagName> {
     let number: f64 = text.parse().ok()?;
     number.to_string().parse().ok().filter(|tag: &TagName| tag.as_str() != text)

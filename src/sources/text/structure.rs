@@ -1,4 +1,4 @@
-//! Reading of documents in JSON and YAML: their scalars, each with what its keys and the scalars beside it say.
+//! Reading of documents in JSON and YAML: their scalars, each in the context of its keys and the scalars beside it.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use crate::domain::ImageReference;
 use crate::sources::document::{Node, Value};
 use crate::sources::known_hosts::KnownHosts;
 
-/// Keys whose values say nothing of images and look like tags.
+/// Keys whose values do not concern images and look like tags.
 const IGNORED_KEYS: [&str; 3] = ["apiVersion", "schemaVersion", "resourceVersion"];
 
-/// Keys of which the scalars below count as standing beside those of the mapping: Flux writes the tag there, and attestations
+/// Keys whose nested scalars count as adjacent to those of the mapping: Flux writes the tag there, and attestations
 /// write digests by their algorithms.
 const NESTED_KEYS: [&str; 2] = ["digest", "ref"];
 
@@ -42,13 +42,13 @@ const DEFINITION_KEYS: [&str; 14] = [
     "with",
 ];
 
-/// Those of them whose mappings hold nothing but variables.
+/// Keys whose mappings contain nothing but variables.
 const VARIABLE_KEYS: [&str; 4] = ["env", "locals", "variables", "vars"];
 
-/// Keys that a definition has beside or instead of its value.
+/// Keys of a definition beside or instead of its value.
 const VALUE_KEYS: [&str; 3] = ["value", "default", "defaultValue"];
 
-/// Longest list whose scalars stand beside each other, such as the arguments of a command.
+/// Longest list whose scalars are adjacent, such as the arguments of a command.
 const MOST_ITEMS: usize = 64;
 
 /// A walk through the documents of one text.
@@ -56,14 +56,14 @@ pub(super) struct Walk<'w, 'n> {
     pub(super) name: &'w str,
     pub(super) hosts: &'w KnownHosts,
     pub(super) found: &'w mut ReferenceCollector,
-    /// The way to where the walk is.
+    /// The path to the current position of the walk.
     frames: Vec<Frame<'n>>,
     /// The values of lists of names and values around it.
     pairs: Vec<&'n str>,
     registries: Vec<&'n str>,
-    /// The uses of variables, where these are what is looked for.
+    /// The uses of variables, if the walk collects these.
     uses: Option<VariableUses>,
-    /// Running text that happens to read as a document: its references were read already.
+    /// True for running text that happens to parse as a document: its references were collected already.
     is_parts_only: bool,
 }
 
@@ -73,13 +73,13 @@ impl<'w, 'n> Walk<'w, 'n> {
         Self { name, hosts, found, frames, pairs, registries, uses: None, is_parts_only: false }
     }
 
-    /// Adds what the documents name in parts under keys of their own, and nothing else.
+    /// Adds the references in the documents whose parts are under separate keys, and nothing else.
     pub(super) fn read_parts(&mut self, documents: &'n [Node]) {
         self.is_parts_only = true;
         self.read(documents);
     }
 
-    /// Adds what the documents name and leave open.
+    /// Adds the references in the documents.
     pub(super) fn read(&mut self, documents: &'n [Node]) {
         self.registries = registries(documents, self.hosts);
         for document in documents {
@@ -140,7 +140,7 @@ impl<'w, 'n> Walk<'w, 'n> {
                 Value::Text(text) => {
                     let own = [text.as_str()];
                     self.scalar(node, text, &command, if unit.is_empty() { &own } else { unit });
-                    // Only the words of one command stand behind each other.
+                    // Adjacent words matter only within one command.
                     if text.trim().contains(char::is_whitespace) || command.len() > 2000 {
                         command.clear();
                     } else {
@@ -157,7 +157,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         self.pairs.truncate(around);
     }
 
-    /// Reads the parts of images in a mapping.
+    /// Parses the parts of images in a mapping.
     fn parts(&mut self, entries: &'n [Entry]) {
         self.parts_of(entries.iter().map(|(_, key, node)| (key.as_str(), node)), entries);
         // `image.repository` beside `image.tag`.
@@ -167,7 +167,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         }
     }
 
-    /// Reads the parts of images in a list of names and values.
+    /// Parses the parts of images in a list of names and values.
     fn named_parts(&mut self, nodes: &'n [Node]) {
         for group in groups(nodes.iter().filter_map(pair)) {
             self.parts_of(group.into_iter(), &[]);
@@ -177,7 +177,7 @@ impl<'w, 'n> Walk<'w, 'n> {
     fn parts_of(&mut self, parts: impl Iterator<Item = (&'n str, &'n Node)>, entries: &'n [Entry]) {
         let (name, hosts, frames, pairs) = (self.name, self.hosts, &self.frames, &self.pairs);
         let place = |line| {
-            // Variables leave nothing open by themselves: where they are used may.
+            // Variables are not unresolved by themselves; their uses may be.
             let is_variables = frames.last().is_some_and(|frame| VARIABLE_KEYS.contains(&frame.key));
             let usage = if is_variables { Usage::Output } else { Usage::in_mapping(frames, name) };
             Place { line, scalar: ScalarId::default(), usage, is_image: true, defines: None }
@@ -186,7 +186,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         collect_from_mapping(parts, hosts, &self.registries, place, words, self.found);
     }
 
-    /// Reads a key that is a repository.
+    /// Parses a key that is a repository.
     fn key(&mut self, line: u32, key: &'n str, node: &'n Node, entries: &'n [Entry]) {
         if collect_keyed(line, key, node, self.found) {
             return;
@@ -206,7 +206,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         }
     }
 
-    /// Reads a text. `before` are the words before it in a list, and `unit` the texts that it stands with.
+    /// Parses a text. `before` are the words before it in a list, and `unit` the texts adjacent to it.
     fn scalar(&mut self, node: &Node, text: &str, before: &str, unit: &[&str]) {
         if self.is_parts_only || !may_have_reference(text) {
             return;
@@ -239,7 +239,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         }
     }
 
-    /// Reads a text without a host where an image is expected: with a placeholder it leaves open which tag it means.
+    /// Parses a text without a host where an image is expected: with a placeholder it does not identify a tag.
     fn image(&mut self, node: &Node, text: &str, usage: Usage) {
         let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
         if !begins
@@ -256,7 +256,7 @@ impl<'w, 'n> Walk<'w, 'n> {
         self.frames.iter().rev().nth(up).map_or("", |frame| frame.key)
     }
 
-    /// The variable that the present value defines.
+    /// Returns the variable that the current value defines.
     fn defined_variable(&self) -> Option<&'n str> {
         let frame = self.frames.last()?;
         if VALUE_KEYS.contains(&frame.key) {
@@ -269,7 +269,7 @@ impl<'w, 'n> Walk<'w, 'n> {
 }
 
 /// Returns true if the mapping or list under the key `up` frames above defines variables: not the environment of a
-/// container, which nothing puts into references.
+/// container, which is not expanded in references.
 fn is_defining(frames: &[Frame<'_>], up: usize) -> bool {
     let Some(at) = frames.len().checked_sub(up + 1) else { return false };
     let is_container = frames.iter().any(|frame| matches!(frame.key, "containers" | "initContainers" | "environment"));
@@ -281,7 +281,7 @@ fn may_have_reference(text: &str) -> bool {
     text.bytes().any(|byte| b"/${%#<[\\".contains(&byte))
 }
 
-/// The text of a scalar.
+/// Returns the text of a scalar.
 pub(super) fn text_of(node: &Node) -> Option<&str> {
     match &node.value {
         Value::Text(text) | Value::Literal(text) => Some(text),
@@ -289,17 +289,17 @@ pub(super) fn text_of(node: &Node) -> Option<&str> {
     }
 }
 
-/// The name and the value in an item of a list of these.
+/// Returns the name and the value in an item of a list of these.
 fn pair(node: &Node) -> Option<(&str, &Node)> {
     let Value::Map(entries) = &node.value else { return None };
     let of = |keys: &[&str]| entries.iter().find(|(_, key, _)| keys.contains(&key.as_str())).map(|(_, _, node)| node);
     Some((text_of(of(&["name", "key"])?)?, of(&["value"])?))
 }
 
-/// Names with a dot by what stands before it, each without that.
+/// Groups names with a dot by the part before it, which is removed.
 fn groups<'n>(named: impl Iterator<Item = (&'n str, &'n Node)>) -> Vec<Vec<(&'n str, &'n Node)>> {
     let mut groups: Vec<Vec<(&'n str, &'n Node)>> = Vec::new();
-    // The place of each group, which stand in the order in which they begin.
+    // The position of each group, in the order of their beginnings.
     let mut places: HashMap<&str, usize> = HashMap::new();
     for (name, node) in named {
         let (prefix, last) = name.rsplit_once('.').unwrap_or(("", name));
@@ -313,8 +313,8 @@ fn groups<'n>(named: impl Iterator<Item = (&'n str, &'n Node)>) -> Vec<Vec<(&'n 
     groups
 }
 
-/// The scalars of a mapping that may say a tag, and those of a list of names and values around it. Of data there are as
-/// many as show that it is some.
+/// Returns the scalars of a mapping that may state a tag, and those of a list of names and values around it. For data,
+/// returns just enough of them to recognize it as such.
 fn values_of<'n>(entries: &'n [Entry], pairs: &[&'n str]) -> Vec<&'n str> {
     let told = entries.iter().filter(|(_, key, _)| !IGNORED_KEYS.contains(&key.as_str()));
     let inner = told.clone().filter(|(_, key, _)| NESTED_KEYS.contains(&key.as_str()));
@@ -350,7 +350,7 @@ pub(super) fn define(documents: &[Node], name: &str, file: u32, definitions: &mu
     }
 }
 
-/// Adds the variables that the lines of a text define, the first of which has that number. It must be decoded.
+/// Adds the variables that the lines of a text define, numbered from `first`. It must be decoded.
 pub(super) fn define_lines(text: &str, first: u32, file: u32, definitions: &mut Definitions) {
     let (mut reader, mut found) = (Reader::default(), Vec::new());
     for (line, number) in text.lines().zip(first..) {
@@ -363,7 +363,7 @@ pub(super) fn define_lines(text: &str, first: u32, file: u32, definitions: &mut 
     }
 }
 
-/// Returns true if a mapping holds what a step of a pipeline is given, and not what a pipeline itself takes.
+/// Returns true if a mapping contains the inputs of a pipeline step, and not the parameters of the pipeline itself.
 fn is_input_of_a_step(frames: &[Frame<'_>]) -> bool {
     let Some(Frame { key, entries }) = frames.last() else { return false };
     let text = |name: &str| entries.iter().find(|(_, key, _)| key == name).and_then(|(_, _, node)| text_of(node));

@@ -1,4 +1,4 @@
-//! Documents in the texts of files: JSON and YAML as they are, and with the templates of Go and Jinja in them.
+//! Documents in the texts of files: JSON and YAML, also with the templates of Go and Jinja in them.
 
 use std::fmt::Write as _;
 
@@ -9,22 +9,22 @@ use crate::sources::document::{Format, Node, Problem, Value, parse};
 pub(super) enum Parsed {
     /// Documents.
     Documents(Vec<Node>),
-    /// Running text, which may happen to read as a document.
+    /// Running text, which may happen to parse as a document.
     RunningText(Vec<Node>),
-    /// A document that its templates keep from being read.
+    /// A document that its templates make unparsable.
     Templates(Problem),
 }
 
-/// Stands where a template would put something; nothing that YAML means otherwise. Its number and a `_` follow.
+/// The mark in place of a template; it has no meaning in YAML. Its number and a `_` follow.
 const MARK: &str = "$TEMPLATE_";
 
-/// Larger running text is not tried as a document.
+/// Larger running text is not parsed as a document.
 const LARGEST: usize = 8 << 20;
 
-/// Reads the documents in a text of that name.
+/// Parses the documents in a text of that name.
 ///
 /// # Errors
-/// When it is meant to be JSON or YAML and is not.
+/// Returns the problem if the text should be JSON or YAML and is not.
 pub(super) fn parse_documents(name: &str, text: &str, format: Option<Format>) -> Result<Parsed, Problem> {
     let Some(format) = format else { return Ok(parse_running_text(name, text)) };
     let mut parsed = parse(text, format);
@@ -44,7 +44,7 @@ pub(super) fn parse_documents(name: &str, text: &str, format: Option<Format>) ->
     }
 }
 
-/// A text whose name says nothing of its format.
+/// Parses a text whose name does not show its format.
 fn parse_running_text(name: &str, text: &str) -> Parsed {
     if text.len() > LARGEST {
         return Parsed::RunningText(Vec::new());
@@ -61,7 +61,7 @@ fn parse_running_text(name: &str, text: &str) -> Parsed {
     if by_name || by_start { Parsed::Documents(nodes) } else { Parsed::RunningText(nodes) }
 }
 
-/// JSON without comments and commas at the end of lists, which some tools write; as long as it was, line for line.
+/// Returns JSON without comments and trailing commas, which some tools write; of the same length, line for line.
 fn without_comments(text: &str) -> String {
     let mut out: Vec<u8> = text.as_bytes().to_vec();
     let bytes = text.as_bytes();
@@ -109,7 +109,7 @@ fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")
 }
 
-/// Returns true if YAML took a template for a mapping in a mapping, which leaves an empty key.
+/// Returns true if YAML took a template for a nested mapping, which leaves an empty key.
 fn has_empty_key(node: &Node) -> bool {
     match &node.value {
         Value::Map(entries) => entries.iter().any(|(_, key, node)| key.is_empty() || has_empty_key(node)),
@@ -118,7 +118,7 @@ fn has_empty_key(node: &Node) -> bool {
     }
 }
 
-/// Reads YAML with its templates taken out, and puts them back into the scalars.
+/// Parses YAML with its templates removed, and restores them in the scalars.
 fn parse_templated(text: &str) -> Result<Vec<Node>, Problem> {
     let (text, templates) = without_templates(text);
     let mut nodes = parse(&text, Format::Yaml)?;
@@ -128,7 +128,8 @@ fn parse_templated(text: &str) -> Result<Vec<Node>, Problem> {
     Ok(nodes)
 }
 
-/// The text with lines that are only templates left empty and other templates replaced, line for line, and the templates.
+/// Returns the text with lines of only templates emptied and other templates replaced, line for line, and the
+/// templates.
 fn without_templates(text: &str) -> (String, Vec<String>) {
     let mut out = String::with_capacity(text.len());
     let mut templates: Vec<String> = Vec::new();
@@ -150,7 +151,7 @@ fn without_templates(text: &str) -> (String, Vec<String>) {
                 }
                 (inside, rest) = (None, after);
             }
-            // One search for both: of many templates in a line, each would look for the other kind up to its end.
+            // One search for both: with many templates in a line, each would search the other kind up to its end.
             let mut braces = rest.match_indices('{').map(|(at, _)| (at, &rest[at..]));
             let next = braces.find_map(|(at, rest)| {
                 ["{{", "{%"].into_iter().find(|open| rest.starts_with(*open)).map(|open| (at, open))

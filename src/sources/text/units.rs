@@ -4,14 +4,13 @@ use std::ops::Range;
 
 use super::decoder::SOFT_BREAK;
 
-/// Lines that one command or block may have; a longer one is another thing.
+/// Most lines of one command or block.
 const MOST_LINES: usize = 60;
 
-/// Bytes of a table's row, and of the blocks that say one thing by name and value.
+/// Most bytes of a table's row, and of the blocks with a name and a value.
 const MOST_BYTES: usize = 4096;
 
-/// Bytes that are looked at before and behind a place in a line: in a longer one, the rest stands too far away to say
-/// anything of it.
+/// Most bytes that are examined before and after a place in a line: more distant text is unrelated.
 pub(super) const MOST_AROUND: usize = 4096;
 
 /// The lines of a text.
@@ -27,11 +26,11 @@ struct Line {
     number: u32,
 }
 
-/// A line that gives a name a value.
+/// A line that assigns a value to a name.
 struct Assignment {
     /// The column of the name.
     indent: usize,
-    /// The item of a list begins with it.
+    /// True if an item of a list begins with it.
     begins_item: bool,
     /// The column of the value.
     value: usize,
@@ -50,12 +49,12 @@ impl<'t> Lines<'t> {
         Self { text, lines }
     }
 
-    /// The line that a byte stands in.
+    /// Returns the line of a byte.
     pub(super) fn at(&self, place: usize) -> usize {
         self.lines.partition_point(|line| line.start <= place).saturating_sub(1)
     }
 
-    /// The number of a line, from 1.
+    /// Returns the number of a line, from 1.
     pub(super) fn number(&self, line: usize) -> u32 {
         self.lines[line].number
     }
@@ -73,12 +72,12 @@ impl<'t> Lines<'t> {
         &self.text[start..end]
     }
 
-    /// The line before; empty where there is none.
+    /// Returns the line before; empty if there is none.
     pub(super) fn before(&self, line: usize) -> &'t str {
         line.checked_sub(1).map_or("", |line| self.line(line))
     }
 
-    /// The bytes of a command: a line with those that it continues and those that continue it.
+    /// Returns the bytes of a command: a line with its continuations in both directions.
     pub(super) fn command(&self, line: usize) -> Range<usize> {
         let (mut first, mut last) = (line, line);
         while first > 0 && line - first < MOST_LINES && is_continued(self.line(first - 1)) {
@@ -90,8 +89,8 @@ impl<'t> Lines<'t> {
         self.lines[first].start..self.lines[last].end
     }
 
-    /// The bytes that belong to what stands in a line: its command or row of a table, and the values of the names beside
-    /// its own.
+    /// Returns the bytes that belong to a line: its command or row of a table, and the values of the names beside its
+    /// own.
     pub(super) fn unit(&self, line: usize) -> Vec<Range<usize>> {
         let own = self.row(line).unwrap_or_else(|| self.command(line));
         let mut unit = vec![own];
@@ -101,7 +100,7 @@ impl<'t> Lines<'t> {
         unit
     }
 
-    /// A row of an HTML table.
+    /// Returns a row of an HTML table.
     fn row(&self, line: usize) -> Option<Range<usize>> {
         let Line { start, end, .. } = self.lines[line];
         let first = floor(self.text, start.saturating_sub(MOST_BYTES));
@@ -112,7 +111,7 @@ impl<'t> Lines<'t> {
         (begin + length > start).then_some(begin..begin + length)
     }
 
-    /// The values in the lines around that have the same indentation, as in a block of settings.
+    /// Returns the values in the surrounding lines with the same indentation, as in a block of settings.
     fn siblings(&self, line: usize) -> Vec<Range<usize>> {
         let Some(own) = assignment(self.line(line)) else { return Vec::new() };
         let mut found = Vec::new();
@@ -159,8 +158,8 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// The block or object that gives a tag by name, where this one gives the repository so: Terraform's `set`, with
-    /// `name = "image.repository"` here and `name = "image.tag"` there.
+    /// Returns the block or object with a tag by name, if this one has the repository in the same way: Terraform's
+    /// `set`, with `name = "image.repository"` here and `name = "image.tag"` there.
     fn pair(&self, unit: &[Range<usize>]) -> Option<Range<usize>> {
         let (prefix, quote) = unit.iter().find_map(|range| part_name(self.line(self.at(range.start))))?;
         let around = unit.first()?;
@@ -177,38 +176,38 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// The part that a line plays beside an assignment.
+/// The role of a line beside an assignment.
 enum Sibling {
-    /// The value of another assignment, and whether an item of a list begins with it.
+    /// The value of another assignment, with true if an item of a list begins with it.
     Value(Range<usize>, bool),
-    /// Something that is passed over.
+    /// A line to be skipped.
     Skipped,
     /// The block ends.
     End,
 }
 
-/// The largest place up to `at` where a character begins.
+/// Returns the largest character boundary up to `at`.
 fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// The end of a text, as far as it is looked at.
+/// Returns the end of a text, up to a limit.
 pub(super) fn end_of(text: &str) -> &str {
     &text[floor(text, text.len().saturating_sub(MOST_AROUND))..]
 }
 
-/// The beginning of a text, as far as it is looked at.
+/// Returns the beginning of a text, up to a limit.
 pub(super) fn beginning_of(text: &str) -> &str {
     &text[..floor(text, text.len().min(MOST_AROUND))]
 }
 
-/// Shells end such a line with `\`, PowerShell with a backtick, cmd with `^`.
+/// Returns true for a continued line: shells end it with `\`, PowerShell with a backtick, cmd with `^`.
 fn is_continued(line: &str) -> bool {
     let line = line.trim_end();
     line.ends_with('\\') || line.ends_with(" `") || line.ends_with(" ^")
 }
 
-/// Reads a line such as `key: value`, `KEY=value`, `"key": "value",` or `<key>value</key>`.
+/// Parses a line such as `key: value`, `KEY=value`, `"key": "value",` or `<key>value</key>`.
 fn assignment(line: &str) -> Option<Assignment> {
     let trimmed = line.trim_start();
     let item = trimmed.strip_prefix("- ");
@@ -243,7 +242,7 @@ fn assignment(line: &str) -> Option<Assignment> {
     (is_one && !opens).then(|| found(operator + 1))
 }
 
-/// The beginning of a part's name in `name = "image.repository"`, and its quote.
+/// Returns the beginning of a part's name in `name = "image.repository"`, and its quote.
 fn part_name(text: &str) -> Option<(&str, char)> {
     text.match_indices("name").find_map(|(at, _)| {
         let rest = text[at + 4..].trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix(['=', ':'])?.trim_start();

@@ -1,19 +1,19 @@
-//! The part that an image plays where its reference stands.
+//! The usage of an image at its reference.
 
 use super::image_outputs;
 use super::mapping::{Entry, Frame, MOST_KEYS};
 use super::units::{MOST_AROUND, end_of};
 use crate::sources::document::Value;
 
-/// The part that an image plays.
+/// The usage of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::sources) enum Usage {
-    /// It is named, and nothing says who completes the reference.
+    /// Named, without evidence of what completes the reference.
     #[default]
     Named,
-    /// A runtime resolves the reference, and takes `latest` where no tag is written.
+    /// Resolved by a runtime, which takes `latest` if no tag is written.
     Run,
-    /// It is made, moved or removed there.
+    /// Built, moved or removed there.
     Output,
 }
 
@@ -24,15 +24,15 @@ const LISTS: [&str; 7] =
 /// Single containers.
 const CONTAINERS: [&str; 3] = ["container", "script", "stepTemplate"];
 
-/// Words in the names of variables that hold a registry or an image.
+/// Words in the names of variables that contain a registry or an image.
 const REGISTRY_WORDS: [&str; 10] =
     ["acr", "container", "docker", "helm", "host", "image", "login", "oci", "registry", "repo"];
 
-/// Ends of names of variables that hold a folder.
+/// Ends of names of variables that contain a folder.
 const FOLDER_WORDS: [&str; 9] = ["cwd", "dir", "directory", "folder", "home", "localpath", "path", "pwd", "workspace"];
 
 impl Usage {
-    /// The part of an image in a command or a line; `before` is what stands there before the reference.
+    /// Returns the usage of an image in a command or a line; `before` is the text before the reference.
     pub(super) fn in_command(before: &str) -> Self {
         if image_outputs::in_command(before) {
             Self::Output
@@ -43,7 +43,7 @@ impl Usage {
         }
     }
 
-    /// The part of an image in a document. `frames` lead to the reference, and `name` is the document's.
+    /// Returns the usage of an image in a document. `frames` lead to the reference, and `name` is the document's.
     pub(super) fn in_mapping(frames: &[Frame<'_>], name: &str) -> Self {
         if image_outputs::in_mapping(frames, name) {
             Self::Output
@@ -55,9 +55,9 @@ impl Usage {
     }
 }
 
-/// `FROM` and `COPY --from=` of a Dockerfile.
+/// Returns true for `FROM` and `COPY --from=` of a Dockerfile.
 fn is_base(before: &str) -> bool {
-    // The beginning of a longer line stands too far away.
+    // The beginning of a longer line is too distant.
     if before.len() > MOST_AROUND {
         return false;
     }
@@ -106,7 +106,7 @@ pub(super) fn is_image_key(key: &str) -> bool {
     key.ends_with("image")
 }
 
-/// Returns true if an image is expected behind what stands before a reference in its line: `image: `, `--image=`.
+/// Returns true if an image is expected after the text before a reference in its line: `image: `, `--image=`.
 pub(super) fn expects_image(before: &str) -> bool {
     let before = end_of(before).trim_end_matches(['"', '\'', ' ', '\t']);
     let key = before.trim_end_matches([':', '=']).trim_end_matches(['"', '\'', ' ', '\t']);
@@ -115,7 +115,7 @@ pub(super) fn expects_image(before: &str) -> bool {
     is_given && key.is_char_boundary(start) && is_image_key(&key[start..])
 }
 
-/// Returns true for the name of a variable that holds a registry rather than a folder.
+/// Returns true for the name of a variable that contains a registry rather than a folder.
 pub(super) fn is_registry_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !FOLDER_WORDS.iter().any(|word| name.ends_with(word)) && REGISTRY_WORDS.iter().any(|word| name.contains(word))

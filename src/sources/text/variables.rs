@@ -1,4 +1,4 @@
-//! Variables: what the documents of a source define them to be, and the texts that come of references with them.
+//! Variables: their definitions in the documents of a source, and the expansion of references with them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -7,16 +7,16 @@ use super::assignments::is_value;
 use super::placeholder::{Piece, Variable, has_placeholder as is_open_text, pieces, variable};
 use crate::sources::file_version::file_of;
 
-/// Texts that one reference becomes at most. A variable with more values is left open.
+/// Most texts that one reference expands to. A variable with more values stays open.
 const MOST_TEXTS: usize = 50;
 
-/// Variables in the values of variables.
+/// Maximum depth of variables in the values of variables.
 const MAX_DEPTH: usize = 5;
 
-/// Values that are looked at for one reference, however they refer to each other.
+/// Most values that are examined for one reference, however they refer to each other.
 const MOST_STEPS: usize = 2_000;
 
-/// Definitions of one variable in one file, and of all in all.
+/// Most definitions of one variable in one file, and of all together.
 const MOST_IN_FILE: usize = 60;
 const MAX_DEFINITIONS: usize = 200_000;
 
@@ -25,37 +25,37 @@ const MAX_DEFINITIONS: usize = 200_000;
 pub(super) struct Definitions {
     /// By the name in lower case.
     by_name: HashMap<Box<str>, Vec<Definition>>,
-    /// The names, in lower case, of which some definitions were not kept.
+    /// The names, in lower case, with definitions that were not stored.
     incomplete: HashSet<Box<str>>,
     files: Vec<File>,
     count: usize,
-    /// Definitions that are kept.
+    /// The remaining number of definitions to store.
     capacity: usize,
 }
 
-/// The definitions of a source, while references are filled in with them.
+/// The definitions of a source, while references are expanded.
 pub(super) struct Variables<'d> {
     definitions: &'d Definitions,
-    /// The definitions of each name that was asked for, and whether the name compares without case.
+    /// The definitions of each requested name, by name and case-insensitivity.
     by_name: HashMap<(String, bool), NameDefinitions<'d>>,
 }
 
-/// The definitions that one name may mean, in the order in which they were read, with their positions.
+/// The definitions that one name may refer to, in reading order, with their positions.
 #[derive(Default)]
 struct NameDefinitions<'d> {
     all: Vec<&'d Definition>,
     by_file: HashMap<u32, Vec<usize>>,
     by_folder: BTreeMap<&'d str, Vec<usize>>,
-    /// The same of files of settings alone.
+    /// The same for files of settings alone.
     settings: BTreeMap<&'d str, Vec<usize>>,
 }
 
 #[derive(Debug)]
 struct File {
     folder: Box<str>,
-    /// It holds nothing but settings for other files, so that its values count beside those in these.
+    /// True if it contains only settings for other files, so that its values count beside those in these.
     is_settings: bool,
-    /// Its language has the variables of a folder in any of its files.
+    /// True if its language shares the variables of a folder between files.
     is_shared: bool,
 }
 
@@ -67,7 +67,7 @@ struct Definition {
     line: u32,
 }
 
-/// A definition that was used, by its file, its line, and its name without what it stands in.
+/// A definition that was used, by its file, its line, and its name without its scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct UsedDefinition {
     file: u32,
@@ -81,12 +81,12 @@ impl UsedDefinition {
     }
 }
 
-/// The results of filling in a text with variables.
+/// The results of expanding a text with variables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Expansion {
-    /// Each text that it may become. What nothing defines is still a placeholder in it.
+    /// Each text that it may expand to. Undefined placeholders are still in it.
     pub(super) texts: Vec<String>,
-    /// A definition that stands far from it was used: nothing says that it is the one which counts.
+    /// True if a distant definition was used: it may not be the one that applies.
     pub(super) is_far: bool,
     /// The definitions that were used.
     pub(super) used: Vec<UsedDefinition>,
@@ -95,7 +95,7 @@ pub(super) struct Expansion {
 /// The reading of one text.
 #[derive(Default)]
 struct ExpansionState {
-    /// The variables whose values are being read.
+    /// The variables whose values are being expanded.
     open: Vec<String>,
     steps: usize,
     is_far: bool,
@@ -129,10 +129,10 @@ impl Definitions {
         if value.is_empty() {
             return;
         }
-        // Terraform writes a variable as a value without any mark.
+        // Terraform writes a variable as a value without any delimiter.
         let is_reference = value.starts_with("var.") || value.starts_with("local.");
         let value = if !is_value(value) {
-            // One that cannot be read is one more value all the same: the name itself, which stays open.
+            // An unreadable value counts as one more: the name itself, which stays open.
             format!("${{{name}}}")
         } else if is_reference {
             format!("${{{value}}}")
@@ -141,13 +141,13 @@ impl Definitions {
         };
         let key: Box<str> = name.to_ascii_lowercase().into();
         let known = self.by_name.get(&key).map(Vec::as_slice).unwrap_or_default();
-        // In the same letters: others may hold other values, where the language tells them apart.
+        // With the same case: others may have other values, if the language is case-sensitive.
         let in_file = || known.iter().rev().take_while(|one| one.file == file).filter(|one| *one.name == *name);
         if in_file().any(|one| *one.value == *value) || in_file().count() >= MOST_IN_FILE {
             return;
         }
         if self.count >= self.capacity {
-            // It is one more value all the same, which stays open.
+            // It counts as one more value, which stays open.
             self.incomplete.insert(key);
             return;
         }
@@ -165,7 +165,7 @@ impl<'d> Variables<'d> {
         Self { definitions, by_name: HashMap::new() }
     }
 
-    /// Returns everything that a text in a file may become.
+    /// Returns everything that a text in a file may expand to.
     pub(super) fn expand(&mut self, text: &str, file: u32) -> Expansion {
         let mut state = ExpansionState::default();
         let texts = self.texts(text, file, &mut state);
@@ -192,7 +192,7 @@ impl<'d> Variables<'d> {
         texts
     }
 
-    /// The values of a placeholder; the placeholder itself where nothing defines it.
+    /// Returns the values of a placeholder; the placeholder itself if nothing defines it.
     fn values(&mut self, written: &str, file: u32, state: &mut ExpansionState) -> Vec<String> {
         let unknown = || vec![written.to_owned()];
         let Some(variable) = variable(written) else { return unknown() };
@@ -217,7 +217,7 @@ impl<'d> Variables<'d> {
         }
         for default in &variable.defaults {
             let defaults = self.texts(default, file, state);
-            // A default that is open itself says nothing beside a definition.
+            // An open default adds nothing to a definition.
             values.extend(defaults.into_iter().filter(|text| !is_defined || !is_open_text(text)));
         }
         state.open.pop();
@@ -229,8 +229,8 @@ impl<'d> Variables<'d> {
         values
     }
 
-    /// The definitions that count for a variable in a file, and whether they stand far from it: those of the file itself
-    /// and of settings near it, else those near it, else all. Of more than [`MOST_TEXTS`] some are left out.
+    /// Returns the definitions that apply to a variable in a file, and true if they are distant: those of the file
+    /// itself and of settings near it, else those near it, else all. Of more than [`MOST_TEXTS`] some are omitted.
     fn definitions(&mut self, variable: &Variable, file: u32) -> (Vec<&'d Definition>, bool) {
         let definitions = self.definitions;
         let named = self.named(variable);
@@ -249,7 +249,7 @@ impl<'d> Variables<'d> {
         if near.is_empty() {
             return far();
         }
-        // A pipeline has no variables of the pipeline beside it.
+        // A pipeline does not have the variables of another pipeline.
         let is_shared =
             |one: &&Definition| definitions.at(one.file).is_some_and(|there| there.is_settings || there.is_shared);
         let is_far = !near.iter().any(is_shared);
@@ -284,8 +284,7 @@ impl<'d> NameDefinitions<'d> {
     }
 }
 
-/// The positions that stand in a folder, in those that it lies in, or in those in it: at most one more than may be
-/// used.
+/// Returns the positions in a folder, in its parents, or in its subfolders: at most one more than may be used.
 fn near(folders: &BTreeMap<&str, Vec<usize>>, here: &str) -> Vec<usize> {
     let outer = here.match_indices('/').map(|(at, _)| &here[..at]).filter(|outer| !outer.is_empty());
     let outer = std::iter::once("").chain(outer).chain(Some(here).filter(|here| !here.is_empty()));
@@ -297,7 +296,7 @@ fn near(folders: &BTreeMap<&str, Vec<usize>>, here: &str) -> Vec<usize> {
     outer.chain(inner).flatten().copied().take(MOST_TEXTS + 1).collect()
 }
 
-/// Returns true if a file holds settings for others: `.env`, `prod.tfvars`, `values.yaml`, `group_vars/all.yml`.
+/// Returns true if a file contains settings for others: `.env`, `prod.tfvars`, `values.yaml`, `group_vars/all.yml`.
 fn is_settings(folder: &str, base: &str) -> bool {
     let base = base.to_ascii_lowercase();
     base.starts_with(".env")
@@ -306,7 +305,7 @@ fn is_settings(folder: &str, base: &str) -> bool {
         || folder.split('/').any(|part| matches!(part, "group_vars" | "host_vars" | "vars" | "defaults"))
 }
 
-/// Returns true if other files of a folder have the variables of a file of that name, by its language or by including
+/// Returns true if other files of a folder share the variables of a file of that name, by its language or by including
 /// it.
 fn is_shared(base: &str) -> bool {
     let base = base.to_ascii_lowercase();
@@ -327,7 +326,7 @@ mod tests {
         }
     }
 
-    /// The results for a text in a file; `~` marks those from far.
+    /// The results for a text in a file; `~` marks those by distant definitions.
     fn expanded(defined: &[(&str, &str, &str)], file: &str, text: &str) -> String {
         let mut definitions = Definitions::default();
         let mut numbers: HashMap<&str, u32> = HashMap::new();
@@ -355,7 +354,7 @@ mod tests {
             (&[("x/.env", "B", "v1")], "y/a.yaml", "$B", "~v1"),
             (&[("x/y/a.sh", "B", "v1"), ("x/z/a.sh", "B", "v2")], "x/a.sh", "$B", "v1 v2"),
             (&[("x/a.sh", "B", "v1")], "x/y/a.sh", "$B", "v1"),
-            // A pipeline says nothing of the one beside it.
+            // A pipeline does not affect the one beside it.
             (&[("x/a.yml", "B", "v1")], "x/b.yml", "$B", "~v1"),
             (&[("x/variables.yml", "B", "v1")], "x/b.yml", "$B", "v1"),
             (&[("x/a.sh", "B", "v1"), ("x/b.sh", "B", "v2")], "x/a.sh", "$B", "v1"),
@@ -388,10 +387,10 @@ mod tests {
         for (file, name, value) in [
             (near, "A", "v1"),
             (near, "B", "v2"),
-            // Known, and nothing new.
+            // Near definitions are known, and nothing is new.
             (near, "B", "v2"),
             (near, "A", ""),
-            // One too many.
+            // One more than the limit.
             (far, "a", "v3"),
             (far, "C", "v4"),
         ] {

@@ -5,7 +5,7 @@ use super::mapping::Entry;
 use crate::domain::TextIndexBuilder;
 use crate::sources::document::{Node, Value};
 
-/// Words of one mapping. What has more is data, in which nothing stands beside anything.
+/// Most words of one mapping. Larger mappings are data, in which adjacency means nothing.
 const MOST_WORDS: usize = 4096;
 
 /// Adds the words of a text, line by line.
@@ -13,10 +13,10 @@ pub(in crate::sources) fn add_lines(index: &mut TextIndexBuilder, place: u32, te
     add_decoded(index, place, text, &decode(text));
 }
 
-/// Adds the words of a text of which the decoded form is known.
+/// Adds the words of a text whose decoded form is known.
 pub(super) fn add_decoded(index: &mut TextIndexBuilder, place: u32, text: &str, decoded: &str) {
     add(index, place, decoded);
-    // A backslash may be a part of a path all the same: `C:\new` is not only `ew`.
+    // A backslash may be a part of a path: `C:\new` is not only `ew`.
     if text.contains('\\') && text != decoded {
         let mut words: Vec<(u32, &str)> = Vec::new();
         for (line, number) in text.lines().zip(1..).filter(|(line, _)| line.contains('\\')) {
@@ -38,7 +38,7 @@ fn add(index: &mut TextIndexBuilder, place: u32, text: &str) {
     }
 }
 
-/// The line without the version of an API, which every object of a cluster has, and which looks like a tag.
+/// Returns the line without an API version, which every object of a cluster has, and which looks like a tag.
 fn strip_api_version(line: &str) -> &str {
     let key = line.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '"' | '\'' | '{' | '#'));
     let rest = key.strip_prefix("apiVersion").map(|rest| rest.trim_start_matches(['"', '\'']));
@@ -50,8 +50,7 @@ fn strip_api_version(line: &str) -> &str {
     if is_version { &value[end..] } else { line }
 }
 
-/// Adds the scalars of each mapping as standing beside each other. Their words are known from the lines that they stand
-/// in.
+/// Adds the scalars of each mapping as adjacent. Their words are known from their lines.
 pub(super) fn add_mappings(index: &mut TextIndexBuilder, place: u32, node: &Node) {
     match &node.value {
         Value::List(nodes) => nodes.iter().for_each(|node| add_mappings(index, place, node)),
@@ -69,7 +68,7 @@ fn add_mapping(index: &mut TextIndexBuilder, place: u32, entries: &[Entry]) {
     let mut words: Vec<(u32, &str)> = Vec::new();
     for (line, key, node) in entries {
         let (Value::Text(value) | Value::Literal(value)) = &node.value else { continue };
-        // A sentence says what it says in its own line.
+        // A sentence is complete in its own line.
         let single = [(*line, key.as_str()), (node.line, value.as_str())].into_iter();
         let single = single.filter(|(_, text)| !text.trim().contains(char::is_whitespace));
         words.extend(single.flat_map(|(line, text)| split(text).map(move |word| (line, word))));
@@ -80,12 +79,13 @@ fn add_mapping(index: &mut TextIndexBuilder, place: u32, entries: &[Entry]) {
     index.add_adjacent(place, &words);
 }
 
-/// The words of a text.
+/// Returns the words of a text.
 pub(in crate::sources) fn words(text: &str) -> impl Iterator<Item = &str> {
     split(text)
 }
 
-/// The words of a line: of the characters of tags, and `+`, which stands for `_` in the versions of charts.
+/// Returns the words of a line, consisting of the characters of tags, and `+`, which stands for `_` in the versions of
+/// charts.
 fn split(line: &str) -> impl Iterator<Item = &str> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'+');
     let mut rest = line;

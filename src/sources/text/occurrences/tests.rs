@@ -1,4 +1,4 @@
-//! References in texts, and what they mean.
+//! References in texts, and their meanings.
 
 use super::*;
 
@@ -108,7 +108,7 @@ fn a_reference_means_images_or_leaves_something_open() {
         ("contoso.azurecr.io/shop/api:v1@sha256:12", "~/shop/api:v1, open ~/shop/api"),
         ("contoso.azurecr.io/shop/api@v1", "~/shop/api:v1, open ~/shop/api or v1"),
         ("contoso.azurecr.io/shop/api:.v1", "open ~/shop/api"),
-        // What somebody was to replace, unless it is a tag.
+        // A placeholder word to be replaced, unless it is a tag.
         ("contoso.azurecr.io/shop/api:IMAGE_TAG", "~/shop/api:IMAGE_TAG, open ~/shop/api or IMAGE_TAG"),
         ("contoso.azurecr.io/shop/api:__tag__", "~/shop/api:__tag__, ~/shop/api:__tag, open ~/shop/api or __tag__"),
         ("contoso.azurecr.io/shop/api:vX.Y.Z", "~/shop/api:vX.Y.Z, open ~/shop/api or vX.Y.Z"),

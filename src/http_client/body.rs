@@ -1,4 +1,4 @@
-//! Bodies of answers as they were meant: without a content coding that nobody asked for, and JSON as it is met.
+//! Bodies of responses: undoes content codings that were not requested, and parses JSON leniently.
 
 use std::borrow::Cow;
 
@@ -11,14 +11,14 @@ const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 /// The byte order mark of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Undoes the content codings of a body, at most `limit` bytes.
+/// Decodes the content codings of a body, to at most `limit` bytes.
 ///
-/// No coding is ever asked for, and proxies and caches compress all the same. A coding that the header names and the body
-/// does not have is passed over: proxies unpack bodies and leave the header. JSON that is packed without a header is known
-/// by its first bytes, which no JSON has.
+/// No coding is ever requested, but proxies and caches compress all the same. A coding that the header names and the
+/// body does not have is ignored: proxies decompress bodies and leave the header. JSON that is compressed without a
+/// header is recognized by its first bytes, which no JSON has.
 ///
 /// # Errors
-/// What is wrong, in words: a coding that is not understood, a broken one, or a result beyond the limit.
+/// Returns a description of an unknown coding, a broken one, or a result beyond the limit.
 pub(super) fn decode(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, String> {
     let named = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let mut codings: Vec<String> =
@@ -58,7 +58,7 @@ fn unpack(outcome: Result<Vec<u8>, miniz_oxide::inflate::DecompressError>, limit
     })
 }
 
-/// The packed data of a gzip member, behind its header.
+/// Returns the compressed data of a gzip member, after its header.
 fn gzip_payload(body: &[u8]) -> Option<&[u8]> {
     let flags = *body.get(3)?;
     let mut rest = body.get(10..)?;
@@ -66,7 +66,7 @@ fn gzip_payload(body: &[u8]) -> Option<&[u8]> {
         let [low, high, ..] = rest else { return None };
         rest = rest.get(2 + usize::from(u16::from_le_bytes([*low, *high]))..)?;
     }
-    // The name and the comment, each ended by a zero.
+    // The name and the comment, each terminated by a zero.
     for flag in [0x08, 0x10] {
         if flags & flag != 0 {
             rest = rest.get(rest.iter().position(|byte| *byte == 0)? + 1..)?;
@@ -75,11 +75,11 @@ fn gzip_payload(body: &[u8]) -> Option<&[u8]> {
     if flags & 0x02 != 0 { rest.get(2..) } else { Some(rest) }
 }
 
-/// Reads JSON as it is met: behind a byte order mark, which RFC 8259 lets a reader pass over, and with bytes that are not
-/// UTF-8 replaced, so that an odd letter in a label does not hide a digest.
+/// Parses JSON leniently: skips a byte order mark, as RFC 8259 allows, and replaces bytes that are not UTF-8, so that
+/// an odd letter in a label does not hide a digest.
 ///
 /// # Errors
-/// Those of `serde_json`. Their words can quote the text.
+/// Returns those of `serde_json`. Their text may quote the input.
 pub(crate) fn parse_json_lossy<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     match String::from_utf8_lossy(body) {

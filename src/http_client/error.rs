@@ -1,4 +1,4 @@
-//! What went wrong with a request, and the words that servers have for it.
+//! Failures of requests, and the error formats of servers.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -6,53 +6,53 @@ use serde_json::Value;
 use super::parse_json_lossy;
 use crate::domain::Failure;
 
-/// A failed request. Messages and causes name the request and whom it went to, never a secret.
+/// A failed request. Messages and causes name the request and its receiver, never a secret.
 pub type RequestError = Failure<RequestErrorKind>;
 
 /// The classes of failures that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestErrorKind {
-    /// The thing asked for is not there (404).
+    /// The requested object does not exist (404).
     NotFound,
-    /// Signing in failed, or what was signed in may not do this (401, 403).
+    /// Authentication failed, or the identity lacks the permission (401, 403).
     Denied,
-    /// The server did not accept the credentials, renewed ones included (401 to a removal).
+    /// The server did not accept the credentials, even after refreshing them (401 to a removal).
     Unauthenticated,
-    /// The server refused the token that a removal or a put was sent with (401), and has given a new one. What the
-    /// request rests on should be looked at before the next try.
+    /// The server refused the token of a removal or a put (401), and has issued a new one. The preconditions should be
+    /// checked again before the next attempt.
     TokenRenewed,
-    /// The server does not do this (400 or 405 on a deletion).
+    /// The server does not support the operation (400 or 405 on a deletion).
     Unsupported,
-    /// It is locked or immutable.
+    /// The object is locked or immutable.
     Locked,
-    /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed then; the wait that the
-    /// registry wished for is over, and what it rests on should be looked at before the next try.
+    /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed; the requested wait is
+    /// over, and the preconditions should be checked again before the next attempt.
     Throttled,
-    /// Too many requests, and the server asks for a longer pause than the run's patience allows: it should be asked
-    /// nothing more of that kind in this run.
+    /// Too many requests, and the server requests a longer pause than the retry policy allows: no more requests of that
+    /// kind should be sent in this run.
     RetriesExhausted,
-    /// The server failed (5xx), or answered with another status than expected.
+    /// The server failed (5xx), or returned an unexpected status.
     Status(u16),
-    /// The connection failed, was cut, or took too long.
+    /// The connection failed, was interrupted, or timed out.
     Connection,
-    /// The answer could not be understood, or was cut.
+    /// The response could not be parsed, or was truncated.
     Malformed,
-    /// Content does not have the digest that it was asked for by.
+    /// Content does not match the requested digest.
     DigestMismatch,
-    /// The settings cannot work (a CA file that cannot be read, say).
+    /// The settings are invalid, such as an unreadable CA file.
     InvalidSettings,
 }
 
 impl RequestError {
-    /// True where a removal or a put was not processed and may be tried again after another look: the pause that the
-    /// server wished for is over, or it has given a new token.
+    /// Returns true if a removal or a put was not processed and may be retried after another check: the requested pause
+    /// is over, or there is a new token.
     #[must_use]
     pub fn requires_recheck(&self) -> bool {
         matches!(self.kind, RequestErrorKind::Throttled | RequestErrorKind::TokenRenewed)
     }
 
-    /// True where nobody knows whether the server did what it was asked: the answer was lost, cut or could not be
-    /// understood, or said that something on the way failed.
+    /// Returns true if it is unknown whether the server carried out the request: the response was lost, truncated or
+    /// could not be parsed, or an intermediary failed.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         matches!(
@@ -62,39 +62,39 @@ impl RequestError {
     }
 }
 
-/// One error of an answer.
+/// One error of a response.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct WireError {
     /// Such as `MANIFEST_UNKNOWN`.
     #[serde(default, deserialize_with = "text")]
     pub(crate) code: String,
-    /// In the server's words.
+    /// The server's message.
     #[serde(default, deserialize_with = "text")]
     pub(crate) message: String,
 }
 
-/// The forms of errors: a list in the OCI distribution specification, a single one in Azure Resource Manager.
+/// The formats of errors: a list in the OCI distribution specification, a single one in Azure Resource Manager.
 #[derive(Deserialize)]
 struct WireErrors {
     #[serde(default, deserialize_with = "nullable")]
     errors: Vec<WireError>,
-    /// An object; a word is that of something in between.
+    /// An object; a string comes from an intermediary.
     #[serde(default)]
     error: Value,
 }
 
-/// The first error of an answer, if it has one of the known forms.
+/// Returns the first error of a response, if it has one of the known formats.
 pub(crate) fn first_error(body: &[u8]) -> Option<WireError> {
     let wire: WireErrors = parse_json_lossy(body).ok()?;
     wire.errors.into_iter().next().or_else(|| serde_json::from_value(wire.error).ok())
 }
 
-/// Servers write `null` where they mean nothing.
+/// Deserializes `null`, which servers write for empty values, as the default.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Option::deserialize(input).map(Option::unwrap_or_default)
 }
 
-/// Reads a text; numbers as they are written, and nothing of any other type.
+/// Deserializes a text; numbers as written, and other types as empty.
 fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(input)? {
         Value::String(text) => text,

@@ -1,5 +1,5 @@
-//! Requests and answers, with patience: everything about HTTP that needs no credentials of its own, for registries as for
-//! the clouds around them.
+//! Requests and responses with retries: all HTTP that needs no credentials of its own, for registries and the clouds
+//! around them.
 
 mod body;
 mod error;
@@ -36,28 +36,28 @@ pub(crate) use response::Response;
 pub(crate) use retry::{Backoff, RetryHint, status_retry_hint};
 pub use time::{ServerTime, uptime};
 
-/// Whom requests go to.
+/// The connection settings of a client.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
-    /// What it is called in messages, such as ``registry `contoso` ``.
+    /// The receiver's name in messages, such as ``registry `contoso` ``.
     pub(crate) name: String,
     /// A PEM file with further certificate authorities to trust.
     pub(crate) ca_file: Option<PathBuf>,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub(crate) timeout: Duration,
 }
 
-/// How long a failing request is tried again.
+/// The retry policy for failing requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Most retries of one request that fails. Throttling (429) does not count against it, only against `total`.
+    /// Most retries of one failing request. Throttling (429) does not count against it, only against `max_total_delay`.
     pub max_retries: usize,
     /// The first pause; each further one is about twice as long, plus a random part.
     pub initial_delay: Duration,
-    /// The longest pause that the registry did not ask for.
+    /// The longest pause that the registry did not request.
     pub max_delay: Duration,
-    /// Most waiting for one request, `Retry-After` included. A registry whose minute is used up may ask for all of the
-    /// next one, and of the one after that.
+    /// Longest total wait for one request, `Retry-After` included. A registry with an exhausted minute may require all
+    /// of the next one, and of the one after that.
     pub max_total_delay: Duration,
 }
 
@@ -73,11 +73,11 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The patience for one more try, throttled or not, and that soon.
+    /// Returns the policy for one more attempt, throttled or not, and soon.
     fn single_retry(self) -> Self {
         const MAX_DELAY: Duration = Duration::from_secs(2);
         let total = self.max_total_delay.min(MAX_DELAY);
-        // A second pause of that length would be more than what is left.
+        // A second pause of that length would exceed the remaining time.
         Self {
             max_retries: self.max_retries.min(1),
             initial_delay: self.initial_delay.min(total),
@@ -87,24 +87,24 @@ impl RetryPolicy {
     }
 }
 
-/// How many requests were made so far.
+/// Counts of requests so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestCounts {
-    /// All requests, those for tokens and repeated ones included.
+    /// All requests, including those for tokens and retries.
     pub total: u64,
-    /// Those that repeated one that had failed.
+    /// Retries of failed requests.
     pub retries: u64,
-    /// Answers that asked to slow down.
+    /// Throttled responses.
     pub throttled: u64,
-    /// Those that were answered with each class of status, in the order of [`RequestCounts::STATUSES`].
+    /// Responses by class of status, in the order of [`RequestCounts::STATUSES`].
     pub statuses: [u64; 5],
 }
 
 impl RequestCounts {
-    /// The classes of statuses; `none` is for requests that got no answer.
+    /// The classes of statuses; `none` is for requests without a response.
     pub const STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
 
-    /// Those since an earlier count.
+    /// Returns the difference to an earlier count.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -116,16 +116,16 @@ impl RequestCounts {
     }
 }
 
-/// So many requests in a row that failed in spite of all patience mean that the registry is down: until something
-/// succeeds again, nothing more is retried. Thousands of tags would otherwise each wait their turn to fail.
+/// Consecutive requests that failed despite all retries after which the registry counts as down: until something
+/// succeeds, nothing more is retried. Otherwise each of thousands of tags would wait to fail.
 const FAILURES_UNTIL_DOWN: u64 = 8;
 
-/// Bodies of answers that only carry an error are short.
+/// Bodies of error responses are short.
 pub(crate) const MAX_ERROR_BYTES: usize = 1 << 20;
 
-/// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only what
-/// reads unless it was made by [`HttpClient::allow_writes`]. Clones share connections, rates, counts and the server's
-/// clock.
+/// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only read
+/// requests unless it was created by [`HttpClient::allow_writes`]. Clones share connections, rates, counts and the
+/// server's clock.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClient {
     client: reqwest::Client,
@@ -133,7 +133,7 @@ pub(crate) struct HttpClient {
     retry_policy: RetryPolicy,
     counters: Arc<Counters>,
     origin: Option<Arc<OriginServer>>,
-    /// Whether more may be sent than what only reads.
+    /// True if requests other than reads are allowed.
     allows_writes: bool,
 }
 
@@ -148,7 +148,7 @@ struct Counters {
     consecutive_failures: AtomicU64,
 }
 
-/// The server itself, apart from the hosts that it refers to.
+/// The server itself, as opposed to the hosts that it refers to.
 #[derive(Debug)]
 struct OriginServer {
     endpoint: Url,
@@ -156,12 +156,12 @@ struct OriginServer {
     dates: Mutex<ServerDates>,
 }
 
-/// A request that got no answer.
+/// A request without a response.
 struct SendError {
     error: RequestError,
-    /// No connection came about, so nothing can have been processed.
+    /// True if no connection was made, so that nothing can have been processed.
     unsent: bool,
-    /// Whether trying again could help.
+    /// True if a retry could help.
     transient: bool,
 }
 
@@ -170,22 +170,22 @@ impl HttpClient {
         Self::build(config, patience, reqwest::Client::builder(), Duration::from_secs(10))
     }
 
-    /// One that no proxy stands in the way of, for what answers on this machine or on its link only: soon, or never.
+    /// Creates a client without proxies, for servers on this machine or its link, which answer soon or never.
     pub(crate) fn without_proxy(config: &ClientConfig, patience: RetryPolicy) -> Result<Self, RequestError> {
         Self::build(config, patience, reqwest::Client::builder().no_proxy(), Duration::from_secs(2))
     }
 
-    /// One whose requests all go to a socket of this machine, whatever host they name.
+    /// Creates a client that sends all requests to a local socket, whatever host they name.
     #[cfg(unix)]
     pub(crate) fn to_socket(config: &ClientConfig, patience: RetryPolicy, socket: &Path) -> Result<Self, RequestError> {
         let builder = reqwest::Client::builder().no_proxy().unix_socket(socket);
         Self::build(config, patience, builder, Duration::from_secs(2))
     }
 
-    /// There are no such sockets on this system.
+    /// Fails, because this system has no such sockets.
     ///
     /// # Errors
-    /// Always.
+    /// Returns an error in any case.
     #[cfg(not(unix))]
     pub(crate) fn to_socket(config: &ClientConfig, _: RetryPolicy, _: &Path) -> Result<Self, RequestError> {
         let message = format!("{}: this system has no such sockets", config.name);
@@ -233,8 +233,8 @@ impl HttpClient {
         })
     }
 
-    /// The same for requests to one server, at a pace: at most so many a minute, and as it wishes itself. What goes to
-    /// other hosts is not counted.
+    /// Limits the rate of requests to one server: at most that many a minute, and as the server itself requests.
+    /// Requests to other hosts are not counted.
     pub(crate) fn with_rate_limits(self, endpoint: &Url, chosen: RateLimits) -> Self {
         let home = OriginServer {
             endpoint: endpoint.clone(),
@@ -244,14 +244,14 @@ impl HttpClient {
         Self { origin: Some(Arc::new(home)), ..self }
     }
 
-    /// Sets the rates that the server documents. Those that somebody chose stand above them.
+    /// Sets the rates that the server documents. Configured rates take precedence.
     pub(crate) fn set_documented_limits(&self, rates: RateLimits) {
         if let Some(home) = &self.origin {
             home.rate_limiter.set_documented_limits(rates);
         }
     }
 
-    /// Waits until a request of that kind may go to the server, and reserves its place. `None` where no pace is kept.
+    /// Waits until a request of that kind may be sent to the server, and reserves its slot. `None` without rate limits.
     pub(crate) async fn reserve(&self, operation: Operation) -> Option<Reservation> {
         match &self.origin {
             Some(home) => Some(home.rate_limiter.lane(operation).reserve().await),
@@ -259,17 +259,17 @@ impl HttpClient {
         }
     }
 
-    /// The present time by the server's own clock; `None` where no answer told it.
+    /// Returns the current time by the server's own clock; `None` if no response contained it.
     pub(crate) fn server_time(&self) -> Option<ServerTime> {
         self.origin.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).time_at(uptime())
     }
 
-    /// The header that keeps [`Self::server_time`] from knowing the time although answers have it: it is invalid.
+    /// Returns the header whose invalid values keep [`Self::server_time`] unknown.
     pub(crate) fn invalid_date_header(&self) -> Option<&'static str> {
         self.origin.as_ref()?.dates.lock().unwrap_or_else(PoisonError::into_inner).invalid_header()
     }
 
-    /// How many requests were made so far.
+    /// Returns the counts of requests so far.
     pub(crate) fn request_counts(&self) -> RequestCounts {
         RequestCounts {
             total: self.counters.total.load(Ordering::Relaxed),
@@ -279,9 +279,10 @@ impl HttpClient {
         }
     }
 
-    /// Sends a request, again where that is safe and could help, and gives the last answer, whatever its status.
+    /// Sends a request, with retries if these are safe and could help, and returns the last response, whatever its
+    /// status.
     ///
-    /// A server that throttles one request is asked nothing of that kind until the pause is over that it wished for.
+    /// After a throttled request, none of that kind is sent to the server until the requested pause is over.
     pub(crate) async fn send(
         &self,
         ask: &Request,
@@ -291,7 +292,7 @@ impl HttpClient {
         self.send_with_headers(ask, &headers.into_iter().collect()).await
     }
 
-    /// Sends a request with headers of its own, otherwise like [`Self::send`].
+    /// Sends a request with additional headers, otherwise like [`Self::send`].
     pub(crate) async fn send_with_headers(&self, ask: &Request, headers: &HeaderMap) -> Result<Response, RequestError> {
         if !self.allows_writes && !ask.is_read_only() {
             return Err(ask.read_only_error());
@@ -315,12 +316,12 @@ impl HttpClient {
         }
     }
 
-    /// Sends a request once, in the place that was reserved for it, and waits for nothing before. A pause that the
-    /// server wishes for is over when this returns.
+    /// Sends a request once, in its reserved slot, without waiting before. A pause that the server requests is over
+    /// when this returns.
     ///
     /// # Errors
-    /// As [`Self::send`]; [`RequestErrorKind::Throttled`], with nothing sent, where the server has asked for a pause
-    /// since the place was reserved.
+    /// Fails as [`Self::send`] does; returns [`RequestErrorKind::Throttled`], without sending anything, if the server
+    /// has requested a pause since the reservation.
     pub(crate) async fn send_reserved(
         &self,
         ask: &Request,
@@ -345,7 +346,7 @@ impl HttpClient {
         outcome.map_err(|cut| cut.error)
     }
 
-    /// The patience with which a request is tried again.
+    /// Returns the retry policy for a request.
     fn retry_policy_for(&self, ask: &Request) -> RetryPolicy {
         match ask.retry_mode {
             RetryMode::Once => self.retry_policy.single_retry(),
@@ -353,12 +354,12 @@ impl HttpClient {
         }
     }
 
-    /// The server itself, where a request goes to it.
+    /// Returns the server itself, if a request is for it.
     fn origin_of(&self, ask: &Request) -> Option<&OriginServer> {
         self.origin.as_deref().filter(|home| home.endpoint.origin() == ask.url.origin())
     }
 
-    /// Sends a request once and counts it. The wish is that it be tried again; without one it has come to its end.
+    /// Sends a request once and counts it. A returned hint requests a retry; without one the request is complete.
     async fn attempt(
         &self,
         ask: &Request,
@@ -386,7 +387,7 @@ impl HttpClient {
         (outcome, hint)
     }
 
-    /// How long to wait before a request is tried again; `None` where it has failed in spite of all patience.
+    /// Returns the delay before a retry; `None` if the request has failed for good.
     fn backoff_delay(&self, pauses: &mut Backoff, hint: RetryHint) -> Option<Duration> {
         let down = self.counters.consecutive_failures.load(Ordering::Relaxed) >= FAILURES_UNTIL_DOWN;
         let pause = if down { None } else { pauses.next_delay(hint) };
@@ -396,8 +397,8 @@ impl HttpClient {
         pause
     }
 
-    /// The end of a request that patience ends for. Whoever must look first before the next try would otherwise take a
-    /// refusal that nobody waited for as one whose pause is over, and ask again at once.
+    /// Ends a request that must not be retried. A caller that has to check preconditions first would otherwise take a
+    /// refusal without a wait for one whose pause is over, and retry at once.
     fn give_up(
         &self,
         ask: &Request,
@@ -421,8 +422,8 @@ impl HttpClient {
         }
     }
 
-    /// For how long all requests of a kind pause when one is throttled. Nobody waits for what is past all patience: each
-    /// is then refused by itself.
+    /// Returns the pause for all requests of a kind after one was throttled. Pauses beyond the retry policy are not
+    /// waited for: each request is then refused by itself.
     fn lane_pause(&self, hint: RetryHint) -> Option<Duration> {
         let after = hint.after.filter(|after| *after <= self.retry_policy.max_total_delay)?;
         Some(after + retry::jitter(self.retry_policy.initial_delay))
@@ -457,7 +458,7 @@ impl HttpClient {
             let what = if error.is_connect() { "could not connect" } else { "got no answer" };
             cut(what, error)
         })?;
-        // Now, because the body may take long.
+        // Before the body, which may take long.
         if let Some(home) = home {
             home.dates.lock().unwrap_or_else(PoisonError::into_inner).record(response.headers(), uptime());
         }
@@ -494,17 +495,18 @@ impl HttpClient {
     }
 }
 
-/// A time in words, such as `15m`; parts of a second are nothing that a person waits for.
+/// Formats a time, such as `15m`, without fractions of a second.
 fn format_seconds(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
-/// The `Date` of an answer; `None` where it has none, or an invalid one.
+/// Returns the `Date` of a response; `None` if it has none, or an invalid one.
 pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     retry::parse_time(headers.get(DATE)?.to_str().ok()?.trim())
 }
 
-/// What Azure Container Registry says of the calls that remain, in most answers of its token service and to deletions.
+/// Returns the remaining calls that Azure Container Registry reports, in most responses of its token service and to
+/// deletions.
 fn remaining_calls(headers: &HeaderMap) -> Option<f64> {
     headers.get("x-ms-ratelimit-remaining-calls-per-second")?.to_str().ok()?.trim().parse().ok()
 }

@@ -1,8 +1,9 @@
-//! How fast a server is asked: a lane for each kind of operation, in which requests go in the order in which they came.
+//! Rate limits of requests to a server: a lane for each kind of operation, in which requests are sent in order of
+//! arrival.
 //!
 //! Azure Container Registry documents its limits as token buckets for each kind of operation, by the minute
-//! (<https://learn.microsoft.com/azure/container-registry/container-registry-skus>), and tells in a header of some
-//! answers what remains of them. What is decided here rests on [`LaneState`], to which the time is an argument.
+//! (<https://learn.microsoft.com/azure/container-registry/container-registry-skus>), and reports the remaining calls in
+//! a header of some responses. Decisions are made by [`LaneState`], which takes the time as an argument.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,7 @@ pub struct RateLimits {
     pub delete: Option<u32>,
 }
 
-/// The kinds of operations that registries count apart.
+/// The kinds of operations that registries count separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// GET and HEAD.
@@ -34,7 +35,7 @@ pub(crate) enum Operation {
     Write,
     /// DELETE.
     Delete,
-    /// Whatever is asked of the token service of a container registry of Azure.
+    /// Requests to the token service of an Azure container registry.
     OAuth,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Lanes that keep to the rates that somebody chose, whatever the server documents.
+    /// Creates lanes with configured rates, which take precedence over documented ones.
     pub(super) fn new(chosen: RateLimits) -> Self {
         let lane = |operation, chosen: Option<u32>| {
             Arc::new(Lane {
@@ -75,7 +76,7 @@ impl RateLimiter {
         }
     }
 
-    /// Sets the rates that the server documents. Those that somebody chose stand above them.
+    /// Sets the rates that the server documents. Configured rates take precedence.
     pub(super) fn set_documented_limits(&self, rates: RateLimits) {
         for (lane, rate) in self.lanes.iter().zip([rates.read, rates.write, rates.delete, None]) {
             lane.state().documented = rate.map(positive_rate);
@@ -97,22 +98,22 @@ impl RateLimiter {
     }
 }
 
-/// The way of one kind of operation to one server.
+/// The queue of one kind of operation to one server.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Held by whoever is at the front. The lock is fair, and whoever gives up waiting lets go of it.
+    /// Held by the request at the front. The lock is fair, and a cancelled wait releases it.
     front: AsyncMutex<()>,
-    /// That the one at the front should look again.
+    /// Wakes the request at the front.
     changed: Notify,
     state: Mutex<LaneState>,
 }
 
-/// A request that may go; it is on its way as long as this is held.
+/// A request that may be sent; it is in flight as long as this exists.
 #[derive(Debug)]
 pub(super) struct InFlightRequest(Arc<Lane>);
 
-/// A reserved place in a lane, for a request that must not wait once what it rests on was looked at. Dropped unused, it
-/// goes to the next request.
+/// A reserved slot in a lane, for a request that must not wait once its preconditions were checked. If dropped unused,
+/// the next request gets it.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     lane: Arc<Lane>,
@@ -121,7 +122,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Lets the request go, or gives `None` where the server has asked for a pause since: the place is lost then.
+    /// Admits the request, or returns `None` if the server has requested a pause since: the slot is then lost.
     pub(super) fn redeem(mut self) -> Option<InFlightRequest> {
         self.redeemed = true;
         let admitted = self.lane.state().redeem_reservation(self.epoch);
@@ -139,19 +140,19 @@ impl Drop for Reservation {
 }
 
 impl Lane {
-    /// Waits until a request may go.
+    /// Waits until a request may be sent.
     pub(super) async fn admit(self: &Arc<Self>) -> InFlightRequest {
         self.wait(LaneState::admit).await;
         InFlightRequest(Arc::clone(self))
     }
 
-    /// Waits until a request may go, and reserves its place.
+    /// Waits until a request may be sent, and reserves its slot.
     pub(super) async fn reserve(self: &Arc<Self>) -> Reservation {
         let epoch = self.wait(LaneState::reserve).await;
         Reservation { lane: Arc::clone(self), epoch, redeemed: false }
     }
 
-    /// Waits for a step to say that it may go, and gives the epoch in which it did.
+    /// Waits until a step allows the request, and returns the epoch of that.
     async fn wait(&self, step: fn(&mut LaneState, Instant) -> NextStep) -> u64 {
         let _turn = self.front.lock().await;
         loop {
@@ -176,13 +177,13 @@ impl Lane {
 }
 
 impl InFlightRequest {
-    /// An answer came, and said so many calls a second remain.
+    /// Records a response, with the remaining calls per second if reported.
     pub(super) fn record_response(&self, remaining: Option<f64>) {
         self.0.state().record_response(remaining, Instant::now());
         self.0.changed.notify_one();
     }
 
-    /// An answer asked to slow down, for so long if it said.
+    /// Records a throttled response, with the requested pause if any.
     pub(super) fn record_throttling(&self, pause: Option<Duration>) {
         self.0.state().record_throttling(pause, Instant::now());
     }
@@ -197,55 +198,55 @@ impl Drop for InFlightRequest {
     }
 }
 
-/// A rate that leads somewhere.
+/// Returns a rate of at least one.
 fn positive_rate(rate: u32) -> f64 {
     f64::from(rate.max(1))
 }
 
-/// What the one at the front does.
+/// The next step of the request at the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextStep {
     Proceed,
-    /// Wait until then, or until something changes.
+    /// Wait until then, or until a change.
     WaitUntil(Instant),
-    /// Wait for an answer to another request.
+    /// Wait for the response to another request.
     WaitForResponse,
 }
 
 #[derive(Debug)]
 struct LaneState {
     operation: Operation,
-    /// What somebody chose, in requests a minute.
+    /// The configured rate, in requests a minute.
     configured: Option<f64>,
-    /// What the server documents, in requests a minute.
+    /// The documented rate, in requests a minute.
     documented: Option<f64>,
     reported: RemainingCalls,
-    /// Requests of the last minute, where they may come in bursts.
+    /// Requests of the last minute, if bursts are allowed.
     sent_at: VecDeque<Instant>,
-    /// When the last request went while no rate was known.
+    /// Time of the last request without a known rate.
     last_sent_at: Option<Instant>,
-    /// When the next request is due, where they are spread.
+    /// Time of the next request, if they are spread.
     next_at: Option<Instant>,
-    /// Whether the server throttled although its limit was kept: then it counts by less than a minute.
+    /// True if the server throttled although its limit was observed: it then counts by less than a minute.
     strict: bool,
-    /// Nothing goes before that.
+    /// No request is sent before that time.
     paused_until: Option<Instant>,
     in_flight: usize,
-    /// Most requests on their way. It starts at one where nothing is known of the limit and after each pause, and grows
-    /// with each answer, so that many that wait do not run into the same limit at once.
+    /// Most requests in flight. It starts at one if the limit is unknown and after each pause, and grows with each
+    /// response, so that many waiting requests do not hit the same limit at once.
     window: usize,
-    /// Reserved places of requests that are not on their way yet.
+    /// Reserved slots of requests that are not in flight yet.
     reserved: usize,
-    /// The number of pauses that the server asked for. A place that was reserved before one is lost.
+    /// The number of pauses that the server requested. A slot reserved before the last one is lost.
     epoch: u64,
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
-/// How much of a limit is used.
+/// The used share of a limit.
 const USED_SHARE: f64 = 0.97;
-/// How long spread requests may have been held up and still catch up.
+/// The longest delay that spread requests may catch up.
 const MAX_CATCH_UP: Duration = Duration::from_millis(250);
-/// A window of so many is none.
+/// A window of this size is unlimited.
 const UNLIMITED_WINDOW: usize = 64;
 
 impl LaneState {
@@ -283,12 +284,12 @@ impl LaneState {
         next
     }
 
-    /// Counts a request that may go now, or says what it waits for.
+    /// Counts a request that may be sent now, or returns what it has to wait for.
     fn next_step(&mut self, now: Instant) -> NextStep {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return NextStep::WaitUntil(until);
         }
-        // A reserved place counts like a request on its way: whoever holds it must not find the window full.
+        // A reserved slot counts like a request in flight: its holder must not find the window full.
         if self.in_flight.saturating_add(self.reserved) >= self.window {
             return NextStep::WaitForResponse;
         }
@@ -298,7 +299,7 @@ impl LaneState {
         }
     }
 
-    /// Puts a request with a reserved place on its way, unless the server has asked for a pause since.
+    /// Converts a reserved slot into a request in flight, unless the server has requested a pause since.
     fn redeem_reservation(&mut self, epoch: u64) -> bool {
         if self.epoch != epoch {
             return false;
@@ -314,7 +315,7 @@ impl LaneState {
         }
     }
 
-    /// Counts one request, or tells when it may be counted.
+    /// Counts one request, or returns the time at which it may be counted.
     fn count_request(&mut self, now: Instant) -> Result<(), Instant> {
         let Some(rate) = self.rate() else {
             self.last_sent_at = Some(now);
@@ -333,7 +334,7 @@ impl LaneState {
         Ok(())
     }
 
-    /// No minute, wherever it begins, has more than the share of the rate.
+    /// Counts a request so that no minute, wherever it begins, exceeds the share of the rate.
     fn count_in_minute(&mut self, rate: f64, now: Instant) -> Result<(), Instant> {
         while self.sent_at.front().is_some_and(|at| now.saturating_duration_since(*at) >= MINUTE) {
             self.sent_at.pop_front();
@@ -347,8 +348,8 @@ impl LaneState {
         Ok(())
     }
 
-    /// Requests a minute. Somebody's choice is theirs to make; what the server documents holds only as far as its own
-    /// answers agree, because others may share the limit.
+    /// Returns the rate in requests a minute. A configured rate takes precedence; a documented one only as far as the
+    /// server's responses agree, because others may share the limit.
     fn rate(&self) -> Option<f64> {
         let told = if self.operation == Operation::Read { None } else { self.reported.calls_per_minute() };
         Some(match (self.configured, self.documented, told) {
@@ -378,11 +379,11 @@ impl LaneState {
     }
 }
 
-/// What the server told of the calls that remain.
+/// The remaining calls that the server reported.
 ///
-/// Recorded answers of token services said 166.65 (9,999 / 60) and those to deletions 8.0 (480 / 60): it is what remains
-/// of the minute's calls, by the second. The largest value of the last minute is next to the rate by which the bucket
-/// fills up.
+/// Recorded responses of token services contained 166.65 (9,999 / 60) and those to deletions 8.0 (480 / 60): the
+/// remaining calls of the minute, per second. The largest value of the last minute is close to the rate at which the
+/// bucket fills.
 #[derive(Debug, Default)]
 struct RemainingCalls {
     /// Values that no later one reaches, the largest and oldest first.
@@ -390,7 +391,7 @@ struct RemainingCalls {
     latest: f64,
 }
 
-/// Calls a minute that are made even where nothing remains: to see when something does.
+/// Calls a minute that are made even if none remain, to notice when some do.
 const MIN_CALLS_PER_MINUTE: f64 = 12.0;
 
 impl RemainingCalls {
@@ -412,7 +413,7 @@ impl RemainingCalls {
         Some(self.largest.front()?.1 * 60.0 * self.usable_share())
     }
 
-    /// The part of a rate that is left to use: less than all of it where less than half of the calls remain.
+    /// Returns the usable share of a rate: less than all of it if less than half of the calls remain.
     fn usable_share(&self) -> f64 {
         match self.largest.front() {
             Some((_, largest)) if *largest > 0.0 => (2.0 * self.latest / largest).min(1.0),

@@ -1,14 +1,14 @@
-//! The one list of requests that may be sent where nothing is to be changed: to registries, clouds and sources.
+//! The one list of requests that are allowed if nothing may be changed: to registries, clouds and sources.
 
 use http::Method;
 
 use super::{HttpClient, Request, RequestError, RequestErrorKind};
 
 impl Request {
-    /// Returns whether the request changes nothing at the other side: a GET, a HEAD, or the POST to a token service that
-    /// signing in needs.
+    /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, or the POST to a token service for
+    /// authentication.
     ///
-    /// Kubernetes has a client of its own, which adds one operation to these (`SelfSubjectAccessReview`).
+    /// Kubernetes has a separate client, which adds one operation to these (`SelfSubjectAccessReview`).
     pub(crate) fn is_read_only(&self) -> bool {
         match self.method {
             Method::GET | Method::HEAD => true,
@@ -17,7 +17,7 @@ impl Request {
         }
     }
 
-    /// The refusal to send it where only reading is allowed: a fault of ours, which ends before it does harm.
+    /// Returns the error for a request that is not read-only: a bug in Tagwarden, stopped before it does harm.
     pub(crate) fn read_only_error(&self) -> RequestError {
         let message = format!(
             "{} was not sent: only what reads may be sent here; this is a fault in tagwarden",
@@ -28,7 +28,7 @@ impl Request {
 }
 
 impl HttpClient {
-    /// The same for a writer, or for whoever sends messages: requests that change something may be sent, too.
+    /// Allows requests that change something, for writers and for senders of messages.
     pub(crate) fn allow_writes(self) -> Self {
         Self { allows_writes: true, ..self }
     }

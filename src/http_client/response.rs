@@ -1,4 +1,4 @@
-//! Answers, and what they say as errors.
+//! Responses, and their errors.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -12,34 +12,34 @@ use super::parse_json_lossy;
 use super::retry::retry_after;
 use crate::domain::{Cause, one_line};
 
-/// An answer, read whole.
+/// A response with its whole body.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// The request in words, for errors.
+    /// Description of the request, for errors.
     pub(crate) request: String,
 }
 
 impl Response {
-    /// A header as text.
+    /// Returns a header as text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The first error code that the registry gave, such as `MANIFEST_UNKNOWN`.
+    /// Returns the first error code of the registry, such as `MANIFEST_UNKNOWN`.
     pub(crate) fn error_code(&self) -> Option<String> {
         first_error(&self.body).map(|error| error.code)
     }
 
-    /// Whether this is a registry's own 404: with an error of the OCI form, or without any words at all. A page of a
-    /// proxy or of a web server says nothing about what the registry holds.
+    /// Returns true for a registry's own 404: with an error in the OCI format, or with an empty body. A page of a proxy
+    /// or of a web server says nothing about the registry's contents.
     pub(crate) fn is_absence(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && (self.body.is_empty() || first_error(&self.body).is_some())
     }
 
-    /// This answer as the error that it is.
+    /// Returns this response as the error that its status means.
     pub(crate) fn status_error(&self) -> RequestError {
         let kind = match self.status {
             StatusCode::NOT_FOUND => RequestErrorKind::NotFound,
@@ -51,7 +51,7 @@ impl Response {
         self.error(kind)
     }
 
-    /// The request, the status and the other side's words.
+    /// Describes the request, the status and the server's message.
     pub(crate) fn description(&self) -> String {
         let mut message = format!("{} answered {}", self.request, self.status);
         match first_error(&self.body) {
@@ -68,7 +68,7 @@ impl Response {
         message
     }
 
-    /// This answer as an error of that kind: what was told, and what to do next.
+    /// Returns this response as an error of that kind, with its message and the remedy.
     pub(crate) fn error(&self, kind: RequestErrorKind) -> RequestError {
         RequestError::new(kind, self.description()).with_help(match kind {
             RequestErrorKind::Denied | RequestErrorKind::Unauthenticated => {
@@ -81,20 +81,20 @@ impl Response {
         })
     }
 
-    /// An error about the content of an answer that arrived well.
+    /// Returns an error about the content of a successful response.
     pub(crate) fn malformed(&self, why: &str) -> RequestError {
         self.with_page_help(format!("{}: {}", self.describe_malformed(), one_line(why)))
     }
 
-    /// Parses the JSON of an answer that arrived well, as [`parse_json_lossy`] reads it.
+    /// Parses the JSON of a successful response, as [`parse_json_lossy`] does.
     ///
     /// # Errors
-    /// When it is not what it should be.
+    /// Returns an error if it has another format.
     pub(crate) fn parse_json<T: DeserializeOwned>(&self) -> Result<T, RequestError> {
         parse_json_lossy(&self.body).map_err(|error| self.unparsable(error))
     }
 
-    /// An error about the content of an answer that arrived well, by what its parser says.
+    /// Returns an error about the content of a successful response, with its parser's error.
     pub(crate) fn unparsable(&self, why: impl Error + Send + Sync + 'static) -> RequestError {
         self.with_page_help(self.describe_malformed()).caused_by(Cause::foreign(why))
     }

@@ -1,4 +1,4 @@
-//! When a request is sent once more, and after which pause.
+//! Retries: the conditions and the pauses.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Request, Response, RetryMode, RetryPolicy, SendError, date};
 
-/// That a request be tried again, and when.
+/// A request to retry, and the pause before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RetryHint {
-    /// How long the other side asked to wait.
+    /// The pause that the server requested.
     pub(crate) after: Option<Duration>,
     pub(crate) throttled: bool,
 }
 
-/// Whether a request should be tried again. What may have been processed already is only repeated where that is safe.
+/// Returns a hint if a request should be retried. A request that may have been processed already is only repeated if
+/// that is safe.
 pub(super) fn retry_hint(ask: &Request, outcome: &Result<Response, SendError>) -> Option<RetryHint> {
     match outcome {
         Err(cut) => {
@@ -32,13 +33,13 @@ pub(super) fn retry_hint(ask: &Request, outcome: &Result<Response, SendError>) -
 }
 
 impl RetryMode {
-    /// Returns true if doing it twice is doing it once.
+    /// Returns true if the operation is idempotent.
     fn is_idempotent(self) -> bool {
         matches!(self, Self::Always | Self::Once)
     }
 }
 
-/// Whether a request with that answer should be tried again; `safe` says that doing it twice is doing it once.
+/// Returns a hint if a request with that response should be retried; `safe` is true for idempotent operations.
 pub(crate) fn status_retry_hint(status: StatusCode, headers: &HeaderMap, safe: bool) -> Option<RetryHint> {
     let after = retry_after(headers);
     match status.as_u16() {
@@ -49,7 +50,7 @@ pub(crate) fn status_retry_hint(status: StatusCode, headers: &HeaderMap, safe: b
     }
 }
 
-/// The pause that an answer wishes for; the longest where there are several. Docker Hub writes `X-Retry-After`.
+/// Returns the pause that a response requests; the longest of several. Docker Hub writes `X-Retry-After`.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let told = date(headers);
     let wishes = [RETRY_AFTER, HeaderName::from_static("x-retry-after")].map(|name| {
@@ -58,22 +59,22 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wishes.into_iter().flatten().next()
 }
 
-/// Numbers from here on are times since 1970 and no pauses: as a pause it would be 31 years, as a time 2001.
+/// Numbers from here on are times since 1970 and not pauses: as a pause it would be 31 years, as a time 2001.
 const MIN_EPOCH_SECONDS: f64 = 1e9;
 /// The same in milliseconds.
 const MIN_EPOCH_MILLIS: f64 = 1e12;
 
-/// A pause in seconds or until a date (RFC 9110, 10.2.3), or as it is met: with a fraction, as seconds or milliseconds since
-/// 1970, as a date in another of the old forms. A date counts from the answer's own `Date`, so that two clocks need not
-/// agree; without one it says nothing. What is not understood and a negative pause are no wish at all, and the usual
-/// pauses follow.
+/// Parses a pause in seconds or until a date (RFC 9110, 10.2.3), or in formats found in practice: with a fraction, as
+/// seconds or milliseconds since 1970, as a date in another of the old formats. A date is relative to the response's
+/// own `Date`, so that two clocks need not agree; without that it is ignored. Invalid texts and negative pauses are
+/// ignored, and the usual pauses apply.
 fn parse_delay(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
     let until = match wanted.parse::<f64>() {
         Ok(seconds) if !(0.0..f64::INFINITY).contains(&seconds) => return None,
         Ok(seconds) if seconds < MIN_EPOCH_SECONDS => return Some(Duration::from_secs_f64(seconds.ceil())),
         Ok(moment) => {
             let seconds = if moment < MIN_EPOCH_MILLIS { moment } else { moment / 1000.0 };
-            // What lies beyond all time is a pause beyond all patience.
+            // A pause beyond the representable range exceeds every retry policy.
             let Ok(since) = SignedDuration::try_from_secs_f64(seconds.ceil()) else { return Some(Duration::MAX) };
             Timestamp::from_duration(since).unwrap_or(Timestamp::MAX)
         }
@@ -82,7 +83,7 @@ fn parse_delay(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
     Some(Duration::try_from(until.duration_since(told?)).unwrap_or_default())
 }
 
-/// A time in one of the three forms of RFC 9110, 5.6.7, or in that of RFC 3339.
+/// Parses a time in one of the three formats of RFC 9110, 5.6.7, or in that of RFC 3339.
 pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     if let Ok(time) = rfc2822::parse(text) {
         return Some(time.timestamp());
@@ -95,7 +96,7 @@ pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-/// A random part of so much.
+/// Returns a random part of a duration.
 pub(super) fn jitter(most: Duration) -> Duration {
     let mut drawn = ExponentialBuilder::new().with_jitter().with_min_delay(most).build();
     drawn.next().unwrap_or_default().saturating_sub(most)
@@ -119,8 +120,8 @@ impl Backoff {
         Self { exponential: backoff, max_delay: retry_policy.max_delay, remaining: retry_policy.max_total_delay }
     }
 
-    /// How long to wait before the next try; nothing when patience is at its end. What was asked for is never cut short,
-    /// and the drawn pause on top of it keeps many waiting requests from coming back in the same instant.
+    /// Returns the delay before the next attempt; `None` at the end of the retry policy. A requested pause is never
+    /// shortened, and the random part on top of it keeps many waiting requests from returning at the same instant.
     pub(crate) fn next_delay(&mut self, hint: RetryHint) -> Option<Duration> {
         let drawn = match self.exponential.next() {
             Some(drawn) => drawn,

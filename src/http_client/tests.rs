@@ -1,4 +1,4 @@
-//! What is remembered of answers.
+//! Facts remembered from responses.
 
 use http::Method;
 use wiremock::matchers::any;
@@ -103,7 +103,7 @@ fn the_earliest_and_the_latest_answer_are_both_kept_and_a_cache_never_stands_abo
     assert_eq!(dates.time_at(seconds(1100)), Some(both));
 }
 
-/// A `Date` that is invalid is not one that is missing. Any of its three forms is valid.
+/// An invalid `Date` differs from a missing one. Any of its three formats is valid.
 #[test]
 fn an_invalid_date_is_told_apart_from_a_missing_one() {
     let at = Duration::from_secs(1000);
@@ -128,7 +128,7 @@ fn an_invalid_date_is_told_apart_from_a_missing_one() {
     ] {
         assert_eq!(noted(&fields), expected, "{fields:?}");
     }
-    // One good answer is enough.
+    // One valid response is enough.
     let mut dates = ServerDates::default();
     for date in ["garbage", "Tue, 01 Jan 2002 12:00:00 GMT"] {
         let mut headers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! Time that no clock setting moves, and the time by other machines' clocks.
+//! Monotonic time, and the time by other machines' clocks.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use http::header::{AGE, DATE, HeaderMap};
 use jiff::{SignedDuration, Timestamp};
 
-/// The last time since the machine started that was read, and when that was by the clock of this process.
+/// The last reading of the time since the machine started, with the process clock at that time.
 static LAST_READING: Mutex<Option<(Duration, Instant)>> = Mutex::new(None);
 
-/// Returns the time since this machine started, suspension included where the system counts it. Setting the wall clock
-/// does not move it, so what the two make of the same stretch tells whether the wall clock was set.
+/// Returns the time since this machine started, suspension included if the system counts it. Setting the wall clock
+/// does not affect it, so comparing the two over a period shows whether the wall clock was set.
 ///
-/// On Linux it is the first field of `/proc/uptime`, which is `CLOCK_BOOTTIME` in hundredths of a second. Elsewhere it is the
-/// time since this was first asked, which leaves suspension out on some systems.
+/// On Linux it is the first field of `/proc/uptime`, which is `CLOCK_BOOTTIME` in hundredths of a second. Elsewhere it
+/// is the time since the first call, which excludes suspension on some systems.
 #[must_use]
 pub fn uptime() -> Duration {
     let now = Instant::now();
@@ -22,7 +22,7 @@ pub fn uptime() -> Duration {
         *last = Some((uptime, now));
         return uptime;
     }
-    // A file that cannot be read for once must not look like a clock that was set.
+    // A single unreadable file must not look like a clock that was set.
     let (then, at) = *last.get_or_insert((Duration::ZERO, now));
     then + now.saturating_duration_since(at)
 }
@@ -36,24 +36,24 @@ fn read_uptime() -> Option<Duration> {
 /// A server's time at one instant, by its own clock, to a second: `Date` has no fractions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTime {
-    /// By the answer that puts it earliest.
+    /// By the response with the earliest time.
     pub earliest: Timestamp,
-    /// By the answer that puts it latest.
+    /// By the response with the latest time.
     pub latest: Timestamp,
 }
 
-/// The `Date` headers of a server's answers, each as the time that its clock showed when [`uptime`] was zero.
+/// The `Date` headers of a server's responses, each as its clock's time at which [`uptime`] was zero.
 #[derive(Debug, Default)]
 pub(super) struct ServerDates {
     direct: Option<(Timestamp, Timestamp)>,
-    /// The same of answers that came from a cache, in which `Age` says how long they were kept (RFC 9111, section 5.1).
+    /// The same for responses from a cache, in which `Age` is their time in the cache (RFC 9111, section 5.1).
     cached: Option<(Timestamp, Timestamp)>,
-    /// The first header that was there and could not be read.
+    /// The first header that was present but invalid.
     invalid: Option<&'static str>,
 }
 
 impl ServerDates {
-    /// Notes the `Date` of an answer whose head arrived at `arrived`.
+    /// Records the `Date` of a response whose head arrived at `arrived`.
     pub(super) fn record(&mut self, headers: &HeaderMap, arrived: Duration) {
         if !headers.contains_key(DATE) {
             return;
@@ -78,12 +78,12 @@ impl ServerDates {
         *known = Some(known.map_or((then, then), |(earliest, latest)| (earliest.min(then), latest.max(then))));
     }
 
-    /// The header that is invalid, where no answer told the time.
+    /// Returns the invalid header, if no response contained the time.
     pub(super) fn invalid_header(&self) -> Option<&'static str> {
         self.invalid.filter(|_| self.direct.or(self.cached).is_none())
     }
 
-    /// The server's time at `now`. What a cache kept counts only where nothing came from the server itself.
+    /// Returns the server's time at `now`. Cached responses count only if none came from the server itself.
     pub(super) fn time_at(&self, now: Duration) -> Option<ServerTime> {
         let (earliest, latest) = self.direct.or(self.cached)?;
         Some(ServerTime { earliest: earliest.checked_add(now).ok()?, latest: latest.checked_add(now).ok()? })

@@ -1,4 +1,4 @@
-//! Against a model of a server's bucket, in a time that passes only when everyone waits.
+//! Tests against a model of a server's bucket, in virtual time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ struct Bucket {
     refused: usize,
 }
 
-/// What a server tells of its bucket.
+/// The header in which a server reports its bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Header {
     None,
     /// Its rate, always.
     Constant,
-    /// The calls that remain in the bucket, divided by 60.
+    /// The remaining calls in the bucket, divided by 60.
     Remaining,
 }
 
@@ -32,7 +32,7 @@ impl Bucket {
         Self { per_minute, capacity, level: capacity, at: Instant::now(), passed: 0, refused: 0 }
     }
 
-    /// Lets a call pass, or tells after how long the next may come.
+    /// Admits a call, or returns the delay until the next may come.
     fn take(&mut self, header: Header) -> Result<Option<f64>, Duration> {
         let now = Instant::now();
         let gained = now.duration_since(self.at).as_secs_f64() * self.per_minute / 60.0;
@@ -52,7 +52,7 @@ impl Bucket {
     }
 }
 
-/// Sends through a lane for so long, from so many tasks, each call taking 20 ms.
+/// Sends through a lane for that long, from that many tasks, each call taking 20 ms.
 async fn drive(
     pace: &Arc<RateLimiter>,
     operation: Operation,
@@ -197,7 +197,7 @@ async fn one_that_is_throttled_makes_all_of_its_kind_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn a_storm_ends_and_everything_gets_through() {
-    // 5,000 calls at once against a bucket of a tenth, nothing known but the refusals.
+    // 5,000 calls at once against a bucket of a tenth, with nothing known except the refusals.
     let pace = Arc::new(RateLimiter::new(RateLimits::default()));
     let bucket = Arc::new(Mutex::new(Bucket::new(600, 60)));
     drive(&pace, Operation::Read, &bucket, Header::None, MINUTE * 10).await;

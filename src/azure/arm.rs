@@ -1,4 +1,4 @@
-//! Asking Azure Resource Manager.
+//! Client of Azure Resource Manager.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use url::Url;
 use super::{Credential, TokenCache};
 use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, Response, RetryPolicy};
 
-/// Azure Resource Manager, asked as one identity. Only ever reads.
+/// Azure Resource Manager, used with one identity. Only ever reads.
 #[derive(Debug)]
 pub struct Arm {
     client: HttpClient,
@@ -29,19 +29,19 @@ struct WirePage<T> {
     next_link: Option<String>,
 }
 
-/// Most bytes of one answer.
+/// Most bytes of one response.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
-/// Most pages of one list: more than anyone has, and an end to a list that has none.
+/// Most pages of one list: more than any real list has, and an end for a cyclic one.
 const MAX_PAGES: usize = 10_000;
-/// The codes that say that no resource of a type can be there.
+/// The error codes for a type of which no resource can exist.
 const UNKNOWN_TYPE_CODES: [&str; 2] = ["MissingSubscriptionRegistration", "InvalidResourceType"];
 
 impl Arm {
-    /// The resource manager of an identity's cloud. Nothing is asked yet.
+    /// Creates a client for the resource manager of an identity's cloud, without sending a request.
     ///
     /// # Errors
-    /// When the settings cannot work: an id that is none, a CA file that cannot be read, an address without encryption
-    /// that is not on this machine.
+    /// Returns an error if the settings are invalid: a malformed id, an unreadable CA file, an unencrypted address that
+    /// is not on this machine.
     pub fn new(credential: &Credential, retry_policy: RetryPolicy) -> Result<Self, RequestError> {
         let surroundings = &credential.environment;
         let endpoint = surroundings.resource_manager()?;
@@ -58,35 +58,36 @@ impl Arm {
         })
     }
 
-    /// As whom it is asked, in words.
+    /// Describes the identity.
     #[must_use]
     pub fn identity(&self) -> String {
         self.tokens.description()
     }
 
-    /// One resource, by its path, such as `/subscriptions/…/resourceGroups/…`.
+    /// Returns one resource, by its path, such as `/subscriptions/…/resourceGroups/…`.
     ///
     /// # Errors
-    /// When it is not there or cannot be seen, or the answer is not understood.
+    /// Returns an error if it does not exist or is not visible, or the response cannot be parsed.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<T, RequestError> {
         let response = self.fetch(self.url(path, api_version)).await?;
         serde_json::from_slice(&response.body).map_err(|error| response.unparsable(error))
     }
 
-    /// All of a list, page by page. A list that cannot be read to its end is an error, never a part of it.
+    /// Returns a whole list, page by page. A list that cannot be read to its end is an error, never a partial result.
     ///
     /// # Errors
-    /// As [`Self::get`]; also when a page leads to another server, which would get the token, or to a page already read.
+    /// Fails as [`Self::get`] does; also if a page leads to another server, which would receive the token, or to a page
+    /// already read.
     pub async fn list<T: DeserializeOwned>(&self, path: &str, api_version: &str) -> Result<Vec<T>, RequestError> {
         let url = self.url(path, api_version);
         let first = self.fetch(url.clone()).await?;
         self.read_pages(url, first).await
     }
 
-    /// The same, of what a filter (`$filter`) selects.
+    /// Returns the part of a list that a filter (`$filter`) selects.
     ///
     /// # Errors
-    /// As [`Self::list`].
+    /// Fails as [`Self::list`] does.
     pub async fn list_filtered<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -99,12 +100,12 @@ impl Arm {
         self.read_pages(url, first).await
     }
 
-    /// All of a list, or nothing where such resources are not known there: the subscription has not registered their
+    /// Returns a whole list, or `None` if such resources are unknown there: the subscription has not registered their
     /// provider, or this cloud does not offer their type
     /// (<https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors>).
     ///
     /// # Errors
-    /// As [`Self::list`].
+    /// Fails as [`Self::list`] does.
     pub async fn list_if_known<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -120,7 +121,7 @@ impl Arm {
         self.read_pages(url, first).await.map(Some)
     }
 
-    /// What is on a list's first page and on all that follow it.
+    /// Returns the items of a list's first page and of all following pages.
     async fn read_pages<T: DeserializeOwned>(
         &self,
         mut url: Url,
@@ -149,7 +150,7 @@ impl Arm {
         url
     }
 
-    /// The address of the next page, if it is on the same server.
+    /// Returns the address of the next page, if it is on the same server.
     fn next_page_url(&self, link: &str, response: &Response) -> Result<Url, RequestError> {
         let url = self.endpoint.join(link).map_err(|_| response.malformed("its `nextLink` is no address"))?;
         if url.origin() != self.endpoint.origin() || !url.username().is_empty() || url.password().is_some() {
@@ -164,7 +165,7 @@ impl Arm {
         self.expect_ok(response)
     }
 
-    /// The answer, whatever it is.
+    /// Sends a request and returns the response, whatever its status.
     async fn send(&self, url: Url) -> Result<Response, RequestError> {
         let request = Request::get(url, "application/json", MAX_RESPONSE_BYTES);
         let token = self.tokens.token(self.scope).await?;
@@ -176,7 +177,7 @@ impl Arm {
         self.client.send(&request, Some(&bearer_header(&token)?)).await
     }
 
-    /// The answer, if it is what was asked for.
+    /// Returns the response, if it was successful.
     fn expect_ok(&self, response: Response) -> Result<Response, RequestError> {
         if response.status == StatusCode::OK { Ok(response) } else { Err(self.status_error(&response)) }
     }

@@ -1,4 +1,5 @@
-//! The requests of `azure_identity`, sent by our own HTTP client: its certificates, retries and words hold here, too.
+//! The requests of `azure_identity`, sent by Tagwarden's own HTTP client: its certificates, retries and messages apply
+//! here, too.
 
 use async_trait::async_trait;
 use azure_core::error::ErrorKind;
@@ -14,13 +15,13 @@ use crate::http_client::{
     HttpClient, MAX_ERROR_BYTES, Request, RequestError, RequestErrorKind, Response, RetryMode, RetryPolicy, one_line,
 };
 
-/// The authority, or the endpoint on this machine, that gives tokens. Trying again is its own business: the pipelines of
-/// `azure_identity` see answers that hold a token and errors that are none of theirs to repeat.
+/// The authority, or the endpoint on this machine, that issues tokens. It retries by itself: the pipelines of
+/// `azure_identity` see responses with a token and errors that they must not retry.
 #[derive(Debug)]
 pub(super) struct Authority {
     pub(super) client: HttpClient,
     pub(super) retry_policy: RetryPolicy,
-    /// As whom it is asked, in words.
+    /// Description of the identity.
     pub(super) identity: String,
 }
 
@@ -34,7 +35,7 @@ impl AzureHttpClient for Authority {
 }
 
 impl Authority {
-    /// The answer, if it holds a token.
+    /// Returns the response, if it contains a token.
     async fn request_token(&self, request: &AzureRequest) -> Result<Response, RequestError> {
         let method = Method::from_bytes(request.method().as_ref().as_bytes());
         let ask = Request {
@@ -57,7 +58,8 @@ impl Authority {
         Err(self.response_error(&response, &ask))
     }
 
-    /// Virtual machines answer 404 and 410 while an identity is being assigned or their endpoint is being updated
+    /// Sends a request with retries. Virtual machines return 404 and 410 while an identity is being assigned or their
+    /// endpoint is being updated
     /// (<https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>).
     async fn send_with_retries(&self, ask: &Request, headers: &HeaderMap) -> Result<Response, RequestError> {
         let mut pauses = ExponentialBuilder::new()
@@ -82,7 +84,7 @@ impl Authority {
             return self.error(error.kind, error);
         }
         let kind = match response.status_error().kind {
-            // Nothing that was asked for is absent: whoever asks for a token and gets none is denied.
+            // Token endpoints always exist: a request for a token that fails this way is denied.
             RequestErrorKind::Status(400..500) | RequestErrorKind::NotFound => RequestErrorKind::Denied,
             kind => kind,
         };
@@ -122,22 +124,23 @@ fn unreachable_advice(ask: &Request) -> &'static str {
     }
 }
 
-/// An authentication failure and its cause.
+/// Returns an authentication failure with its cause.
 pub(super) fn authentication_error(whom: &str, kind: RequestErrorKind, cause: impl Into<Cause>) -> RequestError {
     RequestError::new(kind, format!("signing in as {whom} failed")).caused_by(cause)
 }
 
-/// An authentication failure that words describe: those of the authority, of the Azure CLI or our own.
+/// Returns an authentication failure with a message of the authority, of the Azure CLI or of this module.
 pub(super) fn refused_authentication(whom: &str, kind: RequestErrorKind, what: &str) -> RequestError {
     RequestError::new(kind, format!("signing in as {whom} failed: {what}"))
 }
 
-/// Managed identities are asked for with GET on this machine or its link; everything else is a POST to the authority.
+/// Returns true for requests to this machine or its link: managed identities use GET, everything else is a POST to the
+/// authority.
 fn is_local(ask: &Request) -> bool {
     ask.method == Method::GET
 }
 
-/// The headers of a request but those that the HTTP client sets itself.
+/// Returns the headers of a request except those that the HTTP client sets itself.
 fn headers(request: &AzureRequest) -> HeaderMap {
     let own = [ACCEPT, CONTENT_TYPE, USER_AGENT];
     let header = |name: &str, value: &str| {
@@ -149,7 +152,7 @@ fn headers(request: &AzureRequest) -> HeaderMap {
     request.headers().iter().filter_map(|(name, value)| header(name.as_str(), value.as_str())).collect()
 }
 
-/// The form of a request, if it has one.
+/// Returns the form of a request, if it has one.
 fn form_content(request: &AzureRequest) -> Option<(std::sync::Arc<str>, std::sync::Arc<[u8]>)> {
     match request.body() {
         Body::Bytes(bytes) if !bytes.is_empty() => Some(("application/x-www-form-urlencoded".into(), bytes[..].into())),
@@ -157,8 +160,8 @@ fn form_content(request: &AzureRequest) -> Option<(std::sync::Arc<str>, std::syn
     }
 }
 
-/// The little of an answer that must be right before its token is believed: `azure_identity` takes a body without a token
-/// for an empty one.
+/// The fields of a response that must be valid before its token is used: `azure_identity` accepts a body without a
+/// token as an empty one.
 #[derive(Deserialize)]
 struct WireToken {
     access_token: String,
@@ -175,7 +178,7 @@ struct WireTokenError {
     message: Option<String>,
 }
 
-/// What the authority said: its first line, without the ids behind it.
+/// Returns the authority's message: its first line, without the ids at its end.
 fn error_description(body: &[u8]) -> Option<String> {
     let refusal: WireTokenError = serde_json::from_slice(body).ok()?;
     let text = refusal.error_description.or(refusal.message)?;
@@ -184,7 +187,7 @@ fn error_description(body: &[u8]) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// Words without the secrets of the request that they answer, should they repeat one.
+/// Returns a message without the secrets of its request, in case it repeats one.
 fn redact_secrets(words: &str, ask: &Request) -> String {
     let form = ask.content.as_ref().map_or(&[][..], |(_, bytes)| bytes);
     url::form_urlencoded::parse(form)
@@ -192,7 +195,7 @@ fn redact_secrets(words: &str, ask: &Request) -> String {
         .fold(words.to_owned(), |words, (_, secret)| words.replace(&*secret, "***"))
 }
 
-/// What to do about the refusals that happen, by their codes
+/// Returns the remedy for common refusals, by their codes
 /// (<https://learn.microsoft.com/entra/identity-platform/reference-error-codes>).
 fn advice(words: &str) -> Option<&'static str> {
     const KNOWN: [(&str, &str); 7] = [

@@ -1,4 +1,4 @@
-//! Signing in to Microsoft Entra ID.
+//! Authentication with Microsoft Entra ID.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -30,16 +30,16 @@ use super::authority::{Authority, authentication_error, refused_authentication};
 use crate::domain::Cause;
 use crate::http_client::{ClientConfig, HttpClient, RequestError, RequestErrorKind, RetryPolicy, one_line};
 
-/// As whom to sign in.
+/// The identity to authenticate as.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// The identity that the platform gives: a virtual machine, an AKS node, a container app, an app service.
+    /// The identity that the platform provides: for a virtual machine, an AKS node, a container app, an app service.
     Managed {
-        /// Which one, where several are assigned; nothing means the system's own.
+        /// The client id, if several are assigned; `None` means the system-assigned identity.
         client_id: Option<String>,
     },
-    /// The identity of a Kubernetes service account, federated with Entra ID. The settings fill in what the webhook of
-    /// workload identity put into the environment; what is then still missing fails the sign-in.
+    /// The identity of a Kubernetes service account, federated with Entra ID. The settings fill in the values that the
+    /// webhook of workload identity put into the environment; a missing one fails the authentication.
     Workload {
         /// The application.
         client_id: Option<String>,
@@ -57,9 +57,9 @@ pub enum Identity {
         /// Its secret.
         secret: SecretString,
     },
-    /// Whoever signed in with `az login`.
+    /// The user who signed in with `az login`.
     AzureCli {
-        /// The tenant, where it is not the default one.
+        /// The tenant, if it is not the default one.
         tenant_id: Option<String>,
     },
 }
@@ -77,16 +77,16 @@ impl Identity {
     }
 }
 
-/// An identity and where it signs in.
+/// An identity and its cloud.
 #[derive(Debug, Clone)]
 pub struct Credential {
-    /// As whom.
+    /// The identity.
     pub identity: Identity,
-    /// In which cloud.
+    /// The cloud.
     pub environment: AzureEnvironment,
 }
 
-/// Tokens of one identity, kept and renewed five minutes before their end.
+/// Cached tokens of one identity, renewed five minutes before their expiry.
 #[derive(Debug)]
 pub struct TokenCache {
     credential: Credential,
@@ -97,17 +97,17 @@ pub struct TokenCache {
 #[derive(Debug)]
 struct CacheState {
     token_credential: Arc<dyn TokenCredential>,
-    /// The last failure, by scope. Whoever waited for it while it failed shares it instead of failing as slowly again.
+    /// The last failure, by scope. Requests that waited during it share it instead of failing as slowly again.
     failures: HashMap<String, (Instant, RequestError)>,
-    /// Tokens of the Azure CLI, which `azure_identity` does not keep.
+    /// Tokens of the Azure CLI, which `azure_identity` does not cache.
     cli_tokens: HashMap<String, (Instant, SecretString)>,
 }
 
-/// The Azure CLI gives tokens that are good for at least five more minutes.
+/// The Azure CLI returns tokens that are valid for at least five more minutes.
 const CLI_TOKEN_LIFETIME: Duration = Duration::from_mins(4);
 
 impl Credential {
-    /// As whom, in words.
+    /// Describes the identity.
     #[must_use]
     pub fn description(&self) -> String {
         let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "unknown".into());
@@ -125,10 +125,10 @@ impl Credential {
         }
     }
 
-    /// What gives tokens of this identity. Nothing is asked yet.
+    /// Creates the token cache of this identity, without sending a request.
     ///
     /// # Errors
-    /// When the settings cannot work: an id that is none or missing, a CA file that cannot be read.
+    /// Returns an error if the settings are invalid: a malformed or missing id, an unreadable CA file.
     pub fn connect(&self, patience: RetryPolicy) -> Result<TokenCache, RequestError> {
         let config = ClientConfig {
             name: format!("the authority for {}", self.description()),
@@ -153,7 +153,7 @@ impl Credential {
         Ok(TokenCache { credential: self.clone(), client, state })
     }
 
-    /// The credential of `azure_identity`, with an empty cache.
+    /// Returns the credential of `azure_identity`, with an empty cache.
     fn token_credential(&self, client: &Arc<dyn AzureHttpClient>) -> Result<Arc<dyn TokenCredential>, RequestError> {
         let client_options = self.client_options(client);
         let missing = |what: &str, key: &str, variable: &str| {
@@ -199,7 +199,7 @@ impl Credential {
         })
     }
 
-    /// Our HTTP client, our authority, and no retries but ours.
+    /// Returns options with this HTTP client and authority, and without other retries.
     fn client_options(&self, client: &Arc<dyn AzureHttpClient>) -> ClientOptions {
         let surroundings = &self.environment;
         let own = surroundings.authority.as_ref().map(|url| url.as_str().to_owned());
@@ -215,25 +215,25 @@ impl Credential {
 }
 
 impl TokenCache {
-    /// As whom, in words.
+    /// Describes the identity.
     #[must_use]
     pub fn description(&self) -> String {
         self.credential.description()
     }
 
-    /// A token for a scope such as `https://containerregistry.azure.net/.default`: one that is kept while it is good for
-    /// five more minutes, else a new one. However many ask at once, the authority is asked once.
+    /// Returns a token for a scope such as `https://containerregistry.azure.net/.default`: a cached one that is valid
+    /// for five more minutes, else a new one. Concurrent calls share one request to the authority.
     ///
     /// # Errors
-    /// When the authority refused or could not be reached.
+    /// Returns an error if the authority refuses or cannot be reached.
     pub async fn token(&self, scope: &str) -> Result<SecretString, RequestError> {
         self.obtain_token(scope, None).await
     }
 
-    /// A token for a scope, but not the one that a service refused (401) although its time is not over.
+    /// Returns a token for a scope other than the one that a service refused (401) before its expiry.
     ///
     /// # Errors
-    /// When the authority refused or could not be reached.
+    /// Returns an error if the authority refuses or cannot be reached.
     pub async fn renew_token(&self, scope: &str, refused: &SecretString) -> Result<SecretString, RequestError> {
         self.obtain_token(scope, Some(refused)).await
     }
@@ -277,7 +277,7 @@ impl TokenCache {
 }
 
 impl Credential {
-    /// An error of `azure_identity` in our words.
+    /// Converts an error of `azure_identity`.
     fn to_request_error(&self, error: &azure_core::Error) -> RequestError {
         if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<RequestError>()) {
             return error.clone();
@@ -288,7 +288,7 @@ impl Credential {
             refused_authentication(&self.description(), kind, what).with_help(advice)
         };
         match &self.identity {
-            // What the Azure CLI printed, if it was no token.
+            // The output of the Azure CLI, if it was not a token.
             Identity::AzureCli { .. } if innermost_kind(error) == Some(&ErrorKind::Credential) => {
                 if line.ends_with("not found on PATH") {
                     failed(RequestErrorKind::InvalidSettings, "there is no `az` on the path", "install the Azure CLI")
@@ -296,24 +296,24 @@ impl Credential {
                     failed(RequestErrorKind::Denied, &one_line(line), "run `az login`, then try again")
                 }
             }
-            // Its words could hold parts of a token.
+            // Its message could contain parts of a token.
             _ => failed(RequestErrorKind::Malformed, "the answer with the token is not understood", ""),
         }
     }
 }
 
-/// An error and what caused it, down to the first.
+/// Returns an error and its causes, down to the root.
 fn causes(error: &azure_core::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(Some(error as &(dyn Error + 'static)), |error: &&(dyn Error + 'static)| (*error).source())
 }
 
-/// The kind of the innermost error of `azure_core`.
+/// Returns the kind of the innermost error of `azure_core`.
 fn innermost_kind(error: &azure_core::Error) -> Option<&ErrorKind> {
     causes(error).filter_map(|cause| cause.downcast_ref::<azure_core::Error>()).last().map(azure_core::Error::kind)
 }
 
-/// The token of a Kubernetes service account. It is replaced long before its end, so it is read each time it is needed,
-/// about once an hour; the reader of `azure_identity` would remember it for ten minutes.
+/// The token of a Kubernetes service account. It is replaced long before its expiry, so it is read for each use, about
+/// once an hour; the reader of `azure_identity` would cache it for ten minutes.
 struct TokenFile {
     path: PathBuf,
     identity: String,
@@ -342,7 +342,7 @@ impl ClientAssertion for TokenFile {
     }
 }
 
-/// Runs the Azure CLI, for so long and no longer.
+/// Runs the Azure CLI with a timeout.
 #[derive(Debug)]
 struct TimedExecutor(Duration);
 

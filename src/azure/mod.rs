@@ -1,7 +1,7 @@
 //! Azure around the registries: its clouds, tokens of Microsoft Entra ID, and Azure Resource Manager (ARM).
 //!
-//! `credential` signs in and gives tokens, `arm` asks the resource manager. `registry::providers::acr` understands what
-//! that says of a container registry.
+//! `credential` authenticates and provides tokens, `arm` is the client of the resource manager.
+//! `registry::providers::acr` interprets its facts about a container registry.
 
 mod arm;
 mod authority;
@@ -22,7 +22,7 @@ pub use credential::{Credential, Identity, TokenCache};
 /// A cloud of Azure, with the addresses of its services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Cloud {
-    /// The public one.
+    /// The public cloud.
     #[default]
     Public,
     /// Azure operated by 21Vianet.
@@ -31,23 +31,23 @@ pub enum Cloud {
     UsGov,
 }
 
-/// Where Azure's services are, and how to reach them.
+/// The addresses of Azure's services, and the connection settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AzureEnvironment {
     /// The cloud.
     pub cloud: Cloud,
-    /// The resource manager instead of the cloud's own.
+    /// The resource manager, if not the cloud's own.
     pub resource_manager: Option<Url>,
-    /// The authority that gives tokens instead of the cloud's own; https only.
+    /// The authority that issues tokens, if not the cloud's own; https only.
     pub authority: Option<Url>,
     /// A PEM file with further certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
-    /// How long one request may take; nothing means half a minute.
+    /// The timeout of one request; `None` means half a minute.
     pub timeout: Option<Duration>,
 }
 
 impl Cloud {
-    /// The label used in settings: `public`, `china`, `usgov`.
+    /// Returns the label used in settings: `public`, `china`, `usgov`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Cloud {
         }
     }
 
-    /// The authority that gives tokens.
+    /// Returns the authority that issues tokens.
     #[must_use]
     pub fn authority(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl Cloud {
         }
     }
 
-    /// The resource manager.
+    /// Returns the resource manager.
     #[must_use]
     pub fn resource_manager(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Cloud {
         }
     }
 
-    /// The scope of tokens for the resource manager.
+    /// Returns the scope of tokens for the resource manager.
     #[must_use]
     pub fn resource_manager_scope(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl Cloud {
 }
 
 impl AzureEnvironment {
-    /// The resource manager that is meant. Tokens go there, so it is encrypted or on this machine.
+    /// Returns the configured resource manager. It receives tokens, so it must be encrypted or on this machine.
     fn resource_manager(&self) -> Result<Url, RequestError> {
         let own = Url::parse(self.cloud.resource_manager()).expect("the addresses of clouds are constants that parse");
         let url = self.resource_manager.clone().unwrap_or(own);
@@ -127,7 +127,7 @@ impl AzureEnvironment {
     }
 }
 
-/// Whether an address is on this machine, by what it says.
+/// Returns true if an address is on this machine, by its text.
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

@@ -1,4 +1,4 @@
-//! What only a stand-in for the HTTP client can show: the address of a virtual machine's endpoint cannot be set.
+//! Tests that need a replacement for the HTTP client: the address of a virtual machine's endpoint cannot be configured.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const PATIENCE: RetryPolicy = RetryPolicy {
     max_total_delay: Duration::from_secs(10),
 };
 
-/// Sends what goes to the metadata service of virtual machines to another server.
+/// Redirects requests for the metadata service of virtual machines to another server.
 #[derive(Debug)]
 struct Elsewhere {
     authority: Authority,

@@ -1,4 +1,4 @@
-//! Problems that were told already, so that a problem of every hour is told once a day.
+//! Deduplication of notifications, so that an hourly problem is reported once a day.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,13 +9,13 @@ use super::{PROBLEM_OCCASIONS, RunEvent};
 use crate::config::{Mode, NotifyEvent, NotifySettings};
 use crate::state::{RunKind, StateError, StateLocation, StateStore};
 
-/// Problems that a receiver was told and that are not over, each with the time of the last message about it.
+/// Problems that were reported to a receiver and are not over, each with the time of the last message about it.
 pub(super) type SentTimes = BTreeMap<String, Timestamp>;
 
-/// The state in which it is recorded what was sent.
+/// The state in which sent messages are recorded.
 #[derive(Debug)]
 pub(super) enum SentRecord {
-    /// One that somebody else opened and closes.
+    /// A state that the caller opens and closes.
     Shared(StateStore),
     /// One that is opened once there is something to send: a run that never came to open it may be what is told.
     Own { location: StateLocation, store: OnceCell<StateStore> },
@@ -27,26 +27,26 @@ impl SentRecord {
         Self::Own { location, store: OnceCell::new() }
     }
 
-    /// Reads what a receiver was told before `event`.
+    /// Returns the problems that were reported to a receiver before `event`.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if they cannot be read.
     pub(super) async fn read(&self, receiver: &str, event: &RunEvent) -> Result<SentTimes, StateError> {
         let store = self.store().await?;
-        // This may be what made the state, and then no run will say so.
+        // This may have created the state, and then no run will warn about it.
         store.warn_if_new(event.kind == RunKind::Apply || event.mode == Mode::Enforce);
         store.sent_notifications(receiver).await
     }
 
-    /// Records what a receiver was told.
+    /// Records the problems that were reported to a receiver.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if they cannot be written.
     pub(super) async fn write(&self, receiver: &str, sent: &SentTimes) -> Result<(), StateError> {
         self.store().await?.record_sent_notifications(receiver, sent).await
     }
 
-    /// Closes the state where it was opened for this.
+    /// Closes the state if it was opened for this.
     pub(super) async fn close(&self) {
         if let Self::Own { store, .. } = self
             && let Some(store) = store.get()
@@ -63,7 +63,7 @@ impl SentRecord {
     }
 }
 
-/// Returns the occasions that a receiver is to be told of now.
+/// Returns the occasions that are to be sent to a receiver now.
 pub(super) fn occasions_to_send(
     sent: &SentTimes,
     settings: &NotifySettings,
@@ -73,7 +73,7 @@ pub(super) fn occasions_to_send(
     let always = settings.events.contains(&NotifyEvent::Always);
     let fresh = |key: &str| {
         sent.get(key).is_none_or(|at| {
-            // A clock that was set back must not silence anything.
+            // A clock that was set back must not suppress anything.
             let age = now.duration_since(*at);
             age.is_negative() || age.unsigned_abs() >= settings.repeat_after
         })
@@ -98,7 +98,7 @@ pub(super) fn occasions_to_send(
     due
 }
 
-/// Returns what is recorded of a receiver who was told of `due`: without what a complete run shows to be over.
+/// Returns the record of a receiver after a message about `due`: without problems that a complete run shows to be over.
 pub(super) fn times_after_sending(
     before: &SentTimes,
     event: &RunEvent,

@@ -24,17 +24,17 @@ use crate::http_client::{
     Backoff, ClientConfig, HttpClient, MAX_ERROR_BYTES, Request, RetryHint, RetryMode, RetryPolicy,
 };
 
-/// The failure of a message that did not arrive. No address of a webhook is in it, and no secret.
+/// The failure of a message. It contains no webhook address, and no secret.
 pub type NotifyError = Failure<NotifyErrorKind>;
 
 /// The classes of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifyErrorKind {
-    /// It could not be reached, or took too long.
+    /// The receiver could not be reached, or timed out.
     Unreachable,
-    /// It answered, and would not take the message.
+    /// The receiver rejected the message.
     Refused,
-    /// The settings cannot work.
+    /// The settings are invalid.
     Settings,
 }
 
@@ -53,10 +53,11 @@ impl NotifyErrorKind {
 /// The header with time and signature, `t=<seconds since 1970>,v1=<signature>`.
 const SIGNATURE: HeaderName = HeaderName::from_static("tagwarden-signature");
 
-/// HMAC-SHA256 over `<timestamp>.<body>` as lower-case hexadecimal digits; the timestamp is seconds since 1970.
+/// Returns the HMAC-SHA256 over `<timestamp>.<body>` as lower-case hexadecimal digits; the timestamp is seconds since
+/// 1970.
 ///
 /// # Panics
-/// Never: HMAC takes keys of every length.
+/// Never: HMAC accepts keys of every length.
 #[must_use]
 pub fn signature(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
@@ -69,7 +70,7 @@ pub fn signature(secret: &[u8], timestamp: i64, body: &[u8]) -> String {
     })
 }
 
-/// Sends a message, again for as long as patience lasts.
+/// Sends a message, with retries by the policy.
 pub(super) async fn deliver(
     settings: &NotifySettings,
     message: &Message,
@@ -119,7 +120,7 @@ async fn post(
     let request = Request {
         method: Method::POST,
         content: Some(("application/json".into(), body.to_string().into_bytes().into())),
-        // A message twice is better than none.
+        // A duplicate message is better than none.
         retry_mode: RetryMode::Always,
         has_secret_path: true,
         ..Request::get(url, "*/*", MAX_ERROR_BYTES)
@@ -132,7 +133,7 @@ async fn post(
     if response.status.is_success() {
         return Ok(());
     }
-    // Only a word, such as Slack's `no_service`: longer texts may repeat the address.
+    // Only a single word, such as Slack's `no_service`: longer texts may repeat the address.
     let word = std::str::from_utf8(&response.body).map(str::trim).unwrap_or_default();
     let is_word = word.len() <= 40 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ' ');
     let word = if is_word && !word.is_empty() { format!(" ({word})") } else { String::new() };
@@ -214,7 +215,7 @@ fn build_mail(
         .header(lettre::message::header::ContentType::TEXT_PLAIN)
         .body(format!("{}\n", message.text))
         .map_err(|error| invalid_settings(settings, error))?;
-    // RFC 3834: so that no holiday notice comes back.
+    // RFC 3834: prevents automatic replies.
     let name = MailHeader::new_from_ascii_str("Auto-Submitted");
     mail.headers_mut().insert_raw(MailValue::new(name, "auto-generated".to_owned()));
     Ok(mail)

@@ -1,4 +1,4 @@
-//! What is worth telling of a run.
+//! The facts about a run that notifications report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,69 +11,69 @@ use crate::report::{self, AttentionKind, AttentionView, PlanDocument};
 use crate::state::{RunKind, StateErrorKind};
 use crate::workflow::{RunError, RunOutcome, RunResult};
 
-/// More than these are only counted.
+/// More problems than these are only counted.
 const MAX_PROBLEMS: usize = 10;
 const MAX_PROBLEM_CHARS: usize = 300;
 
-/// What came of a run, for those who were not there.
+/// The outcome of a run, for notifications.
 #[derive(Debug, Clone)]
 pub struct RunEvent {
-    /// The run's id; nothing where it did not come to its end.
+    /// The run's id; `None` if it failed.
     pub run_id: Option<String>,
     /// Its kind.
     pub kind: RunKind,
     /// The mode of the settings.
     pub mode: Mode,
-    /// Who ran it.
+    /// The user who ran it.
     pub by: String,
-    /// When it ended.
+    /// Time of its end.
     pub ended_at: Timestamp,
-    /// The label of its outcome; `error` where it did not come to its end.
+    /// The label of its outcome; `error` if it failed.
     pub outcome: &'static str,
-    /// The exit code that belongs to it.
+    /// Its exit code.
     pub exit_code: u8,
-    /// What of it may be told, never [`NotifyEvent::Recovered`] or [`NotifyEvent::Always`], each with what tells one problem
-    /// from another of its kind.
+    /// The occasions of the run, never [`NotifyEvent::Recovered`] or [`NotifyEvent::Always`], each with a text that
+    /// distinguishes its problem from others of its kind.
     pub occasions: BTreeMap<NotifyEvent, String>,
-    /// Whether it went through, so that a problem which it does not have is over.
+    /// True if it was complete, so that absent problems are over.
     pub is_complete: bool,
-    /// The numbers; nothing where it did not come to its end.
+    /// The numbers; `None` if it failed.
     pub counts: Option<RunEventCounts>,
-    /// What went wrong or is missing, each in one line; the last says how many more there are.
+    /// The problems, each in one line; the last line counts the omitted ones.
     pub problems: Vec<String>,
 }
 
 /// The numbers of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RunEventCounts {
-    /// Tags looked at.
+    /// Tags evaluated.
     pub tags: u64,
-    /// Those that may go.
+    /// Expired tags.
     pub expired: u64,
-    /// Those that something protects.
+    /// Protected tags.
     pub protected: u64,
-    /// Those that a keep rule keeps.
+    /// Tags kept by a keep rule.
     pub retained: u64,
-    /// Those that stay because something is missing.
+    /// Tags with missing information.
     pub undecided: u64,
-    /// Those that no policy speaks of.
+    /// Tags that no policy selects.
     pub out_of_scope: u64,
-    /// Removals that were done.
+    /// Completed removals.
     pub removed: u64,
     /// Manifests without a tag that were deleted.
     pub deleted: u64,
-    /// Removals that no longer fitted.
+    /// Skipped removals.
     pub skipped: u64,
     /// Removals that failed.
     pub failed: u64,
-    /// Bytes that the registry can collect once all that is expired is gone.
+    /// Bytes that the registry can collect once all expired tags are removed.
     pub reclaimable_bytes: u64,
-    /// Whether those are only known by the registry's own sizes.
+    /// True if some of those are a registry's own sizes.
     pub estimated: bool,
 }
 
 impl RunEvent {
-    /// What came of a run that ended at `at`.
+    /// Creates the event of a run that ended at `at`.
     #[must_use]
     pub fn new(kind: RunKind, came: Result<&RunResult, &RunError>, mode: Mode, by: &str, at: Timestamp) -> Self {
         let event = Self {
@@ -189,11 +189,11 @@ impl RunEvent {
     }
 }
 
-/// What of a plan's evidence is missing.
+/// The attention items about missing evidence.
 const EVIDENCE_KINDS: [AttentionKind; 3] =
     [AttentionKind::RegistryUnread, AttentionKind::SourceFailed, AttentionKind::RegistryPartlyUnread];
 
-/// What a plan needs attention for, of these kinds, in the words of its report.
+/// Returns a plan's attention items of these kinds, in the words of its report.
 fn sentences(document: &PlanDocument, kinds: &[AttentionKind]) -> Vec<String> {
     document.attention.iter().filter(|found| found.is_one_of(kinds)).map(AttentionView::sentence).collect()
 }
@@ -219,13 +219,13 @@ fn counts(ended: &RunResult) -> RunEventCounts {
     }
 }
 
-/// One short text for a set of them.
+/// Returns one short text for a set of problems.
 fn problem_digest(set: BTreeSet<String>) -> String {
     let all: Vec<String> = set.into_iter().collect();
     Digest::of(all.join("\n").as_bytes()).to_string()
 }
 
-/// The first of them, each clipped, and how many more there are.
+/// Returns the first problems, each truncated, and the number of the others.
 fn truncate_problems(problems: Vec<String>) -> Vec<String> {
     let more = problems.len().saturating_sub(MAX_PROBLEMS);
     let mut few: Vec<String> = problems
@@ -239,7 +239,7 @@ fn truncate_problems(problems: Vec<String>) -> Vec<String> {
     few
 }
 
-/// At most so many characters.
+/// Truncates a text to that many characters.
 pub(super) fn clip(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! One message, in the words and shapes of those who receive it.
+//! One message, in the words and formats of its receivers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::config::{Mode, NotifyEvent, NotifySettings};
 use crate::report;
 use crate::state::RunKind;
 
-/// The `schema` of what a webhook receives: its shape is a promise.
+/// The `schema` of a webhook's payload: its format is a promise.
 const SCHEMA: &str = "tagwarden.notice/1";
 
 /// Slack's limits: <https://docs.slack.dev/reference/block-kit/blocks>.
@@ -21,10 +21,10 @@ const SLACK_SECTION_CHARS: usize = 3000;
 /// Teams refuses more than 28 KB in all.
 const TEAMS_TEXT_CHARS: usize = 8000;
 
-/// What is sent.
+/// A message.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
-    /// The same for each try to send it.
+    /// The same for each attempt.
     pub(super) id: Uuid,
     /// One line.
     pub(super) title: String,
@@ -38,7 +38,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The news as somebody is to be told of them.
+    /// Creates the message about an event.
     pub(super) fn new(settings: &NotifySettings, news: &RunEvent, due: &BTreeSet<NotifyEvent>, at: Timestamp) -> Self {
         let title = title(news, due);
         let text = match &settings.template {
@@ -57,7 +57,7 @@ impl Message {
         }
     }
 
-    /// A test.
+    /// Creates a test message.
     pub(super) fn test(settings: &NotifySettings, by: &str, at: Timestamp) -> Self {
         let news = RunEvent {
             run_id: None,
@@ -81,7 +81,7 @@ impl Message {
         Self { id: Uuid::now_v7(), title, text, name, occasions: Vec::new(), test: true, at, event: news }
     }
 
-    /// What a webhook of anybody's receives.
+    /// Returns the payload of a generic webhook.
     pub(super) fn json(&self) -> Value {
         let news = &self.event;
         json!({
@@ -107,11 +107,11 @@ impl Message {
         })
     }
 
-    /// What an incoming webhook of Slack takes.
+    /// Returns the payload of an incoming webhook of Slack.
     pub(super) fn slack(&self) -> Value {
         let context = format!("{} · {} · {}", self.event.kind.label(), self.event.mode.label(), self.event.by);
         json!({
-            // What a notification shows, and whoever cannot show blocks.
+            // For notifications, and for clients that cannot display blocks.
             "text": escape_slack(&self.title),
             "blocks": [
                 { "type": "header", "text": { "type": "plain_text", "text": clip(&self.title, SLACK_HEADER_CHARS) } },
@@ -121,11 +121,11 @@ impl Message {
         })
     }
 
-    /// What a workflow of Teams takes: one adaptive card.
+    /// Returns the payload of a workflow of Teams: one adaptive card.
     pub(super) fn teams(&self) -> Value {
         let serious =
             self.occasions.iter().any(|label| super::PROBLEM_OCCASIONS.iter().any(|problem| problem.label() == *label));
-        // Teams reads Markdown in texts: an empty line is what ends a line.
+        // Teams parses texts as Markdown, in which an empty line ends a line.
         let text = clip(&escape_markdown(&self.text), TEAMS_TEXT_CHARS).replace('\n', "\n\n");
         let fact = |title: &str, value: &str| json!({ "title": title, "value": value });
         let mut facts = vec![
@@ -165,7 +165,7 @@ impl Message {
     }
 }
 
-/// The most important thing first.
+/// Returns the title: the most important fact first.
 fn title(news: &RunEvent, due: &BTreeSet<NotifyEvent>) -> String {
     let what = match news.kind {
         RunKind::Plan => "a plan",
@@ -197,7 +197,7 @@ fn title(news: &RunEvent, due: &BTreeSet<NotifyEvent>) -> String {
     format!("Tagwarden: {told}")
 }
 
-/// The built-in text.
+/// Returns the built-in text.
 fn text(news: &RunEvent) -> String {
     let mut lines = Vec::new();
     if let Some(counts) = &news.counts {
@@ -231,7 +231,7 @@ fn counts_text(counts: &RunEventCounts) -> String {
     )
 }
 
-/// What stands for each placeholder of a template.
+/// Returns the value for each placeholder of a template.
 fn placeholder_values(news: &RunEvent, title: &str) -> BTreeMap<&'static str, String> {
     let number = |of: fn(&RunEventCounts) -> u64| {
         news.counts.as_ref().map_or_else(String::new, |counts| report::format_count(of(counts)))
@@ -262,12 +262,12 @@ fn placeholder_values(news: &RunEvent, title: &str) -> BTreeMap<&'static str, St
     ])
 }
 
-/// Slack's three characters: <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
+/// Escapes Slack's three characters: <https://docs.slack.dev/messaging/formatting-message-text#escaping>.
 fn escape_slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Somebody else's words shall not become links or emphasis.
+/// Escapes Markdown, so that foreign text cannot become links or emphasis.
 fn escape_markdown(text: &str) -> String {
     text.chars()
         .flat_map(|c| matches!(c, '[' | ']' | '*' | '_' | '`' | '\\').then_some('\\').into_iter().chain([c]))

@@ -1,8 +1,8 @@
-//! Telling people and programs what came of runs: webhooks, Slack, Microsoft Teams, e-mail.
+//! Notifications of people and programs about runs: webhooks, Slack, Microsoft Teams, e-mail.
 //!
-//! A run never waits for this and never fails by it: news goes into a bounded queue, one for each that is told, and a task
-//! of its own sends it. What cannot be sent is a warning in the log. *Deliberately absent:* the names of removed tags, of
-//! which there may be thousands; the record has them.
+//! A run never waits for this and never fails because of it: events are put into a bounded queue, one for each
+//! receiver, and a separate task sends them. A failed message is a warning in the log. *Deliberately absent:* the names
+//! of removed tags, of which there may be thousands; the record has them.
 
 mod dedup;
 mod deliver;
@@ -28,10 +28,10 @@ pub use deliver::{NotifyError, NotifyErrorKind, signature};
 pub use event::{RunEvent, RunEventCounts};
 use message::Message;
 
-/// How long a process that ends waits for what is still to be sent.
+/// The time that an exiting process waits for unsent messages.
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long one message is tried: those who are told have other ways to find out, and the next run brings the next one.
+/// The retry policy for one message: receivers have other sources, and the next run sends the next message.
 pub const RETRY_POLICY: RetryPolicy = RetryPolicy {
     max_retries: 4,
     initial_delay: Duration::from_secs(1),
@@ -39,16 +39,16 @@ pub const RETRY_POLICY: RetryPolicy = RetryPolicy {
     max_total_delay: Duration::from_mins(1),
 };
 
-/// More news than this waits for nobody: whoever cannot be reached for so many runs is told of the later ones.
+/// The length of a queue. If a receiver is unreachable for that many runs, further events are dropped.
 const QUEUE_CAPACITY: usize = 32;
 
-/// Tells all that the settings name, each in a task of its own.
+/// Sends notifications to all receivers in the settings, each in a separate task.
 pub struct Notifier {
     receivers: Vec<ReceiverTask>,
     record: Arc<SentRecord>,
 }
 
-/// One of them.
+/// The task of one receiver.
 struct ReceiverTask {
     name: String,
     queue: mpsc::Sender<Arc<RunEvent>>,
@@ -64,7 +64,7 @@ impl Notifier {
         Self::start_with_retry(settings, state, clock, RETRY_POLICY)
     }
 
-    /// Does what [`Notifier::start`] does, with another patience for whoever does not answer.
+    /// Does what [`Notifier::start`] does, with another retry policy.
     #[must_use]
     pub fn start_with_retry(
         settings: &[NotifySettings],
@@ -75,7 +75,7 @@ impl Notifier {
         Self::spawn(settings, SentRecord::at(state.into()), clock, patience)
     }
 
-    /// Does what [`Notifier::start`] does, with a state that is open already. The caller closes it, afterwards.
+    /// Does what [`Notifier::start`] does, with a state that is already open. The caller closes it afterwards.
     #[must_use]
     pub fn start_with_store(settings: &[NotifySettings], store: &StateStore, clock: &Clock) -> Self {
         Self::spawn(settings, SentRecord::Shared(store.clone()), clock, RETRY_POLICY)
@@ -99,7 +99,7 @@ impl Notifier {
         Self { receivers, record }
     }
 
-    /// Takes the news of a run that ended. Returns at once.
+    /// Queues the event of a completed run. Returns immediately.
     pub fn enqueue(&self, event: RunEvent) {
         let event = Arc::new(event);
         for told in &self.receivers {
@@ -109,7 +109,7 @@ impl Notifier {
         }
     }
 
-    /// Sends what is still waiting, for at most `grace`; what is not sent by then is given up, with a warning.
+    /// Sends queued messages for at most `grace`; the rest is dropped, with a warning.
     pub async fn finish(self, grace: Duration) {
         let (names, tasks): (Vec<_>, Vec<_>) = self.receivers.into_iter().map(|told| (told.name, told.task)).unzip();
         let stop: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
@@ -123,10 +123,10 @@ impl Notifier {
     }
 }
 
-/// Sends a test message, as if of a run that found everything well. Nothing is remembered of it.
+/// Sends a test message, as if about a run without problems. Nothing is recorded.
 ///
 /// # Errors
-/// When it did not arrive.
+/// Returns an error if it was not delivered.
 pub async fn send_test(settings: &NotifySettings, by: &str, now: Timestamp) -> Result<(), NotifyError> {
     let message = Message::test(settings, by, now);
     deliver::deliver(settings, &message, now, RETRY_POLICY).await
@@ -138,9 +138,9 @@ struct DeliveryWorker {
     record: Arc<SentRecord>,
     clock: Clock,
     retry_policy: RetryPolicy,
-    /// Problems that were told, as far as they are known.
+    /// Problems that were reported, as far as known.
     sent: SentTimes,
-    /// Set where they could not be recorded, so that they are known here alone.
+    /// True if they could not be recorded, so that they are known only here.
     unrecorded: bool,
 }
 
@@ -166,7 +166,7 @@ impl DeliveryWorker {
         if !due.is_empty() {
             let message = Message::new(&self.settings, event, &due, now);
             if let Err(error) = deliver::deliver(&self.settings, &message, now, self.retry_policy).await {
-                // What was not told is as new as before.
+                // Unsent problems count as new.
                 tracing::warn!(notify = name, kind = error.kind.label(), "{}", error.chain());
                 return;
             }
@@ -186,5 +186,5 @@ impl DeliveryWorker {
     }
 }
 
-/// The problems among the occasions: these are told once, not after each run.
+/// The occasions that are problems: these are reported once, not after each run.
 const PROBLEM_OCCASIONS: [NotifyEvent; 3] = [NotifyEvent::Failed, NotifyEvent::Refused, NotifyEvent::EvidenceMissing];

@@ -1,4 +1,4 @@
-//! What the daemon goes by: settings and policies, as they were last found sound.
+//! The active configuration: settings and policies, as they were last valid.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,27 +19,27 @@ pub(super) struct ActiveConfig {
     text: String,
 }
 
-/// Reads both.
+/// Loads both.
 ///
 /// # Errors
-/// When they cannot be gone by.
+/// Returns an error if they are invalid.
 pub(super) fn load(file: &Path, environment: &[(String, String)]) -> Result<ActiveConfig, RunError> {
-    // Read before: of a change in between it is better to hear twice than never.
+    // Read before: a change in between is then reported twice rather than never.
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let (settings, policies) = workflow::load(file, environment.iter().cloned())?;
     Ok(ActiveConfig { settings, policies, text })
 }
 
 impl ActiveConfig {
-    /// The time until the policy files count as written to their end.
+    /// Returns the time until the policy files count as completely written.
     pub(super) fn stabilization_delay(&self, now: Timestamp) -> Duration {
         stabilization_delay(&self.policies, now)
     }
 
-    /// Reads the policies again; nothing where they are what they were.
+    /// Loads the policies again; `None` if they are unchanged.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// Returns all of their problems.
     pub(super) fn load_changed_policies(&self) -> Result<Option<PolicySet>, Vec<Diagnostic>> {
         let policies = policy::load(&self.settings.policies).map_err(|error| error.diagnostics)?;
         if policies.files == self.policies.files && policies.commit == self.policies.commit {
@@ -49,8 +49,8 @@ impl ActiveConfig {
         if mismatches.is_empty() { Ok(Some(policies)) } else { Err(mismatches) }
     }
 
-    /// The settings with the secrets that their files have now. Settings that were edited are not taken up: a person
-    /// says when.
+    /// Returns the settings with the current secrets of their files. Edited settings are not applied: a person decides
+    /// when.
     pub(super) fn with_current_secrets(&self, environment: &[(String, String)]) -> Settings {
         let file = &self.settings.file;
         if std::fs::read_to_string(file).is_ok_and(|text| text == self.text) {
@@ -67,12 +67,12 @@ impl ActiveConfig {
     }
 }
 
-/// The time until policy files count as written to their end.
+/// Returns the time until policy files count as completely written.
 pub(super) fn stabilization_delay(policies: &PolicySet, now: Timestamp) -> Duration {
     policies.modified.map_or(Duration::ZERO, |modified| time_until_stable(modified, now))
 }
 
-/// What is wrong, one line for each.
+/// Formats problems, one line for each.
 pub(super) fn format_diagnostics(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(|problem| chain(problem)).collect::<Vec<_>>().join("\n")
 }

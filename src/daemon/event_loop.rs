@@ -24,20 +24,20 @@ use crate::state::{Lease, LeaseScope, RunKind, StateError, StateErrorKind, State
 use crate::web::{self, Activity, DaemonStatus, PolicyProblem, WebContext};
 use crate::workflow::{App, PolicyFilter, RunError, RunOptions, RunResult};
 
-/// Whoever edits files changes several within so much time.
+/// The debounce time for edits of several files.
 const EDIT_DEBOUNCE: Duration = Duration::from_millis(300);
-/// The removal in flight may take so long when the daemon is told to stop. systemd waits for 90 seconds.
+/// The time for the removal in flight when the daemon is stopped. systemd waits for 90 seconds.
 const RUN_STOP_TIMEOUT: Duration = Duration::from_secs(75);
-/// Requests that are being answered then may take so long.
+/// The time for open HTTP requests when the daemon is stopped.
 const WEB_STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// What came of the last run may take so long to be told.
+/// The time for notifications about the last run when the daemon is stopped.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it looks at itself where no watchdog says how often.
+/// The interval of self-checks without a watchdog.
 const DEFAULT_WATCHDOG_INTERVAL: Duration = Duration::from_mins(1);
-/// So many runs to come are shown.
+/// The number of upcoming runs that are shown.
 const NEXT_RUN_COUNT: usize = 10;
 
-/// The daemon while it lives.
+/// The running daemon.
 pub(super) struct EventLoop {
     pub(super) options: DaemonOptions,
     pub(super) config: ActiveConfig,
@@ -45,35 +45,35 @@ pub(super) struct EventLoop {
     pub(super) store: StateStore,
     pub(super) status: Arc<DaemonStatus>,
     pub(super) stop: watch_channel::Receiver<bool>,
-    /// Up to which time each schedule was looked after.
+    /// The time up to which each schedule was handled.
     handled: BTreeMap<String, Timestamp>,
     pub(super) running: Option<ActiveRun>,
-    /// What is wrong with the settings, and with the policies, since they were last sound.
+    /// The problems of the settings and the policies since they were last valid.
     pub(super) problems: ReloadProblems,
     /// Why the state cannot be written.
     write_error: Option<StateErrorKind>,
-    /// Whether it was told that a run waits for another process.
+    /// True if it was logged that a run waits for another process.
     deferral_logged: bool,
-    /// What was told of the folder of approved plans, where it cannot be read.
+    /// The logged error about an unreadable folder of approved plans.
     logged_folder_error: Option<String>,
-    /// When old records were last forgotten.
+    /// Time of the last pruning of old records.
     pruned_at: Option<Timestamp>,
     pub(super) edit_sender: mpsc::Sender<()>,
     pub(super) watch: Option<PolicyWatch>,
     pub(super) notifier: Notifier,
     pub(super) file_reads: FileReads,
-    /// When policies are to be looked at.
+    /// Time of the next check of the policies.
     pub(super) reload_at: Option<Instant>,
-    /// Whether what a tick would do waits for policy files to settle.
+    /// True if a tick waits for policy files to become stable.
     tick_pending: bool,
-    /// What systemd was told last.
+    /// The last status that was sent to systemd.
     systemd_status: String,
 }
 
-/// What came of a run.
+/// The result of a run.
 type RunCompletion = Result<RunResult, RunError>;
 
-/// A run that goes on, or several approved plans that are applied one after the other.
+/// A running run, or several approved plans that are applied one after the other.
 pub(super) struct ActiveRun {
     pub(super) kind: RunKind,
     task: JoinHandle<Vec<RunCompletion>>,
@@ -81,12 +81,12 @@ pub(super) struct ActiveRun {
     description: String,
     /// Becomes true when no further removal of it may begin.
     pub(super) stop_sender: watch_channel::Sender<bool>,
-    /// The policies that have their turn again, by the rules of then, if the run ended because the rules changed.
+    /// The policies to run again under the new rules, if the run was stopped because the rules changed.
     rerun: Option<PolicyFilter>,
 }
 
 impl ActiveRun {
-    /// Ends the run before its next removal. A scheduled run is repeated.
+    /// Stops the run before its next removal. A scheduled run is repeated.
     pub(super) fn stop_for_new_config(&self) {
         if !self.stop_sender.send_replace(true) {
             let then =
@@ -100,7 +100,7 @@ impl ActiveRun {
 }
 
 impl Daemon {
-    /// Lives until it is told to stop: then the removal in flight is finished and recorded, and nothing else begins.
+    /// Runs until it is stopped: then the removal in flight is completed and recorded, and nothing else begins.
     pub async fn run(self, events: Events) {
         let Events { mut ticks, mut reload, mut stop } = events;
         let (edit_sender, mut edits) = mpsc::channel(1);
@@ -138,13 +138,13 @@ impl Daemon {
             systemd_status: String::new(),
         };
         event_loop.start_up(address).await;
-        // What was missed while nothing lived waits for no minute to pass.
+        // Runs missed during downtime start without waiting for the next minute.
         event_loop.tick().await;
         event_loop.publish_status();
 
         let mut alive = tokio::time::interval(systemd::watchdog_interval().unwrap_or(DEFAULT_WATCHDOG_INTERVAL));
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Nobody tells of the pages more than once that they are gone.
+        // The failure of the HTTP server is reported once.
         let mut pages_up = true;
         loop {
             let look_at = event_loop.reload_at;
@@ -171,7 +171,7 @@ impl Daemon {
         }
 
         event_loop.shut_down().await;
-        // Only now: whoever asks meanwhile is told that it stops.
+        // Only now, so that requests in the meantime show that it is stopping.
         web_stop_sender.send_replace(true);
         if pages_up && tokio::time::timeout(WEB_STOP_TIMEOUT, &mut pages).await.is_err() {
             pages.abort();
@@ -186,13 +186,13 @@ impl Daemon {
     }
 }
 
-/// Until it is told to stop, or nobody is left who could tell it, so that nothing ever would stop it.
+/// Waits for a stop, or for the sender to be dropped, after which no stop could ever come.
 async fn wait_for_stop(stop: &mut watch_channel::Receiver<bool>) {
-    // Either way.
+    // Either result means stop.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// At that time; never, where there is none.
+/// Sleeps until that time; forever without one.
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -208,7 +208,7 @@ impl EventLoop {
     async fn start_up(&mut self, address: SocketAddr) {
         let now = self.now();
         self.watch_policies();
-        // Whether the state can be written is known only once it was.
+        // A write shows whether the state is writable.
         self.register_new_schedules(now).await;
         self.publish_status();
         let settings = &self.config.settings;
@@ -228,8 +228,8 @@ impl EventLoop {
         systemd::notify_ready();
     }
 
-    /// Looks, beside everything else, what became of what a crash left open. What was begun just before it is still too
-    /// young for that, so this is tried again.
+    /// Resolves, concurrently, what a crash left open. Entries from just before it are too young for that, so this is
+    /// retried.
     async fn recover(&mut self) {
         if self.store.pending_entries().await.is_ok_and(|open| open.is_empty()) {
             return;
@@ -245,7 +245,7 @@ impl EventLoop {
         });
     }
 
-    /// Everything that a run needs, with the secrets that their files have now.
+    /// Opens the environment of a run, with the current secrets of their files.
     async fn open_app(&mut self, stop: watch_channel::Receiver<bool>) -> Result<App, RunError> {
         let (rules, from, store) = (self.config.clone(), self.options.clone(), self.store.clone());
         let make = move || {
@@ -263,7 +263,7 @@ impl EventLoop {
         })
     }
 
-    /// A minute has passed.
+    /// Handles the passing of a minute.
     async fn tick(&mut self) {
         if !self.reload_policies().await {
             self.tick_pending = true;
@@ -307,7 +307,7 @@ impl EventLoop {
         self.start_run(now, what, RunOptions { policies, lease, prune: tidy, ..RunOptions::default() }).await;
     }
 
-    /// Applies what lies in the folder of approved plans and is not applied yet. Gives whether there is such a plan.
+    /// Applies pending plans in the folder of approved plans. Returns true if there is one.
     async fn apply_approved_plans(&mut self, now: Timestamp) -> bool {
         let settings = &self.config.settings;
         let removes = settings.mode != Mode::DryRun && settings.schedule.blocked_by(now).is_none();
@@ -328,7 +328,7 @@ impl EventLoop {
                 if plans.is_empty() {
                     return false;
                 }
-                // Each takes it for itself; where another process has it, none is begun.
+                // Each acquires the lease by itself; if another process holds it, none is started.
                 if self.take_lease(now).await.is_none() {
                     return true;
                 }
@@ -365,7 +365,7 @@ impl EventLoop {
         }
     }
 
-    /// The right to change registries; nothing where the run must be put off. Whoever asks for no more removals comes first.
+    /// Acquires the lease; `None` if the run must be deferred. A request to stop removals takes precedence.
     async fn take_lease(&mut self, now: Timestamp) -> Option<Lease> {
         if let Ok(Some(by)) = self.store.stop_request(now).await {
             if !std::mem::replace(&mut self.deferral_logged, true) {
@@ -392,9 +392,9 @@ impl EventLoop {
         }
     }
 
-    /// Remembers up to when the schedules were looked after, and with that finds out whether the state can be written.
+    /// Records the times up to which the schedules were handled, which also shows whether the state is writable.
     async fn save_handled(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
-        // That is a tiny write, which fits on a full disk, too; a run that fails at its end does more harm than none.
+        // That is a tiny write, which fits even on a full disk; a run that fails at its end does more harm than none.
         let proven = if self.write_error.is_some() { self.store.verify_disk_space().await } else { Ok(()) };
         let noted = match proven {
             Ok(()) => self.store.record_schedule_progress(&handled).await,
@@ -415,8 +415,8 @@ impl EventLoop {
         }
     }
 
-    /// A schedule that is new is looked after from now on, and what is no longer one not forgotten before the next tick:
-    /// an edit may be taken back.
+    /// Records new schedules as handled up to now. Removed ones are kept until the next tick, because an edit may be
+    /// reverted.
     pub(super) async fn register_new_schedules(&mut self, now: Timestamp) {
         let mut handled: BTreeMap<String, Timestamp> =
             self.timetable.entries.iter().map(|line| (self.timetable.schedule_key(line), now)).collect();
@@ -456,7 +456,7 @@ impl EventLoop {
         }
     }
 
-    /// A run that ended because the rules changed has its turn again, by the new ones.
+    /// Repeats a run that was stopped because the rules changed, under the new ones.
     async fn rerun(&mut self, due: PolicyFilter) {
         let now = self.now();
         let removes =
@@ -473,7 +473,7 @@ impl EventLoop {
         self.start_run(now, what, RunOptions { policies: due, lease, prune: tidy, ..RunOptions::default() }).await;
     }
 
-    /// What came of the run that goes on; never, where none does.
+    /// Waits for the result of the current run; forever without one.
     async fn wait_for_run(&mut self) -> Vec<RunCompletion> {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         match (&mut running.task).await {
@@ -482,7 +482,7 @@ impl EventLoop {
         }
     }
 
-    /// After a run it is the turn of approved plans: where runs come every minute, no tick would be theirs.
+    /// Handles the end of a run, and then approved plans: with runs every minute, no tick would process them.
     async fn handle_completion(&mut self, came: &[RunCompletion]) {
         let result = self.running.as_mut();
         let scheduled = result.as_ref().is_some_and(|running| running.kind == RunKind::Run);
@@ -517,13 +517,13 @@ impl EventLoop {
         }
     }
 
-    /// Whether the next run forgets what was kept for long enough: once a day, and by a time that the run finds confirmed.
+    /// Returns true if the next run should prune old records: once a day, and by a time that the run can confirm.
     fn is_prune_pending(&self, now: Timestamp) -> bool {
         let fresh = |at: Timestamp| at <= now && now.duration_since(at).as_hours() < 24;
         !self.pruned_at.is_some_and(fresh)
     }
 
-    /// Shows where it is in its work.
+    /// Publishes the current activity.
     fn publish_status(&mut self) {
         let now = self.now();
         let ActiveConfig { settings, policies, .. } = &self.config;
@@ -551,7 +551,7 @@ impl EventLoop {
         });
     }
 
-    /// The same on one line.
+    /// Describes the activity on one line.
     fn describe_status(
         &self,
         doing: &Activity,
@@ -577,7 +577,7 @@ impl EventLoop {
         words
     }
 
-    /// Waits for what it was at.
+    /// Waits for the current work to end.
     async fn shut_down(&mut self) {
         systemd::notify_stopping();
         self.status.update(|status| status.activity = Activity::Stopping);

@@ -1,24 +1,24 @@
-//! File access off the daemon's loop, with a deadline.
+//! File access outside of the daemon's loop, with a deadline.
 //!
-//! A network share can stop answering for hours. The loop must go on meanwhile: stop when it is told to, run what is due
-//! by the rules it has, and say what does not answer.
+//! A network share may be unresponsive for hours. The loop must continue meanwhile: stop on request, run what is due by
+//! its current rules, and report unresponsive files.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The time for which the loop waits for files.
+/// The time that the loop waits for files.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Files that did not answer in time.
+/// Error for files that did not respond in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unresponsive;
 
-/// One kind of file access, of which at most one is under way.
+/// One kind of file access, at most one of which is in progress.
 #[derive(Debug)]
 pub(super) struct FileAccess<T> {
-    /// An access that has not answered yet. Another one beside it would only take one more thread.
+    /// An access without a result yet. Another one would only occupy one more thread.
     pending: Option<JoinHandle<T>>,
     timeout: Duration,
 }
@@ -30,10 +30,10 @@ impl<T> Default for FileAccess<T> {
 }
 
 impl<T: Send + 'static> FileAccess<T> {
-    /// Runs `work` on a thread that may wait, until the deadline or until `stop` becomes true.
+    /// Runs `work` on a blocking thread, until the deadline or until `stop` becomes true.
     ///
     /// # Errors
-    /// [`Unresponsive`] when it did not end in time, or an earlier one still has not.
+    /// Returns [`Unresponsive`] if it did not end in time, or an earlier access still has not.
     pub(super) async fn run(
         &mut self,
         stop: &watch::Receiver<bool>,
@@ -42,10 +42,11 @@ impl<T: Send + 'static> FileAccess<T> {
         self.wait(stop, || tokio::task::spawn_blocking(work)).await
     }
 
-    /// The same for work that also waits for other things; it must keep its own file access off the runtime's threads.
+    /// Does the same for work that also awaits other things; it must keep its own file access off the runtime's
+    /// threads.
     ///
     /// # Errors
-    /// As [`FileAccess::run`].
+    /// Fails as [`FileAccess::run`] does.
     pub(super) async fn run_async(
         &mut self,
         stop: &watch::Receiver<bool>,
@@ -67,7 +68,7 @@ impl<T: Send + 'static> FileAccess<T> {
         tokio::select! {
             result = &mut *pending => {
                 self.pending = None;
-                // A panic is in the log already.
+                // A panic has been logged already.
                 result.map_err(|_| Unresponsive)
             }
             () = tokio::time::sleep(self.timeout) => Err(Unresponsive),
@@ -104,7 +105,7 @@ mod tests {
         let (answer, hung) = mpsc::channel::<()>();
         halt.send_replace(true);
         assert_eq!(access.run(&stop, move || hung.recv().is_ok()).await, Err(Unresponsive));
-        // Whoever waits for the answer is let go, or this process would not end.
+        // Releases the waiting thread, or this process would not exit.
         drop(answer);
     }
 }

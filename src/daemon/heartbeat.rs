@@ -1,8 +1,8 @@
-//! The heartbeat: one job a minute that says that a minute has passed, and nothing else.
+//! The heartbeat: one job that sends a tick each minute, and does nothing else.
 //!
-//! The scheduler computes the times of zoned jobs once, starts a job although the last one still runs, and can fall
-//! silent when it lags. So it is trusted with nothing but this: what is due is decided elsewhere, ticks that nobody
-//! takes are dropped, and a silent scheduler is replaced.
+//! The scheduler computes the times of zoned jobs once, starts a job although the last one is still running, and can
+//! stall when it lags. So it only sends ticks: due runs are determined elsewhere, unread ticks are dropped, and a
+//! stalled scheduler is replaced.
 
 use crate::domain::chain;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-/// At the beginning of each minute.
+/// The beginning of each minute.
 const EACH_MINUTE: &str = "0 * * * * *";
 
-/// A scheduler that was silent for so long has stopped.
+/// A scheduler without ticks for that long has stalled.
 const SILENCE_LIMIT: Duration = Duration::from_secs(200);
 
-/// Sends a tick at the beginning of each minute, until nobody takes them any more.
+/// Sends a tick at the beginning of each minute, until the receiver is dropped.
 ///
 /// # Errors
-/// When no scheduler can be started.
+/// Returns an error if no scheduler can be started.
 pub async fn send_ticks(ticks: mpsc::Sender<()>) -> Result<(), JobSchedulerError> {
     let start = Instant::now();
     let last = Arc::new(AtomicU64::new(0));
@@ -53,7 +53,7 @@ async fn start_scheduler(
     let scheduler = JobScheduler::new().await?;
     let job = Job::new(EACH_MINUTE, move |_, _| {
         last.store(start.elapsed().as_secs(), Ordering::Relaxed);
-        // Whoever still is at the last tick needs no further one.
+        // A receiver that is still busy with the last tick needs no further one.
         let _ = ticks.try_send(());
     })?;
     scheduler.add(job).await?;

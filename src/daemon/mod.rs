@@ -1,8 +1,7 @@
-//! The daemon: it waits, does what is due, takes up edits, and shows itself.
+//! The daemon: it waits, starts due runs, reloads edits, and serves its status.
 //!
-//! [`Daemon::open`] gets ready, [`Daemon::run`] is the loop. Ticks, reloads and the stop come from outside, so that all
-//! of it can be tried at any time of any clock. One thing is done at a time: a run is a task of its own, and none begins
-//! while another goes on.
+//! [`Daemon::open`] prepares, [`Daemon::run`] is the loop. Ticks, reloads and the stop come from outside, so that all
+//! of it can be tested at any time of any clock. Runs are separate tasks, and none begins while another is in progress.
 
 mod active_config;
 mod event_loop;
@@ -36,34 +35,34 @@ pub use schedule::{
     ScheduleWarning, ScheduledPolicies, ScheduledRun, Timetable, TimetableEntry, build_timetable, find_scheduled,
 };
 
-/// What a daemon starts from.
+/// The start options of a daemon.
 #[derive(Clone)]
 pub struct DaemonOptions {
     /// The settings file.
     pub file: PathBuf,
     /// The environment, which overrides it.
     pub environment: Vec<(String, String)>,
-    /// Who runs it: `user@host`.
+    /// The user that runs it: `user@host`.
     pub by: String,
     /// The time.
     pub clock: Clock,
-    /// The time that nobody can set; without it the wall clock counts as never set.
+    /// The monotonic clock; without it the wall clock counts as never set.
     pub monotonic_clock: Option<MonotonicClock>,
-    /// How long registries that fail are borne with.
+    /// Retry policy for registry requests.
     pub retry_policy: RetryPolicy,
 }
 
-/// What happens to a daemon.
+/// The external events of a daemon.
 pub struct Events {
     /// A minute has passed.
     pub ticks: mpsc::Receiver<()>,
-    /// Settings and policies are to be read again.
+    /// Settings and policies are to be reloaded.
     pub reload: mpsc::Receiver<()>,
-    /// Becomes true when it is to end.
+    /// Becomes true when it is to stop.
     pub stop: watch_channel::Receiver<bool>,
 }
 
-/// A daemon, ready to live.
+/// A prepared daemon.
 pub struct Daemon {
     options: DaemonOptions,
     config: ActiveConfig,
@@ -75,13 +74,13 @@ pub struct Daemon {
     _lease: Lease,
 }
 
-/// What keeps a daemon from starting.
+/// Why a daemon cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Settings, policies or the state cannot be used.
+    /// Settings, policies or the state are unusable.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// Nothing can be heard at its address.
+    /// Its address cannot be bound.
     #[error(transparent)]
     Listen(Failure<()>),
 }
@@ -98,10 +97,10 @@ impl DaemonError {
 }
 
 impl Daemon {
-    /// Reads settings and policies, takes the daemon's lease, opens the state, and listens.
+    /// Loads settings and policies, acquires the daemon's lease, opens the state, and listens.
     ///
     /// # Errors
-    /// When any of that is impossible. Where another daemon has the state, the error says which, and since when.
+    /// Returns an error if any of that fails. If another daemon holds the state, the error names it, and its start.
     pub async fn open(options: DaemonOptions) -> Result<Self, DaemonError> {
         let now = (options.clock)();
         let config = active_config::load(&options.file, &options.environment)?;
@@ -128,19 +127,19 @@ impl Daemon {
         Ok(Self { options, config, store, status, listener, address, handled, _lease: lease })
     }
 
-    /// What it shows of itself.
+    /// Returns its published status.
     #[must_use]
     pub fn status(&self) -> Arc<DaemonStatus> {
         Arc::clone(&self.status)
     }
 
-    /// Where it listens.
+    /// Returns its listening address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What a person should know although nothing is wrong.
+    /// Returns remarks for people although nothing is wrong.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.config.settings.warnings
@@ -157,13 +156,13 @@ fn policy_state(policies: &PolicySet, loaded_at: Timestamp) -> PolicyState {
     }
 }
 
-/// The host of `user@host`.
+/// Returns the host of `user@host`.
 #[must_use]
 pub fn host(by: &str) -> &str {
     by.rsplit_once('@').map_or(by, |(_, host)| host)
 }
 
-/// The next runs, the earliest first, with what holds each back.
+/// Returns the next runs, the earliest first, each with the reason that blocks its removals.
 #[must_use]
 pub fn next_runs(settings: &Settings, policies: &PolicySet, host: &str, now: Timestamp, count: usize) -> Vec<NextRun> {
     let table = build_timetable(&settings.schedule, &policies.policies, host);
@@ -177,7 +176,7 @@ pub fn next_runs(settings: &Settings, policies: &PolicySet, host: &str, now: Tim
         .collect()
 }
 
-/// Why a run of those policies at that time removes nothing.
+/// Returns why a run of those policies at that time removes nothing.
 fn blocked_by(
     settings: &Settings,
     policies: &[Policy],

@@ -1,4 +1,4 @@
-//! Edits of settings and policies: which are taken up, and what becomes of a run that goes on meanwhile.
+//! Reloading of settings and policies, and its effect on a current run.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::policy::{Diagnostic, PolicySet};
 use crate::web::PolicyProblem;
 use crate::workflow::{App, RunError};
 
-/// File access of the daemon, by what it is for.
+/// File access of the daemon, by purpose.
 #[derive(Default)]
 pub(super) struct FileReads {
     policies: FileAccess<Result<Option<PolicySet>, Vec<Diagnostic>>>,
@@ -28,7 +28,7 @@ pub(super) struct FileReads {
     pub(super) approved_plans: FileAccess<Result<Vec<std::path::PathBuf>, RunError>>,
 }
 
-/// Edits that are invalid.
+/// Invalid edits.
 #[derive(Default)]
 pub(super) struct ReloadProblems {
     pub(super) settings: Option<PolicyProblem>,
@@ -36,8 +36,8 @@ pub(super) struct ReloadProblems {
 }
 
 impl EventLoop {
-    /// Takes up policies that changed, where they are valid and written to their end. Returns whether runs may go by the
-    /// policies in force: not while the files that they were read from, or are to be replaced by, may be half written.
+    /// Reloads policies that changed, if they are valid and completely written. Returns true if runs may use the
+    /// policies in force: not while their files, or those of the next version, may be incomplete.
     pub(super) async fn reload_policies(&mut self) -> bool {
         self.retry_failed_reload().await;
         let rules = self.config.clone();
@@ -80,7 +80,7 @@ impl EventLoop {
         true
     }
 
-    /// Ends the alarm of a failed reload once its files are valid again. They are taken up when a person asks again.
+    /// Clears the alarm of a failed reload once its files are valid again. They are applied at the next reload request.
     async fn retry_failed_reload(&mut self) {
         if self.problems.settings.is_none() {
             return;
@@ -94,13 +94,13 @@ impl EventLoop {
         }
     }
 
-    /// The files may be half written: they are read again after that time.
+    /// Schedules another read, because the files may be incomplete until then.
     fn schedule_reload(&mut self, wait: Duration) -> bool {
         self.reload_at = Some(Instant::now() + wait);
         false
     }
 
-    /// Reads settings and policies again.
+    /// Reloads settings and policies.
     pub(super) async fn reload(&mut self) {
         systemd::notify_reloading();
         let (file, environment) = (self.options.file.clone(), self.options.environment.clone());
@@ -150,8 +150,7 @@ impl EventLoop {
         self.activate_config("settings and policies").await;
     }
 
-    /// Ends a run that goes by rules that are no longer in force, before its next removal: they may have been changed to
-    /// stop it.
+    /// Stops a run under outdated rules before its next removal: the rules may have been changed to stop it.
     fn stop_outdated_run(&self) {
         if let Some(running) = &self.running {
             running.stop_for_new_config();
@@ -186,7 +185,7 @@ impl EventLoop {
     }
 }
 
-/// Whether a run by the one settings could remove something that the other would not.
+/// Returns true if a run by one of the settings could remove something that the other would not.
 fn changes_decisions(before: &Settings, after: &Settings) -> bool {
     before.revision != after.revision
         || before.mode != after.mode

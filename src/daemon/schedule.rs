@@ -1,4 +1,4 @@
-//! What is due: pure, and from nothing but the schedules, what was looked after and the time.
+//! The schedule of the daemon: a pure function of the schedules, the handled times and the current time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,83 +8,84 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Missed, Schedule};
 use crate::domain::{Cron, Digest, Policy, PolicyName};
 
-/// When which policies have their turn.
+/// The schedules of all policies.
 #[derive(Debug, Clone)]
 pub struct Timetable {
-    /// The zone by whose clocks it goes.
+    /// The time zone of the schedules.
     pub timezone: TimeZone,
-    /// What becomes of missed runs.
+    /// The handling of missed runs.
     pub missed: Missed,
-    /// Its lines, by cron expression.
+    /// Its entries, by cron expression.
     pub entries: Vec<TimetableEntry>,
-    /// How many policies there are, those that are never due included.
+    /// The number of policies, including those that are never due.
     pub policy_count: usize,
 }
 
 /// The policies of one schedule.
 #[derive(Debug, Clone)]
 pub struct TimetableEntry {
-    /// When.
+    /// The schedule.
     pub cron: Cron,
-    /// By how much later, so that not all machines begin at once.
+    /// The delay of this machine, so that not all machines start at once.
     pub delay: SignedDuration,
-    /// Whose turn it is; never empty.
+    /// The policies; never empty.
     pub policies: BTreeSet<PolicyName>,
 }
 
-/// What is to be done about the schedules now.
+/// The policies that are due now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScheduledPolicies {
-    /// The policies whose turn it is; empty where it is nobody's.
+    /// The policies that are due; empty if none are.
     pub policies: BTreeSet<PolicyName>,
-    /// Up to which time each schedule is looked after once these had their turn.
+    /// The time up to which each schedule is handled after their run.
     pub handled: BTreeMap<String, Timestamp>,
-    /// What a person should know.
+    /// Remarks for people.
     pub warnings: Vec<ScheduleWarning>,
 }
 
-/// Something odd about a schedule.
+/// An irregularity of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScheduleWarning {
-    /// Its runs since then were missed, and are made up for by one now.
+    /// Its runs since then were missed, and are replaced by one now.
     CaughtUp {
         /// The schedule.
         schedule: String,
         /// The first of them.
         since: Timestamp,
     },
-    /// Its runs since then were missed, and are left out.
+    /// Its runs since then were missed, and are skipped.
     Skipped {
         /// The schedule.
         schedule: String,
         /// The first of them.
         since: Timestamp,
     },
-    /// It was looked after at a time that has not come yet: the clock was set back.
+    /// It was handled at a time in the future: the clock was set back.
     ClockSetBack {
         /// The schedule.
         schedule: String,
-        /// That time.
+        /// The time up to which it was handled.
         handled_until: Timestamp,
     },
 }
 
-/// A run to come.
+/// An upcoming run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduledRun {
-    /// When.
+    /// Its time.
     pub at: Timestamp,
-    /// Whose turn it is.
+    /// Its policies.
     pub policies: BTreeSet<PolicyName>,
 }
 
-/// A run that begins by so much after its time was missed: the minute of a tick and a little more are nothing.
+/// The delay from which on a run counts as missed: more than the minute of a tick and some slack.
 const MISSED_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// Clocks that are set go back by less; what is further in the future was written by a clock that was wrong.
+/// Normal clock corrections are smaller; a time further in the future was written by a wrong clock.
 const SET_BACK_THRESHOLD: SignedDuration = SignedDuration::from_hours(1);
 
-/// The timetable of a schedule and of the policies that have one of their own. `host` decides the delay of this machine.
+/// Builds the timetable of the general schedule and of the policies with their own schedules. `host` determines the
+/// delay of this machine.
 #[must_use]
 pub fn build_timetable(schedule: &Schedule, policies: &[Policy], host: &str) -> Timetable {
     let mut lines: BTreeMap<&str, TimetableEntry> = BTreeMap::new();
@@ -104,7 +105,7 @@ pub fn build_timetable(schedule: &Schedule, policies: &[Policy], host: &str) -> 
     }
 }
 
-/// A delay below the jitter: always the same on one machine, and different on others.
+/// Returns a delay below the jitter: constant on one machine, and different on others.
 fn jitter_delay(schedule: &Schedule, host: &str, cron: &Cron) -> SignedDuration {
     let jitter = schedule.jitter.as_secs();
     let hash = Digest::of(format!("{host}\n{cron}").as_bytes()).to_string();
@@ -114,13 +115,13 @@ fn jitter_delay(schedule: &Schedule, host: &str, cron: &Cron) -> SignedDuration 
 }
 
 impl Timetable {
-    /// The name by which a line is remembered.
+    /// Returns the key under which an entry's handled time is recorded.
     #[must_use]
     pub fn schedule_key(&self, line: &TimetableEntry) -> String {
         format!("{} {}", line.cron, self.timezone.iana_name().unwrap_or("UTC"))
     }
 
-    /// Policies in words, such as `all policies`.
+    /// Describes policies, such as `all policies`.
     #[must_use]
     pub fn describe_policies(&self, policies: &BTreeSet<PolicyName>) -> String {
         let names: Vec<&str> = policies.iter().map(PolicyName::as_str).collect();
@@ -132,7 +133,7 @@ impl Timetable {
         }
     }
 
-    /// The next runs after `now`, the earliest first, at most `count`.
+    /// Returns the next runs after `now`, the earliest first, at most `count`.
     #[must_use]
     pub fn scheduled_runs(&self, now: Timestamp, count: usize) -> Vec<ScheduledRun> {
         let mut coming: BTreeMap<Timestamp, BTreeSet<PolicyName>> = BTreeMap::new();
@@ -148,7 +149,8 @@ impl Timetable {
         coming.into_iter().take(count).map(|(at, policies)| ScheduledRun { at, policies }).collect()
     }
 
-    /// When a run was due last, up to `now`; `None` where that is more than a year ago, or nothing is scheduled.
+    /// Returns the last time, up to `now`, at which a run was due; `None` if that is more than a year ago, or nothing
+    /// is scheduled.
     #[must_use]
     pub fn last_scheduled_time(&self, now: Timestamp) -> Option<Timestamp> {
         // Small steps back first: a schedule of every minute has half a million times in a year.
@@ -165,10 +167,10 @@ impl Timetable {
     }
 }
 
-/// What is due at `now`, where each schedule was looked after up to the time in `handled`.
+/// Returns the policies that are due at `now`, given the time in `handled` up to which each schedule was handled.
 ///
-/// A schedule that is not in there begins now: nothing is made up for from before it was written. However many times of
-/// a schedule have passed, they are one turn.
+/// A schedule that is missing there begins now: runs from before it was written are not made up. However many times of
+/// a schedule have passed, they are one run.
 #[must_use]
 pub fn find_scheduled(table: &Timetable, handled: &BTreeMap<String, Timestamp>, now: Timestamp) -> ScheduledPolicies {
     let mut due = ScheduledPolicies::default();
@@ -187,7 +189,7 @@ pub fn find_scheduled(table: &Timetable, handled: &BTreeMap<String, Timestamp>, 
     due
 }
 
-/// Whether a line that was looked after until `last` has its turn, and until when it is looked after then.
+/// Adds the policies of an entry that was handled until `last` if they are due, and returns the new handled time.
 fn advance(
     table: &Timetable,
     line: &TimetableEntry,
@@ -196,7 +198,7 @@ fn advance(
     now: Timestamp,
     due: &mut ScheduledPolicies,
 ) -> Timestamp {
-    // Everything of this line is later by its delay, so for it the time is earlier.
+    // Everything of this entry is later by its delay, so its time is earlier.
     let now = now.checked_sub(line.delay).unwrap_or(now);
     let Some(first) = line.cron.next(last, &table.timezone).filter(|first| *first <= now) else { return last };
     let recently = now.checked_sub(MISSED_AFTER).unwrap_or(now);

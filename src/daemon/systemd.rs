@@ -1,16 +1,17 @@
-//! What systemd is told. Without it nothing of this does anything.
+//! Notifications to systemd. Without it they have no effect.
 
 use crate::domain::chain;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The daemon is ready, or is so again.
+/// Reports that the daemon is ready, possibly again.
 pub(super) fn notify_ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// It reads its settings anew. The time is for systemd 253 and later (`Type=notify-reload`); earlier ones pass it over.
+/// Reports that it is reloading. The time is for systemd 253 and later (`Type=notify-reload`); earlier versions ignore
+/// it.
 pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
@@ -18,22 +19,22 @@ pub(super) fn notify_reloading() {
     }
 }
 
-/// It comes to an end.
+/// Reports that it is stopping.
 pub(super) fn notify_stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// What `systemctl status` shows, on one line.
+/// Sets the line that `systemctl status` shows.
 pub(super) fn set_status(words: &str) {
     send(&[NotifyState::Status(&words.replace('\n', "; "))]);
 }
 
-/// It is not stuck.
+/// Reports that it is alive.
 pub(super) fn ping_watchdog() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often it is to say that it is not stuck: twice in the time after which it is taken for that.
+/// Returns the interval of watchdog pings: half of the watchdog's timeout.
 pub(super) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
 }

@@ -1,4 +1,4 @@
-//! Noticing at once that a policy file changed. What is missed here is found by the next look at the files.
+//! Immediate detection of changed policy files. Changes missed here are found by the next check of the files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 /// Watches until it is dropped.
 pub(super) struct PolicyWatch {
-    /// What is watched for.
+    /// The watched path.
     pub(super) path: PathBuf,
     _watcher: RecommendedWatcher,
 }
@@ -16,14 +16,14 @@ pub(super) struct PolicyWatch {
 /// Sends into `changed` whenever something at or below `path` changed.
 pub(super) fn watch(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<PolicyWatch> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading them is no change of them, though the system tells it, too.
+        // Reading the files does not change them, but is reported, too.
         let kind = event.map_or(EventKind::Any, |event| event.kind);
         if !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
-            // Whoever is told already needs not be told twice.
+            // A pending notification is enough.
             let _ = changed.try_send(());
         }
     })?;
-    // Editors put a new file in the place of the old one, so a file is watched from its folder.
+    // Editors replace the old file with a new one, so a file is watched by its folder.
     match (path.is_dir(), path.parent()) {
         (false, Some(folder)) => watcher.watch(folder, RecursiveMode::NonRecursive)?,
         _ => watcher.watch(path, RecursiveMode::Recursive)?,

@@ -27,10 +27,10 @@ type ApiResult<T> = Result<T, Problem>;
 /// The description of the API.
 const OPENAPI: &str = include_str!("../../schema/openapi.json");
 
-/// Most of anything that one answer lists.
+/// Most items that one response lists.
 const MAX_LIMIT: u32 = 1000;
 
-/// What stands behind the `?` of an address.
+/// The query of a URL.
 pub(super) struct QueryParams<T>(pub(super) T);
 
 impl<T: serde::de::DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
@@ -42,7 +42,7 @@ impl<T: serde::de::DeserializeOwned> FromRequestParts<AppState> for QueryParams<
     }
 }
 
-/// Which part of a list is wanted.
+/// The requested page of a list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct PageParams {
@@ -50,21 +50,21 @@ pub(super) struct PageParams {
     before: Option<String>,
 }
 
-/// Which tags of a plan are wanted.
+/// The requested tags of a plan.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default)]
 pub(super) struct TagQuery {
     pub(super) verdict: Option<String>,
     pub(super) search: Option<String>,
-    /// From one on.
+    /// Counted from 1.
     pub(super) page: Option<u64>,
     pub(super) limit: Option<u32>,
-    /// On pages: from which entry of the journal on.
+    /// For pages: the journal entry after which the list starts.
     pub(super) before: Option<i64>,
 }
 
 impl TagQuery {
-    /// What is wanted, of one repository or of all.
+    /// Returns the filter, for one repository or for all.
     pub(super) fn filter(&self, repository: Option<(String, String)>) -> ApiResult<TagFilter> {
         let verdict = match self.verdict.as_deref().filter(|verdict| !verdict.is_empty()) {
             None => None,
@@ -83,7 +83,7 @@ impl TagQuery {
         limit(self.limit, default)
     }
 
-    /// The number of the page, from one on.
+    /// Returns the number of the page, from 1.
     pub(super) fn page_number(&self) -> u64 {
         self.page.unwrap_or(1).max(1)
     }
@@ -103,7 +103,7 @@ pub(super) async fn openapi() -> Response {
 pub(super) async fn status(State(app): State<AppState>) -> Json<Value> {
     let status = app.context.status.snapshot();
     let now = (app.context.clock)();
-    // A state that cannot be read is no reason to say nothing of the daemon.
+    // An unreadable state must not hide the daemon's status.
     let recent = load_recent_runs(&app.context.store).await.unwrap_or_default();
     let mut json = status_json(&status, app.context.settings.mode.label(), now);
     json["attention"] = json!(attention(&status, &recent, now));
@@ -164,8 +164,7 @@ pub(super) async fn run(State(app): State<AppState>, Path(id): Path<String>) -> 
     Ok(Json(dto::load_run(&app.context.store, &record).await?))
 }
 
-/// The plan of a run as it was made, but for tags that stay where those are not kept any more. It is sent while it is
-/// read.
+/// Streams the plan of a run as it was made, except for retained tags that are no longer stored.
 pub(super) async fn plan(State(app): State<AppState>, Path(id): Path<String>) -> ApiResult<Response> {
     let record = find_run(&app, &id).await?;
     let receive = plan_json(&app.context.store, record.run.id).await?.ok_or_else(|| no_plan(&record))?;
@@ -300,7 +299,7 @@ pub(super) async fn repository(
     Ok(Json(found))
 }
 
-/// The journal of a repository, if the names are such.
+/// Returns the journal scope of a repository, if the names are valid.
 pub(super) fn repository_journal(registry: &str, repository: &str) -> ApiResult<JournalScope> {
     let wrong = |what: &str, name: &str| Problem::not_found(format!("`{name}` is no name of a {what}"));
     let registry: RegistryName = registry.parse().map_err(|_| wrong("registry", registry))?;
@@ -308,21 +307,21 @@ pub(super) fn repository_journal(registry: &str, repository: &str) -> ApiResult<
     Ok(JournalScope::Repository(registry, repository))
 }
 
-/// That the settings or the last run know a registry.
+/// Checks that the settings or the last run contain a registry.
 pub(super) fn ensure_registry(app: &AppState, plan: &OpenPlan, registry: &str) -> ApiResult<()> {
     let configured = app.context.settings.registries.iter().any(|settings| settings.name.as_str() == registry);
     let read = plan.document.registries.iter().any(|view| view.name == registry);
     if configured || read { Ok(()) } else { Err(Problem::not_found(format!("no registry `{registry}`"))) }
 }
 
-/// The run that says how things stand, and its plan.
+/// Returns the run that shows the current situation, and its plan.
 pub(super) async fn current_plan(app: &AppState) -> ApiResult<(RunRecord, OpenPlan)> {
     let recent = load_recent_runs(&app.context.store).await?;
     let none = || Problem::not_found("no run has looked at everything yet; `tagwarden run` does, or the schedule will");
     let (record, _) = latest_complete_run(&recent).ok_or_else(none)?;
     let store = &app.context.store;
     let plan = OpenPlan::open(store, record.run.id).await?.ok_or_else(none)?;
-    // While a run is under way its plan is the last of everything already, and the only one with all tags.
+    // During a run its plan is already the last full one, and the only one with all tags.
     if !plan.keeps_kept()
         && let Some(run) = store.last_whole_plan().await?
         && let Some(record) = store.run(&run.to_string()).await?
@@ -333,7 +332,7 @@ pub(super) async fn current_plan(app: &AppState) -> ApiResult<(RunRecord, OpenPl
     Ok((record.clone(), plan))
 }
 
-/// The record of the run whose id begins so.
+/// Returns the record of the run whose id starts with `id`.
 pub(super) async fn find_run(app: &AppState, id: &str) -> ApiResult<RunRecord> {
     if id == "last" {
         let none = || Problem::not_found("there are no runs yet");

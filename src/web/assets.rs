@@ -1,4 +1,4 @@
-//! What pages are made up with: style, script and icon, under names that change with their content.
+//! The assets of pages: style, script and icon, under names that change with their content.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -17,14 +17,14 @@ const ASSETS: [(&str, &str, &str); 3] = [
     ("icon.svg", "image/svg+xml", include_str!("../../templates/site/icon.svg")),
 ];
 
-/// Where they are, as long as they are what they are.
+/// The path of the assets, which depends on their content.
 pub(super) static ASSETS_PATH: LazyLock<String> = LazyLock::new(|| {
     let mut hash = Sha256::new();
     for (_, _, content) in ASSETS {
         hash.update(content.as_bytes());
     }
     hash.finalize().iter().take(8).fold("/assets/".to_owned(), |mut path, byte| {
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(path, "{byte:02x}");
         path
     })

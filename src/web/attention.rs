@@ -1,4 +1,4 @@
-//! What needs a person's attention now: what the last runs say, and what the daemon knows of itself.
+//! Items that need a person's attention now: those of the last runs, and those that the daemon knows itself.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,10 +7,10 @@ use super::status::{Activity, StatusSnapshot};
 use crate::report::{self, AttentionKind, AttentionView, RunSummary, format_minute};
 use crate::state::{RunKind, RunRecord};
 
-/// A run that was due may begin so much later.
+/// The delay after which a due run counts as overdue.
 const STALE_AFTER: SignedDuration = SignedDuration::from_mins(15);
 
-/// Everything that needs attention, the most urgent first. `recent` are the last runs, the newest first.
+/// Returns all items, the most urgent first. `recent` are the last runs, the newest first.
 pub(super) fn attention(
     status: &StatusSnapshot,
     recent: &[(RunRecord, RunSummary)],
@@ -18,7 +18,7 @@ pub(super) fn attention(
 ) -> Vec<AttentionView> {
     let mut found: Vec<AttentionView> = stale_schedule(status, recent, now).into_iter().collect();
     let ended = || recent.iter().filter(|(record, _)| record.run.kind != RunKind::Restore && record.end.is_some());
-    // The last run says what went wrong last; the last one that looked at everything says how things stand.
+    // The last run shows the latest failures; the last full one shows the current situation.
     let last = ended().next();
     let complete = ended().find(|(record, counts)| is_complete(record, counts));
     for (record, summary) in last.into_iter().chain(complete) {
@@ -36,7 +36,7 @@ pub(super) fn attention(
     found
 }
 
-/// Whether the last whole run is older than the schedule says.
+/// Returns an item if the last complete run is older than the schedule allows.
 fn stale_schedule(
     status: &StatusSnapshot,
     recent: &[(RunRecord, RunSummary)],

@@ -8,15 +8,15 @@ const RIGHT: i128 = 640;
 const TOP: i128 = 2;
 const BOTTOM: i128 = 158;
 
-/// What a run says of bytes.
+/// The bytes of one run.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) at: Timestamp,
-    /// What only tags that go use.
+    /// Bytes needed only by removed images.
     pub(super) reclaimable: u64,
-    /// Of the same images, what stays because something kept uses it.
+    /// Bytes of the same images that a retained manifest needs, too.
     pub(super) shared: u64,
-    /// What a registry stored less afterwards; nothing where that was not measured.
+    /// The decrease of a registry's stored bytes afterwards; `None` if not measured.
     pub(super) reclaimed: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Chart {
     pub(super) grid: [(i128, String); 3],
     pub(super) from: String,
     pub(super) to: String,
-    /// It in words.
+    /// The chart in words.
     pub(super) description: String,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Bar {
     pub(super) description: String,
 }
 
-/// A chart of at least two points, the earliest first.
+/// Builds a chart from at least two points, the earliest first.
 pub(super) fn build_chart(points: &[Point]) -> Option<Chart> {
     let (first, last) = (points.first()?, points.last()?);
     let most = points.iter().map(|point| point.reclaimable.max(point.reclaimed.unwrap_or_default())).max()?.max(1);

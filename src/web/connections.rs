@@ -2,8 +2,9 @@
 //!
 //! The daemon shares its file descriptors between the pages, the registries and the state. A client that opens
 //! connections and sends nothing must not exhaust them, because without a free descriptor nothing can be journaled. So
-//! a connection on which nothing moves for [`Bounds::idle_timeout`] ends, none lives for longer than [`Bounds::max_lifetime`], and no
-//! more than [`Bounds::max_connections`] are open at once; further ones wait in the listener's backlog.
+//! a connection without traffic for [`Bounds::idle_timeout`] is closed, none lives longer than
+//! [`Bounds::max_lifetime`], and no more than [`Bounds::max_connections`] are open at once; others wait in the
+//! listener's backlog.
 
 use crate::domain::chain;
 use std::io;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// The pause after a failed `accept`, such as one for want of a file descriptor.
+/// The pause after a failed `accept`, such as one without a free file descriptor.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Bounds on connections.
@@ -26,9 +27,9 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(500);
 pub(super) struct Bounds {
     /// Most connections at once. Debian's default limit of open files for a service is 1,024.
     max_connections: usize,
-    /// The longest time in which nothing is read or written, which also bounds the wait for a request.
+    /// The longest time without reads or writes, which also bounds the wait for a request.
     idle_timeout: Duration,
-    /// The longest life of a connection, whatever moves on it.
+    /// The longest life of a connection, whatever its traffic.
     max_lifetime: Duration,
 }
 
@@ -38,7 +39,7 @@ impl Default for Bounds {
     }
 }
 
-/// A listener whose connections are bounded.
+/// A listener with bounded connections.
 #[derive(Debug)]
 pub(super) struct BoundedListener {
     listener: TcpListener,
@@ -75,7 +76,7 @@ impl axum::serve::Listener for BoundedListener {
     }
 }
 
-/// A connection that ends by itself.
+/// A connection that closes by itself.
 #[derive(Debug)]
 pub(super) struct BoundedStream {
     stream: TcpStream,
@@ -92,7 +93,7 @@ impl BoundedStream {
         Self { stream, idle_timer: idle, lifetime_timer: life, bounds, _permit: permit }
     }
 
-    /// Ends the connection where its life is over, or where nothing moved for too long.
+    /// Closes the connection at the end of its life, or after too long without traffic.
     fn enforce_timeouts<T>(&mut self, moved: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if self.lifetime_timer.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -165,7 +166,7 @@ mod tests {
         address
     }
 
-    /// Silent connections and half a request hold their places only for a bounded time.
+    /// Silent connections and incomplete requests occupy their slots only for a bounded time.
     #[tokio::test]
     async fn silent_connections_do_not_keep_others_out() {
         let idle = Duration::from_millis(100);
@@ -186,7 +187,7 @@ mod tests {
         assert!(answer.ends_with('x'));
     }
 
-    /// A client that asks, and then reads next to nothing, is let go as well.
+    /// A client that sends a request and hardly reads the response is disconnected as well.
     #[tokio::test]
     async fn a_client_that_does_not_read_is_let_go() {
         let bounds = Bounds {

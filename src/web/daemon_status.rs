@@ -15,13 +15,13 @@ use crate::workflow::{RunError, RunResult};
 #[derive(Debug)]
 pub struct DaemonStatus {
     snapshot: watch::Sender<StatusSnapshot>,
-    /// The progress of the last run that began.
+    /// The progress of the last started run.
     progress: Mutex<Option<watch::Receiver<Option<RunProgress>>>>,
     metrics: Metrics,
 }
 
 impl DaemonStatus {
-    /// Starts with `status`.
+    /// Creates it with `status`.
     #[must_use]
     pub fn new(status: StatusSnapshot) -> Self {
         let metrics = Metrics::new();
@@ -37,12 +37,12 @@ impl DaemonStatus {
         self.snapshot.borrow().clone()
     }
 
-    /// Shows the progress of a run from now on, in place of an earlier run's.
+    /// Shows the progress of a run from now on, instead of an earlier run's.
     pub fn follow(&self, progress: watch::Receiver<Option<RunProgress>>) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
     }
 
-    /// Returns the progress of the run that is under way; `None` while there is no run.
+    /// Returns the progress of the current run; `None` while there is no run.
     pub(super) fn progress(&self) -> Option<RunProgress> {
         let followed = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         followed.as_ref()?.borrow().clone()

@@ -1,4 +1,4 @@
-//! What pages and the API show of runs, tags and the journal: plain texts and numbers.
+//! The data that pages and the API show about runs, tags and the journal: plain texts and numbers.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::report::{EntryView, PlanDocument, ReasonView, RunContextView, RunSumm
 use crate::state::{JournalEntry, RecordedPolicy, RunKind, RunRecord, StateStore};
 use crate::workflow;
 
-/// One tag of a plan, whichever way it goes.
+/// One tag of a plan, removed or retained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct TagDto {
     pub(super) registry: String,
@@ -22,9 +22,9 @@ pub(super) struct TagDto {
     pub(super) tag: String,
     pub(super) digest: Option<String>,
     pub(super) verdict: String,
-    /// The policy that lets it go, if it goes.
+    /// The policy that expires it, if it is expired.
     pub(super) policy: Option<String>,
-    /// For one that goes: `enforced`, `reported only` or `refused`.
+    /// For an expired tag: `enforced`, `reported only` or `refused`.
     pub(super) enforcement: Option<&'static str>,
     pub(super) dated_at: Option<Timestamp>,
     pub(super) dated_by: String,
@@ -80,7 +80,7 @@ impl TagDto {
     }
 }
 
-/// Entries of the journal, with what is on record of their runs and policies.
+/// Loads entries of the journal, with the recorded facts about their runs and policies.
 pub(super) async fn load_entries(store: &StateStore, journal: &[JournalEntry]) -> Result<Vec<EntryView>, Problem> {
     let ids: BTreeSet<Uuid> = journal.iter().map(|entry| entry.run).collect();
     let mut runs: BTreeMap<Uuid, (RunSummary, RunContextView)> = BTreeMap::new();
@@ -105,17 +105,17 @@ pub(super) async fn load_entries(store: &StateStore, journal: &[JournalEntry]) -
     Ok(journal.iter().map(view).collect())
 }
 
-/// How many runs are looked through for the one that says how things stand, and for the chart.
+/// The number of runs that are searched for the latest complete one, and shown in the chart.
 pub(super) const RECENT_RUNS: u32 = 200;
 
-/// The last runs, the newest first, each with its counts.
+/// Loads the last runs, the newest first, each with its counts.
 pub(super) async fn load_recent_runs(store: &StateStore) -> Result<Vec<(RunRecord, RunSummary)>, Problem> {
     let records = store.runs(RECENT_RUNS).await?;
     let summaries = workflow::run_summaries(store, &records).await?;
     Ok(records.into_iter().zip(summaries).collect())
 }
 
-/// One run with everything but the entries of its journal, which go by pages.
+/// Loads one run without the entries of its journal, which are paged.
 pub(super) async fn load_run(store: &StateStore, record: &RunRecord) -> Result<RunView, Problem> {
     let summary = workflow::run_summaries(store, slice::from_ref(record)).await?.pop().unwrap_or_default();
     let counts = store.journal_counts(record.run.id).await?;
@@ -123,13 +123,12 @@ pub(super) async fn load_run(store: &StateStore, record: &RunRecord) -> Result<R
     Ok(RunView::new(record, summary).with_journal_counts(&counts).with_context(context))
 }
 
-/// The run that says how things stand: the last one that looked at everything as of its own time, and whose plan is
-/// still kept.
+/// Returns the run that shows the current situation: the last full one as of its own time whose plan is still stored.
 pub(super) fn latest_complete_run(recent: &[(RunRecord, RunSummary)]) -> Option<&(RunRecord, RunSummary)> {
     recent.iter().find(|(record, summary)| is_complete(record, summary) && record.plan_id.is_some())
 }
 
-/// Returns true if a run looked at everything as of its own time. What is applied holds only what was approved once.
+/// Returns true if a run evaluated everything as of its own time. An applied plan contains only what was approved.
 pub(super) fn is_complete(record: &RunRecord, summary: &RunSummary) -> bool {
     matches!(record.run.kind, RunKind::Plan | RunKind::Run)
         && !summary.hypothetical

@@ -1,4 +1,4 @@
-//! Who may look, and what a browser may do with what it gets.
+//! Access control, and restrictions for browsers.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -16,11 +16,11 @@ use sha2::{Digest as _, Sha256};
 use super::AppState;
 use super::problem::Problem;
 
-/// Style, script and icon from here, and nothing else from anywhere.
+/// Allows style, script and icon from this server, and nothing from anywhere else.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
-/// Answers themselves only to whoever may look; everything gets the headers that keep a browser from doing more.
+/// Requires authorization for responses, and sets the headers that restrict browsers.
 pub(super) async fn guard(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
     let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -55,15 +55,15 @@ pub(super) async fn guard(State(app): State<AppState>, request: Request, next: N
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    // What is shown now is old in a minute; only what is named by its content says otherwise.
+    // Status responses are outdated within a minute; only assets named by their content may be cached.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
 fn authorize(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(token) = token else {
-        // Without a token only this machine is answered. A page of somebody else's whose name was made to lead here
-        // still says its own name.
+        // Without a token only this machine is served. A page of another site whose name was rebound to this address
+        // still sends its own name.
         let host = uri.host().or_else(|| headers.get(HOST)?.to_str().ok());
         if host.is_none_or(is_localhost_or_ip) {
             return Ok(());
@@ -88,7 +88,7 @@ fn authorize(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Re
     })
 }
 
-/// Whether a name with or without a port is that of this machine, or no name at all.
+/// Returns true if a name with or without a port is that of this machine, or an IP address.
 fn is_localhost_or_ip(host: &str) -> bool {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(address, _)| address.parse::<std::net::Ipv6Addr>().is_ok());
@@ -97,7 +97,7 @@ fn is_localhost_or_ip(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") || name.parse::<std::net::IpAddr>().is_ok()
 }
 
-/// The token that a header shows: itself, or as a password, because that is what a browser asks a person for.
+/// Returns the token in a header: itself, or as a password, because browsers ask people for one.
 fn parse_token(value: &str) -> Option<String> {
     let (scheme, rest) = value.split_once(' ')?;
     let rest = rest.trim();
@@ -111,7 +111,7 @@ fn parse_token(value: &str) -> Option<String> {
     pair.split_once(':').map(|(_, password)| password.to_owned())
 }
 
-/// Whether two texts are the same, in a time that says nothing of where they differ.
+/// Compares two texts in constant time.
 fn constant_time_eq(shown: &str, token: &str) -> bool {
     let (shown, token) = (Sha256::digest(shown.as_bytes()), Sha256::digest(token.as_bytes()));
     shown.iter().zip(token.iter()).fold(0, |different, (a, b)| different | (a ^ b)) == 0

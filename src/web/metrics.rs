@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, in OpenMetrics. docs/metrics.md says what each of them is.
+//! Metrics for Prometheus, in OpenMetrics. docs/metrics.md documents each of them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,17 +20,17 @@ use crate::report::{RegistryCounts, RunSummary, SourceView};
 use crate::state::{RunKind, RunRecord};
 use crate::workflow::{RunError, RunResult};
 
-/// What [`Metrics::render`] is.
+/// The content type of [`Metrics::render`].
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long runs take: from a small registry to one of millions of tags.
+/// Buckets for the durations of runs: from a small registry to one with millions of tags.
 const DURATION_BUCKETS: [f64; 12] = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 21600.0];
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 
-/// All numbers. None is global: each [`DaemonStatus`](super::DaemonStatus) has its own.
+/// All metrics. None is global: each [`DaemonStatus`](super::DaemonStatus) has its own.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -197,7 +197,7 @@ impl Metrics {
         }
     }
 
-    /// What came of a run.
+    /// Counts a run by its result.
     pub(super) fn record_run(&self, kind: RunKind, took: f64, ended_at: Timestamp, came: &Result<RunResult, RunError>) {
         let label = match came {
             Ok(ended) => ended.outcome.label(),
@@ -241,7 +241,7 @@ impl Metrics {
         }
     }
 
-    /// What earlier processes left on record, the newest run first.
+    /// Loads the recorded runs of earlier processes, the newest first.
     pub(super) fn load_history(&self, recent: &[(RunRecord, RunSummary)]) {
         for (record, _) in recent {
             let Some(end) = &record.end else { continue };
@@ -264,13 +264,13 @@ impl Metrics {
         self.policy_failures.inc();
     }
 
-    /// All of it, as of now.
+    /// Renders all metrics as of now.
     pub(super) fn render(&self, status: &StatusSnapshot) -> String {
         self.policies.set(gauge_value(status.policies.count));
         self.policies_loaded.set(status.policies.loaded_at.as_second());
         self.policies_problem.set(status.policies.problem.is_some().into());
         self.next_run.clear();
-        // The earliest first: of runs over the same the later ones do not count.
+        // The earliest first: of several runs of the same policies only the first counts.
         for next in status.next.iter().rev() {
             self.next_run.get_or_create(&[("policies", next.description.clone())]).set(next.at.as_second());
         }
@@ -281,7 +281,7 @@ impl Metrics {
         self.memory.set(resident_bytes().unwrap_or_default());
         self.open_files.set(open_files().unwrap_or_default());
         let mut text = String::new();
-        // Writing into a string does not fail; a scrape without its end mark is refused whole.
+        // Writing to a string cannot fail; a scrape without its end mark is rejected as a whole.
         if encode(&mut text, &self.registry).is_err() {
             text.clear();
         }
@@ -289,7 +289,7 @@ impl Metrics {
     }
 
     fn set_inventory_gauges(&self, by_registry: &BTreeMap<String, RegistryCounts>, sources: &[SourceView]) {
-        // Registries and sources that the settings have no more are told no more.
+        // Registries and sources that are no longer in the settings are no longer reported.
         let by_name = [&self.reclaimable, &self.shared, &self.unknown_bytes, &self.gaps, &self.source_up];
         for gauges in by_name.into_iter().chain([&self.source_claims]) {
             gauges.clear();
@@ -345,7 +345,7 @@ fn gauge_value(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// Where the system tells, which is Linux (proc(5)).
+/// Returns the resident memory, on Linux only (proc(5)).
 fn resident_bytes() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -353,6 +353,6 @@ fn resident_bytes() -> Option<i64> {
 }
 
 fn open_files() -> Option<i64> {
-    // One of them is the folder itself while it is read.
+    // One of them is the directory handle of this read.
     Some(gauge_value(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1)))
 }

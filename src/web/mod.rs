@@ -1,7 +1,7 @@
-//! The status page, health, metrics and the API, over HTTP. Nothing here changes anything.
+//! The status page, health, metrics and the API, over HTTP. Read-only.
 //!
-//! Pages are made from the record, the daemon's status and the plan of a run, of which `plan_index` reads what a page
-//! shows. They need no script and nothing from anywhere else; `guard` says so to the browser, and who may look.
+//! Pages are made from the record, the daemon's status and the plan of a run, of which `plan_index` reads the needed
+//! parts. They need no script and no external resource; `guard` tells the browser so, and controls access.
 
 mod api;
 mod assets;
@@ -41,10 +41,10 @@ use connections::{BoundedListener, Bounds};
 pub use daemon_status::DaemonStatus;
 pub use status::{Activity, NextRun, PolicyProblem, PolicyState, StatusSnapshot};
 
-/// What the pages are made from.
+/// The inputs of the pages.
 #[derive(Clone)]
 pub struct WebContext {
-    /// What the daemon shows of itself.
+    /// The daemon's published status.
     pub status: Arc<DaemonStatus>,
     /// The record.
     pub store: StateStore,
@@ -54,7 +54,7 @@ pub struct WebContext {
     pub clock: Clock,
 }
 
-/// A site.
+/// The shared state of the handlers.
 #[derive(Clone)]
 struct AppState {
     context: WebContext,
@@ -70,7 +70,7 @@ impl AppState {
 /// Answers requests until `stop` becomes true, and those that were begun even then.
 ///
 /// # Errors
-/// When nothing can be accepted any more.
+/// Returns an error if no more connections can be accepted.
 pub async fn serve(listener: TcpListener, context: WebContext, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
     match dto::load_recent_runs(&context.store).await {
         Ok(recent) => context.status.load_history(&recent),
@@ -78,7 +78,7 @@ pub async fn serve(listener: TcpListener, context: WebContext, mut stop: watch::
     }
     let router = routes(AppState { context });
     let stopped = async move {
-        // A sender that is gone stops nothing less.
+        // A dropped sender means stop as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let listener = BoundedListener::new(listener, Bounds::default());
@@ -123,7 +123,7 @@ async fn metrics_text(State(app): State<AppState>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.context.status.metrics()).into_response()
 }
 
-/// Whether it does its work. Anybody may ask, so that no name and no path is told.
+/// Responds with readiness. Unauthenticated, so no name and no path is exposed.
 async fn ready(State(app): State<AppState>) -> Response {
     let status = app.context.status.snapshot();
     let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();

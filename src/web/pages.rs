@@ -1,4 +1,4 @@
-//! The pages, made here whole: they need no script.
+//! The pages, rendered on the server: they need no script.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -28,17 +28,17 @@ pub(super) use home::home;
 pub(super) use image::image;
 pub(super) use runs::{run, runs};
 
-/// How many rows a page of a table has.
+/// Rows of a table on one page.
 const ROWS_PER_PAGE: u32 = 100;
 
-/// What all pages have around them.
+/// The frame of all pages.
 pub(super) struct Frame {
     title: String,
     assets: &'static str,
     version: &'static str,
     mode: &'static str,
     now: DisplayTime,
-    /// What is wrong with an edit of the policies, since when.
+    /// The problem of an invalid policy edit, with its time.
     policy_problem: Option<(DisplayTime, String)>,
     blocked_by: Option<String>,
 }
@@ -121,7 +121,7 @@ fn reclaimable(summary: &SummaryView) -> String {
     format!("{about}{}", format_bytes(summary.reclaimable_bytes))
 }
 
-/// How many removals the bytes do not tell of.
+/// Describes the number of removals whose bytes are unknown.
 fn unknown_size_note(removals: u64) -> String {
     if removals == 0 { String::new() } else { format!(" and {} of unknown size", format_count(removals)) }
 }
@@ -240,7 +240,7 @@ async fn registry_page(app: &AppState, name: &str, query: &TagQuery) -> Result<R
     })
 }
 
-/// What a repository could free, and what of it stays because something kept uses it; nothing where nothing goes.
+/// Returns the bytes that a repository could free, and the shared bytes that remain; empty without removals.
 fn sizes(document: &PlanDocument, registry: &str, found: &RepositoryCounts) -> [String; 2] {
     if found.counts[0] == 0 {
         return [String::new(), String::new()];
@@ -330,7 +330,7 @@ pub(super) async fn not_found(State(app): State<AppState>) -> Response {
     render_page::<ErrorPage>(&app, "Not found", Err(Problem::not_found("this page does not exist")))
 }
 
-/// A page, or why there is none, as a page.
+/// Renders a page, or the problem as a page.
 fn render_page<T: Template>(app: &AppState, title: &str, made: Result<T, Problem>) -> Response {
     let (status, page) = match made {
         Ok(page) => (StatusCode::OK, page.render()),
@@ -341,7 +341,7 @@ fn render_page<T: Template>(app: &AppState, title: &str, made: Result<T, Problem
     };
     match page {
         Ok(page) => (status, Html(page)).into_response(),
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         Err(error) => {
             let message = format!("the page could not be written: {}", chain(&error));
             Problem { status: StatusCode::INTERNAL_SERVER_ERROR, kind: "page", message }.into_response()

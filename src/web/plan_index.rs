@@ -1,6 +1,6 @@
-//! Plans to be looked at: a page of a plan with very many tags, without ever holding all of them.
+//! Access to plans: a page of a plan with very many tags, without ever loading all of them.
 //!
-//! A plan is opened by its head and the counts of its chunks. A page then reads the chunks alone in which its tags are.
+//! A plan is opened by its head and the counts of its chunks. A page then reads only the chunks that contain its tags.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,24 +14,24 @@ use super::problem::Problem;
 use crate::report::{KeptView, PlanDocument, RemovalView};
 use crate::state::{ChunkCounts, PlanChunk, PlanChunkInfo, PlanList, StateStore};
 
-/// The verdicts, in the order in which counts of them are kept.
+/// The verdicts, in the order of their counts.
 pub(super) const VERDICTS: [&str; 5] = ["expired", "protected", "undecided", "retained", "out-of-scope"];
 
 /// The numbers of tags with each verdict, in the order of [`VERDICTS`].
 pub(super) type VerdictCounts = [u64; 5];
 
-/// The contents of a plan of one repository, counted.
+/// The counts of a plan for one repository.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RepositoryCounts {
     pub(super) counts: VerdictCounts,
     pub(super) reclaimable_bytes: u64,
-    /// Bytes of images of removed tags that stay, because something kept uses them.
+    /// Bytes of removed images that remain because a retained manifest needs them.
     pub(super) shared_bytes: u64,
-    /// Tags that go whose bytes cannot be known.
+    /// Expired tags whose bytes cannot be known.
     pub(super) unknown_removals: u64,
 }
 
-/// A plan that is open.
+/// An open plan.
 #[derive(Debug)]
 pub(super) struct OpenPlan {
     store: StateStore,
@@ -44,7 +44,7 @@ pub(super) struct OpenPlan {
     chunks: Vec<PlanChunkInfo>,
 }
 
-/// A choice of tags.
+/// A selection of tags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TagFilter {
     /// A position in [`VERDICTS`].
@@ -72,7 +72,7 @@ pub(super) struct TagPage {
     pub(super) total: u64,
 }
 
-/// The part of a tag that stays by which it is chosen.
+/// The part of a retained tag by which it is filtered.
 #[derive(Deserialize)]
 struct KeptHead<'a> {
     #[serde(borrow)]
@@ -87,7 +87,7 @@ struct TagHead<'a> {
 }
 
 impl OpenPlan {
-    /// Opens the plan of a run, if it has one that is still kept.
+    /// Opens the plan of a run, if it is still stored.
     pub(super) async fn open(store: &StateStore, run: Uuid) -> Result<Option<Self>, Problem> {
         let Some(head) = store.plan_head(run).await? else { return Ok(None) };
         let document = serde_json::from_str(&head).map_err(|error| Problem::corrupt_plan(&error.into()))?;
@@ -107,13 +107,13 @@ impl OpenPlan {
         Ok(Some(Self { store: store.clone(), run, document, counts: all, repositories, chunks }))
     }
 
-    /// Returns whether it still has its tags that stay, as the last plan of everything has.
+    /// Returns true if its retained tags are still stored, as those of the last full plan are.
     pub(super) fn keeps_kept(&self) -> bool {
         self.chunks.iter().all(|chunk| chunk.has_kept)
     }
 
-    /// The wanted tags after the first `skip` of them, at most `take`: those that go first, then those that stay, each
-    /// by name. Tags that stay are left out where the plan does not have them any more.
+    /// Returns the selected tags after the first `skip`, at most `take`: expired ones first, then retained ones, each
+    /// by name. Retained tags are omitted if the plan no longer has them.
     pub(super) async fn tags(&self, wanted: &TagFilter, skip: u64, take: usize) -> Result<TagPage, Problem> {
         let (mut found, mut tags) = (0, Vec::new());
         for list in [PlanList::Removals, PlanList::Kept] {
@@ -162,8 +162,8 @@ impl TagFilter {
         }
     }
 
-    /// The wanted tags of one list of a chunk, whose repository is the right one: at most `take` after the first
-    /// `skip`, and how many there are.
+    /// Returns the selected tags of one list of a chunk of the right repository: at most `take` after the first `skip`,
+    /// and their total number.
     fn page_of(&self, list: PlanList, chunk: &PlanChunk, skip: u64, take: usize) -> io::Result<TagPage> {
         let json = PlanChunk::json(list_of(list, chunk))?;
         let raw: Vec<&RawValue> = serde_json::from_slice(&json)?;
@@ -221,13 +221,13 @@ fn list_of(list: PlanList, chunk: &PlanChunk) -> &[u8] {
     }
 }
 
-/// Counts in the order of [`VERDICTS`].
+/// Returns counts in the order of [`VERDICTS`].
 fn by_verdict(counts: &ChunkCounts) -> VerdictCounts {
     [counts.expired, counts.protected, counts.undecided, counts.retained, counts.out_of_scope]
 }
 
-/// All texts in a piece of JSON but the keys, in lower case, each on a line. The JSON has no white space between its
-/// tokens.
+/// Collects all strings in a piece of JSON except the keys, in lower case, each on a line. The JSON must have no white
+/// space between its tokens.
 fn collect_strings(raw: &[u8], text: &mut String) {
     text.clear();
     let mut rest = raw;
@@ -247,7 +247,7 @@ fn collect_strings(raw: &[u8], text: &mut String) {
     text.make_ascii_lowercase();
 }
 
-/// Runs what takes long beside the event loop.
+/// Runs long work outside of the event loop.
 async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(io::Error::other).and_then(|done| done).map_err(|error| Problem::corrupt_plan(&error))

@@ -1,4 +1,4 @@
-//! A plan's JSON as it was made, put together again while it is sent.
+//! A plan's original JSON, reassembled while it is streamed.
 
 use std::io;
 
@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::problem::Problem;
 use crate::state::{PlanChunk, PlanChunkInfo, PlanList, StateStore, list_places};
 
-/// Pieces of JSON on their way to whoever asked.
+/// Pieces of JSON for the client.
 type Pieces = mpsc::Sender<io::Result<Bytes>>;
 
-/// Whoever asked does not listen any more.
+/// The client has closed the connection.
 struct HungUp;
 
-/// The JSON of the plan of a run in pieces, if it has one that is still kept. Tags that stay are missing where the plan
-/// does not have them any more.
+/// Streams the JSON of the plan of a run in pieces, if it is still stored. Retained tags are missing if the plan no
+/// longer has them.
 pub(super) async fn plan_json(
     store: &StateStore,
     run: Uuid,
@@ -25,7 +25,7 @@ pub(super) async fn plan_json(
     let (chunks, store) = (store.plan_chunks(run).await?, store.clone());
     let (pieces, receive) = mpsc::channel(4);
     tokio::spawn(async move {
-        // Whoever hangs up wants no more of it.
+        // A failure means that the client has closed the connection.
         let _ = send_plan(&store, run, head.as_bytes(), &list_places(&head), &chunks, &pieces).await;
     });
     Ok(Some(receive))
@@ -69,7 +69,7 @@ fn has_tags(chunk: &PlanChunkInfo, list: PlanList) -> bool {
     }
 }
 
-/// The JSON array of one list of a chunk.
+/// Returns the JSON array of one list of a chunk.
 async fn list_json(store: &StateStore, run: Uuid, ordinal: u32, list: PlanList) -> io::Result<Vec<u8>> {
     let chunk = store.plan_chunk(run, ordinal).await.map_err(io::Error::other)?;
     let chunk = chunk.ok_or_else(|| io::Error::other("the plan was forgotten meanwhile"))?;

@@ -1,4 +1,4 @@
-//! Why there is no answer, in JSON for scripts and as a page for people.
+//! Failed requests, in JSON for scripts and as a page for people.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -8,13 +8,13 @@ use serde_json::json;
 use crate::domain::chain;
 use crate::state::{StateError, StateErrorKind};
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    /// The label of it.
+    /// Its label.
     pub(super) kind: &'static str,
-    /// What happened, and what to do next.
+    /// The problem, and what to do next.
     pub(super) message: String,
 }
 

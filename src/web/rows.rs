@@ -92,7 +92,7 @@ pub(super) struct TagRow {
     pub(super) dated_by: String,
     pub(super) dated: Option<DisplayTime>,
     pub(super) size: String,
-    /// Nothing where there is nothing to tell.
+    /// `None` if there is nothing to show.
     pub(super) shared: Option<String>,
     pub(super) reason: String,
     /// The reasons after the first.
@@ -123,24 +123,24 @@ impl TagRow {
     }
 }
 
-/// A page of tags with the way to the others.
+/// A page of tags with links to the other pages.
 pub(super) struct TagList {
     pub(super) rows: Vec<TagRow>,
     /// `101 to 200 of 12,430`.
     pub(super) range: String,
     pub(super) search: String,
-    /// Label, number of tags, whether it is chosen.
+    /// Label, number of tags, and true if selected.
     pub(super) verdicts: Vec<(&'static str, String, bool)>,
-    /// Whether anything is looked for.
+    /// True if any filter is active.
     pub(super) is_filtered: bool,
     pub(super) previous: Option<String>,
     pub(super) next: Option<String>,
     pub(super) show_place: bool,
-    /// The plan has lost its tags that stay.
+    /// True if the plan is stored without its retained tags.
     pub(super) kept_pruned: bool,
 }
 
-/// The link to another page of what a query asks for.
+/// Returns the link to another page of the results of a query.
 pub(super) fn page_link(query: &TagQuery, limit: Option<u64>, page: u64) -> String {
     let mut link = form_urlencoded::Serializer::new(String::new());
     for (key, value) in [("verdict", &query.verdict), ("search", &query.search)] {

@@ -4,26 +4,26 @@ use jiff::Timestamp;
 
 use crate::state::RunKind;
 
-/// Where the daemon is in its work.
+/// The current status of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusSnapshot {
-    /// When it started.
+    /// Time of its start.
     pub started_at: Timestamp,
-    /// Whether it goes by its schedule: the state is open and policies were loaded.
+    /// True if it follows its schedule: the state is open and policies were loaded.
     pub ready: bool,
-    /// What it does now.
+    /// The current activity.
     pub activity: Activity,
     /// The next runs, the earliest first.
     pub next: Vec<NextRun>,
-    /// When a run was due last by the schedule; nothing where none ever was, or nothing is scheduled.
+    /// The last time at which a run was due by the schedule; `None` if there was none, or nothing is scheduled.
     pub last_scheduled_time: Option<Timestamp>,
-    /// Why runs remove nothing right now, such as a freeze.
+    /// Why runs remove nothing now, such as a freeze.
     pub blocked_by: Option<String>,
-    /// The policies that it goes by.
+    /// The policies in force.
     pub policies: PolicyState,
 }
 
-/// What the daemon does.
+/// The activity of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
     /// It waits for the next run.
@@ -32,46 +32,46 @@ pub enum Activity {
     Run {
         /// Its kind.
         kind: RunKind,
-        /// When it began.
+        /// Time of its start.
         since: Timestamp,
-        /// What it goes over, such as `all policies`.
+        /// Its scope, such as `all policies`.
         description: String,
     },
-    /// It finishes what it began, to end.
+    /// It completes its work, to stop.
     Stopping,
 }
 
-/// A run to come.
+/// An upcoming run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextRun {
-    /// When.
+    /// Its time.
     pub at: Timestamp,
-    /// What it goes over, such as `all policies`.
+    /// Its scope, such as `all policies`.
     pub description: String,
     /// Why it will remove nothing, if so: the mode of the settings, a window, a freeze.
     pub blocked_by: Option<String>,
 }
 
-/// The policies that the daemon goes by.
+/// The policies in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyState {
     /// The hash over all policy files.
     pub revision: String,
-    /// The git commit of their folder, where it is a checkout.
+    /// The git commit of their folder, if it is a checkout.
     pub commit: Option<String>,
-    /// When they were loaded.
+    /// Time of their loading.
     pub loaded_at: Timestamp,
-    /// How many there are.
+    /// The number of policies.
     pub count: usize,
-    /// What is wrong with a later edit, which is not gone by.
+    /// The problem of a later edit, which is not in force.
     pub problem: Option<PolicyProblem>,
 }
 
-/// An edit that cannot be gone by.
+/// An invalid edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyProblem {
-    /// When it was found.
+    /// Time of its detection.
     pub since: Timestamp,
-    /// All that is wrong with it, by file and line.
+    /// All of its problems, by file and line.
     pub text: String,
 }

@@ -27,7 +27,7 @@ struct RunsPage {
     first: bool,
 }
 
-/// From which run on the list is wanted.
+/// The position in the list of runs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::web) struct RunsQuery {
@@ -64,7 +64,7 @@ struct RunPage {
     row: RunRow,
     facts: Vec<(&'static str, String)>,
     cards: Vec<Card>,
-    /// What needs attention, before everything else.
+    /// The attention items, before everything else.
     attention: Vec<String>,
     unread: Vec<String>,
     sources: Vec<SourceRow>,
@@ -115,7 +115,7 @@ async fn run_page(app: &AppState, id: &str, query: &TagQuery) -> Result<RunPage,
         frame: Frame::new(app, "Run"),
         facts: facts(&view),
         cards: view.summary.plan.as_ref().map(|summary| cards(summary, "")).unwrap_or_default(),
-        // The page shows the error that ended the run by itself.
+        // The page shows the error that ended the run separately.
         attention: view
             .attention
             .iter()

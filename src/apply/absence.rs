@@ -3,11 +3,11 @@
 use crate::domain::{Digest, RepositoryName, SkipReason, TagName};
 use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
 
-/// Returns whether a tag that was not found is really gone: the repository lists its tags without it, or its manifest is
-/// there without it, or the registry lists repositories and this one is not among them.
+/// Returns true if a tag that was not found is really absent. That is so if the repository lists its tags without it,
+/// if its manifest exists without it, or if the registry lists repositories and this one is not among them.
 ///
 /// # Errors
-/// When the registry did not say.
+/// Returns an error if the registry does not answer that.
 pub(super) async fn is_tag_absent(
     reader: &dyn RegistryReader,
     repository: &RepositoryName,
@@ -40,7 +40,7 @@ pub(super) async fn skip_reason(
 /// repositories and the manifest is not found once more.
 ///
 /// # Errors
-/// When the registry did not say.
+/// Returns an error if the registry does not answer that.
 pub(super) async fn is_manifest_absent(
     reader: &dyn RegistryReader,
     repository: &RepositoryName,
@@ -50,8 +50,8 @@ pub(super) async fn is_manifest_absent(
     Ok(answers && !reader.has_manifest(repository, digest).await?)
 }
 
-/// The tags of a repository, or `None` where the registry does not know it: it may have gone with its last manifest, and
-/// Azure Container Registry may say so of one without tags.
+/// Returns the tags of a repository, or `None` if the registry does not know it. It may have been deleted with its last
+/// manifest, and Azure Container Registry may report one without tags as unknown.
 async fn list_tags(
     reader: &dyn RegistryReader,
     repository: &RepositoryName,
@@ -63,7 +63,7 @@ async fn list_tags(
     }
 }
 
-/// All repositories, or `None` where the list may be incomplete. An empty one is more likely wrong than true.
+/// Returns all repositories, or `None` if the list may be incomplete. An empty one is more likely wrong than true.
 async fn list_repositories(reader: &dyn RegistryReader) -> Result<Option<Vec<RepositoryName>>, RegistryError> {
     let catalogue = reader.catalogue().await?;
     let whole = catalogue.gaps.is_empty() && !catalogue.repositories.is_empty();

@@ -1,4 +1,4 @@
-//! When removals in a registry, or in one of its repositories, end before all is done.
+//! Circuit breakers for removals in a registry, or in one of its repositories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -7,21 +7,21 @@ use super::ApplyContext;
 use crate::domain::{RegistryName, RepositoryName, SkipReason};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
-/// Failures in a row after which a registry is left alone for the rest of a run.
+/// Consecutive failures after which a registry is skipped for the rest of a run.
 const MAX_CONSECUTIVE_FAILURES: u32 = 8;
-/// Refusals after which a registry is left alone where it has removed nothing yet.
+/// Refusals after which a registry is skipped if it has removed nothing yet.
 const MAX_INITIAL_REFUSALS: u32 = 5;
-/// Refusals in a row after which a repository is left alone where nothing was removed from it yet.
+/// Consecutive refusals after which a repository is skipped if nothing was removed from it yet.
 const MAX_INITIAL_REFUSALS_IN_REPOSITORY: u32 = 5;
-/// The same where something was: then it is more likely that only some tags are refused.
+/// The same if something was removed: then it is more likely that only some tags are refused.
 const MAX_CONSECUTIVE_REFUSALS_IN_REPOSITORY: u32 = 8;
-/// Repositories in a row that are left alone before the registry is.
+/// Consecutive repositories that are skipped before the whole registry is.
 const MAX_TRIPPED_REPOSITORIES: usize = 3;
 
-/// Ends all further removals in one registry, or in one of its repositories, once going on makes no sense.
+/// Stops all further removals in one registry, or in one of its repositories, when continuing makes no sense.
 ///
-/// A refusal belongs to its tag as long as others are removed. Several in a row belong to the repository, and those of
-/// several repositories to the registry.
+/// A refusal belongs to its tag as long as other tags are removed. Several in a row belong to the repository, and those
+/// of several repositories to the registry.
 #[derive(Debug, Default)]
 pub(super) struct CircuitBreaker {
     trip_reason: OnceLock<String>,
@@ -32,10 +32,10 @@ pub(super) struct CircuitBreaker {
 struct BreakerState {
     has_removed: bool,
     consecutive_failures: u32,
-    /// Before anything was removed.
+    /// Refusals before the first removal.
     initial_refusals: u32,
     repositories: BTreeMap<RepositoryName, RepositoryState>,
-    /// The repositories that were left alone since something was last removed.
+    /// The repositories skipped since the last successful removal.
     tripped_repositories: BTreeSet<RepositoryName>,
 }
 
@@ -46,8 +46,7 @@ struct RepositoryState {
     trip_reason: Option<String>,
 }
 
-/// The circuit breakers of the registries that a run changes. They last for the whole run, however many parts it is carried
-/// out in.
+/// The circuit breakers of the registries that a run changes. They last for the whole run, whatever its parts.
 #[derive(Debug, Clone, Default)]
 pub struct CircuitBreakers {
     by_registry: Arc<Mutex<BTreeMap<RegistryName, Arc<CircuitBreaker>>>>,
@@ -56,12 +55,12 @@ pub struct CircuitBreakers {
 }
 
 impl CircuitBreakers {
-    /// Ends all further removals in all registries.
+    /// Stops all further removals in all registries.
     pub fn trip_all(&self, why: String) {
         self.trip_reason.get_or_init(|| why);
     }
 
-    /// That of one registry.
+    /// Returns the breaker of one registry.
     pub(super) fn of(&self, registry: &RegistryName) -> Arc<CircuitBreaker> {
         let mut breakers = self.by_registry.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(breakers.entry(registry.clone()).or_default())
@@ -69,7 +68,7 @@ impl CircuitBreakers {
 }
 
 impl CircuitBreaker {
-    /// Ends all further removals in the registry; the first reason is the one that is given.
+    /// Stops all further removals in the registry; the first reason is the one that is reported.
     pub(super) fn trip(&self, why: String) {
         self.trip_reason.get_or_init(|| {
             tracing::warn!(why, "no further removals in this registry");
@@ -77,7 +76,7 @@ impl CircuitBreaker {
         });
     }
 
-    /// Why no further removal may begin in the registry.
+    /// Returns why no further removal may begin in the registry, or `None`.
     pub(super) fn skip_reason(&self, context: &ApplyContext) -> Option<SkipReason> {
         match self.trip_reason.get().or_else(|| context.breakers.trip_reason.get()) {
             Some(why) => Some(SkipReason::Stopped(why.clone())),
@@ -93,7 +92,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Why no further removal may begin in a repository.
+    /// Returns why no further removal may begin in a repository, or `None`.
     pub(super) fn skip_reason_in(&self, context: &ApplyContext, repository: &RepositoryName) -> Option<SkipReason> {
         self.skip_reason(context).or_else(|| {
             let why = self.state().repositories.get(repository)?.trip_reason.clone()?;
@@ -101,17 +100,17 @@ impl CircuitBreaker {
         })
     }
 
-    /// Returns whether something was removed from the registry.
+    /// Returns true if something was removed from the registry.
     pub(super) fn has_removed(&self) -> bool {
         self.state().has_removed
     }
 
-    /// Returns whether something was removed from a repository.
+    /// Returns true if something was removed from a repository.
     pub(super) fn has_removed_from(&self, repository: &RepositoryName) -> bool {
         self.state().repositories.get(repository).is_some_and(|seen| seen.has_removed)
     }
 
-    /// Returns whether a repository, or the whole registry, is left alone.
+    /// Returns true if a repository, or the whole registry, is skipped.
     pub(super) fn is_tripped_for(&self, repository: &RepositoryName) -> bool {
         self.trip_reason.get().is_some()
             || self.state().repositories.get(repository).is_some_and(|seen| seen.trip_reason.is_some())
@@ -125,7 +124,7 @@ impl CircuitBreaker {
         (seen.has_removed, seen.consecutive_refusals) = (true, 0);
     }
 
-    /// Draws the conclusions of a removal that failed. A lock speaks only of the one tag that has it.
+    /// Evaluates a failed removal. A lock concerns only its own tag.
     pub(super) fn record_failure(&self, repository: &RepositoryName, error: &RegistryError) {
         match error.kind {
             RegistryErrorKind::Locked => {}
@@ -200,7 +199,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// What is done one after the other: `+` removed, `-` refused, `!` failed, each in a repository.
+    /// The breaker after these steps: `+` removed, `-` refused, `!` failed, each in a repository.
     fn after(steps: &[(&str, char)]) -> CircuitBreaker {
         let breaker = CircuitBreaker::default();
         for (repository, step) in steps {

@@ -1,4 +1,4 @@
-//! The evidence of the present, which is asked before each removal: a run may remove for hours after its decision.
+//! Current evidence, which is checked before each removal: a run may remove for hours after its decision.
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -6,31 +6,31 @@ use tokio::sync::watch;
 use super::ApplyContext;
 use crate::domain::{Deletion, Removal, SkipReason};
 
-/// Evidence that is kept fresh while a run removes. It can only keep more than the decision did.
+/// Evidence that is kept fresh while a run removes. It can only retain more than the decision did.
 #[async_trait]
 pub trait CurrentEvidence: Send + Sync {
     /// Returns why a tag may no longer be removed, or `None` if it still may.
     async fn check_removal(&self, removal: &Removal) -> Option<SkipReason>;
 
-    /// Returns why an untagged manifest and what goes along may no longer be deleted, or `None` if they still may.
+    /// Returns why an untagged manifest and its dependents may no longer be deleted, or `None` if they still may.
     async fn check_deletion(&self, deletion: &Deletion) -> Option<SkipReason>;
 }
 
 impl ApplyContext {
-    /// Returns why a tag may not be removed by the evidence of now.
+    /// Returns why current evidence retains a tag, or `None`.
     pub(super) async fn check_removal_evidence(&self, removal: &Removal) -> Option<SkipReason> {
         let evidence = self.evidence.as_deref()?;
         unless_stopped(self.stop.clone(), evidence.check_removal(removal)).await
     }
 
-    /// Returns why an untagged manifest may not be deleted by the evidence of now.
+    /// Returns why current evidence retains an untagged manifest, or `None`.
     pub(super) async fn check_deletion_evidence(&self, deletion: &Deletion) -> Option<SkipReason> {
         let evidence = self.evidence.as_deref()?;
         unless_stopped(self.stop.clone(), evidence.check_deletion(deletion)).await
     }
 }
 
-/// Asks, and waits for no answer in a run that is stopped: sources may take minutes.
+/// Awaits a check, but not after a stop: sources may take minutes.
 async fn unless_stopped(
     mut stop: watch::Receiver<bool>,
     asking: impl Future<Output = Option<SkipReason>>,
@@ -56,7 +56,7 @@ mod tests {
         let waiting = tokio::spawn(unless_stopped(stopped.clone(), pending()));
         stop.send_replace(true);
         assert_eq!(waiting.await.unwrap(), Some(SkipReason::Interrupted));
-        // Nobody is left who could stop it.
+        // The sender is gone, so no stop can come.
         let (_, orphaned) = watch::channel(false);
         assert_eq!(unless_stopped(orphaned, ready(None)).await, None);
     }

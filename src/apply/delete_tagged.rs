@@ -1,4 +1,4 @@
-//! Removals that delete the manifest, and with it every tag that it has. A person chose this for the registry.
+//! Removals that delete the manifest, and with it all of its tags. Opt-in by a person, per registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::domain::{
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
 
-/// Carries out all orders of one repository, manifest by manifest: indexes before what they contain, images before
-/// their signatures.
+/// Carries out all tasks of one repository, manifest by manifest: indexes before their children, images before their
+/// signatures.
 pub(super) async fn remove_in_repository(
     site: &RepositoryContext<'_>,
     orders: Vec<RemovalTask>,
@@ -27,7 +27,7 @@ pub(super) async fn remove_in_repository(
     let mut holders = TaggedParents::of(site.repository);
     let mut waiting: Vec<(Digest, Vec<RemovalTask>)> = groups.into_iter().collect();
     let mut applied = Vec::new();
-    // In rounds, because a manifest waits for whatever contains it and for the image that it refers to.
+    // In rounds, because a manifest waits for the indexes that contain it and for the image that it refers to.
     loop {
         let round = std::mem::take(&mut waiting);
         let before = round.len();
@@ -57,7 +57,7 @@ pub(super) async fn remove_in_repository(
     Ok(applied)
 }
 
-/// For each digest, the tagged manifests that reach it: themselves, or as indexes that contain it.
+/// For each digest, the tagged manifests that lead to it: itself, or indexes that contain it.
 struct TaggedParents(BTreeMap<Digest, BTreeSet<Digest>>);
 
 impl TaggedParents {
@@ -88,7 +88,7 @@ impl TaggedParents {
     }
 }
 
-/// One manifest with all its tags.
+/// Deletes one manifest with all of its tags.
 async fn delete_manifest(
     site: &RepositoryContext<'_>,
     digest: &Digest,
@@ -105,7 +105,7 @@ async fn delete_manifest(
             return Ok(applied);
         }
     };
-    // Somebody else removed these; the manifest goes on behalf of the others.
+    // These were removed externally; the manifest is deleted for the others.
     let (orders, gone): (Vec<RemovalTask>, Vec<RemovalTask>) =
         orders.into_iter().partition(|task| tags.contains(&task.removal.tag));
     let mut noted = Vec::new();
@@ -124,7 +124,7 @@ async fn delete_manifest(
             }
         }
     }
-    // Any of them tells which manifest goes; all of them are journaled.
+    // Any of them names the manifest; all of them are journaled.
     let Some((intent, _)) = intents.first() else { return Ok(noted) };
     let deletion = ManifestDeletion { context: site, intent, tasks: &orders, absent_tags: &absent };
     let (outcome, _turn) = deletion.delete_with_retries(&mut tags, turn).await;
@@ -152,7 +152,7 @@ async fn delete_manifest(
         && let Some(harm) = restore_lost_tags(site, &manifest, &tags, &applied).await?
     {
         tracing::error!(registry = %site.registry_name(), repository = %site.repository.name, harm, "a tag that stays was lost");
-        // The tags that were to go are gone, as the journal says. The run has failed all the same.
+        // The planned tags are removed, as the journal records. The run has failed all the same.
         for applied in &mut applied {
             if matches!(applied.outcome, Outcome::Done(_)) {
                 applied.outcome = Outcome::Failed(harm.clone());
@@ -162,7 +162,7 @@ async fn delete_manifest(
     Ok(applied)
 }
 
-/// Leaves a manifest with all its tags, of which some are journaled already.
+/// Skips a manifest with all of its tags, some of which are journaled already.
 async fn skip_manifest(
     site: &RepositoryContext<'_>,
     begun: Vec<(JournaledIntent, RemovalTask)>,
@@ -181,11 +181,11 @@ async fn skip_manifest(
     Ok(applied)
 }
 
-/// The state after a removal that the registry reported as failed, by a new look at the registry.
+/// The state after a removal that the registry reported as failed, as read back from the registry.
 enum ObservedOutcome {
-    /// This is known.
+    /// The outcome is known.
     Known(Outcome),
-    /// The registry does not say; the intent stays open until the next start.
+    /// The registry does not answer; the intent stays open until the next start.
     Unknown(String),
 }
 
@@ -222,15 +222,15 @@ async fn outcome_after_failure(
     }
 }
 
-/// The facts that a removal begins with, read right before it.
+/// The facts read right before a removal.
 struct Precheck {
     manifest: RawManifest,
-    /// The repository's tags at present.
+    /// The repository's current tags.
     current_tags: Vec<TagName>,
 }
 
-/// Makes sure that everything about a manifest still is as it was decided on. Tags that were to go and are `absent` by now
-/// do not hold it, unless one of them is there again.
+/// Verifies that everything about a manifest is as it was when decided. Planned tags that are `absent` by now do not
+/// block it, unless one of them exists again.
 async fn prepare(
     site: &RepositoryContext<'_>,
     digest: &Digest,
@@ -272,7 +272,8 @@ async fn prepare(
     if !tags.iter().any(|tag| ordered.contains(tag)) {
         return Err(Outcome::Skipped(SkipReason::Missing));
     }
-    // All of them: the deletion takes every tag that names the manifest, also one that stays and was moved onto it since.
+    // All of them: the deletion removes every tag that names the manifest, including a retained one that was moved onto
+    // it since.
     let at_once = site.registry.reader.settings().concurrency.max(1);
     let looks = stream::iter(tags.clone()).map(|tag| async move {
         let now = site.registry.reader.resolve(&site.repository.name, &tag).await;
@@ -292,7 +293,7 @@ async fn prepare(
     Ok(Precheck { manifest, current_tags: tags })
 }
 
-/// The skip of one tag as that of all tags of its manifest.
+/// Converts the skip of one tag into that of all tags of its manifest.
 fn skip_all_tags(skip: SkipReason, of: &RemovalTask, orders: &[RemovalTask]) -> SkipReason {
     match skip {
         SkipReason::Kept(why) if orders.len() > 1 => {
@@ -307,14 +308,14 @@ struct ManifestDeletion<'a> {
     context: &'a RepositoryContext<'a>,
     intent: &'a JournaledIntent,
     tasks: &'a [RemovalTask],
-    /// The tags that were to go and that somebody else removed.
+    /// The planned tags that were removed externally.
     absent_tags: &'a [TagName],
 }
 
 impl<'a> ManifestDeletion<'a> {
-    /// Deletes the manifest, however often the registry puts that off. Where it fails in a way that leaves it open what
-    /// came of it, there is one more try, not before the request can have been carried out late. The turn among the
-    /// removals at once is given up for that pause.
+    /// Deletes the manifest, however often the registry defers that. After an ambiguous failure there is one more
+    /// attempt, not before the request can have been carried out late. The concurrency permit is released during that
+    /// pause.
     async fn delete_with_retries(
         &self,
         tags: &mut Vec<TagName>,
@@ -332,7 +333,7 @@ impl<'a> ManifestDeletion<'a> {
         site.pause(timeout).await;
         let turn = site.acquire_permit().await;
         let outcome = match self.delete_when_not_busy(tags).await {
-            // Nothing more was sent. What came of the first request is looked up tag by tag.
+            // Nothing more was sent. The outcome of the first request is determined tag by tag.
             Ok(Outcome::Skipped(SkipReason::Missing)) => Err(error),
             Ok(Outcome::Skipped(skip)) => Err(with_context(&error, &skip.to_string())),
             Ok(Outcome::Failed(why)) => Err(with_context(&error, &why)),
@@ -341,7 +342,7 @@ impl<'a> ManifestDeletion<'a> {
         (self.count_failure(outcome), turn)
     }
 
-    /// Returns whether a request that failed so may be sent once more. What is not understood is so the next time, too.
+    /// Returns true if a request with that failure may be sent again. An unparsable response would be unparsable again.
     fn may_repeat(&self, error: &RegistryError) -> bool {
         let waiting = &self.context.context.retry_policy;
         let patient = waiting.max_retries > 0 && self.context.registry.reader.settings().timeout <= waiting.max_wait;
@@ -349,7 +350,7 @@ impl<'a> ManifestDeletion<'a> {
         fails && patient && self.context.may_repeat()
     }
 
-    /// The same outcome, with its failure counted among those of the registry.
+    /// Counts a failed outcome among those of the registry, and returns it.
     fn count_failure(&self, outcome: Result<Outcome, RegistryError>) -> Result<Outcome, RegistryError> {
         outcome.inspect_err(|error| {
             if !error.requires_recheck() {
@@ -370,7 +371,7 @@ impl<'a> ManifestDeletion<'a> {
         outcome
     }
 
-    /// Looks at everything again and deletes the manifest. The looks come after every wait, right before the request.
+    /// Checks everything again and deletes the manifest. The checks come after every wait, right before the request.
     async fn recheck_and_delete(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
         let Self { context: site, intent, tasks: orders, absent_tags: absent } = self;
         let digest = intent.digest();
@@ -402,13 +403,14 @@ impl<'a> ManifestDeletion<'a> {
     }
 }
 
-/// A failure with what stood against another try.
+/// Adds the reason against another attempt to a failure.
 fn with_context(error: &RegistryError, then: &str) -> RegistryError {
     error.clone().with_help(format!("then {then}"))
 }
 
-/// Puts back tags that went along although nobody ordered it: moved onto the manifest in the moment of its deletion. What
-/// went along is journaled as removed, so that `restore` brings it back where this cannot. Returns the harm that is left.
+/// Restores tags that were removed without a task, because they were moved onto the manifest at the moment of its
+/// deletion. They are journaled as removed, so that `restore` can bring them back if this fails. Returns the remaining
+/// damage.
 async fn restore_lost_tags(
     site: &RepositoryContext<'_>,
     manifest: &RawManifest,
@@ -419,7 +421,7 @@ async fn restore_lost_tags(
     let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
     let after = match site.registry.reader.tags(&site.repository.name).await {
         Ok(after) => after,
-        // A repository may go with its last manifest. Where others were there, that says nothing of them.
+        // A repository may be deleted with its last manifest. If it had other tags, that proves nothing about them.
         Err(error) if error.kind == RegistryErrorKind::NotFound && before.iter().all(|tag| ordered.contains(tag)) => {
             return Ok(None);
         }

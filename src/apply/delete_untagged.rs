@@ -1,10 +1,10 @@
-//! The second step: deleting manifests that were untagged long ago, and what hangs on them.
+//! Manifest cleanup: deletes manifests that were untagged before, and their dependents.
 //!
-//! Right before the first one of a repository it is read again, and once more whenever that is a minute ago. Each is looked
-//! at by itself before it goes. What is not as it was decided on stays.
+//! The repository is read right before its first deletion, and again whenever that is more than a minute ago. Each
+//! manifest is checked by itself before it is deleted. A manifest that has changed since the decision is retained.
 //!
-//! A manifest is journaled with everything that goes along before the first of these goes: a registry may delete what
-//! refers to a manifest with it, and after a crash the journal must know what is left over.
+//! A manifest is journaled with all of its dependents before the first of these is deleted. A registry may delete the
+//! referrers of a manifest with it, and after a crash the journal must show what is left over.
 
 mod observed_outcome;
 mod snapshot;
@@ -26,11 +26,10 @@ use crate::state::StateError;
 use observed_outcome::ObservedOutcome;
 use snapshot::Snapshot;
 
-/// The age up to which a snapshot of a repository counts. Pushing an index changes nothing about the manifests that it
-/// lists, so only a new snapshot shows it.
+/// The maximum age of a snapshot. Pushing an index does not change its children, so only a new snapshot shows it.
 const SNAPSHOT_MAX_AGE: SignedDuration = SignedDuration::from_mins(1);
 
-/// A deletion to be done.
+/// A planned deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletionTask {
     /// The deletion, as the plan has it.
@@ -52,10 +51,10 @@ pub struct DeletionResult {
     pub outcome: Outcome,
 }
 
-/// Does the deletions of one run, repository by repository, several at once.
+/// Carries out the deletions of one run, repository by repository, several concurrently.
 ///
 /// # Errors
-/// When the journal could not be written. Nothing further is deleted then; what was begun is settled at the next start.
+/// Returns an error if the journal cannot be written. Deletion stops then; the next start resolves what was begun.
 pub async fn delete(hands: &ApplyContext, tasks: Vec<DeletionTask>) -> Result<Vec<DeletionResult>, StateError> {
     let mut by_registry: BTreeMap<RegistryName, BTreeMap<RepositoryName, Vec<DeletionTask>>> = BTreeMap::new();
     for task in tasks {
@@ -71,7 +70,7 @@ pub async fn delete(hands: &ApplyContext, tasks: Vec<DeletionTask>) -> Result<Ve
             async move {
                 let site = DeletionContext { context: hands, target, breaker: brake, repository: &repository };
                 let deleted = site.delete_in_order(tasks).await;
-                // The other repositories must not go on without a journal either.
+                // The other repositories must not continue without a journal either.
                 deleted.inspect_err(|error| brake.trip(error.chain()))
             }
         });
@@ -90,10 +89,10 @@ fn sort_key(deleted: &DeletionResult) -> (&RegistryName, &RepositoryName, &Diges
     (registry, repository, digest, deleted.role, &deleted.digest)
 }
 
-/// Journals deletions that were not even begun.
+/// Journals deletions that were not begun.
 ///
 /// # Errors
-/// When the journal could not be written.
+/// Returns an error if the journal cannot be written.
 pub async fn journal_skipped_deletions(
     hands: &ApplyContext,
     skipped: Vec<(DeletionTask, SkipReason)>,
@@ -146,15 +145,15 @@ struct ManifestTask {
 struct DeletionQueue {
     /// The manifests to be deleted.
     pending: HashMap<Digest, ManifestTask>,
-    /// The manifests that are journaled and have no outcome yet.
+    /// The manifests that are journaled without an outcome.
     journaled: HashMap<Digest, JournaledManifest>,
     results: Vec<DeletionResult>,
 }
 
-/// A manifest that is journaled and has no outcome yet.
+/// A manifest that is journaled without an outcome.
 struct JournaledManifest {
     intent: JournaledIntent,
-    /// The manifest that it refers to, by its own bytes.
+    /// The manifest that it refers to, by its own content.
     subject: Option<Digest>,
 }
 
@@ -172,7 +171,7 @@ impl DeletionQueue {
         work
     }
 
-    /// Returns the dependents of a manifest; none for one that is a dependent itself.
+    /// Returns the dependents of a manifest; empty for a dependent.
     fn dependents_of(&self, one: &ManifestTask) -> Vec<ManifestTask> {
         let along = one.deletion.dependents.iter().filter(|_| one.role.is_none());
         along.filter_map(|along| self.pending.get(&along.digest).cloned()).collect()
@@ -180,7 +179,7 @@ impl DeletionQueue {
 }
 
 impl DeletionContext<'_> {
-    /// Deletes indexes before what they contain, and images before what refers to them.
+    /// Deletes indexes before their children, and images before their referrers.
     async fn delete_in_order(&self, tasks: Vec<DeletionTask>) -> Result<Vec<DeletionResult>, StateError> {
         let mut work = DeletionQueue::new(tasks);
         let meant: BTreeSet<Digest> = work.pending.keys().cloned().collect();
@@ -193,14 +192,15 @@ impl DeletionContext<'_> {
         };
         while let Some(digest) = queue.pop_front() {
             let Some(one) = work.pending.get(&digest) else { continue };
-            // One waits for whatever contains it and for what it refers to; if they wait for each other, all of them stay.
+            // A manifest waits for the indexes that contain it and for its subject; if they wait for each other, all
+            // are retained.
             if passed <= queue.len() && now.parents(one).any(|above| work.pending.contains_key(above)) {
                 queue.push_back(digest);
                 passed += 1;
                 continue;
             }
             passed = 0;
-            // Before the repository is looked at: that look must not become old while evidence is gathered.
+            // Before the repository is read: the snapshot must not age while evidence is gathered.
             let deletion = Arc::clone(&one.deletion);
             self.refresh_evidence(&deletion).await;
             if self.now().duration_since(now.read_at) >= SNAPSHOT_MAX_AGE {
@@ -222,19 +222,19 @@ impl DeletionContext<'_> {
         (self.context.clock)()
     }
 
-    /// Returns why no further deletion may begin here.
+    /// Returns why no further deletion may begin here, or `None`.
     fn stop_reason(&self) -> Option<SkipReason> {
         self.breaker.skip_reason_in(self.context, self.repository)
     }
 
-    /// Has the evidence gathered anew where it is old. What it keeps is asked again right before a deletion begins.
+    /// Refreshes old evidence. Its result is checked again right before a deletion begins.
     async fn refresh_evidence(&self, deletion: &Deletion) {
         if self.stop_reason().is_none() {
             self.context.check_deletion_evidence(deletion).await;
         }
     }
 
-    /// Returns why the evidence of now keeps a manifest, or something that refers to it and may be deleted with it.
+    /// Returns why current evidence retains a manifest, or a referrer that may be deleted with it.
     async fn check_evidence(&self, one: &ManifestTask, referrers: &[ManifestTask]) -> Option<SkipReason> {
         for one in std::iter::once(one).chain(referrers) {
             if let Some(skip) = self.context.check_deletion_evidence(&one.deletion).await {
@@ -244,7 +244,7 @@ impl DeletionContext<'_> {
         None
     }
 
-    /// Reads the present state of the repository.
+    /// Reads the current state of the repository.
     async fn read_snapshot(&self, meant: &BTreeSet<Digest>, before: Option<Snapshot>) -> Result<Snapshot, SkipReason> {
         if let Some(skip) = self.stop_reason() {
             return Err(skip);
@@ -261,7 +261,7 @@ impl DeletionContext<'_> {
         }
     }
 
-    /// Leaves all that is not done for one reason.
+    /// Skips everything that is not done, for one reason.
     async fn skip_remaining(
         &self,
         mut work: DeletionQueue,
@@ -276,7 +276,7 @@ impl DeletionContext<'_> {
         Ok(work.results)
     }
 
-    /// One manifest and what refers to it, which a registry may delete by itself then.
+    /// Deletes one manifest and its referrers, which a registry may delete by itself.
     async fn delete_with_referrers(
         &self,
         work: &mut DeletionQueue,
@@ -320,7 +320,8 @@ impl DeletionContext<'_> {
         Ok(())
     }
 
-    /// Journals a manifest and all that goes with it, with their bytes, or says what came of it instead.
+    /// Journals a manifest and all of its dependents, with their content, or returns the outcome if that is not
+    /// possible.
     async fn journal_intents(
         &self,
         work: &mut DeletionQueue,
@@ -407,14 +408,14 @@ impl DeletionContext<'_> {
         Ok(())
     }
 
-    /// Returns the outcome of a request that failed, by a new look at the registry.
+    /// Determines the outcome of a failed request by reading from the registry.
     async fn outcome_after_failure(&self, one: &ManifestTask, error: RegistryError) -> ObservedOutcome {
         self.breaker.record_failure(self.repository, &error);
         match self.target.reader.has_manifest(self.repository, &one.digest).await {
             Ok(true) if error.kind == RegistryErrorKind::Locked => {
                 ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.chain())))
             }
-            // The request may still be on its way.
+            // The request may still be in flight.
             Ok(true) if may_still_execute(&error) => ObservedOutcome::Unknown(error.chain()),
             Ok(true) => ObservedOutcome::Known(Outcome::Failed(error.chain())),
             Ok(false) => ObservedOutcome::Known(Outcome::Done(format!("it is gone, although: {}", error.chain()))),
@@ -424,7 +425,7 @@ impl DeletionContext<'_> {
         }
     }
 
-    /// The exact bytes, for the journal.
+    /// Returns the exact content, for the journal.
     async fn fetch_manifest(&self, digest: &Digest) -> Result<Option<RawManifest>, RegistryError> {
         if let Some(manifest) = self.context.store.manifest(digest).await {
             return Ok(Some(manifest));
@@ -453,7 +454,7 @@ impl DeletionContext<'_> {
         }
     }
 
-    /// Looks at the manifest and deletes it. The looks come right before each request.
+    /// Checks the manifest and deletes it. The checks come right before each request.
     async fn try_delete(
         &self,
         one: &ManifestTask,
@@ -474,11 +475,11 @@ impl DeletionContext<'_> {
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(skip)));
             }
             if let Some(skip) = self.context.check_deletion_evidence(&one.deletion).await {
-                // What it refers to may have taken it along.
+                // It may have been deleted with its subject.
                 let there = reader.has_manifest(self.repository, &one.digest).await?;
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(if there { skip } else { SkipReason::Missing })));
             }
-            // Gathering it may have taken long.
+            // Gathering may have taken long.
             if let Some(skip) = self.stop_reason() {
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(skip)));
             }
@@ -488,7 +489,7 @@ impl DeletionContext<'_> {
             if let Some(skip) = self.kept_by_referrer(&one.digest, begun).await? {
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(skip)));
             }
-            // Last of all, because a tag is what comes most easily.
+            // Last of all, because tags change most easily.
             let Some(seen) = reader.manifest_state(self.repository, &one.digest).await? else {
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(SkipReason::Missing)));
             };
@@ -501,7 +502,7 @@ impl DeletionContext<'_> {
                     lock.label()
                 )))));
             }
-            // Whatever was known when its time was reckoned lies before the end of that time.
+            // Everything known when the undo time was computed is older than its end.
             let known =
                 now.changed_at(&one.digest).map_or(one.deletion.eligible_at, |then| then.min(one.deletion.eligible_at));
             if one.role.is_none() && seen.changed_at.is_some_and(|seen| seen > known) {
@@ -522,8 +523,8 @@ impl DeletionContext<'_> {
         Ok(ObservedOutcome::Known(Outcome::Failed("the registry puts deletions off again and again".to_owned())))
     }
 
-    /// Why a manifest stays as what refers to something that stays. A list may not say that an image refers to anything,
-    /// but its bytes do.
+    /// Returns why a manifest is retained as the referrer of a retained manifest. A list may not show an image's
+    /// subject, but its content does.
     async fn kept_by_subject(
         &self,
         one: &ManifestTask,
@@ -536,8 +537,8 @@ impl DeletionContext<'_> {
         Ok(there.then(|| SkipReason::Kept(format!("{subject}, which it refers to, stays"))))
     }
 
-    /// Why a manifest stays because of what refers to it, directly or not. Registries delete all of that with it, so all
-    /// of it must be meant to go, be journaled, and have neither tag nor lock.
+    /// Returns why a manifest is retained because of its direct or indirect referrers. Registries delete all of these
+    /// with it, so all must be planned, be journaled, and have neither tag nor lock.
     async fn kept_by_referrer(
         &self,
         digest: &Digest,
@@ -567,14 +568,14 @@ impl DeletionContext<'_> {
         Ok(None)
     }
 
-    /// An answer alone is no proof.
+    /// Confirms a deletion, because a response alone is not a proof.
     async fn confirm_deletion(&self, one: &ManifestTask, evidence: String) -> ObservedOutcome {
         match self.target.reader.has_manifest(self.repository, &one.digest).await {
             Ok(false) => ObservedOutcome::Known(Outcome::Done(evidence)),
             Ok(true) => {
                 let why = format!("the registry said that it deleted {}, and it is still there", one.digest);
                 self.breaker.trip(why.clone());
-                // It may only be late.
+                // It may only be delayed.
                 ObservedOutcome::Unknown(why)
             }
             Err(error) => self.outcome_after_failure(one, error).await,

@@ -1,4 +1,4 @@
-//! Manifests of removals that were journaled without their bytes: read once the tags are gone, off the removals' way.
+//! Manifests of removals that were journaled without their content: read after the removals, so as not to delay them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::domain::{Digest, RegistryName};
 use crate::registry::{ContentCache as _, RawManifest, RegistryReader};
 use crate::state::{MissingManifest, StateError, StateStore};
 
-/// Failures in a row after which the rest of a registry's manifests is left to the next run.
+/// Consecutive failures after which the rest of a registry's manifests is left to the next run.
 const MAX_CONSECUTIVE_FAILURES: u32 = 8;
 /// Most manifests in one write.
 const MAX_BATCH: usize = 128;
 
-/// Completes the journal: reads the manifests of the removals since `since` that have none there, each digest once, and
-/// returns how many are still missing. One that cannot be read is logged, and is tried again by the next run.
+/// Completes the journal: reads the missing manifests of the removals since `since`, each digest once, and returns the
+/// number that is still missing. A failed read is logged, and retried by the next run.
 ///
 /// # Errors
-/// When the journal could not be read or written.
+/// Returns an error if the journal cannot be read or written.
 pub async fn fetch_missing_manifests(
     store: &StateStore,
     readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
@@ -53,7 +53,7 @@ pub async fn fetch_missing_manifests(
     Ok(left)
 }
 
-/// Reads and journals manifests of one registry. Returns the number of those that are still missing.
+/// Reads and journals manifests of one registry. Returns the number that is still missing.
 async fn fetch_from(
     store: &StateStore,
     reader: &dyn RegistryReader,

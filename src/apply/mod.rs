@@ -1,7 +1,7 @@
-//! Doing what a plan says, or less: journal the intent, look again, act, journal the outcome.
+//! Execution of a plan, exactly or less of it: journal the intent, check again, act, journal the outcome.
 //!
-//! Nothing is chosen here. What comes in is a list of [`RemovalTask`]s that were decided elsewhere; all that may happen to one
-//! of them here is that it is skipped. Whatever cannot be journaled is not done.
+//! Nothing is decided here. The input is a list of [`RemovalTask`]s that were decided elsewhere; here they can only be
+//! skipped. An action that cannot be journaled is not taken.
 
 mod absence;
 mod circuit_breaker;
@@ -55,29 +55,29 @@ pub use restore::{RestoreHold, RestoreResult, restore};
 pub use restore_preview::{ExpectedRestore, RestorePreview, preview_restore};
 pub use retry_policy::{RemovalRetryPolicy, Sleep};
 
-/// The time, as the ways in read it.
+/// The wall clock; injected by the entry points.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How often a removal is tried that the registry puts off because it has too much to do. It says itself how long to wait.
+/// Most attempts of one removal that a busy registry defers. The registry determines the pauses.
 const MAX_DEFERRALS: usize = 20;
 
 /// A registry that may be changed.
 #[derive(Clone)]
 pub struct RegistryHandle {
-    /// Looks again before and after.
+    /// Checks its state before and after.
     pub reader: Arc<dyn RegistryReader>,
     /// Changes it.
     pub writer: Arc<dyn RegistryWriter>,
 }
 
-/// Everything that is needed to change registries and to leave a record of it.
+/// Everything needed to change registries and to record it.
 #[derive(Clone)]
 pub struct ApplyContext {
     /// The state, with the journal.
     pub store: StateStore,
     /// The lease that allows it; a dry run has none.
     pub lease: LeaseToken,
-    /// The run that all of this belongs to.
+    /// The run that the changes belong to.
     pub run: Uuid,
     /// The registries that may be changed.
     pub registries: BTreeMap<RegistryName, RegistryHandle>,
@@ -87,28 +87,28 @@ pub struct ApplyContext {
     pub stop: watch::Receiver<bool>,
     /// The time for which a removal must remain undoable.
     pub undo_window: Duration,
-    /// From when on none may begin, either.
+    /// The time from which no removal may begin, either.
     pub deadline: Option<Deadline>,
     /// The waits and retries of removals.
     pub retry_policy: RemovalRetryPolicy,
     /// The treatment of tags that a registry refused to remove in earlier runs.
     pub retry_refused: RetryRefused,
-    /// Says why the time cannot be trusted any more at that time: then none may begin, either.
+    /// Returns why the time can no longer be trusted at that time: no removal may begin then, either.
     pub clock_guard: Option<ClockGuard>,
     /// The circuit breakers of the registries, for removals.
     pub breakers: CircuitBreakers,
-    /// Those for deletions of untagged manifests: what refuses these may well remove tags.
+    /// Those for deletions of untagged manifests: a registry that refuses these may still remove tags.
     pub deletion_breakers: CircuitBreakers,
-    /// Evidence that is asked again before each removal; `None` where what was decided stands, as in a restore.
+    /// Evidence that is checked before each removal; `None` if the decision is final, as in a restore.
     pub evidence: Option<Arc<dyn CurrentEvidence>>,
 }
 
 /// The treatment of tags that a registry refused to remove in earlier runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryRefused {
-    /// They are skipped until their next try is due.
+    /// They are skipped until their next retry is due.
     WhenDue,
-    /// They are tried now: a person asked for exactly these.
+    /// They are retried now: a person requested exactly these.
     Always,
 }
 
@@ -119,13 +119,12 @@ impl ApplyContext {
         self.breakers.of(registry).skip_reason(self)
     }
 
-    /// The address of a registry that may be changed.
+    /// Returns the address of a registry that may be changed.
     fn address(&self, registry: &RegistryName) -> Option<Arc<str>> {
         self.registries.get(registry).map(|target| target.reader.settings().address().into())
     }
 
-    /// Journals an intent, or returns why it may not be carried out: a hold covers it, or somebody asks for no more
-    /// removals.
+    /// Journals an intent, or returns why it may not be carried out: a hold covers it, or a stop was requested.
     async fn journal_intent(
         &self,
         intent: &Intent,
@@ -134,8 +133,8 @@ impl ApplyContext {
         obstacle(self.store.intend(&self.lease, self.run, intent, manifest, (self.clock)()).await)
     }
 
-    /// Does what [`ApplyContext::journal_intent`] does for an untag that leaves its manifest, without the bytes of that.
-    /// Returns `None` where it is not known without them that no hold covers it.
+    /// Does what [`ApplyContext::journal_intent`] does for an untag that leaves its manifest, without the manifest's
+    /// content. Returns `None` if the content is needed to rule out a hold.
     async fn journal_intent_without_manifest(
         &self,
         intent: &Intent,
@@ -147,7 +146,7 @@ impl ApplyContext {
     }
 }
 
-/// Tells what forbids a removal from a failure of the journal.
+/// Separates a reason against a removal from a failure of the journal.
 fn obstacle(journaled: Result<JournaledIntent, StateError>) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
     match journaled {
         Ok(journaled) => Ok(Ok(journaled)),
@@ -157,7 +156,7 @@ fn obstacle(journaled: Result<JournaledIntent, StateError>) -> Result<Result<Jou
     }
 }
 
-/// The types of manifests that registries agree about.
+/// The types of manifests that all registries handle alike.
 const STANDARD_MANIFESTS: [&str; 4] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
@@ -165,19 +164,19 @@ const STANDARD_MANIFESTS: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// Returns why the wall clock cannot be trusted any more, given the time that it shows.
+/// Returns why the wall clock can no longer be trusted, given its time.
 pub type ClockGuard = Arc<dyn Fn(Timestamp) -> Option<String> + Send + Sync>;
 
-/// The end of the time in which removals may be made.
+/// The end of the period in which removals may be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {
-    /// That end.
+    /// The end.
     pub at: Timestamp,
-    /// What is so from then on.
+    /// The window or freeze that begins then.
     pub reason: String,
 }
 
-/// One removal to be done.
+/// A planned removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovalTask {
     /// The removal, as the plan has it.
@@ -186,17 +185,18 @@ pub struct RemovalTask {
     pub evidence: JournalEvidence,
 }
 
-/// The reasons of a removal, as far as they are needed already.
+/// The reasons of a removal, rendered or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalEvidence {
     /// As JSON text.
     Json(Box<str>),
-    /// Those of its verdict: their text is made when it is journaled, so that not all of them are held at once.
+    /// The reasons of its verdict: their text is rendered when it is journaled, so that not all of them are in memory
+    /// at once.
     FromVerdict(Arc<Verdicts>),
 }
 
 impl JournalEvidence {
-    /// The reasons as JSON text, where they are those of that tag.
+    /// Returns the reasons of the tag at that position as JSON text.
     fn json(&self, at: TagPosition) -> String {
         match self {
             Self::Json(text) => text.to_string(),
@@ -217,13 +217,14 @@ pub struct RemovalResult {
     pub outcome: Outcome,
 }
 
-/// Does the orders of one run, registry by registry at once. `inventory` is what they were decided on.
+/// Carries out the tasks of one run, registries concurrently. `inventory` is the one that they were decided on.
 ///
-/// Results are in the order of the orders. Manifests may be journaled without their bytes, which
+/// Results are in the order of the tasks. Manifests may be journaled without their content, which
 /// [`fetch_missing_manifests`] reads afterwards.
 ///
 /// # Errors
-/// When the journal could not be written. Nothing further is removed then; what was begun is settled at the next start.
+/// Returns an error if the journal cannot be written. Nothing further is removed then; the next start resolves what was
+/// begun.
 pub async fn apply(
     hands: &ApplyContext,
     tasks: Vec<RemovalTask>,
@@ -276,7 +277,7 @@ async fn apply_in_registry(
         }
     };
     applied.extend(done);
-    // What was removed is journaled; not knowing more next time is no reason to call that a failure.
+    // The removals are journaled; missing experience next time is not a failure.
     if let Err(error) = course.save_experience().await {
         tracing::warn!(registry = %name, error = %error.chain(), "could not remember what the run showed of the registry");
     }
@@ -292,10 +293,10 @@ async fn skip_all(
     journal_skipped_removals(hands, tasks.into_iter().map(|task| (task, skip.clone())).collect()).await
 }
 
-/// Journals what was not even begun.
+/// Journals removals that were not begun.
 ///
 /// # Errors
-/// When the journal could not be written.
+/// Returns an error if the journal cannot be written.
 pub async fn journal_skipped_removals(
     hands: &ApplyContext,
     skipped: Vec<(RemovalTask, SkipReason)>,
@@ -329,29 +330,29 @@ fn intent(hands: &ApplyContext, task: &RemovalTask, media_type: Arc<str>) -> Int
     }
 }
 
-/// The removals of one run in one registry, and what is found out on the way.
+/// The removals of one run in one registry, and the findings on the way.
 struct RegistryContext<'a> {
     context: &'a ApplyContext,
     registry: &'a RegistryHandle,
     endpoint: String,
     breaker: Arc<CircuitBreaker>,
-    /// One for each removal at once, so that none waits between its last look and its request.
+    /// One permit for each concurrent removal, so that none waits between its last check and its request.
     permits: Semaphore,
     survival: Survival,
     /// True if the registry's own settings keep untagged manifests for at least the undo window.
     keeps_untagged: bool,
     refused_tags: RefusedTags,
-    /// Whether a look may show the past, because the registry has replicas, or nobody knows that it has none.
+    /// True if a read may be stale, because the registry has replicas, or may have some.
     reads_may_be_stale: bool,
-    /// Whether answers to removals named the digest that the tag had: then a look that was stale is found out.
+    /// True once responses to removals contained the tag's digest, which reveals a stale read.
     returns_digests: AtomicBool,
-    /// Whether the registry is known to remove: by experience, and in this run once it did.
+    /// True if the registry is known to remove: by experience, or since the first removal of this run.
     can_remove: bool,
 }
 
 impl<'a> RegistryContext<'a> {
     /// # Errors
-    /// When the state could not be read.
+    /// Returns an error if the state cannot be read.
     async fn new(
         hands: &'a ApplyContext,
         target: &'a RegistryHandle,
@@ -361,7 +362,7 @@ impl<'a> RegistryContext<'a> {
         let endpoint = settings.endpoint.as_str().trim_end_matches('/').to_owned();
         let experience = hands.store.untag_experience(&endpoint).await?.map(|experience| experience.effect);
         let answer = hands.store.deletion_response(&endpoint, settings.removal, (hands.clock)()).await?;
-        // Where the registry's own retention may delete what is untagged, a manifest that is gone says nothing.
+        // If the registry's own retention may delete untagged manifests, a missing manifest proves nothing.
         let survived = experience == Some(UntagExperience::ManifestSurvives);
         let survival = Survival::new(survived, settings.accepts_retention);
         let info = found.and_then(|registry| registry.info.as_ref());
@@ -388,7 +389,7 @@ impl<'a> RegistryContext<'a> {
         })
     }
 
-    /// The orders whose turn it is, and those that wait because the registry refused them before.
+    /// Splits the tasks into those that are due, and those that wait because the registry refused them before.
     fn split_by_retry_time(&self, tasks: Vec<RemovalTask>) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
         let now = (self.context.clock)();
         let (mut due, mut waiting) = (Vec::with_capacity(tasks.len()), Vec::new());
@@ -406,8 +407,8 @@ impl<'a> RegistryContext<'a> {
         (due, waiting)
     }
 
-    /// Works on as many repositories as removals at once: the first removal of each goes before its others, and where
-    /// there are thousands of repositories, most are first ones.
+    /// Processes as many repositories as concurrent removals: the first removal of each precedes its others, and with
+    /// thousands of repositories most removals are first ones.
     async fn for_each_repository<T, F: Future<Output = Result<Vec<RemovalResult>, StateError>>>(
         &self,
         parts: Vec<T>,
@@ -416,7 +417,7 @@ impl<'a> RegistryContext<'a> {
         let at_once = self.registry.reader.settings().concurrency.max(1);
         let parts = parts.into_iter().map(|part| {
             let done = work(part);
-            // The other repositories must not go on without a journal either.
+            // The other repositories must not continue without a journal either.
             async move { done.await.inspect_err(|error| self.breaker.trip(error.chain())) }
         });
         let results: Vec<Result<Vec<RemovalResult>, StateError>> =
@@ -424,10 +425,10 @@ impl<'a> RegistryContext<'a> {
         results.into_iter().collect::<Result<Vec<_>, _>>().map(|parts| parts.into_iter().flatten().collect())
     }
 
-    /// Remembers what the run showed.
+    /// Records the experience of the run.
     ///
     /// # Errors
-    /// When the state could not be written.
+    /// Returns an error if the state cannot be written.
     async fn save_experience(self) -> Result<(), StateError> {
         let method = self.registry.reader.settings().removal;
         let removed = self.breaker.has_removed();
@@ -438,22 +439,22 @@ impl<'a> RegistryContext<'a> {
         self.refused_tags.save(self.context, &self.breaker, self.can_remove || removed, method).await
     }
 
-    /// Returns true if the manifest of a removed tag certainly stays: the registry's own settings say so, and an untag has
-    /// shown it.
+    /// Returns true if the manifest of a removed tag certainly remains: the registry's own settings say so, and an
+    /// untag has shown it.
     fn manifest_stays(&self) -> bool {
         self.keeps_untagged
             && self.survival.is_observed()
             && self.registry.reader.settings().removal == RemovalMethod::Untag
     }
 
-    /// Whether a removal may be repeated whose answer was lost. Where a look may be stale, the tag that it shows may have
-    /// been pushed again after the lost request was carried out; only an answer that names the digest tells.
+    /// Returns true if a removal with a lost response may be repeated. With stale reads, the visible tag may have been
+    /// pushed again after the lost request was carried out; only a response with the digest shows that.
     fn may_repeat(&self) -> bool {
         !self.reads_may_be_stale || self.returns_digests.load(Ordering::Relaxed)
     }
 }
 
-/// The place where orders are carried out: one repository of one registry.
+/// The context of tasks: one repository of one registry.
 struct RepositoryContext<'a> {
     registry_context: &'a RegistryContext<'a>,
     repository: &'a Repository,
@@ -476,12 +477,12 @@ impl RepositoryContext<'_> {
         &self.registry.reader.settings().name
     }
 
-    /// Waits for a turn. Nothing closes the turns; without one, there is only more haste.
+    /// Acquires a permit. The semaphore is never closed; without a permit, only concurrency would be higher.
     async fn acquire_permit(&self) -> Option<SemaphorePermit<'_>> {
         self.permits.acquire().await.ok()
     }
 
-    /// Lets time pass, or less where the run is to stop.
+    /// Sleeps, or less if the run is to stop.
     async fn pause(&self, time: Duration) {
         let mut stop = self.context.stop.clone();
         tokio::select! {
@@ -490,19 +491,18 @@ impl RepositoryContext<'_> {
         }
     }
 
-    /// Why no further removal may begin here.
+    /// Returns why no further removal may begin here, or `None`.
     fn stop_reason(&self) -> Option<SkipReason> {
         self.breaker.skip_reason_in(self.context, &self.repository.name)
     }
 
-    /// Returns why a removal may not begin now, or not be tried once more: no further one may, or the evidence of now keeps
-    /// the tag.
+    /// Returns why a removal may not begin or be retried now: no further one may, or current evidence retains the tag.
     async fn skip_reason(&self, removal: &Removal) -> Option<SkipReason> {
         if let Some(skip) = self.stop_reason() {
             return Some(skip);
         }
         let kept = self.context.check_removal_evidence(removal).await;
-        // Gathering it may have taken long.
+        // Gathering may have taken long.
         kept.or_else(|| self.stop_reason())
     }
 
@@ -514,7 +514,7 @@ impl RepositoryContext<'_> {
         self.breaker.record_failure(&self.repository.name, error);
     }
 
-    /// The manifest that undoes a removal, from the cache or the registry.
+    /// Returns the manifest that undoes a removal, from the cache or the registry.
     async fn fetch_manifest(&self, digest: &Digest) -> Result<Option<RawManifest>, RegistryError> {
         if let Some(manifest) = self.context.store.manifest(digest).await {
             return Ok(Some(manifest));
@@ -522,14 +522,14 @@ impl RepositoryContext<'_> {
         self.registry.reader.manifest(&self.repository.name, digest).await
     }
 
-    /// The type of a manifest whose bytes need not be journaled before a tag of it is removed: it certainly stays, and they
-    /// are not at hand.
+    /// Returns the type of a manifest whose content need not be journaled before one of its tags is removed: it
+    /// certainly remains, and its content is not cached.
     async fn deferred_media_type(&self, digest: &Digest) -> Option<Arc<str>> {
         if !self.manifest_stays() {
             return None;
         }
         let media_type = &self.repository.manifests.get(digest)?.media_type;
-        // What else a registry stores, it may well delete by other rules.
+        // Registries may delete other content by other rules.
         let is_known = STANDARD_MANIFESTS.contains(&&**media_type);
         let cached = !is_known || self.context.store.manifest(digest).await.is_some();
         (!cached).then(|| Arc::clone(media_type))
@@ -542,10 +542,10 @@ impl RepositoryContext<'_> {
         Ok(RemovalResult { removal: task.removal, outcome })
     }
 
-    /// Puts a manifest back under tags that it had, and gives those that did not come back.
+    /// Restores a manifest under its former tags, and returns those that could not be restored.
     ///
-    /// Only tags that name nothing now are put back; a tag that somebody pushed meanwhile is theirs. A tag that was at the
-    /// manifest when this was decided counts by the time that it had then.
+    /// Only tags that do not exist are restored; one that was pushed meanwhile is left alone. A tag that was at the
+    /// manifest at the time of the decision keeps its date of then.
     async fn restore_tags(&self, manifest: &RawManifest, tags: &[TagName]) -> Result<Vec<TagName>, StateError> {
         let mut lost = Vec::new();
         for tag in tags {
@@ -567,7 +567,7 @@ impl RepositoryContext<'_> {
             let restoring = RestoreRecord { original, hold: None };
             let ApplyContext { store, lease, run, .. } = self.context;
             let journaled = store.intend_restore(lease, *run, &intent, manifest, restoring, self.now()).await?;
-            // Where the registry does not say, the put is tried: what is asked for now was there a moment ago.
+            // If the registry does not answer, the put is tried: the tag existed a moment ago.
             let (outcome, left_at) =
                 match restore::put_tag(self.registry, &intent, manifest, ExistenceCheck::BestEffort, None).await {
                     PutResult::Done(left_at) => (Outcome::Done(String::new()), left_at),

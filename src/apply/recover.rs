@@ -1,4 +1,4 @@
-//! After a crash: every intent without an outcome is settled by looking at the registry.
+//! Recovery after a crash: every intent without an outcome is resolved by reading from the registry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use crate::domain::{Action, Intent, Outcome, RegistryName, SkipReason, TagState}
 use crate::registry::{RegistryError, RegistryReader};
 use crate::state::{JournalEntry, StateError, StateStore};
 
-/// Settles what an earlier run left open, and gives the entries with the outcome found.
+/// Resolves what an earlier run left open, and returns the entries with their outcomes.
 ///
-/// A tag that is gone was removed; one that is still at its digest was not. So it is with a manifest that was deleted or
-/// put by its digest. A 404 counts only where the repository itself answers beside it, because one may pass. Where a
-/// registry cannot say, the entry stays open until the next start; so does one so young that the registry may still be
-/// about to do what was asked of it.
+/// A tag that does not exist was removed; one that is still at its digest was not. The same applies to a manifest that
+/// was deleted or put by its digest. A 404 counts only if the repository itself answers as well, because it may be
+/// transient. If a registry cannot answer, the entry stays open until the next start; so does one so recent that its
+/// request may still be carried out.
 ///
 /// # Errors
-/// When the journal could not be read or written.
+/// Returns an error if the journal cannot be read or written.
 pub async fn recover(
     store: &StateStore,
     readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     now: Timestamp,
 ) -> Result<Vec<(JournalEntry, Outcome)>, StateError> {
     let mut settled = Vec::new();
-    // The last first: of several intents about one tag, that one was carried out.
+    // The last first: of several intents for one tag, that one was carried out.
     for entry in store.pending_entries().await?.into_iter().rev() {
         let intent = &entry.intent;
         let Some(reader) = readers.get(&intent.registry) else {
@@ -91,13 +91,13 @@ pub async fn recover(
     Ok(settled)
 }
 
-/// The present state of the tag or manifest that an intent names.
+/// The current state of the tag or manifest that an intent names.
 enum ObservedState {
-    /// The tag is so; what is done to a manifest by its digest is there.
+    /// The tag's state; for a manifest by its digest, that it exists.
     Present(TagState),
-    /// It is gone, and its repository answers.
+    /// It does not exist, and its repository answers.
     Absent,
-    /// It was not found, which may pass.
+    /// It was not found, which may be transient.
     NotFound,
 }
 
@@ -117,13 +117,13 @@ async fn observe(reader: &dyn RegistryReader, intent: &Intent) -> Result<Observe
         (Some(found), _) => return Ok(ObservedState::Present(found)),
         (None, Action::Remove(_)) => absence::is_tag_absent(reader, repository, tag, digest).await?,
         (None, Action::DeleteUntagged) => absence::is_manifest_absent(reader, repository, digest).await?,
-        // Nothing is concluded from its absence but that it was not put, and it may be put again.
+        // Its absence only shows that it was not put, and it may be put again.
         (None, Action::Restore | Action::RestoreManifest) => true,
     };
     Ok(if gone { ObservedState::Absent } else { ObservedState::NotFound })
 }
 
-/// Whether the journal has a later removal of the same tag that was done: then this one was not.
+/// Returns true if the journal has a later completed removal of the same tag: then this one was not carried out.
 async fn was_removed_later(store: &StateStore, entry: &JournalEntry) -> Result<bool, StateError> {
     let intent = &entry.intent;
     let last = store.last_removal(&intent.registry, &intent.repository, &intent.tag).await?;

@@ -1,4 +1,4 @@
-//! Tags that a registry refuses to remove: reported, remembered, and tried less and less often.
+//! Tags that a registry refuses to remove: reported, recorded, and retried less and less often.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use crate::domain::{RefusedTag, Removal, RemovalMethod, RepositoryName, TagName}
 use crate::registry::{RegistryError, RegistryErrorKind};
 use crate::state::{DeletionResponse, RemovalRefusal, StateError, UntagExperience};
 
-/// So many tags that were all refused as unsupported, with none removed, say that the registry cannot untag.
+/// The number of tags, all refused as unsupported and none removed, that shows that the registry cannot untag.
 const MIN_UNSUPPORTED: usize = 3;
 
-/// The refusals of one registry: those of earlier runs, and those that this run meets.
+/// The refusals of one registry: those of earlier runs, and those of this run.
 #[derive(Debug)]
 pub(super) struct RefusedTags {
     endpoint: String,
@@ -20,23 +20,23 @@ pub(super) struct RefusedTags {
 }
 
 impl RefusedTags {
-    /// Reads those of earlier runs.
+    /// Loads those of earlier runs.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     pub(super) async fn load(context: &ApplyContext, endpoint: &str) -> Result<Self, StateError> {
         let known = context.store.refused_tags(endpoint).await?;
         let known = known.into_iter().map(|tag| ((tag.repository.clone(), tag.tag.clone()), tag)).collect();
         Ok(Self { endpoint: endpoint.to_owned(), known, new: Mutex::default() })
     }
 
-    /// The refusal of an earlier run that this removal met, at the digest that it has now.
+    /// Returns the refusal of this removal in an earlier run, at the current digest.
     pub(super) fn find(&self, removal: &Removal) -> Option<&RefusedTag> {
         let known = self.known.get(&(removal.repository.clone(), removal.tag.clone()))?;
         (known.digest == removal.digest).then_some(known)
     }
 
-    /// Keeps a refusal in mind. Whose fault it is shows at the end of the run.
+    /// Records a refusal. Its cause, tag or registry, is determined at the end of the run.
     pub(super) fn record(&self, removal: &Removal, error: &RegistryError) {
         let refusal = RemovalRefusal {
             repository: removal.repository.clone(),
@@ -48,10 +48,10 @@ impl RefusedTags {
         self.new.lock().unwrap_or_else(PoisonError::into_inner).push((refusal, error.kind));
     }
 
-    /// Forgets the refusal of a tag that was removed now.
+    /// Drops the refusal of a tag that has now been removed.
     ///
     /// # Errors
-    /// When that could not be written.
+    /// Returns an error if that cannot be written.
     pub(super) async fn forget(&self, context: &ApplyContext, removal: &Removal) -> Result<(), StateError> {
         if !self.known.contains_key(&(removal.repository.clone(), removal.tag.clone())) {
             return Ok(());
@@ -59,13 +59,13 @@ impl RefusedTags {
         context.store.forget_refused_tag(&self.endpoint, &removal.repository, &removal.tag).await
     }
 
-    /// Remembers what this run met. `able` says that the registry is known to remove, now or by experience.
+    /// Stores the refusals of this run. `able` is true if the registry is known to remove, now or by experience.
     ///
-    /// A refusal is the tag's own where others are removed from its repository; or where they are from the registry, and
-    /// neither of the two refused so often in a row that it was left alone.
+    /// A refusal is specific to the tag if others are removed from its repository, or from the registry. The second
+    /// case requires that neither the repository nor the registry was skipped after consecutive refusals.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if they cannot be written.
     pub(super) async fn save(
         self,
         context: &ApplyContext,

@@ -1,7 +1,8 @@
 //! The order of removals: one tag of the registry alone, then one of each repository, then the others.
 //!
-//! Nobody knows what an untag does until one was seen: some registries delete the manifest with the tag, or with its last
-//! one. So the first removal is one that tells most, and until the manifest was seen to survive there is no other.
+//! The effect of an untag is unknown until one was observed: some registries delete the manifest with the tag, or with
+//! its last one. So the first removal is the most informative one, and until its manifest was seen to survive there is
+//! no other.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -13,51 +14,51 @@ use super::{RegistryContext, RemovalResult, RemovalTask, RepositoryContext};
 use crate::domain::{Digest, Outcome, SkipReason, TagName};
 use crate::state::StateError;
 
-/// The removals of one repository, in their order.
+/// The removals of one repository, in order.
 pub(super) struct RemovalQueue<'a> {
     pub(super) context: RepositoryContext<'a>,
-    /// Images, the most telling ones first, the tags of an image one after the other.
+    /// Images, the most informative ones first, the tags of an image one after the other.
     images: VecDeque<(Rank, RemovalTask)>,
     /// Signatures and the like.
     companions: Vec<RemovalTask>,
     manifests: CurrentManifest,
-    /// The tags that each image has left, and whether some of them stay.
+    /// The remaining tags of each image, and true if some of them are retained.
     remaining_tags: RemainingTags,
-    /// Removals that went alone without success.
+    /// Exclusive removals without success.
     failed_attempts: u32,
     results: Vec<RemovalResult>,
 }
 
-/// How much a removal tells, and how little harm a surprise would do: the least first.
+/// The information value of a removal, and the possible damage: the lowest rank first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::struct_excessive_bools, reason = "questions in the order in which they decide")]
 struct Rank {
-    /// The registry refused it in an earlier run.
+    /// True if the registry refused it in an earlier run.
     was_refused: bool,
-    /// An index that stays contains the image.
+    /// True if a retained index contains the image.
     in_retained_index: bool,
-    /// A tag of it stays, so its manifest might survive for that reason alone.
+    /// True if a tag of it is retained, so that its manifest might survive for that reason alone.
     has_retained_tag: bool,
     /// The tags to be removed before its manifest has none.
     tags_to_remove: usize,
-    /// It contains other manifests, or something refers to it that might go along.
+    /// True if it contains other manifests, or if it has a referrer that might be deleted with it.
     has_related_manifests: bool,
 }
 
-/// The tags that images have left.
+/// The remaining tags of images.
 pub(super) struct RemainingTags {
     counts: Mutex<HashMap<Digest, usize>>,
-    /// Those of the images of which some tags stay.
+    /// The images with retained tags.
     with_retained_tags: BTreeSet<Digest>,
 }
 
 impl RemainingTags {
-    /// Whether all tags of the image go in this run.
+    /// Returns true if this run removes all tags of the image.
     pub(super) fn removes_all(&self, digest: &Digest) -> bool {
         !self.with_retained_tags.contains(digest)
     }
 
-    /// Notes that a tag of the image is gone, and returns whether it was the last one.
+    /// Records that a tag of the image was removed, and returns true if it was the last one.
     pub(super) fn record_removal(&self, digest: &Digest) -> bool {
         let mut left = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left) = left.get_mut(digest) else { return false };
@@ -119,8 +120,7 @@ impl<'a> RemovalQueue<'a> {
         }
     }
 
-    /// Carries out the next order while nothing else is under way in the repository. Returns whether something was
-    /// removed, and of which image.
+    /// Carries out the next task exclusively in the repository. Returns the image if something was removed.
     async fn remove_next(&mut self) -> Result<Option<Digest>, StateError> {
         let Some((_, task)) = self.images.pop_front() else { return Ok(None) };
         let manifest = self.manifests.get(&task.removal.digest);
@@ -133,11 +133,11 @@ impl<'a> RemovalQueue<'a> {
         Ok(removed)
     }
 
-    /// Carries out all that is left: one order after the other until one removal succeeded, then many at once. Signatures
-    /// and the like come last, and only if nothing any more names the image that they accompany.
+    /// Carries out the remaining tasks: one after the other until one removal succeeded, then many concurrently.
+    /// Signatures and the like come last, and only if nothing names their image anymore.
     ///
     /// # Errors
-    /// When the journal could not be written.
+    /// Returns an error if the journal cannot be written.
     pub(super) async fn remove_remaining(mut self) -> Result<Vec<RemovalResult>, StateError> {
         while !self.images.is_empty()
             && self.context.stop_reason().is_none()
@@ -148,7 +148,7 @@ impl<'a> RemovalQueue<'a> {
         let Self {
             context: site, images, companions, mut manifests, remaining_tags: tags, results: mut applied, ..
         } = self;
-        // Twice as many as have a turn at once: the others fetch their manifests meanwhile, or write down what came of them.
+        // Twice the number of permits: the others fetch their manifests meanwhile, or journal their outcomes.
         let at_once = 2 * site.registry.reader.settings().concurrency.max(1);
         let rest = images.into_iter().map(|(_, task)| {
             let manifest = manifests.get(&task.removal.digest);
@@ -165,12 +165,11 @@ impl<'a> RemovalQueue<'a> {
     }
 }
 
-/// Removes one tag of the registry and nothing else, until a removal succeeded and, where that is not known yet, the
-/// manifest was seen to survive it. One that is refused or fails makes place for another one, of another repository
-/// where there is one.
+/// Removes one tag of the registry exclusively, until a removal succeeded and, if not known yet, its manifest was seen
+/// to survive. After a refusal or failure another one is tried, from another repository if possible.
 ///
 /// # Errors
-/// When the journal could not be written.
+/// Returns an error if the journal cannot be written.
 pub(super) async fn remove_canary(
     registry_context: &RegistryContext<'_>,
     queues: &mut [RemovalQueue<'_>],
@@ -185,7 +184,7 @@ pub(super) async fn remove_canary(
             .min_by_key(|(rank, _)| *rank);
         let Some((_, queue)) = best else { return Ok(()) };
         let Some(digest) = queue.remove_next().await? else { continue };
-        // The last tag of an image tells what those before it do not.
+        // The last tag of an image shows what those before it do not.
         while !registry_context.survival.is_known() && queue.is_next(&digest) && queue.context.stop_reason().is_none() {
             queue.remove_next().await?;
         }
@@ -200,7 +199,7 @@ impl RemovalQueue<'_> {
     }
 }
 
-/// Returns whether a tag is gone by what came of it.
+/// Returns true if a tag does not exist after that outcome.
 pub(super) fn leaves_tag_absent(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing))
 }

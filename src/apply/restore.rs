@@ -1,4 +1,4 @@
-//! Putting tags back, byte for byte.
+//! Restores of tags, byte for byte.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,21 +16,22 @@ use super::restore_dependents::{self, ChildLookupError, KnownManifests, MissingC
 use super::restore_order::{self, PlacedEntry, TagEntries};
 use super::{ApplyContext, MAX_DEFERRALS, RegistryHandle};
 
-/// The age up to which a look at a tag counts while its intent is written.
+/// The maximum age of a check of a tag while its intent is written.
 const MAX_LOOK_AGE: Duration = Duration::from_secs(1);
 
 /// The result of restoring one tag, or a manifest that was removed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreResult {
-    /// The tag, its digest, and where it belongs; for a manifest put by its digest, the tag is that of what it belongs to.
+    /// The tag, its digest, and its place; for a manifest put by its digest, the tag is that of the manifest it belongs
+    /// to.
     pub intent: Intent,
     /// Its outcome.
     pub outcome: Outcome,
-    /// Whether it was there already, at that digest.
+    /// True if it existed already, at that digest.
     pub already_there: bool,
 }
 
-/// A hold on everything that is put back.
+/// A hold on everything that is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreHold {
     /// The person who restores: `user@host`.
@@ -39,18 +40,18 @@ pub struct RestoreHold {
     pub duration: Duration,
 }
 
-/// Puts back the tags of journaled removals, in each registry as many at once as it may have requests.
+/// Restores the tags of journaled removals, in each registry with as much concurrency as its requests have.
 ///
-/// A tag that somebody pushed again meanwhile is left alone. What an index lists comes back before it, and what fails is
-/// tried once more after the others. What Tagwarden deleted with a manifest comes back with it, by its digest: the images
-/// of an index before it, what referred to it afterwards.
+/// A tag that was pushed meanwhile is left alone. The children of an index are restored before it, and failures are
+/// retried after the others. Manifests that Tagwarden deleted with a manifest are restored with it, by their digests:
+/// the images of an index before it, its referrers afterwards.
 ///
-/// Each tag counts by the time that it had when it was removed, and is held as `hold` says; both are in the state before
-/// the tag is put. `impossible` names entries that cannot be put back, with the reason. Results are in the order of the
-/// entries, each after what came back along with it.
+/// Each tag keeps the date that it had when it was removed, and is held by `hold`; both are in the state before the tag
+/// is put. `impossible` names entries that cannot be restored, with the reason. Results are in the order of the
+/// entries, each after those restored along with it.
 ///
 /// # Errors
-/// When the journal could not be read or written. Nothing further is put then.
+/// Returns an error if the journal cannot be read or written. Nothing further is put then.
 pub async fn restore(
     context: &ApplyContext,
     entries: Vec<JournalEntry>,
@@ -85,26 +86,26 @@ pub async fn restore(
     Ok(results.into_values().flatten().collect())
 }
 
-/// The entries of one registry that are put back.
+/// The restored entries of one registry.
 struct RegistryRestore<'a> {
     context: &'a ApplyContext,
     hold: Option<&'a RestoreHold>,
     impossible: &'a BTreeMap<JournalId, String>,
     concurrency: usize,
-    /// One for each tag that is put at once, so that none waits between the look at it and its request.
+    /// One permit for each concurrent put of a tag, so that none waits between its check and its request.
     turns: Semaphore,
-    /// Held by whoever puts manifests by their digests, so that none is put twice at once.
+    /// Held while manifests are put by their digests, so that none is put twice concurrently.
     dependents: Mutex<()>,
     /// Images in indexes that were seen in the registry.
     known: KnownManifests,
-    /// Set once the journal fails in any registry; no further tag is put then.
+    /// True once the journal fails in any registry; no further tag is put then.
     journal_failed: &'a AtomicBool,
 }
 
-/// The images that an index lacks, and the right to put them.
+/// The missing images of an index, and the right to put them.
 type LockedChildren<'a> = (MissingChildren, Option<MutexGuard<'a, ()>>);
 
-/// The result of one try to put a tag back, with what came back along with it.
+/// The result of one attempt to restore a tag, with those restored along with it.
 type Attempt<'a> = (PlacedEntry<'a>, Vec<RestoreResult>, RestoreResult);
 
 impl RegistryRestore<'_> {
@@ -136,9 +137,9 @@ impl RegistryRestore<'_> {
         Ok(results)
     }
 
-    /// Puts back tags that need nothing of each other.
+    /// Restores tags that are independent of each other.
     async fn restore_wave<'e>(&self, wave: Vec<TagEntries<'e>>) -> Result<Vec<Attempt<'e>>, StateError> {
-        // Twice as many as have a turn at once: the others look for images in indexes, or write down what came of them.
+        // Twice the number of permits: the others look up images in indexes, or journal their outcomes.
         let at_once = 2 * self.concurrency;
         let mut waiting = wave.into_iter();
         let mut under_way = FuturesUnordered::new();
@@ -151,7 +152,7 @@ impl RegistryRestore<'_> {
             }
             match under_way.next().await {
                 Some(Ok(done)) => attempts.extend(done),
-                // Those that were begun are seen to their end.
+                // Those already begun are completed.
                 Some(Err(failure)) => {
                     self.journal_failed.store(true, Ordering::Relaxed);
                     error = error.or(Some(failure));
@@ -161,7 +162,7 @@ impl RegistryRestore<'_> {
         }
     }
 
-    /// Puts back the entries of one tag.
+    /// Restores the entries of one tag.
     async fn restore_tag<'e>(&self, tag: TagEntries<'e>) -> Result<Vec<Attempt<'e>>, StateError> {
         let mut attempts = Vec::with_capacity(tag.len());
         for placed in tag {
@@ -183,7 +184,7 @@ impl RegistryRestore<'_> {
     }
 }
 
-/// The intent to put back what an entry removed.
+/// Returns the intent to restore what an entry removed.
 fn intent(context: &ApplyContext, entry: &JournalEntry) -> Intent {
     let removed = &entry.intent;
     let endpoint = context.address(&removed.registry);
@@ -191,9 +192,10 @@ fn intent(context: &ApplyContext, entry: &JournalEntry) -> Intent {
 }
 
 impl RegistryRestore<'_> {
-    /// Puts back one tag; what comes back along with it is added to `along`.
+    /// Restores one tag; results restored along with it are added to `along`.
     ///
-    /// The look at the tag comes before the intent, because one that is there keeps the record of an earlier restore.
+    /// The tag is checked before the intent is journaled, because an existing one keeps the record of an earlier
+    /// restore.
     async fn restore_entry(
         &self,
         entry: &JournalEntry,
@@ -217,7 +219,7 @@ impl RegistryRestore<'_> {
             Ok(within) => within,
             Err(error) => return journal_result(context, intent, Outcome::Failed(error.chain()), false).await,
         };
-        // Where one is lost the others would be put for nothing.
+        // If one is lost, the others would be put in vain.
         if !within.restorable.is_empty() && within.unrecoverable.is_none() {
             if let Some(found) = present_outcome(target, &intent).await {
                 let already_there = found == already_there_outcome();
@@ -236,7 +238,7 @@ impl RegistryRestore<'_> {
         self.put_entry(target, entry, (intent, &manifest, &within), along).await
     }
 
-    /// Looks at the tag, journals the intent and puts the tag, with what referred to its manifest.
+    /// Checks the tag, journals the intent and puts the tag, with the referrers of its manifest.
     async fn put_entry(
         &self,
         target: &RegistryHandle,
@@ -247,7 +249,7 @@ impl RegistryRestore<'_> {
         let context = self.context;
         let deletion = restore_dependents::deletion_since(&context.store, entry).await?;
         let turn = self.turns.acquire().await.ok();
-        // It may have been long in coming.
+        // The wait may have been long.
         if *context.stop.borrow() {
             return journal_result(context, intent, Outcome::Skipped(SkipReason::Interrupted), false).await;
         }
@@ -276,7 +278,7 @@ impl RegistryRestore<'_> {
         drop(turn);
         let (outcome, left_at) = match put_outcome(put, within, deletion.as_ref()) {
             (Ok(outcome), left_at) => (outcome, left_at),
-            // The tag may still come: it stays held, and the entry open.
+            // The tag may still appear: it stays held, and the entry open.
             (Err(why), _) => {
                 let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
                 return Ok(RestoreResult { intent, outcome, already_there: false });
@@ -293,8 +295,8 @@ impl RegistryRestore<'_> {
         Ok(RestoreResult { intent, outcome, already_there })
     }
 
-    /// The images in an index that the registry no longer has. Where some can be put again, nobody else puts any as long
-    /// as what is returned beside them is held.
+    /// Returns the images in an index that the registry no longer has. If some can be put again, the returned lock
+    /// keeps other tasks from putting any.
     async fn missing_children(
         &self,
         target: &RegistryHandle,
@@ -306,7 +308,7 @@ impl RegistryRestore<'_> {
         loop {
             match restore_dependents::missing_children(store, reader, removed, &manifest.bytes, &self.known).await {
                 Ok(within) if within.restorable.is_empty() || lock.is_some() => return Ok(Ok((within, lock))),
-                // Another tag may need the same ones, and have put them by the time that it is this one's turn.
+                // Another tag may need the same ones, and have put them by the time the lock is acquired.
                 Ok(_) => lock = Some(self.dependents.lock().await),
                 Err(ChildLookupError::Registry(error)) => return Ok(Err(error)),
                 Err(ChildLookupError::Store(error)) => return Err(error),
@@ -315,8 +317,8 @@ impl RegistryRestore<'_> {
     }
 }
 
-/// The manifest of an entry. One that the journal has no bytes of may still be in the registry. Returns the reason where
-/// nobody has it; one that is damaged keeps none of the others from coming back.
+/// Returns the manifest of an entry, from the journal or the registry. Returns the reason if neither has it; a damaged
+/// one does not block the others.
 async fn manifest_to_restore(
     context: &ApplyContext,
     target: &RegistryHandle,
@@ -335,7 +337,7 @@ async fn manifest_to_restore(
     })
 }
 
-/// Journals the failure of an entry, unless its tag names something.
+/// Journals the failure of an entry, unless its tag exists.
 async fn journal_unless_present(
     context: &ApplyContext,
     target: &RegistryHandle,
@@ -347,7 +349,7 @@ async fn journal_unless_present(
     journal_result(context, intent, outcome, already_there).await
 }
 
-/// The outcome for a tag that names something, or that cannot be looked at; nothing where it may be put.
+/// Returns the outcome for a tag that exists or cannot be checked; `None` if it may be put.
 async fn present_outcome(target: &RegistryHandle, intent: &Intent) -> Option<Outcome> {
     match target.reader.resolve(&intent.repository, &intent.tag).await {
         Ok(Some(now)) if now.digest == intent.digest => Some(already_there_outcome()),
@@ -357,7 +359,7 @@ async fn present_outcome(target: &RegistryHandle, intent: &Intent) -> Option<Out
     }
 }
 
-/// The outcome of a put with the registry's own time of the tag, or why it is not known.
+/// Returns the outcome of a put, and the registry's own time of the tag, or why it is unknown.
 fn put_outcome(
     put: PutResult,
     within: &MissingChildren,
@@ -373,12 +375,12 @@ fn put_outcome(
     (Ok(outcome), None)
 }
 
-/// The outcome for a tag that is as it was to be.
+/// Returns the outcome for a tag that is already as it should be.
 fn already_there_outcome() -> Outcome {
     Outcome::Skipped(SkipReason::Recovered("the tag is there already, at that digest".to_owned()))
 }
 
-/// The hold on a tag that is about to be put back.
+/// Returns the hold on a tag that is about to be restored.
 fn restore_hold(context: &ApplyContext, intent: &Intent, hold: &RestoreHold, now: Timestamp) -> Option<Hold> {
     Some(Hold {
         registry: intent.registry.clone(),
@@ -394,14 +396,14 @@ fn restore_hold(context: &ApplyContext, intent: &Intent, hold: &RestoreHold, now
     })
 }
 
-/// Puts what referred to a manifest that is back, with the images in it where it is an index.
+/// Puts the referrer of a restored manifest, with the images in it if it is an index.
 async fn put_referrer(
     context: &ApplyContext,
     target: &RegistryHandle,
     place: &Intent,
     referrer: &RawManifest,
 ) -> Result<Vec<RestoreResult>, StateError> {
-    // What the registry does not say is found out by trying.
+    // If the registry does not answer, the put itself will show it.
     if let Ok(true) = target.reader.has_manifest(&place.repository, &referrer.digest).await {
         return Ok(Vec::new());
     }
@@ -424,7 +426,7 @@ async fn put_referrer(
     Ok(put)
 }
 
-/// Puts a manifest by its digest, because what is put back under a tag needs it or was accompanied by it.
+/// Puts a manifest by its digest, because a restored tag needs it or was accompanied by it.
 async fn put_dependent(
     context: &ApplyContext,
     target: &RegistryHandle,
@@ -442,14 +444,14 @@ async fn put_dependent(
     Ok(RestoreResult { intent, outcome, already_there: false })
 }
 
-/// Puts it by its digest, and looks whether it is there.
+/// Puts it by its digest, and verifies that it exists.
 async fn put_by_digest(target: &RegistryHandle, intent: &Intent, manifest: &RawManifest) -> Result<(), RegistryError> {
     let mut tries = 1;
     loop {
         let put = target.writer.put_manifest(&intent.repository, manifest).await;
         let there = target.reader.has_manifest(&intent.repository, &manifest.digest).await;
         match (put, there) {
-            // It may say that it failed, and have done it.
+            // The registry may report a failure after carrying it out.
             (_, Ok(true)) => return Ok(()),
             (Err(error), Ok(false)) if error.requires_recheck() && tries < MAX_DEFERRALS => tries += 1,
             (Err(error), _) | (Ok(()), Err(error)) => return Err(error),
@@ -463,32 +465,32 @@ async fn put_by_digest(target: &RegistryHandle, intent: &Intent, manifest: &RawM
 
 /// The result of putting a tag.
 pub(super) enum PutResult {
-    /// It is there now. The registry's own time of it, where it tells one.
+    /// It exists now. Contains the registry's own time of it, if reported.
     Done(Option<Timestamp>),
-    /// It was there already at that digest, so nothing was put. The registry's own time of it, where it tells one.
+    /// It existed already at that digest, so nothing was put. Contains the registry's own time of it, if reported.
     AlreadyThere(Option<Timestamp>),
-    /// Somebody else's push is what the tag names.
+    /// The tag names an image that somebody else pushed.
     Moved(Digest),
-    /// It is not there.
+    /// It does not exist.
     Failed(RegistryError),
-    /// It is not known whether it will be there. The text says why.
+    /// Its future state is unknown. The text says why.
     Unknown(String),
 }
 
-/// Whether a tag is only put after a look at it.
+/// The need for a check before a tag is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExistenceCheck {
-    /// It is: without a look nothing is put.
+    /// Required: without a check nothing is put.
     Required,
-    /// If the registry answers: it was seen to be gone a moment ago.
+    /// If the registry answers: the tag was absent a moment ago.
     BestEffort,
 }
 
-/// Waits for everything that a put may have to wait for, and looks whether the tag may be put. Returns the result where
-/// it may not.
+/// Waits for everything that a put may have to wait for, and checks that the tag may be put. Returns the result if it
+/// may not.
 ///
-/// A push of somebody else must not be overwritten, and the registry has no way to put a tag only if it is not there. So the
-/// look comes after every wait.
+/// An external push must not be overwritten, and the registry has no conditional put. So the check comes after every
+/// wait.
 pub(super) async fn clear_put(
     target: &RegistryHandle,
     intent: &Intent,
@@ -504,8 +506,8 @@ pub(super) async fn clear_put(
     }
 }
 
-/// Puts a tag and verifies that it is there: a response alone proves nothing. `permit` is from [`clear_put`] a moment ago;
-/// without it, and where the registry puts off a put, there is a new look right before each request.
+/// Puts a tag and verifies that it exists: a response alone proves nothing. `permit` was just returned by
+/// [`clear_put`]; without it, and after a deferral by the registry, there is a new check right before each request.
 pub(super) async fn put_tag(
     target: &RegistryHandle,
     intent: &Intent,
@@ -528,14 +530,14 @@ pub(super) async fn put_tag(
         let put = target.writer.put_tag(repository, tag, manifest, clearance).await;
         let there = target.reader.resolve(repository, tag).await;
         return match (put, there) {
-            // It may say that it failed, and have done it.
+            // The registry may report a failure after carrying it out.
             (_, Ok(Some(now))) if now.digest == manifest.digest => PutResult::Done(now.pushed_at),
             (_, Ok(Some(now))) => PutResult::Moved(now.digest),
             (Err(error), Ok(None)) if error.requires_recheck() && tries < MAX_DEFERRALS => {
                 tries += 1;
                 continue;
             }
-            // The request may still be on its way.
+            // The request may still be in flight.
             (Err(error), Ok(None)) if error.kind == RegistryErrorKind::Connection => PutResult::Unknown(error.chain()),
             (Err(error), Ok(None)) => PutResult::Failed(error),
             (Ok(()), Ok(None)) => {
@@ -552,7 +554,7 @@ pub(super) async fn put_tag(
 const PUSH_AGAIN: &str = "if the registry has collected the image's blobs or manifests since, it cannot come back from here: push the image \
      again";
 
-/// What kept a tag from coming back: for an index the image in it that is gone, else the registry's own words.
+/// Describes why a tag was not restored: for an index the missing image in it, else the registry's own message.
 fn describe_failure(error: &RegistryError, within: &MissingChildren, deletion: Option<&JournalEntry>) -> String {
     if let Some(child) = &within.unrecoverable {
         return format!("{}: {}", error.chain(), restore_dependents::describe_missing_child(child));

@@ -1,4 +1,4 @@
-//! What went along with a manifest that is to be put back, and can be put again from the journal.
+//! Manifests that were deleted with a manifest to be restored, and that the journal can restore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use crate::state::{JournalEntry, StateError, StateErrorKind, StateStore};
 /// The images in an index that the registry no longer has.
 #[derive(Debug, Default)]
 pub(super) struct MissingChildren {
-    /// Those that Tagwarden deleted and the journal still has, what others contain first.
+    /// Images that Tagwarden deleted and the journal still has, children first.
     pub(super) restorable: Vec<RawManifest>,
-    /// The first that nobody has any more.
+    /// The first image that neither the registry nor the journal has.
     pub(super) unrecoverable: Option<Digest>,
 }
 
@@ -24,13 +24,13 @@ pub(super) enum ChildLookupError {
     Store(StateError),
 }
 
-/// Manifests that were seen in a registry, so that none is asked for twice.
+/// Manifests that were seen in a registry, so that none is looked up twice.
 #[derive(Debug, Default)]
 pub(super) struct KnownManifests(Mutex<BTreeSet<(RepositoryName, Digest)>>);
 
 impl KnownManifests {
     /// # Errors
-    /// When the registry did not say.
+    /// Returns an error if the registry does not answer.
     async fn contains(
         &self,
         reader: &dyn RegistryReader,
@@ -58,7 +58,7 @@ enum Step {
     Collect(RawManifest),
 }
 
-/// The images in an index that the registry no longer has; none for anything that is no index.
+/// Returns the images in an index that the registry no longer has; empty for anything that is not an index.
 pub(super) async fn missing_children(
     store: &StateStore,
     reader: &dyn RegistryReader,
@@ -67,7 +67,7 @@ pub(super) async fn missing_children(
     known: &KnownManifests,
 ) -> Result<MissingChildren, ChildLookupError> {
     let mut found = MissingChildren::default();
-    // What it puts back comes with what is in it.
+    // The registry restores an index together with its children.
     if reader.hides_untagged() {
         return Ok(found);
     }
@@ -103,11 +103,11 @@ pub(super) async fn missing_children(
     Ok(found)
 }
 
-/// What referred to a manifest or to an image in it and was deleted with it, each after what it refers to. `entry` is the
-/// removal of its tag.
+/// Returns the manifests that referred to a manifest or to an image in it and were deleted with it, each after its
+/// subject. `entry` is the removal of its tag.
 ///
 /// # Errors
-/// When the journal could not be read.
+/// Returns an error if the journal cannot be read.
 pub(super) async fn deleted_referrers(
     store: &StateStore,
     entry: &JournalEntry,
@@ -121,7 +121,7 @@ pub(super) async fn deleted_referrers(
         }
     }
     let mut back: BTreeSet<Digest> = children(manifest).chain([digest.clone()]).collect();
-    // Images may be back from an earlier try.
+    // Images may exist from an earlier attempt.
     let mut open: Vec<Digest> = back.iter().cloned().collect();
     while let Some(next) = open.pop() {
         let inner = left.get(&next).into_iter().flat_map(|index| children(&index.bytes));
@@ -142,7 +142,7 @@ pub(super) async fn deleted_referrers(
     }
 }
 
-/// The bytes that the journal keeps of a manifest; nothing where they are damaged or were never kept.
+/// Returns a manifest's content from the journal; `None` if it is damaged or was never stored.
 pub(super) async fn journaled_manifest(
     store: &StateStore,
     entry: &JournalEntry,
@@ -154,16 +154,16 @@ pub(super) async fn journaled_manifest(
     }
 }
 
-/// The manifests that one needs to be in the registry before it: those that it lists, and the one that it refers to.
+/// Returns the manifests that must exist before one is put: its children, and its subject.
 pub(super) fn needed_manifests(manifest: &RawManifest) -> Vec<Digest> {
     let subject = registry::parse_manifest(manifest).ok().and_then(|parsed| parsed.manifest.subject);
     children(&manifest.bytes).chain(subject.map(|subject| *subject)).collect()
 }
 
-/// Tagwarden's own deletion of a manifest since its tag was removed.
+/// Returns Tagwarden's own deletion of a manifest since its tag was removed.
 ///
 /// # Errors
-/// When the journal could not be read.
+/// Returns an error if the journal cannot be read.
 pub(super) async fn deletion_since(
     store: &StateStore,
     entry: &JournalEntry,
@@ -173,18 +173,18 @@ pub(super) async fn deletion_since(
     Ok(last.filter(|last| last.id > entry.id))
 }
 
-/// When and in which run a manifest was deleted.
+/// Describes the time and the run of a manifest's deletion.
 pub(super) fn describe_deletion(entry: &JournalEntry) -> String {
     let at = entry.outcome.as_ref().map_or(entry.intended_at, |(_, at)| *at);
     format!("Tagwarden deleted its manifest on {} (run {})", at.strftime("%Y-%m-%d %H:%M UTC"), entry.run)
 }
 
-/// Why an index cannot come back without one of its images.
+/// Describes why an index cannot be restored without one of its images.
 pub(super) fn describe_missing_child(child: &Digest) -> String {
     format!("the registry has collected {child}, which is in it; put that back or push it first")
 }
 
-/// The manifests that an index lists; none of anything else. Layers in the index of a build cache are not manifests.
+/// Returns the children of an index; empty for anything else. Layers in the index of a build cache are not manifests.
 fn children(manifest: &[u8]) -> impl Iterator<Item = Digest> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
     let listed = manifest["manifests"].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The order in which tags come back: what an index lists or a signature refers to before that.
+//! The order of restores: the children of an index and the subject of a signature come first.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,21 +6,22 @@ use super::restore_dependents;
 use crate::domain::{Digest, RepositoryName, TagName};
 use crate::state::{JournalEntry, StateError, StateStore};
 
-/// An entry with its place among all that are to be put back.
+/// An entry with its position among all that are to be restored.
 pub(super) type PlacedEntry<'a> = (usize, &'a JournalEntry);
 
-/// The entries of one tag in their order, which are put back one after the other.
+/// The entries of one tag in their order, which are restored one after the other.
 pub(super) type TagEntries<'a> = Vec<PlacedEntry<'a>>;
 
 type Key<'a> = (&'a RepositoryName, &'a Digest);
 
-/// Indexes in indexes in indexes: deeper ones are put in any order, and again after the others where they fail.
+/// The depth of nested indexes that are ordered: deeper ones are put in any order, and retried after the others.
 const MAX_DEPTH: usize = 8;
 
-/// Parts entries of one registry into waves. Those of a wave need nothing of each other, and only what is in waves before.
+/// Splits entries of one registry into waves. Entries of a wave are independent of each other, and depend only on
+/// earlier waves.
 ///
 /// # Errors
-/// When the journal could not be read.
+/// Returns an error if the journal cannot be read.
 pub(super) async fn waves<'a>(
     store: &StateStore,
     entries: Vec<PlacedEntry<'a>>,
@@ -31,7 +32,7 @@ pub(super) async fn waves<'a>(
     }
     let mut needs: BTreeMap<Key<'a>, Vec<Digest>> = BTreeMap::new();
     for (key, entry) in manifests {
-        // Without bytes there is nothing to go by: such a manifest is in the registry, and so is what it needs.
+        // Without content the order is unknown: such a manifest is in the registry, and so are those that it needs.
         let manifest = restore_dependents::journaled_manifest(store, entry).await?;
         needs.insert(key, manifest.as_ref().map(restore_dependents::needed_manifests).unwrap_or_default());
     }
@@ -57,7 +58,7 @@ pub(super) async fn waves<'a>(
     Ok(waves.into_values().collect())
 }
 
-/// For each manifest, the most steps to one that needs nothing of the others.
+/// Returns the longest chain of dependencies of each manifest.
 fn depths<'a>(needs: &BTreeMap<Key<'a>, Vec<Digest>>) -> BTreeMap<Key<'a>, usize> {
     let mut depths: BTreeMap<Key<'a>, usize> = needs.keys().map(|key| (*key, 0)).collect();
     for _ in 0..MAX_DEPTH {

@@ -8,7 +8,7 @@ use crate::domain::{Digest, RegistryName};
 use crate::registry::RegistryReader;
 use crate::state::{JournalEntry, JournalId, StateError, StateErrorKind, StateStore};
 
-/// A removal, and what putting its tag back would come to.
+/// A removal, with the expected result of its restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestorePreview {
     /// The removal.
@@ -20,22 +20,22 @@ pub struct RestorePreview {
 /// The expected result of restoring a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpectedRestore {
-    /// It comes back: the manifest is still in the registry.
+    /// It can be restored: the manifest is still in the registry.
     Returns,
-    /// It comes back as long as the registry keeps the manifest: the journal does not have its bytes.
+    /// It can be restored as long as the registry keeps the manifest: the journal does not have its content.
     OnlyInRegistry,
-    /// It is there already, at that digest.
+    /// It exists already, at that digest.
     AlreadyThere,
-    /// Somebody has pushed the tag again: it is left alone.
+    /// The tag was pushed again: it is left alone.
     Moved {
-        /// Where it is now.
+        /// The current digest.
         to: Digest,
     },
-    /// The manifest is gone and would be put again, which works only while what it is made of is there.
+    /// The manifest is missing and would be put again, which requires its parts to exist.
     Doubtful(String),
-    /// It cannot come back; the text says why.
+    /// It cannot be restored; the text says why.
     Impossible(String),
-    /// The registry did not say; the text says why.
+    /// The registry did not answer; the text says why.
     Unknown(String),
 }
 
@@ -71,11 +71,11 @@ impl ExpectedRestore {
     }
 }
 
-/// Says of each removal what putting its tag back would come to. Only reads. `impossible` names those that cannot be put
-/// back, with the reason.
+/// Returns the expected result of each restore. Read-only. `impossible` names removals that cannot be restored, with
+/// the reason.
 ///
 /// # Errors
-/// When the state could not be read.
+/// Returns an error if the state cannot be read.
 pub async fn preview_restore(
     store: &StateStore,
     readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,

@@ -1,4 +1,4 @@
-//! Waiting for what a registry has not done, or not said, yet.
+//! Waits for registries whose work or answer is pending.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::registry::RetryPolicy;
 
-/// A way to let time pass: a real one, or one of a test that need not wait.
+/// A function that sleeps: for real, or virtually in a test.
 pub type Sleep = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The waits and retries of removals.
@@ -18,23 +18,23 @@ pub struct RemovalRetryPolicy {
     pub first_pause: Duration,
     /// The longest pause.
     pub max_pause: Duration,
-    /// How long a look that still shows what was removed may be a stale one.
+    /// The period in which a read that still shows a removed tag may be stale.
     pub max_staleness: Duration,
     /// Most repetitions of one removal whose answer was lost.
     pub max_retries: usize,
     /// Most waiting for one removal whose answer was lost.
     pub max_wait: Duration,
-    /// What lets the time pass.
+    /// The function that sleeps.
     pub sleep: Sleep,
 }
 
-/// A look behind a cache or at a replica shows what was removed for seconds, rarely for longer.
+/// A read through a cache or from a replica shows removed tags for seconds, rarely for longer.
 const MAX_STALENESS: Duration = Duration::from_mins(1);
 /// Each repetition costs a request's whole timeout of waiting before it.
 const MAX_RETRIES: usize = 3;
 
 impl From<RetryPolicy> for RemovalRetryPolicy {
-    /// As patient as with any other request to a registry.
+    /// With the same limits as any other request to a registry.
     fn from(retry_policy: RetryPolicy) -> Self {
         Self {
             first_pause: retry_policy.initial_delay,
@@ -48,7 +48,7 @@ impl From<RetryPolicy> for RemovalRetryPolicy {
 }
 
 impl RemovalRetryPolicy {
-    /// Growing pauses that come to `most` in all.
+    /// Returns growing pauses that add up to `most`.
     pub(super) fn pauses(&self, most: Duration) -> impl Iterator<Item = Duration> + use<> {
         let longest = self.max_pause.max(Duration::from_millis(1));
         let (mut next, mut left) = (self.first_pause.clamp(Duration::from_millis(1), longest), most);

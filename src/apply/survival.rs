@@ -1,4 +1,4 @@
-//! Whether a registry leaves the manifest of a tag that is removed, and what is done where it does not.
+//! Survival of manifests: whether a registry keeps the manifest of a removed tag, and the reaction if not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,18 +9,18 @@ use crate::domain::{Removal, TagName};
 use crate::registry::RegistryError;
 use crate::state::{StateError, UntagExperience};
 
-/// Whether it is known of a registry that a manifest survives the removal of its last tag.
+/// The knowledge whether manifests of a registry survive the removal of their last tag.
 #[derive(Debug)]
 pub(super) struct Survival {
     known: AtomicBool,
     /// True if an untag of this run or of an earlier one showed it.
     observed: AtomicBool,
-    /// Held by the one removal that may take an image's last tag while that is not known.
+    /// Held by the one removal that may remove an image's last tag while that is unknown.
     pub(super) last_tag_lock: Mutex<()>,
 }
 
 impl Survival {
-    /// Takes it for known where it was observed, or where the registry may delete what is untagged anyway.
+    /// Creates it as known if it was observed, or if the registry may delete untagged manifests anyway.
     pub(super) fn new(observed: bool, accepts_retention: bool) -> Self {
         let known = AtomicBool::new(observed || accepts_retention);
         Self { known, observed: AtomicBool::new(observed), last_tag_lock: Mutex::default() }
@@ -35,11 +35,11 @@ impl Survival {
     }
 }
 
-/// Looks whether a manifest survived the removal of one of its tags; `last` says that it has no other one. Returns what
-/// happened where it did not, after its tags were put back.
+/// Checks that a manifest survived the removal of one of its tags; `last` is true if it has no other one. If not,
+/// restores its tags and returns what happened.
 ///
 /// # Errors
-/// When the state could not be written.
+/// Returns an error if the state cannot be written.
 pub(super) async fn verify_survival(
     context: &RepositoryContext<'_>,
     removal: &Removal,
@@ -86,8 +86,8 @@ pub(super) async fn verify_survival(
     }
 }
 
-/// Looks for a manifest. One that is not found is looked for again: a mark that a registry destroys stays for good, and
-/// a 404 may pass.
+/// Looks up a manifest. If it is not found it is looked up again: a mark as destructive is permanent, and a 404 may be
+/// transient.
 async fn has_survived(context: &RepositoryContext<'_>, removal: &Removal) -> Result<bool, RegistryError> {
     let (reader, repository) = (&*context.registry.reader, &context.repository.name);
     let Removal { tag, digest, .. } = removal;
@@ -100,8 +100,8 @@ async fn has_survived(context: &RepositoryContext<'_>, removal: &Removal) -> Res
             return Ok(true);
         }
     }
-    // A repository that does not answer at all says nothing of one manifest. One that went with its last manifest is gone
-    // from the catalogue.
+    // A repository that does not answer at all proves nothing about a manifest. One that was deleted with its last
+    // manifest is missing from the catalogue.
     let gone = absence::is_manifest_absent(reader, repository, digest).await;
     match gone {
         Ok(false) => reader.keeps_removed(repository, tag, digest).await,

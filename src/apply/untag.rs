@@ -1,4 +1,4 @@
-//! Removals that take the tag alone.
+//! Removals of the tag alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::state::StateError;
 /// A manifest that is fetched by the first removal that needs it.
 pub(super) type LazyManifest = Arc<OnceCell<Option<RawManifest>>>;
 
-/// The manifest of the digest that removals were at last.
+/// The manifest of the digest that was processed last.
 #[derive(Default)]
 pub(super) struct CurrentManifest(Option<(Digest, LazyManifest)>);
 
@@ -33,9 +33,9 @@ impl CurrentManifest {
 
 /// The state after a request to remove a tag.
 enum ObservedOutcome {
-    /// This is known.
+    /// The outcome is known.
     Known(Outcome),
-    /// The registry does not say; the intent stays open until the next start.
+    /// The registry does not answer; the intent stays open until the next start.
     Unknown(String),
 }
 
@@ -49,13 +49,13 @@ impl ObservedOutcome {
     }
 }
 
-/// One removal, from intent to outcome.
+/// Carries out one removal, from intent to outcome.
 ///
-/// As long as it is not known that the registry leaves a manifest whose last tag goes, each manifest is looked for
-/// afterwards, and the removals that may take a last tag go one by one: no more than one image can be lost.
+/// As long as it is unknown that the registry keeps a manifest without tags, each manifest is looked up afterwards, and
+/// removals of possibly last tags are made one by one: no more than one image can be lost.
 ///
 /// # Errors
-/// When the journal could not be written.
+/// Returns an error if the journal cannot be written.
 pub(super) async fn remove_tag(
     site: &RepositoryContext<'_>,
     tags: &RemainingTags,
@@ -100,14 +100,14 @@ async fn journal_and_untag(
         Some(_) => None,
         None => site.deferred_media_type(&order.removal.digest).await,
     };
-    // Fetched before there is a turn.
+    // Fetched before the permit is acquired.
     if deferred.is_none()
         && let Err(outcome) = manifest_for_undo(site, &order.removal, fetched).await
     {
         return site.journal_result(order, outcome).await;
     }
     let turn = site.acquire_permit().await;
-    // It may have been long in coming.
+    // The wait may have been long.
     if let Some(skip) = site.skip_reason(&order.removal).await {
         return site.journal_result(order, Outcome::Skipped(skip)).await;
     }
@@ -139,8 +139,8 @@ async fn journal_and_untag(
     Ok(RemovalResult { removal: order.removal, outcome })
 }
 
-/// Journals the intent of an untag: with the bytes of the manifest, or for now with its digest and the type in `deferred`.
-/// Returns the outcome where it may not be carried out.
+/// Journals the intent of an untag: with the content of the manifest, or for now with its digest and the type in
+/// `deferred`. Returns the outcome if it may not be carried out.
 async fn journal_untag(
     site: &RepositoryContext<'_>,
     order: &RemovalTask,
@@ -161,7 +161,7 @@ async fn journal_untag(
     Ok(site.context.journal_intent(&intent, manifest).await?.map_err(Outcome::Skipped))
 }
 
-/// The manifest that undoes a removal, or the outcome where there is none.
+/// Returns the manifest that undoes a removal, or the outcome if there is none.
 async fn manifest_for_undo<'a>(
     site: &RepositoryContext<'_>,
     removal: &Removal,
@@ -181,26 +181,26 @@ async fn manifest_for_undo<'a>(
     }
 }
 
-/// A removal whose intent is journaled, with what came of its requests so far.
+/// A removal whose intent is journaled, with the results of its requests so far.
 struct UntagAttempt<'a> {
     context: &'a RepositoryContext<'a>,
     task: &'a RemovalTask,
     intent: &'a JournaledIntent,
-    /// The turn among the removals at once; given up in pauses, so that others go on.
+    /// The concurrency permit; released in pauses, so that others can proceed.
     permit: Option<SemaphorePermit<'a>>,
-    /// The last failure that left it open whether the tag was removed.
+    /// The last ambiguous failure.
     lost_response: Option<RegistryError>,
-    /// Requests that were put off.
+    /// Deferred requests.
     deferrals: usize,
-    /// Whether the token was renewed for it.
+    /// True if the token was renewed for it.
     token_renewed: bool,
-    /// Repetitions after a lost answer, or after one that said that the registry failed.
+    /// Repetitions after a lost response, or after a failure of the registry.
     retries: usize,
 }
 
 impl UntagAttempt<'_> {
-    /// Looks at the tag and removes it. A tag cannot be removed on the condition that it has not moved, so the look comes
-    /// after everything that can be waited for, right before each request.
+    /// Checks the tag and removes it. Removals cannot be conditional on the digest, so the check comes after every
+    /// possible wait, right before each request.
     async fn untag(mut self) -> ObservedOutcome {
         let (site, removal) = (self.context, &*self.task.removal);
         let Removal { repository, tag, .. } = removal;
@@ -209,7 +209,7 @@ impl UntagAttempt<'_> {
                 Ok(clearance) => clearance,
                 Err(error) => return self.outcome_if_not_sent(&error),
             };
-            // The registry's pace may have kept it waiting for long.
+            // The rate limit may have delayed it for long.
             if let Some(skip) = site.skip_reason(removal).await {
                 return self.outcome_if_stopped(skip);
             }
@@ -231,7 +231,7 @@ impl UntagAttempt<'_> {
             };
             if error.requires_recheck() {
                 let again = error.kind == RegistryErrorKind::TokenRenewed;
-                // One new token and one more try; the registry says itself how long to wait where it is busy.
+                // One new token and one more attempt; a busy registry determines the pauses itself.
                 if again && self.token_renewed || !again && self.deferrals + 1 >= MAX_DEFERRALS {
                     site.record_failure(&error);
                     return self.handle_refusal(error).await;
@@ -254,7 +254,7 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// Nothing was sent this time.
+    /// Returns the outcome if no request was sent this time.
     fn outcome_if_not_sent(&self, error: &RegistryError) -> ObservedOutcome {
         self.context.record_failure(error);
         match &self.lost_response {
@@ -263,7 +263,7 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// No further request may be sent.
+    /// Returns the outcome if no further request may be sent.
     fn outcome_if_stopped(&self, skip: SkipReason) -> ObservedOutcome {
         match &self.lost_response {
             None => ObservedOutcome::skipped(skip),
@@ -271,7 +271,7 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// The tag is not there when it is looked at before a request.
+    /// Returns the outcome if the tag does not exist at the check before a request.
     async fn outcome_if_absent(&self) -> ObservedOutcome {
         match &self.lost_response {
             None if self.went_with_image().await => ObservedOutcome::Known(Outcome::Done(
@@ -282,8 +282,8 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// Returns true if the registry itself removed a signature or the like when its image lost its last tag, and can put
-    /// it back. Then it has gone as planned, and comes back with a restore of the run.
+    /// Returns true if the registry itself removed a signature or the like when its image lost its last tag, and can
+    /// put it back. Then its removal was as planned, and a restore of the run brings it back.
     async fn went_with_image(&self) -> bool {
         let reader = &*self.context.registry.reader;
         let Removal { repository, tag, digest, companion_of, .. } = &*self.task.removal;
@@ -292,7 +292,8 @@ impl UntagAttempt<'_> {
             && reader.keeps_removed(repository, tag, digest).await.unwrap_or(false)
     }
 
-    /// The tag is not found after a request that failed: it was removed by that if it is really gone.
+    /// Returns the outcome if the tag is not found after a failed request: the request removed it if it is really
+    /// absent.
     async fn outcome_if_absent_after_error(&self, error: &RegistryError) -> ObservedOutcome {
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
         match absence::is_tag_absent(&*self.context.registry.reader, repository, tag, digest).await {
@@ -307,8 +308,8 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// Nobody can say what came of it. Where it is not known what an untag does, nothing else follows in this run: the
-    /// manifest may be gone.
+    /// Returns the outcome if the result is unknown. If the effect of an untag is unknown as well, nothing else follows
+    /// in this run: the manifest may be lost.
     fn outcome_if_unreadable(&self, why: String) -> ObservedOutcome {
         if !self.context.survival.is_known() {
             self.context.breaker.trip(format!("it could not be seen what came of an untag: {why}"));
@@ -316,8 +317,8 @@ impl UntagAttempt<'_> {
         ObservedOutcome::Unknown(why)
     }
 
-    /// The registry said that it removed the tag, and which digest that had, where it says. The first answer of each
-    /// repository is not taken on trust.
+    /// Confirms a successful response, with the tag's digest if it contains one. The first response of each repository
+    /// is verified.
     async fn confirm_removal(mut self, evidence: String, named: Option<Digest>) -> ObservedOutcome {
         let site = self.context;
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
@@ -327,7 +328,7 @@ impl UntagAttempt<'_> {
             if named != *digest {
                 return restore_moved_tag(site, self.task, &named, &evidence).await;
             }
-            // Proof enough, whatever a look at another replica shows.
+            // Proof enough, whatever a read from another replica shows.
             return ObservedOutcome::Known(Outcome::Done(evidence));
         }
         let doubted = self.lost_response.is_some() || !site.breaker.has_removed_from(repository);
@@ -340,7 +341,7 @@ impl UntagAttempt<'_> {
         ObservedOutcome::Known(Outcome::Done(evidence))
     }
 
-    /// The registry said that there is no such tag, which it showed a moment ago.
+    /// Confirms a response that the tag does not exist, although it was visible a moment ago.
     async fn confirm_absence(mut self) -> ObservedOutcome {
         if self.is_still_present().await {
             let Removal { repository, tag, .. } = &*self.task.removal;
@@ -356,8 +357,9 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// Looks at the tag until it is gone or has moved, with growing pauses in which others go on: a look behind a cache
-    /// or at a replica may show the past. Returns whether it is still there at its digest when that cannot be so any more.
+    /// Polls the tag until it is absent or has moved, with growing pauses during which others proceed: a read through a
+    /// cache or from a replica may be stale. Returns true if it is still at its digest after the longest possible
+    /// staleness.
     async fn is_still_present(&mut self) -> bool {
         self.permit = None;
         let site = self.context;
@@ -368,7 +370,7 @@ impl UntagAttempt<'_> {
             match site.registry.reader.resolve(repository, tag).await {
                 Ok(Some(now)) if now.digest == *digest => shown = true,
                 Ok(_) => return false,
-                // What the registry said stands until something is seen that speaks against it.
+                // The registry's response stands until a read contradicts it.
                 Err(_) if !shown => return false,
                 Err(_) => {}
             }
@@ -379,8 +381,8 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// A request failed in a way that leaves it open whether the tag was removed. Returns what came of it, or `None`
-    /// where the removal may be tried once more: not before the lost request can have been carried out late.
+    /// Handles an ambiguous failure of a request. Returns the outcome, or `None` if the removal may be retried: not
+    /// before the lost request can have been carried out late.
     async fn handle_ambiguous_failure(&mut self, error: RegistryError) -> Option<ObservedOutcome> {
         let (site, waiting) = (self.context, &self.context.context.retry_policy);
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
@@ -395,7 +397,7 @@ impl UntagAttempt<'_> {
         let lost = may_still_execute(&error);
         let most = match error.kind {
             _ if lost => self.max_retries(),
-            // The registry's own word that it failed, which may have passed by then. What fails twice is left.
+            // The registry itself reported a failure, which may have passed by then. After the second one it gives up.
             RegistryErrorKind::Status(_) => self.max_retries().min(1),
             _ => 0,
         };
@@ -416,13 +418,13 @@ impl UntagAttempt<'_> {
         None
     }
 
-    /// Where nothing was removed yet, others wait for this one.
+    /// Returns the number of retries: few while nothing was removed yet, because others wait for this one.
     fn max_retries(&self) -> usize {
         let most = self.context.context.retry_policy.max_retries;
         if self.context.breaker.has_removed() { most } else { most.min(1) }
     }
 
-    /// What is known of a removal that is given up. One whose request may still be on its way stays open.
+    /// Returns the outcome of a removal that is given up. One whose request may still be in flight stays open.
     async fn give_up(&self, lost: bool, error: RegistryError) -> ObservedOutcome {
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
         match self.context.registry.reader.resolve(repository, tag).await {
@@ -438,7 +440,7 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// The registry refused the removal, or put it off for too long: it is looked up whether the tag is there.
+    /// Handles a refusal, or too long a deferral, by looking up the tag.
     async fn handle_refusal(&self, error: RegistryError) -> ObservedOutcome {
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
         if error.kind == RegistryErrorKind::Locked {
@@ -462,14 +464,14 @@ impl UntagAttempt<'_> {
     }
 }
 
-/// Returns whether a request that failed so may still be carried out. Another status than these is the registry's own
-/// word: it has failed, and is not about to do it.
+/// Returns true if a failed request may still be carried out. Any other status is the registry's own answer: the
+/// request has failed, and will not be carried out.
 pub(super) fn may_still_execute(error: &RegistryError) -> bool {
     matches!(error.kind, RegistryErrorKind::Connection | RegistryErrorKind::Status(408 | 502 | 503 | 504))
 }
 
-/// What speaks against removing a tag, in what is so of it now: it moved, somebody pushed the same image to it again, or
-/// it was locked.
+/// Returns the reason in the tag's current state against its removal: it moved, the same image was pushed to it again,
+/// or it was locked.
 fn changed_since_plan(site: &RepositoryContext<'_>, removal: &Removal, now: &TagState) -> Option<SkipReason> {
     if now.digest != removal.digest {
         return Some(SkipReason::Moved { to: now.digest.clone() });
@@ -486,7 +488,7 @@ fn changed_since_plan(site: &RepositoryContext<'_>, removal: &Removal, now: &Tag
     }
 }
 
-/// The tag moved in the instant of its removal, and the registry tells where to: it gets that image back.
+/// Restores a tag that moved at the instant of its removal, if the registry reports the new digest.
 async fn restore_moved_tag(
     site: &RepositoryContext<'_>,
     order: &RemovalTask,
@@ -523,7 +525,7 @@ fn log(site: &RepositoryContext<'_>, removal: &Removal, outcome: &Outcome) {
     }
 }
 
-/// A companion goes once nothing that is left names its image, directly or inside an index.
+/// Removes companions once no remaining tag names their image, directly or inside an index.
 pub(super) async fn remove_companions(
     site: &RepositoryContext<'_>,
     tags: &RemainingTags,
@@ -555,7 +557,7 @@ pub(super) async fn remove_companions(
     Ok(())
 }
 
-/// The manifests to which tags still lead that are not known to be removed.
+/// The manifests that remaining tags still lead to.
 struct RemainingDigests {
     digests: BTreeSet<Digest>,
     /// True if the contents of an index among them are unknown.
@@ -568,7 +570,7 @@ impl RemainingDigests {
     }
 }
 
-/// All digests that tags not known to be gone still reach.
+/// Returns all digests that tags not known to be removed still reach.
 fn still_reachable(repository: &Repository, applied: &[RemovalResult]) -> RemainingDigests {
     let gone: BTreeSet<&TagName> = applied
         .iter()
@@ -583,7 +585,7 @@ fn still_reachable(repository: &Repository, applied: &[RemovalResult]) -> Remain
     RemainingDigests { digests, has_unread }
 }
 
-/// The digests given and everything that their indexes contain.
+/// Returns the given digests and everything that their indexes contain.
 pub(super) fn reachable_from(repository: &Repository, mut open: Vec<Digest>) -> BTreeSet<Digest> {
     let mut reached = BTreeSet::new();
     while let Some(digest) = open.pop() {

@@ -1,4 +1,4 @@
-//! A repository right before something is deleted from it, and what of it keeps a manifest.
+//! A repository right before a deletion in it, and the reasons in it to retain a manifest.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,23 +9,23 @@ use crate::domain::{Digest, Lock, Repository, RepositoryName, SkipReason, TagNam
 use crate::engine::companion_subject;
 use crate::registry::{ContentCache, RegistryReader};
 
-/// A repository as it is right before something is deleted from it.
+/// The state of a repository right before a deletion in it.
 pub(super) struct Snapshot {
     /// The time at which it was read.
     pub(super) read_at: Timestamp,
-    /// The manifests that were removed since.
+    /// The manifests removed since.
     pub(super) removed: BTreeSet<Digest>,
-    /// The manifests that may have been removed: the registry does not say.
+    /// The manifests that may have been removed: the registry does not show it.
     pub(super) possibly_removed: BTreeSet<Digest>,
     repository: Repository,
     tags: HashMap<Digest, TagName>,
-    /// The tags of signatures and the like, by what begins their names.
+    /// The tags of signatures and the like, by the prefix of their names.
     companions: HashMap<String, TagName>,
     indexes: HashMap<Digest, Vec<Digest>>,
     referrers: HashMap<Digest, Vec<Digest>>,
 }
 
-/// What the tags of signatures and the like of an image begin with: a longer digest is cut to that many digits.
+/// Returns the prefix of the tags of signatures and the like of an image: a longer digest is cut to 64 digits.
 fn companion_prefix(digest: &Digest) -> String {
     let hex = digest.hex();
     format!("{}-{}", digest.algorithm(), hex.get(..64).unwrap_or(&hex))
@@ -52,7 +52,7 @@ pub(super) async fn read_whole(
 }
 
 impl Snapshot {
-    /// What was read at that time; what went before stays gone.
+    /// Creates a snapshot as of that time. Manifests removed before stay removed.
     pub(super) fn new(repository: Repository, at: Timestamp, before: Option<Self>) -> Self {
         let (mut indexes, mut referrers) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for (digest, manifest) in &repository.manifests {
@@ -73,7 +73,7 @@ impl Snapshot {
         Self { read_at: at, removed: gone, possibly_removed: unknown, repository, tags, companions, indexes, referrers }
     }
 
-    /// Keeps in mind what came of one.
+    /// Records the outcome of a manifest.
     pub(super) fn record(&mut self, digest: &Digest, fate: &ObservedOutcome) {
         if fate.is_absent() {
             self.removed.insert(digest.clone());
@@ -87,7 +87,7 @@ impl Snapshot {
         self.repository.manifests.get(digest)?.subject.as_deref()
     }
 
-    /// Returns the time at which a manifest last changed, by the registry's word.
+    /// Returns the time of a manifest's last change, as the registry reports it.
     pub(super) fn changed_at(&self, digest: &Digest) -> Option<Timestamp> {
         self.repository.untagged.get(digest).copied().flatten()
     }
@@ -96,7 +96,7 @@ impl Snapshot {
         !self.removed.contains(digest) && self.repository.manifests.contains_key(digest)
     }
 
-    /// What must go before a manifest, as far as it is there: the indexes that list it and what it refers to.
+    /// Returns the existing manifests that must be deleted before one: the indexes that list it, and its subject.
     pub(super) fn parents<'a>(&'a self, one: &'a ManifestTask) -> impl Iterator<Item = &'a Digest> {
         let accompanied = companion_subject(&one.deletion.tag).filter(|_| one.role.is_none());
         let accompanied = accompanied.and_then(|subject| self.stored_digest(&subject));
@@ -108,12 +108,12 @@ impl Snapshot {
         self.repository.manifests.get_key_value(digest).map(|(digest, _)| digest)
     }
 
-    /// What a manifest hangs on and may have gone.
+    /// Returns a manifest that another one depends on and that may have been removed.
     pub(super) fn possibly_removed_parent<'a>(&'a self, one: &'a ManifestTask) -> Option<&'a Digest> {
         self.parents(one).find(|above| self.possibly_removed.contains(*above))
     }
 
-    /// Takes out of `ones` what refers to a manifest, directly or not, in the order in which it goes.
+    /// Takes the direct and indirect referrers of a manifest out of `ones`, in the order of their deletion.
     pub(super) fn take_referrers(
         &self,
         digest: &Digest,
@@ -131,8 +131,8 @@ impl Snapshot {
         found
     }
 
-    /// Why a manifest stays now. `with` is itself and what refers to it and goes with it, perhaps by the registry's doing:
-    /// what keeps one of these keeps it.
+    /// Returns why a manifest is retained now. `with` is itself and the referrers that are deleted with it, perhaps by
+    /// the registry: a reason to retain one of these retains it.
     pub(super) fn keep_reason(&self, one: &ManifestTask, with: &BTreeSet<Digest>) -> Option<SkipReason> {
         if let Some(lock) = self.repository.lock {
             return Some(SkipReason::Locked(format!("its repository has a {} lock", lock.label())));
@@ -161,7 +161,7 @@ impl Snapshot {
         Some(SkipReason::Kept(format!("{referrer} refers to {digest}, and is not to be deleted")))
     }
 
-    /// A lock on a manifest or on an image in it.
+    /// Returns a lock on a manifest or on an image in it.
     fn find_lock<'a>(&'a self, digest: &'a Digest) -> Option<(&'a Digest, Lock)> {
         let (mut seen, mut open) = (BTreeSet::from([digest]), vec![digest]);
         while let Some(next) = open.pop() {

@@ -1,4 +1,4 @@
-//! Blobs: small ones as bytes, layers as a recipe that is followed whenever they are read.
+//! Blobs: small ones as bytes, layers as a recipe that is evaluated whenever they are read.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ enum Content {
     Layer(Arc<LayerRecipe>),
 }
 
-/// How to make a layer: an uncompressed tar archive of one file, whose content repeats one block.
+/// The recipe of a layer: an uncompressed tar archive of one file, whose content repeats one block.
 #[derive(Debug)]
 struct LayerRecipe {
     header: [u8; TAR_BLOCK],
@@ -31,27 +31,27 @@ struct LayerRecipe {
     file_length: u64,
 }
 
-/// Tar archives are made of blocks of this many bytes and end with two blocks of zeros.
+/// The size of a tar block; archives end with two blocks of zeros.
 const TAR_BLOCK: usize = 512;
-/// Layers are made and sent in pieces of this many bytes.
+/// The size of the pieces in which layers are generated and sent.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 impl Blob {
-    /// A blob of those bytes.
+    /// Creates a blob of those bytes.
     #[must_use]
     pub fn of(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::with_digest(Digest::of(&bytes), bytes)
     }
 
-    /// A blob of bytes that are known to have that digest, of whichever algorithm.
+    /// Creates a blob of bytes with a known digest, of any algorithm.
     #[must_use]
     pub fn with_digest(digest: Digest, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { digest, length: bytes.len() as u64, content: Content::Bytes(bytes) }
     }
 
-    /// An uncompressed layer that holds one file of `file_length` bytes at `path`; equal arguments give equal layers.
+    /// Creates an uncompressed layer with one file of `file_length` bytes at `path`; equal arguments give equal layers.
     ///
     /// Container engines can unpack it. Being uncompressed, its digest is also its `diff_id`.
     ///
@@ -72,19 +72,19 @@ impl Blob {
         Self { digest, length, content: Content::Layer(Arc::new(recipe)) }
     }
 
-    /// Its digest.
+    /// Returns its digest.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Its length in bytes.
+    /// Returns its length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Its bytes, in pieces.
+    /// Returns its bytes, in pieces.
     #[must_use]
     pub fn chunks(&self) -> Box<dyn Iterator<Item = Bytes> + Send> {
         match &self.content {

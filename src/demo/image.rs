@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::blob::Blob;
 use crate::domain::Digest;
 
-/// A manifest with everything that has to be in the registry before it.
+/// A manifest with everything that must be in the registry before it.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// The digest of its bytes.
@@ -37,7 +37,7 @@ pub enum Format {
     Docker,
 }
 
-/// What a manifest in an index runs on.
+/// The platform of a manifest in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
     /// The operating system, such as `linux`.
@@ -50,17 +50,17 @@ pub struct Platform {
 pub const AMD64: Platform = Platform { os: "linux", architecture: "amd64" };
 /// Linux on arm64.
 pub const ARM64: Platform = Platform { os: "linux", architecture: "arm64" };
-/// What buildkit writes for its attestations.
+/// The platform that buildkit writes for its attestations.
 pub const NO_PLATFORM: Platform = Platform { os: "unknown", architecture: "unknown" };
 
-/// What to build.
+/// The specification of an image.
 #[derive(Debug, Clone)]
 pub struct ImageSpec {
     /// The media types to use.
     pub format: Format,
-    /// What it runs on.
+    /// Its platform.
     pub platform: Platform,
-    /// The `created` of its configuration; nothing leaves the key out.
+    /// The `created` of its configuration; `None` omits the key.
     pub created: Option<Timestamp>,
     /// Its layers, the base first.
     pub layers: Vec<Blob>,
@@ -80,7 +80,7 @@ pub mod media_type {
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// An uncompressed OCI layer.
     pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    /// The empty JSON object that stands where there is nothing to say.
+    /// The empty JSON object, used as a placeholder.
     pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
     /// A Docker image manifest.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -92,7 +92,7 @@ pub mod media_type {
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     /// An in-toto statement, as buildkit and cosign attach it.
     pub const IN_TOTO: &str = "application/vnd.in-toto+json";
-    /// What cosign signs.
+    /// The payload of a cosign signature.
     pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
     /// A Helm chart's configuration.
     pub const HELM_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
@@ -116,13 +116,13 @@ impl Default for ImageSpec {
 }
 
 impl ImageSpec {
-    /// An OCI image for amd64 of those layers.
+    /// Creates an OCI image for amd64 with those layers.
     #[must_use]
     pub fn new(created: Timestamp, layers: &[Blob]) -> Self {
         Self { created: Some(created), layers: layers.to_vec(), ..Self::default() }
     }
 
-    /// The image as a registry gets it.
+    /// Builds the image as it is pushed to a registry.
     #[must_use]
     pub fn build(&self) -> Image {
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| layer.digest().to_string()).collect();
@@ -165,14 +165,14 @@ impl Image {
         Self { digest, media_type, bytes, blobs, children, platform, artifact_type, annotations }
     }
 
-    /// Bytes of everything that it needs, its own manifest included; blobs that it names twice count twice.
+    /// Returns the bytes of everything that it needs, its own manifest included; blobs that it names twice count twice.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         let blobs: u64 = self.blobs.iter().map(Blob::length).sum();
         blobs + self.bytes.len() as u64 + self.children.iter().map(Image::total_bytes).sum::<u64>()
     }
 
-    /// How an index lists it.
+    /// Returns its descriptor in an index.
     fn descriptor(&self) -> Value {
         let mut entry =
             json!({ "mediaType": self.media_type, "digest": self.digest.to_string(), "size": self.bytes.len() });
@@ -187,7 +187,7 @@ impl Image {
     }
 }
 
-/// An index (or a Docker manifest list) of those manifests. Indexes may be among them.
+/// Creates an index (or a Docker manifest list) of those manifests, which may include indexes.
 #[must_use]
 pub fn index(format: Format, children: &[Image]) -> Image {
     let media_type = match format {
@@ -202,8 +202,8 @@ pub fn index(format: Format, children: &[Image]) -> Image {
     Image::of(media_type, &manifest, Vec::new(), children.to_vec())
 }
 
-/// What `docker buildx build --platform linux/amd64,linux/arm64` pushes: an image for each platform and, as buildkit
-/// does by default, an attestation for each, listed in the index for the platform `unknown/unknown`.
+/// Creates the result of `docker buildx build --platform linux/amd64,linux/arm64`: an image for each platform and, as
+/// buildkit does by default, an attestation for each, listed in the index for the platform `unknown/unknown`.
 #[must_use]
 pub fn multi_arch(created: Timestamp, layers: impl Fn(&Platform) -> Vec<Blob>) -> Image {
     let images: Vec<Image> = [AMD64, ARM64]
@@ -214,7 +214,7 @@ pub fn multi_arch(created: Timestamp, layers: impl Fn(&Platform) -> Vec<Blob>) -
     index(Format::Oci, &[images, attestations].concat())
 }
 
-/// The provenance that buildkit puts beside an image in its index.
+/// Creates the provenance that buildkit puts beside an image in its index.
 #[must_use]
 pub fn attestation(of: &Image) -> Image {
     let statement = Blob::of(
@@ -241,7 +241,7 @@ pub fn attestation(of: &Image) -> Image {
     Image { platform: Some(NO_PLATFORM), annotations, ..image }
 }
 
-/// An artifact of that type with one blob, which refers to `subject` where there is one.
+/// Creates an artifact of that type with one blob, which refers to `subject` if given.
 #[must_use]
 pub fn artifact(kind: &str, blob: (&str, Blob), subject: Option<&Image>, annotations: &[(&str, &str)]) -> Image {
     let annotations: BTreeMap<String, String> =
@@ -264,7 +264,7 @@ pub fn artifact(kind: &str, blob: (&str, Blob), subject: Option<&Image>, annotat
     Image { artifact_type: Some(kind.to_owned()), annotations, ..image }
 }
 
-/// A Helm chart as `helm push` makes it: its only time is an annotation.
+/// Creates a Helm chart as `helm push` does: its only time is an annotation.
 #[must_use]
 pub fn helm_chart(name: &str, version: &str, created: Timestamp, archive: Blob) -> Image {
     let config = Blob::of(json!({ "apiVersion": "v2", "name": name, "version": version }).to_string());
@@ -283,7 +283,7 @@ pub fn helm_chart(name: &str, version: &str, created: Timestamp, archive: Blob) 
     Image { annotations, ..Image::of(media_type::OCI_MANIFEST, &manifest, vec![config, archive], Vec::new()) }
 }
 
-/// A signature in the form of cosign 2, to be stored under [`companion_tag`]`(digest, ".sig")`.
+/// Creates a signature in the format of cosign 2, to be stored under [`companion_tag`]`(digest, ".sig")`.
 #[must_use]
 pub fn signature(of: &Digest, repository: &str) -> Image {
     let payload = Blob::of(
@@ -311,8 +311,8 @@ pub fn signature(of: &Digest, repository: &str) -> Image {
     Image::of(media_type::OCI_MANIFEST, &manifest, vec![config, payload], Vec::new())
 }
 
-/// The tag by which companions of an image are found: `sha256-<hex>` and the ending (`.sig`, `.att`, `.sbom`, or none
-/// for the index that replaces a referrers API).
+/// Returns the tag of a companion of an image: `sha256-<hex>` and the ending (`.sig`, `.att`, `.sbom`, or none for the
+/// index that replaces a referrers API).
 #[must_use]
 pub fn companion_tag(of: &Digest, ending: &str) -> String {
     format!("{}-{}{ending}", of.algorithm(), of.hex())

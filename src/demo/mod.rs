@@ -1,8 +1,8 @@
-//! What `tagwarden demo` shows: an embedded registry, and the content and settings of a made-up company in it.
+//! The world of `tagwarden demo`: an embedded registry, and the content and settings of a fictitious company in it.
 //!
-//! Nothing here is a fake of Tagwarden: the registry speaks the real protocol over real HTTP on loopback, every digest
-//! is that of real bytes, and the files are those that a platform owner would write. The integration tests run against
-//! the same registry, with faults injected.
+//! Nothing here is a fake of Tagwarden: the registry implements the real protocol over real HTTP on loopback, every
+//! digest is that of real bytes, and the files are those that a platform owner would write. The integration tests run
+//! against the same registry, with faults injected.
 
 pub mod blob;
 pub mod image;

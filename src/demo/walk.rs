@@ -1,4 +1,4 @@
-//! `tagwarden demo`: the real walk over the sample, through real HTTP.
+//! The walk of `tagwarden demo` through the sample, over real HTTP.
 
 use std::fs;
 use std::io;
@@ -15,30 +15,30 @@ use crate::domain::{Digest, Failure, Outcome};
 use crate::report::{self, Format, KeptView, PlanDocument, ReasonView};
 use crate::workflow::{self, App, Approval, RunError};
 
-/// What the demo is told.
+/// The options of the demo.
 pub struct DemoOptions<'a> {
-    /// Where it leaves its files; `tagwarden-demo` here where nothing is given.
+    /// The folder for its files; `None` means `tagwarden-demo` in the current one.
     pub folder: Option<&'a Path>,
-    /// Whether the registry stays up until somebody stops it.
+    /// True if the registry keeps running until the demo is stopped.
     pub serve: bool,
     /// The time.
     pub clock: Clock,
-    /// Who runs it.
+    /// The user that runs it.
     pub by: String,
-    /// Becomes true when somebody stops it.
+    /// Becomes true when it is stopped.
     pub stop: watch::Receiver<bool>,
-    /// Where the story goes.
+    /// The output for the narration.
     pub narrate: &'a (dyn Fn(&str) + Sync),
 }
 
-/// The file by which the demo knows a folder of its own again.
+/// The file that marks a folder of the demo.
 const MARKER_FILE: &str = ".tagwarden-demo";
 const EXAMPLE_COUNT: usize = 4;
 
-/// Plays the whole job: plan, report, explain, apply, plan again, restore, and a look at what comes two weeks later.
+/// Runs the whole workflow: plan, report, explain, apply, plan again, restore, and a preview of two weeks later.
 ///
 /// # Errors
-/// When the folder is somebody else's, or anything of the walk fails.
+/// Returns an error if the folder is not the demo's, or any step fails.
 pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     let say = demo.narrate;
     let folder = demo.folder.unwrap_or(Path::new("tagwarden-demo"));
@@ -84,7 +84,7 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
             config = config.display()
         ));
         let mut stop = demo.stop.clone();
-        // An error means that nobody is left who could say stop; then there is nobody to serve either.
+        // An error means that no stop can come anymore; then there is no client to serve either.
         let _ = stop.wait_for(|stopped| *stopped).await;
     } else {
         say("The registry is gone now; `tagwarden demo --serve` keeps it up to play with.");
@@ -93,7 +93,7 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The sample in a registry that speaks ACR, and who may do everything in it, with a password that is made up.
+/// Starts the sample in a registry with the ACR dialect, and returns its administrator, with a made-up password.
 async fn start_registry(sample: &Sample, clock: &Clock) -> io::Result<(EmbeddedRegistry, Admin)> {
     let password = Digest::of(format!("{}{}", Uuid::now_v7(), Uuid::now_v7()).as_bytes()).hex()[..20].to_owned();
     let admin = Admin { user: "sample".to_owned(), password };
@@ -173,10 +173,10 @@ async fn run_walkthrough(app: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) 
     Ok(())
 }
 
-/// More than the time after which the sample's policy has manifests deleted.
+/// Longer than the delay after which the sample's policy deletes manifests.
 const DELETION_PREVIEW_DELAY: SignedDuration = SignedDuration::from_hours(15 * 24);
 
-/// Why a tag stays, rule by rule.
+/// Explains why a tag is retained, rule by rule.
 async fn explain(app: &App, kept: &KeptView) -> Result<String, RunError> {
     let named = app.find_tag_ref(&kept.name())?;
     let decision = app.decide_repository(&named.registry, &named.repository, None).await?;
@@ -187,7 +187,7 @@ async fn explain(app: &App, kept: &KeptView) -> Result<String, RunError> {
     Ok(found.unwrap_or_default())
 }
 
-/// The plan in a screenful; the reports have all of it.
+/// Narrates the plan briefly; the reports contain all of it.
 fn narrate_plan(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     let summary = &plan.summary;
     say(&format!(
@@ -236,12 +236,12 @@ fn is_claimed(reasons: &[ReasonView]) -> bool {
     reasons.iter().any(|reason| matches!(reason, ReasonView::Claimed { .. }))
 }
 
-/// Whether a folder has files that the demo did not leave there.
+/// Returns true if a folder has files that are not the demo's.
 fn has_foreign_files(folder: &Path) -> io::Result<bool> {
     Ok(folder.exists() && !folder.join(MARKER_FILE).exists() && fs::read_dir(folder)?.next().is_some())
 }
 
-/// Makes the folder, or takes away the state of an earlier time from it: that was about another registry.
+/// Creates the folder, or clears the state of an earlier demo in it: that belongs to another registry.
 fn prepare_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder.join("reports"))?;
     fs::write(folder.join(MARKER_FILE), "left by `tagwarden demo`, which may overwrite what is here\n")?;

@@ -9,7 +9,7 @@ use super::response::{ErrorResponse, Query};
 use crate::demo::image::media_type;
 use crate::domain::{Digest, RepositoryName, TagName};
 
-/// What a path of this dialect names.
+/// The target of a path of this dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     Ping,
@@ -22,7 +22,7 @@ pub(super) enum Route {
     Referrers { name: String, digest: String },
 }
 
-/// One request, its body read.
+/// One request with its whole body.
 pub(super) struct ApiRequest<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
@@ -32,7 +32,7 @@ pub(super) struct ApiRequest<'a> {
 }
 
 impl Route {
-    /// The route of a decoded path, if it is one of this dialect.
+    /// Parses a decoded path, if it is one of this dialect.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/v2")?;
         let rest = match rest {
@@ -62,7 +62,7 @@ impl Route {
         name.parse::<RepositoryName>().is_ok().then_some(route)
     }
 
-    /// The repository that it is about.
+    /// Returns its repository.
     pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::Ping | Self::Catalog => None,
@@ -75,7 +75,7 @@ impl Route {
         }
     }
 
-    /// What a request to it must be allowed to do.
+    /// Returns the required access of a request.
     pub(super) fn required_access(&self, method: &Method, query: &Query) -> Vec<Access> {
         let Some(name) = self.name() else {
             return if *self == Self::Catalog { vec![Access::catalog()] } else { Vec::new() };
@@ -102,7 +102,7 @@ pub(super) fn parse_digest(written: &str) -> Result<Digest, ErrorResponse> {
     written.parse().map_err(|error: crate::domain::InvalidDigest| ErrorResponse::digest_invalid(error.to_string()))
 }
 
-/// Distribution hides OCI manifests from clients that do not ask for them by name; `*/*` does not count.
+/// Refuses OCI manifests to clients that do not name their type, as distribution does; `*/*` does not count.
 pub(super) fn refuse_unaccepted(headers: &HeaderMap, kind: &str) -> Result<(), ErrorResponse> {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let named = accepted.flat_map(|value| value.split(',')).any(|range| {

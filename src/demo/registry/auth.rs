@@ -1,4 +1,4 @@
-//! Who may do what: basic authentication, and bearer tokens from a token endpoint with scopes that are enforced.
+//! Authorization: basic authentication, and bearer tokens from a token endpoint with enforced scopes.
 //!
 //! The flow is that of distribution's token specification: a 401 names realm, service and scope; the client asks the
 //! realm for a token of that scope and repeats its request with it.
@@ -16,33 +16,33 @@ use tokio::time::Instant;
 use super::response::{ErrorResponse, Query, json_response};
 use crate::domain::Digest;
 
-/// How clients sign in.
+/// The authentication of clients.
 #[derive(Debug, Clone, Default)]
 pub enum AuthMode {
-    /// Not at all.
+    /// None.
     #[default]
     Open,
-    /// With user and password at every request.
+    /// User and password with every request.
     Basic {
         /// The user.
         user: String,
         /// The password.
         password: String,
     },
-    /// With tokens from the registry's own `/token`.
+    /// Tokens from the registry's own `/token`.
     Bearer {
         /// The user.
         user: String,
         /// The password.
         password: String,
-        /// How long a token is good for.
+        /// The lifetime of a token.
         lifetime: Duration,
-        /// Whether tokens that allow to pull are given to everyone.
+        /// True if anonymous clients get tokens to pull.
         anonymous_pull: bool,
     },
 }
 
-/// Something that a client may be allowed to do.
+/// An action that a client may be allowed to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// Read a repository.
@@ -71,7 +71,7 @@ impl Access {
         Self { repository: Some(repository.to_owned()), action }
     }
 
-    /// What distribution asks for a request to a repository.
+    /// Returns the access that distribution requires for a request to a repository.
     pub(super) fn of_method(repository: &str, method: &Method) -> Vec<Self> {
         match *method {
             Method::GET | Method::HEAD => vec![Self::to(repository, Action::Pull)],
@@ -92,7 +92,7 @@ impl Action {
     }
 }
 
-/// The tokens that were given out.
+/// The issued tokens.
 #[derive(Debug, Default)]
 pub(super) struct IssuedTokens {
     issued: BTreeMap<String, Token>,
@@ -105,7 +105,7 @@ struct Token {
     allows: BTreeSet<Access>,
 }
 
-/// The rules of one registry: how to sign in, and what even who signed in may not do.
+/// The rules of one registry: its authentication, and actions denied even to authenticated clients.
 pub(super) struct Guard<'a> {
     pub(super) mode: &'a AuthMode,
     pub(super) denied: &'a [Action],
@@ -113,7 +113,7 @@ pub(super) struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// Lets a request pass, or says what it lacks.
+    /// Admits a request, or returns the challenge for the missing access.
     pub(super) fn authorize(
         &self,
         authorization: Option<&str>,
@@ -162,7 +162,7 @@ impl Guard<'_> {
         realm + &scope + &problem
     }
 
-    /// Answers the token endpoint: `GET` with basic authentication or without any, or `POST` of a password grant.
+    /// Handles the token endpoint: `GET` with or without basic authentication, or `POST` of a password grant.
     pub(super) fn token_response(
         &self,
         method: &Method,
@@ -200,7 +200,7 @@ impl Guard<'_> {
 }
 
 impl IssuedTokens {
-    /// Ends every token that was given out.
+    /// Invalidates every issued token.
     pub(super) fn expire(&mut self) {
         self.issued.clear();
     }
@@ -210,13 +210,13 @@ fn unauthorized(message: &str) -> ErrorResponse {
     ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
 }
 
-/// The user and the password of a header.
+/// Parses the user and the password of a header.
 pub(super) fn parse_basic(authorization: &str) -> Option<(String, String)> {
     let decoded = String::from_utf8(STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?).ok()?;
     decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
-/// `repository:shop/api:pull,push` and the like, joined by spaces.
+/// Formats scopes such as `repository:shop/api:pull,push`, joined by spaces.
 fn format_scope<'a>(accesses: impl IntoIterator<Item = &'a Access>) -> String {
     let mut actions: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
     for access in accesses {
@@ -229,7 +229,7 @@ fn format_scope<'a>(accesses: impl IntoIterator<Item = &'a Access>) -> String {
     scopes.collect::<Vec<_>>().join(" ")
 }
 
-/// What one scope asks for. What is not understood grants nothing.
+/// Parses one scope. Unknown parts grant nothing.
 fn parse_scope(text: &str) -> Vec<Access> {
     let parts =
         text.split_once(':').and_then(|(kind, rest)| rest.rsplit_once(':').map(|(name, what)| (kind, name, what)));

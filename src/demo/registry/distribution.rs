@@ -1,4 +1,4 @@
-//! The distribution dialect: the routes of the OCI distribution specification, answered as distribution answers them.
+//! The distribution dialect: the routes of the OCI distribution specification, with the responses of distribution.
 
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,7 @@ use crate::demo::image::media_type;
 use crate::domain::Digest;
 
 impl Route {
-    /// Answers a request that may be answered.
+    /// Handles an authorized request.
     pub(super) fn respond(
         &self,
         call: ApiRequest<'_>,
@@ -61,7 +61,7 @@ fn tags(call: &ApiRequest<'_>, options: &Options, content: &Content, name: &str)
     }
     let after = |last| content.tags_after(name, last);
     let Page { rows, link } = paginate(after, |tag| (*tag).to_owned(), (call.path, call.query), options.page_size)?;
-    // Distribution 2.8 says `null` of a repository without tags, later ones `[]`.
+    // Distribution 2.8 returns `null` for a repository without tags, later versions `[]`.
     let listed = match options.tag_deletion {
         TagDeletion::Unsupported if rows.is_empty() => Value::Null,
         _ => json!(rows),

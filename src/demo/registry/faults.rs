@@ -1,4 +1,4 @@
-//! Misbehaviour on demand, so that tests can show what Tagwarden does when a registry fails it.
+//! Faults on demand, so that tests can show how Tagwarden handles a failing registry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use serde_json::Value;
 use super::content::Content;
 use super::response::ErrorResponse;
 
-/// A misbehaviour and the requests that it meets.
+/// A fault and the requests that it affects.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// Only requests of this method; nothing means any.
+    /// Only requests of this method; `None` means any.
     pub method: Option<Method>,
     /// Only requests whose path and query contain this.
     pub path_contains: String,
-    /// How many matching requests go well first.
+    /// The number of matching requests that succeed first.
     pub after: usize,
-    /// How many matching requests it then meets.
+    /// The number of matching requests that it then affects.
     pub times: usize,
-    /// What happens to them.
+    /// The kind of fault.
     pub kind: FaultKind,
 }
 
-/// What happens to a request.
+/// The effect of a fault on a request.
 #[derive(Clone)]
 pub enum FaultKind {
-    /// It is not handled, and answered with this.
+    /// The request is not processed, and gets this response.
     Status {
         /// The status.
         status: u16,
@@ -40,69 +40,71 @@ pub enum FaultKind {
         /// The body.
         body: String,
     },
-    /// It is handled, and then answered with this status and no body: the registry did it and says that it failed.
+    /// The request is processed, and gets this status without a body: the registry reports a failure after carrying it
+    /// out.
     HandledButStatus(u16),
-    /// The answer declares its whole length, brings half of it, and the connection is dropped.
+    /// The response declares its full length, but is cut off after half of it.
     CutBody,
-    /// The connection is dropped without an answer.
+    /// The connection is closed without a response.
     HangUp {
-        /// Whether the request is handled before.
+        /// True if the request is processed before.
         handled: bool,
     },
-    /// It is not handled, and answered 200 with JSON that has a syntax error.
+    /// The request is not processed, and gets 200 with JSON that has a syntax error.
     InvalidJson,
-    /// The first half of the real body, as if that were all.
+    /// The response contains the first half of the real body, as if that were all.
     TruncatedJson,
-    /// A body that is not what its digest says; still valid JSON where it was.
+    /// The response has a body that does not match its digest; still valid JSON if it was.
     WrongDigest,
-    /// It is not handled, and answered 200 with the sign-in page of some proxy.
+    /// The request is not processed, and gets 200 with the sign-in page of some proxy.
     HtmlPage,
-    /// It is handled after that time.
+    /// The request is processed after that time.
     Delay(Duration),
-    /// A deletion that is answered at once and handled after that time: meanwhile the registry shows what it deleted.
+    /// A deletion gets its response at once and is processed after that time: meanwhile the registry shows the deleted
+    /// content.
     HandledLater {
-        /// After how long.
+        /// The delay.
         after: Duration,
-        /// Whether it is answered, as if it were done; if not, the connection is dropped.
+        /// True if it gets a successful response; otherwise the connection is closed.
         answered: bool,
     },
-    /// The answer's `Link` points at the request itself.
+    /// The `Link` of the response points at the request itself.
     LinkLoop,
-    /// The answer's `Link` points there.
+    /// The `Link` of the response points there.
     ForeignLink(String),
-    /// A list brings that many rows and no `Link`, as if that were all.
+    /// A list has that many rows and no `Link`, as if that were all.
     CutShort(usize),
-    /// It is not handled: a firewall lets nobody in from there.
+    /// The request is not processed: a firewall blocks the client.
     Firewall,
-    /// It is not handled, and answered 429.
+    /// The request is not processed, and gets 429.
     TooManyRequests {
         /// Seconds in `Retry-After`.
         retry_after: Option<u64>,
     },
-    /// The registry's content changes, then the request is handled: a tag that moves between two looks.
+    /// The registry's content changes, then the request is processed: a tag that moves between two reads.
     BeforeRequest(Arc<dyn Fn(&mut Content) + Send + Sync>),
 }
 
 impl Fault {
-    /// A fault that meets every request whose path and query contain `path`.
+    /// Creates a fault for every request whose path and query contain `path`.
     #[must_use]
     pub fn on(path: &str, what: FaultKind) -> Self {
         Self { method: None, path_contains: path.to_owned(), after: 0, times: usize::MAX, kind: what }
     }
 
-    /// The same for requests of that method only.
+    /// Limits it to requests of that method.
     #[must_use]
     pub fn method(self, method: Method) -> Self {
         Self { method: Some(method), ..self }
     }
 
-    /// The same after that many matching requests went well.
+    /// Lets that many matching requests succeed first.
     #[must_use]
     pub fn after(self, after: usize) -> Self {
         Self { after, ..self }
     }
 
-    /// The same for that many requests only.
+    /// Limits it to that many requests.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
         Self { times, ..self }
@@ -110,18 +112,18 @@ impl Fault {
 }
 
 impl FaultKind {
-    /// A change of content before the request is handled.
+    /// Creates a change of content before the request is processed.
     pub fn before_request(change: impl Fn(&mut Content) + Send + Sync + 'static) -> Self {
         Self::BeforeRequest(Arc::new(change))
     }
 
-    /// A bare status.
+    /// Creates a bare status.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Status { status, headers: Vec::new(), body: String::new() }
     }
 
-    /// The answer that is given in place of handling the request, if this is such a fault.
+    /// Returns the response that replaces processing, if this is such a fault.
     pub(super) fn replacement_response(&self) -> Option<Response> {
         match self {
             Self::Status { status, headers, body } => {
@@ -161,7 +163,7 @@ impl FaultKind {
         }
     }
 
-    /// After how long the request is handled, if this is such a fault.
+    /// Returns the delay before processing, if this is such a fault.
     pub(super) fn handling_delay(&self) -> Option<Duration> {
         match self {
             Self::HandledLater { after, .. } => Some(*after),
@@ -169,7 +171,7 @@ impl FaultKind {
         }
     }
 
-    /// What becomes of the answer to a request that was handled.
+    /// Applies the fault to the response of a processed request.
     pub(super) async fn change_response(&self, response: Response, path: &str) -> Response {
         match self {
             Self::HandledButStatus(status) => status_code(*status).into_response(),
@@ -207,7 +209,7 @@ async fn read_response(response: Response) -> (axum::http::response::Parts, Byte
     (parts, bytes)
 }
 
-/// The same JSON object with no list longer than that many rows.
+/// Returns the same JSON object with lists truncated to that many rows.
 fn truncate_lists(bytes: &Bytes, rows: usize) -> Bytes {
     let Ok(Value::Object(mut object)) = serde_json::from_slice::<Value>(bytes) else { return bytes.clone() };
     object.values_mut().filter_map(Value::as_array_mut).for_each(|list| list.truncate(rows));
@@ -220,7 +222,8 @@ fn with_link(mut response: Response, target: &str) -> Response {
     response
 }
 
-/// A body that brings `bytes`, lets them be sent, and then fails, which makes the server drop the connection.
+/// Creates a body that delivers `bytes`, lets them be sent, and then fails, which makes the server close the
+/// connection.
 fn failing_body(bytes: Bytes) -> Body {
     Body::from_stream(stream::unfold(Some(bytes), |left| async move {
         if let Some(bytes) = left {
@@ -232,7 +235,7 @@ fn failing_body(bytes: Bytes) -> Body {
     }))
 }
 
-/// An answer of which nothing is ever sent: its body fails while the head still waits in the buffer.
+/// Creates a response of which nothing is sent: its body fails while the head is still in the buffer.
 fn dropped_response() -> Response {
     let failing = stream::iter([Err::<Bytes, _>(std::io::Error::other("hung up on purpose"))]);
     ([(header::CONTENT_LENGTH, "64")], Body::from_stream(failing)).into_response()
@@ -242,7 +245,7 @@ fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).expect("an HTTP status")
 }
 
-/// The faults that are in force, in the order in which they were injected.
+/// The active faults, in the order in which they were injected.
 #[derive(Debug, Default)]
 pub(super) struct ActiveFaults(Vec<Fault>);
 
@@ -255,7 +258,7 @@ impl ActiveFaults {
         self.0.clear();
     }
 
-    /// What happens to this request; counts it.
+    /// Returns the faults for this request, and counts it.
     pub(super) fn matching(&mut self, method: &Method, path: &str) -> Vec<FaultKind> {
         let mut met = Vec::new();
         for fault in &mut self.0 {

@@ -14,7 +14,7 @@ use super::response::{
 use super::{Options, TagDeletion};
 use crate::domain::Digest;
 
-/// Returns the response of a generated repository; `None` if the repository is held in memory, maybe since just now.
+/// Returns the response of a generated repository; `None` if the repository is in memory, possibly since just now.
 pub(super) fn respond(
     route: &Route,
     call: &ApiRequest<'_>,
@@ -29,7 +29,7 @@ pub(super) fn respond(
             Route::Tags { .. } => Some(tags(call, options, &found, name)),
             Route::Manifest { reference, .. } => Some(manifest(call, &found, reference)),
             Route::Blob { digest, .. } => Some(blob(&found, digest)),
-            // Nothing refers to what is generated, and nobody is told of uploads before there are any.
+            // Generated content has no referrers, and there are no uploads yet.
             _ => None,
         };
     }

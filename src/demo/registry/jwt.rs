@@ -1,4 +1,4 @@
-//! Tokens as JSON Web Tokens: three parts, signed with a key that nobody else has.
+//! JSON Web Tokens: three parts, signed with a secret key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// What tokens are signed with.
+/// The key that signs tokens.
 #[derive(Debug)]
 pub(super) struct Key([u8; BLOCK]);
 
@@ -14,7 +14,7 @@ pub(super) struct Key([u8; BLOCK]);
 const BLOCK: usize = 64;
 
 impl Key {
-    /// A new one, which no token was signed with yet.
+    /// Creates a new random key.
     pub(super) fn random() -> Self {
         let mut key = [0; BLOCK];
         for part in key.chunks_mut(16) {
@@ -23,14 +23,14 @@ impl Key {
         Self(key)
     }
 
-    /// HMAC with SHA-256, as RFC 2104 has it.
+    /// Returns the HMAC with SHA-256, as in RFC 2104.
     fn sign(&self, text: &str) -> [u8; 32] {
         let padded = |byte: u8| self.0.map(|own| own ^ byte);
         let inner = Sha256::new().chain_update(padded(0x36)).chain_update(text).finalize();
         Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize().into()
     }
 
-    /// A token of those claims.
+    /// Creates a token with those claims.
     pub(super) fn token(&self, claims: &Value) -> String {
         let header = json!({ "alg": "HS256", "typ": "JWT" });
         let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
@@ -38,7 +38,7 @@ impl Key {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(self.sign(&signed)))
     }
 
-    /// The claims of a token, if it was signed with this key.
+    /// Returns the claims of a token, if it was signed with this key.
     pub(super) fn claims(&self, token: &str) -> Option<Value> {
         let (signed, signature) = token.rsplit_once('.')?;
         if URL_SAFE_NO_PAD.decode(signature).ok()? != self.sign(signed) {

@@ -1,4 +1,4 @@
-//! A registry in memory, bound to loopback only, that real clients push to and pull from.
+//! A registry in memory, bound to loopback only, for pushes and pulls by real clients.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
 //! and `distribution` (with `uploads`), `acr`, `gitlab`, `harbor` and `quay` are the dialects that it speaks, on the same
@@ -63,38 +63,38 @@ pub use harbor::{
 pub use quay::{QuayNamespace, QuayOptions, QuayScope, QuayService, QuayState, QuayToken};
 pub use tls::Tls;
 
-/// How an embedded registry behaves.
+/// The behaviour of an embedded registry.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The port on 127.0.0.1; 0 takes a free one.
+    /// The port on 127.0.0.1; 0 selects a free one.
     pub port: u16,
-    /// What it speaks.
+    /// Its dialect.
     pub dialect: Dialect,
-    /// What it serves https with; plain http where nothing is given.
+    /// Its certificate for https; `None` means plain http.
     pub tls: Option<Tls>,
-    /// What deleting a tag does.
+    /// The effect of deleting a tag.
     pub tag_deletion: TagDeletion,
-    /// Whether manifests can be deleted by digest.
+    /// True if manifests can be deleted by digest.
     pub manifest_deletion: bool,
-    /// Whether it answers the referrers API; if not, clients keep fallback tags.
+    /// True if it has the referrers API; otherwise clients maintain fallback tags.
     pub referrers_api: bool,
-    /// The most names on one page of any list, whatever a client asks for.
+    /// The most names on one page of any list, whatever a client requests.
     pub page_size: usize,
-    /// How clients sign in.
+    /// The authentication of clients.
     pub auth: AuthMode,
-    /// What not even clients that signed in may do: 403 with basic authentication, a token without it with bearer.
+    /// Actions denied even to authenticated clients: 403 with basic authentication, a token without it with bearer.
     pub denied: Vec<Action>,
-    /// Whether it refuses all that would change it.
+    /// True if it refuses every change.
     pub read_only: bool,
 }
 
-/// What a registry speaks.
+/// The dialect of a registry.
 #[derive(Debug, Clone, Default)]
 pub enum Dialect {
-    /// What the OCI distribution specification has, as distribution answers it.
+    /// The OCI distribution specification, with the responses of distribution.
     #[default]
     Distribution,
-    /// That, and beside it the interface of Azure Container Registry.
+    /// The same, with the API of Azure Container Registry.
     Acr(Box<AcrOptions>),
     /// GitLab's container registry with its own API, and so much of GitLab itself as signing in and its REST API need.
     Gitlab(Box<GitlabOptions>),
@@ -105,7 +105,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of Azure Container Registry.
+    /// Returns the dialect of Azure Container Registry.
     #[must_use]
     pub fn acr(options: AcrOptions) -> Self {
         Self::Acr(Box::new(options))
@@ -130,17 +130,17 @@ impl Dialect {
     }
 }
 
-/// What deleting a tag does.
+/// The effect of deleting a tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TagDeletion {
-    /// The tag goes and the manifest stays, as in distribution 3.
+    /// The tag is removed and the manifest remains, as in distribution 3.
     #[default]
     Untags,
-    /// It is refused, as in distribution 2.8: 400 where manifests can be deleted, 405 where not.
+    /// It is refused, as in distribution 2.8: 400 if manifests can be deleted, 405 if not.
     Unsupported,
-    /// The manifest goes, and with it all its tags.
+    /// The manifest is deleted, and with it all its tags.
     DeletesManifest,
-    /// The tag goes, and the manifest with its last one.
+    /// The tag is removed, and the manifest with its last one.
     DeletesManifestWithLastTag,
 }
 
@@ -161,20 +161,20 @@ impl Default for Options {
     }
 }
 
-/// A request that was answered.
+/// A completed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedRequest {
     /// Its method.
     pub method: Method,
     /// Its path, with its query.
     pub path: String,
-    /// The status that it was answered with; 200 where the connection was dropped before anything was sent.
+    /// The status of its response; 200 if the connection was closed before anything was sent.
     pub status: u16,
-    /// Whether it had an `Authorization` header.
+    /// True if it had an `Authorization` header.
     pub authorization_present: bool,
 }
 
-/// A running registry. It stops when it is dropped.
+/// A running registry. It stops on drop.
 #[derive(Debug)]
 pub struct EmbeddedRegistry {
     server: Arc<Server>,
@@ -204,10 +204,10 @@ struct State {
     date: DateHeader,
 }
 
-/// The `Date` header of a registry that does not speak ACR.
+/// The `Date` header of a registry without the ACR dialect.
 #[derive(Clone, Default)]
 struct DateHeader {
-    /// Without one it is the time that it really is.
+    /// Without a clock it is the real time.
     clock: Option<Clock>,
     skew: SignedDuration,
 }
@@ -230,7 +230,7 @@ impl EmbeddedRegistry {
     /// Starts an empty registry on 127.0.0.1.
     ///
     /// # Errors
-    /// When the port cannot be bound, or the certificate or its key is none.
+    /// Returns an error if the port cannot be bound, or the certificate or its key is invalid.
     pub async fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))).await?;
         let host = listener.local_addr()?.to_string();
@@ -254,7 +254,7 @@ impl EmbeddedRegistry {
         let router = Router::new().fallback(handle).with_state(Arc::clone(&served));
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move { drop(stopped.await) };
-        // Serving never fails: axum retries what goes wrong with a single connection.
+        // Serving never fails: axum handles errors of single connections.
         let serving = match tls {
             None => tokio::spawn(async move {
                 let _served = axum::serve(listener, router).with_graceful_shutdown(until).await;
@@ -269,19 +269,19 @@ impl EmbeddedRegistry {
         Ok(Self { server: served, stop: Some(stop), server_task: Some(serving) })
     }
 
-    /// Its address: `http://127.0.0.1:<port>`, or `https` where it has a certificate.
+    /// Returns its address: `http://127.0.0.1:<port>`, or `https` if it has a certificate.
     #[must_use]
     pub fn url(&self) -> String {
         self.server.url.clone()
     }
 
-    /// Its host as image references write it: `127.0.0.1:<port>`.
+    /// Returns its host as image references write it: `127.0.0.1:<port>`.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.server.host
     }
 
-    /// Answers what is under way, closes all connections, and frees the port.
+    /// Completes requests in progress, closes all connections, and frees the port.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(serving) = self.server_task.take() {
@@ -290,18 +290,18 @@ impl EmbeddedRegistry {
         }
     }
 
-    /// Runs something with the content, between requests, which wait for it. It must not call this registry itself.
+    /// Runs a function with the content, exclusively between requests. It must not call this registry itself.
     pub fn content<T>(&self, run: impl FnOnce(&mut Content) -> T) -> T {
         run(&mut self.server.state().content)
     }
 
-    /// The tags of a repository and what they name.
+    /// Returns the tags of a repository with their digests.
     #[must_use]
     pub fn tags(&self, repository: &str) -> BTreeMap<String, Digest> {
         self.content(|content| content.tags(repository))
     }
 
-    /// A manifest's bytes and media type.
+    /// Returns a manifest's bytes and media type.
     #[must_use]
     pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<(Bytes, String)> {
         self.content(|content| {
@@ -309,35 +309,35 @@ impl EmbeddedRegistry {
         })
     }
 
-    /// Stores an image with all that it needs under a tag.
+    /// Stores an image with everything that it needs under a tag.
     pub fn put_image(&self, repository: &str, tag: &str, image: &Image) {
         self.content(|content| content.put_image(repository, Some(tag), image));
     }
 
-    /// Points a tag at a manifest of its repository. False if there is no such manifest.
+    /// Points a tag at a manifest of its repository. Returns false if the manifest does not exist.
     #[must_use = "the manifest may not be there"]
     pub fn move_tag(&self, repository: &str, tag: &str, digest: &Digest) -> bool {
         self.content(|content| content.move_tag(repository, tag, digest))
     }
 
-    /// Removes a tag and leaves its manifest. False if there is no such tag.
+    /// Removes a tag and leaves its manifest. Returns false if the tag does not exist.
     #[must_use = "the tag may not be there"]
     pub fn delete_tag(&self, repository: &str, tag: &str) -> bool {
         self.content(|content| content.delete_tag(repository, tag))
     }
 
-    /// Removes what no tag holds.
+    /// Removes content that no tag reaches.
     #[must_use = "it says what was freed"]
     pub fn collect_garbage(&self) -> CollectedGarbage {
         self.content(Content::collect_garbage)
     }
 
-    /// Makes it misbehave from now on.
+    /// Injects a fault from now on.
     pub fn inject(&self, fault: Fault) {
         self.server.state().faults.inject(fault);
     }
 
-    /// Makes it behave again.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.server.state().faults.clear();
     }
@@ -367,28 +367,29 @@ impl EmbeddedRegistry {
         self.gitlab(|gitlab| gitlab.advance_time(time));
         self.harbor(|harbor, _| harbor.advance_time(time));
         self.quay(|quay| quay.advance_time(time));
-        // Whoever looks next finds done what is due.
+        // The next access finds the due actions done.
         drop(self.server.state());
     }
 
-    /// Sets the clock of its `Date` header, which is otherwise the time that it really is. One that speaks ACR has its
-    /// clock from its options.
+    /// Sets the clock of its `Date` header, which is the real time otherwise. With the ACR dialect the clock is in its
+    /// options.
     pub fn set_clock(&self, clock: Clock) {
         self.server.state().date.clock = Some(clock);
     }
 
-    /// Sets by how much its `Date` header is ahead of the clock that it was given.
+    /// Sets the lead of its `Date` header over its clock.
     pub fn set_date_skew(&self, skew: SignedDuration) {
         self.acr(|acr| acr.set_date_skew(skew));
         self.server.state().date.skew = skew;
     }
 
-    /// Switches between roles for the registry (RBAC mode) and for repositories (ABAC mode), which ends all tokens.
+    /// Switches between roles for the registry (RBAC mode) and for repositories (ABAC mode), which invalidates all
+    /// tokens.
     pub fn set_abac(&self, abac: bool) {
         self.acr(|acr| acr.set_abac(abac));
     }
 
-    /// Sets the rates that are enforced, from full buckets on.
+    /// Sets the enforced rates, starting with full buckets.
     pub fn set_rate_limits(&self, limits: ServerRateLimits) {
         self.acr(|acr| acr.set_rate_limits(limits));
     }
@@ -420,13 +421,13 @@ impl EmbeddedRegistry {
         }
     }
 
-    /// The requests that were answered, in the order of the answers.
+    /// Returns the completed requests, in the order of their responses.
     #[must_use]
     pub fn requests(&self) -> Vec<ServedRequest> {
         self.server.state().requests.clone()
     }
 
-    /// Forgets the requests so far.
+    /// Clears the recorded requests.
     pub fn clear_requests(&self) {
         self.server.state().requests.clear();
     }
@@ -453,7 +454,7 @@ impl Server {
         state
     }
 
-    /// Answers a request as if nothing was wrong with this registry.
+    /// Handles a request without faults.
     fn respond(&self, parts: &request::Parts, body: Bytes) -> Response {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! Answers that every dialect gives: errors in the form of the distribution specification, and pages of names.
+//! Responses shared by all dialects: errors in the format of the distribution specification, and pages of names.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -12,7 +12,7 @@ use crate::domain::Digest;
 
 pub(super) const CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
 
-/// An error answer: `{"errors":[{"code","message","detail"}]}`.
+/// An error response: `{"errors":[{"code","message","detail"}]}`.
 #[derive(Debug, Clone)]
 pub(super) struct ErrorResponse {
     status: StatusCode,
@@ -31,7 +31,7 @@ impl ErrorResponse {
         Self { detail, ..self }
     }
 
-    /// The same with a `WWW-Authenticate` header.
+    /// Adds a `WWW-Authenticate` header.
     pub(super) fn challenge(self, challenge: String) -> Self {
         Self { challenge: Some(challenge), ..self }
     }
@@ -94,15 +94,16 @@ impl Query {
     }
 }
 
-/// One page of something that has names, and what its `Link` header says.
+/// One page of named rows, and its `Link` header.
 pub(super) struct Page<T> {
     pub(super) rows: Vec<T>,
     pub(super) link: Option<HeaderValue>,
 }
 
-/// The page that `n` and `last` ask for, never longer than `most`: `rows` gives those that come after a name in order.
+/// Returns the page that `n` and `last` request, never longer than `most`: `rows` returns those that come after a name
+/// in order.
 ///
-/// A registry may give less than was asked for; only the absence of `Link` says that there is no more.
+/// A registry may return less than requested; only the absence of `Link` shows the end.
 pub(super) fn paginate<'a, T, I: Iterator<Item = T>>(
     rows: impl FnOnce(&'a str) -> I,
     name: impl Fn(&T) -> String,
@@ -135,7 +136,7 @@ fn link_header(path: &str, last: &str, n: usize, query: &Query) -> HeaderValue {
     HeaderValue::try_from(format!("<{path}?{}>; rel=\"next\"", next.finish())).expect("an encoded query is plain text")
 }
 
-/// The answer with that `Link` header, if there is one.
+/// Adds that `Link` header, if there is one.
 pub(super) fn with_link(mut response: Response, link: Option<HeaderValue>) -> Response {
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, link);
@@ -143,7 +144,7 @@ pub(super) fn with_link(mut response: Response, link: Option<HeaderValue>) -> Re
     response
 }
 
-/// A manifest's bytes.
+/// Returns a manifest's bytes.
 pub(super) fn manifest_response(media_type: &str, digest: &Digest, bytes: Bytes) -> Response {
     let headers = [
         (header::CONTENT_TYPE, media_type.to_owned()),
@@ -157,7 +158,7 @@ pub(super) fn blob_unknown(written: &str) -> ErrorResponse {
     ErrorResponse::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry").detail(json!(written))
 }
 
-/// A blob's bytes.
+/// Returns a blob's bytes.
 pub(super) fn blob_response(blob: &Blob) -> Response {
     let body = Body::from_stream(stream::iter(blob.chunks().map(Ok::<_, std::convert::Infallible>)));
     let headers = [
@@ -168,7 +169,7 @@ pub(super) fn blob_response(blob: &Blob) -> Response {
     (headers, body).into_response()
 }
 
-/// `201 Created` of content with that digest.
+/// Returns `201 Created` for content with that digest.
 pub(super) fn created_response(location: &str, digest: &Digest) -> Response {
     let headers = [(header::LOCATION, header_value(location)), (CONTENT_DIGEST, header_value(&digest.to_string()))];
     (StatusCode::CREATED, headers).into_response()

@@ -1,4 +1,4 @@
-//! Listening with https, for clients that send no tokens without it.
+//! Serving https, for clients that send no tokens without it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
 pub struct Tls {
-    /// The certificate, with those that it rests on after it.
+    /// The certificate, followed by its chain.
     pub certificate: String,
     /// Its private key.
     pub key: String,
@@ -31,13 +31,13 @@ impl std::fmt::Debug for Tls {
 
 type AcceptedConnection = (TlsStream<TcpStream>, SocketAddr);
 
-/// Gives out connections whose handshake is done; a client that is slow with its own holds up nobody else.
+/// Accepts connections whose handshake is complete; a slow client delays no other.
 pub(super) struct TlsListener {
     ready: mpsc::Receiver<AcceptedConnection>,
     address: SocketAddr,
 }
 
-/// Connections that wait to be served.
+/// Most connections that wait to be served.
 const MAX_PENDING_CONNECTIONS: usize = 64;
 
 impl TlsListener {
@@ -53,7 +53,7 @@ impl TlsListener {
                 };
                 let (acceptor, ready) = (acceptor.clone(), ready.clone());
                 tokio::spawn(async move {
-                    // A client that cannot agree on anything has been told so, and whoever stopped needs no connection.
+                    // A failed handshake was reported to the client, and a closed receiver needs no connection.
                     if let Ok(stream) = acceptor.accept(stream).await {
                         let _ = ready.send((stream, from)).await;
                     }

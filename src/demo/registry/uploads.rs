@@ -1,4 +1,4 @@
-//! Pushing blobs: in one request, in pieces, or by mounting what another repository has.
+//! Pushes of blobs: in one request, in pieces, or by mounting one of another repository.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::content::Content;
 use super::response::{ErrorResponse, created_response, header_value};
 use crate::demo::blob::Blob;
 
-/// The uploads that are under way.
+/// The uploads in progress.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     open: BTreeMap<String, Upload>,
@@ -26,7 +26,7 @@ struct Upload {
 const UPLOAD_ID: header::HeaderName = header::HeaderName::from_static("docker-upload-uuid");
 
 impl Uploads {
-    /// `POST …/blobs/uploads/`: mounts a blob, takes it whole, or opens an upload.
+    /// Handles `POST …/blobs/uploads/`: mounts a blob, takes it whole, or opens an upload.
     pub(super) fn start(
         &mut self,
         call: &ApiRequest<'_>,
@@ -50,7 +50,7 @@ impl Uploads {
         Ok(progress_response(StatusCode::ACCEPTED, name, &id, 0))
     }
 
-    /// `PATCH`, `PUT`, `GET` or `DELETE` of an upload: more of it, its end, how far it is, or that it is given up.
+    /// Handles `PATCH`, `PUT`, `GET` or `DELETE` of an upload: a piece, its end, its progress, or its cancellation.
     pub(super) fn continue_upload(
         &mut self,
         call: &ApiRequest<'_>,

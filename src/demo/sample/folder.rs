@@ -21,7 +21,7 @@ const POLICIES: [(&str, &str); 3] = [
 ];
 const README: &str = include_str!("files/README.md");
 
-/// Where the password is that the settings name.
+/// The password file that the settings name.
 const PASSWORD_FILE: &str = "registry-password";
 
 /// Another name of the registry, which the deployments use.
@@ -29,11 +29,11 @@ const ALIAS: &str = "images.sample.example";
 
 impl Sample {
     /// Writes settings, policies, evidence and a README for the sample in a registry at `endpoint`
-    /// (`http://127.0.0.1:<port>`), which speaks ACR and asks `admin` to sign in where one is given, and is a plain one
-    /// that everyone may use where not. What else is in the folder stays; files of the same names are replaced.
+    /// (`http://127.0.0.1:<port>`). The registry has the ACR dialect and requires `admin` if given, and is an open
+    /// plain one otherwise. Other files in the folder are kept; files of the same names are replaced.
     ///
     /// # Errors
-    /// When a folder or file cannot be written.
+    /// Returns an error if a folder or file cannot be written.
     pub fn write_folder(&self, folder: &Path, endpoint: &str, admin: Option<&Admin>) -> io::Result<()> {
         let host = endpoint.split_once("://").map_or(endpoint, |(_, host)| host).trim_end_matches('/');
         for name in ["policies", "releases", "deploy"] {
@@ -57,7 +57,7 @@ impl Sample {
         Ok(())
     }
 
-    /// The release records: one file for each month that has a release.
+    /// Creates the release records: one file for each month with a release.
     fn records(&self, host: &str) -> BTreeMap<String, Vec<Value>> {
         let mut files = BTreeMap::<String, Vec<Value>>::new();
         let mut add = |released: Timestamp, mut record: Value| {
@@ -81,7 +81,7 @@ impl Sample {
             release["build"] = json!(self.candidate(days));
             add(self.ago(days - 1, 0), release);
         }
-        // The record of what `prod` was: the tag has moved on since, and the next export will say so.
+        // The record of the former `prod`: the tag has moved since, and the next export will show that.
         let moved = format!("{host}/{API}:prod@{}", self.digest(API, &self.release(PREVIOUS_RELEASE)));
         add(self.ago(PREVIOUS_RELEASE - 1, 1), record(moved, "api", "production-eu", "active"));
         add(self.ago(STAGED - 1, 0), record(both(API, &self.candidate(STAGED)), "api", "staging", "active"));
@@ -122,7 +122,7 @@ impl Sample {
     }
 }
 
-/// A file that nobody else of this machine can read.
+/// Writes a file that no other user of this machine can read.
 fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

@@ -1,6 +1,6 @@
-//! The content of a made-up company's registry, and the files of its platform team.
+//! The content of a fictitious company's registry, and the files of its platform team.
 //!
-//! Everything follows from one point in time: the same `now` gives the same digests, tags and files.
+//! Everything is a function of one point in time: the same `now` gives the same digests, tags and files.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub struct Sample {
 #[derive(Debug)]
 struct Push {
     repository: &'static str,
-    /// Nothing for a referrer, which only its subject leads to.
+    /// `None` for a referrer, which only its subject leads to.
     tag: Option<String>,
     image: Image,
     at: Timestamp,
@@ -46,18 +46,18 @@ const TOOLS: &str = "tools/reproducible";
 const CHARTS: &str = "charts/shop";
 const LABS: &str = "labs/playground";
 
-/// Ages in days of the candidates of `shop/api` that were promoted, oldest first. A week lies between any two, so that
-/// each has an ISO week of its own.
+/// Ages in days of the promoted candidates of `shop/api`, oldest first. They are a week apart, so that each has its own
+/// ISO week.
 const RELEASES: [i64; 5] = [31, 24, 17, 10, 3];
-/// The release that is live, by age in days, and the one before it.
+/// The live release, by age in days, and the one before it.
 const LIVE_RELEASE: i64 = 3;
 const PREVIOUS_RELEASE: i64 = 10;
-/// Candidates of `shop/api` by age in days that stay or go by a release record, and one that goes with its signature.
+/// Candidates of `shop/api` by age in days that release records decide on, and one that is removed with its signature.
 const STAGED: i64 = 20;
 const KEPT_UNTIL: i64 = 26;
 const KEPT_UNTIL_EXPIRED: i64 = 28;
 const SIGNED_AND_OLD: i64 = 30;
-/// One that a person has locked against deletion.
+/// A candidate that a person has locked against deletion.
 const LOCKED: i64 = 22;
 /// A candidate of `shop/worker` that a record names by digest only.
 const PINNED: i64 = 21;
@@ -84,7 +84,7 @@ const VERSIONS: [(&str, i64); 17] = [
 ];
 
 impl Sample {
-    /// The sample as of `now`. Takes a fraction of a second: it computes the digests of a few hundred layers.
+    /// Creates the sample as of `now`. Takes a fraction of a second: it computes the digests of a few hundred layers.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         let mut sample = Self { now, pushes: Vec::new(), tags: BTreeMap::new() };
@@ -99,9 +99,8 @@ impl Sample {
         sample
     }
 
-    /// Puts everything into a registry, each push at its time, and locks what is locked, which only a registry with
-    /// locks heeds. Where the registry has no referrers API, the referrers stay without a way to find them, as they do
-    /// when a registry loses that API.
+    /// Stores everything in a registry, each push at its time, with the locks, which only a registry with locks
+    /// enforces. Without a referrers API, referrers cannot be found, as in a registry that loses that API.
     ///
     /// # Panics
     /// If the sample lacks the tag that it locks.
@@ -118,13 +117,13 @@ impl Sample {
         });
     }
 
-    /// How many tags it has.
+    /// Returns the number of its tags.
     #[must_use]
     pub fn tag_count(&self) -> usize {
         self.tags.len()
     }
 
-    /// What a tag names in the end.
+    /// Returns the final digest of a tag.
     ///
     /// # Panics
     /// If the sample has no such tag.
@@ -147,7 +146,7 @@ impl Sample {
         self.push(at, repository, companion_tag(&image.digest, ".sig"), &signature(&image.digest, repository));
     }
 
-    /// The tag of a candidate of that age; candidates are built four hours before the time of day of `now`.
+    /// Returns the tag of a candidate of that age; candidates are built four hours before the time of day of `now`.
     fn candidate(&self, days: i64) -> String {
         format!("candidate-{}.1", format_day(self.ago(days, 4)))
     }
@@ -157,7 +156,7 @@ impl Sample {
         format!("release-{}.{:02}", date.year(), date.week())
     }
 
-    /// The weekly base images: the distribution's layer lasts for a month, the security updates for a week.
+    /// Adds the weekly base images: the distribution's layer lasts for a month, the security updates for a week.
     fn add_base_images(&mut self) -> Vec<Blob> {
         let mut newest = Vec::new();
         for week in (0..16).rev() {
@@ -170,7 +169,7 @@ impl Sample {
             if week == 0 {
                 self.push(created, BASE, "12", &image);
                 self.push(created, BASE, "latest", &image);
-                // An older client pushed this one, and kept the tag that stands in for a referrers API.
+                // An older client pushed this one, and maintained the fallback tag of the referrers API.
                 let sbom = sbom(&image, BASE);
                 self.push(created, BASE, companion_tag(&image.digest, ""), &index(Format::Oci, &[sbom]));
             }
@@ -195,7 +194,7 @@ impl Sample {
         for days in [17, PREVIOUS_RELEASE, LIVE_RELEASE, SIGNED_AND_OLD] {
             self.sign(self.ago(days, 4), API, &candidates[&days]);
         }
-        // `prod` was at the release before when its record was written.
+        // `prod` was at the previous release when its record was written.
         self.push(self.ago(LIVE_RELEASE - 1, 0), API, "prod", &candidates[&LIVE_RELEASE]);
         self.push(self.ago(LIVE_RELEASE - 1, 0), API, "rollback", &candidates[&PREVIOUS_RELEASE]);
         self.push(self.ago(PREVIOUS_RELEASE - 2, 0), API, "stable", &candidates[&PREVIOUS_RELEASE]);
@@ -263,12 +262,13 @@ impl Sample {
         }
     }
 
-    /// Reproducible builds, which set every time to the start of the epoch, and one from a machine whose clock is wrong.
+    /// Adds reproducible builds, which set every time to the start of the epoch, and one from a machine with a wrong
+    /// clock.
     fn add_tools(&mut self) {
         for minor in 0..6 {
             let layer = Blob::layer(&format!("bin/tool-1.{minor}"), 2_000_000 + 10_000 * minor);
             let image = ImageSpec::new(Timestamp::UNIX_EPOCH, &[layer]).build();
-            // What the image cannot say, a registry that dates pushes can.
+            // A registry with push times knows what the image does not.
             self.push(self.ago(260 - 40 * minor.cast_signed(), 0), TOOLS, format!("1.{minor}"), &image);
         }
         let image = ImageSpec::new(self.ago(-400, 0), &[Blob::layer("bin/tool-1.6", 2_100_000)]).build();
@@ -324,7 +324,7 @@ impl Sample {
         }
     }
 
-    /// An image of a service: the base, its dependencies (which change every twelve days), its own code.
+    /// Creates an image of a service: the base, its dependencies (which change every twelve days), its own code.
     fn service_image(&self, name: &str, format: Format, bases: &[Blob], days: i64, hours: i64) -> Image {
         let family = name.split('-').next().unwrap_or(name);
         let dependencies = Blob::layer(&format!("app/{family}/dependencies-{}", days / 12), 1_800_000);
@@ -336,7 +336,7 @@ impl Sample {
     }
 }
 
-/// The base image's layers for a platform: those of amd64 are shared with `platform/base`.
+/// Returns the base image's layers for a platform: those of amd64 are shared with `platform/base`.
 fn platform_base(bases: &[Blob], platform: &Platform) -> Vec<Blob> {
     if *platform == AMD64 { bases.to_vec() } else { vec![Blob::layer("usr/lib/os-arm64", 1_500_000)] }
 }
@@ -352,12 +352,12 @@ fn sbom(of: &Image, repository: &str) -> Image {
     )
 }
 
-/// The day of a time in UTC, as tags have it.
+/// Formats the day of a time in UTC, as in tags.
 fn format_day(time: Timestamp) -> String {
     time.strftime("%Y%m%d").to_string()
 }
 
-/// A commit as tags have it: seven hex digits.
+/// Returns a commit as in tags: seven hex digits.
 fn commit_id(repository: &str, branch: &str, days: i64) -> String {
     Digest::of(format!("{repository} {branch} {days}").as_bytes()).hex()[..7].to_owned()
 }

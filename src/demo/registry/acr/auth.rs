@@ -1,5 +1,5 @@
-//! Signing in as ACR has it: an Entra token is exchanged for a refresh token, that for access tokens of some scope, and
-//! users with passwords may come directly.
+//! Authentication in ACR: an Entra token is exchanged for a refresh token, and that for access tokens with scopes;
+//! users with passwords may request these directly.
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,12 +12,12 @@ use super::super::response::{ErrorResponse, Query};
 use super::permission::{Identity, Permission, RequiredPermission, ScopedUser, format_scope};
 use super::{AcrService, acr_json_response};
 
-/// The user that comes with a refresh token for its password.
+/// The user name that accompanies a refresh token as its password.
 const REFRESH_TOKEN_USER: &str = "00000000-0000-0000-0000-000000000000";
-/// Tokens say that they were issued this long before they were.
+/// The time by which tokens are backdated.
 const BACKDATED_BY: SignedDuration = SignedDuration::from_mins(15);
 
-/// Who makes a request, or asks for a token.
+/// The principal of a request.
 #[derive(Debug, Clone, Copy)]
 enum Principal<'a> {
     Admin,
@@ -26,7 +26,7 @@ enum Principal<'a> {
     Anonymous,
 }
 
-/// Where tokens come from: `http://127.0.0.1:5000`, and the service that they are for: `127.0.0.1:5000`.
+/// The issuer of tokens: `http://127.0.0.1:5000`, and its service: `127.0.0.1:5000`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Realm<'a> {
     pub(super) url: &'a str,
@@ -34,7 +34,7 @@ pub(super) struct Realm<'a> {
 }
 
 impl AcrService {
-    /// Lets a request pass that has any of these lists of needs, or says what it lacks.
+    /// Admits a request that has any of these lists of permissions, or returns the missing one.
     pub(super) fn authorize(
         &self,
         authorization: Option<&str>,
@@ -73,7 +73,7 @@ impl AcrService {
         Err(if detail.is_empty() { failure } else { failure.detail(Value::Array(detail)) })
     }
 
-    /// `POST /oauth2/exchange`: a refresh token for an Entra token.
+    /// Handles `POST /oauth2/exchange`: a refresh token for an Entra token.
     pub(super) fn exchange(&self, method: &Method, form: &Query, realm: Realm<'_>) -> Response {
         if *method != Method::POST {
             return ErrorResponse::unsupported().into_response();
@@ -114,7 +114,8 @@ impl AcrService {
         })
     }
 
-    /// `GET` or `POST /oauth2/token`: an access token for a refresh token, a user and a password, or nobody.
+    /// Handles `GET` or `POST /oauth2/token`: an access token for a refresh token, a user and a password, or
+    /// anonymously.
     pub(super) fn token_response(
         &self,
         method: &Method,
@@ -154,7 +155,7 @@ impl AcrService {
         acr_json_response(StatusCode::OK, &json!({ "access_token": self.key.token(&claims) }))
     }
 
-    /// What a token says of one scope: as much of it as the one who asks may have.
+    /// Returns a token's entry for one scope, limited to the principal's permissions.
     fn access_entry(&self, principal: Principal<'_>, scope: &str, denied: &[Action]) -> Option<Value> {
         let (kind, rest) = scope.split_once(':')?;
         let (name, asked) = rest.rsplit_once(':')?;
@@ -162,7 +163,7 @@ impl AcrService {
         let wanted: Vec<Permission> = match (kind, name) {
             ("registry", "catalog") => vec![Permission::Catalog],
             ("registry", "deleted_catalog") => vec![Permission::DeletedCatalog],
-            // Not an error, only not heard: such a token is good for nothing.
+            // Not an error, but ignored: such a token has no permissions.
             ("repository", "*") if self.abac => return None,
             ("repository", _) => Permission::of_repositories().collect(),
             _ => return None,
@@ -179,7 +180,7 @@ impl AcrService {
         })
     }
 
-    /// Whether an access token with these claims allows something.
+    /// Returns true if an access token with these claims has a permission.
     fn grants(&self, claims: &Value, need: &RequiredPermission) -> bool {
         let entries = claims["access"].as_array().map(Vec::as_slice).unwrap_or_default();
         entries.iter().any(|entry| {
@@ -193,7 +194,7 @@ impl AcrService {
         })
     }
 
-    /// Whether someone may do something in a repository, or with a list of them.
+    /// Returns true if a principal has a permission in a repository, or for a list of repositories.
     fn is_allowed(&self, principal: Principal<'_>, name: &str, permission: Permission, denied: &[Action]) -> bool {
         let refused = match permission {
             Permission::Pull => denied.contains(&Action::Pull),
@@ -226,14 +227,14 @@ impl AcrService {
         scoped.find(|known| known.user == user && known.password == password).map(Principal::Scoped)
     }
 
-    /// Whom a refresh token was given to.
+    /// Returns the principal of a refresh token.
     fn refresh_token_owner(&self, token: &str) -> Option<Principal<'_>> {
         let claims = self.valid_claims(token, "refresh_token")?;
         let known = |identity: &&Identity| claims["appid"] == identity.name;
         self.options.identities.iter().find(known).map(Principal::Identity)
     }
 
-    /// The claims of a token of that kind that was given out here and has not ended.
+    /// Returns the claims of a token of that kind that was issued here and has not expired.
     fn valid_claims(&self, token: &str, grant: &str) -> Option<Value> {
         let claims = self.key.claims(token)?;
         let ends = Timestamp::from_second(claims["exp"].as_i64()?).ok()?;

@@ -1,4 +1,4 @@
-//! What bodies have in them: exactly the fields of the real registry, absent where those are absent.
+//! Bodies of responses: exactly the fields of the real registry, absent where those are absent.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::super::content::{Attributes, Child, Content, Manifest, ManifestRow, T
 use super::truncate_to_100_nanoseconds;
 use crate::domain::Digest;
 
-/// Something of a repository, with the registry and the repository that it is of.
+/// A part of a repository, with its registry and repository.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Envelope<'a> {
@@ -96,7 +96,7 @@ impl<'a> TagBody<'a> {
 }
 
 impl<'a> ManifestBody<'a> {
-    /// A manifest as the list of them has it, with no more than `most_tags` of its tags.
+    /// Creates the list entry of a manifest, with no more than `most_tags` of its tags.
     pub(super) fn new(
         content: &Content,
         repository: &str,
@@ -118,7 +118,7 @@ impl<'a> ManifestBody<'a> {
         }
     }
 
-    /// The same of a generated manifest.
+    /// Creates the list entry of a generated manifest.
     pub(super) fn of_row(row: &'a ManifestRow, most_tags: usize) -> Self {
         Self {
             digest: row.digest.to_string(),
@@ -134,7 +134,7 @@ impl<'a> ManifestBody<'a> {
         }
     }
 
-    /// The same with what it lists, which only a look at a single manifest tells.
+    /// Adds its children, which only the details of a single manifest contain.
     pub(super) fn with_children(self, children: &'a [Child]) -> Self {
         let child = |child: &'a Child| ChildBody {
             digest: child.digest.to_string(),
@@ -145,7 +145,7 @@ impl<'a> ManifestBody<'a> {
     }
 }
 
-/// Times have up to seven digits after the second, without zeros at the end.
+/// Formats a time with up to seven digits after the second, without trailing zeros.
 pub(super) fn format_time(time: Timestamp) -> String {
     truncate_to_100_nanoseconds(time).to_string()
 }

@@ -1,4 +1,4 @@
-//! Changing: locks, untagging, deleting, pushing where a lock allows it, and bringing back what was deleted.
+//! Changes: locks, untags, deletions, pushes unless locked, and restores of deleted content.
 
 use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -14,7 +14,7 @@ use crate::domain::{Digest, TagName};
 
 const UNTAGGED_DIGEST: HeaderName = HeaderName::from_static("x-ms-int-docker-content-digest");
 
-/// `PATCH`: sets those of the four attributes that the body names. False where there is nothing of that name.
+/// Handles `PATCH`: sets those of the four attributes that the body names. Returns false if the target does not exist.
 pub(super) fn set_attributes(
     content: &mut Content,
     name: &str,
@@ -38,7 +38,7 @@ pub(super) fn set_attributes(
     Ok(true)
 }
 
-/// `DELETE /acr/v1/{repository}/_tags/{tag}`: the tag goes, and its manifest stays.
+/// Handles `DELETE /acr/v1/{repository}/_tags/{tag}`: removes the tag and leaves its manifest.
 pub(super) fn untag(content: &mut Content, name: &str, tag: &str) -> Result<Response, ErrorResponse> {
     let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
     let digest = found.digest.clone();
@@ -50,13 +50,13 @@ pub(super) fn untag(content: &mut Content, name: &str, tag: &str) -> Result<Resp
     Ok(untagged_response(&digest))
 }
 
-/// `202 Accepted` of a tag that named this.
+/// Returns `202 Accepted` for a tag with that digest.
 pub(super) fn untagged_response(digest: &Digest) -> Response {
     let digest = HeaderValue::try_from(digest.to_string()).expect("a digest is plain text");
     (StatusCode::ACCEPTED, [(UNTAGGED_DIGEST, digest)]).into_response()
 }
 
-/// `DELETE /v2/{repository}/manifests/{digest}`: the manifest goes with all its tags and referrers.
+/// Handles `DELETE /v2/{repository}/manifests/{digest}`: removes the manifest with all its tags and referrers.
 pub(super) fn delete_manifest(content: &mut Content, name: &str, written: &str) -> Result<Response, ErrorResponse> {
     let Ok(digest) = written.parse::<Digest>() else {
         let message = "A manifest can only be deleted by digest.";
@@ -72,7 +72,7 @@ pub(super) fn delete_manifest(content: &mut Content, name: &str, written: &str) 
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-/// Whether neither the manifest nor any tag of it is locked.
+/// Returns true if neither the manifest nor any tag of it is locked.
 fn is_deletable(content: &Content, name: &str, digest: &Digest) -> bool {
     content.manifest(name, digest).is_none_or(|manifest| {
         let mut tags = manifest.tags.iter().filter_map(|tag| content.tag(name, tag));
@@ -80,7 +80,7 @@ fn is_deletable(content: &Content, name: &str, digest: &Digest) -> bool {
     })
 }
 
-/// `DELETE /acr/v1/{repository}`: all that is in it goes.
+/// Handles `DELETE /acr/v1/{repository}`: removes everything in it.
 pub(super) fn delete_repository(content: &mut Content, name: &str) -> Result<Response, ErrorResponse> {
     if content.repository(name).is_none() {
         return Err(name_unknown(name));
@@ -96,18 +96,18 @@ pub(super) fn delete_repository(content: &mut Content, name: &str) -> Result<Res
     Ok(acr_json_response(StatusCode::ACCEPTED, &json!({ "manifestsDeleted": digests, "tagsDeleted": tags })))
 }
 
-/// Lets a manifest be put, unless the repository or the tag that it moves is locked.
+/// Allows the put of a manifest, unless the repository or the tag that it moves is locked.
 pub(super) fn check_put(content: &Content, name: &str, written: &str) -> Result<(), ErrorResponse> {
     let tag = content.tag(name, written).is_none_or(|tag| tag.attributes.write);
     if tag && repository_attributes(content, name).write { Ok(()) } else { Err(disallowed_error()) }
 }
 
-/// Lets blobs be pushed, unless the repository is locked.
+/// Allows pushes of blobs, unless the repository is locked.
 pub(super) fn check_push(content: &Content, name: &str) -> Result<(), ErrorResponse> {
     if repository_attributes(content, name).write { Ok(()) } else { Err(disallowed_error()) }
 }
 
-/// Lets a manifest, or where none is named a blob, be pulled, unless reading is switched off.
+/// Allows the pull of a manifest, or without one of a blob, unless reading is disabled.
 pub(super) fn check_pull(content: &Content, name: &str, reference: Option<&str>) -> Result<(), ErrorResponse> {
     let tag = reference.and_then(|written| content.tag(name, written));
     let digest = tag.map(|tag| tag.digest.clone()).or_else(|| reference?.parse().ok());
@@ -127,13 +127,13 @@ pub(super) fn disallowed_error() -> ErrorResponse {
     ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "REGISTRY_DISALLOWED_OPERATION", message)
 }
 
-/// `GET /acr/v1/_deleted/_catalog`.
+/// Handles `GET /acr/v1/_deleted/_catalog`.
 pub(super) fn deleted_catalog(content: &Content) -> Response {
     let names: Vec<&str> = content.deletions.bins().map(|(name, _)| name).collect();
     acr_json_response(StatusCode::OK, &json!({ "repositories": names }))
 }
 
-/// `GET /acr/v1/_deleted/{repository}/_tags`.
+/// Handles `GET /acr/v1/_deleted/{repository}/_tags`.
 pub(super) fn deleted_tags(content: &Content, name: &str, host: &str) -> Result<Response, ErrorResponse> {
     let bin = content.deletions.bin_of(name).ok_or_else(|| name_unknown(name))?;
     let row = |((tag, digest), deleted): (&(String, Digest), &jiff::Timestamp)| json!({ "tag": tag, "digest": digest.to_string(), "deletedAt": format_time(*deleted) });
@@ -141,7 +141,7 @@ pub(super) fn deleted_tags(content: &Content, name: &str, host: &str) -> Result<
     Ok(acr_json_response(StatusCode::OK, &json!({ "registry": host, "imageName": name, "tags": rows })))
 }
 
-/// `GET /acr/v1/_deleted/{repository}/_manifests`.
+/// Handles `GET /acr/v1/_deleted/{repository}/_manifests`.
 pub(super) fn deleted_manifests(content: &Content, name: &str, host: &str) -> Result<Response, ErrorResponse> {
     let bin = content.deletions.bin_of(name).ok_or_else(|| name_unknown(name))?;
     let rows = bin.manifests.iter().map(|(digest, (manifest, deleted))| {
@@ -153,7 +153,7 @@ pub(super) fn deleted_manifests(content: &Content, name: &str, host: &str) -> Re
     Ok(acr_json_response(StatusCode::OK, &json!({ "registry": host, "imageName": name, "manifests": rows })))
 }
 
-/// `POST /acr/v1/_deleted/{repository}/_manifests/{digest}?force=` with `{"tag"}`.
+/// Handles `POST /acr/v1/_deleted/{repository}/_manifests/{digest}?force=` with `{"tag"}`.
 pub(super) fn restore(
     content: &mut Content,
     name: &str,

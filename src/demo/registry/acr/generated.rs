@@ -13,7 +13,7 @@ use super::lists::{PageRequest, envelope_response, manifest_unknown, tag_unknown
 use super::route::Route;
 use super::{acr_json_response, changes};
 
-/// Returns the response of a generated repository; `None` if the repository is held in memory, maybe since just now.
+/// Returns the response of a generated repository; `None` if the repository is in memory, possibly since just now.
 pub(super) fn respond(
     route: &Route,
     call: &ApiRequest<'_>,
@@ -58,7 +58,7 @@ pub(super) fn respond(
     None
 }
 
-/// The reads of ACR's own interface.
+/// Handles the reads of ACR's own API.
 fn read(
     route: &Route,
     call: &ApiRequest<'_>,
@@ -110,7 +110,7 @@ fn read(
     }
 }
 
-/// The routes of distribution, where ACR answers some of them in its own way.
+/// Handles the routes of distribution, some of which ACR answers in its own way.
 fn respond_distribution(
     plain: &PlainRoute,
     call: &ApiRequest<'_>,

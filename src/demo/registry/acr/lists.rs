@@ -1,4 +1,4 @@
-//! Reading: lists, page by page, and the details of repositories, tags and manifests, in the fields that ACR has.
+//! Reads: lists, page by page, and the details of repositories, tags and manifests, with ACR's fields.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -10,11 +10,11 @@ use super::acr_json_response;
 use super::bodies::{AttributesBody, Body, Envelope, ManifestBody, TagBody, format_time};
 use crate::domain::Digest;
 
-/// The rows on a page where a client does not say, and the most that it gets.
+/// The default and the maximum number of rows on a page.
 const DEFAULT_PAGE_SIZE: usize = 100;
 const MAX_PAGE_SIZE: usize = 1000;
 
-/// One page of a list: how long it may be, where it starts, and in which order.
+/// One page of a list: its size, start and order.
 pub(super) struct PageRequest<'a> {
     page_size: usize,
     pub(super) last: Option<&'a str>,
@@ -43,7 +43,7 @@ impl<'a> PageRequest<'a> {
         Ok(Self { page_size: wanted.min(MAX_PAGE_SIZE).min(most), last, order, orderby })
     }
 
-    /// The rows of the page, and the `Link` to the next one: `digest` is not in it, as it is not in the real one's.
+    /// Returns the rows of the page, and the `Link` to the next one, which omits `digest` as the real one does.
     pub(super) fn take_page<T>(
         &self,
         mut rows: impl Iterator<Item = T>,
@@ -63,10 +63,10 @@ impl<'a> PageRequest<'a> {
     }
 }
 
-/// `GET /acr/v1/_catalog` and `/v2/_catalog`.
+/// Handles `GET /acr/v1/_catalog` and `/v2/_catalog`.
 pub(super) fn catalog(content: &Content, paging: &PageRequest<'_>, path: &str) -> Response {
     let listed = content.repositories_after(paging.last.unwrap_or_default());
-    // Blobs alone, of a push that is under way, make no repository.
+    // Blobs alone, of an unfinished push, do not make a repository.
     let listed = listed.filter(|(_, repository)| repository.attributes.list && repository.manifests.len() > 0);
     let listed = content.with_generated_names(listed.map(|(name, _)| name), paging.last.unwrap_or_default());
     let (rows, link) = paging.take_page(listed, |name| (*name).to_owned(), path);
@@ -74,7 +74,7 @@ pub(super) fn catalog(content: &Content, paging: &PageRequest<'_>, path: &str) -
     with_link(acr_json_response(StatusCode::OK, &json!({ "repositories": rows })), link)
 }
 
-/// `GET /acr/v1/{repository}`.
+/// Handles `GET /acr/v1/{repository}`.
 pub(super) fn repository(content: &Content, name: &str, host: &str) -> Result<Response, ErrorResponse> {
     let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
     let body = json!({
@@ -85,7 +85,7 @@ pub(super) fn repository(content: &Content, name: &str, host: &str) -> Result<Re
     Ok(acr_json_response(StatusCode::OK, &body))
 }
 
-/// `GET /acr/v1/{repository}/_tags`.
+/// Handles `GET /acr/v1/{repository}/_tags`.
 pub(super) fn tags(
     content: &Content,
     name: &str,
@@ -103,7 +103,7 @@ pub(super) fn tags(
     Ok(with_link(envelope_response(host, name, Body::Tags(tags)), link))
 }
 
-/// `GET /v2/{repository}/tags/list`.
+/// Handles `GET /v2/{repository}/tags/list`.
 pub(super) fn tag_names(content: &Content, name: &str, paging: &PageRequest<'_>) -> Result<Response, ErrorResponse> {
     let found = content.repository(name).ok_or_else(|| name_unknown(name))?;
     let rows = found.tags.rows_after(paging.order, paging.last).filter(|(_, tag)| tag.attributes.list);
@@ -112,13 +112,13 @@ pub(super) fn tag_names(content: &Content, name: &str, paging: &PageRequest<'_>)
     Ok(with_link(acr_json_response(StatusCode::OK, &json!({ "name": name, "tags": rows })), link))
 }
 
-/// `GET /acr/v1/{repository}/_tags/{tag}`.
+/// Handles `GET /acr/v1/{repository}/_tags/{tag}`.
 pub(super) fn tag(content: &Content, name: &str, tag: &str, host: &str) -> Result<Response, ErrorResponse> {
     let found = content.tag(name, tag).ok_or_else(tag_unknown)?;
     Ok(envelope_response(host, name, Body::Tag(TagBody::new(tag, found))))
 }
 
-/// `GET /acr/v1/{repository}/_manifests`.
+/// Handles `GET /acr/v1/{repository}/_manifests`.
 pub(super) fn manifests(
     content: &Content,
     name: &str,
@@ -134,7 +134,7 @@ pub(super) fn manifests(
     Ok(with_link(envelope_response(host, name, Body::Manifests(rows)), link))
 }
 
-/// `GET /acr/v1/{repository}/_manifests/{digest}`, which alone tells what an index lists.
+/// Handles `GET /acr/v1/{repository}/_manifests/{digest}`, the only route that shows an index's children.
 pub(super) fn manifest(
     content: &Content,
     name: &str,

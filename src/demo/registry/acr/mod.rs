@@ -1,7 +1,7 @@
-//! The dialect of Azure Container Registry: its own interface under `/acr/v1` and `/oauth2`, beside that of distribution.
+//! The dialect of Azure Container Registry: its own API under `/acr/v1` and `/oauth2`, beside that of distribution.
 //!
-//! It follows what is known of the real one from recorded traffic, its documentation and its clients' source; where
-//! nothing is known, it does the stricter thing.
+//! It follows the facts about the real one from recorded traffic, its documentation and its clients' source; where
+//! facts are missing, it does the stricter thing.
 
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -34,42 +34,42 @@ mod route;
 pub use permission::{Admin, Identity, Permission, ScopedUser};
 pub use rate_limits::{Rate, ServerRateLimits};
 
-/// How a registry that speaks ACR is set up. Its sign-in takes the place of [`super::AuthMode`].
+/// The options of a registry with the ACR dialect. Its authentication replaces [`super::AuthMode`].
 #[derive(Clone)]
 pub struct AcrOptions {
-    /// What time it is: that of pushes, of tokens, and of the `Date` header.
+    /// The clock of pushes, of tokens, and of the `Date` header.
     pub clock: Clock,
-    /// The administrator, who may do everything; nobody by default.
+    /// The administrator, who may do everything; `None` by default.
     pub admin: Option<Admin>,
-    /// Who may exchange an Entra token for one of the registry.
+    /// The identities that may exchange an Entra token for one of the registry.
     pub identities: Vec<Identity>,
     /// The registry's own users, each with a scope map.
     pub scoped_users: Vec<ScopedUser>,
-    /// Whether everyone may pull and list tags, with a token that is given to everyone.
+    /// True if anonymous tokens may pull and list tags.
     pub anonymous_pull: bool,
-    /// Whether roles are given for repositories (ABAC mode): then each identity has what its `repositories` say, and
-    /// scopes with a wildcard are not heard.
+    /// True if roles are assigned for repositories (ABAC mode): then each identity has the permissions of its
+    /// `repositories`, and scopes with a wildcard are ignored.
     pub abac: bool,
-    /// How long refresh tokens are good for; three hours by default.
+    /// The lifetime of refresh tokens; three hours by default.
     pub refresh_lifetime: SignedDuration,
-    /// How long access tokens are good for; an hour by default.
+    /// The lifetime of access tokens; an hour by default.
     pub access_lifetime: SignedDuration,
-    /// Whether access tokens spell `type`, `name` and `actions` in lower case, as some versions of the service do.
+    /// True if access tokens spell `type`, `name` and `actions` in lower case, as some versions of the service do.
     pub lower_case_claims: bool,
     /// The most tags that the list of manifests shows of one; 10 by default.
     pub tags_per_manifest: usize,
     /// The rates that are enforced; none by default.
     pub limits: ServerRateLimits,
-    /// After how many days a manifest without tags is deleted; 0 deletes it at once.
+    /// Days after which a manifest without tags is deleted; 0 deletes it at once.
     pub retention_days: Option<u16>,
-    /// For how many days what was deleted can be restored.
+    /// Days during which deleted content can be restored.
     pub soft_delete_days: Option<u16>,
-    /// By how much the `Date` header is ahead of the clock.
+    /// The lead of the `Date` header over the clock.
     pub date_skew: SignedDuration,
 }
 
 impl AcrOptions {
-    /// A registry with that clock, into which nobody can sign in yet.
+    /// Creates options with that clock, without users or identities.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -90,13 +90,13 @@ impl AcrOptions {
         }
     }
 
-    /// The same with an administrator.
+    /// Adds an administrator.
     #[must_use]
     pub fn admin(self, user: &str, password: &str) -> Self {
         Self { admin: Some(Admin { user: user.to_owned(), password: password.to_owned() }), ..self }
     }
 
-    /// The same with one more identity.
+    /// Adds an identity.
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identities.push(identity);
@@ -119,22 +119,22 @@ impl std::fmt::Debug for AcrOptions {
     }
 }
 
-/// What a running registry that speaks ACR knows besides its content.
+/// The state of a running registry with the ACR dialect, besides its content.
 #[derive(Debug)]
 pub(super) struct AcrService {
     options: AcrOptions,
     abac: bool,
-    /// All tokens are signed with it, so that another one ends them all.
+    /// Signs all tokens, so that a new key invalidates them all.
     key: Key,
     buckets: Buckets,
-    /// Time that was made to pass.
+    /// Simulated elapsed time.
     elapsed: SignedDuration,
     date_skew: SignedDuration,
 }
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
 const REMAINING: HeaderName = HeaderName::from_static("x-ms-ratelimit-remaining-calls-per-second");
-/// What is said to remain where nothing is limited: enough for everyone.
+/// The reported number of remaining calls without a limit.
 const UNLIMITED_REMAINING: u32 = 9_999_999;
 
 impl AcrService {
@@ -149,7 +149,7 @@ impl AcrService {
         }
     }
 
-    /// The registry's time.
+    /// Returns the registry's time.
     pub(super) fn now(&self) -> Timestamp {
         truncate_to_100_nanoseconds((self.options.clock)() + self.elapsed)
     }
@@ -162,7 +162,7 @@ impl AcrService {
         self.date_skew = skew;
     }
 
-    /// Switches the permission mode, which ends all tokens.
+    /// Switches the permission mode, which invalidates all tokens.
     pub(super) fn set_abac(&mut self, abac: bool) {
         self.abac = abac;
         self.expire_tokens();
@@ -176,7 +176,7 @@ impl AcrService {
         self.key = Key::random();
     }
 
-    /// Answers a request as if nothing was wrong with this registry.
+    /// Handles a request without faults.
     pub(super) fn respond(
         &mut self,
         call: ApiRequest<'_>,
@@ -241,7 +241,7 @@ impl AcrService {
         self.route(&route, call, host, options, (content, uploads))
     }
 
-    /// Answers a request that may be answered.
+    /// Handles an authorized request.
     fn route(
         &self,
         route: &Route,
@@ -294,7 +294,7 @@ impl AcrService {
         }
     }
 
-    /// The headers that every answer has.
+    /// Adds the headers of every response.
     pub(super) fn add_common_headers(&self, response: &mut Response) {
         let id = HeaderValue::try_from(Uuid::now_v7().to_string()).expect("a UUID is plain text");
         response.headers_mut().insert(CORRELATION_ID, id);
@@ -304,7 +304,7 @@ impl AcrService {
     }
 }
 
-/// The routes of distribution, where ACR answers some of them in its own way.
+/// Handles the routes of distribution, some of which ACR answers in its own way.
 fn route_distribution(
     route: &api_request::Route,
     call: ApiRequest<'_>,
@@ -347,7 +347,7 @@ fn acr_json_response(status: StatusCode, body: &impl Serialize) -> Response {
     json_response(status, "application/json; charset=utf-8", body)
 }
 
-/// The registry knows times to a tenth of a microsecond.
+/// Truncates a time to the registry's resolution, a tenth of a microsecond.
 fn truncate_to_100_nanoseconds(time: Timestamp) -> Timestamp {
     time - SignedDuration::from_nanos(i64::from(time.subsec_nanosecond().rem_euclid(100)))
 }

@@ -1,8 +1,8 @@
-//! Who may do what in a registry that speaks ACR: the actions of its tokens, and the identities that have them.
+//! Permissions in a registry with the ACR dialect: the actions of its tokens, and the identities that have them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a token of the registry may allow, by the names that its scopes have for it.
+/// A permission in a token of the registry, named as in its scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
     /// `pull`: manifests, blobs and referrers; of scope maps, `content/read`.
@@ -15,18 +15,18 @@ pub enum Permission {
     MetadataRead,
     /// `metadata_write`: locks; of scope maps, `metadata/write`.
     MetadataWrite,
-    /// `deleted_read`: what was deleted and can be restored.
+    /// `deleted_read`: deleted content that can be restored.
     DeletedRead,
     /// `deleted_restore`.
     DeletedRestore,
     /// The list of repositories.
     Catalog,
-    /// The list of repositories in which something was deleted.
+    /// The list of repositories with deleted content.
     DeletedCatalog,
 }
 
 impl Permission {
-    /// All of them.
+    /// All permissions.
     pub const ALL: [Self; 9] = [
         Self::Pull,
         Self::Push,
@@ -39,7 +39,7 @@ impl Permission {
         Self::DeletedCatalog,
     ];
 
-    /// How scopes and tokens spell it.
+    /// Returns its name in scopes and tokens.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Pull => "pull",
@@ -53,7 +53,7 @@ impl Permission {
         }
     }
 
-    /// How the `permissions` of a refresh token spell it.
+    /// Returns its name in the `permissions` of a refresh token.
     pub(super) fn role_action(self) -> &'static str {
         match self {
             Self::Pull | Self::MetadataRead | Self::Catalog => "read",
@@ -64,29 +64,29 @@ impl Permission {
         }
     }
 
-    /// Those of one repository.
+    /// Returns the permissions of one repository.
     pub(super) fn of_repositories() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|one| !matches!(one, Self::Catalog | Self::DeletedCatalog))
     }
 }
 
-/// Someone known to Entra, with what may be done in either permission mode.
+/// An identity known to Entra, with its permissions in either mode.
 #[derive(Debug, Clone, Default)]
 pub struct Identity {
     /// Its application id.
     pub name: String,
-    /// The Entra access tokens by which it is known. They are opaque to the registry.
+    /// The Entra access tokens that identify it. They are opaque to the registry.
     pub tokens: Vec<String>,
-    /// What it may do in the whole registry where roles are given for the registry (RBAC mode).
+    /// Its permissions in the whole registry if roles are assigned for the registry (RBAC mode).
     pub permissions: BTreeSet<Permission>,
-    /// What it may do where roles are given for repositories (ABAC mode), by repository.
+    /// Its permissions by repository if roles are assigned for repositories (ABAC mode).
     pub repositories: BTreeMap<String, BTreeSet<Permission>>,
-    /// Whether it may list the repositories in ABAC mode, which is a role of its own.
+    /// True if it may list the repositories in ABAC mode, which is a separate role.
     pub lists_catalog: bool,
 }
 
 impl Identity {
-    /// One that may do these things everywhere in RBAC mode, and nothing in ABAC mode.
+    /// Creates an identity with these permissions everywhere in RBAC mode, and none in ABAC mode.
     #[must_use]
     pub fn new(name: &str, token: &str, permissions: impl IntoIterator<Item = Permission>) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Identity {
         }
     }
 
-    /// The same with these permissions for a repository in ABAC mode.
+    /// Adds these permissions for a repository in ABAC mode.
     #[must_use]
     pub fn in_repository(mut self, repository: &str, permissions: impl IntoIterator<Item = Permission>) -> Self {
         self.repositories.insert(repository.to_owned(), permissions.into_iter().collect());
@@ -114,14 +114,14 @@ pub struct Admin {
     pub password: String,
 }
 
-/// A repository-scoped token: a user of the registry's own, with a scope map.
+/// A repository-scoped token: a user of the registry itself, with a scope map.
 #[derive(Debug, Clone, Default)]
 pub struct ScopedUser {
     /// The user.
     pub user: String,
     /// The password.
     pub password: String,
-    /// What the scope map allows, by repository.
+    /// The permissions of the scope map, by repository.
     pub repositories: BTreeMap<String, BTreeSet<Permission>>,
 }
 
@@ -145,7 +145,7 @@ impl RequiredPermission {
     }
 }
 
-/// The scope of several needs: `repository:shop/api:pull,push`.
+/// Formats the scope of several permissions: `repository:shop/api:pull,push`.
 pub(super) fn format_scope(needs: &[RequiredPermission]) -> String {
     let mut scopes: Vec<(String, Vec<&str>)> = Vec::new();
     for need in needs {

@@ -1,11 +1,11 @@
-//! Rates that are enforced: a bucket of calls for each kind of operation, which fills up again as time passes.
+//! Enforced rate limits: a bucket of calls for each kind of operation, which refills over time.
 
 use std::time::Duration;
 
 use axum::http::Method;
 use tokio::time::Instant;
 
-/// How many calls of each kind are let through; nothing means any number.
+/// The limits for each kind of call; `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ServerRateLimits {
     /// `GET` and `HEAD`.
@@ -23,24 +23,24 @@ pub struct ServerRateLimits {
 pub struct Rate {
     /// Calls a minute, at least one.
     pub per_minute: u32,
-    /// Calls that may come at once after a pause.
+    /// Calls that may burst after a pause.
     pub capacity: u32,
 }
 
 impl Rate {
-    /// That many calls a minute, all of which may come at once, as the documented limits are.
+    /// Creates a rate of that many calls a minute, all of which may burst, as with the documented limits.
     #[must_use]
     pub fn per_minute(per_minute: u32) -> Self {
         Self { per_minute, capacity: per_minute }
     }
 }
 
-/// What became of a call.
+/// The decision on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RateDecision {
-    /// It passes, and so many more could.
+    /// It is admitted, with that many calls remaining.
     Allowed { remaining: u32 },
-    /// It must wait so many seconds.
+    /// It must wait that many seconds.
     Throttled { retry_after: u64 },
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Buckets {
     oauth: Option<Bucket>,
 }
 
-/// A bucket that holds time: each call takes what it takes for one to come back.
+/// A bucket of time: each call takes the time in which one call is refilled.
 #[derive(Debug)]
 struct Bucket {
     interval: Duration,
@@ -63,7 +63,7 @@ struct Bucket {
 }
 
 impl Buckets {
-    /// Full ones.
+    /// Creates full buckets.
     pub(super) fn new(limits: ServerRateLimits) -> Self {
         let bucket = |rate: Option<Rate>| rate.map(Bucket::new);
         Self {
@@ -74,7 +74,7 @@ impl Buckets {
         }
     }
 
-    /// Lets a call pass or not; nothing where its kind has no limit.
+    /// Admits or throttles a call; `None` if its kind has no limit.
     pub(super) fn take(&mut self, method: &Method, path: &str) -> Option<RateDecision> {
         let bucket = match *method {
             _ if path.starts_with("/oauth2/") => &mut self.oauth,
@@ -106,7 +106,7 @@ impl Bucket {
     }
 }
 
-/// What the header says of calls that remain in this minute: so many a second, with six decimals.
+/// Formats the header with the remaining calls of this minute: per second, with six decimals.
 pub(super) fn format_per_second(remaining: u32) -> String {
     let millionths = u64::from(remaining) * 1_000_000 / 60;
     format!("{}.{:06}", millionths / 1_000_000, millionths % 1_000_000)

@@ -1,4 +1,4 @@
-//! The paths of ACR's own interface, and what a request to each must be allowed to do.
+//! The paths of ACR's own API, and the permissions for each request.
 
 use axum::http::Method;
 
@@ -6,7 +6,7 @@ use super::super::api_request;
 use super::permission::{Permission, RequiredPermission};
 use crate::domain::RepositoryName;
 
-/// What a path names.
+/// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     Catalog,
@@ -23,7 +23,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The route of a decoded path.
+    /// Parses a decoded path.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let Some(rest) = path.strip_prefix("/acr/v1/") else {
             return api_request::Route::parse(path).map(Self::Distribution);
@@ -33,7 +33,7 @@ impl Route {
             "_deleted/_catalog" => return Some(Self::DeletedCatalog),
             _ => {}
         }
-        // No part of a repository's name starts with `_`, so that its end is the first part that does.
+        // No part of a repository's name starts with `_`, so it ends before the first part that does.
         let (deleted, rest) = rest.strip_prefix("_deleted/").map_or((false, rest), |rest| (true, rest));
         let (name, kind, last) = split_path(rest);
         let owned = name.to_owned();
@@ -51,7 +51,7 @@ impl Route {
         name.parse::<RepositoryName>().is_ok().then_some(route)
     }
 
-    /// What a request to it must be allowed to do: any of the inner lists will do, and the first is asked for.
+    /// Returns the required permissions: any of the inner lists is enough, and the challenge names the first.
     pub(super) fn required_permissions(&self, method: &Method, from: Option<&str>) -> Vec<Vec<RequiredPermission>> {
         use Permission::{
             Catalog, Delete, DeletedCatalog, DeletedRead, DeletedRestore, MetadataRead, MetadataWrite, Pull, Push,
@@ -95,7 +95,7 @@ impl Route {
     }
 }
 
-/// A name, the `_tags` or `_manifests` after it, and what follows that.
+/// Splits a name, the `_tags` or `_manifests` after it, and the rest.
 fn split_path(rest: &str) -> (&str, &str, Option<String>) {
     match rest.split_once("/_") {
         None => (rest, "", None),

@@ -1,4 +1,4 @@
-//! What becomes of what was untagged or deleted: Azure's retention policy for untagged manifests, and its soft delete.
+//! Rules for untagged and deleted content: Azure's retention policy for untagged manifests, and its soft delete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,35 +8,35 @@ use super::{Content, Manifest, Tag};
 use crate::demo::image::media_type;
 use crate::domain::Digest;
 
-/// What a registry does of its own accord.
+/// The automatic actions of a registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeletionRules {
-    /// A repository goes with its last manifest.
+    /// Deletes a repository with its last manifest.
     pub delete_empty_repositories: bool,
-    /// A manifest's referrers go with it.
+    /// Deletes a manifest's referrers with it.
     pub delete_referrers: bool,
-    /// A manifest is deleted so many days after it lost its last tag: only those of Docker's media types, only those
-    /// that lost it while this was set, and not those that are locked.
+    /// Deletes a manifest that many days after it lost its last tag: only Docker media types, only if the tag was lost
+    /// while this was set, and only if not locked.
     pub retention_days: Option<u16>,
-    /// What is deleted can be restored for so many days.
+    /// Days during which deleted content can be restored.
     pub soft_delete_days: Option<u16>,
 }
 
-/// What waits for its end, or to be restored.
+/// Content that awaits its deletion, or can be restored.
 #[derive(Debug, Default)]
 pub(in crate::demo::registry) struct DeletionSchedule {
     pub(super) rules: DeletionRules,
-    /// Manifests without tags, by when they lost the last one.
+    /// Manifests without tags, by the time at which they lost the last one.
     untagged: BTreeSet<(Timestamp, String, Digest)>,
     bins: BTreeMap<String, RecycleBin>,
-    /// Nothing in the bins is older than this.
+    /// The lower bound of times in the bins.
     oldest: Option<Timestamp>,
 }
 
-/// What was deleted in one repository.
+/// The deleted content of one repository.
 #[derive(Debug, Default)]
 pub(in crate::demo::registry) struct RecycleBin {
-    /// When a tag of that digest was deleted.
+    /// Time of the deletion of a tag with that digest.
     pub(in crate::demo::registry) tags: BTreeMap<(String, Digest), Timestamp>,
     pub(in crate::demo::registry) manifests: BTreeMap<Digest, (Manifest, Timestamp)>,
 }
@@ -44,9 +44,9 @@ pub(in crate::demo::registry) struct RecycleBin {
 /// Why something deleted was not restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::demo::registry) enum RestoreError {
-    /// It is not there.
+    /// It does not exist.
     Unknown,
-    /// The tag names something else now.
+    /// The tag names another manifest now.
     TagInUse,
 }
 
@@ -78,17 +78,17 @@ impl DeletionSchedule {
         self.bins.entry(repository.to_owned()).or_default()
     }
 
-    /// What was deleted and can be restored, by repository.
+    /// Returns the deleted content that can be restored, by repository.
     pub(in crate::demo::registry) fn bins(&self) -> impl Iterator<Item = (&str, &RecycleBin)> {
         self.bins.iter().map(|(name, bin)| (name.as_str(), bin))
     }
 
-    /// What was deleted in a repository and can be restored.
+    /// Returns the deleted content of a repository that can be restored.
     pub(in crate::demo::registry) fn bin_of(&self, repository: &str) -> Option<&RecycleBin> {
         self.bins.get(repository)
     }
 
-    /// Empties the bins of what is too old.
+    /// Purges expired content from the bins.
     fn purge(&mut self, now: Timestamp) {
         let Some(time) = self.rules.soft_delete_days.map(days) else { return };
         if self.oldest.is_none_or(|oldest| now < oldest + time) {
@@ -104,7 +104,7 @@ impl DeletionSchedule {
         self.oldest = tags.chain(manifests).min().copied();
     }
 
-    /// The next manifest whose time without a tag is over.
+    /// Returns the next manifest whose period without a tag is over.
     fn next_expired(&mut self, now: Timestamp) -> Option<(Timestamp, String, Digest)> {
         let retention_days = self.rules.retention_days?;
         let (since, ..) = self.untagged.first()?;
@@ -116,7 +116,7 @@ impl DeletionSchedule {
 }
 
 impl Content {
-    /// Changes what the registry does of its own accord. What lost its tags before a retention policy stays.
+    /// Changes the automatic actions. Manifests that lost their tags before a retention policy are kept.
     pub fn set_rules(&mut self, rules: DeletionRules) {
         if self.deletions.rules.retention_days.is_none() {
             self.deletions.untagged.clear();
@@ -125,7 +125,7 @@ impl Content {
         self.run_due_deletions();
     }
 
-    /// What the registry does of its own accord.
+    /// Returns the automatic actions.
     #[must_use]
     pub fn rules(&self) -> DeletionRules {
         self.deletions.rules
@@ -148,7 +148,7 @@ impl Content {
             let due = self.manifest(&repository, &digest).is_some_and(|manifest| {
                 let docker =
                     matches!(manifest.media_type.as_str(), media_type::DOCKER_MANIFEST | media_type::DOCKER_LIST);
-                // One that was tagged again in between has a later time, and a later turn.
+                // A manifest that was tagged again in between has a later time, and a later turn.
                 manifest.tags.is_empty()
                     && manifest.untagged_at == Some(since)
                     && docker
@@ -160,7 +160,7 @@ impl Content {
         }
     }
 
-    /// Brings back what was deleted, under a tag. Its children and referrers stay where they are.
+    /// Restores a deleted manifest, under a tag. Its children and referrers are not restored.
     pub(in crate::demo::registry) fn restore(
         &mut self,
         repository: &str,

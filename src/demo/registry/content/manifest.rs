@@ -1,4 +1,4 @@
-//! What a registry reads of a manifest.
+//! The parts of a manifest that a registry uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,13 +26,13 @@ pub struct Manifest {
     pub artifact_type: Option<String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// When it was first pushed.
+    /// Time of its first push.
     pub created: Timestamp,
-    /// When it was last pushed.
+    /// Time of its last push.
     pub updated: Timestamp,
-    /// What may be done with it.
+    /// Its attributes.
     pub attributes: Attributes,
-    /// Its own bytes with those of its configuration and layers, or of all its children; what is shared is counted
+    /// Its own bytes with those of its configuration and layers, or of all its children; shared content is counted
     /// every time.
     pub image_size: u64,
     /// The architecture that its configuration names.
@@ -43,7 +43,7 @@ pub struct Manifest {
     pub children: Vec<Child>,
     /// The tags that name it.
     pub(in crate::demo::registry) tags: BTreeSet<Arc<str>>,
-    /// When it lost its last tag, if that was under a retention policy.
+    /// Time at which it lost its last tag, if that was under a retention policy.
     pub(super) untagged_at: Option<Timestamp>,
     /// The blobs that it names and that are stored here.
     pub(super) blobs: Vec<Digest>,
@@ -55,9 +55,9 @@ pub struct Manifest {
 pub struct Child {
     /// Its digest.
     pub digest: Digest,
-    /// The architecture that the index gives.
+    /// The architecture in the index.
     pub architecture: Option<String>,
-    /// The operating system that the index gives.
+    /// The operating system in the index.
     pub os: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl UpdateTime for Manifest {
     }
 }
 
-/// The parts of manifests and indexes of every kind that a registry looks at.
+/// The fields of manifests and indexes of every kind that a registry uses.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireManifest {
@@ -94,7 +94,7 @@ struct Descriptor {
     platform: Option<Platform>,
 }
 
-/// Stands in the descriptors of an index, and in the configuration of an image.
+/// The platform in the descriptors of an index, and in the configuration of an image.
 #[derive(Deserialize)]
 struct Platform {
     architecture: Option<String>,
@@ -144,7 +144,7 @@ impl Manifest {
         })
     }
 
-    /// Fills in what its configuration says and how large the whole is.
+    /// Fills in the fields from its configuration, and the total size.
     pub(super) fn measure<'a>(
         &mut self,
         blob: impl Fn(&Digest) -> Option<&'a Blob>,
@@ -162,7 +162,7 @@ impl Manifest {
     }
 }
 
-/// Larger configurations are not looked into.
+/// Larger configurations are not parsed.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
 fn is_image(config: &str) -> bool {

@@ -1,5 +1,5 @@
-//! What the registry holds: blobs once for the whole registry, and for each repository its manifests, tags and which
-//! blobs were pushed to it. Knows nothing of HTTP, so that any dialect can stand on it.
+//! The content of a registry: blobs once for the whole registry, and for each repository its manifests, tags and pushed
+//! blobs. Independent of HTTP, so that any dialect can use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -28,32 +28,32 @@ pub use manifest::{Child, Manifest};
 pub use repository::Tag;
 pub use time_ordered_map::Order;
 
-/// Everything that a registry holds.
+/// The whole content of a registry.
 #[derive(Debug, Default)]
 pub struct Content {
     blobs: BTreeMap<Digest, Blob>,
     repositories: BTreeMap<String, Repository>,
-    /// Repositories that are computed as they are asked for.
+    /// Repositories that are computed on request.
     generated: Option<Box<GeneratedContent>>,
     now: Timestamp,
     pub(super) deletions: DeletionSchedule,
 }
 
-/// What may be done with a tag, a manifest or a repository.
+/// Permitted operations on a tag, a manifest or a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "Azure has these four, each of which can be switched by itself")]
 pub struct Attributes {
-    /// It may be deleted.
+    /// True if it may be deleted.
     pub delete: bool,
-    /// It may be written to. What may not be written to may not be deleted either.
+    /// True if it may be written to. If false, it may not be deleted either.
     pub write: bool,
-    /// It may be pulled.
+    /// True if it may be pulled.
     pub read: bool,
-    /// It is in lists.
+    /// True if it is listed.
     pub list: bool,
 }
 
-/// What has attributes in a repository.
+/// An object with attributes in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// The repository itself.
@@ -64,20 +64,20 @@ pub enum Target<'a> {
     Manifest(&'a Digest),
 }
 
-/// Why a manifest was not taken.
+/// Why a manifest was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestError {
-    /// It is no manifest.
+    /// It is not a manifest.
     Invalid(String),
     /// Its digest is not the one it was pushed by.
     DigestMismatch(Digest),
-    /// Blobs or manifests that it names are not in the repository.
+    /// Blobs or manifests that it names are missing in the repository.
     Unknown(Vec<Digest>),
-    /// It was deleted, and can be restored, but not pushed.
+    /// It was deleted; it can be restored, but not pushed.
     SoftDeleted(Digest),
 }
 
-/// What garbage collection removed.
+/// The content that garbage collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CollectedGarbage {
     /// Manifests.
@@ -88,7 +88,7 @@ pub struct CollectedGarbage {
     pub bytes: u64,
 }
 
-/// Where a manifest is put or looked for.
+/// The reference by which a manifest is put or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     /// By tag.
@@ -104,7 +104,7 @@ impl Default for Attributes {
 }
 
 impl Attributes {
-    /// Whether it may be deleted: a lock on writing is one on deleting, too.
+    /// Returns true if it may be deleted: a lock on writing is one on deleting, too.
     #[must_use]
     pub fn is_deletable(self) -> bool {
         self.delete && self.write
@@ -112,12 +112,12 @@ impl Attributes {
 }
 
 impl Content {
-    /// The names of the repositories, in order.
+    /// Returns the names of the repositories, in order.
     pub fn repositories(&self) -> impl Iterator<Item = &str> {
         self.repositories_after("").map(|(name, _)| name)
     }
 
-    /// The repositories whose names come after `last` in order.
+    /// Returns the repositories whose names come after `last` in order.
     pub(super) fn repositories_after(&self, last: &str) -> impl Iterator<Item = (&str, &Repository)> {
         let range = self.repositories.range::<str, _>((Bound::Excluded(last), Bound::Unbounded));
         range.map(|(name, repository)| (name.as_str(), repository))
@@ -127,32 +127,32 @@ impl Content {
         self.repositories.get(name)
     }
 
-    /// The names of a repository's tags that come after `last` in order.
+    /// Returns the names of a repository's tags that come after `last` in order.
     pub(super) fn tags_after<'a>(&'a self, repository: &str, last: &'a str) -> impl Iterator<Item = &'a str> {
         let found = self.repositories.get(repository).into_iter();
         found.flat_map(move |found| found.tags.rows_after(Order::Name, Some(last))).map(|(name, _)| &**name)
     }
 
-    /// Whether there is such a repository.
+    /// Returns true if the repository exists.
     #[must_use]
     pub fn has_repository(&self, repository: &str) -> bool {
         self.repositories.contains_key(repository)
     }
 
-    /// The tags of a repository, in order; none where there is no such repository.
+    /// Returns the tags of a repository, in order; empty if it does not exist.
     #[must_use]
     pub fn tags(&self, repository: &str) -> BTreeMap<String, Digest> {
         let tags = self.repositories.get(repository).into_iter().flat_map(|found| found.tags.iter());
         tags.map(|(name, tag)| (name.to_string(), tag.digest.clone())).collect()
     }
 
-    /// A tag.
+    /// Returns a tag.
     #[must_use]
     pub fn tag(&self, repository: &str, tag: &str) -> Option<&Tag> {
         self.repositories.get(repository)?.tags.get(tag)
     }
 
-    /// The digest that a reference names, if its manifest is there.
+    /// Returns the digest that a reference names, if its manifest exists.
     #[must_use]
     pub fn resolve(&self, repository: &str, reference: &Reference) -> Option<Digest> {
         let repository = self.repositories.get(repository)?;
@@ -163,18 +163,18 @@ impl Content {
         repository.manifests.contains(digest).then(|| digest.clone())
     }
 
-    /// A manifest of a repository.
+    /// Returns a manifest of a repository.
     #[must_use]
     pub fn manifest(&self, repository: &str, digest: &Digest) -> Option<&Manifest> {
         self.repositories.get(repository)?.manifests.get(digest)
     }
 
-    /// The manifests of a repository, by digest.
+    /// Returns the manifests of a repository, by digest.
     pub fn manifests(&self, repository: &str) -> impl Iterator<Item = (&Digest, &Manifest)> {
         self.repositories.get(repository).into_iter().flat_map(|found| found.manifests.iter())
     }
 
-    /// The manifests of a repository that refer to `subject`, by digest.
+    /// Returns the manifests of a repository that refer to `subject`, by digest.
     pub fn referrers<'a>(
         &'a self,
         repository: &str,
@@ -185,13 +185,13 @@ impl Content {
         referrers.filter_map(move |digest| found?.manifests.get_key_value(digest))
     }
 
-    /// A blob, if it was pushed to that repository.
+    /// Returns a blob, if it was pushed to that repository.
     #[must_use]
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<&Blob> {
         self.repositories.get(repository)?.blobs.get(digest).and_then(|digest| self.blobs.get(digest))
     }
 
-    /// Bytes in the registry's store: each blob once, and each repository's manifests.
+    /// Returns the bytes in the registry's store: each blob once, and each repository's manifests.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         let manifests = self.repositories.values().flat_map(|repository| repository.manifests.iter());
@@ -199,21 +199,21 @@ impl Content {
         self.blobs.values().map(Blob::length).sum::<u64>() + manifests.sum::<u64>()
     }
 
-    /// Sets the time at which everything happens that happens from now on, and does what is due until then. A registry
-    /// with a clock sets it before each request and each look at its content, so that what is put in the past comes
-    /// after this in the same look.
+    /// Sets the time of all following events, and runs the automatic actions that are due until then. A registry with a
+    /// clock sets it before each request and each access to its content, so that content dated in the past comes after
+    /// this within one access.
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now;
         self.run_due_deletions();
     }
 
-    /// The time at which things happen.
+    /// Returns the current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Dates a tag. False if there is no such tag.
+    /// Dates a tag. Returns false if it does not exist.
     pub fn date_tag(&mut self, repository: &str, tag: &str, created: Timestamp, updated: Timestamp) -> bool {
         let Some(found) = self.repositories.get_mut(repository) else { return false };
         let Some((name, old)) = found.tags.get_key_value(tag).map(|(name, tag)| (name.clone(), tag.clone())) else {
@@ -223,7 +223,7 @@ impl Content {
         true
     }
 
-    /// What may be done with something, to be changed. Nothing where it is not there.
+    /// Returns the attributes of an object for modification; `None` if it does not exist.
     pub fn attributes_mut(&mut self, repository: &str, target: Target<'_>) -> Option<&mut Attributes> {
         let found = self.repositories.get_mut(repository)?;
         match target {
@@ -233,7 +233,7 @@ impl Content {
         }
     }
 
-    /// Stores a blob in a repository, which is made where it is new.
+    /// Stores a blob in a repository, which is created if new.
     pub fn put_blob(&mut self, repository: &str, blob: &Blob) {
         self.blobs.entry(blob.digest().clone()).or_insert_with(|| blob.clone());
         self.repository_mut(repository).blobs.insert(blob.digest().clone());
@@ -244,19 +244,18 @@ impl Content {
         self.repositories.entry(name.to_owned()).or_insert_with(|| Repository::new(now))
     }
 
-    /// Makes a blob of one repository one of another as well. False if the first does not have it.
+    /// Mounts a blob of one repository in another. Returns false if the first does not have it.
     pub fn mount_blob(&mut self, from: &str, to: &str, digest: &Digest) -> bool {
         let Some(blob) = self.blob(from, digest).cloned() else { return false };
         self.put_blob(to, &blob);
         true
     }
 
-    /// Stores a manifest, and points the tag at it where it is put by tag.
+    /// Stores a manifest, and points the tag at it if it is put by tag.
     ///
     /// # Errors
-    /// When it is no manifest, not the one that its digest names, or names what the repository does not have (a
-    /// `subject` may be missing, as the distribution specification wants it), or when it was deleted and is kept to be
-    /// restored.
+    /// Returns an error if it is not a manifest, does not have its digest, or names missing content (a `subject` may be
+    /// missing, as the distribution specification allows), or if it was deleted and can be restored.
     pub fn put_manifest(
         &mut self,
         repository: &str,
@@ -289,10 +288,10 @@ impl Content {
         Ok(digest)
     }
 
-    /// Stores an image with all that it needs, under a tag or only by its digest. What is there already is shared.
+    /// Stores an image with everything that it needs, under a tag or only by its digest. Existing content is shared.
     ///
     /// # Panics
-    /// If the image is not what its digest says, which no builder makes, or is one that was deleted and can be restored.
+    /// If the image does not have its digest, which no builder produces, or was deleted and can be restored.
     pub fn put_image(&mut self, repository: &str, tag: Option<&str>, image: &Image) {
         for blob in &image.blobs {
             self.put_blob(repository, blob);
@@ -306,7 +305,7 @@ impl Content {
             .expect("an image carries all that its manifest names");
     }
 
-    /// Points a tag, new or old, at a manifest of the repository. False if there is no such manifest.
+    /// Points a tag, new or old, at a manifest of the repository. Returns false if the manifest does not exist.
     pub fn move_tag(&mut self, repository: &str, tag: &str, digest: &Digest) -> bool {
         let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
@@ -318,7 +317,7 @@ impl Content {
         true
     }
 
-    /// Removes a tag and leaves its manifest. False if there is no such tag.
+    /// Removes a tag and leaves its manifest. Returns false if the tag does not exist.
     pub fn delete_tag(&mut self, repository: &str, tag: &str) -> bool {
         let Some(found) = self.repositories.get_mut(repository) else { return false };
         let Some((removed, left)) = found.untag(tag) else { return false };
@@ -327,7 +326,7 @@ impl Content {
         true
     }
 
-    /// Removes a manifest and every tag that names it. False if there is no such manifest.
+    /// Removes a manifest and every tag that names it. Returns false if the manifest does not exist.
     pub fn delete_manifest(&mut self, repository: &str, digest: &Digest) -> bool {
         let now = self.now;
         let Some(found) = self.repositories.get_mut(repository) else { return false };
@@ -348,7 +347,7 @@ impl Content {
         true
     }
 
-    /// Removes a repository with all that is in it.
+    /// Removes a repository with everything in it.
     pub fn delete_repository(&mut self, repository: &str) {
         let digests: Vec<Digest> = self.manifests(repository).map(|(digest, _)| digest.clone()).collect();
         for digest in &digests {
@@ -357,8 +356,8 @@ impl Content {
         self.repositories.remove(repository);
     }
 
-    /// Removes manifests that no tag holds, directly, through an index, or as a referrer of one that is held; then the
-    /// blobs that no manifest names.
+    /// Removes manifests that no tag reaches, directly, through an index, or as a referrer; then the blobs that no
+    /// manifest names.
     pub fn collect_garbage(&mut self) -> CollectedGarbage {
         let mut freed = CollectedGarbage::default();
         for repository in self.repositories.values_mut() {

@@ -1,4 +1,4 @@
-//! One repository: its tags and manifests with their times and locks, and which blobs were pushed to it.
+//! One repository: its tags and manifests with their times and locks, and the blobs pushed to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::domain::Digest;
 pub struct Tag {
     /// The manifest that it names.
     pub digest: Digest,
-    /// When it was first put.
+    /// Time of its first put.
     pub created: Timestamp,
-    /// When it was last put or moved.
+    /// Time of its last put or move.
     pub updated: Timestamp,
-    /// What may be done with it.
+    /// Its attributes.
     pub attributes: Attributes,
 }
 
@@ -35,12 +35,12 @@ pub(in crate::demo::registry) struct Repository {
     pub(in crate::demo::registry) attributes: Attributes,
     pub(in crate::demo::registry) tags: TimeOrderedMap<Arc<str>, Tag>,
     pub(in crate::demo::registry) manifests: TimeOrderedMap<Digest, Manifest>,
-    /// The manifests that refer to a manifest, which need not be there itself.
+    /// The referrers of each manifest, which need not exist itself.
     pub(super) referrers: BTreeMap<Digest, BTreeSet<Digest>>,
     pub(super) blobs: BTreeSet<Digest>,
 }
 
-/// A manifest that was removed, and the tags that went with it.
+/// A manifest that was removed, and the tags removed with it.
 pub(super) type RemovedManifest = (Manifest, Vec<(Arc<str>, Tag)>);
 
 impl Repository {
@@ -56,7 +56,7 @@ impl Repository {
         }
     }
 
-    /// Stores a manifest, new or again.
+    /// Stores a manifest, possibly again.
     pub(super) fn put_manifest(&mut self, digest: &Digest, mut manifest: Manifest) {
         if let Some(old) = self.manifests.remove(digest) {
             manifest.created = old.created;
@@ -71,7 +71,7 @@ impl Repository {
         self.manifests.insert(digest.clone(), manifest);
     }
 
-    /// Points a tag, new or old, at a manifest that is here, and says which one lost its last tag by that.
+    /// Points a tag, new or old, at an existing manifest, and returns the manifest that lost its last tag by that.
     pub(super) fn point_tag(&mut self, name: &str, digest: &Digest, now: Timestamp) -> Option<Digest> {
         let old = self.tags.get_key_value(name).map(|(name, tag)| (Arc::clone(name), tag.clone()));
         let left = old.as_ref().and_then(|(name, tag)| self.detach_tag(name, &tag.digest));
@@ -85,14 +85,14 @@ impl Repository {
         left.filter(|left| left != digest)
     }
 
-    /// Removes a tag, and says which manifest lost its last one by that.
+    /// Removes a tag, and returns the manifest that lost its last tag by that.
     pub(super) fn untag(&mut self, name: &str) -> Option<(Tag, Option<Digest>)> {
         let tag = self.tags.remove(name)?;
         let left = self.detach_tag(name, &tag.digest);
         Some((tag, left))
     }
 
-    /// The manifest, if this was its last tag.
+    /// Returns the manifest, if this was its last tag.
     fn detach_tag(&mut self, name: &str, digest: &Digest) -> Option<Digest> {
         let manifest = self.manifests.get_mut(digest)?;
         manifest.tags.remove(name);
@@ -110,7 +110,8 @@ impl Repository {
         Some((manifest, tags))
     }
 
-    /// The manifests that stay when garbage is collected: those of tags, their children, their referrers, to any depth.
+    /// Returns the manifests that garbage collection keeps: those of tags, their children, their referrers, at any
+    /// depth.
     pub(super) fn reachable_manifests(&self) -> BTreeSet<Digest> {
         let mut held = BTreeSet::new();
         let mut open: Vec<&Digest> = self.tags.iter().map(|(_, tag)| &tag.digest).collect();

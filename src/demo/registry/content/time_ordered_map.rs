@@ -1,4 +1,4 @@
-//! A map whose rows have a time, read in the order of its keys or of those times, a page at a time.
+//! A map whose rows have a time, read in the order of its keys or of those times, page by page.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,17 +18,17 @@ pub enum Order {
     NewestFirst,
 }
 
-/// What has a time of its last update.
+/// A row with the time of its last update.
 pub(in crate::demo::registry) trait UpdateTime {
     fn updated(&self) -> Timestamp;
 }
 
-/// Keeps both orders as it changes, so that a page costs its own length whatever the whole holds.
+/// Maintains both orders, so that the cost of a page is its own length, whatever the total.
 #[derive(Debug)]
 pub(in crate::demo::registry) struct TimeOrderedMap<K, V> {
     rows: BTreeMap<K, V>,
     by_time: BTreeSet<(Timestamp, K)>,
-    /// When what is gone was last updated: clients delete what they have listed, and ask for what comes after it.
+    /// The last update of removed rows: clients delete rows that they have listed, and request those after them.
     removed: BTreeMap<K, Timestamp>,
 }
 
@@ -53,7 +53,7 @@ impl<K: Ord + Clone, V: UpdateTime> TimeOrderedMap<K, V> {
         self.rows.get_key_value(key)
     }
 
-    /// A row, to change anything in it but its time.
+    /// Returns a row for modification of anything except its time.
     pub(super) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
@@ -68,7 +68,7 @@ impl<K: Ord + Clone, V: UpdateTime> TimeOrderedMap<K, V> {
         self.rows.contains_key(key)
     }
 
-    /// When a row was last updated that is here, or was until it was removed.
+    /// Returns the last update of a row that exists, or existed until it was removed.
     pub(super) fn time_of<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Timestamp>
     where
         K: Borrow<Q>,
@@ -103,7 +103,7 @@ impl<K: Ord + Clone, V: UpdateTime> TimeOrderedMap<K, V> {
         Some(row)
     }
 
-    /// The rows that come after `last` in that order; all of them where `last` was never here.
+    /// Returns the rows that come after `last` in that order; all of them if `last` never existed.
     pub(in crate::demo::registry) fn rows_after<'a, Q: Ord + ?Sized>(
         &'a self,
         order: Order,

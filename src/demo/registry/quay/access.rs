@@ -9,27 +9,27 @@ use crate::demo::registry::response::json_response;
 /// A scope of an OAuth access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuayScope {
-    /// `repo:read`: see and read.
+    /// `repo:read`: list and read.
     RepoRead,
-    /// `repo:write`: that, and remove and restore tags.
+    /// `repo:write`: the same, and remove and restore tags.
     RepoWrite,
-    /// `org:admin`: read and change an organization's own rules.
+    /// `org:admin`: read and change an organization's rules.
     OrgAdmin,
 }
 
-/// An OAuth access token with what its user may do.
+/// An OAuth access token with its user's permissions.
 #[derive(Debug, Clone)]
 pub struct QuayToken {
     /// The token.
     pub token: String,
-    /// The scopes that it was given.
+    /// Its scopes.
     pub scopes: Vec<QuayScope>,
-    /// The repositories that its user may write to: names, or beginnings that end with a slash.
+    /// The repositories that its user may write to: names, or prefixes that end with a slash.
     pub writable: Vec<String>,
 }
 
 impl QuayToken {
-    /// A token of those scopes, whose user may write to everything in a namespace.
+    /// Creates a token with those scopes, whose user may write to everything in a namespace.
     #[must_use]
     pub fn new(token: &str, scopes: &[QuayScope], namespace: &str) -> Self {
         Self { token: token.to_owned(), scopes: scopes.to_vec(), writable: vec![format!("{namespace}/")] }
@@ -41,7 +41,7 @@ impl QuayToken {
 pub(super) struct Access<'a>(&'a QuayToken);
 
 impl<'a> Access<'a> {
-    /// That of the bearer of a token.
+    /// Returns the access of the bearer of a token.
     pub(super) fn of(tokens: &'a [QuayToken], authorization: Option<&str>) -> Result<Self, Problem> {
         let Some(authorization) = authorization else {
             return Err(Problem::new(401, "invalid_token", "Requires authentication"));
@@ -75,7 +75,7 @@ impl<'a> Access<'a> {
     }
 }
 
-/// A refusal: in the form of RFC 7807 with Quay's own fields beside it, or in that of its framework.
+/// A refusal: in the format of RFC 7807 with Quay's additional fields, or in that of its framework.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     status: u16,
@@ -100,7 +100,7 @@ impl Problem {
         Self::new(409, "tag_immutable", &format!("Cannot {operation} immutable tag '{tag}'"))
     }
 
-    /// The framework's own words.
+    /// Creates a refusal in the framework's format.
     pub(super) fn framework(status: u16, message: &str) -> Self {
         Self { status, error_type: None, message: message.to_owned() }
     }

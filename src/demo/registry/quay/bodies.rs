@@ -1,4 +1,4 @@
-//! Bodies of answers to reads: lists of repositories and tags, and manifests.
+//! Bodies of responses to reads: lists of repositories and tags, and manifests.
 
 use axum::response::Response;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::domain::Digest;
 
 /// Repositories on a page.
 const REPOSITORIES_PER_PAGE: usize = 100;
-/// The most tags on a page, and how many there are where nobody asks for a number.
+/// The maximum and the default number of tags on a page.
 const TAGS_PER_PAGE: (usize, usize) = (100, 50);
 
 /// A tag as it is now, or was.

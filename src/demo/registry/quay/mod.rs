@@ -1,8 +1,8 @@
 //! The dialect of Quay: its API under `/api/v1`, with a time machine for removed tags.
 //!
-//! It follows the source of quay/quay at commit ffba0c70: routes, scopes, page sizes, errors and their words. Where a
-//! client asks for something that is not published there, it is refused: an unknown parameter, a missing slash, a body that is
-//! not JSON.
+//! It follows the source of quay/quay at commit ffba0c70: routes, scopes, page sizes, errors and their texts. Requests
+//! for anything that is not published there are refused: an unknown parameter, a missing slash, a body that is not
+//! JSON.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ mod time_machine;
 
 pub use access::{QuayScope, QuayToken};
 
-/// The set-up of a registry with Quay's API.
+/// The options of a registry with Quay's API.
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "Quay has these four, each of which can be switched by itself")]
 pub struct QuayOptions {
@@ -50,20 +50,20 @@ pub struct QuayOptions {
 /// A namespace: an organization.
 #[derive(Debug, Clone)]
 pub struct QuayNamespace {
-    /// For how long removed tags are kept.
+    /// The period for which removed tags are kept.
     pub time_machine: SignedDuration,
     /// Its auto-prune policies, as the API shows them.
     pub auto_prune: Vec<Value>,
 }
 
-/// The state of a repository, which decides what may be done in it.
+/// The state of a repository, which determines the permitted operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuayState {
-    /// Everything.
+    /// Everything is permitted.
     Normal,
-    /// Reading.
+    /// Reading only.
     ReadOnly,
-    /// Reading; a mirror puts and removes tags.
+    /// Reading only; a mirror puts and removes tags.
     Mirror,
 }
 
@@ -78,7 +78,7 @@ impl QuayState {
 }
 
 impl QuayOptions {
-    /// A registry with that clock and one organization, into which nobody can sign in yet.
+    /// Creates options with that clock and one organization, without tokens.
     #[must_use]
     pub fn new(clock: Clock, organization: &str) -> Self {
         let namespace = QuayNamespace { time_machine: SignedDuration::from_hours(14 * 24), auto_prune: Vec::new() };
@@ -93,7 +93,7 @@ impl QuayOptions {
         }
     }
 
-    /// The same with one more token.
+    /// Adds a token.
     #[must_use]
     pub fn token(mut self, token: QuayToken) -> Self {
         self.tokens.push(token);
@@ -107,11 +107,11 @@ impl std::fmt::Debug for QuayOptions {
     }
 }
 
-/// The data of a running registry with Quay's API, besides its content.
+/// The state of a running registry with Quay's API, besides its content.
 #[derive(Debug)]
 pub struct QuayService {
     options: QuayOptions,
-    /// Time that was made to pass.
+    /// Simulated elapsed time.
     elapsed: SignedDuration,
     states: BTreeMap<String, QuayState>,
     time_machine: TimeMachine,
@@ -127,7 +127,7 @@ impl QuayService {
         }
     }
 
-    /// The registry's time.
+    /// Returns the registry's time.
     pub(super) fn now(&self) -> Timestamp {
         (self.options.clock)() + self.elapsed
     }
@@ -146,17 +146,17 @@ impl QuayService {
         self.options.tokens.push(token);
     }
 
-    /// Sets what may be done in a repository.
+    /// Sets the state of a repository.
     pub fn set_state(&mut self, repository: &str, state: QuayState) {
         self.states.insert(repository.to_owned(), state);
     }
 
-    /// Changes a namespace, which is made where it is new.
+    /// Changes a namespace, which is created if new.
     pub fn set_namespace(&mut self, name: &str, namespace: QuayNamespace) {
         self.options.namespaces.insert(name.to_owned(), namespace);
     }
 
-    /// Deletes for good what left the time machine of its namespace.
+    /// Permanently deletes content that has left the time machine of its namespace.
     pub(super) fn collect(&mut self, content: &mut Content) {
         let (now, namespaces) = (self.now(), &self.options.namespaces);
         let window = |repository: &str| namespaces.get(namespace_of(repository)).map(|found| found.time_machine);
@@ -167,7 +167,7 @@ impl QuayService {
         self.states.get(repository).copied().unwrap_or(QuayState::Normal)
     }
 
-    /// Answers a request as if nothing was wrong with this registry.
+    /// Handles a request without faults.
     pub(super) fn respond(
         &mut self,
         call: &ApiRequest<'_>,
@@ -291,7 +291,7 @@ impl QuayService {
     }
 }
 
-/// The digest in the body of a restore, which must be the JSON that is published.
+/// Returns the digest in the body of a restore, which must be the published JSON.
 fn digest_to_restore(call: &ApiRequest<'_>) -> Result<String, Problem> {
     let kind = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let body: Option<Value> = serde_json::from_slice(&Bytes::clone(&call.body)).ok();
@@ -304,7 +304,7 @@ fn digest_to_restore(call: &ApiRequest<'_>) -> Result<String, Problem> {
     }
 }
 
-/// The answer of Quay to requests under `/v2/` without credentials.
+/// Returns Quay's response to requests under `/v2/` without credentials.
 fn challenge(url: &str) -> Response {
     let host = url.split_once("://").map_or(url, |(_, host)| host);
     let challenge = format!("Bearer realm=\"{url}/v2/auth\",service=\"{host}\"");
@@ -325,7 +325,7 @@ fn ok(body: &Value) -> Response {
     json_response(StatusCode::OK, "application/json", body)
 }
 
-/// The part of a repository's name before its first slash.
+/// Returns the part of a repository's name before its first slash.
 fn namespace_of(repository: &str) -> &str {
     repository.split('/').next().unwrap_or_default()
 }

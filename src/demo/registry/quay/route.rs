@@ -1,10 +1,10 @@
-//! The routes of Quay's API, with the parameters that each has.
+//! The routes of Quay's API, with the parameters of each.
 
 use super::access::Problem;
 use crate::demo::registry::response::Query;
 use crate::domain::RepositoryName;
 
-/// The thing that a path names.
+/// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     Repositories,
@@ -17,7 +17,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// The route of a decoded path, if there is one.
+    /// Parses a decoded path, if it is a route.
     pub(super) fn parse(path: &str) -> Option<Self> {
         let path = path.strip_prefix("/api/v1/")?;
         if path == "repository" {

@@ -1,4 +1,4 @@
-//! Tags that were removed, and what becomes of their manifests.
+//! Removed tags, and the lifetime of their manifests.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::demo::registry::content::Content;
 use crate::domain::Digest;
 
-/// A tag that was removed.
+/// A removed tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RemovedTag {
     pub(super) repository: String,
@@ -17,7 +17,7 @@ pub(super) struct RemovedTag {
     pub(super) ended: Timestamp,
 }
 
-/// The tags that were removed and can be put back.
+/// The removed tags that can be restored.
 #[derive(Debug, Default)]
 pub(super) struct TimeMachine(Vec<RemovedTag>);
 
@@ -26,12 +26,12 @@ impl TimeMachine {
         self.0.push(tag);
     }
 
-    /// The removed tags of a repository.
+    /// Returns the removed tags of a repository.
     pub(super) fn tags<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = &'a RemovedTag> {
         self.0.iter().filter(move |tag| tag.repository == repository)
     }
 
-    /// Forgets what was removed longer ago than its namespace keeps it, and deletes its manifest with what is in it, unless
+    /// Drops tags removed longer ago than their namespace keeps them, and deletes their manifests with children, unless
     /// something else leads there.
     pub(super) fn collect(
         &mut self,
@@ -52,7 +52,7 @@ impl TimeMachine {
     }
 }
 
-/// Digests with what the indexes among them list.
+/// Returns digests with the children of the indexes among them.
 fn with_children(content: &Content, repository: &str, digests: BTreeSet<Digest>) -> BTreeSet<Digest> {
     let mut open: Vec<Digest> = digests.into_iter().collect();
     let mut found = BTreeSet::new();
@@ -72,7 +72,7 @@ pub(super) fn is_shown(content: &Content, repository: &str, digest: &Digest) -> 
 
 const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
 
-/// The tags of cosign's signatures of an image.
+/// Returns the tags of cosign's signatures of an image.
 pub(super) fn companions(digest: &Digest) -> Vec<String> {
     let image = digest.to_string().replace(':', "-");
     SUFFIXES.iter().map(|suffix| format!("{image}.{suffix}")).collect()

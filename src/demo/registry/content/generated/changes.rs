@@ -1,4 +1,4 @@
-//! Changes to a generated repository: removed tags, and tags and manifests that were pushed again.
+//! Changes to a generated repository: removed tags, and repeated pushes of tags and manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::demo::registry::content::Tag;
 use crate::demo::registry::content::time_ordered_map::{TimeOrderedMap, UpdateTime};
 use crate::domain::Digest;
 
-/// A set of numbers that takes one bit each.
+/// A set of numbers with one bit each.
 #[derive(Debug, Default)]
 pub(super) struct NumberSet {
     words: Vec<u64>,

@@ -1,5 +1,5 @@
-//! The digests of a generated repository: hashes have no formula by which they could be sorted, so those of the
-//! repositories that were asked for last are kept.
+//! The digests of a generated repository: hashes cannot be sorted by a formula, so those of the most recently requested
+//! repositories are cached.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::world::{Formula, to_index};
 use crate::domain::Digest;
 
-/// The most digests that are kept, unless one repository alone has more: 1,000 x 1,000 images are one after another.
+/// The number of cached digests, unless one repository alone has more: 1,000 x 1,000 images are one after another.
 const MAX_CACHED: usize = 1 << 20;
 
 /// The digests of a repository's manifests.
@@ -16,7 +16,7 @@ pub(super) struct DigestTable {
     by_position: Vec<Digest>,
     /// Positions in the order of their digests.
     sorted: Vec<u32>,
-    /// The configurations with the positions of their manifests, sorted; only where one was asked for.
+    /// The configurations with the positions of their manifests, sorted; only if one was requested.
     configs: OnceLock<Vec<(Digest, u32)>>,
 }
 
@@ -34,7 +34,7 @@ impl DigestTable {
         &self.by_position[to_index(position)]
     }
 
-    /// The position at a place in the order of digests.
+    /// Returns the position at a rank in the order of digests.
     pub(super) fn at_rank(&self, rank: u32) -> u32 {
         self.sorted[to_index(rank)]
     }
@@ -44,7 +44,7 @@ impl DigestTable {
         Some(self.sorted[rank])
     }
 
-    /// The position of the manifest that has this configuration.
+    /// Returns the position of the manifest with this configuration.
     pub(super) fn position_of_config(&self, formula: &Formula, repository: u32, config: &Digest) -> Option<u32> {
         let configs = self.configs.get_or_init(|| {
             let images = 0..formula.world.images();
@@ -60,7 +60,7 @@ impl DigestTable {
     }
 }
 
-/// The tables of the repositories that were asked for last, the latest at the end.
+/// The tables of the most recently requested repositories, the latest at the end.
 #[derive(Debug, Default)]
 pub(super) struct DigestTables(Mutex<VecDeque<(u32, Arc<DigestTable>)>>);
 

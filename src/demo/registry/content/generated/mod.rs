@@ -1,4 +1,4 @@
-//! Generated repositories: any number of tags, with rows computed on request instead of held in memory.
+//! Generated repositories: any number of tags, with rows computed on request instead of stored.
 //!
 //! Removed tags and repeated pushes are recorded beside the formula. Any other change first loads the repository into
 //! memory: see [`Content::materialize`].
@@ -27,7 +27,7 @@ pub use world::GeneratedWorld;
 #[derive(Debug)]
 pub(super) struct GeneratedContent {
     formula: Formula,
-    /// The numbers of the repositories that are not held in memory, by name.
+    /// The numbers of the repositories that are not in memory, by name.
     numbers: BTreeMap<String, u32>,
     changes: BTreeMap<u32, Changes>,
     tables: DigestTables,
@@ -60,12 +60,12 @@ impl Content {
         drop(self.generated_repository(repository));
     }
 
-    /// Returns true for a generated repository that is not held in memory.
+    /// Returns true for a generated repository that is not in memory.
     pub(in crate::demo::registry) fn is_generated(&self, name: &str) -> bool {
         self.generated.as_ref().is_some_and(|generated| generated.numbers.contains_key(name))
     }
 
-    /// Returns a generated repository that is not held in memory.
+    /// Returns a generated repository that is not in memory.
     pub(in crate::demo::registry) fn generated_repository(&self, name: &str) -> Option<GeneratedRepository<'_>> {
         self.generated.as_ref()?.repository(name)
     }
@@ -146,7 +146,7 @@ impl Content {
         Some((number, generated))
     }
 
-    /// Returns true where a retention policy or soft delete is on.
+    /// Returns true if a retention policy or soft delete is enabled.
     fn has_deletion_rules(&self) -> bool {
         let rules = self.rules();
         rules.retention_days.is_some() || rules.soft_delete_days.is_some()

@@ -118,7 +118,7 @@ impl<'a> GeneratedRepository<'a> {
         self.formula.manifest_count()
     }
 
-    /// A tag.
+    /// Returns a tag.
     pub(in crate::demo::registry) fn tag(&self, name: &str) -> Option<Tag> {
         if let Some(put) = self.changes.and_then(|changes| changes.tags.get(name)) {
             return Some(put.clone());
@@ -199,12 +199,12 @@ impl<'a> GeneratedRepository<'a> {
         repushed.map_or_else(|| self.world().manifest_time(position), |repushed| repushed.updated)
     }
 
-    /// The position of a manifest.
+    /// Returns the position of a manifest.
     pub(in crate::demo::registry) fn position(&self, digest: &Digest) -> Option<u32> {
         self.table.position(digest)
     }
 
-    /// The position of the manifest of a reference.
+    /// Returns the position of the manifest of a reference.
     pub(in crate::demo::registry) fn resolve(&self, reference: &Reference) -> Option<u32> {
         match reference {
             Reference::Tag(tag) => self.position(&self.tag(tag)?.digest),
@@ -212,7 +212,7 @@ impl<'a> GeneratedRepository<'a> {
         }
     }
 
-    /// The manifest at a position.
+    /// Returns the manifest at a position.
     pub(in crate::demo::registry) fn manifest_row(&self, position: u32) -> ManifestRow {
         let Shape { media_type, image_size, architecture, os } = self.formula.shape(position);
         let digest = self.table.digest(position).clone();
@@ -234,27 +234,27 @@ impl<'a> GeneratedRepository<'a> {
         }
     }
 
-    /// The bytes of the manifest at a position.
+    /// Returns the bytes of the manifest at a position.
     pub(in crate::demo::registry) fn manifest_bytes(&self, position: u32) -> Bytes {
         self.formula.manifest(self.number, position).bytes
     }
 
-    /// The media type of the manifest at a position.
+    /// Returns the media type of the manifest at a position.
     pub(in crate::demo::registry) fn media_type(&self, position: u32) -> &'static str {
         self.formula.shape(position).media_type
     }
 
-    /// The digest of the manifest at a position.
+    /// Returns the digest of the manifest at a position.
     pub(in crate::demo::registry) fn digest(&self, position: u32) -> &Digest {
         self.table.digest(position)
     }
 
-    /// The manifests listed by the index at a position.
+    /// Returns the children of the index at a position.
     pub(in crate::demo::registry) fn children(&self, position: u32) -> Vec<Child> {
         self.formula.manifest(self.number, position).children
     }
 
-    /// A blob: a configuration, the layer, or the statement of the attestations.
+    /// Returns a blob: a configuration, the layer, or the statement of the attestations.
     pub(in crate::demo::registry) fn blob(&self, digest: &Digest) -> Option<Blob> {
         let shared = [&self.formula.layer, &self.formula.statement];
         if let Some(blob) = shared.into_iter().find(|blob| blob.digest() == digest) {

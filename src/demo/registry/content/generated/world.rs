@@ -8,10 +8,10 @@ use crate::demo::image::media_type;
 use crate::demo::registry::content::{Attributes, Child};
 use crate::domain::Digest;
 
-/// A registry of repositories of equal size, whose content follows from the numbers of repository and tag.
+/// A registry of repositories of equal size, whose content is a function of the numbers of repository and tag.
 ///
-/// Tags are named `build-0000000` and so on, each pushed `interval_seconds` after the one before, so that they stand in
-/// the same order by name and by time. The manifests of an image are pushed a millisecond apart, the last together with
+/// Tags are named `build-0000000` and so on, each pushed `interval_seconds` after the one before, so that their order
+/// by name and by time is the same. The manifests of an image are pushed a millisecond apart, the last together with
 /// its first tag: for an index first the images of its platforms, then their attestations, then the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratedWorld {
@@ -23,8 +23,7 @@ pub struct GeneratedWorld {
     pub platforms: u8,
     /// Adds an attestation for each platform to the index, as buildkit does.
     pub attestations: bool,
-    /// Lets every n-th tag share the image of the tag before it (at least 2). With `None`, each tag has an image of its
-    /// own.
+    /// Makes every n-th tag share the image of the tag before it (at least 2). With `None`, each tag has its own image.
     pub shared_every: Option<u32>,
     /// Locks every n-th tag against deletion.
     pub locked_every: Option<u32>,

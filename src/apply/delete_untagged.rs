@@ -320,8 +320,7 @@ impl DeletionContext<'_> {
         Ok(())
     }
 
-    /// Journals a manifest and all of its dependents, with their content, or returns the outcome if that is not
-    /// possible.
+    /// Journals a manifest and its dependents with their content, or returns the outcome if that is impossible.
     async fn journal_intents(
         &self,
         work: &mut DeletionQueue,

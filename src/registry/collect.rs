@@ -1,4 +1,4 @@
-//! Walks all registries and puts together what they hold.
+//! Reading of all registries into an inventory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use super::{ContentCache, ExtraManifests, RegistryConnection, RegistryError, Reg
 use crate::domain::{Digest, GapTarget, Inventory, Registry, RegistryName, Repository, RepositoryName};
 use crate::http_client::RetryPolicy;
 
-/// What to read of the registries.
+/// The part of the registries to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CollectScope {
     /// Every repository of every registry.
     #[default]
     All,
-    /// These repositories of these registries; the catalogue is not asked for.
+    /// These repositories of these registries; the catalogue is not requested.
     Repositories(BTreeMap<RegistryName, BTreeSet<RepositoryName>>),
 }
 
@@ -35,17 +35,17 @@ impl Progress for () {
     fn on_repository_read(&self, _: &RegistryName, _: &RepositoryName, _: usize) {}
 }
 
-/// Repositories of one registry that are read at once. Requests are bounded by the registry's own `concurrency`; this
-/// bounds what is held in memory half read.
+/// Repositories of one registry read at once. Requests are bounded by the registry's own `concurrency`; this bounds the
+/// memory for incomplete repositories.
 const MAX_REPOSITORIES_IN_FLIGHT: usize = 16;
 
-/// Nothing to look for.
+/// No additional manifests.
 static NO_EXTRA_MANIFESTS: BTreeSet<Digest> = BTreeSet::new();
 
-/// Opens the connection to a registry, by its provider. Nothing is sent yet.
+/// Opens the connection to a registry, by its provider, without sending a request.
 ///
 /// # Errors
-/// When its settings cannot work, such as a CA file that cannot be read.
+/// Returns an error if its settings are invalid, such as an unreadable CA file.
 pub fn connect(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
     settings.provider.connect(settings, retry_policy)
 }
@@ -53,12 +53,12 @@ pub fn connect(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<
 /// Opens the connection to a registry that is only read.
 ///
 /// # Errors
-/// As [`connect`].
+/// Fails as [`connect`] does.
 pub fn reader(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Arc<dyn RegistryReader>, RegistryError> {
     connect(settings, retry_policy).map(|connection| connection.reader())
 }
 
-/// A registry as far as it is known before its repositories are read, and their names in order.
+/// A registry as known before its repositories are read, and their names in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryHead {
     /// The registry, without repositories.
@@ -67,8 +67,8 @@ pub struct RegistryHead {
     pub names: Vec<RepositoryName>,
 }
 
-/// Asks the registries for what they are and which repositories they have, all at once; sorted by name. Never fails: what
-/// could not be read is a gap.
+/// Reads the metadata and the repository names of all registries concurrently; sorted by name. Never fails: unreadable
+/// parts are gaps.
 pub async fn read_heads(
     readers: &[Arc<dyn RegistryReader>],
     scope: &CollectScope,
@@ -98,7 +98,7 @@ async fn read_head(
     let settings = reader.settings();
     let name = &settings.name;
     let mut gaps = Vec::new();
-    // First, because the service tier says how fast the rest may go.
+    // First, because the service tier determines the rate of the rest.
     let info = match reader.registry_info().await {
         Ok(info) => info,
         Err(error) => {
@@ -137,7 +137,7 @@ async fn read_head(
     RegistryHead { registry, names: names.into_iter().collect() }
 }
 
-/// Reads one repository. What to look for in it is read, too, where it is there.
+/// Reads one repository, including its additional manifests if they exist.
 pub async fn read_repository(
     reader: &dyn RegistryReader,
     name: &RepositoryName,
@@ -176,8 +176,8 @@ fn finish_reading(registry: &RegistryName, read: &mut Repository, progress: &dyn
     progress.on_repository_read(registry, &read.name, read.tags.len());
 }
 
-/// Reads the registries, all at once, for whoever needs all of them in memory. Never fails: what could not be read is a
-/// gap. What to look for in a repository that is not read is not found.
+/// Reads the registries concurrently, for callers that need all of them in memory. Never fails: unreadable parts are
+/// gaps. Additional manifests in a repository that is not read are not found.
 pub async fn collect(
     readers: &[Arc<dyn RegistryReader>],
     scope: &CollectScope,
@@ -211,9 +211,9 @@ pub async fn collect_repositories(
     inventory
 }
 
-/// The names by which image references mean a registry: its endpoint's host, its aliases, and all names of Docker Hub
-/// where it is that. Lower case, with the port where it is not the scheme's own; an endpoint with `http` and no other
-/// port is also known with its port 80, which references have to write.
+/// Returns the names by which image references refer to a registry: its endpoint's host, its aliases, and all names of
+/// Docker Hub if it is that. Lower case, with the port unless that is the scheme's default; an endpoint with `http` on
+/// the default port is also known with its port 80, which references have to write.
 #[must_use]
 pub fn hosts(settings: &RegistrySettings) -> Vec<String> {
     const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];

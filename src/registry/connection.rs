@@ -9,7 +9,7 @@ use crate::domain::{LeaseToken, RemovalMethod, RepositoryName};
 /// The connection to one registry, opened by its [`Provider`](super::Provider).
 ///
 /// Reader and writer share what belongs to the registry: tokens, rates, counts of requests, its clock, and the memory
-/// of failures in a row. Code that plans gets the reader alone, because it holds no lease.
+/// of consecutive failures. Planning code gets the reader alone, because it holds no lease.
 pub struct RegistryConnection {
     reader: Arc<dyn RegistryReader>,
     writer: Option<Arc<dyn RegistryWriter>>,
@@ -22,7 +22,7 @@ impl RegistryConnection {
         Self { reader, writer: Some(writer) }
     }
 
-    /// The connection to a product that Tagwarden can only read.
+    /// Creates the connection to a product that Tagwarden can only read.
     #[must_use]
     pub fn read_only(reader: Arc<dyn RegistryReader>) -> Self {
         Self { reader, writer: None }
@@ -41,14 +41,14 @@ impl RegistryConnection {
         self.writer.clone()
     }
 
-    /// Returns the capabilities of the registry behind the connection. Asks for its product where the kind leaves that
+    /// Returns the capabilities of the registry behind the connection. Detects its product if the kind leaves these
     /// open.
     pub async fn capabilities(&self) -> Capabilities {
         self.reader.capabilities().await
     }
 
-    /// Asks the registry to delete something that cannot exist, and reads its answer: see [`RegistryWriter::probe`].
-    /// Needs no lease, because nothing can be removed by it.
+    /// Asks the registry to delete something that cannot exist, and interprets its response: see
+    /// [`RegistryWriter::probe`]. Needs no lease, because nothing can be removed by it.
     pub async fn probe(&self, repository: &RepositoryName, method: RemovalMethod) -> Option<ProbeResponse> {
         match &self.writer {
             Some(writer) => writer.probe(repository, method).await,

@@ -1,9 +1,9 @@
 //! Reading and changing registries.
 //!
-//! Reading and changing are different traits: whoever only plans holds no [`RegistryWriter`]. Everything that is known of
-//! a product stands in its folder below [`providers`]; `client/` holds the OCI client that all products share.
-//! [`connect`] opens one [`RegistryConnection`] for each registry: its reader is for everyone, its writer for the
-//! holder of a lease. [`collect()`] walks a registry through its reader and turns every failure into a gap.
+//! Reading and changing are different traits: planning code has no [`RegistryWriter`]. The facts about a product are in
+//! its folder below [`providers`]; `client/` contains the OCI client shared by all products. [`connect`] opens one
+//! [`RegistryConnection`] for each registry: its reader is for everyone, its writer for the holder of a lease.
+//! [`collect()`] walks a registry through its reader and turns every failure into a gap.
 
 mod client;
 mod collect;
@@ -45,7 +45,7 @@ pub use providers::{
     AcrReader, Capabilities, DistributionReader, Provider, ReferrersSupport, Support, UntagSupport, kinds, provider,
 };
 
-/// One registry as the settings give it, secrets already read.
+/// The settings of one registry, with its secrets loaded.
 #[derive(Debug, Clone)]
 pub struct RegistrySettings {
     /// Its name in the settings.
@@ -56,48 +56,48 @@ pub struct RegistrySettings {
     pub endpoint: url::Url,
     /// Other hosts that name the same registry in image references, lower case.
     pub aliases: Vec<String>,
-    /// How to sign in.
+    /// The authentication.
     pub auth: Auth,
     /// A PEM file with further certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
-    /// How a tag is removed.
+    /// The removal method.
     pub removal: RemovalMethod,
-    /// A person's word on deleting a tag and leaving its manifest.
+    /// A person's statement on deleting a tag and leaving its manifest.
     pub can_untag: CanUntag,
     /// Requests in flight at once.
     pub concurrency: usize,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout: Duration,
-    /// Further hosts (with a port or without) whose token services may be handed this registry's credentials. Its own
-    /// host and those of well-known registries need not stand here.
+    /// Additional hosts (with or without a port) whose token services may receive this registry's credentials. Its own
+    /// host and those of well-known registries are included implicitly.
     pub token_hosts: Vec<String>,
-    /// The repositories to read where the registry does not list them itself; empty means to ask it.
+    /// The repositories to read if the registry does not list them itself; empty means to list them.
     pub repositories: Vec<RepositoryName>,
-    /// The namespaces whose repositories to read, where the registry lists them by namespace only.
+    /// The namespaces whose repositories to read, if the registry lists them by namespace only.
     pub namespaces: Vec<String>,
-    /// Most requests a minute, by kind of operation; nothing where only the registry itself sets a pace.
+    /// Most requests a minute, by kind of operation; without one only the registry itself limits the rate.
     pub rate_limits: RateLimits,
     /// The API of the product around the registry, where it may be asked.
     pub api: Option<providers::ProductApi>,
     /// The registry as a resource of Azure, where it may be asked about itself.
     pub azure_resource: Option<providers::RegistryResource>,
-    /// Whether the registry may delete untagged manifests sooner than the undo window ends.
+    /// True if the registry may delete untagged manifests before the undo window ends.
     pub accepts_retention: bool,
-    /// Whether tags may be removed although the registry does not tell its time and no other confirms this machine's.
+    /// True if tags may be removed although the registry does not report its time and no other confirms this machine's.
     pub accepts_missing_date: bool,
-    /// Whether manifests that a list tells enough of are pulled all the same, for the bytes of their layers. Only where
-    /// a dialect has such lists; the others always pull.
+    /// True if manifests are pulled for the sizes of their layers although a list contains enough to decide. Only in
+    /// dialects with such lists; the others always pull.
     pub exact_bytes: bool,
 }
 
 impl RegistrySettings {
-    /// Its address as the inventory, the journal and holds have it: the endpoint without a slash at its end.
+    /// Returns its address as in the inventory, the journal and holds: the endpoint without a trailing slash.
     #[must_use]
     pub fn address(&self) -> &str {
         self.endpoint.as_str().trim_end_matches('/')
     }
 
-    /// The settings of a registry of which only this much is said.
+    /// Creates settings with defaults for everything else.
     #[must_use]
     pub fn with_defaults(name: RegistryName, provider: &'static dyn Provider, endpoint: url::Url) -> Self {
         Self {
@@ -124,20 +124,20 @@ impl RegistrySettings {
     }
 }
 
-/// The setting `can_untag`: a person's word on deleting a tag and leaving its manifest.
+/// The setting `can_untag`: a person's statement on deleting a tag and leaving its manifest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CanUntag {
     /// It can.
     Yes,
     /// It cannot.
     No,
-    /// The settings do not say: what removals showed and what the registry tells of itself decide.
+    /// Not set: experience with removals and the registry's own facts decide.
     #[default]
     Unknown,
 }
 
 impl CanUntag {
-    /// The word in the settings.
+    /// Returns the word in the settings.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -148,10 +148,10 @@ impl CanUntag {
     }
 }
 
-/// How to sign in to a registry.
+/// The authentication with a registry.
 #[derive(Debug, Clone)]
 pub enum Auth {
-    /// Not at all.
+    /// None.
     Anonymous,
     /// User name and password, sent to the registry and to the token service of its challenge.
     Basic {
@@ -162,31 +162,30 @@ pub enum Auth {
     },
     /// A bearer token, sent as it is.
     Token(SecretString),
-    /// What `docker login` or `podman login` left: these files, the first of which that knows the registry, with their
-    /// credential helpers.
+    /// The credentials of `docker login` or `podman login`: these files in order of precedence, with their credential
+    /// helpers.
     DockerConfig(Vec<PathBuf>),
-    /// As an identity of Microsoft Entra ID, whose token the registry exchanges for its own. Only where the registry is
-    /// Azure's.
+    /// An identity of Microsoft Entra ID, whose token the registry exchanges for its own. Only for Azure registries.
     Entra(Box<azure::Credential>),
 }
 
-/// A manifest as it is on the wire, verified against its digest.
+/// A manifest as transferred, verified against its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawManifest {
     /// The digest of `bytes`.
     pub digest: Digest,
-    /// The registry's word on its type, else its own.
+    /// Its type as the registry reports it, else its own.
     pub media_type: Arc<str>,
     /// The exact bytes.
     pub bytes: Arc<[u8]>,
 }
 
-/// The names of a registry's repositories, with what is missing from the list.
+/// The names of a registry's repositories, and the gaps in the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
     /// The names, in the registry's order.
     pub repositories: Vec<RepositoryName>,
-    /// Why the list may be incomplete, or names in it that could not be understood.
+    /// Why the list may be incomplete, or invalid names in it.
     pub gaps: Vec<Gap>,
 }
 
@@ -198,70 +197,72 @@ pub type ExtraManifests = BTreeMap<(RegistryName, RepositoryName), BTreeSet<Dige
 pub enum RemovalResponse {
     /// It is done.
     Removed {
-        /// What the registry gave as evidence, such as a correlation id; often empty.
+        /// The registry's evidence, such as a correlation id; often empty.
         request_id: String,
-        /// The digest that the tag named in the instant of its removal, where the registry tells.
+        /// The tag's digest at the instant of its removal, if the registry returns it.
         digest: Option<Digest>,
     },
-    /// There was nothing to remove any more.
+    /// It did not exist anymore.
     AlreadyMissing,
 }
 
-/// Content that never changes, kept between runs by its digest.
+/// Immutable content, cached between runs by its digest.
 #[async_trait]
 pub trait ContentCache: Send + Sync {
-    /// The manifest of that digest, if it was ever read.
+    /// Returns the manifest with that digest, if it was ever read.
     async fn manifest(&self, digest: &Digest) -> Option<RawManifest>;
-    /// Keeps a verified manifest. Failing to is no failure of the reader's work: it is logged.
+    /// Stores a verified manifest. A failure is only logged.
     async fn store_manifest(&self, manifest: &RawManifest);
-    /// What the image configuration of that digest says of its creation, if it was ever read (`Some(None)`: nothing).
+    /// Returns the creation time in the image configuration with that digest, if it was ever read (`Some(None)`: it has
+    /// none).
     async fn created_at(&self, config: &Digest) -> Option<Option<jiff::Timestamp>>;
-    /// Keeps what a verified image configuration says of its creation.
+    /// Stores the creation time of a verified image configuration.
     async fn store_created_at(&self, config: &Digest, created_at: Option<jiff::Timestamp>);
 }
 
 /// Reads a registry. Never changes anything in it.
 #[async_trait]
 pub trait RegistryReader: Send + Sync {
-    /// The settings that it works by.
+    /// Returns its settings.
     fn settings(&self) -> &RegistrySettings;
 
-    /// As whom it reads, in words.
+    /// Describes the identity that it reads as.
     fn identity(&self) -> String;
 
-    /// Returns the number of requests of the connection so far, those of its writer included; zero by default.
+    /// Returns the number of requests of the connection so far, including those of its writer; zero by default.
     fn request_counts(&self) -> RequestCounts {
         RequestCounts::default()
     }
 
     /// Returns the capabilities as far as they are known without a further request: those of the kind, refined by the
-    /// settings and by earlier answers.
+    /// settings and by earlier responses.
     fn known_capabilities(&self) -> Capabilities {
         let settings = self.settings();
         settings.provider.capabilities().with_settings(settings)
     }
 
-    /// Returns the capabilities, refined by the product that the registry shows itself to be.
+    /// Returns the capabilities, refined by the detected product.
     async fn capabilities(&self) -> Capabilities {
         self.known_capabilities().with_product(self.product().await)
     }
 
-    /// The names of all repositories.
+    /// Returns the names of all repositories.
     ///
     /// # Errors
-    /// When not even the first page could be read. Later failures are gaps of the catalogue.
+    /// Returns an error if not even the first page can be read. Later failures are gaps of the catalogue.
     async fn catalogue(&self) -> Result<Catalogue, RegistryError>;
 
-    /// Whether [`RegistryReader::repository`] lists every manifest, tagged or not, and so finds those that are looked
-    /// for and every index that may hold them.
+    /// Returns true if [`RegistryReader::repository`] lists every manifest, tagged or not, and so finds additional
+    /// manifests and every index that may contain them.
     fn lists_untagged(&self) -> bool {
         self.known_capabilities().lists_untagged.is_certain()
     }
 
-    /// Everything about one repository: tags, manifests, children, referrers. Failures become its gaps.
+    /// Reads everything about one repository: tags, manifests, children, referrers. Failures become its gaps.
     ///
-    /// Where untagged manifests are listed, those to look for are among the manifests. One that is not listed is not there,
-    /// which is no failure. What lists or refers to others may be left unread there, see [`RegistryReader::read_manifests`].
+    /// If untagged manifests are listed, the additional ones are among the manifests. One that is not listed does not
+    /// exist, which is not a failure. Manifests with children or subjects may be left unread there, see
+    /// [`RegistryReader::read_manifests`].
     async fn repository(
         &self,
         name: &RepositoryName,
@@ -291,29 +292,29 @@ pub trait RegistryReader: Send + Sync {
     ) {
     }
 
-    /// The names of all tags that a repository has right now, sorted.
+    /// Returns the names of all current tags of a repository, sorted.
     ///
     /// # Errors
-    /// When the list could not be read whole; [`RegistryErrorKind::NotFound`] where the registry says that there is no such
-    /// repository, which may pass.
+    /// Returns an error if the list cannot be read in full; [`RegistryErrorKind::NotFound`] if the registry reports
+    /// that the repository does not exist, which may be transient.
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError>;
 
-    /// Returns the tag's present state, or `None` if the tag does not exist. Never answered from a cache.
+    /// Returns the tag's current state, or `None` if the tag does not exist. Never answered from a cache.
     ///
     /// # Errors
-    /// When the registry did not say.
+    /// Returns an error if the registry does not answer that.
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError>;
 
-    /// Returns true if the manifest exists at present. Never answered from a cache.
+    /// Returns true if the manifest currently exists. Never answered from a cache.
     ///
     /// # Errors
-    /// When the registry did not say.
+    /// Returns an error if the registry does not answer that.
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError>;
 
-    /// Returns true if the manifest of a removed tag is still there to be put back under it; by default if it can be read.
+    /// Returns true if the manifest of a removed tag can still be restored under it; by default if it can be read.
     ///
     /// # Errors
-    /// When the registry did not say.
+    /// Returns an error if the registry does not answer that.
     async fn keeps_removed(
         &self,
         repository: &RepositoryName,
@@ -323,8 +324,8 @@ pub trait RegistryReader: Send + Sync {
         self.has_manifest(repository, digest).await
     }
 
-    /// Returns true if no manifest can be read that no tag leads to, although the registry puts it back whole with its tag
-    /// for a while. Then only [`RegistryReader::keeps_removed`] tells whether it is there.
+    /// Returns true if manifests without tags cannot be read, although the registry restores them whole with their tag
+    /// for a while. Then only [`RegistryReader::keeps_removed`] shows whether one exists.
     fn hides_untagged(&self) -> bool {
         false
     }
@@ -340,108 +341,109 @@ pub trait RegistryReader: Send + Sync {
         false
     }
 
-    /// Returns the manifest's present state with the tags that name it, or `None` if it does not exist.
+    /// Returns the manifest's current state with the tags that name it, or `None` if it does not exist.
     ///
     /// # Errors
-    /// When the registry did not say, or [`RegistryErrorKind::Unsupported`] where it cannot: the distribution API has no
-    /// question for the tags of a manifest.
+    /// Returns an error if the registry does not answer, or [`RegistryErrorKind::Unsupported`] if it cannot: the
+    /// distribution API has no request for the tags of a manifest.
     async fn manifest_state(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<ManifestState>, RegistryError>;
 
-    /// Returns every manifest that refers to this one at present. Never answered from a cache.
+    /// Returns every manifest that currently refers to this one. Never answered from a cache.
     ///
     /// # Errors
-    /// When the list could not be read whole, or [`RegistryErrorKind::Unsupported`] where the registry does not know the
-    /// question: nobody can say then that nothing refers to it.
+    /// Returns an error if the list cannot be read in full, or [`RegistryErrorKind::Unsupported`] if the registry does
+    /// not support the request: an absence of referrers cannot be proven then.
     async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError>;
 
-    /// A manifest's exact bytes, verified; nothing if there is no such manifest.
+    /// Returns a manifest's exact bytes, verified; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it could not be read whole, or is not what its digest says.
+    /// Returns an error if it cannot be read in full, or does not match its digest.
     async fn manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<RawManifest>, RegistryError>;
 
-    /// Returns the registry's product by what it says of itself in answers to GET, or `None` where it cannot be
-    /// recognised or its kind says it already.
+    /// Returns the registry's product by its own answers to GET, or `None` if it cannot be recognized or follows from
+    /// its kind.
     async fn product(&self) -> Option<Product> {
         None
     }
 
-    /// Returns those of the repositories from which the identity may not remove, with what is missing, as far as the
-    /// registry says without being asked for a removal.
+    /// Returns the repositories from which the identity may not remove, with the missing permission, as far as the
+    /// registry shows it without a removal request.
     ///
-    /// Azure Container Registry says in its tokens what they are good for, repository by repository. Other registries
-    /// say nothing, so nothing is missing there as far as is known.
+    /// Azure Container Registry's tokens contain their permissions, repository by repository. Other registries do not
+    /// show them, so no missing right is known there.
     async fn missing_rights(&self, _repositories: &[RepositoryName]) -> BTreeMap<RepositoryName, RemovalObstacle> {
         BTreeMap::new()
     }
 
-    /// What the cloud around the registry says of it; nothing where nobody can be asked.
+    /// Returns the registry's own settings as the cloud reports them; `None` if they cannot be queried.
     ///
     /// # Errors
-    /// When it should have been told and was not.
+    /// Returns an error if the query fails.
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         Ok(None)
     }
 
-    /// The present time by the registry's own clock; `None` where no answer told it.
+    /// Returns the current time by the registry's own clock; `None` if no response contained it.
     fn server_time(&self) -> Option<ServerTime> {
         None
     }
 
-    /// The header that keeps [`Self::server_time`] from knowing the time although answers have it: it is invalid.
+    /// Returns the header whose invalid values keep [`Self::server_time`] unknown.
     fn invalid_date_header(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// Changes a registry. A [`RegistryConnection`] hands it to the holder of a lease only, and each removal takes the proof
-/// that it is journaled.
+/// Changes a registry. A [`RegistryConnection`] provides it to the holder of a lease only, and each removal takes the
+/// proof that it is journaled.
 #[async_trait]
 pub trait RegistryWriter: Send + Sync {
-    /// Waits for everything that a removal from a repository may have to wait for: the registry's pace, then a token.
-    /// Whoever looks at a tag before removing it does this first, or the look would be old when the request is sent.
+    /// Waits for everything that a removal from a repository may have to wait for: the rate limit, then a token. Called
+    /// before a tag is checked for its removal, because otherwise the check would be outdated when the request is sent.
     ///
     /// # Errors
-    /// When there is no token that allows it, or the token service failed. Nothing was sent that removes.
+    /// Returns an error if there is no token that allows it, or the token service failed. No removal was sent.
     async fn acquire_removal_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError>;
 
     /// Waits for everything that a push to a repository may have to wait for, for the same reason.
     ///
     /// # Errors
-    /// As [`RegistryWriter::acquire_removal_permit`].
+    /// Fails as [`RegistryWriter::acquire_removal_permit`] does.
     async fn acquire_put_permit(&self, repository: &RepositoryName) -> Result<WritePermit, RegistryError>;
 
-    /// Removes the tag of a journaled untag and leaves its manifest. Sent at once and only once.
+    /// Removes the tag of a journaled untag and leaves its manifest. Sent immediately and only once.
     ///
     /// # Errors
-    /// When something else was journaled (nothing is sent then), or the registry refused or failed. Whether the tag is
-    /// still there must then be looked up. Where the error [wants another look](RegistryError::requires_recheck), nothing
-    /// was removed, and the next try needs a new clearance.
+    /// Returns an error if another action was journaled (nothing is sent then), or the registry refused or failed. The
+    /// caller must then look up whether the tag still exists. If the error [requires another
+    /// check](RegistryError::requires_recheck), nothing was removed, and the next attempt needs a new permit.
     async fn untag(&self, intent: &JournaledIntent, clearance: WritePermit) -> Result<RemovalResponse, RegistryError>;
 
-    /// Deletes the manifest of a journaled deletion by its digest, and with it every tag that names it. Sent at once and
-    /// only once.
+    /// Deletes the manifest of a journaled deletion by its digest, and with it every tag that names it. Sent
+    /// immediately and only once.
     ///
     /// # Errors
-    /// As [`RegistryWriter::untag`].
+    /// Fails as [`RegistryWriter::untag`] does.
     async fn delete_manifest(
         &self,
         intent: &JournaledIntent,
         clearance: WritePermit,
     ) -> Result<RemovalResponse, RegistryError>;
 
-    /// Puts a manifest under a tag, byte for byte and by its own media type.
+    /// Puts a manifest under a tag, byte for byte and with its own media type.
     ///
     /// # Errors
-    /// When the registry refused it, for one because blobs that it needs are gone, or stored it under another digest.
+    /// Returns an error if the registry refused it, for example because required blobs are missing, or stored it under
+    /// another digest.
     async fn put_tag(
         &self,
         repository: &RepositoryName,
@@ -450,25 +452,25 @@ pub trait RegistryWriter: Send + Sync {
         clearance: WritePermit,
     ) -> Result<(), RegistryError>;
 
-    /// Asks the registry to delete a tag or a manifest that cannot exist, and reads its answer; `None` where there is
-    /// nothing to find out, because the registry's kind is known to delete.
+    /// Asks the registry to delete a tag or a manifest that cannot exist, and interprets its response; `None` if its
+    /// kind is known to support deletions.
     ///
-    /// For whoever asks for it on purpose: a dry run never does.
+    /// Only on explicit request: a dry run never does.
     async fn probe(&self, _repository: &RepositoryName, _method: RemovalMethod) -> Option<ProbeResponse> {
         None
     }
 
-    /// Puts a manifest by its digest, without a tag, byte for byte and by its own media type.
+    /// Puts a manifest by its digest, without a tag, byte for byte and with its own media type.
     ///
     /// # Errors
-    /// As [`RegistryWriter::put_tag`].
+    /// Fails as [`RegistryWriter::put_tag`] does.
     async fn put_manifest(&self, repository: &RepositoryName, manifest: &RawManifest) -> Result<(), RegistryError>;
 }
 
-/// Makes sure that a removal is made by the method that was journaled: a restore allows none, and an untag no deletion.
+/// Verifies that a removal uses the journaled method: a restore allows none, and an untag no deletion.
 ///
 /// # Errors
-/// [`RegistryErrorKind::InvalidSettings`] if another one was journaled.
+/// Returns [`RegistryErrorKind::InvalidSettings`] if another one was journaled.
 fn verify_method(intent: &JournaledIntent, method: RemovalMethod) -> Result<(), RegistryError> {
     if intent.method() == Some(method) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Signing in: which credentials go where, and tokens kept for as long as they are good.
+//! Authentication: which credentials are sent where, and tokens cached for their lifetime.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,12 +29,13 @@ use crate::domain::{RegistryName, RepositoryName};
 use crate::http_client::{HttpClient, MAX_ERROR_BYTES, Request, Response, parse_json_lossy};
 use crate::registry::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
 
-/// What a request must be allowed to do. Each gets a token of its own, so that reading never carries more.
+/// The permission that a request needs. Each has separate tokens, so that reads never carry more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::registry) enum TokenScope {
     /// List the repositories.
     Catalogue,
-    /// List what is in a repository, with its particulars. Only Azure Container Registry sets it apart from reading.
+    /// List the tags and manifests of a repository, with details. Only Azure Container Registry distinguishes it from
+    /// reading.
     List(RepositoryName),
     /// Read a repository.
     Pull(RepositoryName),
@@ -44,7 +45,7 @@ pub(in crate::registry) enum TokenScope {
     Push(RepositoryName),
 }
 
-/// A question for a token by the scopes that every token service knows.
+/// A token request with the scopes that every token service knows.
 enum FallbackScope {
     /// Without any scope.
     Unscoped,
@@ -62,8 +63,8 @@ impl FallbackScope {
 }
 
 impl TokenScope {
-    /// Whether a further scope that a registry asks for may be asked for beside this one. A challenge to a request that
-    /// reads may not bring about a token that can change anything.
+    /// Returns true if another scope that a registry requires may be requested beside this one. A challenge to a read
+    /// must not lead to a token that can change anything.
     fn allows_extra_scope(&self, scope: &str) -> bool {
         let reads = |scope: &str| {
             let (kind, actions) = (scope.split(':').next(), scope.rsplit(':').next().unwrap_or_default());
@@ -72,7 +73,7 @@ impl TokenScope {
         matches!(self, Self::Delete(_) | Self::Push(_)) || scope.split(' ').all(reads)
     }
 
-    /// The repository that it is for; `None` for the catalogue.
+    /// Returns the repository that it is for; `None` for the catalogue.
     fn repository(&self) -> Option<&RepositoryName> {
         match self {
             Self::Catalogue => None,
@@ -80,8 +81,8 @@ impl TokenScope {
         }
     }
 
-    /// The scope for a token service that knows only `pull` and `push`, as Quay's does (quay endpoints/v2/v2auth.py).
-    /// `None` where the usual scope has nothing else.
+    /// Returns the scope for a token service that knows only `pull` and `push`, as Quay's does (quay
+    /// endpoints/v2/v2auth.py). `None` if the usual scope needs no replacement.
     fn fallback_scope(&self) -> Option<FallbackScope> {
         match self {
             Self::Catalogue => Some(FallbackScope::Unscoped),
@@ -92,7 +93,7 @@ impl TokenScope {
 }
 
 impl fmt::Display for TokenScope {
-    /// As a scope of the distribution token specification.
+    /// Formats it as a scope of the distribution token specification.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Catalogue => f.write_str("registry:catalog:*"),
@@ -103,7 +104,7 @@ impl fmt::Display for TokenScope {
     }
 }
 
-/// What is known to sign in with, once it was looked up.
+/// The credentials, once they were looked up.
 #[derive(Debug, Clone)]
 enum Credentials {
     Anonymous,
@@ -112,39 +113,39 @@ enum Credentials {
     Token(SecretString),
 }
 
-/// Signs requests to one registry.
+/// Authenticates requests to one registry.
 #[derive(Debug)]
 pub(in crate::registry) struct DistributionAuthenticator {
     registry: RegistryName,
     endpoint: Url,
     token_hosts: TokenHosts,
     auth: Auth,
-    /// What `docker login` left, where the settings say to use that.
+    /// The credentials of `docker login`, if the settings use these.
     docker_config: Option<DockerConfig>,
-    /// The first login that was looked up, for messages.
+    /// The first credentials that were looked up, for messages.
     first_credentials: OnceLock<Credentials>,
-    /// That the token service refused a scope for deletions, and took one of `pull` and `push`.
+    /// True if the token service refused a scope for deletions, and accepted one of `pull` and `push`.
     deletion_needs_fallback: AtomicBool,
-    /// That it refused the scope for the catalogue, and gave a token without one.
+    /// True if it refused the scope for the catalogue, and issued a token without one.
     catalogue_needs_fallback: AtomicBool,
-    /// What the registry asks for; nothing until it was asked once.
+    /// The registry's requirement; `None` until the first request for it.
     requirement: AsyncMutex<Option<AuthRequirement>>,
     tokens: Mutex<HashMap<TokenScope, Arc<AsyncMutex<TokenSlot>>>>,
 }
 
-/// What a registry asks for.
+/// The authentication that a registry requires.
 #[derive(Debug, Clone)]
 enum AuthRequirement {
-    /// Nothing that is understood, or nothing at all.
+    /// No known challenge, or none at all.
     NoChallenge,
     Challenge(Challenge),
 }
 
-/// The place of one grant's token. Whoever holds its lock fetches for all who wait.
+/// The slot of the token for one scope. The holder of its lock fetches for all waiting requests.
 #[derive(Debug, Default)]
 struct TokenSlot {
     token: Option<Token>,
-    /// A further scope that the registry asked for.
+    /// An additional scope that the registry required.
     extra_scope: Option<String>,
 }
 
@@ -166,8 +167,8 @@ struct WireToken {
     issued_at: Option<String>,
 }
 
-/// Seconds as a number, with a fraction or as a text. Nothing where that is no span of time: a token that would end at once
-/// would have been of no use, so whoever writes zero means that he does not say.
+/// Deserializes seconds as a number, with a fraction or as a text. `None` for invalid and zero durations: a token that
+/// expires at once would be useless, so zero means that the lifetime is not stated.
 pub(in crate::registry) fn seconds<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
     let seconds = match Value::deserialize(input)? {
         Value::Number(number) => number.as_f64(),
@@ -224,7 +225,7 @@ impl Authenticate for DistributionAuthenticator {
         }
     }
 
-    /// The `Authorization` of a request to the registry itself; nothing where none is needed or there is none.
+    /// Returns the `Authorization` of a request to the registry itself; `None` if none is needed or available.
     async fn authorization(
         &self,
         client: &HttpClient,
@@ -249,8 +250,8 @@ impl Authenticate for DistributionAuthenticator {
         }
     }
 
-    /// The `Authorization` to try again with after a 401 to a request that carried `used`; nothing if there is none
-    /// better.
+    /// Returns the `Authorization` for a retry after a 401 to a request that carried `used`; `None` if there is no
+    /// better one.
     async fn renew_authorization(
         &self,
         client: &HttpClient,
@@ -269,7 +270,7 @@ impl Authenticate for DistributionAuthenticator {
         };
         let slot = self.slot(grant);
         let mut slot = slot.lock().await;
-        // Another request may have renewed it while this one was on its way.
+        // Another request may have renewed it in the meantime.
         if let Some(token) = slot.token.as_ref().filter(|token| Some(&token.header) != used) {
             return Ok(Some(token.header.clone()));
         }
@@ -279,7 +280,8 @@ impl Authenticate for DistributionAuthenticator {
 }
 
 impl DistributionAuthenticator {
-    /// What there is to sign in with. Podman keeps credentials by repository, so that they may differ from one to another.
+    /// Returns the available credentials. Podman stores credentials by repository, so they may differ from one to
+    /// another.
     async fn credentials(&self, grant: &TokenScope) -> Result<Credentials, RegistryError> {
         let credentials = match (&self.auth, &self.docker_config) {
             (Auth::Basic { username, password }, _) => {
@@ -295,15 +297,16 @@ impl DistributionAuthenticator {
             },
             (Auth::Anonymous | Auth::DockerConfig(_), None) => Credentials::Anonymous,
         };
-        // Whoever comes later signs in by the same settings.
+        // Later calls use the same settings.
         let _ = self.first_credentials.set(credentials.clone());
         Ok(credentials)
     }
 
-    /// What the registry asks for, found out once by the request that the distribution specification has for it.
+    /// Returns the registry's requirement, determined once by the request that the distribution specification defines
+    /// for it.
     ///
-    /// Waiting for a 401 to a real request would not do: some registries show strangers a part of what they hold and
-    /// call that everything.
+    /// Waiting for a 401 to a real request would not be enough: some registries show anonymous clients a part of their
+    /// content as if it were everything.
     async fn requirement(&self, client: &HttpClient) -> Result<AuthRequirement, RegistryError> {
         let mut asked = self.requirement.lock().await;
         if let Some(known) = &*asked {
@@ -328,7 +331,8 @@ impl DistributionAuthenticator {
         tokens.entry(grant.clone()).or_default().clone()
     }
 
-    /// Name and password for the registry itself. They are sent even where it does not ask: see [`Self::requirement`].
+    /// Returns user name and password for the registry itself. They are sent even without a challenge: see
+    /// [`Self::requirement`].
     fn basic_header(&self, credentials: &Credentials) -> Result<Option<HeaderValue>, RegistryError> {
         match credentials {
             Credentials::Password { username, password } => {
@@ -354,7 +358,7 @@ impl DistributionAuthenticator {
         Ok(value)
     }
 
-    /// Asks the token service, after looking whether it may be asked at all.
+    /// Requests a token, after checking that the token service may be used.
     async fn fetch_token(
         &self,
         client: &HttpClient,
@@ -373,7 +377,7 @@ impl DistributionAuthenticator {
             _ => usual.clone(),
         };
         let mut response = self.request_token(client, &credentials, &realm, service, [own.as_deref(), further]).await?;
-        // Whoever does not know a scope refuses the whole question. Others need `delete`, so that comes first.
+        // A service that does not know a scope refuses the whole request. Others need `delete`, so that comes first.
         if let (StatusCode::BAD_REQUEST, Some(plain), Some(is_plain)) =
             (response.status, grant.fallback_scope(), is_plain)
             && own == usual
@@ -404,7 +408,7 @@ impl DistributionAuthenticator {
         Ok(header)
     }
 
-    /// Whether the usual scope of such a grant was refused before.
+    /// Returns the flag that the usual scope of such a request was refused before.
     fn fallback_flag(&self, grant: &TokenScope) -> Option<&AtomicBool> {
         match grant {
             TokenScope::Catalogue => Some(&self.catalogue_needs_fallback),
@@ -413,7 +417,7 @@ impl DistributionAuthenticator {
         }
     }
 
-    /// Asks the token service for these scopes.
+    /// Requests a token with these scopes.
     async fn request_token(
         &self,
         client: &HttpClient,
@@ -453,8 +457,8 @@ impl DistributionAuthenticator {
     }
 }
 
-/// For how long from now a token is used: what is left of its life by the server's own clock (a minute where it does
-/// not say, as the token specification has it), less a quarter, at most half a minute, for requests on their way.
+/// Returns the time for which a token is used: its remaining lifetime by the server's own clock (a minute if not
+/// stated, as in the token specification), less a quarter, at most half a minute, for requests in flight.
 fn usable_lifetime(reply: &WireToken, response: &Response) -> Duration {
     let life = Duration::from_secs(reply.expires_in.unwrap_or(60).min(24 * 3600));
     let issued: Option<Timestamp> = reply.issued_at.as_deref().and_then(|text| text.parse().ok());

@@ -1,4 +1,4 @@
-//! The seam between a connection and its provider's way to sign in.
+//! The interface between a connection and its provider's authentication.
 
 use std::fmt::Debug;
 
@@ -10,28 +10,28 @@ use crate::domain::RepositoryName;
 use crate::http_client::{HttpClient, Response};
 use crate::registry::{RegistryError, RegistrySettings};
 
-/// A way to sign in to one registry.
+/// The authentication with one registry.
 #[async_trait]
 pub(in crate::registry) trait Authenticate: Send + Sync + Debug {
-    /// Describes the identity that requests are made as.
+    /// Describes the identity of requests.
     fn identity(&self) -> String;
 
-    /// Announces the repositories of the next requests: they share tokens where each must be named in them.
+    /// Announces the repositories of the next requests: they share tokens if each must be named in these.
     fn preauthorize(&self, _repositories: &[RepositoryName]) {}
 
-    /// Returns the `Authorization` of a request to the registry, or `None` where none is needed or there is none.
+    /// Returns the `Authorization` of a request to the registry, or `None` if none is needed or available.
     ///
     /// # Errors
-    /// [`RegistryErrorKind::Denied`](crate::registry::RegistryErrorKind::Denied) where the identity lacks the permission, as far
-    /// as its token says.
+    /// Returns [`RegistryErrorKind::Denied`](crate::registry::RegistryErrorKind::Denied) if the identity lacks the
+    /// permission, as far as its token shows.
     async fn authorization(
         &self,
         client: &HttpClient,
         scope: &TokenScope,
     ) -> Result<Option<HeaderValue>, RegistryError>;
 
-    /// Returns the `Authorization` to retry with after a 401 to a request that carried `used`, or `None` if there is
-    /// none better.
+    /// Returns the `Authorization` for a retry after a 401 to a request that carried `used`, or `None` if there is no
+    /// better one.
     async fn renew_authorization(
         &self,
         client: &HttpClient,
@@ -46,7 +46,7 @@ pub(in crate::registry) trait Authenticate: Send + Sync + Debug {
 pub struct Authenticator(Box<dyn Authenticate>);
 
 impl Authenticator {
-    /// Makes the authenticator of the distribution token specification: the registry's challenge says what it wants.
+    /// Creates the authenticator of the distribution token specification, which follows the registry's challenge.
     #[must_use]
     pub fn by_challenge(settings: &RegistrySettings) -> Self {
         Self::new(DistributionAuthenticator::new(settings))

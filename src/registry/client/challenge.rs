@@ -1,4 +1,5 @@
-//! What a 401 asks for, the `WWW-Authenticate` header of RFC 9110, section 11.6.1, and where that may be followed.
+//! The challenge of a 401 (the `WWW-Authenticate` header of RFC 9110, section 11.6.1), and the hosts to which it may be
+//! followed.
 
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::Url;
@@ -6,7 +7,7 @@ use url::Url;
 use crate::domain::RegistryName;
 use crate::registry::{RegistryError, RegistryErrorKind, RegistrySettings};
 
-/// A way to sign in that a registry offers and that is understood here.
+/// A supported authentication scheme that a registry offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) enum Challenge {
     /// A token from a token service (the distribution token specification).
@@ -15,16 +16,16 @@ pub(in crate::registry) enum Challenge {
         realm: String,
         /// The name by which that service knows the registry.
         service: Option<String>,
-        /// What the token must be good for.
+        /// The scope that the token needs.
         scope: Option<String>,
-        /// What was wrong with the token that was sent (RFC 6750, section 3.1), such as `insufficient_scope`.
+        /// The fault in the token that was sent (RFC 6750, section 3.1), such as `insufficient_scope`.
         error: Option<String>,
     },
     /// User name and password with each request.
     Basic,
 }
 
-/// The best offer among all challenges of an answer: a token before a password on every request.
+/// Returns the best offer among all challenges of a response: a token before a password on every request.
 pub(in crate::registry) fn best_challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -50,7 +51,7 @@ pub(in crate::registry) fn best_challenge(headers: &HeaderMap) -> Option<Challen
     basic
 }
 
-/// Which token services may be asked for tokens of a registry, and handed its credentials.
+/// The token services that may receive a registry's credentials.
 #[derive(Debug)]
 pub(in crate::registry) struct TokenHosts {
     registry: RegistryName,
@@ -75,13 +76,14 @@ impl TokenHosts {
         }
     }
 
-    /// The address of the token service, if the challenge may be followed there.
+    /// Returns the address of the token service, if the challenge may be followed there.
     ///
     /// # Errors
-    /// Where it may not. A challenge is a word of the registry, and must not be able to send somebody else's credentials
-    /// wherever it likes, nor make this machine ask for addresses inside its network. Tokens come from the registry's own
-    /// host (by https whatever the port: the certificate tells the host; by http from the same port only), from the hosts of
-    /// well-known registries' token services, and from those in the settings, with credentials or without.
+    /// Returns an error if it may not. A challenge comes from the registry, and must not be able to redirect somebody
+    /// else's credentials, nor make this machine send requests inside its network. With credentials or without, tokens
+    /// come from three kinds of hosts. The first is the registry's own (by https on any port, because the certificate
+    /// identifies the host; by http on the same port only). The others are the hosts of well-known registries' token
+    /// services, and those in the settings.
     pub(in crate::registry) fn check_realm(&self, realm: &str) -> Result<Url, RegistryError> {
         let url: Url = realm
             .parse()
@@ -118,7 +120,7 @@ impl TokenHosts {
     }
 }
 
-/// A URL's host, with its port where that is not the scheme's own.
+/// Returns a URL's host, with its port unless that is the scheme's default.
 pub(in crate::registry) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
     url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
@@ -128,9 +130,9 @@ type Scheme = (String, Vec<(String, String)>);
 
 /// Splits a header into its schemes and their parameters.
 ///
-/// Commas separate challenges as well as parameters, so only what follows a word tells what the word was: `=` makes it
-/// a parameter of the scheme before it, anything else a scheme. A word directly behind a scheme is a `token68`, which
-/// no scheme understood here uses.
+/// Commas separate challenges as well as parameters, so the meaning of a word depends on what follows: `=` makes it a
+/// parameter of the scheme before it, anything else a scheme. A word directly after a scheme is a `token68`, which no
+/// supported scheme uses.
 fn parse_challenges(text: &str) -> Vec<Scheme> {
     let mut schemes: Vec<Scheme> = Vec::new();
     let mut rest = text;
@@ -170,7 +172,7 @@ fn parse_challenges(text: &str) -> Vec<Scheme> {
     }
 }
 
-/// Reads a token or a quoted string, with its backslash escapes, and what follows it.
+/// Parses a token or a quoted string, with its backslash escapes, and returns the rest.
 fn parameter_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Signed requests to one registry: at most so many at once, a fresh token after a 401, redirects followed with care.
+//! Authenticated requests to one registry: with limited concurrency, a fresh token after a 401, and guarded redirects.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,43 +19,45 @@ use crate::http_client::{
 };
 use crate::registry::{RateLimits, RegistryError, RegistryErrorKind, RegistrySettings, RequestCounts, ServerTime};
 
-/// Where a redirect may lead.
+/// The permitted targets of a redirect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::registry) enum RedirectPolicy {
-    /// To another path of the registry: its answers are believed as they are.
+    /// To another path of the registry: its responses are trusted.
     SameOrigin,
-    /// To any host: the answer is checked against the digest that it was asked for by.
+    /// To any host: the response is verified against the requested digest.
     AnyHost,
 }
 
 const MAX_REDIRECTS: usize = 5;
 
-/// All that one deletion or push may have to wait for, waited for already: its turn at the registry's pace, and a token. Whoever
-/// looks at a tag before removing it gets this first, or the look would be old when the request is sent.
+/// The completed waits of one deletion or push: its slot in the rate limit, and a token. Acquired before a tag is
+/// checked for its removal, because otherwise the check would be outdated when the request is sent.
 #[derive(Debug)]
 pub struct WritePermit {
     reservation: Option<Reservation>,
     authorization: Option<HeaderValue>,
 }
 
-/// The HTTP side of one registry, as its reader or its writer has it. Both share tokens, rates, counts, the clock of
-/// the registry and the memory of its failures.
+/// The HTTP connection of one registry's reader or writer. Both share tokens, rates, counts, the clock of the registry
+/// and the memory of its failures.
 #[derive(Debug)]
 pub(in crate::registry) struct HttpConnection {
     pub(in crate::registry) settings: RegistrySettings,
     client: HttpClient,
     authenticator: Arc<dyn Authenticate>,
-    /// Each side has its own: a removal would otherwise wait behind reads, and the look at its tag would be old.
+    /// Separate for reader and writer: otherwise a removal would wait behind reads, and the check of its tag would be
+    /// outdated.
     slots: Semaphore,
-    /// Whether it may change the registry: only a writer's does.
+    /// True if it may change the registry: only a writer's does.
     is_writer: bool,
 }
 
 impl HttpConnection {
-    /// The side of a reader: it sends GET and HEAD, and what signing in needs, and refuses everything else.
+    /// Creates the connection of a reader: it sends GET and HEAD, and requests for authentication, and refuses
+    /// everything else.
     ///
     /// # Errors
-    /// When the settings cannot work; nothing is sent yet.
+    /// Returns an error if the settings are invalid; nothing is sent yet.
     pub(in crate::registry) fn new(
         settings: RegistrySettings,
         retry_policy: RetryPolicy,
@@ -91,7 +93,7 @@ impl HttpConnection {
         })
     }
 
-    /// Returns the side of a writer, which may change the registry.
+    /// Returns the connection of a writer, which may change the registry.
     #[must_use]
     pub(in crate::registry) fn for_writer(&self) -> Self {
         Self {
@@ -103,7 +105,7 @@ impl HttpConnection {
         }
     }
 
-    /// The address of a path of the registry, such as `/v2/shop/api/tags/list`.
+    /// Returns the address of a path of the registry, such as `/v2/shop/api/tags/list`.
     pub(in crate::registry) fn url(&self, path: &str) -> Url {
         let mut url = self.settings.endpoint.clone();
         url.set_path(path);
@@ -114,13 +116,13 @@ impl HttpConnection {
         self.authenticator.identity()
     }
 
-    /// Tells which repositories are about to be asked about: they share tokens where each must be named in them.
+    /// Announces the repositories of the next requests: they share tokens if each must be named in these.
     pub(in crate::registry) fn preauthorize(&self, repositories: &[RepositoryName]) {
         self.authenticator.preauthorize(repositories);
     }
 
-    /// For each repository, whether the identity may do something there as far as its tokens say, such as
-    /// `TokenScope::Delete`. Nothing but tokens is asked for. Of a registry whose tokens do not say, everything is allowed.
+    /// Returns, for each repository, true if the identity has a permission there, such as `TokenScope::Delete`, as far
+    /// as its tokens show. Only requests tokens. If a registry's tokens do not show permissions, everything is allowed.
     pub(in crate::registry) async fn check_authorization(
         &self,
         scope: fn(RepositoryName) -> TokenScope,
@@ -157,11 +159,11 @@ impl HttpConnection {
         self.client.set_documented_limits(rates);
     }
 
-    /// Waits for a place for a deletion at the registry's pace, and then for a token that allows it: in that order, so
-    /// that the token is not old when it is used.
+    /// Waits for a slot for a deletion in the rate limit, and then for a token that allows it: in that order, so that
+    /// the token is fresh when it is used.
     ///
     /// # Errors
-    /// When there is no such token.
+    /// Returns an error if there is no such token.
     pub(in crate::registry) async fn acquire_deletion_permit(
         &self,
         repository: &RepositoryName,
@@ -169,10 +171,10 @@ impl HttpConnection {
         self.acquire_permit(Operation::Delete, &TokenScope::Delete(repository.clone())).await
     }
 
-    /// The same for a push.
+    /// Does the same for a push.
     ///
     /// # Errors
-    /// As [`Self::acquire_deletion_permit`].
+    /// Fails as [`Self::acquire_deletion_permit`] does.
     pub(in crate::registry) async fn acquire_push_permit(
         &self,
         repository: &RepositoryName,
@@ -186,12 +188,12 @@ impl HttpConnection {
         Ok(WritePermit { reservation: place, authorization: signature })
     }
 
-    /// Sends a deletion or a push and waits for nothing before: neither for its turn nor for a token. There are as many
-    /// places among the requests in flight as removals at once.
+    /// Sends a deletion or a push without waiting before: neither for its slot nor for a token. The limit of requests
+    /// in flight equals that of concurrent removals.
     ///
     /// # Errors
-    /// [`RegistryErrorKind::Throttled`] and [`RegistryErrorKind::TokenRenewed`] where what it rests on must be looked at
-    /// before the next try.
+    /// Returns [`RegistryErrorKind::Throttled`] and [`RegistryErrorKind::TokenRenewed`] if the preconditions must be
+    /// checked before the next attempt.
     pub(in crate::registry) async fn send_with_permit(
         &self,
         scope: &TokenScope,
@@ -210,12 +212,12 @@ impl HttpConnection {
         }
     }
 
-    /// The present time by the registry's own clock; `None` where no answer told it.
+    /// Returns the current time by the registry's own clock; `None` if no response contained it.
     pub(in crate::registry) fn server_time(&self) -> Option<ServerTime> {
         self.client.server_time()
     }
 
-    /// The header that keeps the clock from being known although answers have it: it is invalid.
+    /// Returns the header whose invalid values keep the clock unknown.
     pub(in crate::registry) fn invalid_date_header(&self) -> Option<&'static str> {
         self.client.invalid_date_header()
     }
@@ -224,17 +226,17 @@ impl HttpConnection {
         self.client.request_counts()
     }
 
-    /// A GET without credentials, whatever the status of its answer: as a stranger the registry says what it wants, and
-    /// so what it is.
+    /// Sends a GET without credentials, and returns its response whatever the status: the challenge for anonymous
+    /// clients identifies the product.
     pub(in crate::registry) async fn get_anonymously(&self, path: &str) -> Result<Response, RegistryError> {
         let _place = self.acquire_slot().await?;
         self.client.send(&Request::get(self.url(path), "*/*", MAX_ERROR_BYTES), None).await
     }
 
-    /// Sends a request to the registry and gives its answer, whatever the status; a redirect is an answer, too.
+    /// Sends a request to the registry and returns its response, whatever the status; a redirect is a response, too.
     ///
-    /// A request keeps its place among those in flight while it waits to be tried again, so a registry that throttles is
-    /// asked less.
+    /// A request keeps its slot among those in flight while it waits for a retry, so a throttling registry gets fewer
+    /// requests.
     pub(in crate::registry) async fn send(
         &self,
         scope: &TokenScope,
@@ -244,7 +246,7 @@ impl HttpConnection {
         self.send_authorized(scope, request).await
     }
 
-    /// Reads something, following redirects. Credentials go to the registry's own origin only.
+    /// Sends a read, following redirects. Credentials are sent to the registry's own origin only.
     pub(in crate::registry) async fn read(
         &self,
         scope: &TokenScope,
@@ -277,8 +279,8 @@ impl HttpConnection {
         ))
     }
 
-    /// Never from https to http; away from the registry only where the answer can be checked, and not to what answers on
-    /// this machine or its link alone, such as a cloud's metadata service.
+    /// Returns true if a redirect may be followed. Never from https to http. To another host only if the response can
+    /// be verified, and not to servers on this machine or its link alone, such as a cloud's metadata service.
     fn may_follow(&self, from: &Url, to: &Url, redirects: RedirectPolicy) -> bool {
         let secure = match to.scheme() {
             "https" => true,
@@ -289,13 +291,13 @@ impl HttpConnection {
         secure && (redirects == RedirectPolicy::AnyHost && outside || self.is_same_origin(to))
     }
 
-    /// Whether a URL belongs to the registry itself: same scheme, host and port.
+    /// Returns true if a URL belongs to the registry itself: same scheme, host and port.
     pub(in crate::registry) fn is_same_origin(&self, url: &Url) -> bool {
         url.origin() == self.settings.endpoint.origin()
     }
 
     async fn acquire_slot(&self) -> Result<tokio::sync::SemaphorePermit<'_>, RegistryError> {
-        // Nothing closes the semaphore; if something did, it would be a failure like any other.
+        // The semaphore is never closed; if it were, that would be a failure like any other.
         self.slots.acquire().await.map_err(|_| {
             RegistryError::new(
                 RegistryErrorKind::Connection,
@@ -318,14 +320,14 @@ impl HttpConnection {
             return Ok(response);
         }
         match self.renew_authorization(scope, signature.as_ref(), &response).await? {
-            // Getting it may have taken long.
+            // Renewing it may have taken long.
             Some(_) if request.retry_mode == RetryMode::RecheckFirst => Err(token_renewed_error(&response)),
             Some(signature) => self.client.send(request, Some(&signature)).await,
             None => Ok(response),
         }
     }
 
-    /// The `Authorization` to try again with after a 401; `None` if there is none better.
+    /// Returns the `Authorization` for a retry after a 401; `None` if there is no better one.
     async fn renew_authorization(
         &self,
         scope: &TokenScope,
@@ -336,12 +338,12 @@ impl HttpConnection {
     }
 }
 
-/// The refusal of a token in place of which there is a new one.
+/// Returns the error for a refused token that was replaced.
 fn token_renewed_error(refusal: &Response) -> RegistryError {
     RegistryError::new(RegistryErrorKind::TokenRenewed, refusal.description()).with_help("there is a new token")
 }
 
-/// Whether a host is this machine, its link, or a service that a cloud offers to its machines alone.
+/// Returns true if a host is this machine, its link, or a service that a cloud offers only to its machines.
 fn is_local_or_metadata(url: &Url) -> bool {
     const METADATA: [IpAddr; 3] = [
         IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
@@ -364,7 +366,7 @@ fn is_local_or_metadata(url: &Url) -> bool {
     near || address.is_loopback() || address.is_unspecified() || METADATA.contains(&address)
 }
 
-/// Returns whether a URL leads to this machine by its host, as `localhost` or a loopback address.
+/// Returns true if a URL leads to this machine by its host, as `localhost` or a loopback address.
 #[must_use]
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {

@@ -1,4 +1,5 @@
-//! What `docker login` and `podman login` left: `config.json` or `auth.json`, and the credential helpers that they name.
+//! Credentials of `docker login` and `podman login`: `config.json` or `auth.json`, and the credential helpers that they
+//! name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -20,7 +21,7 @@ use crate::domain::RepositoryName;
 use crate::http_client::parse_json_lossy;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
-/// Credentials as a docker configuration holds them.
+/// Credentials as a docker configuration stores them.
 #[derive(Debug, Clone)]
 pub(in crate::registry) enum StoredCredentials {
     /// User name and password.
@@ -34,21 +35,21 @@ pub(in crate::registry) enum StoredCredentials {
     IdentityToken(SecretString),
 }
 
-/// Docker configuration files and where their helpers are found.
+/// Docker configuration files and the location of their helpers.
 #[derive(Debug)]
 pub(in crate::registry) struct DockerConfig {
-    /// The files, the first one that knows a registry first.
+    /// The files in order of precedence.
     files: Vec<PathBuf>,
-    /// Where to look for helpers instead of `PATH`.
+    /// The search path for helpers, instead of `PATH`.
     helper_path: Option<OsString>,
-    /// How long a helper may take.
+    /// The timeout of a helper.
     helper_timeout: Duration,
     configs: OnceCell<Vec<WireConfig>>,
-    /// What was found, by the position of the file and the key.
+    /// The found credentials, by the position of the file and the key.
     cache: AsyncMutex<HashMap<(usize, String), Option<StoredCredentials>>>,
 }
 
-/// The files in words.
+/// Joins the files for messages.
 pub(in crate::registry) fn join_paths(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -83,12 +84,12 @@ struct WireHelperOutput {
     secret: String,
 }
 
-/// A text that is wrapped at once. Another type counts as missing.
+/// Deserializes a text as a secret. Another type counts as missing.
 fn secret<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SecretString>, D::Error> {
     lenient::<D, Option<String>>(input).map(|text| text.map(SecretString::from))
 }
 
-/// Both programs write `null` for what is empty.
+/// Deserializes `null`, which both programs write for empty values, as the default.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Option::deserialize(input).map(Option::unwrap_or_default)
 }
@@ -97,7 +98,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
 const DOCKER_HUB: &str = "index.docker.io";
 
 impl DockerConfig {
-    /// The files, of which nothing is read yet.
+    /// Creates it without reading the files.
     pub(in crate::registry) fn new(files: Vec<PathBuf>, retry_policy: Duration) -> Self {
         Self {
             files,
@@ -108,16 +109,16 @@ impl DockerConfig {
         }
     }
 
-    /// Returns the credentials for a repository at `host` (with its port where it has one); those for the host where no
-    /// repository is given.
+    /// Returns the credentials for a repository at `host` (with its port if any); those for the host without a
+    /// repository.
     ///
-    /// Keys may have a path, as Podman writes them; the longest that fits counts
-    /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>). For each: the key's own helper, else
-    /// the store that serves all hosts, else the file itself.
+    /// Keys may have a path, as Podman writes them; the longest match wins
+    /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>). For each: the key's own
+    /// helper, else the store for all hosts, else the file itself.
     ///
     /// # Errors
-    /// When there are none, or a file or a helper failed. A registry that is meant to be read with credentials and is
-    /// read without them may show only a part.
+    /// Returns an error if there are none, or a file or a helper failed. Read without its credentials, a registry may
+    /// show only a part.
     pub(in crate::registry) async fn credentials(
         &self,
         host: &str,
@@ -153,7 +154,7 @@ impl DockerConfig {
             let text = tokio::fs::read(path).await.map_err(|error| {
                 settings_error(format!("docker configuration {file} cannot be read")).caused_by(error)
             })?;
-            // The error's own words could quote a secret; its place is enough.
+            // The error's message could quote a secret; its position is enough.
             let config = parse_json_lossy(&text).map_err(|error| {
                 let (line, column) = (error.line(), error.column());
                 settings_error(format!(
@@ -165,7 +166,7 @@ impl DockerConfig {
         Ok(configs)
     }
 
-    /// What one file has for one place, and `None` where it has nothing.
+    /// Returns the credentials in one file for one key, or `None`.
     async fn lookup(
         &self,
         position: usize,
@@ -197,7 +198,8 @@ impl DockerConfig {
             .map_err(|why| settings_error(format!("docker configuration {file}: the entry `{key}` {why}")))
     }
 
-    /// Runs `docker-credential-NAME get`, the protocol of docker's credential helpers; nothing if it knows none.
+    /// Runs `docker-credential-NAME get`, the protocol of docker's credential helpers; `None` if it knows no
+    /// credentials.
     async fn run_helper(&self, helper: &str, key: &str) -> Result<Option<StoredCredentials>, RegistryError> {
         let program = format!("docker-credential-{helper}");
         if helper.contains(['/', '\\']) {
@@ -212,7 +214,7 @@ impl DockerConfig {
         let mut child = command.spawn().map_err(|error| failed("cannot be run".into()).caused_by(error))?;
         let response = async {
             if let Some(mut input) = child.stdin.take() {
-                // A helper that exits before it reads says why on its own.
+                // A helper that exits before it reads reports the reason itself.
                 let _ = input.write_all(key.as_bytes()).await;
             }
             child.wait_with_output().await
@@ -222,7 +224,7 @@ impl DockerConfig {
             .map_err(|_| failed(format!("did not answer within {} seconds", self.helper_timeout.as_secs())))?
             .map_err(|error| failed("failed".into()).caused_by(error))?;
         if !output.status.success() {
-            // The protocol has errors on stdout, as one line; the one that is no failure has this text.
+            // The protocol has errors on stdout, as one line; "not found" has this text.
             let said = String::from_utf8_lossy(&output.stdout);
             if said.contains("credentials not found") {
                 return Ok(None);
@@ -242,9 +244,9 @@ impl DockerConfig {
     }
 }
 
-/// The credentials in an entry of the file itself; nothing where a store keeps them.
+/// Returns the credentials in an entry of the file itself; `None` if a store has them.
 fn inline_credentials(auth: &WireAuth) -> Result<Option<StoredCredentials>, &'static str> {
-    /// With padding or without: scripts that write such files leave it out.
+    /// With padding or without: scripts that write such files omit it.
     const BASE64: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -259,7 +261,7 @@ fn inline_credentials(auth: &WireAuth) -> Result<Option<StoredCredentials>, &'st
         let decoded = BASE64.decode(encoded).map_err(|_| "has an invalid `auth`: it is not base64")?;
         let decoded = String::from_utf8(decoded).map_err(|_| "has an invalid `auth`: it is not text")?;
         let (username, password) = decoded.split_once(':').ok_or("has an `auth` without a colon")?;
-        // Docker pads with NUL characters in some versions; `echo` adds the end of a line.
+        // Some versions of Docker pad with NUL characters; `echo` adds the end of a line.
         let password = password.trim_end_matches(['\0', '\r', '\n']);
         return Ok(Some(StoredCredentials::Password { username: username.into(), password: password.into() }));
     }
@@ -271,7 +273,7 @@ fn inline_credentials(auth: &WireAuth) -> Result<Option<StoredCredentials>, &'st
     }
 }
 
-/// Where credentials for a repository may stand, the longest first: `host/shop/api`, `host/shop`, `host`.
+/// Returns the keys for a repository's credentials, the longest first: `host/shop/api`, `host/shop`, `host`.
 fn lookup_keys(host: &str, repository: Option<&RepositoryName>) -> Vec<String> {
     let host = canonical_key(host);
     let mut path = repository.map(RepositoryName::as_str);
@@ -284,8 +286,8 @@ fn lookup_keys(host: &str, repository: Option<&RepositoryName>) -> Vec<String> {
     places
 }
 
-/// The place that a key is for, in whatever form it was stored: `host`, `host/shop/api`, `https://host`,
-/// `https://host/v1/`. Docker Hub has many names and one key.
+/// Returns the normal form of a stored key: `host`, `host/shop/api`, `https://host`, `https://host/v1/`. Docker Hub has
+/// many names and one key.
 fn canonical_key(key: &str) -> String {
     let (key, is_address) = key.split_once("://").map_or((key, false), |(_, rest)| (rest, true));
     let (host, path) = key.split_once('/').unwrap_or((key, ""));
@@ -418,7 +420,7 @@ mod tests {
             fs::write(&file, format!("\u{feff}{json}\r\n")).unwrap();
             let said = shown(of(vec![file.clone()], folder.path()).credentials("r.example", None).await);
             assert!(said.contains("has no credentials for r.example"), "{json}: {said}");
-            // The next file is asked then.
+            // The next file is then used.
             let other = folder.path().join("config.json");
             let auth = STANDARD_NO_PAD.encode("ada:sesame\n");
             fs::write(&other, serde_json::json!({"auths": {"r.example": {"auth": format!(" {auth}\n")}}}).to_string())
@@ -428,8 +430,8 @@ mod tests {
         }
     }
 
-    /// One test for all helpers: another thread that starts a process could hold a script open that was just written, and
-    /// what is open for writing cannot be run.
+    /// One test for all helpers: another thread that starts a process could hold open a script that was just written,
+    /// and a file open for writing cannot be executed.
     #[tokio::test]
     async fn helpers_are_asked() {
         each_for_its_hosts().await;

@@ -1,4 +1,4 @@
-//! Gaps: those that a failure leaves, and single odd names in lists, each of which is in doubt by itself.
+//! Gaps: those due to failures, and single odd names in lists, each of which is in doubt by itself.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -12,22 +12,23 @@ use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
 const INVALID_NAME: &str = "invalid-name";
 /// The label of a tag that was removed while its repository was read.
 pub(crate) const VANISHED: &str = "vanished";
-/// The label of a tag that is listed and has no manifest.
+/// The label of a listed tag without a manifest.
 const NO_MANIFEST: &str = "no-manifest";
 /// The label of an entry of a tag list that is a digest.
 const NOT_A_TAG: &str = "not-a-tag";
 
-/// Most characters of a name that is shown.
+/// Most characters of a displayed name.
 const MAX_SHOWN_CHARACTERS: usize = 80;
 
 impl RegistryError {
-    /// The gap that this failure leaves.
+    /// Converts the failure into its gap.
     pub(in crate::registry) fn into_gap(self, at: GapTarget) -> Gap {
         Gap { target: at, kind: self.kind.label(), message: Arc::from(self.chain()) }
     }
 }
 
-/// An entry of a tag list that is not a tag: a digest, which some registries list beside the tags, or an invalid name.
+/// Returns the gap of an entry in a tag list that is not a tag: a digest, which some registries list beside the tags,
+/// or an invalid name.
 pub(in crate::registry) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
     let why = one_line(&why.to_string());
     match text.parse::<Digest>() {
@@ -46,7 +47,7 @@ pub(in crate::registry) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
     }
 }
 
-/// An entry of a catalogue that is not a valid name of a repository.
+/// Returns the gap of an entry in a catalogue that is not a valid repository name.
 pub(in crate::registry) fn invalid_repository(text: &str, why: &dyn Display) -> Gap {
     let why = one_line(&why.to_string());
     let message = format!(
@@ -60,19 +61,19 @@ fn invalid_name(text: &str, message: String) -> Gap {
     Gap { target: GapTarget::InvalidName(shown.into()), kind: INVALID_NAME, message: message.into() }
 }
 
-/// The error of a tag that is listed without a digest, or with an invalid one.
+/// Returns the error of a listed tag without a digest, or with an invalid one.
 pub(in crate::registry) fn missing_digest(repository: &RepositoryName, tag: &TagName) -> RegistryError {
     let message = format!("{repository}:{tag} is listed without a digest that can be understood");
     RegistryError::new(RegistryErrorKind::Malformed, message)
 }
 
-/// A listed tag that the registry does not know any more.
+/// Returns the gap of a listed tag that the registry no longer has.
 pub(in crate::registry) fn vanished_tag(repository: &RepositoryName, tag: &TagName) -> Gap {
     let message = format!("{repository}:{tag} was removed while its repository was read");
     Gap { target: GapTarget::VanishedTag(tag.clone()), kind: VANISHED, message: message.into() }
 }
 
-/// A tag that the registry lists time and again, and of which it has no manifest.
+/// Returns the gap of a tag that the registry lists repeatedly without having its manifest.
 pub(in crate::registry) fn missing_manifest(repository: &RepositoryName, tag: &TagName) -> Gap {
     let message = format!(
         "{repository}:{tag} is listed, but the registry has no manifest for it; push the image again, or remove the tag by \
@@ -81,7 +82,7 @@ pub(in crate::registry) fn missing_manifest(repository: &RepositoryName, tag: &T
     Gap { target: GapTarget::VanishedTag(tag.clone()), kind: NO_MANIFEST, message: message.into() }
 }
 
-/// Notes the tags whose manifests are missing, after another look at each: it may have been moved meanwhile.
+/// Records the tags whose manifests are missing, after another read of each: it may have been moved meanwhile.
 pub(in crate::registry) async fn add_missing_manifests(
     reader: &dyn RegistryReader,
     repository: &mut Repository,

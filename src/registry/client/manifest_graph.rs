@@ -13,20 +13,20 @@ use super::wire::{self, ParsedManifest};
 use crate::domain::{Digest, Gap, GapTarget, Manifest, RepositoryName};
 use crate::registry::{ContentCache, RawManifest, ReferrersSupport, RegistryError, RegistryErrorKind};
 
-/// What was read behind the tags of a repository, and what could not be.
+/// The manifests behind the tags of a repository, and the gaps.
 #[derive(Debug, Default)]
 pub(in crate::registry) struct ManifestGraph {
     pub(in crate::registry) manifests: BTreeMap<Digest, Manifest>,
-    /// Those that tags name and the registry does not have, asked twice.
+    /// Manifests that tags name and the registry does not have, requested twice.
     pub(in crate::registry) missing: BTreeSet<Digest>,
     pub(in crate::registry) gaps: Vec<Gap>,
 }
 
-/// Whether a registry has the referrers API, found out by the first question and remembered for all others.
+/// The presence of the referrers API in a registry, determined by the first request and cached.
 #[derive(Debug, Default)]
 pub(in crate::registry) struct ReferrersApi(OnceCell<bool>);
 
-/// Why a manifest is read.
+/// The reason for reading a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Tagged,
@@ -37,7 +37,7 @@ enum Role {
 #[derive(Debug, Clone, Copy)]
 struct Visit {
     role: Role,
-    /// Whether its creation time matters: a tag's image, or one by which an index is dated.
+    /// True if its creation time matters: a tag's image, or one that dates an index.
     needs_created_at: bool,
 }
 
@@ -50,7 +50,7 @@ struct VisitedManifest {
     gaps: Vec<Gap>,
 }
 
-/// Reads a repository through one registry, with what is known already.
+/// Reads a repository through one registry, with cached content.
 pub(in crate::registry) struct ManifestReader<'a> {
     pub(in crate::registry) http: &'a HttpConnection,
     pub(in crate::registry) referrers: &'a ReferrersApi,
@@ -59,7 +59,7 @@ pub(in crate::registry) struct ManifestReader<'a> {
 }
 
 impl ManifestReader<'_> {
-    /// Reads what the tagged digests name, level by level, each digest once.
+    /// Reads the tagged manifests and everything below, level by level, each digest once.
     pub(in crate::registry) async fn read_graph(&self, tagged: BTreeSet<Digest>) -> ManifestGraph {
         let mut contents = ManifestGraph::default();
         let mut known: HashMap<Digest, bool> = HashMap::new();
@@ -79,7 +79,7 @@ impl ManifestReader<'_> {
                     contents.missing.insert(digest.clone());
                 }
                 let mut want = |digest: Digest, role, dated| {
-                    // Once is enough, unless it was read without its creation time, which is wanted now.
+                    // Once is enough, unless it was read without its creation time, which is needed now.
                     if known.get(&digest).is_none_or(|&was_dated| dated && !was_dated) {
                         level.entry(digest).or_insert(Visit { role, needs_created_at: false }).needs_created_at |=
                             dated;
@@ -112,7 +112,7 @@ impl ManifestReader<'_> {
         let (referrers, trouble) = referrers;
         gaps.extend(trouble.map(|error| error.into_gap(GapTarget::Referrers(digest.clone()))));
         let manifest = match manifest {
-            // A registry that is behind itself does not know for a moment what it has.
+            // A registry with stale replicas may briefly miss its own content.
             Ok(None) if look.role == Role::Tagged => self.read_manifest(&digest).await,
             other => other,
         };
@@ -125,7 +125,7 @@ impl ManifestReader<'_> {
                             parsed.manifest.created_at = own.max(created_at.map(Into::into));
                         }
                         Err(error) => {
-                            // The one that was not read may be the later one.
+                            // The unread one may be the latest.
                             parsed.manifest.created_at = None;
                             gaps.push(error.into_gap(GapTarget::CreationTime(digest.clone())));
                         }
@@ -134,7 +134,7 @@ impl ManifestReader<'_> {
                 Some(parsed)
             }
             Ok(None) => {
-                // Indexes may list platforms that were never copied, and lists of referrers may be behind.
+                // Indexes may list platforms that were never copied, and lists of referrers may be stale.
                 missing = look.role == Role::Tagged;
                 None
             }
@@ -146,7 +146,7 @@ impl ManifestReader<'_> {
         VisitedManifest { digest, visit: look, manifest, referrers, missing, gaps }
     }
 
-    /// A manifest by its digest, from the cache or the registry; nothing where the registry does not have it.
+    /// Returns a manifest by its digest, from the cache or the registry; `None` if the registry does not have it.
     pub(in crate::registry) async fn read_manifest(
         &self,
         digest: &Digest,
@@ -165,11 +165,11 @@ impl ManifestReader<'_> {
     }
 }
 
-/// Reads a manifest by its digest from the cache, or else by `fetch`, and remembers it; `None` where the registry does not
+/// Returns a manifest by its digest from the cache, or else by `fetch`, and caches it; `None` if the registry does not
 /// have it.
 ///
 /// # Errors
-/// When it cannot be fetched or is not understood.
+/// Returns an error if it cannot be fetched or parsed.
 pub(in crate::registry) async fn read_cached_manifest(
     cache: &dyn ContentCache,
     (repository, digest): (&RepositoryName, &Digest),
@@ -189,7 +189,7 @@ pub(in crate::registry) async fn read_cached_manifest(
 }
 
 impl ReferrersApi {
-    /// Returns the support that the first question showed; unknown before it.
+    /// Returns the support found by the first request; unknown before it.
     pub(in crate::registry) fn support(&self) -> ReferrersSupport {
         match self.0.get() {
             Some(true) => ReferrersSupport::Api,
@@ -198,8 +198,8 @@ impl ReferrersApi {
         }
     }
 
-    /// The referrers of a manifest, as far as the registry lists them. Where it has no such API they stand in fallback
-    /// tags, which are read as the indexes that they are.
+    /// Returns the referrers of a manifest, as far as the registry lists them. Without that API they are in fallback
+    /// tags, which are read as indexes.
     async fn referrers_of(
         &self,
         http: &HttpConnection,
@@ -240,8 +240,8 @@ impl ReferrersApi {
 }
 
 impl ManifestGraph {
-    /// An index is dated by its own word and by its images. If one of their times could not be read, the index's is not
-    /// known either: the missing one might be the latest.
+    /// Removes the dates of indexes with unread times. An index is dated by itself and by its images; if one of their
+    /// times could not be read, it might be the latest.
     fn propagate_missing_times(&mut self) {
         let mut missing: BTreeMap<Digest, Gap> = BTreeMap::new();
         for gap in &self.gaps {

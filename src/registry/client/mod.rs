@@ -1,4 +1,4 @@
-//! The OCI client that all products share: signed requests, tokens, pages, manifests and what they refer to.
+//! The OCI client shared by all products: authenticated requests, tokens, pages, manifests and their references.
 
 pub(super) mod auth;
 pub(super) mod authenticator;

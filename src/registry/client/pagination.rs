@@ -1,4 +1,4 @@
-//! Lists in pages, as the distribution specification has them: `n`, `last` and `Link` (RFC 8288).
+//! Paged lists, as in the distribution specification: `n`, `last` and `Link` (RFC 8288).
 
 use std::collections::HashSet;
 
@@ -12,53 +12,54 @@ use super::wire::InvalidContent;
 use crate::http_client::{Request, Response};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
-/// Page sizes, the preferred one first. The specification lets a registry refuse a size that it finds too large.
+/// Page sizes, the preferred one first. The specification lets a registry refuse a size as too large.
 const PAGE_SIZES: [usize; 2] = [1000, 100];
 /// Most bytes of a page.
 const MAX_PAGE_BYTES: usize = 64 << 20;
-/// More pages than this are no list but a loop that keeps inventing names.
+/// Longer lists are cyclic or invent new names.
 const MAX_PAGES: usize = 20_000;
-/// So many pages in a row may bring nothing new: lists that leave out what the reader may not see have empty pages.
+/// Most consecutive pages without new names: lists that omit what the reader may not see have empty pages.
 const MAX_IDLE_PAGES: usize = 3;
 
-/// The kind of list, and how to read a page of it.
+/// The format of a list, and the parser of its pages.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::registry) struct ListFormat {
     pub(in crate::registry) accept: &'static str,
     pub(in crate::registry) parse_page: fn(&[u8], PageContext<'_>) -> Result<Vec<String>, InvalidContent>,
 }
 
-/// Which page of a list is read.
+/// The context of a page.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::registry) struct PageContext<'a> {
-    /// The path that the list was asked for by.
+    /// The path of the list.
     pub(in crate::registry) path: &'a str,
-    /// Whether it was asked for although no page before it had a link to it.
+    /// True if it was requested although no page before it linked to it.
     pub(in crate::registry) is_unlinked: bool,
 }
 
 /// The first page of a list.
 #[derive(Debug)]
 pub(in crate::registry) struct FirstPage {
-    /// Whatever came, whatever its status.
+    /// The response, whatever its status.
     pub(in crate::registry) response: Response,
     url: Url,
-    /// The page size that was asked for.
+    /// The requested page size.
     page_size: Option<usize>,
 }
 
 /// A list as far as it could be read.
 #[derive(Debug, Default)]
 pub(in crate::registry) struct NameList {
-    /// What it names, each once, in the registry's order.
+    /// Its names, each once, in the registry's order.
     pub(in crate::registry) names: Vec<String>,
     /// Pages that were read.
     pub(in crate::registry) pages_read: usize,
-    /// Why it is not the whole list.
+    /// Why it is incomplete.
     pub(in crate::registry) error: Option<RegistryError>,
 }
 
-/// Asks for the first page, as large as the registry likes. Gives the answer, whatever its status, and its address.
+/// Requests the first page, as large as the registry allows. Returns the response, whatever its status, and its
+/// address.
 pub(in crate::registry) async fn first_page(
     http: &HttpConnection,
     scope: &TokenScope,
@@ -80,7 +81,7 @@ pub(in crate::registry) async fn first_page(
     if too_large { request(modest).await } else { Ok(first) }
 }
 
-/// Asks for a first page of whatever size the registry chooses.
+/// Requests a first page of the registry's default size.
 pub(in crate::registry) async fn first_page_unsized(
     http: &HttpConnection,
     scope: &TokenScope,
@@ -90,12 +91,12 @@ pub(in crate::registry) async fn first_page_unsized(
     fetch_page(http, scope, url.clone(), list).await.map(|answer| FirstPage { response: answer, url, page_size: None })
 }
 
-/// Reads a first page that was answered well, and all that follow it.
+/// Reads a successful first page, and all that follow it.
 ///
-/// Of a `Link` only the query is taken, for the address that was asked: behind a proxy registries name themselves by
-/// another scheme, host or path, and whatever they name gets neither credentials nor belief. It is followed only as long as
-/// it asks something new. A page that is exactly full and has no `Link` is asked on by `last`: lists have been cut without a
-/// word.
+/// Only the query of a `Link` is used, with the requested address: behind a proxy registries name themselves by another
+/// scheme, host or path, which must get neither credentials nor trust. A link is followed only as long as its query is
+/// new. After an exactly full page without a `Link`, the next one is requested by `last`: lists have been truncated
+/// silently.
 pub(in crate::registry) async fn read_all(
     http: &HttpConnection,
     scope: &TokenScope,
@@ -173,7 +174,7 @@ fn page_url(list: &Url, size: usize, after: Option<&str>) -> Url {
     url
 }
 
-/// The address of the next page: that of the first, with the query of the link.
+/// Returns the address of the next page: that of the first, with the query of the link.
 pub(in crate::registry) fn next_page_url(start: &Url, target: &str) -> Result<Url, &'static str> {
     let joined = start.join(target).ok().filter(|_| target.contains('?')).and_then(|url| Some(url.query()?.to_owned()));
     let query = joined.or_else(|| Some(target.split_once('?')?.1.split('#').next()?.to_owned()));
@@ -187,15 +188,16 @@ fn incomplete_list_error(answer: &Response, why: &str) -> RegistryError {
     RegistryError::new(RegistryErrorKind::Malformed, format!("{}: the list is not complete: {why}", answer.request))
 }
 
-/// The target of the link with the relation `next` in all `Link` headers.
+/// Returns the target of the link with the relation `next` in all `Link` headers.
 pub(crate) fn next_link(headers: &HeaderMap) -> Option<String> {
     link_headers(headers).find_map(|text| parse_next_link(&text))
 }
 
-/// The target of the link to the next page of a registry's list: one with the relation `next`, or without any relation.
+/// Returns the target of the link to the next page of a registry's list: one with the relation `next`, or without any
+/// relation.
 ///
 /// # Errors
-/// Where there is a `Link` of which nothing can be understood: it may have been one to a next page.
+/// Returns an error if no `Link` can be parsed: it may have pointed to a next page.
 pub(in crate::registry) fn next_page_link(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     if let Some(target) = next_link(headers) {
         return Ok(Some(target));
@@ -213,7 +215,7 @@ pub(in crate::registry) fn next_page_link(headers: &HeaderMap) -> Result<Option<
     Ok(None)
 }
 
-/// All `Link` headers. A letter that is none of a header's does not make one disappear.
+/// Returns all `Link` headers. A character that is invalid in headers does not make one disappear.
 fn link_headers(headers: &HeaderMap) -> impl Iterator<Item = String> {
     headers.get_all(LINK).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
@@ -237,7 +239,7 @@ fn parse_next_link(text: &str) -> Option<String> {
     }
 }
 
-/// The place of the first such character outside of quotes.
+/// Returns the position of the first such character outside of quotes.
 fn find_unquoted(text: &str, wanted: char) -> Option<usize> {
     let mut quoted = false;
     text.char_indices().find_map(|(at, character)| {

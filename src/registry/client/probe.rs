@@ -1,9 +1,10 @@
-//! Asking a registry, on request only, to delete what cannot exist, and reading its answer.
+//! Probes of a registry, on request only: it is asked to delete something that cannot exist, and its response is
+//! interpreted.
 //!
-//! Harmless, because there is nothing that the request could name: the tag is a UUID drawn for this one question (74
-//! random bits beside the time) behind a prefix that nobody pushes, and the digest is the SHA-256 of such a UUID, content that nobody stored. No registry has a
-//! deletion by pattern or prefix that the name could trigger. It is a DELETE all the same: whoever watches the registry
-//! sees it, so no dry run sends one.
+//! Harmless, because the request names nothing: the tag is a UUID drawn for this one probe (74 random bits beside the
+//! time) after a prefix that nobody pushes, and the digest is the SHA-256 of such a UUID, content that nobody stored.
+//! No registry has a deletion by pattern or prefix that the name could trigger. It is a DELETE all the same and visible
+//! in the registry's logs, so no dry run sends one.
 
 use uuid::Uuid;
 
@@ -16,24 +17,24 @@ use crate::registry::RegistryErrorKind;
 /// The answer of a registry to the deletion of something that cannot exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeResponse {
-    /// It looked for it and says, in the words of the distribution specification, that there is no such thing: it
-    /// deletes in this way. What a deletion by tag leaves of the manifest is not known by that.
+    /// It searched and reports, with an error of the distribution specification, that the object does not exist: it
+    /// supports this deletion. The effect of a deletion by tag on the manifest stays unknown.
     Accepted,
     /// It refuses such deletions.
     Unsupported,
-    /// The credentials may not.
+    /// The credentials lack the permission.
     Denied {
-        /// The registry's answer, and what to do.
+        /// The registry's response, and the remedy.
         message: String,
     },
-    /// Its answer proves nothing.
+    /// Its response is inconclusive.
     Unclear {
-        /// The answer, and why it proves nothing.
+        /// The response, and why it is inconclusive.
         message: String,
     },
 }
 
-/// Asks for a deletion by tag or by digest in one repository.
+/// Requests a deletion by tag or by digest in one repository.
 pub(in crate::registry) async fn probe(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -52,7 +53,8 @@ pub(in crate::registry) async fn probe(
     }
 }
 
-/// Only the registry's own words prove something: a web page, a text or an empty body may come from anything in between.
+/// Interprets a response. Only the registry's own errors are conclusive: a web page, a text or an empty body may come
+/// from an intermediary.
 fn interpret(response: &Response) -> ProbeResponse {
     let unclear = |why: &str| ProbeResponse::Unclear { message: format!("{}{why}", response.description()) };
     let code = response.error_code().filter(|code| is_error_code(code));
@@ -69,7 +71,7 @@ fn interpret(response: &Response) -> ProbeResponse {
     }
 }
 
-/// Returns whether the text is an error code by the distribution specification: capital letters and underscores.
+/// Returns true if the text is an error code of the distribution specification: capital letters and underscores.
 fn is_error_code(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }

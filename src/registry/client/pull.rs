@@ -1,4 +1,4 @@
-//! The reading requests of the distribution API, each with its answer understood and its content verified.
+//! The reads of the distribution API, each with its response parsed and its content verified.
 
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -12,7 +12,7 @@ use crate::domain::{Digest, GapTarget, RepositoryName, TagName};
 use crate::http_client::{Request, Response};
 use crate::registry::{Catalogue, RawManifest, RegistryError, RegistryErrorKind};
 
-/// Every type of manifest in use. Without the right one a registry converts, or answers 404.
+/// Every type of manifest in use. Without the right one a registry converts, or returns 404.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.artifact.manifest.v1+json, application/vnd.cncf.oras.artifact.manifest.v1+json, \
@@ -67,9 +67,9 @@ const MAX_CONFIG_BYTES: usize = 16 << 20;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// The digest that a tag names right now; nothing if the registry knows no such tag.
+/// Returns the current digest of a tag; `None` if the registry does not know the tag.
 ///
-/// Asked by HEAD; by GET, and computed, where the registry gives no digest or does not do HEAD.
+/// By HEAD; by GET, and computed, if the registry returns no digest or does not support HEAD.
 pub(in crate::registry) async fn resolve(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -84,7 +84,7 @@ pub(in crate::registry) async fn resolve(
                 return Ok(Some(digest));
             }
         }
-        // A HEAD has no words by which a registry's own 404 could be told from that of something in between.
+        // A HEAD has no body that distinguishes a registry's own 404 from that of an intermediary.
         404 | 405 | 501 => {}
         _ => return Err(response.status_error()),
     }
@@ -103,14 +103,14 @@ pub(in crate::registry) async fn resolve(
             let digest = wire::manifest_digest(&response.body);
             let media_type = wire::media_type(response.header(CONTENT_TYPE.as_str()), &response.body);
             let raw = RawManifest { digest: digest.clone(), media_type, bytes: response.body.clone().into() };
-            // Without a digest to check against, at least a manifest it must be.
+            // Without a digest to verify, it must at least be a manifest.
             wire::parse_manifest(&raw).map_err(|why| response.unparsable(why))?;
             Ok(Some(digest))
         }
     }
 }
 
-/// The digest in an answer's header. One that cannot be understood is an error: the tag names something, but what?
+/// Returns the digest in a response's header. An invalid one is an error: the tag names something unknown.
 pub(in crate::registry) fn content_digest(response: &Response) -> Result<Option<Digest>, RegistryError> {
     let mut told: Option<Digest> = None;
     for value in response.headers.get_all(CONTENT_DIGEST) {
@@ -124,7 +124,7 @@ pub(in crate::registry) fn content_digest(response: &Response) -> Result<Option<
     Ok(told)
 }
 
-/// Whether a manifest is there right now.
+/// Returns true if a manifest exists now.
 pub(in crate::registry) async fn has_manifest(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -140,7 +140,7 @@ pub(in crate::registry) async fn has_manifest(
     }
 }
 
-/// A manifest, verified; nothing if the registry knows no such manifest.
+/// Returns a manifest, verified; `None` if the registry does not know it.
 pub(in crate::registry) async fn manifest(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -162,7 +162,7 @@ pub(in crate::registry) async fn manifest(
     Ok(Some(RawManifest { digest: digest.clone(), media_type, bytes: response.body.into() }))
 }
 
-/// What an image configuration says of its creation, verified.
+/// Returns the creation time in an image configuration, verified.
 pub(in crate::registry) async fn config_created_at(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -180,7 +180,7 @@ pub(in crate::registry) async fn config_created_at(
     wire::config_created_at(&response.body).map_err(|why| response.unparsable(why))
 }
 
-/// A 404 that is not the registry's own says nothing about what is there.
+/// Returns the error for a 404 that is not the registry's own and proves nothing.
 fn unproven_error(response: &Response) -> RegistryError {
     if response.status == StatusCode::NOT_FOUND {
         response.error(RegistryErrorKind::Malformed)
@@ -206,18 +206,18 @@ fn digest_mismatch_error(response: &Response, digest: &Digest) -> RegistryError 
     )
 }
 
-/// What came of asking for referrers.
+/// The result of a request for referrers.
 pub(in crate::registry) enum ReferrersResponse {
-    /// These, and what went wrong where that is not all of them.
+    /// These, with the failure if that is not all of them.
     Listed(Vec<Digest>, Option<RegistryError>),
-    /// The registry does not know the question; referrers are in fallback tags, if there are any.
+    /// The registry does not support the request; referrers are in fallback tags, if there are any.
     Unsupported,
 }
 
-/// All manifests that refer to one.
+/// Returns all manifests that refer to one.
 ///
 /// # Errors
-/// When the list could not be read whole, or the registry does not know the question.
+/// Returns an error if the list cannot be read in full, or the registry does not support the request.
 pub(in crate::registry) async fn all_referrers(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -237,8 +237,8 @@ pub(in crate::registry) async fn all_referrers(
     }
 }
 
-/// The manifests that refer to one. A 404, 400 or 405 says that the registry has no such API, unless it is about the
-/// repository.
+/// Returns the manifests that refer to one. A 404, 400 or 405 means that the registry has no such API, unless it
+/// concerns the repository.
 pub(in crate::registry) async fn referrers(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -246,7 +246,7 @@ pub(in crate::registry) async fn referrers(
 ) -> Result<ReferrersResponse, RegistryError> {
     let scope = TokenScope::Pull(repository.clone());
     let url = http.url(&format!("/v2/{repository}/referrers/{digest}"));
-    // This list has no `n` in the specification, and a 400 for it would look like an unknown question.
+    // This list has no `n` in the specification, and a 400 for it would look like an unsupported request.
     let first = pagination::first_page_unsized(http, &scope, url.clone(), REFERRERS).await?;
     match first.response.status.as_u16() {
         200 => {}

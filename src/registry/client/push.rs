@@ -22,7 +22,7 @@ pub(in crate::registry) async fn delete(
     removal_result(&response)
 }
 
-/// Puts a manifest under a tag by the distribution API, and sees that it was stored under its own digest.
+/// Puts a manifest under a tag by the distribution API, and verifies that it was stored under its own digest.
 pub(in crate::registry) async fn put_tag(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -38,7 +38,7 @@ pub(in crate::registry) async fn put_tag(
     verify_stored_digest(&response, stored, manifest)
 }
 
-/// Puts a manifest by its digest, without a tag, and sees that it is there.
+/// Puts a manifest by its digest, without a tag, and verifies that it exists.
 pub(in crate::registry) async fn put_manifest(
     http: &HttpConnection,
     repository: &RepositoryName,
@@ -122,7 +122,7 @@ fn is_lock_refusal(response: &Response) -> bool {
     code == "DENIED" && !is_identity || WORDS.iter().any(|word| code.contains(word))
 }
 
-/// What the registry gave by which its operators find this request again.
+/// Returns the id by which the registry's operators find this request.
 fn request_id(response: &Response) -> String {
     ["x-ms-correlation-request-id", "x-request-id"]
         .iter()

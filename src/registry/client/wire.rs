@@ -1,7 +1,7 @@
-//! What registries say, in their own shapes, and how manifests become [`Manifest`]s.
+//! Wire formats of registries, and their conversion into [`Manifest`]s.
 //!
-//! Manifests are understood by the fields that they have, not by their media type: new types keep coming, and an unread
-//! manifest may be an index that holds any image.
+//! Manifests are parsed by the fields that they have, not by their media type: new types keep coming, and an unread
+//! manifest may be an index that contains any image.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use crate::domain::{Blob, CompactTime, Digest, InvalidDigest, Manifest, Manifest
 use crate::http_client::parse_json_lossy;
 use crate::registry::RawManifest;
 
-/// A manifest understood.
+/// A parsed manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedManifest {
-    /// The part that the inventory keeps. `created_at` is set if the manifest itself tells: by an annotation, by those
-    /// of a build cache's layers, or by the history of schema 1.
+    /// The part for the inventory. `created_at` is set if the manifest itself contains it: in an annotation, in those
+    /// of a build cache's layers, or in the history of schema 1.
     pub manifest: Manifest,
-    /// The manifests that it lists, where it is an index.
+    /// The manifests that it lists, if it is an index.
     pub children: Vec<Child>,
-    /// The image configuration, which may tell a later time of creation.
+    /// The image configuration, which may contain a later creation time.
     pub image_config: Option<Digest>,
 }
 
-/// A manifest, a configuration or a list that cannot be understood.
+/// A manifest, a configuration or a list that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidContent {
-    /// It is not the JSON that it should be.
+    /// It is not the expected JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// It names content by an invalid digest.
@@ -53,7 +53,7 @@ pub enum InvalidContent {
 pub struct Child {
     /// Its digest.
     pub digest: Digest,
-    /// Whether it is an image or an index of images, so that its age is the index's age. Attestations that build tools
+    /// True if it is an image or an index of images, so that its age is the index's age. Attestations that build tools
     /// put beside the images are not.
     pub is_image: bool,
 }
@@ -117,7 +117,7 @@ struct WireAnnotations {
     created: Option<String>,
     #[serde(default, rename = "vnd.docker.reference.type", deserialize_with = "lenient")]
     reference_type: Option<String>,
-    /// On the layers of a build cache.
+    /// The time in the layers of a build cache.
     #[serde(default, rename = "buildkit/createdat", deserialize_with = "lenient")]
     layer_created: Option<String>,
 }
@@ -157,24 +157,24 @@ struct WireConfiguration {
     config: WireContainer,
 }
 
-/// The part of an image configuration that containers get.
+/// The part of an image configuration that applies to containers.
 #[derive(Default, Deserialize)]
 struct WireContainer {
     #[serde(default, rename = "Labels", deserialize_with = "lenient")]
     labels: WireAnnotations,
 }
 
-/// Reads `null` as empty, as Go registries write empty lists; a missing key stays an error where it is required.
+/// Deserializes `null` as empty, as Go registries write empty lists; a missing key stays an error if it is required.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Option::deserialize(input).map(Option::unwrap_or_default)
 }
 
-/// The same, apart from a missing key.
+/// Does the same, except for a missing key.
 fn nullable_list<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<Value>>, D::Error> {
     nullable(input).map(Some)
 }
 
-/// Reads what nothing depends on: another type than the expected one counts as missing.
+/// Deserializes an unimportant field: an unexpected type counts as missing.
 pub(in crate::registry) fn lenient<'de, D, T>(input: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -184,7 +184,7 @@ where
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
-/// A number of bytes. One that cannot be counts as none, so that no byte is promised that may not come back.
+/// Deserializes a number of bytes. An invalid one counts as 0, so that no byte is promised that may not be freed.
 fn size<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     Ok(match Value::deserialize(input)? {
         Value::Number(number) => whole_number(&number),
@@ -193,7 +193,7 @@ fn size<'de, D: Deserializer<'de>>(input: D) -> Result<u64, D::Error> {
     })
 }
 
-/// The largest whole number that a `f64` can tell from its neighbours.
+/// The largest whole number up to which an `f64` is exact.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 fn whole_number(number: &serde_json::Number) -> u64 {
@@ -202,9 +202,9 @@ fn whole_number(number: &serde_json::Number) -> u64 {
     number.as_u64().or_else(|| float().map(|float| float as u64)).unwrap_or(0)
 }
 
-/// The names in a page of the catalogue.
+/// Returns the names in a page of the catalogue.
 ///
-/// A registry may leave the list out of a page that nobody linked to, where there is nothing more.
+/// A registry may omit the list in a page that nothing linked to, at the end.
 pub(in crate::registry) fn catalogue_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, InvalidContent> {
     if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
@@ -212,10 +212,9 @@ pub(in crate::registry) fn catalogue_page(body: &[u8], page: PageContext<'_>) ->
     parse_json_lossy::<WireCatalogue>(body).map(|page| names(page.repositories)).map_err(InvalidContent::from)
 }
 
-/// The names in a page of a tag list.
+/// Returns the names in a page of a tag list.
 ///
-/// Registries that leave empty lists out answer with the repository's name alone. An answer without either could be
-/// anything.
+/// Registries that omit empty lists return the repository's name alone. A response without either could be anything.
 pub(in crate::registry) fn tags_page(body: &[u8], page: PageContext<'_>) -> Result<Vec<String>, InvalidContent> {
     if page.is_unlinked && is_empty_object(body) {
         return Ok(Vec::new());
@@ -233,7 +232,8 @@ fn is_empty_object(body: &[u8]) -> bool {
     parse_json_lossy::<Value>(body).is_ok_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty))
 }
 
-/// Names as they are listed. What is not a text is told as what cannot be a name, so that only this entry is in doubt.
+/// Returns names as they are listed. An entry that is not a text is reported as an invalid name, so that only this
+/// entry is in doubt.
 fn names(entries: Vec<Value>) -> Vec<String> {
     let name = |entry| match entry {
         Value::String(name) => name,
@@ -242,7 +242,7 @@ fn names(entries: Vec<Value>) -> Vec<String> {
     entries.into_iter().map(name).collect()
 }
 
-/// The digests in a page of referrers.
+/// Returns the digests in a page of referrers.
 pub(in crate::registry) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Result<Vec<String>, InvalidContent> {
     parse_json_lossy::<WireReferrers>(body)
         .map(|page| page.manifests.into_iter().map(|manifest| manifest.digest).collect())
@@ -251,7 +251,7 @@ pub(in crate::registry) fn referrers_page(body: &[u8], _: PageContext<'_>) -> Re
 
 /// Returns the later of an image configuration's `created` and its label; `None` if it has no such time.
 ///
-/// The label alone says nothing: it is often the one of the base image, which a reproducible build of 1970 passes on.
+/// The label alone is not evidence: it is often that of the base image, which a reproducible build of 1970 inherits.
 pub(in crate::registry) fn config_created_at(body: &[u8]) -> Result<Option<Timestamp>, InvalidContent> {
     let configuration: WireConfiguration = parse_json_lossy(body)?;
     let own = configuration.created.as_deref().and_then(parse_time);
@@ -259,14 +259,15 @@ pub(in crate::registry) fn config_created_at(body: &[u8]) -> Result<Option<Times
     Ok(if own.is_some_and(|own| own >= CompactTime::FIRST_IMAGE) { own.max(label) } else { own })
 }
 
-/// The types of image configurations that carry `created`.
+/// The types of image configurations with `created`.
 const IMAGE_CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// Understands a manifest by its fields.
+/// Parses a manifest by its fields.
 ///
 /// # Errors
-/// When it is no JSON object, has none of the fields of a manifest, or names content by what is no digest.
+/// Returns an error if it is not a JSON object, has none of the fields of a manifest, or names content by an invalid
+/// digest.
 pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, InvalidContent> {
     let wire: WireManifest = parse_json_lossy(&raw.bytes)?;
     let understood = wire.config.is_some()
@@ -343,8 +344,8 @@ fn cache_created_at(wire: &WireManifest) -> Option<Timestamp> {
     layers.chain(listed).filter_map(|entry| parse_time(entry.annotations.layer_created.as_deref()?)).max()
 }
 
-/// The blobs that the registry must store for this manifest, each once. Foreign layers lie elsewhere. Schema 1 does not
-/// say how long its layers are; they count as nothing, so that no byte is promised that may not come back.
+/// Returns the blobs that the registry must store for this manifest, each once. Foreign layers are stored elsewhere.
+/// Schema 1 does not state the size of its layers; they count as 0, so that no byte is promised that may not be freed.
 fn blobs(wire: &WireManifest) -> Result<Box<[Blob]>, InvalidContent> {
     let mut blobs = Vec::new();
     let mut seen = HashSet::new();
@@ -376,7 +377,7 @@ fn history_created_at(entry: &WireHistory) -> Option<Timestamp> {
     image.created.as_deref().and_then(parse_time)
 }
 
-/// A time of RFC 3339 with any offset. Digits beyond nanoseconds are cut; what is no time is nothing.
+/// Parses a time of RFC 3339 with any offset. Digits beyond nanoseconds are dropped; an invalid time is `None`.
 fn parse_time(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(time) = text.parse() {
@@ -387,7 +388,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     (digits > 9).then(|| format!("{seconds}.{}{}", &rest[..9], &rest[digits..]).parse().ok())?
 }
 
-/// The type of a manifest: what the registry calls it, else what it calls itself, else what its fields say.
+/// Returns the type of a manifest: as the registry reports it, else as itself states it, else by its fields.
 pub(in crate::registry) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc<str> {
     let named = header.map(|value| value.split(';').next().unwrap_or_default().trim()).unwrap_or_default();
     let vague =
@@ -405,13 +406,13 @@ pub(in crate::registry) fn media_type(header: Option<&str>, bytes: &[u8]) -> Arc
     }
 }
 
-/// Whether `bytes` are the manifest that `digest` names. A signed schema 1 manifest is named by what was signed, without
-/// the signatures.
+/// Returns true if `bytes` are the manifest with that `digest`. The digest of a signed schema 1 manifest covers its
+/// payload, without the signatures.
 pub(in crate::registry) fn is_manifest_of(digest: &Digest, bytes: &[u8]) -> bool {
     digest.matches(bytes) || signed_payload(bytes).is_some_and(|payload| digest.matches(&payload))
 }
 
-/// The digest by which a registry knows a manifest.
+/// Returns the digest by which a registry knows a manifest.
 pub(in crate::registry) fn manifest_digest(bytes: &[u8]) -> Digest {
     signed_payload(bytes).map_or_else(|| Digest::of(bytes), |payload| Digest::of(&payload))
 }
@@ -433,7 +434,8 @@ struct WireProtected {
     format_tail: String,
 }
 
-/// The payload of a "pretty" JSON web signature, as libtrust defines it: the first `formatLength` bytes and the tail.
+/// Returns the payload of a "pretty" JSON web signature, as libtrust defines it: the first `formatLength` bytes and the
+/// tail.
 fn signed_payload(bytes: &[u8]) -> Option<Vec<u8>> {
     const CONFIG: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

@@ -1,4 +1,4 @@
-//! Documents of registries as they are met.
+//! Documents of registries found in practice.
 
 use super::*;
 
@@ -76,7 +76,7 @@ fn a_configuration_tells_the_later_of_its_time_and_its_label() {
         (Some("2023-05-01T00:00:00Z"), Some("2026-11-01T00:00:00Z"), Some("2026-11-01T00:00:00Z")),
         (Some("2023-05-01T00:00:00Z"), Some("yesterday"), Some("2023-05-01T00:00:00Z")),
         (Some("2023-05-01T00:00:00Z"), None, Some("2023-05-01T00:00:00Z")),
-        // A reproducible build passes the label of its base image on.
+        // A reproducible build inherits the label of its base image.
         (Some("1970-01-01T00:00:00Z"), Some("2023-05-01T00:00:00Z"), Some("1970-01-01T00:00:00Z")),
         (None, Some("2023-05-01T00:00:00Z"), None),
     ] {
@@ -90,7 +90,7 @@ fn a_configuration_tells_the_later_of_its_time_and_its_label() {
     }
 }
 
-/// As `BuildKit`'s `type=registry` exporter writes it, which lists layers where manifests belong.
+/// As `BuildKit`'s `type=registry` exporter writes it, which lists layers in place of manifests.
 #[test]
 fn the_index_of_a_build_cache_holds_blobs() {
     let [first, second, config] = [1, 2, 3].map(|n| digest(n).to_string());

@@ -92,7 +92,7 @@ pub enum ReclaimTarget {
 }
 
 impl BlobLedger {
-    /// Adds the blobs of a repository. Repositories have different numbers and come in any order.
+    /// Adds the blobs of a repository. Repositories have different numbers and are added in any order.
     pub fn add(&mut self, repository: u32, blobs: &RepositoryBlobs) {
         self.is_incomplete |= !blobs.is_complete;
         self.is_estimated |= blobs.is_estimated;
@@ -129,7 +129,7 @@ impl BlobLedger {
 }
 
 impl SettledLedger {
-    /// Returns the bytes of a repository with so many removals and deletions.
+    /// Returns the bytes of a repository with these numbers of removals and deletions.
     #[must_use]
     pub fn repository(&self, number: u32, removals: usize, deletions: usize) -> RepositoryReclaim {
         if self.is_incomplete {
@@ -151,13 +151,13 @@ impl SettledLedger {
 }
 
 impl RepositoryReclaim {
-    /// Nothing counted yet.
+    /// Creates it with nothing counted yet.
     #[must_use]
     pub fn zero(removals: usize, deletions: usize) -> Self {
         Self { removals: vec![Some(ReclaimBytes::default()); removals], deletions: vec![Some(0); deletions] }
     }
 
-    /// Nothing known.
+    /// Creates it with all bytes unknown.
     #[must_use]
     pub fn unknown(removals: usize, deletions: usize) -> Self {
         Self { removals: vec![None; removals], deletions: vec![None; deletions] }
@@ -181,7 +181,7 @@ impl RepositoryReclaim {
 }
 
 impl BlobRecord {
-    /// A use in the repository of that number.
+    /// Creates a use in the repository with that number.
     #[must_use]
     pub fn new(repository: u32, found: BlobUse) -> Self {
         Self {
@@ -221,7 +221,7 @@ impl BlobRecord {
         }
     }
 
-    /// Sorts records by blob and leaves at most two for each, which say the same as all of them.
+    /// Sorts records by blob and merges them into at most two for each, without loss.
     pub fn merge(records: &mut Vec<Self>) {
         records.sort_unstable_by_key(Self::blob);
         let (mut at, mut merged) = (0, 0);
@@ -232,7 +232,7 @@ impl BlobRecord {
                 tally.add(&records[at]);
                 at += 1;
             }
-            // Never more than were read: a single record gives one again.
+            // Never more than were read: a single record remains one.
             let (first, second) = tally.records();
             for record in std::iter::once(first).chain(second) {
                 records[merged] = record;
@@ -275,7 +275,7 @@ impl BlobTally {
         self.kept_by_deletions |= record.kept_by_deletions;
     }
 
-    /// The records that say the same; two where the first removal and the first deletion are in different repositories.
+    /// Returns the equivalent records; two if the first removal and the first deletion are in different repositories.
     fn records(&self) -> (BlobRecord, Option<BlobRecord>) {
         let record = |first: FirstUse, removal: u32, deletion: u32| BlobRecord {
             blob: self.blob,
@@ -301,7 +301,7 @@ impl BlobTally {
         }
     }
 
-    /// Returns what the blob adds to the first removal and to the first deletion.
+    /// Returns the shares of the first removal and of the first deletion.
     pub fn figures(&self) -> impl Iterator<Item = ReclaimFigure> + use<> {
         let removal = self.removal.map(|first| ReclaimFigure {
             repository: first.repository,
@@ -329,7 +329,7 @@ impl ReclaimFigure {
         removals.chain(deletions).map(move |target| Self { repository, target, bytes: None })
     }
 
-    /// Sorts figures by repository and target, and adds up those of the same target.
+    /// Sorts figures by repository and target, and sums those of the same target.
     pub fn merge(figures: &mut Vec<Self>) {
         figures.sort_unstable_by_key(|figure| (figure.repository, figure.target));
         figures.dedup_by(|next, sum| {

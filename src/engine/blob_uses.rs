@@ -14,14 +14,13 @@ use crate::domain::{
 /// The blobs of one repository. The default is a repository that was not read completely.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RepositoryBlobs {
-    /// True if the repository was read completely. Otherwise nothing can be said of any blob in its registry.
+    /// True if the repository was read completely. Otherwise no blob in its registry can be attributed.
     pub is_complete: bool,
     /// True if the blobs of some manifests are unknown: such an image counts as a single blob.
     pub is_estimated: bool,
     /// The removals whose bytes are unknown, as positions in the list of removals.
     pub unsized_removals: Vec<u32>,
-    /// The deletions whose bytes are unknown, as positions in the list of deletions. Those that are retained are among
-    /// them.
+    /// The deletions whose bytes are unknown, as positions in the list of deletions. Retained ones are among them.
     pub unsized_deletions: Vec<u32>,
     /// The blobs, each once.
     pub uses: Vec<BlobUse>,
@@ -44,7 +43,7 @@ pub struct BlobUse {
     pub kept_by_deletions: bool,
 }
 
-/// The digests that sources claim in one registry, in whichever repository.
+/// The digests that sources claim in one registry, in any repository.
 #[derive(Debug, Clone, Default)]
 pub struct ClaimedDigests<'a>(DigestSet<&'a Digest>);
 
@@ -62,11 +61,11 @@ impl<'a> ClaimedDigests<'a> {
     }
 }
 
-/// Lists the blobs of one repository. Of `registry` only its gaps are looked at.
+/// Lists the blobs of one repository. Only the gaps of `registry` are used.
 ///
 /// `verdicts`, `removals` and `deletions` are those of this repository, and the positions in the first two agree. A
-/// manifest that no tag led to in the first place is not freed by removing tags, so the removals keep it; the deletions
-/// keep all that they do not delete.
+/// manifest without tags is not freed by removing tags, so the removals keep it; the deletions keep all that they do
+/// not delete.
 #[must_use]
 pub fn blob_uses(
     registry: &Registry,
@@ -95,8 +94,8 @@ pub fn blob_uses(
     RepositoryBlobs { is_complete: true, is_estimated, unsized_removals, unsized_deletions, uses: uses.list }
 }
 
-/// Returns true if every tag of the repository and the manifest that it names were read, as far as the gaps of the
-/// registry and of the repository tell.
+/// Returns true if every tag of the repository and its manifest were read, as far as the gaps of the registry and of
+/// the repository show.
 pub(super) fn was_read_completely(registry: &Registry, repository: &Repository) -> bool {
     let hides = |gap: &Gap| gap.may_hide_tag() || gap.target == GapTarget::Catalogue;
     let mut named = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
@@ -104,7 +103,7 @@ pub(super) fn was_read_completely(registry: &Registry, repository: &Repository) 
         && named.all(|digest| repository.manifests.contains_key(digest))
 }
 
-/// Blobs in the order in which they are met.
+/// Blobs in the order of their first occurrence.
 #[derive(Default)]
 struct BlobUses {
     positions: HashMap<u128, u32, RandomState>,
@@ -112,7 +111,7 @@ struct BlobUses {
 }
 
 impl BlobUses {
-    /// The blob of that digest, which has the size with which it is met first.
+    /// Returns the blob with that digest, which has the size of its first occurrence.
     fn entry(&mut self, digest: &Digest, size: u64) -> &mut BlobUse {
         let next = u32::try_from(self.list.len()).expect("a repository uses fewer than 2^32 blobs");
         let blob = digest.prefix();
@@ -131,7 +130,7 @@ impl BlobUses {
     }
 }
 
-/// Adds the blobs of the images whose tags are removed. Returns the manifests that are not in use any more, and the
+/// Adds the blobs of the images whose tags are removed. Returns the manifests that are no longer in use, and the
 /// removals whose bytes are unknown.
 fn add_removals<'a>(
     repository: &'a Repository,
@@ -179,7 +178,7 @@ fn add_removals<'a>(
     (freed, unknown.collect())
 }
 
-/// Adds the blobs of what is deleted. Returns the manifests that are, and the deletions whose bytes are unknown.
+/// Adds the blobs of deleted manifests. Returns these, and the deletions whose bytes are unknown.
 fn add_deletions<'a>(
     repository: &Repository,
     deletions: &'a [Deletion],
@@ -262,7 +261,7 @@ mod tests {
         repository
     }
 
-    /// The uses, where the tag `removed` is removed and the image `deleted` is deleted.
+    /// The uses, with the tag `removed` removed and the image `deleted` deleted.
     fn uses_of(repository: &Repository, claimed: &ClaimedDigests<'_>) -> RepositoryBlobs {
         let registry = Registry::empty("contoso".parse().unwrap(), "acr");
         let position = |tag| TagPosition { registry: 0, repository: 0, tag };

@@ -4,10 +4,10 @@ use jiff::civil;
 
 use crate::domain::Period;
 
-/// Equal for all days of one period: a year (for weeks the ISO year) and what counts in it.
+/// Equal for all days of one period: a year (for weeks the ISO year) and the number of the period in it.
 pub(super) type Bucket = (i16, i16);
 
-/// The bucket of a day.
+/// Returns the bucket of a day.
 pub(super) fn bucket(period: Period, day: civil::Date) -> Bucket {
     match period {
         Period::Day => (day.year(), day.day_of_year()),
@@ -20,7 +20,7 @@ pub(super) fn bucket(period: Period, day: civil::Date) -> Bucket {
     }
 }
 
-/// The bucket of a day as people write it: `2026-11-23`, `2026-W48`, `2026-11`, `2026`.
+/// Returns the bucket of a day in written form: `2026-11-23`, `2026-W48`, `2026-11`, `2026`.
 pub(super) fn bucket_text(period: Period, day: civil::Date) -> Box<str> {
     match period {
         Period::Day => day.to_string(),

@@ -1,4 +1,4 @@
-//! From what sources say to the tags that it reaches.
+//! Matching of the sources' claims with tags.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::domain::{
     VersionRange, is_index_type,
 };
 
-/// A claim with its source and the text that it is shown by.
+/// A claim with its source and its displayed text.
 #[derive(Clone, Copy)]
 pub(super) struct SourcedClaim<'a> {
     source: &'a SourceName,
@@ -29,7 +29,7 @@ impl SourcedClaim<'_> {
         }))
     }
 
-    /// The same as a reason for which an untagged manifest stays.
+    /// Returns it as a reason to retain an untagged manifest.
     pub(super) fn retain_reason(self) -> RetainReason {
         RetainReason::Claimed {
             source: self.source.clone(),
@@ -50,7 +50,7 @@ impl SourcedClaim<'_> {
     }
 }
 
-/// The written form of every claim, in the order of the claims, so that each is made once.
+/// Returns the written form of every claim, in the order of the claims, so that each is rendered once.
 #[must_use]
 pub fn claim_texts(claims: &Claims) -> Vec<Arc<str>> {
     claims.sources.iter().flat_map(SourceOutcome::claims).map(|claim| claim.text().into()).collect()
@@ -58,7 +58,7 @@ pub fn claim_texts(claims: &Claims) -> Vec<Arc<str>> {
 
 type ClaimsByTag<'a> = HashMap<&'a TagName, Vec<SourcedClaim<'a>>>;
 
-/// The claims that protect one registry, by what they name.
+/// The claims that protect one registry, indexed by their target.
 #[derive(Default)]
 pub(super) struct ClaimIndex<'a> {
     by_path: HashMap<&'a str, ClaimsByTag<'a>>,
@@ -68,8 +68,8 @@ pub(super) struct ClaimIndex<'a> {
 }
 
 impl<'a> ClaimIndex<'a> {
-    /// Those of the sources that cover `registry`. A claim with a digest counts whatever host and repository it names:
-    /// runtimes report digests under other names than those that were pulled.
+    /// Indexes those of the sources that cover `registry`. A claim with a digest counts whatever host and repository it
+    /// names: runtimes report digests under other names than those that were pulled.
     pub(super) fn new(registry: &Registry, claims: &'a Claims, texts: &'a [Arc<str>]) -> Self {
         let mut found = Self::default();
         let told = claims.sources.iter().flat_map(|source| source.claims().iter().map(move |claim| (source, claim)));
@@ -92,8 +92,8 @@ impl<'a> ClaimIndex<'a> {
         found
     }
 
-    /// Says of every tag of a repository who claims it, and which records its tags have drifted from. Gives the nodes
-    /// that are claimed by their digest or their configuration's.
+    /// Adds the claims as reasons to the tags of a repository, and the records that its tags have drifted from. Returns
+    /// the nodes that are claimed by their digest or their configuration's.
     pub(super) fn add_reasons(
         &self,
         registry: &Registry,
@@ -156,7 +156,7 @@ impl<'a> ClaimIndex<'a> {
         let read: Vec<(u32, TagVersion)> =
             tags.filter_map(|(position, tag)| Some((position, TagVersion::read(tag.name.as_str())?))).collect();
         let versions = || read.iter().map(|(position, version)| (*position, version));
-        // Many hold the same range.
+        // Many holders claim the same range.
         let mut picked: HashMap<(&VersionRange, RangeSelection), Vec<u32>> = HashMap::new();
         for told in told {
             let Some((range, ranges)) = told.claim.range() else { continue };
@@ -167,7 +167,7 @@ impl<'a> ClaimIndex<'a> {
         }
     }
 
-    /// The claims on ranges of versions in a repository.
+    /// Returns the claims on ranges of versions in a repository.
     fn ranges_for(&self, registry: &Registry, repository: &Repository) -> Vec<SourcedClaim<'a>> {
         let path = repository.name.as_str();
         let paths = [Some(path), path.strip_prefix("library/")];
@@ -203,7 +203,7 @@ impl<'a> ClaimIndex<'a> {
         claimed
     }
 
-    /// The claims on tags of a repository, by name alone, and on digests, in order.
+    /// Returns the claims on tags of a repository, by name alone, and on digests, in order.
     pub(super) fn matching<'b>(
         &self,
         registry: &Registry,
@@ -228,8 +228,8 @@ impl<'a> ClaimIndex<'a> {
         found
     }
 
-    /// The records of repositories that the registry no longer has, where its list of repositories is whole. A record
-    /// without a host could mean another registry, so it says nothing here.
+    /// Adds the records of repositories that the registry no longer has, if its list of repositories is complete. A
+    /// record without a host could refer to another registry, so it is ignored.
     pub(super) fn add_missing_repositories<'r>(
         &self,
         registry: &Registry,
@@ -251,7 +251,7 @@ impl<'a> ClaimIndex<'a> {
     }
 }
 
-/// Returns true if a range would pick one of the former tags beside those that a repository has.
+/// Returns true if a range would select one of the former tags beside the existing ones of a repository.
 fn would_pick(claim: &Claim, repository: &Repository, former: &[&TagName]) -> bool {
     let Some((range, ranges)) = claim.range() else { return false };
     if !former.iter().any(|tag| range.matches(tag.as_str(), Prereleases::InOrder)) {
@@ -264,8 +264,8 @@ fn would_pick(claim: &Claim, repository: &Repository, former: &[&TagName]) -> bo
     range.pick(read.iter().map(|(former, version)| (*former, version)), ranges).contains(&true)
 }
 
-/// Returns true where a tag at `actual` leads to an index that was not read and that may contain the recorded image. What
-/// is known to be an index is hardly ever in another one.
+/// Returns true if a tag at `actual` leads to an unread index that may contain the recorded image. A known index is
+/// hardly ever inside another one.
 fn may_contain(repository: &Repository, graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
     let met = repository.manifests.get(recorded).map(Manifest::is_index);
     let listed = || repository.listed_manifest(recorded).map(|row| is_index_type(&row.media_type));
@@ -283,8 +283,8 @@ fn may_contain(repository: &Repository, graph: &Graph<'_>, actual: &Digest, reco
     false
 }
 
-/// Whether a tag at `actual` still is what a record of `recorded` means: that very digest, an index with that image in
-/// it, or an image with that configuration.
+/// Returns true if a tag at `actual` still matches a record of `recorded`: that digest itself, an index with that image
+/// in it, or an image with that configuration.
 fn is_unchanged(graph: &Graph<'_>, actual: &Digest, recorded: &Digest) -> bool {
     let (Some(tag), recorded_node) = (graph.node(actual), graph.node(recorded)) else { return false };
     let has_config =

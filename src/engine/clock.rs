@@ -1,20 +1,20 @@
-//! Which times can be trusted.
+//! The trust in times.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{ClockIssue, ClockReading};
 
-/// By how much two clocks may differ: less changes no age that anyone cares about, and `Date` headers take their time.
+/// The largest acceptable difference of two clocks: less is irrelevant for ages, and `Date` headers are delayed.
 const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(2);
 
-/// Returns whether clocks differ by too much for ages to be trusted.
+/// Returns true if clocks differ too much for ages to be trusted.
 #[must_use]
 pub fn exceeds_clock_skew(by: SignedDuration) -> bool {
     by.unsigned_abs() > MAX_CLOCK_SKEW.unsigned_abs()
 }
 
-/// Returns why the time of a run that began at `start` cannot be trusted at `now`, whatever registries say. `newest` is
-/// the newest time that the state has recorded.
+/// Returns why the time of a run that began at `start` cannot be trusted at `now`, whatever registries report. `newest`
+/// is the newest recorded time in the state.
 #[must_use]
 pub fn clock_issue(start: ClockReading, now: ClockReading, newest: Option<Timestamp>) -> Option<ClockIssue> {
     let moved = start.wall_clock_step(now);
@@ -43,12 +43,12 @@ mod tests {
         let newest = |seconds: i64| Timestamp::from_second(1000 * day + seconds).unwrap();
         let cases = [
             (reading(1000 * day, 7), None, None),
-            // It took a day, of which the machine slept most: the steady clock counts that.
+            // It took a day, suspended most of the time, which the monotonic clock counts.
             (reading(1001 * day, 86_407), Some(0), None),
             (reading(1000 * day + 120, 7), None, None),
             (reading(1000 * day - 120, 7), None, None),
             (reading(1000 * day + 121, 7), None, Some(ClockIssue::Stepped { seconds: 121 })),
-            // It was 60 days ahead, and put right.
+            // It was 60 days ahead, and was corrected.
             (reading(940 * day, 17), None, Some(ClockIssue::Stepped { seconds: -60 * day - 10 })),
             // It stood still.
             (reading(1000 * day, 207), None, Some(ClockIssue::Stepped { seconds: -200 })),

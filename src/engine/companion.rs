@@ -1,15 +1,15 @@
-//! Signatures, attestations and SBOMs that hang on an image by the name of their tag.
+//! Signatures, attestations and SBOMs that belong to an image by the name of their tag.
 
 use crate::domain::{Digest, Repository, TagName};
 
-/// Hex digits that a companion's tag has at least; a longer digest is cut to that many.
+/// The minimum of hex digits in a companion's tag; a longer digest is cut to that length.
 const HEX_DIGITS: usize = 64;
 
-/// The digest of the image that a tag accompanies, where its name follows the tag schema for referrers: `sha256-<64
-/// hex>`, alone (OCI distribution specification, referrers tag schema) or with a suffix such as `.sig`, `.att` or
-/// `.sbom` (cosign).
+/// Returns the digest of the image that a tag accompanies, if its name follows the tag schema for referrers:
+/// `sha256-<64 hex>`, alone (OCI distribution specification, referrers tag schema) or with a suffix such as `.sig`,
+/// `.att` or `.sbom` (cosign).
 ///
-/// A tag has no room for a whole sha512 digest, so the schema cuts it; what is missing is given as zeros.
+/// A tag has no room for a full sha512 digest, so the schema cuts it; the missing digits are zeros here.
 #[must_use]
 pub fn companion_subject(tag: &TagName) -> Option<Digest> {
     if !tag.as_bytes().starts_with(b"sha") {
@@ -33,7 +33,7 @@ pub fn companion_subject(tag: &TagName) -> Option<Digest> {
     format!("{algorithm}:{hex:0<digits$}").parse().ok()
 }
 
-/// A tag that is no tag of its own.
+/// A tag that accompanies an image.
 pub(super) struct Companion {
     /// Its position in the repository.
     pub(super) tag: u32,
@@ -41,7 +41,7 @@ pub(super) struct Companion {
     pub(super) subject: Digest,
 }
 
-/// The companions of a repository, by position.
+/// Returns the companions of a repository, by position.
 pub(super) fn companions(repository: &Repository) -> Vec<Companion> {
     let found = (0..).zip(&repository.tags).filter_map(|(tag, facts)| {
         let subject = companion_subject(&facts.name)?;
@@ -50,7 +50,7 @@ pub(super) fn companions(repository: &Repository) -> Vec<Companion> {
     found.collect()
 }
 
-/// The digest in the repository that a cut one begins; the cut one where there is none.
+/// Returns the digest in the repository that begins with a cut one; the cut one if there is none.
 fn complete_digest(repository: &Repository, cut: Digest) -> Digest {
     if cut.algorithm() == "sha256" || repository.manifests.contains_key(&cut) {
         return cut;

@@ -1,7 +1,8 @@
 //! The rules that match nothing in the whole inventory, and the removals that they might have forbidden.
 //!
-//! A protecting rule that matches nothing probably contains a slip, such as `release-.*` for `release-*`, and then its
-//! author believes to be protected what is not. So what it might have protected stays until a person has looked.
+//! A protecting rule that matches nothing probably contains a mistake, such as `release-.*` for `release-*`, and its
+//! author wrongly assumes protection. So everything that it might have protected is retained until a person has checked
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub fn rule_coverage(rules: &Rules, inventory: &Inventory, history: RuleHistory,
     counter.coverage(&inventory.registries, (history, basis), inventory)
 }
 
-/// What the rules of policies match, repository by repository.
+/// The matches of policies' rules, counted repository by repository.
 #[derive(Debug)]
 pub struct RuleMatchCounter<'a> {
     /// By name of policy; the last rule of each is its selector as a whole.
@@ -38,14 +39,14 @@ pub struct RuleMatchCounter<'a> {
     registries: BTreeMap<RegistryName, ReadRegistry>,
 }
 
-/// A rule, with what it matches by registry. No entry means nothing.
+/// A rule with its matches by registry. A missing entry means none.
 #[derive(Debug)]
 struct CountedRule<'a> {
     rule: PolicyRule<'a>,
     matches: BTreeMap<RegistryName, RuleMatches>,
 }
 
-/// What is known of a registry's repositories as far as they were read.
+/// The facts about a registry's repositories that were read.
 #[derive(Debug, Clone, Copy)]
 struct ReadRegistry {
     has_all_lists: bool,
@@ -53,7 +54,7 @@ struct ReadRegistry {
 }
 
 impl<'a> RuleMatchCounter<'a> {
-    /// Nothing counted yet.
+    /// Creates it with nothing counted yet.
     #[must_use]
     pub fn new(rules: &'a Rules) -> Self {
         let mut policies: Vec<&Policy> = rules.policies.iter().collect();
@@ -65,7 +66,7 @@ impl<'a> RuleMatchCounter<'a> {
         Self { policies: policies.into_iter().map(with_rules).collect(), registries: BTreeMap::new() }
     }
 
-    /// Counts what the rules match in a repository. Nothing is asked of the repositories in `registry`.
+    /// Counts the matches of the rules in a repository. The repositories in `registry` are not used.
     pub fn add(&mut self, registry: &Registry, repository: &Repository) {
         let read = self
             .registries
@@ -88,10 +89,10 @@ impl<'a> RuleMatchCounter<'a> {
 
     /// Finds the rules that match nothing, once all repositories were counted.
     ///
-    /// Each rule is judged by itself: a glob of tags matches if any tag of any registry fits it, whatever else its policy
-    /// says. Signatures and the like count neither way, because policies do not speak of them. A rule is not judged where a
-    /// registry that its policy selects was not read whole, or where these registries hold no tag at all; nor where only a
-    /// part of the inventory was read. Then the last whole plan decides, if it judged the rule.
+    /// Each rule is checked by itself: a glob of tags matches if it fits any tag of any registry, whatever the rest of
+    /// its policy. Signatures and the like do not count, because policies do not select them. A rule is not checked if
+    /// a registry that its policy selects was not read in full, if these registries have no tag at all, or if only a
+    /// part of the inventory was read. Then the last full plan decides, if it checked the rule.
     #[must_use]
     pub fn coverage(
         &self,
@@ -111,7 +112,7 @@ impl<'a> RuleMatchCounter<'a> {
                 let here = scope.check_rule(counted, registries, &mut found);
                 is_told |= here && matches!(counted.rule.effect, RuleEffect::KeepsAll | RuleEffect::Selects);
             }
-            // Where a rule of it is named already, that is the reason.
+            // If one of its rules is reported already, that is the reason.
             if !is_told {
                 scope.check_rule(whole, registries, &mut found);
             }
@@ -122,7 +123,7 @@ impl<'a> RuleMatchCounter<'a> {
     }
 }
 
-/// A rule of a policy that can be judged by itself.
+/// A rule of a policy that can be checked by itself.
 #[derive(Debug)]
 struct PolicyRule<'a> {
     key: RuleKey,
@@ -131,7 +132,7 @@ struct PolicyRule<'a> {
     test: RuleTest<'a>,
 }
 
-/// What a rule is held against.
+/// The test of a rule.
 #[derive(Debug)]
 enum RuleTest<'a> {
     Registry(&'a RegistryName),
@@ -155,7 +156,7 @@ impl<'a> PolicyRule<'a> {
     }
 }
 
-/// The whole selector of a policy as one text.
+/// Returns the whole selector of a policy as one text.
 fn selector_text(policy: &Policy) -> String {
     let select = &policy.select;
     let names = select.registries.iter().flatten().map(RegistryName::as_str).collect::<Vec<_>>().join(", ");
@@ -170,14 +171,14 @@ fn selector_text(policy: &Policy) -> String {
     format!("registries: {names}; repositories: {repositories}; tags: {tags}")
 }
 
-/// A pattern as it was written, without the anchors that were put around it.
+/// Returns a pattern as written, without the anchors that were added.
 pub(super) fn pattern_text(pattern: &Regex) -> &str {
     let whole = pattern.as_str();
     whole.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(whole)
 }
 
-/// The rules of a policy that can be judged by themselves. Positive ones of a policy that lets tags go are among them
-/// only where they are written in another tool's dialect: `pr-*` may well match nothing today.
+/// Returns the rules of a policy that can be checked by themselves. Positive ones of a policy that may remove tags are
+/// included only if they are written in another tool's dialect: `pr-*` may well match nothing today.
 fn rules_of(policy: &Policy) -> Vec<PolicyRule<'_>> {
     let select = &policy.select;
     let keeps_all = matches!(policy.keep, Keep::All);
@@ -233,12 +234,12 @@ fn rules_of(policy: &Policy) -> Vec<PolicyRule<'_>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum RuleMatches {
     Nothing,
-    /// Only signatures and the like, which count neither way.
+    /// Only signatures and the like, which do not count.
     Companions,
     Some,
 }
 
-/// The matches of a rule in one repository. A rule on the names of registries has none there.
+/// Returns the matches of a rule in one repository. A rule on the names of registries has none there.
 fn matches_in(test: &RuleTest<'_>, registry: &RegistryName, repository: &Repository) -> RuleMatches {
     let by_tag = |fits: &dyn Fn(&TagName) -> bool| {
         let mut best = RuleMatches::Nothing;
@@ -266,11 +267,11 @@ fn matches_in(test: &RuleTest<'_>, registry: &RegistryName, repository: &Reposit
     }
 }
 
-/// Whether the rules of a policy can be judged by what was read.
+/// The scope in which the rules of a policy can be checked.
 struct CoverageScope<'a> {
     policy: &'a Policy,
     can_judge: bool,
-    /// Whether a registry's name can be: any registry with a tag will do.
+    /// True if the name of a registry can be checked: any registry with a tag is enough.
     can_judge_names: bool,
     names: &'a dyn InventoryNames,
 }
@@ -294,7 +295,7 @@ impl<'a> CoverageScope<'a> {
         Self { policy, can_judge: judged, can_judge_names: names_judged, names }
     }
 
-    /// Judges a rule, and gives whether it is named for matching nothing.
+    /// Checks a rule, and returns true if it is reported for matching nothing.
     fn check_rule(&self, counted: &CountedRule<'_>, registries: &[Registry], found: &mut Coverage) -> bool {
         let (policy, rule) = (self.policy, &counted.rule);
         let id = rule.id(policy);

@@ -1,4 +1,4 @@
-//! When a tag was pushed, as far as anyone can be believed.
+//! The date of a tag, as far as the evidence can be trusted.
 
 use std::collections::HashSet;
 
@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use crate::domain::{CompactTime, Date, Digest, Gap, GapTarget, OriginalDate, Repository, Tag, UndatedCause};
 
-/// The time by which a tag is judged at `now`.
+/// Returns the date by which a tag is decided at `now`.
 ///
-/// For a restored tag, the time that it had before. Otherwise the registry's own push time, else the later of the
+/// For a restored tag, this is its original date. Otherwise it is the registry's push time, else the later of the
 /// image's creation and the first sight of the tag at its digest. A time in the future makes the tag undated even
-/// beside an earlier one: some clock was wrong, and nobody knows by how much.
+/// beside an earlier one: some clock was wrong by an unknown amount.
 #[must_use]
 pub fn tag_date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
     match repository.original_dates.get(&tag.name) {
@@ -34,11 +34,11 @@ pub fn tag_date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
     }
 }
 
-/// The latest time at which an undated tag can have been pushed: it was there at the first look. `None` for a tag that
-/// has a date, and where that look says nothing of it.
+/// Returns the latest time at which an undated tag can have been pushed: it existed at the first read. `None` for a tag
+/// that has a date, and if that read does not cover it.
 ///
-/// A bound takes no place among dates: by it a tag can be too old, and others can be surely younger. If a creation time
-/// could not be read, there is no bound, because missing evidence never makes a tag older.
+/// A bound is not a date: by it a tag can be too old, and others can be certainly younger. If a creation time could not
+/// be read, there is no bound, because missing evidence never makes a tag older.
 #[must_use]
 pub fn no_later_than(repository: &Repository, tag: &Tag, now: Timestamp) -> Option<Timestamp> {
     let look = validate(repository.first_read_at?.timestamp(), now).ok()?;
@@ -59,9 +59,9 @@ fn validate(time: Timestamp, now: Timestamp) -> Result<Timestamp, UndatedCause> 
     }
 }
 
-/// The creation time of an image by its own word; for an index, the latest of its own word and those of the images in
-/// it. The images alone date an index only if all of them could be asked: the unread one may be the latest. (The
-/// inventory has no own word that something unread may outdo.)
+/// Returns the creation time of an image; for an index, the latest of its own and those of the images in it. The images
+/// alone date an index only if all of them could be read: the unread one may be the latest. (The inventory never has an
+/// own time that an unread part could exceed.)
 fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, UndatedCause> {
     let manifest = repository.manifests.get(digest).ok_or(UndatedCause::Missing)?;
     let own = manifest.created_at.map_or(Err(UndatedCause::Missing), |own| validate(own.timestamp(), now));
@@ -87,14 +87,14 @@ fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<T
     newest
 }
 
-/// Returns whether a creation time that matters for this manifest could not be read.
+/// Returns true if a relevant creation time for this manifest could not be read.
 fn is_unread(repository: &Repository, digest: &Digest) -> bool {
     let unread = |gap: &Gap| matches!(&gap.target, GapTarget::CreationTime(unread) if unread == digest);
     repository.gaps.iter().any(unread)
 }
 
-/// The later of two times. A time before 2013 does not count beside another one; a time in the future outweighs every
-/// other, because some clock was wrong and nobody knows by how much.
+/// Returns the later of two times. A time before 2013 does not count beside another one; a time in the future outweighs
+/// every other, because some clock was wrong by an unknown amount.
 fn latest_of(
     a: Result<Timestamp, UndatedCause>,
     b: Result<Timestamp, UndatedCause>,

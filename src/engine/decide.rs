@@ -25,7 +25,7 @@ use crate::domain::{
 /// What is decided about one repository. Positions are those of an inventory that has nothing else.
 #[derive(Debug, Clone, Default)]
 pub struct RepositoryDecision {
-    /// The verdict on every tag, and what is still needed to be sure.
+    /// The verdict on every tag, and the evidence that is still missing.
     pub verdicts: Verdicts,
     /// The removals that follow, before limits over several repositories are applied.
     pub removals: RepositoryRemovals,
@@ -39,18 +39,17 @@ pub struct RepositoryDecision {
     pub mentions: Vec<(SourceName, Mention)>,
     /// The same of texts whose mentions are only reported.
     pub reported_mentions: Vec<(SourceName, Mention)>,
-    /// The claimed digests that were taken to be in no repository, where that keeps something. Should another one have one of
-    /// them, this has to be decided again.
+    /// The claimed digests that were assumed to be in no repository, if that retains something. If another repository
+    /// has one of them, this has to be decided again.
     pub assumed_absent: BTreeSet<AbsentDigest>,
-    /// What the second look finds wrong; a fault of this program.
+    /// The violations that the second check found; a bug in this program.
     pub violations: Vec<Violation>,
 }
 
-/// Where a repository stands that is decided about alone.
+/// The position of a repository that is decided by itself.
 const FIRST: TagPosition = TagPosition { registry: 0, repository: 0, tag: 0 };
 
-/// The verdicts on one repository, with what they rest on and what they still need: manifests and configurations that were
-/// not read.
+/// The verdicts on one repository, with their evidence and the manifests and configurations that are still to be read.
 pub struct EvaluatedRepository<'e> {
     /// The verdict on every tag.
     pub verdicts: Verdicts,
@@ -73,8 +72,8 @@ pub fn evaluate_repository<'e>(
     EvaluatedRepository { verdicts, mentions, assumed_absent }
 }
 
-/// Decides about one repository whose tags were evaluated: plans removals and deletions, and looks at all of it once more.
-/// `totals` gathers what only all repositories together tell.
+/// Decides one repository whose tags were evaluated: plans removals and deletions, and checks all of it a second time.
+/// `totals` collects facts that depend on all repositories.
 #[must_use]
 pub fn decide(
     repository: &Repository,
@@ -97,8 +96,8 @@ pub fn decide(
     decision
 }
 
-/// Decides about all repositories of an inventory that is in memory, with the limits over all of them and the rules that
-/// match nothing. Nothing is decided about untagged manifests.
+/// Decides all repositories of an inventory in memory, with the limits over all of them and the rules that match
+/// nothing. Untagged manifests are not decided.
 #[must_use]
 pub fn decide_inventory(
     rules: &Rules,
@@ -160,14 +159,14 @@ pub fn decide_inventory(
     found
 }
 
-/// What is decided about an inventory.
+/// The decision on an inventory.
 #[derive(Debug, Default)]
 pub struct InventoryDecision {
     /// The verdict on every tag.
     pub verdicts: Verdicts,
     /// The removals that follow, and the refusals that block them.
     pub plan: Plan,
-    /// What the second look finds wrong; a fault of this program.
+    /// The violations that the second check found; a bug in this program.
     pub violations: Vec<Violation>,
 }
 

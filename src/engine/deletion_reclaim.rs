@@ -1,4 +1,4 @@
-//! What deleting untagged manifests would free, blob by blob.
+//! The bytes that deletions of untagged manifests would free, blob by blob.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use crate::domain::{
     RepositoryName,
 };
 
-/// Says of each deletion that goes which bytes only it and what goes along need. A blob counts once in a registry, for
-/// the first of them that needs it. Where anything of a registry could not be read, nothing is said of its bytes; where
-/// manifests were only listed, their images count as wholes, and the figure is an estimate.
+/// Sets the bytes of each planned deletion that only it and its dependents need. A blob counts once in a registry, for
+/// the first of them that needs it. If anything of a registry could not be read, its bytes are unknown; if manifests
+/// were only listed, their images count as a whole, and the figure is an estimate.
 ///
 /// The deletions are sorted by registry, repository and digest.
 pub(super) fn add_deletion_reclaim(inventory: &Inventory, deletions: &mut [Deletion]) {
@@ -42,7 +42,7 @@ pub(super) fn add_deletion_reclaim(inventory: &Inventory, deletions: &mut [Delet
     }
 }
 
-/// The deletions of one repository among those of its registry.
+/// Returns the deletions of one repository among those of its registry.
 fn deletions_in<'a>(there: &'a mut [Deletion], repository: &RepositoryName) -> &'a mut [Deletion] {
     let start = there.partition_point(|deletion| deletion.repository < *repository);
     let here = &mut there[start..];

@@ -24,16 +24,16 @@ use crate::domain::{
     Repository, Rules, SourceName, TagName, TagPosition,
 };
 
-/// Most gaps of other tags that each tag of a repository names. Beyond, only its own are added: one is enough to stay,
-/// and a repository half unread has as many gaps as tags.
+/// Most gaps of other tags that are listed for each tag of a repository. Beyond that, only its own are added: one is
+/// enough to retain it, and a half-read repository has as many gaps as tags.
 const MAX_GAPS_NAMED: usize = 8;
 
-/// The label of the gap that a tag without a digest is, where the reader named none.
+/// The label of the gap of a tag without a digest, if the reader named none.
 const UNREAD: &str = "unread";
 
-/// What is decided about every tag at `now`, with all reasons, and which records no longer fit.
+/// Decides every tag at `now`, with all reasons, and finds the records that have drifted.
 ///
-/// Total: whatever the inventory says, however it contradicts itself, each of its tags gets one verdict.
+/// Total: however the inventory contradicts itself, each of its tags gets one verdict.
 #[must_use]
 pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> Verdicts {
     let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
@@ -52,7 +52,7 @@ pub fn evaluate(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Time
     verdicts
 }
 
-/// What is the same for all repositories of a registry. Nothing is asked of the repositories in `registry`.
+/// The inputs shared by all repositories of a registry. The repositories in `registry` are not used.
 pub(super) struct RegistryEvaluation<'a> {
     pub(super) rules: &'a Rules,
     pub(super) registry: &'a Registry,
@@ -66,7 +66,7 @@ pub(super) struct RegistryEvaluation<'a> {
 }
 
 impl<'a> RegistryEvaluation<'a> {
-    /// `claims` come with the texts by which they are shown, see [`claim_texts`].
+    /// Creates it. `claims` come with their displayed texts, see [`claim_texts`].
     pub(super) fn new(
         rules: &'a Rules,
         registry: &'a Registry,
@@ -89,7 +89,7 @@ impl<'a> RegistryEvaluation<'a> {
         }
     }
 
-    /// Adds the verdicts on one repository, and returns the claimed digests that were taken to be in no repository.
+    /// Adds the verdicts on one repository, and returns the claimed digests that were assumed to be in no repository.
     pub(super) fn evaluate_repository(
         &self,
         (repository, first): (&Repository, TagPosition),
@@ -132,7 +132,7 @@ impl<'a> RegistryEvaluation<'a> {
         verdicts.unread.extend(unread.map(|digest| UnreadConfiguration { registry, repository, digest }));
         let start = verdicts.tags.len();
         found.into_verdicts(first, &mut verdicts.tags);
-        // Most of the digests that are claimed anywhere may be absent, and it matters only where that keeps something.
+        // Most of the digests that are claimed anywhere may be absent, which matters only if it retains something.
         let uncertain = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(_) | Reason::IndexUnread { .. });
         let keeps = verdicts.tags[start..].iter().any(|found| found.reasons.iter().any(uncertain));
         if keeps { doubts.assumed_absent() } else { BTreeSet::new() }
@@ -161,7 +161,7 @@ impl<'a> RegistryEvaluation<'a> {
 
     fn add_gap_reasons(&self, repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) {
         let reason = |gap: &Gap| Reason::Gap { target: Box::new(gap.target.clone()), kind: gap.kind };
-        // A tag of an invalid name may name any image, and would go with it.
+        // A tag with an invalid name may name any image, and would be removed with it.
         let blocks = match self.registry.removal {
             RemovalMethod::Untag => Gap::blocks_repository,
             RemovalMethod::DeleteManifest => Gap::may_hide_tag,
@@ -200,7 +200,7 @@ impl<'a> RegistryEvaluation<'a> {
     }
 }
 
-/// The tags that policies may speak of, in order.
+/// Returns the tags that policies may select, in order.
 pub(super) fn candidates<'a>(
     repository: &'a Repository,
     graph: &Graph<'_>,

@@ -13,12 +13,12 @@ use crate::domain::{
     UntaggedManifest,
 };
 
-/// What is known of untagged manifests before a registry is read.
+/// The facts about untagged manifests before a registry is read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UntaggedManifests<'a> {
-    /// Those whose waiting period may be over.
+    /// Manifests whose waiting period may be over.
     pub candidates: &'a [UntaggedManifest],
-    /// The others that tags were taken from.
+    /// Other manifests from which tags were removed.
     pub others: Option<&'a BTreeSet<(RegistryName, RepositoryName, Digest)>>,
 }
 
@@ -35,8 +35,8 @@ pub struct Evidence<'a> {
 }
 
 impl<'a> Evidence<'a> {
-    /// What the sources say of a registry as of `at`. Nothing is asked of the repositories in `registry`. `texts` are the
-    /// claims as they are shown, see [`claim_texts`](super::claim_texts).
+    /// Prepares the sources' evidence on a registry as of `at`. The repositories in `registry` are not used. `texts`
+    /// are the displayed claims, see [`claim_texts`](super::claim_texts).
     #[must_use]
     pub fn new(
         rules: &'a Rules,
@@ -61,7 +61,7 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    /// The records of repositories that the registry does not have, given the names of those that it has.
+    /// Returns the records of repositories that the registry does not have, given the names of those that it has.
     #[must_use]
     pub fn missing_repositories<'r>(&self, names: impl Iterator<Item = &'r str>) -> Vec<Drift> {
         let mut drift = Vec::new();
@@ -69,12 +69,12 @@ impl<'a> Evidence<'a> {
         drift
     }
 
-    /// The untagged manifests of one repository, by digest.
+    /// Returns the untagged manifests of one repository, by digest.
     pub(super) fn untagged_in(&self, repository: &RepositoryName) -> BTreeMap<&'a Digest, &'a UntaggedManifest> {
         self.untagged.get(repository).into_iter().flatten().map(|&one| (&one.digest, one)).collect()
     }
 
-    /// The mentions in texts whose mentions are only reported.
+    /// Returns the mentions in texts whose mentions are only reported.
     pub(super) fn reported_mentions(&self, repository: &Repository) -> Vec<(SourceName, Mention)> {
         let former = self.untagged.get(&repository.name).map(Vec::as_slice).unwrap_or_default();
         let sources = self.claims.sources.iter().filter(|source| source.covers(&self.registry.name));

@@ -1,8 +1,9 @@
-//! What time alone will make of tags, all else being as it is.
+//! Forecast: the future of tags if nothing but time changes.
 //!
-//! A decision changes with time only at certain instants: when a `within` window ends, when a record's `keep_until` is
-//! past, when a hold ends, and when a time that lies in the future comes. Between two instants of the last kind more time only lets go, so
-//! the instant at which a tag goes is found by halving. What is told is what [`evaluate()`] itself says of that instant.
+//! A decision changes with time only at certain instants: at the end of a `within` window, of a record's `keep_until`
+//! or of a hold, and when a time in the future is reached. Between two instants of the last kind more time can only
+//! expire tags, so the instant at which a tag expires is found by bisection. The results are those of [`evaluate()`]
+//! for that instant.
 
 use std::collections::HashSet;
 
@@ -14,31 +15,31 @@ use crate::domain::{
     TagPosition, Verdict,
 };
 
-/// What time alone does to a tag.
+/// The effect of time on a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forecast {
     /// It has expired already.
     Expired,
     /// It expires.
     At {
-        /// The first whole second at which it has.
+        /// The first whole second at which it is expired.
         at: Timestamp,
-        /// What is found for and against it then.
+        /// The reasons for and against removal at that time.
         reasons: Reasons,
     },
     /// It never does.
     Never,
-    /// It would take too long to find out.
+    /// The computation would take too long.
     Unknown,
 }
 
-/// So many tags are decided about again at most, in all, and so often: an answer should come while somebody waits for it.
+/// The largest total number of tags that are decided again, so that an answer comes while a person waits for it.
 const MAX_TAGS_EVALUATED: usize = 4_000_000;
 const EVALUATION_LIMITS: std::ops::RangeInclusive<usize> = 32..=400;
 
-/// What time alone will make of the tags that are asked for, if nothing is pushed, released or unlocked meanwhile.
+/// Returns the future of the requested tags, if nothing is pushed, released or unlocked meanwhile.
 ///
-/// It decides about the whole inventory again and again: give it one of the repositories that are asked for.
+/// It decides the whole inventory repeatedly, so it should contain only the requested repositories.
 #[must_use]
 pub fn forecast(
     rules: &Rules,
@@ -62,7 +63,7 @@ pub fn forecast(
     search.found
 }
 
-/// A tag that is asked for, with its place in the answer.
+/// A requested tag, with its position in the answer.
 type RequestedTag = (usize, TagPosition);
 
 struct Search<'a> {
@@ -74,7 +75,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Takes those that have expired at a time out of `waiting`, and notes what that means for them.
+    /// Moves the tags that are expired at a time out of `waiting`, and records the result.
     fn record_expired(
         &mut self,
         at: Timestamp,
@@ -88,8 +89,8 @@ impl Search<'_> {
         }
     }
 
-    /// Those that have expired at a time, with the reasons, and the others. Beyond the last evaluation that may be
-    /// spent, everything is left untold.
+    /// Splits the tags into those that are expired at a time, with the reasons, and the others. Beyond the last
+    /// affordable evaluation, everything stays unknown.
     fn split_expired(
         &mut self,
         at: Timestamp,
@@ -117,7 +118,7 @@ impl Search<'_> {
         (gone, rest)
     }
 
-    /// Goes through instants between which nothing comes back.
+    /// Searches instants between which no tag is retained again.
     fn search_segment(&mut self, ends: &[Timestamp], waiting: &mut Vec<RequestedTag>) {
         let Some(&last) = ends.last() else { return };
         let (gone, rest) = self.split_expired(last, std::mem::take(waiting));
@@ -125,7 +126,7 @@ impl Search<'_> {
         self.bisect(ends, gone);
     }
 
-    /// Finds the first instant at which each has expired, of those that have at the last one.
+    /// Finds the first instant at which each is expired, for those that are at the last one.
     fn bisect(&mut self, ends: &[Timestamp], gone: Vec<(RequestedTag, Reasons)>) {
         let Some((&last, before)) = ends.split_last().filter(|_| !gone.is_empty()) else { return };
         if before.is_empty() {
@@ -145,8 +146,8 @@ impl Search<'_> {
     }
 }
 
-/// The instants after now at which a decision may change, in whole seconds, sorted; and those of them at which something
-/// may come back.
+/// Returns the instants after now at which a decision may change, in whole seconds, sorted; and those of them at which
+/// a tag may be retained again.
 fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestamp) -> (Vec<Timestamp>, Vec<Timestamp>) {
     let spans: Vec<SignedDuration> = rules
         .policies
@@ -168,7 +169,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
     for source in &claims.sources {
         let untils: Vec<Option<Timestamp>> = source.claims().iter().map(protects_until).collect();
         let over: Vec<Timestamp> = untils.iter().flatten().filter_map(|until| after(*until)).collect();
-        // With the last of its claims a source has nothing to say, which counts as no answer.
+        // Without its last claim a source is empty, which counts as a failure.
         if over.len() == untils.len() {
             turns.extend(over.iter().max());
         }
@@ -185,7 +186,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
     (ends, turns)
 }
 
-/// Every time that the age of a tag may rest on.
+/// Returns every time that the age of a tag may depend on.
 fn age_times(repository: &Repository) -> impl Iterator<Item = Timestamp> {
     let tags = repository.tags.iter().flat_map(|tag| [tag.pushed_at, tag.first_seen]);
     let images = repository.manifests.values().map(|manifest| manifest.created_at);
@@ -196,19 +197,19 @@ fn age_times(repository: &Repository) -> impl Iterator<Item = Timestamp> {
     tags.chain(images).chain(originals).chain([repository.first_read_at]).flatten().map(CompactTime::timestamp)
 }
 
-/// The first whole second after a time.
+/// Returns the first whole second after a time.
 fn after(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_nanosecond().div_euclid(1_000_000_000).try_into().ok()?)
         .and_then(|second| second.checked_add(SignedDuration::from_secs(1)))
         .ok()
 }
 
-/// The first whole second that is not before a time.
+/// Returns the first whole second that is not before a time.
 fn not_before(time: Timestamp) -> Option<Timestamp> {
     after(time.checked_sub(SignedDuration::from_nanos(1)).ok()?)
 }
 
-/// Until when a claim counts, where its record says so.
+/// Returns the end of a claim's protection, if its record states one.
 fn protects_until(claim: &Claim) -> Option<Timestamp> {
     match &*claim.holder {
         Holder::Release(release) => release.keep_until,
@@ -216,8 +217,8 @@ fn protects_until(claim: &Claim) -> Option<Timestamp> {
     }
 }
 
-/// The claims that still count at a later time: those of records whose `keep_until` is past are over. A source that is
-/// left with none counts as failed, as it would when it is asked then.
+/// Returns the claims that still count at a later time: those of records with an expired `keep_until` do not. A source
+/// without any counts as failed, as it would if queried then.
 #[must_use]
 pub fn remaining_claims(claims: &Claims, at: Timestamp) -> Claims {
     let mut left = claims.clone();

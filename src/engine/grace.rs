@@ -11,9 +11,9 @@ use crate::domain::{Policy, PolicyName, RegistryName, RemovedTag, RepositoryName
 /// The state of a manifest's waiting period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grace {
-    /// No policy that has a say wants it deleted.
+    /// No policy that applies requests its deletion.
     NotRequested,
-    /// It stays until then whatever else is so.
+    /// Retained until this time.
     Until(Timestamp),
     /// It was over then.
     Over(Timestamp),

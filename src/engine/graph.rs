@@ -1,4 +1,4 @@
-//! What hangs on what in one repository, by digest.
+//! The dependencies between the manifests of one repository, by digest.
 
 use foldhash::fast::RandomState;
 
@@ -21,12 +21,12 @@ pub(super) struct Graph<'a> {
     tag_nodes: Vec<Option<Node>>,
 }
 
-/// Which way from a manifest to those that stay because of it.
+/// The direction from a manifest to those that are retained because of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Traversal {
     /// To its children, its referrers and its companions.
     Down,
-    /// Also from a referrer to its subject, where removing the last tag removes the manifest.
+    /// Also from a referrer to its subject, if removing the last tag removes the manifest.
     DownAndToSubjects,
 }
 
@@ -52,7 +52,7 @@ impl Edges {
 }
 
 impl<'a> Graph<'a> {
-    /// The ties of a repository with the companions found in it.
+    /// Creates the graph of a repository with its companions.
     pub(super) fn new(repository: &'a Repository, companions: &'a [Companion]) -> Self {
         let mut graph = Self::without_listed(repository, companions, repository.listed.len());
         for row in &repository.listed {
@@ -61,13 +61,13 @@ impl<'a> Graph<'a> {
         graph
     }
 
-    /// The same without what is only listed: no tag names that, and nothing that was read leads to it, so that it has no
-    /// ties. There may be twice as much of it as of all else.
+    /// Creates it without manifests that are only listed: no tag names these, and no read manifest leads to them, so
+    /// that they have no ties. They may be twice as many as all others.
     pub(super) fn of_read(repository: &'a Repository, companions: &'a [Companion]) -> Self {
         Self::without_listed(repository, companions, 0)
     }
 
-    /// Makes room for more nodes.
+    /// Creates it with room for more nodes.
     fn without_listed(repository: &'a Repository, companions: &'a [Companion], more: usize) -> Self {
         let room = repository.manifests.len().max(repository.tags.len()) + more;
         let mut graph = Self {
@@ -183,8 +183,8 @@ impl<'a> Graph<'a> {
         found
     }
 
-    /// The indexes that stay because a node is claimed: every one that contains it. An index that a tag names stays by that
-    /// tag, and so needs none around it.
+    /// Returns the indexes that are retained because a node is claimed: every one that contains it. A tagged index is
+    /// retained by its tag, and needs none around it.
     pub(super) fn claimed_ancestors(&self, node: Node) -> Vec<Node> {
         if self.is_tagged_index(node) { Vec::new() } else { self.ancestors(node) }
     }
@@ -194,30 +194,30 @@ impl<'a> Graph<'a> {
         self.manifest(node).is_some_and(Manifest::is_index) && self.tags(node).next().is_some()
     }
 
-    /// Whether `index` is the node itself or contains it at any depth.
+    /// Returns true if `index` is the node itself or contains it at any depth.
     pub(super) fn contains(&self, index: Node, node: Node) -> bool {
         index == node || self.ancestors(node).contains(&index)
     }
 
-    /// Whether any manifest has a child, a referrer or a companion.
+    /// Returns true if any manifest has a child, a referrer or a companion.
     pub(super) fn has_ties(&self) -> bool {
         !(self.children.0.is_empty() && self.referrers.0.is_empty() && self.companions.0.is_empty())
     }
 
-    /// The nodes that stay because of a node.
+    /// Returns the nodes that are retained because of a node.
     pub(super) fn ties_of(&self, node: Node, ties: Traversal) -> impl Iterator<Item = Node> {
         let subject = if ties == Traversal::DownAndToSubjects { self.subject(node) } else { None };
         self.children.of(node).chain(self.referrers.of(node)).chain(self.companions.of(node)).chain(subject)
     }
 
-    /// What can be reached from some nodes, themselves included; by node.
+    /// Returns the nodes that can be reached from some nodes, themselves included; by node.
     pub(super) fn reachable(&self, from: impl IntoIterator<Item = Node>, ties: Traversal) -> Vec<bool> {
         let mut reached = vec![false; self.digests.len()];
         self.walk(from, ties, |node| !std::mem::replace(&mut reached[index(node)], true));
         reached
     }
 
-    /// Walks the ties from some nodes, onward from each node for which `enter` answers that it is new.
+    /// Walks the ties from some nodes, onward from each node for which `enter` returns true.
     pub(super) fn walk(
         &self,
         from: impl IntoIterator<Item = Node>,

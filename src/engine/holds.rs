@@ -1,4 +1,4 @@
-//! From holds to the tags that they protect.
+//! Matching of holds with tags.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::domain::{
     RepositoryName, SourceName, TagName,
 };
 
-/// The holds that are in force in one registry, by repository.
+/// The holds in force in one registry, by repository.
 #[derive(Default)]
 pub(super) struct HoldIndex<'a>(HashMap<&'a RepositoryName, Vec<&'a Arc<Hold>>>);
 
 impl<'a> HoldIndex<'a> {
-    /// Those on the registry at its endpoint, whatever its name was when they were set.
+    /// Indexes the holds on the registry's endpoint, whatever its name was when they were set.
     pub(super) fn new(registry: &Registry, claims: &'a Claims, now: Timestamp) -> Self {
         let mut found = Self::default();
         for hold in claims.holds.iter().filter(|hold| *hold.endpoint == *registry.endpoint && hold.is_in_force(now)) {
@@ -26,8 +26,8 @@ impl<'a> HoldIndex<'a> {
         found
     }
 
-    /// Says of every tag of a repository which holds protect it, and which tags have moved since. Returns the nodes of held
-    /// digests.
+    /// Adds the holds as reasons to the tags of a repository, and the tags that have moved since. Returns the nodes of
+    /// held digests.
     pub(super) fn add_reasons(
         &self,
         registry: &Registry,
@@ -64,7 +64,7 @@ impl<'a> HoldIndex<'a> {
         held
     }
 
-    /// The holds on tags of a repository, by name alone, and on digests, in order.
+    /// Returns the holds on tags of a repository, by name alone, and on digests, in order.
     pub(super) fn matching<'b>(
         &self,
         repository: &RepositoryName,
@@ -84,7 +84,7 @@ fn reason(hold: &Arc<Hold>, by: HoldMatch) -> Reason {
     Reason::Held(Box::new(HoldReason { by, hold: Arc::clone(hold) }))
 }
 
-/// The drift of a held tag from the digest that it had.
+/// Returns the drift of a held tag from its digest.
 fn hold_drift(hold: &Hold, registry: &Registry, actual: Option<&Digest>) -> Drift {
     let Hold { repository, tag, digest, by, reason, until, .. } = hold;
     Drift {
@@ -102,7 +102,7 @@ fn hold_drift(hold: &Hold, registry: &Registry, actual: Option<&Digest>) -> Drif
     }
 }
 
-/// The name under which the drift of held tags is reported.
+/// Returns the source name for the drift of held tags.
 fn holds_source_name() -> SourceName {
     "hold".parse().expect("it is a valid name")
 }

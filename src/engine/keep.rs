@@ -1,4 +1,5 @@
-//! The keep rules: for each tag that a policy selects, what keeps it, or by how much it missed each rule.
+//! The keep rules: for each tag that a policy selects, the reasons to keep it, or the margins by which it missed each
+//! rule.
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -15,12 +16,12 @@ use crate::domain::{
     Date, Globs, Keep, KeepRule, Period, Policy, Reason, Shortfall, TagName, VersionPart, WrittenDuration,
 };
 
-/// What one rule says of one tag.
+/// The outcome of one rule for one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleOutcome {
-    /// It keeps it, and this is the reason.
+    /// It keeps the tag, for this reason.
     Keeps(Reason),
-    /// It does not, by that much.
+    /// It does not keep the tag, by that margin.
     FallsShort(Shortfall),
 }
 
@@ -69,8 +70,8 @@ pub(super) fn add_rule_reasons(
     }
 }
 
-/// What every rule of a policy says of every selected tag of one repository, in the rules' order. Without rules there is
-/// only the word that stands for them: `all` keeps, `none` says nothing.
+/// Returns the outcomes of every rule of a policy for every selected tag of one repository, in the rules' order.
+/// Without rules, `all` keeps and `none` has no outcome.
 pub(super) fn rule_outcomes(
     policy: &Policy,
     all: &[Candidate<'_>],
@@ -92,8 +93,8 @@ pub(super) fn rule_outcomes(
     selected.iter().enumerate().map(each).collect()
 }
 
-/// Images in lines, each with one value: the highest that any of its tags gives it. So all tags of an image share its
-/// rank, and removing what a rule lets go never changes the rank of what it keeps.
+/// Images in lines, each with one value: the highest of any of its tags. So all tags of an image share its rank, and
+/// removals by a rule never change the rank of what it keeps.
 struct Ranking<L, V> {
     best: Vec<(L, Node, Reverse<V>)>,
     places: Vec<(L, Reverse<V>)>,
@@ -109,13 +110,13 @@ impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
         Self { best, places }
     }
 
-    /// The value of an image; of a tag without one, its own.
+    /// Returns the value of an image; for a tag without one, its own.
     fn value(&self, line: L, image: Option<Node>, own: V) -> V {
         let at = image.and_then(|image| self.best.binary_search_by_key(&(line, image), |e| (e.0, e.1)).ok());
         at.map_or(own, |at| self.best[at].2.0)
     }
 
-    /// Lets images whose values are the same in that sense share the place of the highest of them.
+    /// Makes images with equal values in that sense share the place of the highest of them.
     fn share_places(mut self, same: impl Fn(V, V) -> bool) -> Self {
         self.places.dedup_by(|next, first| next.0 == first.0 && same(next.1.0, first.1.0));
         self
@@ -134,7 +135,7 @@ impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
     }
 }
 
-/// A policy's selection in one repository, with what several rules need of it.
+/// A policy's selection in one repository, with data that several rules share.
 struct Group<'a> {
     policy: &'a Policy,
     all: &'a [Candidate<'a>],
@@ -146,7 +147,7 @@ struct Group<'a> {
     versions: OnceCell<Vec<Option<Version>>>,
 }
 
-/// A rule with what it needs to know of all selected tags.
+/// A rule with its data about all selected tags.
 enum PreparedRule<'a> {
     ByTime(TimeRule<'a>),
     ByVersion(VersionRule),
@@ -184,7 +185,7 @@ impl<'a> ImagesWith<'a> {
     }
 }
 
-/// A rule that only a tag with a time can miss, or one that is surely older than others.
+/// A rule that only a tag with a date can miss, or one that is certainly older than others.
 enum TimeRule<'a> {
     Newest { count: u32 },
     Within(&'a WrittenDuration),
@@ -194,29 +195,29 @@ enum TimeRule<'a> {
 struct BucketRule {
     period: Period,
     count: u32,
-    /// The periods of each group whose newest image stays.
+    /// The periods of each group whose newest image is kept.
     kept: Vec<(u32, Bucket)>,
     /// The newest image's time in the oldest of these periods, for each group that has as many as count.
     oldest: Vec<(u32, Timestamp)>,
     ranking: Ranking<(u32, Bucket), Timestamp>,
 }
 
-/// A rule that goes by version. A place is a distinct version: images share it that have the same one, or of whose
-/// versions nobody can say which is higher.
+/// A rule by version. A place is a distinct version: it is shared by images with the same version, or with versions
+/// that have no order.
 struct VersionRule {
     part: VersionPart,
     count: u32,
     /// The place of each selected tag, as a number; zero for what is not a version.
     order: Vec<u32>,
-    /// The place of the release that each place's pre-release leads to, where a tag is there.
+    /// The place of the release of each place's pre-release, if a tag has it.
     releases: Vec<Option<u32>>,
-    /// With each place, whether an image has exactly that version.
+    /// The places, each with true if an image has exactly that version.
     ranking: Ranking<(u32, Line), (u32, bool)>,
 }
 
 impl VersionRule {
-    /// The rank of a tag in a line. An image that only shares the place of a release may be older than its pre-releases,
-    /// so it does not push them out.
+    /// Returns the rank of a tag in a line. An image that only shares the place of a release may be older than its
+    /// pre-releases, so it does not displace them.
     fn rank(&self, line: (u32, Line), image: Option<Node>, position: usize) -> u32 {
         let (place, _) = self.ranking.value(line, image, (self.order[position], true));
         let rank = self.ranking.rank(line, (place, true));
@@ -248,7 +249,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// The day of each selected tag.
+    /// Returns the day of each selected tag.
     fn days(&self) -> &[Option<civil::Date>] {
         self.days.get_or_init(|| {
             let day = |time| self.timezone.to_datetime(time).date();
@@ -282,8 +283,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The last `count` periods of each group that have an image. An image stands in each period in which one of its
-    /// tags was pushed; were it to stand only in that of its newest, removing that tag would move it into another.
+    /// Prepares the last `count` periods of each group that have an image. An image counts in each period in which one
+    /// of its tags was pushed; otherwise, removing its newest tag would move it into another period.
     fn buckets(&self, period: Period, count: u32) -> PreparedRule<'a> {
         let entries = self.selected.iter().zip(self.days()).filter_map(|(one, day)| {
             let (image, time) = (one.candidate.image?, one.candidate.date.timestamp()?);
@@ -416,8 +417,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// By how much an undated tag misses a rule, if it surely does: it was pushed no later than that. It takes no place
-    /// itself, and only images that are surely younger stand before it.
+    /// Returns the margin by which an undated tag certainly misses a rule, because it was pushed no later than
+    /// `latest`. It takes no place itself, and only certainly younger images rank before it.
     fn undated_shortfall(&self, rule: &TimeRule<'_>, one: &Selected<'_>, latest: Timestamp) -> Option<Shortfall> {
         match rule {
             &TimeRule::Newest { count } => {

@@ -1,4 +1,4 @@
-//! How much may go at once. A limit refuses; it never picks.
+//! Limits on removals. A limit refuses; it never selects.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::domain::{
     RegistryName, Removal, RemovalAbility, RemovalMethod, Repository, RepositoryName, RetentionDays, Rules,
 };
 
-/// Removals, in all and those that would be enforced.
+/// The number of removals, and of enforced ones.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     all: u32,
@@ -29,7 +29,7 @@ impl Count {
         self.enforced = self.enforced.saturating_add(other.enforced);
     }
 
-    /// The refusal that `why` makes of the enforced removals; failing that, of all of them.
+    /// Returns the refusal that `why` makes of the enforced removals; failing that, of all of them.
     fn refuse(self, scope: RefusalScope, why: impl Fn(u32) -> Option<RefusalReason>) -> Option<Refusal> {
         match why(self.enforced) {
             Some(why) => Some(Refusal { scope, reason: why, binding: true }),
@@ -40,14 +40,14 @@ impl Count {
 
 type Place = (RegistryName, RepositoryName);
 
-/// Removals by what limits are set on, counted repository by repository. Companions count as removals of a run and of a
-/// policy. In a repository only the tags that stand for themselves count, lest signatures pass for images that are left.
+/// Removals by the scopes of limits, counted repository by repository. Companions count as removals of a run and of a
+/// policy. In a repository they do not count, so that signatures do not pass for remaining images.
 #[derive(Debug, Clone, Default)]
 pub struct RemovalCounts {
     run: Count,
     policies: BTreeMap<PolicyName, Count>,
     registries: BTreeMap<RegistryName, Count>,
-    /// Removals, and the tags that are there.
+    /// Removals, and the number of tags.
     repositories: BTreeMap<Place, (Count, u32)>,
     /// The same with the companions.
     repositories_with_companions: BTreeMap<Place, Count>,
@@ -93,7 +93,7 @@ impl RemovalCounts {
     }
 }
 
-/// Deletions of untagged manifests by what limits are set on, with what goes along.
+/// Deletions of untagged manifests by the scopes of limits, dependents included.
 #[derive(Debug, Clone, Default)]
 pub struct DeletionCounts {
     run: Count,
@@ -118,7 +118,7 @@ impl DeletionCounts {
     }
 }
 
-/// Removals or deletions by what rules may cover, each with whether some of them would be enforced.
+/// Removals or deletions by the scopes of rules, each with true if some of them would be enforced.
 #[derive(Debug, Default)]
 pub(super) struct AffectedScopes<'a> {
     pub(super) policies: BTreeMap<&'a PolicyName, bool>,
@@ -148,7 +148,7 @@ impl<'a> AffectedScopes<'a> {
     }
 }
 
-/// What stands against the removals of expired tags, in order.
+/// Returns the refusals of removals of expired tags, in order.
 #[must_use]
 pub fn refuse_removals(rules: &Rules, registries: &[Registry], counts: &RemovalCounts) -> Vec<Refusal> {
     let policy_limits: HashMap<&PolicyName, PolicyLimits> =
@@ -179,7 +179,7 @@ pub fn refuse_removals(rules: &Rules, registries: &[Registry], counts: &RemovalC
     found
 }
 
-/// What stands against deleting untagged manifests, in order.
+/// Returns the refusals of deletions of untagged manifests, in order.
 #[must_use]
 pub fn refuse_deletions(rules: &Rules, registries: &[Registry], counts: &DeletionCounts) -> Vec<Refusal> {
     let allowed = rules.limits.delete;
@@ -190,7 +190,7 @@ pub fn refuse_deletions(rules: &Rules, registries: &[Registry], counts: &Deletio
     found
 }
 
-/// What registries, and repositories of them, forbid whatever the number.
+/// Returns the refusals by registries, and repositories of them, whatever the number.
 fn refuse_by_registry(
     rules: &Rules,
     registries: &[Registry],
@@ -213,7 +213,7 @@ fn refuse_by_registry(
     found
 }
 
-/// What forbids any removal from a registry.
+/// Returns the reasons that forbid any removal from a registry.
 fn registry_obstacles(registry: &Registry, undo_window: Duration) -> impl Iterator<Item = RefusalReason> {
     let impossible = match &registry.ability {
         RemovalAbility::Impossible(obstacle) => Some(RefusalReason::Impossible(obstacle.clone())),
@@ -230,8 +230,8 @@ fn registry_obstacles(registry: &Registry, undo_window: Duration) -> impl Iterat
         .flatten()
 }
 
-/// Whether the registry deletes what is untagged before the undo window ends. Its policy passes over some manifests
-/// (those of OCI types and locked ones, says its documentation); nothing rests on that here.
+/// Returns a reason if the registry deletes untagged manifests before the undo window ends. Its policy exempts some
+/// manifests (those of OCI types and locked ones, by its documentation); that is not relied on here.
 fn retention(registry: &Registry, undo_window: Duration) -> Option<RefusalReason> {
     if registry.removal != RemovalMethod::Untag || registry.accepts_retention {
         return None;

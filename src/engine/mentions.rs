@@ -1,8 +1,8 @@
-//! Words of texts that may mean tags: finding them, and what they protect.
+//! Words of texts that may name tags: finding them, and the tags that they protect.
 //!
-//! A text that is not understood may still name an image. So a tag whose name stands in a source that also names its
-//! repository stays. That keeps too much now and then; the reason gives the place, and the source's setting `mentions`
-//! turns it off.
+//! A text that is not understood may still name an image. So a tag is retained if a source contains its name and also
+//! names its repository. That retains too much now and then; the reason contains the place, and the source's setting
+//! `mentions` disables it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,12 +15,12 @@ use crate::domain::{
     Repository, RepositoryName, SourceName, TagName, TextIndex, UntaggedManifest, is_common_word,
 };
 
-/// A tag of as many characters with a digit in it is not found by chance, and needs no repository beside it.
+/// A tag of this length with a digit in it does not match by chance, and needs no repository beside it.
 const MIN_DISTINCTIVE_LENGTH: usize = 10;
 
-/// Finds the tags and digests of an inventory that are named in texts, and the former tags of untagged manifests.
+/// Finds the tags and digests of an inventory that occur in texts, and the former tags of untagged manifests.
 ///
-/// `covers` says which registries the source protects.
+/// `covers` returns true for the registries that the source protects.
 #[must_use]
 pub fn find_mentions(
     inventory: &Inventory,
@@ -55,7 +55,7 @@ pub(super) fn former_manifests(untagged: &[UntaggedManifest]) -> FormerManifests
     former
 }
 
-/// Finds the tags and digests of one repository that are named in texts, sorted.
+/// Finds the tags and digests of one repository that occur in texts, sorted.
 pub(super) fn find_in_repository(
     registry: &Registry,
     repository: &Repository,
@@ -98,7 +98,7 @@ pub(super) fn find_in_repository(
     found
 }
 
-/// The ways in which texts write one repository, and where they do.
+/// The ways in which texts write one repository, and their places.
 struct RepositoryNames<'t> {
     texts: &'t TextIndex,
     /// Its last segment, and its path with each of `-`, `_` and `.` for the slashes; in lower case.
@@ -121,8 +121,8 @@ impl<'t> RepositoryNames<'t> {
         Self { texts, names, places }
     }
 
-    /// Returns the first word that may mean a tag of the repository, and the word as it was looked up. `joined` is room
-    /// to try words in, the same for all tags.
+    /// Returns the first word that may name a tag of the repository, and the word as it was looked up. `joined` is a
+    /// buffer, the same for all tags.
     fn find(&self, tag: &TagName, joined: &mut String) -> Option<(IndexedWord, String)> {
         let tag = tag.as_str();
         let without_v = tag.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -169,7 +169,7 @@ impl<'t> RepositoryNames<'t> {
     }
 }
 
-/// What the sources that cover one registry mention: mentions that were found before, by repository, and the texts to look
+/// The mentions of the sources that cover one registry: mentions found before, by repository, and the texts to look
 /// them up in.
 pub(super) struct MentionIndex<'a> {
     recorded: HashMap<&'a RepositoryName, Vec<(&'a SourceName, &'a Mention)>>,
@@ -180,9 +180,9 @@ pub(super) struct MentionIndex<'a> {
 #[derive(Default)]
 pub(super) struct RepositoryMentions<'a> {
     all: Vec<(&'a SourceName, Cow<'a, Mention>)>,
-    /// The positions of those of each tag.
+    /// The positions of the mentions of each tag.
     tags: HashMap<TagName, Vec<usize>>,
-    /// The positions of those of each digest.
+    /// The positions of the mentions of each digest.
     digests: HashMap<Digest, Vec<usize>>,
 }
 
@@ -234,8 +234,8 @@ impl<'a> RepositoryMentions<'a> {
         self.all.iter().map(|(source, mention)| (*source, &**mention))
     }
 
-    /// Says of every tag of the repository which words may mean it, where the same source does not claim it by name. Returns
-    /// the nodes of mentioned digests.
+    /// Adds the words that may name a tag of the repository as reasons, unless the same source claims it by name.
+    /// Returns the nodes of mentioned digests.
     pub(super) fn add_reasons(&self, repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) -> Vec<Node> {
         if self.all.is_empty() {
             return Vec::new();
@@ -266,7 +266,7 @@ impl<'a> RepositoryMentions<'a> {
         nodes
     }
 
-    /// The mentions of tags, by name alone, and of digests, in order.
+    /// Returns the mentions of tags, by name alone, and of digests, in order.
     pub(super) fn matching<'b>(
         &self,
         tags: impl Iterator<Item = &'b TagName>,

@@ -1,9 +1,9 @@
 //! Decisions. Pure and synchronous: no IO, no clock, no randomness; equal inputs give equal outputs.
 //!
-//! [`evaluate()`] gives every tag its verdict, [`plan()`] the removals that follow and what stands against them, [`check()`]
-//! looks at both with other eyes, and [`reclaim()`] says what would be freed. [`trace_rules()`] tells rule by rule how it came
-//! to that, and [`forecast()`] what time alone will make of it. All are total: an inventory that contradicts
-//! itself, with cycles and missing parts, gives verdicts like any other.
+//! [`evaluate()`] gives every tag its verdict, [`plan()`] returns the removals that follow and their refusals,
+//! [`check()`] checks both independently, and [`reclaim()`] returns the freed bytes. [`trace_rules()`] explains the
+//! verdicts rule by rule, and [`forecast()`] predicts them. All are total: an inventory that contradicts itself, with
+//! cycles and missing parts, gets verdicts like any other.
 //!
 //! Deliberately absent: any way to reach a registry, and any rule that removes a tag because something is missing.
 
@@ -79,18 +79,18 @@ pub use version::VersionReading;
 
 use crate::domain::{Digest, Drift, TagPosition, TagVerdict, UnreadCause};
 
-/// What is decided about an inventory.
+/// The decision on an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdicts {
     /// One for each tag, in the inventory's order.
     pub tags: Vec<TagVerdict>,
-    /// The records that name a tag and a digest which no longer belong together.
+    /// The records with a tag and a digest that no longer match.
     pub drift: Vec<Drift>,
-    /// The manifests whose configurations would decide about tags that are undecided for want of them, in the
-    /// inventory's order. Whoever reads them, sets them in the inventory and decides again can only learn more.
+    /// The manifests whose configurations would decide tags that are undecided without them, in the inventory's order.
+    /// Reading them into the inventory and deciding again can only add knowledge.
     pub unread: Vec<UnreadConfiguration>,
-    /// The indexes and artifacts that would decide about tags that are undecided for want of them, or about manifests that
-    /// are due for deletion. The same is true of reading them.
+    /// The indexes and artifacts that would decide tags that are undecided without them, or manifests that are due for
+    /// deletion. The same applies to reading them.
     pub unread_indexes: Vec<UnreadManifest>,
 }
 
@@ -105,7 +105,7 @@ pub struct UnreadConfiguration {
     pub digest: Digest,
 }
 
-/// A manifest that has to be read to decide: positions of its registry and repository, its digest, and why.
+/// A manifest that has to be read to decide: positions of its registry and repository, its digest, and the cause.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnreadManifest {
     /// Position of the registry in the inventory.
@@ -114,12 +114,12 @@ pub struct UnreadManifest {
     pub repository: u32,
     /// The manifest's digest.
     pub digest: Digest,
-    /// What it could change.
+    /// The decision that it could change.
     pub cause: UnreadCause,
 }
 
 impl Verdicts {
-    /// Puts the records that no longer fit in order, each once.
+    /// Sorts and deduplicates the drifted records.
     pub fn sort_drift(&mut self) {
         let key = |drift: &Drift| {
             let Drift { source, registry, repository, reference, holder, actual } = drift.clone();
@@ -129,7 +129,7 @@ impl Verdicts {
         self.drift.dedup();
     }
 
-    /// The verdict on the tag that stands there.
+    /// Returns the verdict on the tag at that position.
     #[must_use]
     pub fn at(&self, at: TagPosition) -> Option<&TagVerdict> {
         self.tags.get(self.tags.binary_search_by_key(&at, |verdict| verdict.position).ok()?)

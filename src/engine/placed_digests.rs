@@ -1,35 +1,35 @@
 //! Claimed digests that were found in the registries.
 //!
-//! An image id that is a manifest's digest somewhere is no configuration's, so it means no image that was not read. That takes
-//! all repositories to know: what is decided before they are read takes an id that was not found yet to be in none.
+//! An image id that is a manifest's digest somewhere is not a configuration's, so it names no unread image. That
+//! requires reading all repositories: earlier decisions assume that an id not found yet is in none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Claims, Digest, DigestSet, Inventory, RegistryName, Repository, SourceOutcome};
 
-/// A claimed digest that was taken to be absent: from one registry, or, without one, as a manifest anywhere.
+/// A claimed digest that was assumed to be absent: from one registry, or, without one, as a manifest anywhere.
 pub type AbsentDigest = (Option<RegistryName>, Digest);
 
 /// The claimed digests that were found so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlacedDigests {
-    /// Those that are looked for.
+    /// The searched digests.
     wanted: DigestSet<Digest>,
-    /// Those that manifests have, in whichever registry.
+    /// Digests of manifests, in any registry.
     manifests: DigestSet<Digest>,
-    /// Those that manifests and configurations have, by registry.
+    /// Digests of manifests and configurations, by registry.
     known: BTreeMap<RegistryName, DigestSet<Digest>>,
 }
 
 impl PlacedDigests {
-    /// Nothing found yet; every digest that is claimed is looked for.
+    /// Creates it with nothing found yet; every claimed digest is searched.
     #[must_use]
     pub fn new(claims: &Claims) -> Self {
         let claimed = claims.sources.iter().flat_map(SourceOutcome::claims);
         Self { wanted: claimed.filter_map(|claim| claim.image.digest.clone()).collect(), ..Self::default() }
     }
 
-    /// Those of a whole inventory.
+    /// Creates it for a whole inventory.
     #[must_use]
     pub fn of(inventory: &Inventory, claims: &Claims) -> Self {
         let mut found = Self::new(claims);
@@ -41,7 +41,7 @@ impl PlacedDigests {
         found
     }
 
-    /// Looks for them in a repository.
+    /// Searches a repository for them.
     pub fn add(&mut self, registry: &RegistryName, repository: &Repository) {
         if self.wanted.is_empty() {
             return;
@@ -73,7 +73,7 @@ impl PlacedDigests {
         self.len() == 0
     }
 
-    /// Adds what was found by others.
+    /// Adds the findings of others.
     pub fn merge(&mut self, other: Self) {
         self.wanted.extend(other.wanted);
         self.manifests.extend(other.manifests);
@@ -103,7 +103,7 @@ impl PlacedDigests {
         })
     }
 
-    /// The same for other claims: what was found stays found.
+    /// Adapts it to other claims; earlier findings remain.
     #[must_use]
     pub fn for_claims(mut self, claims: &Claims) -> Self {
         self.wanted.extend(Self::new(claims).wanted);

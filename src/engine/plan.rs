@@ -1,4 +1,4 @@
-//! From verdicts to removals and what stands against them.
+//! Derivation of removals and refusals from verdicts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::domain::{
     Rules, TagVerdict, Verdict,
 };
 
-/// The removals that follow from the verdicts on an inventory, and the limits that forbid them.
+/// Returns the removals that follow from the verdicts on an inventory, and the limits that forbid them.
 ///
-/// A removal is enforced only if every policy that let it go says so, and if it would go as well were the tags that are
-/// not enforced, or that a policy's own limit holds back, to stay: a dry run of an index's policy is no licence to take
-/// its children away.
+/// A removal is enforced only if every policy that expires it says so. It must also follow if the tags that are not
+/// enforced, or that a policy's own limit refuses, are retained: a dry run of an index's policy must not permit the
+/// removal of its children.
 #[must_use]
 pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Timestamp) -> Plan {
     let mut planner = RemovalPlanner::new(rules, now);
@@ -50,32 +50,32 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
     Plan { removals: by_repository.into_iter().flat_map(|found| found.removals).collect(), refusals, ..Plan::default() }
 }
 
-/// Makes removals of verdicts, repository by repository.
+/// Plans the removals of verdicts, repository by repository.
 pub struct RemovalPlanner<'a> {
     policies: HashMap<&'a PolicyName, &'a Policy>,
     lists: PolicyLists,
     now: Timestamp,
 }
 
-/// The removals of one repository, by tag, and what they hang on.
+/// The removals of one repository, by tag, and their dependencies.
 #[derive(Debug, Clone, Default)]
 pub struct RepositoryRemovals {
     /// The removals.
     pub removals: Vec<Arc<Removal>>,
-    /// What may keep some of them from being enforced.
+    /// The dependencies that may keep some of them from being enforced.
     pub dependencies: RemovalDependencies,
 }
 
 impl<'a> RemovalPlanner<'a> {
-    /// By the modes of these policies.
+    /// Creates it with the modes of these policies.
     #[must_use]
     pub fn new(rules: &'a Rules, now: Timestamp) -> Self {
         let policies = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();
         Self { policies, lists: PolicyLists::default(), now }
     }
 
-    /// The removals of the expired tags of one repository. What hangs on a tag that is only reported is only reported, too;
-    /// limits are not applied yet.
+    /// Plans the removals of the expired tags of one repository. Dependents of a tag that is only reported are only
+    /// reported, too; limits are not applied yet.
     #[must_use]
     pub fn plan_repository(
         &mut self,
@@ -97,8 +97,8 @@ impl<'a> RemovalPlanner<'a> {
 }
 
 impl RepositoryRemovals {
-    /// Takes `enforce` from what hangs on a tag that will not really go: by being a dry run, or by a policy's refusal.
-    /// (Refusals of a repository or more cover all that could hang on each other.)
+    /// Clears `enforce` for dependents of a tag that is not really removed, because of a dry run or of a policy's
+    /// refusal. (Refusals of a repository or more cover everything that could depend on each other.)
     ///
     /// Returns the positions of those that were enforced before.
     pub fn unenforce_dependents(&mut self, refusals: &[Refusal]) -> Vec<u32> {
@@ -127,12 +127,12 @@ impl RepositoryRemovals {
     }
 }
 
-/// Lists of policies, each held once: there are many removals, and few different lists.
+/// Interned lists of policies: there are many removals, and few different lists.
 #[derive(Default)]
 struct PolicyLists(Vec<Arc<[PolicyName]>>);
 
 impl PolicyLists {
-    /// Returns the list of these policies, sorted. Removals of a repository mostly share the latest one.
+    /// Returns the interned list of these policies, sorted. Removals of a repository usually share the latest one.
     fn share(&mut self, mut policies: Vec<&PolicyName>) -> Arc<[PolicyName]> {
         policies.sort_unstable();
         policies.dedup();
@@ -146,7 +146,8 @@ impl PolicyLists {
     }
 }
 
-/// The removal of an expired tag; `None` where the verdict is not of this repository, or no policy lets the tag go.
+/// Returns the removal of an expired tag; `None` if the verdict is not of this repository, or no policy expires the
+/// tag.
 fn removal(
     registry: &Registry,
     repository: &Repository,

@@ -1,17 +1,17 @@
-//! What stays because of what stays: children of indexes, referrers, companions.
+//! Propagation of protection: children of indexes, referrers, companions.
 
 use super::companion::Companion;
 use super::graph::{Graph, Node, Traversal, index};
 use super::reason_table::ReasonTable;
 use crate::domain::{PolicyName, Reason, Registry, RemovalMethod, Repository};
 
-/// Adds to what was found of the tags of one repository what follows from it, until nothing more follows.
+/// Adds to the reasons of one repository's tags those that follow from retained tags, until nothing more follows.
 ///
-/// A manifest is kept that a staying tag names, that is claimed, or that hangs on a kept one: as child of an index, as
-/// referrer (an untagged index among them), or under a companion's tag. Where removing the last tag removes the
-/// manifest, its subject is kept with a referrer as well. Where the untag certainly leaves the manifest, the tag of an image
-/// in an index that stays is judged like any other. Where the registry removes cosign's signatures with the last tag of their
-/// image, the image of a signature that stays keeps its tags.
+/// A manifest is kept if a retained tag names it, if it is claimed, or if it depends on a kept one: as child of an
+/// index, as referrer (including an untagged index), or under a companion's tag. If removing the last tag removes the
+/// manifest, the subject of a kept referrer is kept as well. If the untag certainly leaves the manifest, the tag of an
+/// image in a retained index is decided like any other. If the registry removes cosign's signatures with the last tag
+/// of their image, the image of a retained signature keeps its tags.
 pub(super) fn protect(
     repository: &Repository,
     graph: &Graph<'_>,
@@ -54,10 +54,10 @@ pub(super) fn protect(
     expire_companions(graph, &subjects, found);
 }
 
-/// The companions whose image may go, with that image; says of the others why they stay.
+/// Returns the companions whose image may be removed, with that image; adds reasons to retain the others.
 ///
-/// An image may go with its last tag. One that no tag reached in the first place does not go by our doing, and one that
-/// is not here may be anywhere.
+/// An image may be removed with its last tag. One that no tag reached before is not removed by Tagwarden, and a missing
+/// one may be anywhere.
 fn expirable_companions(
     graph: &Graph<'_>,
     companions: &[Companion],
@@ -81,8 +81,8 @@ fn expirable_companions(
     subjects
 }
 
-/// Where the last tag of an image takes its signatures along: an image keeps its tags that would lose all of them beside a
-/// signature that stays. That image may be a signature itself, whose own image then stays as well.
+/// Retains the tags of an image that would lose all of them beside a retained signature, if the last tag takes its
+/// signatures along. That image may be a signature itself, whose own image is then retained as well.
 fn protect_subjects(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut ReasonTable) {
     loop {
         let mut added = false;
@@ -103,7 +103,8 @@ fn protect_subjects(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut Rea
     }
 }
 
-/// Where a manifest goes with all its tags: each tag of a kept manifest stays, with what it would take along as reason.
+/// Retains each tag of a kept manifest if a manifest is removed with all its tags, with the affected manifest as the
+/// reason.
 fn protect_shared_manifests(repository: &Repository, graph: &Graph<'_>, kept: &[bool], found: &mut ReasonTable) {
     for node in graph.nodes().filter(|&node| kept[index(node)]) {
         let name = |tag: u32| repository.tags.get(index(tag)).map(|tag| &tag.name);
@@ -120,7 +121,7 @@ fn protect_shared_manifests(repository: &Repository, graph: &Graph<'_>, kept: &[
     }
 }
 
-/// Says of each companion that nothing holds that it goes, and by which policy: the first that lets a tag of its image go.
+/// Expires each companion that nothing protects, by the first policy that expires a tag of its image.
 fn expire_companions(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut ReasonTable) {
     let going: Vec<(u32, Node)> = subjects.iter().copied().filter(|&(tag, _)| !found.is_kept(tag)).collect();
     if going.is_empty() {

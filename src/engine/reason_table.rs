@@ -21,7 +21,7 @@ impl ReasonTable {
         Self(vec![TagReasons::default(); tags])
     }
 
-    /// Adds a reason for a tag; one that does not speak for expiry makes it stay.
+    /// Adds a reason for a tag; one that does not imply expiry retains it.
     pub(super) fn add(&mut self, tag: u32, reason: Reason) {
         let found = &mut self.0[index(tag)];
         found.is_kept |= reason.implied_verdict() != Verdict::Expired;
@@ -38,7 +38,7 @@ impl ReasonTable {
         0..u32::try_from(self.0.len()).expect("a repository has fewer than 2^32 tags")
     }
 
-    /// Returns true if anything found makes a tag stay.
+    /// Returns true if a reason retains a tag.
     pub(super) fn is_kept(&self, tag: u32) -> bool {
         self.0[index(tag)].is_kept
     }
@@ -49,7 +49,7 @@ impl ReasonTable {
         self.0[index(tag)].reasons.iter().any(by_source)
     }
 
-    /// Returns true if nothing keeps a tag but image ids that may be those of configurations which were not read.
+    /// Returns true if a tag is retained only by image ids that may be those of unread configurations.
     pub(super) fn needs_configurations(&self, tag: u32) -> bool {
         let of_an_id = |reason: &Reason| matches!(reason, Reason::MaybeClaimed(claimed) if claimed.uncertainty == Uncertainty::ConfigUnread);
         let mut keeping =
@@ -57,8 +57,8 @@ impl ReasonTable {
         self.is_kept(tag) && keeping.all(of_an_id)
     }
 
-    /// Returns true if nothing keeps a tag but what its image belongs to: an index, an image that it accompanies, or another
-    /// tag of it.
+    /// Returns true if a tag is retained only by a dependency of its image: an index, an image that it accompanies, or
+    /// another tag of it.
     pub(super) fn is_kept_by_dependency(&self, tag: u32) -> bool {
         let depends = |reason: &Reason| {
             matches!(
@@ -76,12 +76,12 @@ impl ReasonTable {
         self.is_kept(tag) && keeping.all(depends)
     }
 
-    /// The tags that stay by what was found.
+    /// Returns the tags that are retained by the reasons so far.
     pub(super) fn kept_tags(&self) -> impl Iterator<Item = u32> {
         self.tags().filter(|&tag| self.is_kept(tag))
     }
 
-    /// The tags that policies let go, whatever else holds them, by policy in the order of names.
+    /// Returns the tags that policies expire, whatever else protects them, by policy in the order of names.
     pub(super) fn tags_not_kept(&self) -> BTreeMap<PolicyName, Vec<u32>> {
         let mut by_policy: BTreeMap<PolicyName, Vec<u32>> = BTreeMap::new();
         for (tag, reason) in (0..).zip(&self.0).flat_map(|(tag, found)| found.reasons.iter().map(move |r| (tag, r))) {
@@ -92,7 +92,7 @@ impl ReasonTable {
         by_policy
     }
 
-    /// One verdict for each tag, its reasons in order and each once.
+    /// Converts it into one verdict for each tag, its reasons sorted and deduplicated.
     pub(super) fn into_verdicts(self, first: TagPosition, verdicts: &mut Vec<TagVerdict>) {
         for (tag, TagReasons { mut reasons, .. }) in (0..).zip(self.0) {
             reasons.sort();

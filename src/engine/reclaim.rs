@@ -1,4 +1,4 @@
-//! What removing a plan's tags would free, blob by blob.
+//! The bytes that removing a plan's tags would free, blob by blob.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -12,15 +12,15 @@ use crate::domain::{
     Claims, Inventory, Plan, Reclaim, ReclaimBytes, ReclaimSum, RegistryName, RegistryReclaim, Removal, RepositoryName,
 };
 
-/// The bytes that each removal of a plan would free once the registry collects what nothing needs any more, and those
-/// that it would not, because something kept needs them.
+/// Returns the bytes that each removal of a plan would free once the registry collects them, and those that remain
+/// because a retained manifest needs them.
 ///
-/// Blobs are counted over all repositories of a registry, which stores each of them once, and so are manifests. Where
-/// anything of a registry could not be read, nothing is said of its bytes: what was not read may share them. Manifests
-/// that no tag reached in the first place are not freed by removing tags, so they count as kept.
+/// Blobs are counted over all repositories of a registry, which stores each of them once, and so are manifests. If
+/// anything of a registry could not be read, its bytes are unknown: the unread part may share them. Manifests that no
+/// tag reached before are not freed by removing tags, so they count as kept.
 ///
-/// Where manifests were only listed, their images count as wholes, each digest once: that is too much by what they share
-/// among each other and with what stays, and the registry's figures say that they are estimated.
+/// If manifests were only listed, their images count as a whole, each digest once. That counts layers that they share
+/// with each other and with retained images, so the registry's figures are marked as estimated.
 #[must_use]
 pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan: &Plan) -> Reclaim {
     let mut order: Vec<usize> = (0..plan.removals.len()).collect();
@@ -61,13 +61,13 @@ pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan
     Reclaim { registries: sums(plan, &removals, &estimated), removals }
 }
 
-/// The entries with that key in a list sorted by it.
+/// Returns the entries with that key in a list sorted by it.
 fn range_of<T, K: Ord>(sorted: &[T], key: &K, key_of: impl Fn(&T) -> K) -> Range<usize> {
     let start = sorted.partition_point(|entry| key_of(entry) < *key);
     start..start + sorted[start..].partition_point(|entry| key_of(entry) <= *key)
 }
 
-/// The bytes of the removals by registry and repository.
+/// Returns the bytes of the removals by registry and repository.
 fn sums(plan: &Plan, removals: &[Option<ReclaimBytes>], estimated: &HashSet<&RegistryName>) -> Vec<RegistryReclaim> {
     let mut sums: BTreeMap<&RegistryName, BTreeMap<&RepositoryName, ReclaimSum>> = BTreeMap::new();
     let mut from = 0;

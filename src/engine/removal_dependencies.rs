@@ -1,4 +1,4 @@
-//! What removals of one repository hang on, apart from the facts, so that it outlives them.
+//! The dependencies of removals in one repository, independent of the facts, so that they outlive them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use super::companion::companions;
 use super::graph::{Graph, Node, Traversal, index};
 use crate::domain::{Deletion, Removal, RemovalMethod, Repository, UnreadKind};
 
-/// The ties between the removals of one repository: a removal is not enforced while something stays that it hangs on. Empty
-/// where no removal hangs on another.
+/// The ties between the removals of one repository: a removal is not enforced while a dependency of it is retained.
+/// Empty if no removal depends on another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemovalDependencies {
-    /// The position of a removal, and a manifest that stays with it; sorted.
+    /// The position of a removal, and a manifest that is retained with it; sorted.
     manifests: Vec<(u32, Node)>,
-    /// From a manifest to those that stay because of it, sorted.
+    /// From a manifest to those that are retained because of it, sorted.
     ties: Vec<(Node, Node)>,
-    /// The position of a removal, and a manifest that holds it by staying; sorted.
+    /// The position of a removal, and a manifest that blocks it while retained; sorted.
     holders: Vec<(u32, Node)>,
 }
 
@@ -23,7 +23,7 @@ pub struct RemovalDependencies {
 pub type DeletionDependencies = RemovalDependencies;
 
 impl RemovalDependencies {
-    /// Those of the removals of a repository.
+    /// Returns those of the removals of a repository.
     pub(super) fn of(method: RemovalMethod, repository: &Repository, removals: &[Arc<Removal>]) -> Self {
         let whole_manifests = method == RemovalMethod::DeleteManifest;
         if removals.len() < 2 {
@@ -48,7 +48,7 @@ impl RemovalDependencies {
                 .extend(above.chain(along).filter(|&holder| reached[index(holder)]).map(|holder| (position, holder)));
         }
         let unread: Vec<Node> = unread.into_iter().filter(|&node| reached[index(node)]).collect();
-        // One node stands for all that an index which was not read may contain, and that may be any image.
+        // One node represents everything that an unread index may contain, which may be any image.
         let anything = graph.nodes().end;
         if !unread.is_empty() {
             holders.extend((0..).zip(removals).map(|(position, _)| (position, anything)));
@@ -65,7 +65,7 @@ impl RemovalDependencies {
         Self { manifests: manifests.collect(), ties, holders }
     }
 
-    /// Those of deletions, each with what goes along: one that stays holds what hangs on it and what it refers to.
+    /// Returns those of deletions, each with its dependents: a retained one keeps its dependents and its subject.
     pub(super) fn of_deletions(repository: &Repository, deletions: &[Deletion]) -> Self {
         let companions = companions(repository);
         let graph = Graph::new(repository, &companions);
@@ -80,13 +80,13 @@ impl RemovalDependencies {
         Self { holders: manifests.clone(), manifests, ties }
     }
 
-    /// Whether no removal hangs on another.
+    /// Returns true if no removal depends on another.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty()
     }
 
-    /// The removals that something holds, given those that stay, both in the order of the removals.
+    /// Returns the removals that something blocks, given the retained ones, both in the order of the removals.
     #[must_use]
     pub fn held_by(&self, stays: &[bool]) -> Vec<bool> {
         let mut held = vec![false; stays.len()];
@@ -112,13 +112,13 @@ impl RemovalDependencies {
     }
 }
 
-/// The indexes that were not read and to which something known leads.
+/// Returns the unread indexes that a known manifest leads to.
 fn unread_indexes(repository: &Repository, graph: &Graph<'_>) -> Vec<Node> {
     let unread = repository.manifests.iter().filter(|(_, one)| one.unread_kind() == Some(UnreadKind::Index));
     unread.filter_map(|(digest, _)| graph.node(digest)).collect()
 }
 
-/// The ties from the nodes that were reached.
+/// Returns the ties from the reached nodes.
 fn ties_among(graph: &Graph<'_>, reached: &[bool], ties: Traversal) -> Vec<(Node, Node)> {
     let mut pairs: Vec<(Node, Node)> = Vec::new();
     for from in graph.nodes().filter(|&node| reached[index(node)]) {

@@ -1,4 +1,4 @@
-//! What was probably meant by a rule that matches nothing: slips are few, and each can be tried.
+//! The probable meaning of a rule that matches nothing: mistakes are of few kinds, and each can be tried.
 
 use regex::Regex;
 
@@ -6,7 +6,7 @@ use super::companion::companion_subject;
 use super::rule_syntax::regex_syntax_in;
 use crate::domain::{Globs, Inventory, Policy, Registry, RuleHint, RuleKey, RuleMistake};
 
-/// The names in registries, to look for what a rule was probably meant to match. Names come by registry and in order.
+/// The names in registries, searched for the probable target of a rule. Names are sorted within each registry.
 pub trait InventoryNames {
     /// Returns the first repository for which `is_meant` is true, in the registries that a policy covers.
     fn find_repository(&self, policy: &Policy, is_meant: &mut dyn FnMut(&str) -> bool) -> Option<String>;
@@ -34,7 +34,7 @@ impl InventoryNames for Inventory {
 /// Finds the first name for which a test is true.
 type FindName<'n> = &'n dyn Fn(&mut dyn FnMut(&str) -> bool) -> Option<String>;
 
-/// The slip in a rule, with a name that it would match without it; `None` where no known slip explains it.
+/// Returns the mistake in a rule, with a name that it would match without it; `None` if no known mistake explains it.
 pub(super) fn find_hint(
     (key, written): (RuleKey, &str),
     policy: &Policy,
@@ -52,7 +52,7 @@ pub(super) fn find_hint(
     }
 }
 
-/// The text of a glob, and what stands before it where it excludes.
+/// Splits the text of a glob from the `!` of an exclusion.
 fn parts(written: &str) -> (&'static str, &str) {
     written.strip_prefix('!').map_or(("", written), |rest| ("!", rest))
 }
@@ -101,7 +101,7 @@ fn in_glob(written: &str, find: FindName<'_>) -> Option<RuleHint> {
     Some(RuleHint { mistake: RuleMistake::RegexSyntax, example, suggestion: better })
 }
 
-/// The glob that means the same as a plain regular expression.
+/// Returns the glob that is equivalent to a plain regular expression.
 fn glob_of(expression: &str) -> Option<String> {
     let bare = expression.strip_prefix('^').unwrap_or(expression);
     let (bare, ends) = bare.strip_suffix('$').map_or((bare, false), |bare| (bare, true));

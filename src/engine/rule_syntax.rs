@@ -15,7 +15,7 @@ pub fn regex_syntax_in(glob: &str) -> Option<&'static str> {
     glob.match_indices(".*").any(any_text).then_some(".*")
 }
 
-/// Whether a glob of repositories seems to begin with a host: `contoso.azurecr.io/shop/**`.
+/// Returns true if a glob of repositories seems to begin with a host: `contoso.azurecr.io/shop/**`.
 #[must_use]
 pub fn begins_with_host(glob: &str) -> bool {
     let glob = glob.strip_prefix('!').unwrap_or(glob);
@@ -24,7 +24,8 @@ pub fn begins_with_host(glob: &str) -> bool {
     !name.is_empty() && domain.len() >= 2 && domain.chars().all(|found| found.is_ascii_lowercase())
 }
 
-/// Whether a pattern begins or ends like a search (`^release-`) and then names one text, which is the whole tag.
+/// Returns true if a pattern begins or ends like a search (`^release-`) and otherwise is one text, which would be the
+/// whole tag.
 #[must_use]
 pub fn is_unanchored_search(pattern: &str) -> bool {
     let bare = pattern.strip_prefix('^').unwrap_or(pattern);

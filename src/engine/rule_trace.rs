@@ -1,5 +1,5 @@
-//! Rule by rule, what policies make of the tags of a repository: what [`evaluate()`](super::evaluate()) decides by, told in
-//! full.
+//! Rule traces: the outcomes of policies for the tags of a repository, by which [`evaluate()`](super::evaluate())
+//! decides.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -12,38 +12,38 @@ use super::select::{VERSION_GROUP, applies_to, select};
 use super::version::{self, VersionReading};
 use crate::domain::{Policy, Registry, Repository, Rules, TagSelector};
 
-/// What one policy makes of one repository.
+/// The trace of one policy in one repository.
 #[derive(Debug, Clone)]
 pub struct RuleTrace<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Whether it speaks of the repository.
+    /// The applicability to the repository.
     pub applicability: Applicability,
     /// The tags that it selects, by position.
     pub tags: Vec<TagTrace>,
 }
 
-/// Whether a policy speaks of a repository.
+/// The applicability of a policy to a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applicability {
-    /// It does; which tags of it is another question.
+    /// It applies; its tags are selected separately.
     Applies,
-    /// It speaks of other registries.
+    /// It selects other registries.
     OtherRegistries,
-    /// It speaks of other repositories.
+    /// It selects other repositories.
     OtherRepositories,
 }
 
-/// What a policy makes of one tag that it selects.
+/// The trace of one policy for one tag that it selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagTrace {
     /// Its position in the repository.
     pub tag: u32,
-    /// What each rule says of it, in the rules' order.
+    /// The outcome of each rule, in the rules' order.
     pub outcomes: Vec<RuleOutcome>,
 }
 
-/// What every policy makes of a repository at `now`, by name of policy.
+/// Returns the trace of every policy in a repository at `now`, by name of policy.
 #[must_use]
 pub fn trace_rules<'a>(
     rules: &'a Rules,
@@ -79,7 +79,7 @@ pub fn trace_rules<'a>(
         .collect()
 }
 
-/// The group of a tag that a policy selects: the names of `group_by`, each with what the tag has there.
+/// Returns the group of a tag that a policy selects: the names of `group_by`, each with the tag's value.
 #[must_use]
 pub fn group_of(policy: &Policy, tag: &str) -> Vec<(String, String)> {
     let TagSelector::Pattern(pattern) = &policy.select.tags else { return Vec::new() };
@@ -88,7 +88,7 @@ pub fn group_of(policy: &Policy, tag: &str) -> Vec<(String, String)> {
     policy.group_by.iter().map(|name| (name.clone(), value(name))).collect()
 }
 
-/// Tells how a policy reads the version of a tag that it selects; `None` if the tag is not a version.
+/// Returns a policy's reading of the version of a tag that it selects; `None` if the tag is not a version.
 #[must_use]
 pub fn version_of(policy: &Policy, tag: &str) -> Option<VersionReading> {
     match &policy.select.tags {

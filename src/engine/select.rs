@@ -1,4 +1,4 @@
-//! Which tags a policy speaks of, and in which groups.
+//! Selection of tags by policies, and their groups.
 
 use std::collections::HashMap;
 
@@ -8,17 +8,17 @@ use regex::Regex;
 use super::graph::Node;
 use crate::domain::{Date, KeepRule, Policy, Registry, RegistryName, Repository, RepositoryName, TagName, TagSelector};
 
-/// A tag that policies may speak of: one of its own, no signature or the like.
+/// A tag that policies may select: not a signature or the like.
 pub(super) struct Candidate<'a> {
     /// Its position in the repository.
     pub(super) tag: u32,
     /// Its name.
     pub(super) name: &'a TagName,
-    /// The image that it names, where that was read.
+    /// The image that it names, if read.
     pub(super) image: Option<Node>,
-    /// The time by which it is judged.
+    /// The date by which it is decided.
     pub(super) date: Date,
-    /// The latest time at which a tag without a time can have been pushed, if that is known.
+    /// The latest time at which a tag without a date can have been pushed, if known.
     pub(super) no_later_than: Option<Timestamp>,
 }
 
@@ -28,20 +28,20 @@ pub(super) struct Selected<'a> {
     pub(super) candidate: &'a Candidate<'a>,
     /// Its group, as a number; equal numbers are equal groups.
     pub(super) group: u32,
-    /// The text that its version is read from, where it has one.
+    /// The text that its version is read from, if it has one.
     pub(super) version: Option<&'a str>,
 }
 
-/// The named group of a pattern that holds the version, where not the whole tag is one.
+/// The named group of a pattern with the version, unless the whole tag is one.
 pub(super) const VERSION_GROUP: &str = "version";
 
-/// Whether a policy speaks of a repository at all.
+/// Returns true if a policy applies to a repository.
 pub(super) fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
     let globs = policy.select.repositories.as_ref();
     policy.covers(&registry.name) && globs.is_none_or(|globs| globs.matches(repository.name.as_str()))
 }
 
-/// Whether a policy speaks of a tag by its name.
+/// Returns true if a policy selects a tag by its name.
 pub(super) fn selects(policy: &Policy, registry: &RegistryName, repository: &RepositoryName, tag: &TagName) -> bool {
     let globs = policy.select.repositories.as_ref();
     policy.covers(registry)
@@ -54,7 +54,7 @@ pub(super) fn selects(policy: &Policy, registry: &RegistryName, repository: &Rep
         }
 }
 
-/// The candidates of one repository that a policy selects, in order.
+/// Returns the candidates of one repository that a policy selects, in order.
 pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Vec<Selected<'a>> {
     let whole = |candidate: &'a Candidate<'a>| Selected { candidate, group: 0, version: Some(candidate.name.as_str()) };
     match &policy.select.tags {
@@ -70,7 +70,7 @@ pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Ve
     }
 }
 
-/// Whether more than a match is asked of the pattern, which costs several times as much.
+/// Returns true if the pattern's groups are needed, which costs several times as much as a match.
 fn needs_groups(policy: &Policy, pattern: &Regex) -> bool {
     let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
     !policy.group_by.is_empty() || (by_version && position(pattern, VERSION_GROUP).is_some())

@@ -1,8 +1,9 @@
-//! Claims of which it cannot be said which image they mean, and what they hold.
+//! Claims that may refer to different images, and the tags that they protect.
 //!
-//! An image id is the digest of a configuration or of a manifest. Where manifests were only listed, their configurations
-//! are unknown, and each may be the one that runs: in the repositories that the names beside the id may mean. A digest of
-//! another algorithm than the registry's own may be that of any image there, and a reference without a tag means any.
+//! An image id is the digest of a configuration or of a manifest. If manifests were only listed, their configurations
+//! are unknown, and each may be the running one, in the repositories that match the names beside the id. A digest of
+//! another algorithm than the registry's own may be that of any image there, and a reference without a tag may refer to
+//! any.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::domain::{
     SourceName, SourceOutcome, UncertainClaimReason, Uncertainty, UnresolvedIndex, UnresolvedReason,
 };
 
-/// Most unresolved references that are named: they all keep the same, and one is enough.
+/// Most unresolved references that are listed: they all keep the same tags, and one is enough.
 const MAX_NAMED: usize = 4;
 
 /// The doubtful claims of the sources that cover one registry.
@@ -30,12 +31,12 @@ pub(super) struct UncertainClaims<'a> {
 /// Claims of one kind keep the same images: source, doubt, and the algorithm of their digests.
 type ClaimKind<'a> = (&'a SourceName, Uncertainty, &'static str);
 
-/// Positions of claims by the repositories that they may mean, each list in order.
+/// Positions of claims by the repositories that they may refer to, each list in order.
 #[derive(Default)]
 struct ClaimPositions<'a> {
     /// By path.
     by_path: HashMap<&'a str, Vec<usize>>,
-    /// Those that may mean any repository.
+    /// Claims that may refer to any repository.
     anywhere: Vec<usize>,
 }
 
@@ -47,7 +48,7 @@ struct UncertainClaim<'a> {
     claim: &'a Claim,
 }
 
-/// The doubtful claims that may mean one repository.
+/// The doubtful claims that may refer to one repository.
 pub(super) struct RepositoryUncertainClaims<'r, 'a> {
     registry: &'a Registry,
     repository: &'r Repository,
@@ -108,7 +109,7 @@ impl<'a> UncertainClaims<'a> {
         Self { registry, claims: found, kinds, unresolved }
     }
 
-    /// Those that may mean a repository, as far as `placed` does not say where their digests are.
+    /// Returns the claims that may refer to a repository, unless `placed` locates their digests elsewhere.
     pub(super) fn for_repository<'r>(
         &'r self,
         repository: &'r Repository,
@@ -166,7 +167,7 @@ impl<'a> OpenClaims<'_, 'a> {
         !is_placed && one.claim.may_match_repository(registry.host_names(), &self.repository.name)
     }
 
-    /// The first claim of each kind, in order. There may be many, and mostly one of the first is open.
+    /// Returns the first claim of each kind, in order. There may be many, and usually one of the first is open.
     fn first_of_each_kind(&self) -> Vec<UncertainClaim<'a>> {
         let claims = &self.index.claims;
         let first = |positions: &[usize]| positions.iter().copied().find(|at| self.is_open(&claims[*at]));
@@ -182,8 +183,8 @@ impl<'a> OpenClaims<'_, 'a> {
 }
 
 impl RepositoryUncertainClaims<'_, '_> {
-    /// The claimed digests that were taken to be in no repository. Should one be found in another, what was decided here has
-    /// to be decided again.
+    /// Returns the claimed digests that were assumed to be in no repository. If another one has them, this has to be
+    /// decided again.
     pub(super) fn assumed_absent(&self) -> BTreeSet<AbsentDigest> {
         let absent = self.open.all().map(|one| {
             let place = (one.uncertainty == Uncertainty::OtherAlgorithm).then(|| self.registry.name.clone());
@@ -196,8 +197,8 @@ impl RepositoryUncertainClaims<'_, '_> {
         self.claims.is_empty() && self.unresolved.is_empty()
     }
 
-    /// Says of every tag that nothing else keeps which doubts keep it. To be asked before what stays is followed to what
-    /// stays because of it.
+    /// Adds the doubts as reasons to every tag that nothing else retains. Must be called before protection is
+    /// propagated.
     pub(super) fn add_reasons(&self, graph: &Graph<'_>, found: &mut ReasonTable) {
         if self.is_empty() {
             return;
@@ -222,7 +223,7 @@ impl RepositoryUncertainClaims<'_, '_> {
         self.claims.iter().any(|one| matches!(one.uncertainty, Uncertainty::ConfigUnread | Uncertainty::NoContainer))
     }
 
-    /// The listed manifests whose configurations would decide about tags that nothing but an image id keeps, in order.
+    /// Returns the listed manifests whose configurations would decide tags that only an image id retains, in order.
     pub(super) fn needed_configurations(&self, graph: &Graph<'_>, found: &ReasonTable) -> Vec<Digest> {
         if !self.claims.iter().any(|one| one.uncertainty == Uncertainty::ConfigUnread) {
             return Vec::new();
@@ -266,12 +267,12 @@ impl RepositoryUncertainClaims<'_, '_> {
     }
 }
 
-/// The tags of a manifest and of every index around it.
+/// Returns the tags of a manifest and of every index around it.
 fn tags_containing<'g>(graph: &'g Graph<'_>, node: Node) -> impl Iterator<Item = u32> + 'g {
     std::iter::once(node).chain(graph.ancestors(node)).flat_map(|place| graph.tags(place).collect::<Vec<_>>())
 }
 
-/// The algorithms of the digests by which a repository knows images.
+/// Returns the algorithms of the digests by which a repository knows images.
 fn algorithms(repository: &Repository) -> BTreeSet<&'static str> {
     let tagged = repository.tags.iter().filter_map(|tag| tag.digest.as_ref());
     let listed = repository.listed.iter().map(|row| &row.digest);

@@ -1,4 +1,4 @@
-//! What an enforcing run leaves alone because a rule that might have protected it matches nothing.
+//! Refusals by unmatched rules: an enforcing run does not remove what such a rule might have protected.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::domain::{
     Repository, RepositoryName, RuleEffect, RuleKey, Rules, UnmatchedRule,
 };
 
-/// Refuses the removals and deletions that unmatched rules might have forbidden, and holds what hangs on these.
+/// Refuses the removals and deletions that unmatched rules might have forbidden, and retains their dependents.
 ///
-/// An exclusion or a `matching` glob covers what its own policy lets go. A rule of a policy with `keep: all` covers
-/// whatever goes in the registries and repositories that the rest of its selector names.
+/// An exclusion or a `matching` glob covers what its own policy expires. A rule of a policy with `keep: all` covers
+/// everything that expires in the registries and repositories that the rest of its selector names.
 #[must_use]
 pub fn refuse_unmatched(rules: &Rules, inventory: &Inventory, mut plan: Plan, coverage: Coverage) -> Plan {
     let (mut removals, mut deletions) = (RemovalCounts::default(), DeletionCounts::default());
@@ -43,7 +43,7 @@ pub fn refuse_unmatched(rules: &Rules, inventory: &Inventory, mut plan: Plan, co
     plan
 }
 
-/// The refusals of removals and of deletions that follow from rules which match nothing.
+/// Returns the refusals of removals and of deletions that follow from unmatched rules.
 #[must_use]
 pub fn unmatched_refusals(
     rules: &Rules,
@@ -61,7 +61,7 @@ pub fn unmatched_refusals(
     (against_removals, against_deletions)
 }
 
-/// The removals of a plan, repository by repository.
+/// Returns the removals of a plan, repository by repository.
 fn removals_by_repository<'a>(
     inventory: &'a Inventory,
     removals: &'a [Arc<Removal>],
@@ -87,7 +87,7 @@ impl AffectedScopes<'_> {
                 .into_iter()
                 .collect();
         }
-        // A name that no registry has may be meant for any of them.
+        // A name that no registry has may refer to any of them.
         let named = |registry: &RegistryName| key == RuleKey::Registries || policy.covers(registry);
         if key == RuleKey::Repositories || policy.select.repositories.is_none() {
             let found = self.registries.iter().filter(|(registry, _)| named(registry));
@@ -106,7 +106,7 @@ impl AffectedScopes<'_> {
     }
 }
 
-/// Takes `enforce` from deletions of what a refused one holds, or refers to: it stays, and needs them.
+/// Clears `enforce` for deletions of manifests that a refused one needs or refers to: it is retained with them.
 fn unenforce_deletions(inventory: &Inventory, plan: &mut Plan) {
     let refusals = std::mem::take(&mut plan.deletions.refusals);
     let place = |one: &Deletion| (one.registry.clone(), one.repository.clone());
@@ -119,8 +119,8 @@ fn unenforce_deletions(inventory: &Inventory, plan: &mut Plan) {
     plan.deletions.refusals = refusals;
 }
 
-/// Takes `enforce` from the deletions of one repository that hang on refused ones. `refusals` are those of removals and those
-/// of deletions.
+/// Clears `enforce` for the deletions of one repository that depend on refused ones. `refusals` are those of removals
+/// and those of deletions.
 pub fn unenforce_deletions_among(
     deletions: &mut [Deletion],
     dependencies: &DeletionDependencies,

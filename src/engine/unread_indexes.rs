@@ -19,7 +19,7 @@ use crate::domain::{
     is_docker_list_type, is_index_type,
 };
 
-/// What is known of a repository when its tags are decided.
+/// The facts about a repository when its tags are decided.
 pub(super) struct UnreadFacts<'a, 'g> {
     pub(super) registry: &'a Registry,
     pub(super) repository: &'a Repository,
@@ -27,38 +27,38 @@ pub(super) struct UnreadFacts<'a, 'g> {
     pub(super) companions: &'a [Companion],
     /// The nodes that are claimed, held or mentioned by a digest.
     pub(super) claimed: &'a [Node],
-    /// Whether an image id may be that of any image whose configuration is unknown.
+    /// True if an image id may be that of any image whose configuration is unknown.
     pub(super) may_be_configuration: bool,
-    /// Whether a policy really removes.
+    /// Returns true if a policy enforces.
     pub(super) enforcing: &'a dyn Fn(&PolicyName) -> bool,
 }
 
-/// A manifest of which it is unknown what it lists and what it refers to.
+/// A manifest whose children and subject are unknown.
 #[derive(Clone, Copy)]
 struct UnreadNode {
     kind: UnreadKind,
-    /// Docker's own indexes refer to nothing.
+    /// False for Docker's own indexes, which have no subject.
     may_refer: bool,
-    /// Whether it may be something that accompanies an image: an artifact, or something of no known type.
+    /// True if it may accompany an image: an artifact, or a manifest of unknown type.
     may_accompany: bool,
 }
 
-/// The search for what could keep the tags that would go.
+/// The search for evidence that could retain the expiring tags.
 struct Search<'a, 'g> {
     facts: &'a UnreadFacts<'a, 'g>,
     unread: BTreeMap<Node, UnreadNode>,
-    /// The tags that nothing known keeps.
+    /// The tags that nothing known retains.
     expiring: Vec<u32>,
-    /// Those of them that an unread index could keep, by tag.
+    /// True for those that an unread index could retain, by tag.
     held: Vec<bool>,
-    /// What could keep them.
+    /// The manifests that could retain them.
     holding: BTreeSet<Node>,
-    /// What has to be read, with the first cause.
+    /// The manifests to be read, with the first cause.
     needed: BTreeMap<Node, UnreadCause>,
 }
 
-/// Adds [`Reason::IndexUnread`] to every tag that nothing known keeps and something unread could, and returns what has to
-/// be read to decide about the repository. What could not be read in this run is not asked for again: it is a gap.
+/// Adds [`Reason::IndexUnread`] to every tag that only an unread manifest could retain, and returns the manifests to be
+/// read to decide the repository. One that could not be read in this run is not requested again: it is a gap.
 pub(super) fn hold_unread(facts: &UnreadFacts<'_, '_>, found: &mut ReasonTable) -> BTreeMap<Digest, UnreadCause> {
     // To find a manifest free, as much must be known as to delete it: what contained it yesterday may be gone tomorrow.
     let due = !facts.repository.untagged.is_empty() || facts.repository.untagged_history.is_some();
@@ -111,7 +111,7 @@ fn unread_nodes(repository: &Repository, graph: &Graph<'_>) -> BTreeMap<Node, Un
 }
 
 impl Search<'_, '_> {
-    /// Whether removing a tag here removes the manifest, with all its tags.
+    /// Returns true if removing a tag here removes the manifest, with all its tags.
     fn removes_manifests(&self) -> bool {
         self.facts.registry.removal == RemovalMethod::DeleteManifest
     }
@@ -120,16 +120,16 @@ impl Search<'_, '_> {
         if self.removes_manifests() { Traversal::DownAndToSubjects } else { Traversal::Down }
     }
 
-    /// Everything that stays as far as is known; by node.
+    /// Returns everything that is known to be retained; by node.
     fn known_kept(&self, found: &ReasonTable) -> Vec<bool> {
         let staying = found.kept_tags().filter_map(|tag| self.facts.graph.of_tag(tag));
         self.facts.graph.reachable(staying.chain(self.facts.claimed.iter().copied()), self.ties())
     }
 
-    /// The tags that would go and that an index which stays could keep.
+    /// Returns the expiring tags that a retained index could protect.
     ///
-    /// Where the untag certainly leaves the manifest, the tag of an image in an index is judged like any other. A signature
-    /// or the like still stays with its image, and that may be in an index.
+    /// If the untag certainly leaves the manifest, the tag of an image in an index is decided like any other. A
+    /// signature or the like is still retained with its image, which may be in an index.
     fn sensitive(&self) -> Vec<u32> {
         let UnreadFacts { registry, repository, graph, companions, .. } = self.facts;
         if !registry.certainly_keeps_untagged(repository) {
@@ -147,9 +147,9 @@ impl Search<'_, '_> {
         self.expiring.iter().copied().filter(|&tag| accompanies(tag)).collect()
     }
 
-    /// Rule 1. An index that stays may contain anything but itself, and through it anything may be reached. One without a
-    /// tag that may refer to something that stays, stays with that. Where the manifest goes with the tag, everything has to
-    /// be known: what lists it and what refers to it would be broken, also where that was to go later.
+    /// Rule 1. A retained index may contain anything but itself, and lead to anything. An untagged one that may refer
+    /// to a retained manifest is retained with it. If the manifest is removed with the tag, everything has to be known:
+    /// its indexes and referrers would be broken, even if they were to be removed later.
     fn hold_by_kept(&mut self, kept: &[bool]) {
         let sensitive = self.sensitive();
         if sensitive.is_empty() {
@@ -169,7 +169,8 @@ impl Search<'_, '_> {
         self.hold(&sensitive, keeping);
     }
 
-    /// An artifact may refer to something that stays: what has its tag, refers to it or accompanies it then stays as well.
+    /// Applies rule 1 to artifacts, which may refer to a retained manifest: their tags, referrers and companions are
+    /// then retained as well.
     fn hold_by_artifacts(&mut self) {
         let graph = self.facts.graph;
         let expiring: HashSet<u32> = self.expiring.iter().copied().collect();
@@ -187,14 +188,14 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Rule 2. A claim on an image reaches every tag whose index contains it, at any depth. A claimed index that has a tag
-    /// stays by that tag, and reaches no further.
+    /// Rule 2. A claim on an image protects every tag whose index contains it, at any depth. A claimed index with a tag
+    /// is retained by that tag, and protects no further.
     fn hold_by_claims(&mut self) {
         let UnreadFacts { graph, claimed, may_be_configuration, .. } = *self.facts;
         if !may_be_configuration && claimed.iter().all(|&node| graph.is_tagged_index(node)) {
             return;
         }
-        // Something that is listed like an artifact may be an image, and have the configuration that is looked for.
+        // A manifest that is listed as an artifact may be an image, and have the searched configuration.
         let counts = |one: &UnreadNode| one.kind == UnreadKind::Index || may_be_configuration;
         let unread: Vec<Node> = self.unread.iter().filter(|(_, one)| counts(one)).map(|(&node, _)| node).collect();
         let leading = spread(graph, unread.iter().copied(), |node| graph.parents(node));
@@ -208,9 +209,9 @@ impl Search<'_, '_> {
         self.hold(&tags, between);
     }
 
-    /// Rule 3. A companion stays for ever where nothing known leads to its image, although that image may be in an index
-    /// that goes, or refer to one. Holds nothing: the companion stays. Something else may stay with it meanwhile, so what
-    /// counts is only what stays by itself.
+    /// Rule 3. A companion is retained forever if nothing known leads to its image, although that image may be in an
+    /// expiring index, or refer to one. Marks nothing as retained, because the companion is. Other manifests may be
+    /// retained with it meanwhile, so only independent retention counts.
     fn resolve_companions(&mut self, found: &ReasonTable) {
         let UnreadFacts { repository, graph, companions, claimed, .. } = *self.facts;
         let accompanying: HashSet<u32> = companions.iter().map(|companion| companion.tag).collect();
@@ -227,7 +228,7 @@ impl Search<'_, '_> {
         });
         let images: Vec<Node> = images.collect();
         let open: Vec<u32> = found.tags().filter(|tag| !by_itself(tag)).collect();
-        // Where no image may go, no companion goes with one.
+        // If no image may be removed, no companion is removed with one.
         if images.is_empty() || open.iter().all(|tag| accompanying.contains(tag)) {
             return;
         }
@@ -244,8 +245,9 @@ impl Search<'_, '_> {
         }
     }
 
-    /// A tag that goes only on paper keeps what its index contains from going really, so the index has to be known where
-    /// other tags go really. Holds nothing: the plan enforces nothing that an unread index could hold.
+    /// Resolves dry runs: a dry-run removal keeps the content of its index from really being removed, so the index has
+    /// to be known if other tags are really removed. Marks nothing as retained: the plan enforces nothing that an
+    /// unread index could contain.
     fn resolve_dry_runs(&mut self, found: &ReasonTable) {
         let UnreadFacts { graph, companions, enforcing, .. } = *self.facts;
         let expiring: HashSet<u32> = self.expiring.iter().copied().collect();
@@ -264,7 +266,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// What hangs on a tag that may stay may stay as well, and an unread index among it may contain anything.
+    /// Marks the dependents of tags that may be retained, and everything that an unread index among them may contain.
     fn hold_dependents(&mut self) {
         let UnreadFacts { registry, repository, graph, companions, .. } = *self.facts;
         let (whole, ties, sensitive) = (self.removes_manifests(), self.ties(), self.sensitive());
@@ -303,7 +305,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// The nodes of the tags that would go.
+    /// Returns the nodes of the expiring tags.
     fn expiring_nodes(&self) -> impl Iterator<Item = Node> {
         self.expiring.iter().filter_map(|&tag| self.facts.graph.of_tag(tag))
     }
@@ -312,7 +314,7 @@ impl Search<'_, '_> {
         self.needed.entry(node).or_insert(cause);
     }
 
-    /// Notes that tags may stay because of something unread; nothing where there is nothing unread.
+    /// Records that tags may be retained because of unread manifests; no effect without any.
     fn hold(&mut self, tags: &[u32], holding: Vec<Node>) {
         if !holding.is_empty() {
             for &tag in tags {
@@ -341,7 +343,7 @@ impl Search<'_, '_> {
     }
 }
 
-/// Everything to which ties lead from some nodes, themselves included; by node.
+/// Returns everything that ties lead to from some nodes, themselves included; by node.
 fn spread<I: Iterator<Item = Node>>(
     graph: &Graph<'_>,
     from: impl Iterator<Item = Node>,

@@ -4,7 +4,7 @@ use semver::Prerelease;
 
 use crate::domain::VersionPart;
 
-/// A place in the order of versions. Versions that nobody can order share one.
+/// A place in the order of versions. Versions without an order share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct VersionOrder {
     numbers: [u64; 4],
@@ -19,14 +19,14 @@ pub(super) struct VersionOrder {
 pub(super) struct Version {
     /// Its place.
     pub(super) order: VersionOrder,
-    /// It has a suffix of which nobody can say if it comes before or after that version, so it only shares the place.
+    /// True if it has a suffix without an order relative to that version, so it only shares the place.
     pub(super) is_inexact: bool,
 }
 
 /// The numbers that versions of one line share; zeros beyond.
 pub(super) type Line = [u64; 3];
 
-/// The version that was read in a tag, in the tag's own words.
+/// The version that was read from a tag, in the tag's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionReading {
     /// The numbers, such as `1.2.3`.
@@ -41,8 +41,8 @@ pub struct VersionReading {
     pub metadata: Option<String>,
 }
 
-/// The words of pre-releases, each with the identifier that it is ordered by. Development comes first: it runs beside
-/// the stages of a release, and a candidate must not go because of it.
+/// The words of pre-releases, each with the identifier that it is ordered by. Development comes first: it runs parallel
+/// to the stages of a release, and must not displace a candidate.
 const PRE_RELEASE_WORDS: [(&str, &str); 17] = [
     ("canary", "a-canary"),
     ("dev", "a-dev"),
@@ -81,7 +81,7 @@ impl Version {
         Some(Self { order: VersionOrder { numbers, pre, commits }, is_inexact: !shared.is_empty() })
     }
 
-    /// The line that it belongs to.
+    /// Returns its line.
     pub(super) fn line(&self, part: VersionPart) -> Line {
         let [major, minor, patch, _] = self.order.numbers;
         match part {
@@ -91,7 +91,7 @@ impl Version {
         }
     }
 
-    /// The line as people say it: `1`, `1.2`, `1.2.3`.
+    /// Returns the line in usual form: `1`, `1.2`, `1.2.3`.
     pub(super) fn line_text(&self, part: VersionPart) -> Box<str> {
         let [major, minor, patch, _] = self.order.numbers;
         match part {
@@ -104,13 +104,13 @@ impl Version {
 }
 
 impl VersionOrder {
-    /// The place of the release that a pre-release leads to; `None` for a release.
+    /// Returns the place of the release of a pre-release; `None` for a release.
     pub(super) fn release(&self) -> Option<Self> {
         (!self.pre.is_empty()).then_some(Self { numbers: self.numbers, pre: Prerelease::EMPTY, commits: 0 })
     }
 }
 
-/// Tells how a text is read as a version; `None` if it is not one.
+/// Describes the reading of a text as a version; `None` if it is not one.
 pub(super) fn read_version(text: &str) -> Option<VersionReading> {
     let parts = VersionParts::of(text)?;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -123,7 +123,7 @@ pub(super) fn read_version(text: &str) -> Option<VersionReading> {
     })
 }
 
-/// A text taken apart.
+/// The parts of a text.
 struct VersionParts<'a> {
     core: &'a str,
     numbers: [u64; 4],
@@ -163,7 +163,7 @@ impl<'a> VersionParts<'a> {
     }
 }
 
-/// Puts segments together again.
+/// Joins segments.
 fn join_segments(segments: &[&str]) -> String {
     segments.iter().flat_map(|segment| ["-", *segment]).collect()
 }
@@ -207,7 +207,7 @@ struct PreRelease<'a> {
     order: Vec<&'a str>,
     /// As it is written.
     written: String,
-    /// The number of segments that it takes.
+    /// The number of segments in it.
     segments: usize,
     /// The end of the last of these, which does not belong to it.
     rest: &'a str,
@@ -245,7 +245,7 @@ impl<'a> PreRelease<'a> {
     }
 }
 
-/// Takes further identifiers off a text, each after a dot: numbers, and words of pre-releases perhaps with a number.
+/// Consumes further identifiers of a text, each after a dot: numbers, and words of pre-releases perhaps with a number.
 /// Returns the rest.
 fn dotted<'a>(mut rest: &'a str, order: &mut Vec<&'a str>) -> &'a str {
     while let Some(next) = rest.strip_prefix('.') {
@@ -264,7 +264,7 @@ fn dotted<'a>(mut rest: &'a str, order: &mut Vec<&'a str>) -> &'a str {
     rest
 }
 
-/// The letters that a text begins with, the digits after them, and the rest.
+/// Splits off the letters at the beginning of a text and the digits after them, and returns the rest.
 fn runs(text: &str) -> (&str, &str, &str) {
     let (word, rest) = text.split_at(text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let (digits, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
@@ -279,7 +279,7 @@ fn is_hexadecimal(word: &str) -> bool {
     word.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// A number without leading zeros, which semver refuses.
+/// Returns a number without leading zeros, which semver refuses.
 fn without_leading_zeros(digits: &str) -> &str {
     let short = digits.trim_start_matches('0');
     if short.is_empty() { "0" } else { short }

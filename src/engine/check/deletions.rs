@@ -1,4 +1,4 @@
-//! Untagged manifests that would be deleted, looked at once more, each by itself.
+//! The second check of untagged manifests that would be deleted, each by itself.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::engine::companion::companion_subject;
 use crate::engine::mentions::{MentionIndex, former_manifests};
 use crate::engine::placed_digests::PlacedDigests;
 
-/// Everything in deletions that the facts do not bear out; nothing if all is well.
+/// Returns all deletions that the facts do not support; empty if all is well.
 #[must_use]
 pub fn check_deletions(
     rules: &Rules,
@@ -29,7 +29,7 @@ pub fn check_deletions(
     check_deletions_among(rules, (inventory, claims, &placed), (untagged, others), deletions, now)
 }
 
-/// The same where an inventory has only some repositories of those in which digests were found.
+/// Does the same for an inventory with only some of the repositories in which digests were found.
 pub(in crate::engine) fn check_deletions_among(
     rules: &Rules,
     (inventory, claims, placed): (&Inventory, &Claims, &PlacedDigests),
@@ -51,7 +51,7 @@ pub(in crate::engine) fn check_deletions_among(
         })
         .collect();
     let mut around: Option<(RepositoryEvidence<'_, '_>, ManifestReferences<'_>)> = None;
-    // Of what goes, and of what really goes: a trial takes nothing away that something else hangs on.
+    // All planned deletions, and the enforced ones: a dry run removes no dependency of anything.
     let (mut going, mut really): (HashSet<ManifestKey<'_>>, HashSet<ManifestKey<'_>>) = Default::default();
     for deletion in deletions.deletable() {
         let place = |digest| (&deletion.registry, &deletion.repository, digest);
@@ -146,14 +146,14 @@ pub(in crate::engine) fn check_deletions_among(
     findings
 }
 
-/// A manifest by its names.
+/// The key of a manifest.
 type ManifestKey<'a> = (&'a RegistryName, &'a RepositoryName, &'a Digest);
 
 fn image(deletion: &Deletion) -> String {
     format!("{}/{}@{}", deletion.registry, deletion.repository, deletion.digest)
 }
 
-/// What the policies, of then and of now, say of the time.
+/// Checks the grace period by the policies of then and of now.
 fn check_policies(
     rules: &Rules,
     known: &UntaggedManifest,
@@ -292,7 +292,7 @@ fn check_order(repository: &Repository, deletions: &Deletions, registry: &Regist
 struct ManifestReferences<'a> {
     repository: &'a Repository,
     tags: HashMap<&'a Digest, &'a TagName>,
-    /// The tags that are named after a digest, by the beginning of their names.
+    /// The tags that are named after a digest, by their prefix.
     named: HashMap<&'a str, &'a TagName>,
     parents: HashMap<&'a Digest, Vec<&'a Digest>>,
     referrers: HashMap<&'a Digest, Vec<&'a Digest>>,
@@ -301,7 +301,7 @@ struct ManifestReferences<'a> {
     unread: Option<&'a Digest>,
 }
 
-/// How long the beginning of such a tag is: algorithm, dash, 64 hex digits.
+/// The length of the prefix of such a tag: algorithm, dash, 64 hex digits.
 const DIGEST_TAG_LENGTH: usize = "sha256-".len() + 64;
 
 impl<'a> ManifestReferences<'a> {
@@ -319,7 +319,7 @@ impl<'a> ManifestReferences<'a> {
         Self { repository, tags, named, parents: holders, referrers, loose, unread }
     }
 
-    /// What tags, claims, locks, contains or refers to a manifest that goes.
+    /// Checks the tags, claims, locks, indexes and referrers of a manifest that is deleted.
     fn check_deletion(
         &self,
         (evidence, held_digests): (&RepositoryEvidence<'_, '_>, &HashSet<&Digest>),
@@ -365,7 +365,7 @@ impl<'a> ManifestReferences<'a> {
         }
     }
 
-    /// Whether a manifest is listed by something that goes, or refers to something that does.
+    /// Returns true if a deleted index lists the manifest, or if it refers to a deleted manifest.
     fn is_dependent(&self, digest: &Digest, gone: &impl Fn(&Digest) -> bool) -> bool {
         let listed = self.parents.get(digest).into_iter().flatten().any(|index| gone(index));
         let subject = self.repository.manifests.get(digest).and_then(|facts| facts.subject.as_deref());

@@ -9,7 +9,7 @@ use crate::domain::{
     Digest, DigestSet, PolicyName, RefusalScope, Registry, RegistryName, Removal, RemovalMethod, RepositoryName,
 };
 
-/// Looks whether removals would leave something behind that they belong to.
+/// Checks that removals leave no dependents behind.
 pub(super) fn check_dependents(
     registry: &Registry,
     ties: &Ties<'_>,
@@ -41,8 +41,7 @@ pub(super) fn check_dependents(
     }
 }
 
-/// The same for those removals of a repository alone that would really be done: no binding refusal of theirs is among
-/// these.
+/// Does the same for the enforced removals of a repository alone: no binding refusal of theirs is among these.
 pub(super) fn check_enforced_dependents(
     registry: &Registry,
     ties: &Ties<'_>,
@@ -80,8 +79,8 @@ pub(super) fn check_enforced_dependents(
     }
 }
 
-/// Removals of a repository that could not be done if all that a policy lets go stayed: positions among the removals, by
-/// policy. Empty where the same policies let all go, and where nothing hangs on anything.
+/// Returns the removals of a repository that could not be made if everything that a policy expires stayed: positions
+/// among the removals, by policy. Empty if all have the same policies, and without dependencies.
 pub(super) fn held_by_policies(
     registry: &Registry,
     ties: &Ties<'_>,
@@ -92,7 +91,7 @@ pub(super) fn held_by_policies(
     if removals.windows(2).all(|pair| list_of(pair[0]) == list_of(pair[1])) {
         return Vec::new();
     }
-    // A removal takes more than the tag along, and what stays may need that.
+    // A removal may affect more than the tag, and retained manifests may need the rest.
     let takes_more = registry.removal == RemovalMethod::DeleteManifest || registry.expires_companions;
     let hanging = |removal: &Removal| takes_more || removal.companion_of.is_some() || ties.bind(&removal.digest);
     let hanging: Vec<(u32, &Removal)> = (0..).zip(removals.iter().copied()).filter(|(_, one)| hanging(one)).collect();
@@ -119,18 +118,18 @@ pub(super) fn held_by_policies(
     policies.into_iter().map(held).filter(|found| !found.held.is_empty()).collect()
 }
 
-/// Removals that something holds which one policy lets go.
+/// Removals that depend on tags that one policy expires.
 #[derive(Debug)]
 pub(super) struct HeldByPolicy {
     registry: RegistryName,
     repository: RepositoryName,
     policy: PolicyName,
-    /// Positions among the removals of the repository, and the policies that let each go.
+    /// Positions among the removals of the repository, and the policies that expire each.
     held: Vec<(u32, Vec<PolicyName>)>,
 }
 
 impl HeldByPolicy {
-    /// Finds those that would be enforced although a refusal keeps what they hang on.
+    /// Finds removals that would be enforced although a refusal keeps their dependencies.
     pub(super) fn check(&self, plan: &PlanHead<'_>, findings: &mut Vec<Violation>) {
         let refuses = |policies: &[PolicyName]| {
             plan.refusals.iter().filter(|refusal| refusal.binding).any(|refusal| match &refusal.scope {
@@ -157,14 +156,14 @@ impl HeldByPolicy {
     }
 }
 
-/// The contents of a repository that stay once some of its tags are removed.
+/// The content of a repository that is retained after the removal of some of its tags.
 struct RemainingContent<'t, 'a> {
     ties: &'t Ties<'a>,
     whole_manifests: bool,
     kept: DigestSet<&'a Digest>,
-    /// What is in an index that stays; nothing where an untag certainly leaves the manifest.
+    /// The content of retained indexes; empty if an untag certainly leaves the manifest.
     contained: DigestSet<&'a Digest>,
-    /// Images that have no tag left beside a signature that stays, where the registry would remove that with the last tag.
+    /// Images without remaining tags beside a retained signature, if the registry would remove that with the last tag.
     unsigned: HashSet<String>,
 }
 
@@ -178,7 +177,7 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
             if claimed(digest) || manifest.config.as_deref().is_some_and(&claimed) {
                 open.push(digest);
             }
-            // An image that was not read may be there all the same, and what refers to it is of use to whoever claims it.
+            // An unread image may exist all the same, and its referrers matter to whoever claims it.
             open.extend(manifest.subject.as_deref().into_iter().filter(|subject| claimed(subject)));
         }
         let (mut kept, mut contained) = (DigestSet::default(), DigestSet::default());
@@ -222,7 +221,7 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
     }
 }
 
-/// Everything that removed tags lead to, through indexes, referrers and companions that go as well.
+/// Returns everything that removed tags lead to, through indexes, referrers and companions that are removed as well.
 fn reachable<'a>(ties: &Ties<'a>, going: &'a [TagRemoval<'a>]) -> DigestSet<&'a Digest> {
     let mut seen = DigestSet::default();
     if going.iter().all(|one| one.removal.companion_of.is_none()) {

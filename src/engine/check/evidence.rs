@@ -18,7 +18,7 @@ use crate::domain::{
 /// The held tags and the held digests of one repository.
 pub(super) type RepositoryHolds<'a> = (HashSet<&'a TagName>, HashSet<&'a Digest>);
 
-/// What speaks against removals in one registry.
+/// The evidence against removals in one registry.
 pub(super) struct RegistryEvidence<'a> {
     pub(super) registry: &'a Registry,
     pub(super) failed: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct RegistryEvidence<'a> {
     ranges: Vec<&'a Claim>,
 }
 
-/// What speaks against removals in one repository.
+/// The evidence against removals in one repository.
 pub(super) struct RepositoryEvidence<'e, 'a> {
     registry_evidence: &'e RegistryEvidence<'a>,
     /// The words that mention each tag.
@@ -46,7 +46,7 @@ pub(super) struct RepositoryEvidence<'e, 'a> {
     mentioned_digests: HashMap<Digest, Arc<str>>,
 }
 
-/// Evidence that may speak of any image of one repository.
+/// Evidence that may concern any image of one repository.
 pub(super) struct UncertainEvidence<'a> {
     ids: Option<&'a Digest>,
     /// The first of each algorithm.
@@ -111,7 +111,7 @@ impl<'a> RegistryEvidence<'a> {
         RepositoryEvidence { registry_evidence: self, mentioned_tags: tags, mentioned_digests: digests }
     }
 
-    /// Finds the evidence that may speak of any image of a repository.
+    /// Finds the evidence that may concern any image of a repository.
     pub(super) fn uncertain_evidence(&self, repository: &Repository, placed: &PlacedDigests) -> UncertainEvidence<'a> {
         let here = |claim: &&Claim| claim.may_match_repository(self.registry.host_names(), &repository.name);
         let digest = |claim: &'a Claim| claim.image.digest.as_ref();
@@ -169,7 +169,7 @@ impl<'a> RegistryEvidence<'a> {
         Some(format!("a claim on {}", claim.image))
     }
 
-    /// The held tags and digests of a repository.
+    /// Returns the held tags and digests of a repository.
     pub(super) fn holds_in(&self, repository: &Repository) -> RepositoryHolds<'a> {
         let holds = || self.holds.get(&repository.name).into_iter().flatten();
         (holds().map(|hold| &hold.tag).collect(), holds().filter_map(|hold| hold.digest.as_ref()).collect())
@@ -236,13 +236,13 @@ impl RepositoryEvidence<'_, '_> {
         Some(format!("the word {text}, which may mean it"))
     }
 
-    /// Returns the word that may mean a digest.
+    /// Returns the word that may name a digest.
     pub(super) fn mention_of_digest(&self, digest: &Digest) -> Option<&str> {
         self.mentioned_digests.get(digest).map(|text| &**text)
     }
 
-    /// A claimed digest in an image, or anywhere in an index: a manifest's or a configuration's. An index inside that a tag
-    /// names which stays needs no index around it.
+    /// Returns a claimed digest in an image, or anywhere in an index: a manifest's or a configuration's. An index
+    /// inside with a retained tag of its own needs no index around it.
     fn claim_inside(
         &self,
         (repository, staying): (&Repository, &DigestSet<&Digest>),
@@ -275,7 +275,7 @@ impl RepositoryEvidence<'_, '_> {
     }
 }
 
-/// Returns true for an index that a staying tag names.
+/// Returns true for an index that a retained tag names.
 fn stays_by_itself(repository: &Repository, staying: &DigestSet<&Digest>, digest: &Digest) -> bool {
     staying.contains(digest) && repository.manifests.get(digest).is_some_and(Manifest::is_index)
 }
@@ -286,7 +286,7 @@ fn has_prefix(sorted: &[String], start: &str) -> bool {
     sorted.get(at).is_some_and(|text| text.starts_with(start))
 }
 
-/// A hold on a tag, or on a digest anywhere in its image.
+/// Returns a hold on a tag, or on a digest anywhere in its image.
 fn hold_on(
     held: &RepositoryHolds<'_>,
     (repository, staying): (&Repository, &DigestSet<&Digest>),
@@ -310,7 +310,7 @@ fn hold_on(
 }
 
 impl UncertainEvidence<'_> {
-    /// A claimed digest that may be that of an image, or of its configuration where that is not known.
+    /// Returns a claimed digest that may be that of an image, or of its configuration if that is unknown.
     pub(super) fn may_match(&self, digest: &Digest, config: Option<&Digest>, unread: bool) -> Option<&Digest> {
         let other = |claimed: &&&Digest| {
             claimed.algorithm() != digest.algorithm()

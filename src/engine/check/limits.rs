@@ -1,4 +1,4 @@
-//! Limits, counted once more.
+//! The second count of limits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::domain::{
 pub(super) struct LimitCounts {
     all: ScopeCounts,
     enforced: ScopeCounts,
-    /// The tags of each repository that stand for themselves.
+    /// The number of tags of each repository, without companions.
     tags: HashMap<(RegistryName, RepositoryName), u64>,
 }
 
@@ -42,7 +42,7 @@ impl LimitCounts {
         self.enforced.add(&enforced, owners);
     }
 
-    /// Looks whether each limit that is passed is refused, and nothing else is.
+    /// Checks that each exceeded limit is refused, and no other.
     pub(super) fn check(
         &self,
         rules: &Rules,
@@ -70,7 +70,7 @@ impl LimitCounts {
         }
     }
 
-    /// The limits that these removals pass.
+    /// Returns the limits that these removals exceed.
     fn exceeded(
         &self,
         rules: &Rules,
@@ -123,7 +123,7 @@ impl LimitCounts {
 
 impl ScopeCounts {
     fn add(&mut self, removals: &[&Removal], owners: &RemovalPolicies<'_>) {
-        // By the list of their policies: one of them, how many there are, and how many stand for themselves.
+        // By the list of their policies: one of them, their number, and the number without companions.
         let mut lists: BTreeMap<usize, (&Removal, u64, u64)> = BTreeMap::new();
         for removal in removals {
             let (_, all, alone) = lists.entry(owners.list_of(removal.position.tag)).or_insert((removal, 0, 0));
@@ -149,7 +149,7 @@ impl ScopeCounts {
     }
 }
 
-/// What forbids removals from a registry, or from repositories of it, whatever their number.
+/// Returns what forbids removals from a registry, or from repositories of it, whatever their number.
 fn registry_obstacles(registry: &Registry, undo_seconds: f64) -> BTreeSet<(RefusalScope, &'static str)> {
     let whole = RefusalScope::Registry(registry.name.clone());
     let mut found: BTreeSet<(RefusalScope, &'static str)> = BTreeSet::new();

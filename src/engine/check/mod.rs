@@ -1,7 +1,7 @@
-//! A second pair of eyes, written apart from what it looks at.
+//! The second check of a decision, written independently of it.
 //!
-//! It shares no deciding code with `evaluate` and `plan`: only the date of a tag and the matching of globs. It works the
-//! other way round, from each removal to everything that could forbid it, and asks nothing of a tag that stays.
+//! It shares no deciding code with `evaluate` and `plan`, except for the date of a tag and the matching of globs. It
+//! works in the opposite direction, from each removal to everything that could forbid it, and ignores retained tags.
 
 mod deletions;
 mod dependents;
@@ -31,8 +31,7 @@ use crate::domain::{
 pub use deletions::check_deletions;
 pub(super) use deletions::check_deletions_among;
 
-/// Something in verdicts or a plan that cannot be right. It is a fault of this program, and whoever finds it removes
-/// nothing.
+/// An impossible part of verdicts or a plan. It is a bug in this program, and nothing is removed then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
     /// Not every tag of the inventory has one verdict, in the inventory's order.
@@ -49,12 +48,12 @@ pub enum Violation {
         /// The verdict.
         verdict: Verdict,
     },
-    /// A tag's verdict is that it goes, and no removal does it.
+    /// An expired tag has no removal.
     MissingRemoval {
         /// The tag.
         image: String,
     },
-    /// A removal of something that the inventory does not have, or whose verdict is not that it goes.
+    /// The tag of a removal does not exist in the inventory, or is not expired.
     UnfoundedRemoval {
         /// The tag.
         image: String,
@@ -66,21 +65,21 @@ pub enum Violation {
     },
     /// The removals are not in order.
     UnsortedRemoval {
-        /// The first that comes too late.
+        /// The first that is out of order.
         image: String,
     },
-    /// A removal says something else than the inventory or the rules.
+    /// A removal contradicts the inventory or the rules.
     FactMismatch {
         /// The tag.
         image: String,
-        /// What differs.
+        /// The differing fact.
         what: &'static str,
     },
-    /// A tag is removed that something holds.
+    /// A protected tag is removed.
     ProtectedTag {
         /// The tag.
         image: String,
-        /// What holds it.
+        /// The evidence that protects it.
         by: String,
     },
     /// A removal is to be enforced that may only be reported.
@@ -90,23 +89,23 @@ pub enum Violation {
         /// Why not.
         why: String,
     },
-    /// A limit is passed, and no refusal says so.
+    /// A limit is exceeded without a refusal.
     MissingRefusal {
-        /// What the refusal should cover.
+        /// The scope of the missing refusal.
         scope: RefusalScope,
         /// The label of the limit.
         limit: &'static str,
     },
-    /// A refusal of a limit that is not passed.
+    /// A refusal of a limit that is not exceeded.
     UnfoundedRefusal {
-        /// What it covers.
+        /// The scope of the refusal.
         scope: RefusalScope,
         /// The label of the limit.
         limit: &'static str,
     },
 }
 
-/// The policies that let each tag of a repository go, by name. There are many tags, and few lists of policies.
+/// The policies that expire each tag of a repository, by name. There are many tags, and few lists of policies.
 struct RemovalPolicies<'a> {
     /// The first is empty.
     lists: Vec<Vec<&'a PolicyName>>,
@@ -115,12 +114,12 @@ struct RemovalPolicies<'a> {
 }
 
 impl<'a> RemovalPolicies<'a> {
-    /// None lets any of so many tags go.
+    /// Creates it for that many tags, with no policy that expires any.
     fn new(tags: usize) -> Self {
         Self { lists: vec![Vec::new()], of: vec![0; tags] }
     }
 
-    /// Adds a policy to those of a tag.
+    /// Adds a policy to those that expire a tag.
     fn add(&mut self, tag: u32, policy: &'a PolicyName) {
         let Some(list) = self.of.get(tag as usize).copied() else { return };
         let is_extended = |longer: &Vec<&PolicyName>| {
@@ -134,7 +133,7 @@ impl<'a> RemovalPolicies<'a> {
         });
     }
 
-    /// Has only this policy let a tag go.
+    /// Makes a policy the only one that expires a tag.
     fn set(&mut self, tag: u32, policy: &'a PolicyName) {
         if let Some(list) = self.of.get_mut(tag as usize) {
             *list = 0;
@@ -142,7 +141,7 @@ impl<'a> RemovalPolicies<'a> {
         self.add(tag, policy);
     }
 
-    /// The number of the list of a tag's policies: the same for the same policies.
+    /// Returns the number of the list of a tag's policies: equal for equal policies.
     fn list_of(&self, tag: u32) -> usize {
         self.of.get(tag as usize).copied().unwrap_or_default()
     }
@@ -156,7 +155,7 @@ impl<'a> RemovalPolicies<'a> {
 struct TagSet(Vec<bool>);
 
 impl TagSet {
-    /// Those at these positions.
+    /// Creates the set of tags at these positions.
     fn of(repository: &Repository, positions: impl IntoIterator<Item = u32>) -> Self {
         let mut found = Self(vec![false; repository.tags.len()]);
         positions.into_iter().for_each(|tag| found.insert(tag));
@@ -174,7 +173,7 @@ impl TagSet {
     }
 }
 
-/// Everything in verdicts and plan that the facts do not bear out; nothing if all is well.
+/// Returns everything in verdicts and plan that the facts do not support; empty if all is well.
 #[must_use]
 pub fn check(
     rules: &Rules,
@@ -223,10 +222,10 @@ pub fn check(
     findings
 }
 
-/// What a plan says as a whole.
+/// The whole-plan parts of a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanHead<'a> {
-    /// What stands against the removals.
+    /// The refusals of removals.
     pub refusals: &'a [Refusal],
     /// What a person accepted of what would stand against them.
     pub accepted: &'a [AcceptedRefusal],
@@ -234,12 +233,12 @@ pub struct PlanHead<'a> {
     pub deletions: &'a Deletions,
     /// The rules that match nothing.
     pub coverage: &'a Coverage,
-    /// The removals that are not enforced because of refusals, by repository and position; `None` where the removals that were
-    /// looked at are those of the plan already.
+    /// The removals that are not enforced because of refusals, by repository and position; `None` if the checked
+    /// removals are those of the final plan.
     pub unenforced: Option<&'a BTreeMap<(RegistryName, RepositoryName), Vec<u32>>>,
 }
 
-/// The second look at the repositories of one registry, one after another.
+/// The second check of the repositories of one registry, one after another.
 pub(super) struct RegistryChecker<'a> {
     rules: &'a Rules,
     registry: &'a Registry,
@@ -247,7 +246,7 @@ pub(super) struct RegistryChecker<'a> {
     now: Timestamp,
 }
 
-/// What the second look adds up over all repositories.
+/// The sums of the second check over all repositories.
 #[derive(Debug)]
 pub struct CheckTotals<'a> {
     limits: limits::LimitCounts,
@@ -256,12 +255,13 @@ pub struct CheckTotals<'a> {
 }
 
 impl<'a> RegistryChecker<'a> {
-    /// Nothing is asked of the repositories in `registry`.
+    /// Creates the checker. The repositories in `registry` are not used.
     pub(super) fn new(rules: &'a Rules, registry: &'a Registry, claims: &'a Claims, now: Timestamp) -> Self {
         Self { rules, registry, evidence: evidence::RegistryEvidence::new(registry, claims, now), now }
     }
 
-    /// Looks whether each tag of a repository that is decided about alone has its verdict, and each expired one its removal.
+    /// Checks that each tag of a repository that is decided by itself has its verdict, and each expired one its
+    /// removal.
     pub(super) fn check_verdicts(
         repository: &Repository,
         verdicts: &Verdicts,
@@ -274,7 +274,7 @@ impl<'a> RegistryChecker<'a> {
         findings
     }
 
-    /// Looks at the removals of one repository, and at what is enforced of them given the scopes of binding refusals.
+    /// Checks the removals of one repository, and the enforced ones given the scopes of binding refusals.
     pub(super) fn check_repository(
         &self,
         repository: &Repository,
@@ -306,13 +306,13 @@ impl<'a> RegistryChecker<'a> {
 }
 
 impl<'a> CheckTotals<'a> {
-    /// Nothing added up yet.
+    /// Creates it with nothing added yet.
     #[must_use]
     pub fn new(rules: &'a Rules) -> Self {
         Self { limits: limits::LimitCounts::default(), held: Vec::new(), rules: unmatched::RuleSightings::new(rules) }
     }
 
-    /// Looks at the limits, and at the rules that match nothing, once all repositories were looked at.
+    /// Checks the limits, and the rules that match nothing, once all repositories were checked.
     #[must_use]
     pub fn check(&self, rules: &Rules, registries: &[Registry], plan: &PlanHead<'_>) -> Vec<Violation> {
         let mut findings = Vec::new();
@@ -342,9 +342,9 @@ fn image(removal: &Removal) -> String {
     format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
 }
 
-/// Whether a tag's name makes it a signature or the like of another image.
+/// Returns true if a tag's name makes it a signature or the like of another image.
 fn accompanies(tag: &TagName) -> bool {
-    // Of all tags this is asked more than once.
+    // Called more than once for each tag.
     if !tag.as_bytes().starts_with(b"sha") {
         return false;
     }
@@ -412,7 +412,7 @@ fn check_removals(removals: &[&Removal], verdicts: &Verdicts, findings: &mut Vec
     }
 }
 
-/// Holds a removal against the facts at its place.
+/// Compares a removal with the facts at its place.
 fn check_facts<'a>(
     registry: &Registry,
     repository: &'a Repository,

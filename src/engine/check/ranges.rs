@@ -1,4 +1,4 @@
-//! Ranges of versions once more, with an order of their own.
+//! The second reading of version ranges, with a separate order.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ struct RangeClaim<'a> {
     highest: HashMap<(u8, usize), Order>,
 }
 
-/// Ordered as versions are: the numbers, then whether it is a release, then the parts of the pre-release.
+/// The order of versions: the numbers, then true for a release, then the parts of the pre-release.
 type Order = (Vec<u64>, bool, Vec<Part>);
 
 /// A part of a pre-release: numbers come first and by size, which for digits is length.
@@ -44,8 +44,8 @@ impl<'a> RangeClaims<'a> {
         claimed
     }
 
-    /// The claim whose range a tag is the highest version of, or one where all are claimed. Also of a tag that is not
-    /// there any more.
+    /// Returns the claim whose range selects a tag as the highest version, or one that claims all versions. Also for a
+    /// tag that no longer exists.
     pub(super) fn claim_on(&self, tag: &TagName) -> Option<String> {
         if self.0.is_empty() {
             return None;
@@ -80,7 +80,7 @@ impl RangeClaim<'_> {
     }
 }
 
-/// Written in a way that only some tools take for a version; below it, with a `v`, and below that, exactly.
+/// The form that only some tools read as a version; below it, with a `v`, and below that, exact.
 const LOOSE: u8 = 2;
 
 fn read(tag: &str) -> Option<(u8, Order)> {

@@ -1,4 +1,4 @@
-//! Policies, seen from a removal: some must select it, and none of those may keep it.
+//! Policies, seen from a removal: at least one must select its tag, and none of those may keep it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use crate::domain::{
     TagSelector, VersionPart, WrittenDuration,
 };
 
-/// Looks at every policy for removals in one repository. Gives for each the policies that let it go, by name.
+/// Checks every policy for removals in one repository. Returns the policies that expire each, by name.
 pub(super) fn check_rules<'a>(
     rules: &'a Rules,
     registry: &Registry,
@@ -74,7 +74,7 @@ struct Member<'a> {
     version: Option<Box<ParsedVersion>>,
     digest: Option<&'a Digest>,
     time: Option<Timestamp>,
-    /// Without a time, the latest that it can have.
+    /// Without a date, the latest that it can have.
     latest_possible: Option<Timestamp>,
 }
 
@@ -90,7 +90,7 @@ fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> 
         }
 }
 
-/// The tags that a policy selects, by the values of its groups.
+/// Returns the tags that a policy selects, by the values of its groups.
 fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> BTreeMap<Vec<String>, Vec<Member<'a>>> {
     let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
     let mut groups: BTreeMap<Vec<String>, Vec<Member<'a>>> = BTreeMap::new();
@@ -151,7 +151,7 @@ fn kept(
     kept
 }
 
-/// The newest time of each image.
+/// Returns the newest time of each image.
 fn image_times<'a>(members: &[Member<'a>]) -> DigestMap<&'a Digest, Timestamp> {
     let mut times: DigestMap<&Digest, Timestamp> = DigestMap::default();
     for member in members {
@@ -165,7 +165,7 @@ fn image_times<'a>(members: &[Member<'a>]) -> DigestMap<&'a Digest, Timestamp> {
 
 type KeepTest<'a> = Box<dyn Fn(&Member<'_>) -> bool + 'a>;
 
-/// A rule as a question: does it keep that tag?
+/// Returns a rule as a predicate that is true for tags that it keeps.
 fn keep_test<'a>(
     rule: &'a KeepRule,
     members: &[Member<'_>],
@@ -254,7 +254,7 @@ fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timez
     kept
 }
 
-/// The day with which a period begins.
+/// Returns the day on which a period begins.
 fn first_day(period: Period, day: civil::Date) -> civil::Date {
     match period {
         Period::Day => day,
@@ -267,8 +267,8 @@ fn first_day(period: Period, day: civil::Date) -> civil::Date {
     }
 }
 
-/// The tags of the highest `count` versions of each line. Images with equal versions share a place, and a release that
-/// nothing but such shares stand for does not count against its pre-releases.
+/// Returns the tags of the highest `count` versions of each line. Images with equal versions share a place, and a
+/// release that only such shared places represent does not displace its pre-releases.
 fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> Vec<u32> {
     let mut lines: HashMap<&[u64], Vec<(&ParsedVersion, &Member<'_>)>> = HashMap::new();
     for member in members {
@@ -278,7 +278,7 @@ fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> Vec<u32> 
     }
     let mut kept = Vec::new();
     for line in lines.into_values() {
-        // By its highest version an image counts, surely where one of its tags says so without a suffix.
+        // An image counts by its highest version, certainly if one of its tags has it without a suffix.
         let mut best: DigestMap<&Digest, (&VersionOrder, bool)> = DigestMap::default();
         for (version, member) in &line {
             let Some(digest) = member.digest else { continue };
@@ -300,7 +300,7 @@ fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> Vec<u32> 
                 vague = Some(place);
             }
         }
-        // Of a tag without a digest nothing is known.
+        // A tag without a digest is unknown.
         let stays = |member: &Member<'_>| member.digest.is_none_or(|digest| staying.contains(best[digest].0));
         kept.extend(line.iter().filter(|(_, member)| stays(member)).map(|(_, member)| member.position));
     }

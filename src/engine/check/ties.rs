@@ -1,4 +1,4 @@
-//! Indexes and referrers of one repository, noted once for all looks at its removals.
+//! Indexes and referrers of one repository, collected once for all checks of its removals.
 
 use crate::domain::{Digest, DigestMap, DigestSet, Manifest, Repository};
 
@@ -28,8 +28,8 @@ impl<'a> Ties<'a> {
         Self { repository, tied, contained, referrers }
     }
 
-    /// Returns what a manifest holds by staying: what it lists, what refers to it, and where manifests are removed whole
-    /// what it refers to.
+    /// Returns the manifests that a retained manifest keeps: its children, its referrers, and, if whole manifests are
+    /// removed, its subject.
     pub(super) fn held_by(&self, digest: &Digest, whole_manifests: bool) -> impl Iterator<Item = &'a Digest> {
         let manifest = self.tied.get(digest).copied();
         let listed = manifest.into_iter().flat_map(|manifest| &manifest.children);

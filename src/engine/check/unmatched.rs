@@ -1,4 +1,4 @@
-//! Rules that match nothing, seen from the removals: none that such a rule could have forbidden may really be done.
+//! Rules that match nothing, seen from the removals: none that such a rule could have forbidden may be enforced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,15 @@ use crate::domain::{
     TagSelector,
 };
 
-/// The label of the refusals that are looked at here.
+/// The label of the refusals that are checked here.
 pub(super) const LABEL: &str = "protects-nothing";
 
-/// The rules that protect tags if they match any, held against one repository after another, and what would be enforced.
+/// The rules that protect tags if they match any, matched against one repository after another, and the enforced
+/// removals.
 #[derive(Debug)]
 pub(super) struct RuleSightings<'a> {
     policies: Vec<(&'a Policy, Vec<SightedRule>)>,
-    /// Of each registry: whether all its lists were read, and whether it has a tag that stands for itself.
+    /// For each registry: true if all its lists were read, and true if it has a tag other than companions.
     registries: BTreeMap<RegistryName, (bool, bool)>,
     /// The policies of removals that would be enforced, by repository.
     enforced: BTreeSet<(RegistryName, RepositoryName, Vec<PolicyName>)>,
@@ -29,7 +30,7 @@ struct SightedRule {
     was_seen: bool,
 }
 
-/// What a rule is held against; true where that cannot be told.
+/// The test of a rule; `Always` if it cannot be tested.
 #[derive(Debug)]
 enum NameTest {
     Always,
@@ -50,8 +51,8 @@ impl<'a> RuleSightings<'a> {
         }
     }
 
-    /// Looks at one repository. Every tag counts, signatures and the like included: a rule that only names those says
-    /// nothing.
+    /// Adds one repository. Every tag counts, signatures and the like included: a rule that only names those is
+    /// ignored.
     pub(super) fn add(
         &mut self,
         (registry, repository): (&Registry, &Repository),
@@ -79,7 +80,7 @@ impl<'a> RuleSightings<'a> {
         }
     }
 
-    /// Looks whether whatever an unmatched rule could have protected is refused, and nothing else because of a rule.
+    /// Checks that everything an unmatched rule could have protected is refused, and nothing else because of a rule.
     pub(super) fn check(&self, registries: &[Registry], plan: &PlanHead<'_>, findings: &mut Vec<Violation>) {
         let mut blind: BTreeSet<RuleId> = BTreeSet::new();
         for (policy, rules) in &self.policies {
@@ -128,7 +129,7 @@ impl<'a> RuleSightings<'a> {
         }
     }
 
-    /// Whether a rule matches nothing and never did, as far as that can be said.
+    /// Returns true if a rule matches nothing and never did, as far as known.
     fn never_matched(&self, one: &SightedRule, policy: &Policy, registries: &[Registry], coverage: &Coverage) -> bool {
         let rule = &one.rule;
         let allowed = match &policy.allow_unmatched {
@@ -176,7 +177,7 @@ fn hides_names(target: &GapTarget) -> bool {
     matches!(target, GapTarget::Catalogue | GapTarget::TagList)
 }
 
-/// Whether a refusal covers removals of a repository by these policies.
+/// Returns true if a refusal covers removals of a repository by these policies.
 fn covers(scope: &RefusalScope, registry: &RegistryName, repository: &RepositoryName, owners: &[PolicyName]) -> bool {
     match scope {
         RefusalScope::Run => true,
@@ -194,7 +195,7 @@ fn covers(scope: &RefusalScope, registry: &RegistryName, repository: &Repository
 struct ProtectingRule {
     key: RuleKey,
     written: String,
-    /// Whether it keeps whatever it selects; else it has a say in its own policy alone.
+    /// True if it keeps everything that it selects; otherwise it affects only its own policy.
     keeps_all: bool,
 }
 
@@ -249,7 +250,7 @@ impl ProtectingRule {
         }
     }
 
-    /// Whether something that goes in that place, by these policies, is what the rule might have protected.
+    /// Returns true if the rule might have protected something that these policies expire there.
     fn covers<'a>(
         &self,
         policy: &Policy,

@@ -1,4 +1,4 @@
-//! What was not read, seen from a removal: nothing goes while something unread could hold it.
+//! Unread manifests, seen from a removal: nothing is removed while an unread manifest could contain it.
 
 use super::evidence::RepositoryEvidence;
 use super::ties::Ties;
@@ -9,7 +9,7 @@ use crate::domain::{
 };
 use crate::engine::placed_digests::PlacedDigests;
 
-/// Looks whether an index or artifact that was not read could hold a removed tag.
+/// Checks whether an unread index or artifact could contain a removed tag.
 pub(super) fn check_unread(
     registry: &Registry,
     ties: &Ties<'_>,
@@ -32,8 +32,8 @@ pub(super) fn check_unread(
     }
 }
 
-/// Looks whether a removal would really be done although an index that was not read may contain it, and that index has a
-/// tag that goes only on paper, or is refused.
+/// Checks whether a removal would be enforced although an unread index may contain it, and the removal of that index's
+/// tag is a dry run, or refused.
 pub(super) fn check_enforced_unread(
     registry: &Registry,
     ties: &Ties<'_>,
@@ -57,15 +57,15 @@ pub(super) fn check_enforced_unread(
     }
 }
 
-/// What is unread in a repository, and what it could hold once some of its tags are gone.
+/// The unread manifests of a repository, and what they could contain after the removal of some of its tags.
 struct UnreadContent<'a> {
     repository: &'a Repository,
     unread: DigestMap<&'a Digest, UnreadKind>,
-    /// Something unread that stays, or may: it could contain anything.
+    /// An unread manifest that is, or may be, retained: it could contain anything.
     staying: Option<&'a Digest>,
-    /// Whether something is in use that no tag of its own accounts for.
+    /// True if something is in use that no tag of its own explains.
     used_inside: bool,
-    /// Whether an image in an index that stays is judged like any other.
+    /// True if an image in a retained index is decided like any other.
     judged_alike: bool,
 }
 
@@ -133,7 +133,7 @@ impl<'a> UnreadContent<'a> {
         None
     }
 
-    /// Something unread in an image, at any depth: an index, or anything where a configuration is looked for.
+    /// Returns an unread manifest in an image, at any depth: an index, or any if a configuration is searched.
     fn unread_inside(&self, digest: &Digest, any: bool) -> Option<&'a Digest> {
         let mut seen = DigestSet::default();
         let mut open = vec![digest];
@@ -152,7 +152,7 @@ impl<'a> UnreadContent<'a> {
     }
 }
 
-/// Everything that stays with some digests, see [`Ties::held_by`].
+/// Returns everything that is retained with some digests, see [`Ties::held_by`].
 fn kept_with<'a>(ties: &Ties<'a>, mut open: Vec<&'a Digest>, whole_manifests: bool) -> DigestSet<&'a Digest> {
     let mut kept = DigestSet::default();
     while let Some(digest) = open.pop() {

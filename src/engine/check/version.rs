@@ -1,16 +1,16 @@
-//! Versions once more, read and ordered in another way.
+//! The second reading of versions, parsed and ordered in another way.
 
 use crate::domain::VersionPart;
 
-/// A version as it is read here.
+/// A version as parsed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ParsedVersion {
     pub(super) order: VersionOrder,
-    /// It has a suffix without an order, and only shares the place.
+    /// True if it has a suffix without an order, so that it only shares the place.
     pub(super) is_inexact: bool,
 }
 
-/// Ordered as versions are: the numbers, then a release after its pre-releases, then the parts of the pre-release, then
+/// The order of versions: the numbers, then a release after its pre-releases, then the parts of the pre-release, then
 /// the commits since then.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct VersionOrder {
@@ -71,7 +71,7 @@ fn commits(piece: &str) -> Option<u64> {
     piece.parse().ok().filter(|_| !piece.starts_with('+'))
 }
 
-/// `g` and four to sixty-four hexadecimal digits, unless that is short and a version of gcc.
+/// Returns true for `g` and four to sixty-four hexadecimal digits, unless that is short and a version of gcc.
 fn names_a_commit(piece: &str) -> bool {
     let digits = piece.as_bytes().get(1..).unwrap_or_default();
     let hexadecimal = digits.iter().all(|digit| b"0123456789abcdef".contains(digit));
@@ -82,14 +82,14 @@ fn names_a_commit(piece: &str) -> bool {
 /// A pre-release.
 struct Stages {
     parts: Vec<Part>,
-    /// Nothing of the last piece is left over.
+    /// True if nothing of the last piece is left over.
     whole: bool,
-    /// The next piece is its number.
+    /// True if the next piece is its number.
     with_next: bool,
 }
 
 impl Stages {
-    /// The pre-release that a piece of a suffix begins with. `next` is the piece after it.
+    /// Parses the pre-release at the beginning of a piece of a suffix. `next` is the piece after it.
     fn of(piece: &str, next: Option<&str>) -> Option<Self> {
         let mut names = piece.split('.');
         let head = names.next()?;
@@ -116,7 +116,7 @@ impl Stages {
         (stages.parts.len() > 1 || !needs_number).then_some(stages)
     }
 
-    /// Takes names as long as they are numbers or stages.
+    /// Consumes names as long as they are numbers or stages.
     fn take<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         for name in names {
             let (word, number, rest) = cut(name);
@@ -133,7 +133,7 @@ impl Stages {
     }
 }
 
-/// The rank of a word of pre-releases.
+/// Returns the rank of a word of pre-releases.
 fn stage(word: &str) -> Option<u8> {
     Some(match word {
         "canary" => 0,
@@ -151,12 +151,12 @@ fn stage(word: &str) -> Option<u8> {
     })
 }
 
-/// Words that may as well be the beginning of something else.
+/// Returns true for words that may also be the beginning of something else.
 fn is_short(word: &str) -> bool {
     matches!(word, "a" | "b" | "m" | "ea")
 }
 
-/// Letters, the number after them, and the rest.
+/// Splits off letters and the number after them, and returns the rest.
 fn cut(name: &str) -> (&str, Option<Part>, &str) {
     let letters = name.bytes().take_while(u8::is_ascii_alphabetic).count();
     let digits = name[letters..].bytes().take_while(u8::is_ascii_digit).count();

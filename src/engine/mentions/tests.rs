@@ -1,11 +1,11 @@
-//! The words that mean a tag, and those that do not.
+//! The words that name a tag, and those that do not.
 
 use super::*;
 use crate::domain::{
     Holder, Manifest, RemovedTag, SourceOutcome, SourceState, Tag, TextIndexBuilder, TextPlace, TextScope,
 };
 
-/// A registry with these repositories and their tags; every tag has an image of its own, by the name of both.
+/// A registry with these repositories and their tags; every tag has its own image, by the name of both.
 fn inventory(repositories: &[(&str, &[&str])]) -> Inventory {
     let mut registry = Registry::empty("contoso".parse().unwrap(), "distribution");
     for (name, tags) in repositories {
@@ -27,7 +27,7 @@ fn tag(repository: &str, tag: &str) -> Tag {
     Tag { name: tag.parse().unwrap(), digest, pushed_at: None, first_seen: None, lock: None }
 }
 
-/// The words of texts, each of which has a place of its own.
+/// The words of texts, each with its own place.
 fn words(scope: TextScope, texts: &[&str]) -> TextIndex {
     let mut builder = TextIndexBuilder::new(scope);
     for (text, number) in texts.iter().zip(1..) {
@@ -242,7 +242,7 @@ fn only_the_registries_that_a_source_covers_are_mentioned() {
     assert!(find_mentions(&inventory, &[], |_| true, &TextIndex::default()).is_empty());
 }
 
-/// A source's answer with nothing but mentions, as repository, image and word.
+/// A source's answer with only mentions, as repository, image and word.
 fn source(name: &str, registry: &str, mentions: &[(&str, MentionedImage, &str)]) -> SourceOutcome {
     let mentions = mentions.iter().map(|(repository, image, text)| Mention {
         registry: registry.parse().unwrap(),

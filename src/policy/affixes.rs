@@ -1,6 +1,6 @@
-//! The characters with which every text that an expression matches begins and ends.
+//! The literal prefixes and suffixes of the texts that an expression matches.
 
-/// The characters with which every matched text begins and ends; empty where that is not known.
+/// The literal prefix and suffix of every matched text; empty if unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Affixes {
     start: String,
@@ -8,17 +8,17 @@ pub(super) struct Affixes {
 }
 
 impl Affixes {
-    /// The characters with which every matched text begins.
+    /// Returns the prefix of every matched text.
     pub(super) fn start(&self) -> &str {
         &self.start
     }
 
-    /// The characters with which every matched text ends.
+    /// Returns the suffix of every matched text.
     pub(super) fn end(&self) -> &str {
         &self.end
     }
 
-    /// Whether no text begins and ends as both ask for.
+    /// Returns true if no text has the prefixes and suffixes of both.
     pub(super) fn is_disjoint(&self, other: &Self) -> bool {
         let begins = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
         let ends = |a: &str, b: &str| a.ends_with(b) || b.ends_with(a);
@@ -33,7 +33,7 @@ enum Part {
     Other,
 }
 
-/// What an expression on a whole text begins and ends with. Of one that is not plain enough nothing is known.
+/// Returns the prefix and suffix of an expression on a whole text; empty if it is not simple enough.
 pub(super) fn affixes(expression: &str) -> Affixes {
     parts(expression).map_or_else(Affixes::default, |parts| {
         let character = |part: &Part| match part {
@@ -56,7 +56,7 @@ fn parts(expression: &str) -> Option<Vec<Part>> {
     let mut parts = Vec::new();
     while let Some(found) = rest.chars().next() {
         let (part, length) = match found {
-            // An alternative may begin otherwise, and so may what ignores case.
+            // An alternative may have another prefix, and so may a case-insensitive part.
             '|' => return None,
             '(' if rest.starts_with("(?")
                 && !rest.starts_with("(?:")
@@ -70,14 +70,14 @@ fn parts(expression: &str) -> Option<Vec<Part>> {
             '\\' => {
                 let escaped = rest[1..].chars().next()?;
                 let plain = escaped.is_ascii_punctuation();
-                // `\x41`, `\p{Lu}` and the like have more to them than the letter.
+                // `\x41`, `\p{Lu}` and the like continue after the letter.
                 if matches!(escaped, 'x' | 'u' | 'U' | 'p' | 'P') {
                     return None;
                 }
                 (if plain { Part::Character(escaped) } else { Part::Other }, 1 + escaped.len_utf8())
             }
             '*' | '+' | '?' | '{' => {
-                // Whatever is repeated is no single character.
+                // A repeated part is not a single character.
                 *parts.last_mut()? = Part::Other;
                 let length = if found == '{' { rest.find('}')? + 1 } else { 1 };
                 (Part::Other, length)
@@ -91,7 +91,7 @@ fn parts(expression: &str) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// The length of a group up to and with its closing bracket, from behind the opening one.
+/// Returns the length of a group after its opening bracket, closing bracket included.
 fn group(text: &str) -> Option<usize> {
     let (mut depth, mut at) = (1, 0);
     while depth > 0 {
@@ -106,13 +106,13 @@ fn group(text: &str) -> Option<usize> {
     Some(at)
 }
 
-/// The length of a class of characters, from its opening bracket on.
+/// Returns the length of a class of characters from its opening bracket on.
 fn class(text: &str) -> Option<usize> {
     let mut at = 1;
     if text[at..].starts_with('^') {
         at += 1;
     }
-    // Right behind the opening bracket a closing one is a character.
+    // A closing bracket right after the opening one is a literal.
     if text[at..].starts_with(']') {
         at += 1;
     }

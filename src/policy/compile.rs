@@ -1,4 +1,4 @@
-//! From the tree of a policy file to policies.
+//! Compilation of a policy file's tree into policies.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -28,24 +28,24 @@ const THEN_HELP: &str = "write `then: { delete_manifest: after 14d }`, or leave 
 const UNTAGGED_HELP: &str = "write `untagged: { delete: after 30d }`";
 const KEEP_HELP: &str = "write `keep: all`, `keep: none`, or a list of rules such as `- newest: 5`";
 
-/// The file that a policy stands in, for its record.
+/// The file of a policy, for its record.
 pub(super) struct Origin {
     pub(super) file: Arc<str>,
     pub(super) revision: Arc<str>,
 }
 
-/// A policy with the places that may turn out to be wrong only beside other files.
+/// A policy with the places of values that are checked against other files.
 pub(super) struct LocatedPolicy {
     pub(super) policy: Policy,
-    /// Where its name stands.
+    /// The place of its name.
     pub(super) name: Place,
-    /// Where each registry that it names stands.
+    /// The place of each registry that it names.
     pub(super) registries: Vec<(RegistryName, Place)>,
-    /// Where each of its keep rules stands, in order.
+    /// The place of each of its keep rules, in order.
     pub(super) rules: Vec<Place>,
     /// Its names, globs and patterns with their places.
     pub(super) rule_texts: Vec<RulePlace>,
-    /// Where it says what comes after an untag, if it does.
+    /// The place of its `then`, if it has one.
     pub(super) then: Option<Place>,
     /// Where it says what becomes of manifests without a tag, if it does.
     pub(super) untagged: Option<Place>,
@@ -120,7 +120,7 @@ fn refuse_beside_untagged(fields: &mut Fields<'_>, key: &'static str, problems: 
     problems.add(fields.key_at(key), format!("`{key}` beside `untagged`")).help(help);
 }
 
-/// All policies of a file that could be understood; the problems say what could not.
+/// Compiles all valid policies of a file; the rest is in the problems.
 pub(super) fn compile_policies(root: &Node, origin: &Origin, problems: &mut Problems) -> Vec<LocatedPolicy> {
     let help = "a policy file is `policies:` and below it a list, each policy with `- name: …`";
     match &root.value {
@@ -158,7 +158,7 @@ pub(super) fn compile_policies(root: &Node, origin: &Origin, problems: &mut Prob
         let noted = problems.count();
         match compile_policy(node, origin, &mut names, problems) {
             Some(policy) => placed.push(policy),
-            // A policy must never go missing without a word.
+            // A policy must never be dropped silently.
             None if problems.count() == noted => {
                 problems.add(&node.at, "this policy could not be understood").help("please report this file");
             }
@@ -253,7 +253,7 @@ fn compile_policy<'a>(
     Some(LocatedPolicy { policy, name: at, registries, rules, rule_texts: written, then, untagged })
 }
 
-/// The registries of a policy, each with its place in the list that it was read from.
+/// Returns the registries of a policy, each with its place in the list.
 fn named_registries(policy: &Policy, select: Option<&Node>) -> Vec<(RegistryName, Place)> {
     let Some(Value::Map(entries)) = select.map(|node| &node.value) else { return Vec::new() };
     let listed = entries.iter().find(|entry| entry.key == "registries").map(|entry| &entry.node.value);
@@ -263,7 +263,7 @@ fn named_registries(policy: &Policy, select: Option<&Node>) -> Vec<(RegistryName
 
 fn required<'a>(fields: &mut Fields<'a>, key: &'static str, help: &str, problems: &mut Problems) -> Option<&'a Node> {
     let node = fields.get(key);
-    // What is misspelt will be told as that.
+    // A misspelt key is reported as such.
     if node.is_none() && !fields.is_misspelled(key) {
         problems.add(fields.at(), format!("a policy without `{key}`")).help(help);
     }
@@ -274,7 +274,7 @@ fn optional_text(fields: &mut Fields<'_>, key: &'static str, problems: &mut Prob
     fields.get(key).and_then(|node| fields::text(key, node, problems)).map(str::to_owned)
 }
 
-/// Words of other tools, and what they are called here.
+/// Returns a hint for keys of other tools.
 fn foreign_policy_key_hint(key: &str) -> Option<&'static str> {
     match key {
         "dry_run" | "dryRun" | "dry-run" => Some("write `mode: dry-run`, which is also the default"),
@@ -309,7 +309,7 @@ fn limits(node: &Node, problems: &mut Problems) -> Option<PolicyLimits> {
     Some(PolicyLimits { untag: flat(untag)?, percent: flat(percent)? })
 }
 
-/// Nothing if what was written could not be read.
+/// Flattens a value; `None` if it could not be read.
 #[expect(clippy::option_option, reason = "the outer nothing is `wrong`, the inner one `not written`")]
 fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
@@ -366,7 +366,7 @@ fn groups(node: &Node, tags: Option<&TagSelector>, problems: &mut Problems) -> O
     let (texts, sound) = fields::texts("group_by", node, problems)?;
     let pattern = match tags {
         Some(TagSelector::Pattern(pattern)) => pattern,
-        // The pattern is wrong itself, which is noted already.
+        // The pattern itself is invalid, which is reported already.
         None => return None,
         Some(_) => {
             problems
@@ -481,7 +481,7 @@ fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
     }
 }
 
-/// Words of other tools, and what they are called here.
+/// Returns a hint for rules of other tools.
 fn foreign_rule_hint(rule: &str) -> Option<&'static str> {
     match rule {
         "keep_last" | "last" | "count" | "keep_n" | "latest" => Some("the newest so many are `newest: 5`"),
@@ -504,7 +504,7 @@ fn span(key: &str, node: &Node, problems: &mut Problems) -> Option<WrittenDurati
     Some(WrittenDuration { duration: SignedDuration::try_from(duration).ok()?, written: written.trim().into() })
 }
 
-/// How long after the last untag a manifest is deleted.
+/// Parses the grace period of a manifest after its last untag.
 fn then(node: &Node, problems: &mut Problems) -> Option<WrittenDuration> {
     if !is_filled_map(node) {
         problems

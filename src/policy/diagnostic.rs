@@ -1,4 +1,4 @@
-//! What is wrong with a file, where, and what was probably meant.
+//! Diagnostics: problems of a file with their places and remedies.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -14,21 +14,21 @@ use crate::domain::{Cause, Failure};
 
 /// One problem with its place.
 ///
-/// Shows itself on one line, for logs: `policies/a.yaml:3:7: unknown rule …`. The cause is in `{:#}` alone. [`render`]
+/// Displayed on one line, for logs: `policies/a.yaml:3:7: unknown rule …`. The cause is in `{:#}` only. [`render`]
 /// shows it with the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The file as it is called in messages, or the environment variable.
+    /// The file as named in messages, or the environment variable.
     pub file: String,
-    /// The line, from 1; 0 for what has no place in a text.
+    /// The line, from 1; 0 without a place in a text.
     pub line: usize,
-    /// The character in the line, from 1; 0 for what has no place in a text.
+    /// The character in the line, from 1; 0 without a place in a text.
     pub column: usize,
     /// The offending bytes of the text.
     pub span: Range<usize>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub help: Option<String>,
     text: Option<Arc<str>>,
     secondary: Option<Box<Diagnostic>>,
@@ -36,7 +36,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A problem of a whole file or of something that is none.
+    /// Creates a problem of a whole file, or of a missing one.
     #[must_use]
     pub fn new(file: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -52,13 +52,13 @@ impl Diagnostic {
         }
     }
 
-    /// The problem of a whole file that a failure is.
+    /// Converts a failure into a problem of a whole file.
     pub(crate) fn of_failure(file: impl Into<String>, failure: Failure<()>) -> Self {
         let (message, cause) = failure.into_parts();
         Self { cause, ..Self::new(file, message) }
     }
 
-    /// A problem at `span` of a text. An empty span means the rest of its line.
+    /// Creates a problem at `span` of a text. An empty span means the rest of its line.
     pub(crate) fn at(file: &str, text: &Arc<str>, span: &Range<usize>, message: impl Into<String>) -> Self {
         let span = visible_span(text, span);
         let before = &text[..span.start];
@@ -72,17 +72,17 @@ impl Diagnostic {
         }
     }
 
-    /// The same place, with something to say of it.
+    /// Creates a problem at the same place.
     pub(crate) fn with_message(&self, message: impl Into<String>) -> Self {
         Self { message: redact::redact_message(&message.into()), ..self.clone() }
     }
 
-    /// The same, with what to do about it.
+    /// Creates a problem at the same place, with its remedy.
     pub(crate) fn with_message_and_help(&self, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { help: Some(redact::redact_message(&help.into())), ..self.with_message(message) }
     }
 
-    /// Says what to do about it.
+    /// Adds the remedy.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(redact::redact_message(&help.into()));
         self
@@ -94,27 +94,27 @@ impl Diagnostic {
         self
     }
 
-    /// What is wrong, with the cause.
+    /// Returns the message with the cause.
     fn words(&self) -> Cow<'_, str> {
         self.cause.as_ref().map_or(Cow::Borrowed(&self.message), |cause| {
             Cow::Owned(format!("{}: {}", self.message, redact::redact_message(&cause.chain())))
         })
     }
 
-    /// Points at a second place that belongs to it.
+    /// Adds a second place that belongs to it.
     pub(crate) fn add_secondary(&mut self, other: Diagnostic) -> &mut Self {
         self.secondary = Some(Box::new(other));
         self
     }
 
-    /// The place as `file:line:column`, as far as there is one.
+    /// Returns the place as `file:line:column`, as far as known.
     #[must_use]
     pub fn place(&self) -> String {
         if self.line == 0 { self.file.clone() } else { format!("{}:{}:{}", self.file, self.line, self.column) }
     }
 }
 
-/// What of a span can be underlined: a whole number of characters, on one line where it was empty.
+/// Returns the part of a span that can be underlined: whole characters, on one line if it was empty.
 fn visible_span(text: &str, span: &Range<usize>) -> Range<usize> {
     let floor = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let (start, end) = (floor(span.start), floor(span.end));
@@ -147,27 +147,27 @@ impl Error for Diagnostic {
     }
 }
 
-/// Collects what is wrong with one file.
+/// Collects the problems of one file.
 #[derive(Debug)]
 pub(crate) struct Problems {
     file: Arc<str>,
     text: Arc<str>,
-    /// What stands between a key and its value in the format of the file.
+    /// The separator between a key and its value in the format of the file.
     separator: &'static str,
     found: Vec<Diagnostic>,
     count: usize,
-    /// Takes the help for problems beyond the last one that is shown.
+    /// Receives the remedies of problems beyond the last one that is shown.
     overflow: Diagnostic,
 }
 
-/// The sign between key and value in TOML.
+/// The separator between key and value in TOML.
 const TOML_SEPARATOR: &str = " = ";
 
-/// So many problems of one file are shown: whoever has more has one that causes them.
+/// Most problems of one file that are shown; more usually have a common cause.
 const MAX_SHOWN: usize = 100;
 
 impl Problems {
-    /// Of a YAML file.
+    /// Creates it for a YAML file.
     pub(crate) fn of_yaml(file: &str, text: &str) -> Self {
         Self::with_visible_text(file, redact::redact_file(text))
     }
@@ -183,17 +183,17 @@ impl Problems {
         }
     }
 
-    /// Of the settings, in TOML. Only values under known keys are shown.
+    /// Creates it for the settings, in TOML. Only values under known keys are shown.
     pub(crate) fn of_toml(file: &str, text: &str) -> Self {
         Self { separator: TOML_SEPARATOR, ..Self::with_visible_text(file, redact::redact_settings(text)) }
     }
 
-    /// A key with its value, as the file would write it.
+    /// Formats a key with its value, as the file would write it.
     pub(crate) fn format_entry(&self, key: &str, value: impl fmt::Display) -> String {
         format!("{key}{}{value}", self.separator)
     }
 
-    /// A value in words. Of a text of the settings only the type is told: it may be a secret in a wrong place.
+    /// Describes a value. For a text of the settings only the type: it may be a misplaced secret.
     pub(crate) fn describe(&self, value: &Value) -> String {
         match value {
             Value::Text(_) if self.is_toml() => value.kind().to_owned(),
@@ -201,12 +201,12 @@ impl Problems {
         }
     }
 
-    /// Whether it is a file of settings.
+    /// Returns true for a settings file.
     pub(crate) fn is_toml(&self) -> bool {
         self.separator == TOML_SEPARATOR
     }
 
-    /// Notes a problem; what is returned takes help for it.
+    /// Adds a problem and returns it for further details.
     pub(crate) fn add(&mut self, at: &Place, message: impl Into<String>) -> &mut Diagnostic {
         self.count += 1;
         if self.count > MAX_SHOWN {
@@ -217,7 +217,7 @@ impl Problems {
         self.found.last_mut().expect("one was just pushed")
     }
 
-    /// A problem that is not noted yet.
+    /// Creates a problem without adding it.
     pub(crate) fn diagnostic(&self, at: &Place, message: impl Into<String>) -> Diagnostic {
         match at {
             Place::Text(_) if self.count > MAX_SHOWN => Diagnostic::new(&*self.file, message),
@@ -227,7 +227,7 @@ impl Problems {
         }
     }
 
-    /// All problems, in the order of their places.
+    /// Returns all problems, in the order of their places.
     pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (a.line, a.column, &a.file).cmp(&(b.line, b.column, &b.file)));
         if self.count > MAX_SHOWN {
@@ -237,13 +237,13 @@ impl Problems {
         self.found
     }
 
-    /// How many were noted so far.
+    /// Returns the number of problems so far.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 }
 
-/// All problems with the lines that they are about, the offending text underlined and help below.
+/// Renders all problems with their lines, the offending text underlined and the remedy below.
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
@@ -255,14 +255,14 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
         }
         let shown = RenderedDiagnostic::from(diagnostic);
         if handler.render_report(&mut out, &shown).is_err() {
-            // Writing to a string does not fail; a source that cannot be shown must not hide the problem.
+            // Writing to a string cannot fail; an unreadable source must not hide the problem.
             let _ = writeln!(out, "{diagnostic:#}");
         }
     }
     out
 }
 
-/// A diagnostic as the renderer wants it: the place is in the frame, not in the message.
+/// A diagnostic for the renderer: the place is in the frame, not in the message.
 #[derive(Debug)]
 struct RenderedDiagnostic<'a> {
     diagnostic: &'a Diagnostic,
@@ -297,8 +297,7 @@ impl fmt::Display for RenderedDiagnostic<'_> {
     }
 }
 
-/// A text of a file without characters that steer a terminal, each replaced by one of the same length, so that places in
-/// it stay where they are.
+/// Replaces control characters in a file's text by others of the same length, so that positions are unchanged.
 fn without_control_characters(text: &str) -> String {
     let replaced = |found: char| match (found, found.len_utf8()) {
         ('\n' | '\t' | '\r', _) => found,

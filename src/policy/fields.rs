@@ -1,6 +1,6 @@
-//! Reading values out of a tree, noting everything that is not what it should be.
+//! Parsing of values from a tree, with a problem for every invalid one.
 //!
-//! Every function here returns nothing where it noted a problem, so that its caller can go on to the next key.
+//! Every function here returns `None` if it added a problem, so that its caller can continue with the next key.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,9 +12,9 @@ use super::diagnostic::Problems;
 use super::yaml::{Entry, Node, Place, Value, shorten};
 use crate::domain::{Cron, InvalidName, chain};
 
-/// The keys of a map while they are read. Keys that nobody asked for are unknown.
+/// The keys of a map during parsing. Keys that were not read are unknown.
 pub(crate) struct Fields<'a> {
-    /// What has these keys, such as `policy`, for messages.
+    /// The kind of map, such as `policy`, for messages.
     map_name: &'static str,
     at: &'a Place,
     entries: &'a [Entry],
@@ -22,7 +22,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The keys of a map.
+    /// Returns the keys of a map.
     pub(crate) fn of(node: &'a Node, what: &'static str, problems: &mut Problems) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
             let message = format!("a {what} must be a map of keys and values, not {}", problems.describe(&node.value));
@@ -32,38 +32,38 @@ impl<'a> Fields<'a> {
         Some(Self { map_name: what, at: &node.at, entries, requested: Vec::new() })
     }
 
-    /// The value of a key, if it is there.
+    /// Returns the value of a key, if present.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<&'a Node> {
         self.requested.push(key);
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
-    /// What has these keys.
+    /// Returns the kind of map.
     pub(crate) fn map_name(&self) -> &'static str {
         self.map_name
     }
 
-    /// Where the map stands.
+    /// Returns the place of the map.
     pub(crate) fn at(&self) -> &'a Place {
         self.at
     }
 
-    /// Whether a key is there, though in other letters.
+    /// Returns true if a key is present in a misspelt form.
     pub(crate) fn is_misspelled(&self, key: &str) -> bool {
         self.misspelled_entry(key).is_some()
     }
 
-    /// The entry that is probably meant as a key, though it is written in other letters.
+    /// Returns the entry that is probably a misspelt form of a key.
     pub(crate) fn misspelled_entry(&self, key: &str) -> Option<&'a Entry> {
         self.entries.iter().find(|entry| entry.key != key && nearest(&entry.key, &[key]).is_some())
     }
 
-    /// Where a key stands, else the map.
+    /// Returns the place of a key, else of the map.
     pub(crate) fn key_at(&self, key: &str) -> &'a Place {
         self.entries.iter().find(|entry| entry.key == key).map_or(self.at, |entry| &entry.at)
     }
 
-    /// Notes the keys that nobody asked for and those written twice. `hint` knows better words for some.
+    /// Reports unknown and duplicate keys. `hint` returns better messages for some.
     pub(crate) fn finish(self, hint: impl Fn(&str) -> Option<&'static str>, problems: &mut Problems) {
         let mut seen = BTreeMap::new();
         for entry in self.entries {
@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The message and the help for a word that is none of the known ones.
+/// Returns the message and the remedy for an unknown word.
 pub(crate) fn unknown_word(what: &str, word: &str, of: &str, known: &[&str]) -> (String, String) {
     let word = shorten(word);
     let message = match nearest(&word, known) {
@@ -95,7 +95,7 @@ pub(crate) fn unknown_word(what: &str, word: &str, of: &str, known: &[&str]) -> 
     (message, format!("known: {}", quoted_list(known)))
 }
 
-/// The known word that was probably meant.
+/// Returns the known word that was probably intended.
 pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = word.to_lowercase().replace('_', "-");
     known
@@ -111,12 +111,12 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// `a`, `b`, `c`, each in backticks.
+/// Formats words as `a`, `b`, `c`, each in backticks.
 pub(crate) fn quoted_list(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// A text that is not empty.
+/// Parses a non-empty text.
 pub(crate) fn text<'a>(key: &str, node: &'a Node, problems: &mut Problems) -> Option<&'a str> {
     text_of(&format!("`{key}`"), node, problems)
 }
@@ -126,7 +126,7 @@ fn text_of<'a>(what: &str, node: &'a Node, problems: &mut Problems) -> Option<&'
         Value::Text(text) if !text.trim().is_empty() => return Some(text),
         Value::Text(_) | Value::Null => problems.add(&node.at, format!("{what} is empty")),
         value => {
-            // A number in the place of a text may be a password.
+            // A number in place of a text may be a password.
             let shown = if problems.is_toml() { value.kind().to_owned() } else { value.describe() };
             let problem = problems.add(&node.at, format!("{what} must be a text, not {shown}"));
             match value {
@@ -138,7 +138,7 @@ fn text_of<'a>(what: &str, node: &'a Node, problems: &mut Problems) -> Option<&'
     None
 }
 
-/// A whole number in a range. From the environment it comes as a text.
+/// Parses a whole number in a range; from the environment, as text.
 pub(crate) fn integer(key: &str, node: &Node, range: RangeInclusive<u32>, problems: &mut Problems) -> Option<u32> {
     let number = match (&node.value, &node.at) {
         (Value::Integer(number), _) => Some(*number),
@@ -162,7 +162,7 @@ pub(crate) fn integer(key: &str, node: &Node, range: RangeInclusive<u32>, proble
     None
 }
 
-/// `true` or `false`. From the environment it comes as a text.
+/// Parses `true` or `false`; from the environment, as text.
 pub(crate) fn boolean(key: &str, node: &Node, problems: &mut Problems) -> Option<bool> {
     let value = match (&node.value, &node.at) {
         (Value::Bool(value), _) => Some(*value),
@@ -176,7 +176,7 @@ pub(crate) fn boolean(key: &str, node: &Node, problems: &mut Problems) -> Option
     value
 }
 
-/// One of a closed set of words.
+/// Parses one of a closed set of words.
 pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
     let Value::Text(written) = &node.value else {
@@ -192,7 +192,7 @@ pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], probl
     found
 }
 
-/// A list with something in it. From the environment it comes as words between commas, or as a JSON list.
+/// Parses a non-empty list; from the environment, as words separated by commas, or as a JSON list.
 pub(crate) fn list<'a>(key: &str, node: &'a Node, problems: &mut Problems) -> Option<Cow<'a, [Node]>> {
     let nodes = match (&node.value, &node.at) {
         (Value::List(nodes), _) => Cow::Borrowed(&**nodes),
@@ -224,7 +224,7 @@ fn split(text: &str, at: &Place) -> Vec<Node> {
     words.into_iter().map(|word| Node { at: at.clone(), value: Value::Text(word) }).collect()
 }
 
-/// The texts of a list, and whether that is all that was in it.
+/// Parses the texts of a list, and returns true if it contained nothing else.
 pub(crate) fn texts(key: &str, node: &Node, problems: &mut Problems) -> Option<(Vec<(String, Place)>, bool)> {
     let nodes = list(key, node, problems)?;
     let what = format!("an entry of `{key}`");
@@ -234,14 +234,14 @@ pub(crate) fn texts(key: &str, node: &Node, problems: &mut Problems) -> Option<(
     Some((read, sound))
 }
 
-/// The names in a list. Nothing if any of them is none.
+/// Parses the names in a list; `None` if any of them is invalid.
 pub(crate) fn names<T: FromStr<Err = InvalidName>>(key: &str, node: &Node, problems: &mut Problems) -> Option<Vec<T>> {
     let (texts, sound) = texts(key, node, problems)?;
     let names: Vec<Option<T>> = texts.iter().map(|(text, at)| name(text, at, problems)).collect();
     names.into_iter().collect::<Option<Vec<T>>>().filter(|_| sound)
 }
 
-/// A name of some kind.
+/// Parses a name.
 pub(crate) fn name<T: FromStr<Err = InvalidName>>(text: &str, at: &Place, problems: &mut Problems) -> Option<T> {
     let parsed = text.parse::<T>();
     if let Err(error) = &parsed {
@@ -250,10 +250,11 @@ pub(crate) fn name<T: FromStr<Err = InvalidName>>(text: &str, at: &Place, proble
     parsed.ok()
 }
 
-/// The longest time that is taken for one that was meant.
+/// The longest plausible duration.
 const MAX_DURATION: Duration = Duration::from_hours(24 * 36525);
 
-/// A time of at least a second, with a unit. Months are refused, so that nobody writes `30M` for thirty minutes.
+/// Parses a duration of at least a second, with a unit. Months are refused, so that `30M` cannot be mistaken for thirty
+/// minutes.
 pub(crate) fn duration(key: &str, node: &Node, problems: &mut Problems) -> Option<Duration> {
     if let Value::Integer(number) = node.value {
         let message = format!("`{}` has no unit", problems.format_entry(key, number));
@@ -290,7 +291,7 @@ fn parse_duration(written: &str) -> Result<Duration, (&'static str, &'static str
     }
 }
 
-/// When something happens again and again.
+/// Parses a cron expression.
 pub(crate) fn cron(key: &str, node: &Node, problems: &mut Problems) -> Option<Cron> {
     const HELP: &str = "five fields: minute, hour, day, month, weekday, such as `0 3 * * *`; or `@daily`";
     let written = text(key, node, problems)?;

@@ -1,13 +1,14 @@
-//! The git commit of a folder, read off its files: no process is started, and a repository's own settings count nothing.
+//! The git commit of a folder, read from its files: no process is started, and the repository's own configuration is
+//! ignored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// References that lead to references, at most.
+/// Maximum depth of symbolic references.
 const MAX_REFERENCE_DEPTH: usize = 5;
 
-/// The commit that the checkout around a path is at; nothing where it is in none, or that cannot be told. What was
-/// edited since does not show.
+/// Returns the commit of the checkout around a path; `None` if there is no checkout, or the commit is unknown. Later
+/// edits are not detected.
 pub(super) fn find_commit(path: &Path) -> Option<String> {
     let path = fs::canonicalize(path).ok()?;
     let git = path.ancestors().map(|folder| folder.join(".git")).find(|git| git.exists())?;
@@ -24,13 +25,13 @@ pub(super) fn find_commit(path: &Path) -> Option<String> {
     is_hash.then(|| commit.to_ascii_lowercase())
 }
 
-/// The folder that the `.git` file of a worktree or submodule leads to.
+/// Returns the folder that the `.git` file of a worktree or submodule refers to.
 fn linked_git_dir(file: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(file).ok()?;
     Some(file.parent()?.join(text.strip_prefix("gitdir:")?.trim()))
 }
 
-/// What a reference says: its own file, else the line of the packed ones.
+/// Resolves a reference: its own file, else its line in the packed ones.
 fn resolve_reference(git: &Path, common: &Path, name: &str) -> Option<String> {
     if !name.starts_with("refs/") || name.contains("..") {
         return None;
@@ -67,7 +68,7 @@ mod tests {
             (vec![(".git/HEAD", hash(&long))], Some(&*long)),
             (vec![(".git/HEAD", hash("ref: refs/heads/main")), (".git/refs/heads/main", hash(SECOND))], Some(SECOND)),
             (vec![(".git/HEAD", hash("ref: refs/heads/main")), (".git/packed-refs", packed.clone())], Some(FIRST)),
-            // What is loose is newer than what is packed.
+            // Loose references are newer than packed ones.
             (
                 vec![
                     (".git/HEAD", hash("ref: refs/heads/main")),

@@ -10,12 +10,12 @@ use super::relation::{Language, Languages, Relation};
 use super::selection::language;
 use crate::domain::{Keep, KeepRule, Policy, TagSelector};
 
-/// 2013-01-01T00:00:00Z: there were no container images before, so nothing is older.
+/// 2013-01-01T00:00:00Z: there were no container images before.
 const FIRST_IMAGES: Timestamp = Timestamp::constant(1_356_998_400, 0);
-/// So many images of one group are more than a repository has.
+/// More images of one group than any repository has.
 const UNREACHABLE_COUNT: u32 = 100_000;
 
-/// Inspects each policy alone, and collects the languages of their tags and of their repositories.
+/// Inspects each policy by itself, and collects the languages of their tags and of their repositories.
 pub(super) fn inspect_policies(set: &PolicySet, now: Timestamp) -> (Vec<InspectedPolicy<'_>>, Languages, Languages) {
     let (mut tags, mut repositories) = (Languages::of(NameKind::Tags), Languages::of(NameKind::Repositories));
     let look = |policy| InspectedPolicy::at(policy, set, now, (&mut tags, &mut repositories));
@@ -31,7 +31,7 @@ pub(super) struct InspectedPolicy<'a> {
     pub(super) tags: Option<usize>,
     /// The number of the language of its repositories.
     pub(super) repositories: Option<usize>,
-    /// Of each of its rules the relation of what it matches to what the policy selects, where it has such.
+    /// For each of its rules, the relation between the rule's matches and the policy's selection, if applicable.
     matching_relations: Vec<Option<Relation>>,
     /// Its keep rules as text, to compare.
     pub(super) keep_text: String,
@@ -81,7 +81,7 @@ impl<'a> InspectedPolicy<'a> {
         Some(looked)
     }
 
-    /// Why a rule keeps everything that the policy selects, if it does.
+    /// Returns why a rule keeps everything that the policy selects, if it does.
     fn keeps_everything_because(&self, at: usize, rule: &KeepRule, now: Timestamp) -> Option<String> {
         match rule {
             KeepRule::Newest(count) if count.get() >= UNREACHABLE_COUNT => {
@@ -109,7 +109,7 @@ impl<'a> InspectedPolicy<'a> {
         self.matching_relations.get(rule).copied().flatten()
     }
 
-    /// Whether nothing that it selects can ever go, and why, in a word.
+    /// Returns why nothing that it selects can ever expire, in a phrase; `None` if something can.
     pub(super) fn never_expires_because(&self) -> Option<&'static str> {
         match (&self.policy.keep, &self.unbounded_rule) {
             (Keep::All, _) => Some("keeps all"),
@@ -165,7 +165,7 @@ fn everything() -> Language {
     Language { include: vec!["^(?s:.*)$".to_owned()], exclude: Vec::new() }
 }
 
-/// Whether a rule surely keeps all that another keeps, by being the same kind with more of it.
+/// Returns true if a rule certainly keeps everything that another keeps, by being the same kind with a larger number.
 fn covers(rule: &KeepRule, other: &KeepRule) -> bool {
     match (rule, other) {
         (KeepRule::Newest(a), KeepRule::Newest(b)) => a >= b,

@@ -1,5 +1,5 @@
-//! What is sound and yet hardly meant: policies that never let anything go, rules without an effect, policies that
-//! others make pointless, and those that speak of the same tags.
+//! Lints of valid but implausible policies: those that never expire anything, rules without an effect, policies made
+//! pointless by others, and those with the same tags.
 
 use jiff::Timestamp;
 
@@ -10,8 +10,7 @@ use super::load::PolicySet;
 use super::overlap::lint_overlaps;
 use super::rule_syntax_lint::lint_rule_syntax;
 
-/// What is to be said of policies by what stands in them alone, by place. What would take too long to find out is not
-/// said.
+/// Returns the lints of policies by their text alone, sorted by place. Checks that would take too long are skipped.
 #[must_use]
 pub fn lint(set: &PolicySet, now: Timestamp) -> Vec<Lint> {
     let (policies, tags, repositories) = inspect_policies(set, now);

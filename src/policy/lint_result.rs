@@ -5,27 +5,27 @@ use super::diagnostic::Diagnostic;
 /// A remark about a valid policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lint {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// A label for scripts, such as `never-expires`.
     pub kind: &'static str,
     /// The policy.
     pub policy: String,
-    /// What it is, where, and what to do about it.
+    /// The remark, its place, and the remedy.
     pub diagnostic: Diagnostic,
 }
 
-/// How much a remark matters.
+/// The severity of a lint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It is hardly what was meant.
+    /// Probably a mistake.
     Warning,
-    /// It may well be meant.
+    /// Possibly intended.
     Note,
 }
 
 impl Severity {
-    /// `warning` or `note`.
+    /// Returns `warning` or `note`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! From a file or a folder to all policies in it.
+//! Loading of all policies in a file or a folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use super::compile::{LocatedPolicy, Origin};
 use super::diagnostic::{Diagnostic, Problems};
 use crate::domain::{Digest, Failure, Policy, PolicyName, RegistryName, RuleKey};
 
-/// All policies, with the files that they stand in.
+/// All policies, with their files.
 #[derive(Debug, Clone)]
 pub struct PolicySet {
     /// The policies, by name.
@@ -21,17 +21,17 @@ pub struct PolicySet {
     pub files: Vec<(String, String)>,
     /// The text of each file, by the hash of its content.
     pub texts: BTreeMap<String, String>,
-    /// Each registry that a policy names, with the place where it does.
+    /// Each registry that a policy names, with its place.
     pub registries: Vec<(RegistryName, Diagnostic)>,
-    /// The git commit of their folder, where it is a checkout. Edits since do not show in it, but in the revision.
+    /// The git commit of their folder, if it is a checkout. Later edits change the revision only.
     pub commit: Option<String>,
     /// The latest time at which one of the files was modified.
     pub modified: Option<Timestamp>,
-    /// Where each policy stands, for what is to be said of it.
+    /// The places of each policy, for lints.
     pub places: BTreeMap<PolicyName, PolicyPlaces>,
 }
 
-/// Where a policy and its rules stand; the messages are empty.
+/// The places of a policy and its rules; the messages are empty.
 #[derive(Debug, Clone)]
 pub struct PolicyPlaces {
     /// Its name.
@@ -40,14 +40,14 @@ pub struct PolicyPlaces {
     pub rules: Vec<Diagnostic>,
     /// Each of its names, globs and patterns, by key and text.
     pub rule_texts: BTreeMap<(RuleKey, String), Diagnostic>,
-    /// What it says comes after an untag, if it does.
+    /// Its `then`, if it has one.
     pub then: Option<Diagnostic>,
     /// What it says of manifests without a tag, if it speaks of these.
     pub untagged: Option<Diagnostic>,
 }
 
 impl PolicySet {
-    /// The hash over all files with their names, `sha256:…`.
+    /// Returns the hash over all files with their names, `sha256:…`.
     #[must_use]
     pub fn revision(&self) -> String {
         let lines: Vec<String> = self.files.iter().map(|(name, revision)| format!("{revision} {name}")).collect();
@@ -55,7 +55,7 @@ impl PolicySet {
     }
 }
 
-/// Why there are no policies: every problem of every file.
+/// Why policies cannot be loaded: every problem of every file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
     /// The problems, by file and place; never empty.
@@ -75,7 +75,7 @@ impl std::fmt::Display for PolicyError {
         for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             f.write_str(separator)?;
-            // Passes `{:#}` on, which shows causes.
+            // Passes on `{:#}`, which shows causes.
             std::fmt::Display::fmt(diagnostic, f)?;
         }
         Ok(())
@@ -84,17 +84,17 @@ impl std::fmt::Display for PolicyError {
 
 impl std::error::Error for PolicyError {}
 
-/// More than any policy file needs, and little enough to read a wrong file by mistake.
+/// Larger than any policy file, and small enough to read a wrong file by mistake.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
-/// Deeper than any folder of policies is, and an end for folders that link to themselves.
+/// Deeper than any folder of policies, and a limit for folders that link to themselves.
 const MAX_FOLDER_DEPTH: usize = 16;
 
-/// Reads a policy file, or all `*.yaml` and `*.yml` files of a folder and the folders in it.
+/// Loads a policy file, or all `*.yaml` and `*.yml` files of a folder and its subfolders.
 ///
-/// What is hidden (`.` first) is left out, and so are fixtures (`*.test.yaml`).
+/// Hidden files (`.` first) and fixtures (`*.test.yaml`) are skipped.
 ///
 /// # Errors
-/// Every problem of every file. No policies at all is a problem, too.
+/// Returns every problem of every file. A folder without any policy is a problem, too.
 pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let mut unread = Vec::new();
     let mut read: Vec<(Problems, Vec<LocatedPolicy>)> = Vec::new();
@@ -150,7 +150,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     Ok(PolicySet { policies, files, texts, registries, commit, modified, places })
 }
 
-/// Policies of one name in different files; inside a file they are noted when it is read.
+/// Reports policies of one name in different files; duplicates inside a file are reported when it is read.
 fn report_duplicate_names(read: &mut [(Problems, Vec<LocatedPolicy>)]) {
     let mut first: BTreeMap<PolicyName, (usize, Diagnostic)> = BTreeMap::new();
     for (index, (problems, policies)) in read.iter_mut().enumerate() {
@@ -171,7 +171,7 @@ fn report_duplicate_names(read: &mut [(Problems, Vec<LocatedPolicy>)]) {
     }
 }
 
-/// The policy files of a path, sorted.
+/// Returns the policy files of a path, sorted.
 fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     match fs::metadata(path) {
@@ -196,7 +196,7 @@ fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf
     found
 }
 
-/// The fixtures of a path, sorted: the file itself, the one beside a policy file, or all of a folder.
+/// Returns the fixtures of a path, sorted: the file itself, the one beside a policy file, or all of a folder.
 pub(super) fn find_test_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let name = file_name(path);
@@ -240,7 +240,7 @@ fn collect(
         if name.starts_with('.') {
             continue;
         }
-        // Follows links: a mounted ConfigMap is nothing but links.
+        // Follows links: a mounted ConfigMap consists of links.
         match fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => collect(&path, depth + 1, wanted, found, problems),
             Ok(_) | Err(_) if wanted(&name) => found.push(path),

@@ -1,7 +1,7 @@
-//! Policy files: YAML to [`Policy`], with every problem of every file told at once, at its place.
+//! Policy files: YAML to [`Policy`], with every problem of every file reported at once, at its place.
 //!
-//! A file is read into a tree of values with places first; what they mean is decided in a second step, which goes on
-//! after each problem. Nothing is guessed: what is not exactly one of the things that can be written is a problem.
+//! A file is first parsed into a tree of values with places; their meaning is determined in a second step, which
+//! continues after each problem. Nothing is guessed: anything invalid is a problem.
 
 mod affixes;
 mod compile;
@@ -41,10 +41,10 @@ pub use policy_tests::{Expectation, PolicyTest, PolicyTests, load_policy_tests, 
 pub use schema::{schema, tests_schema};
 pub(crate) use yaml::{Entry, Node, Place, Value};
 
-/// The policies of one file. `file` is what it is called in messages and in [`Policy::file`].
+/// Parses the policies of one file. `file` is its name in messages and in [`Policy::file`].
 ///
 /// # Errors
-/// Every problem of the file, in the order of their places.
+/// Returns every problem of the file, in the order of their places.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
     let mut problems = Problems::of_yaml(file, without_bom(text));
     let origin = Origin { file: file.into(), revision: Digest::of(text.as_bytes()).to_string().into() };
@@ -56,7 +56,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Policy>, Vec<Diagnostic>> {
     }
 }
 
-/// Reads what can be read of a text; the problems say what could not.
+/// Parses the valid parts of a text; the problems describe the rest.
 fn read(text: &str, origin: &Origin, problems: &mut Problems) -> Vec<LocatedPolicy> {
     match yaml::parse_yaml(without_bom(text)) {
         Ok(root) => compile::compile_policies(&root, origin, problems),
@@ -70,7 +70,7 @@ fn read(text: &str, origin: &Origin, problems: &mut Problems) -> Vec<LocatedPoli
     }
 }
 
-/// The text without the byte order mark that some editors put first.
+/// Returns the text without the byte order mark that some editors write.
 fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }

@@ -1,8 +1,8 @@
-//! Policies that speak of the same tags.
+//! Policies that select the same tags.
 //!
-//! Holding every policy against every other would take a time that grows with the square of their number. So only those
-//! are compared whose names can begin and end alike, equal selectors are compared once, and what is found of one policy
-//! becomes one remark. Walks end early: a policy that overlaps with several is known to overlap with more.
+//! Comparing all pairs would take quadratic time. So only policies whose names can share a prefix and a suffix are
+//! compared, equal selectors are compared once, and the findings about one policy become one lint. Walks end early: a
+//! policy that overlaps with several is reported to overlap with more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -11,13 +11,13 @@ use super::inspected_policy::InspectedPolicy;
 use super::lint_result::{Lint, Severity};
 use super::relation::{Languages, RelationQuery, WalkBudget};
 
-/// Overlaps of one policy after which no further ones are looked for by walking.
+/// Overlaps of one policy after which no more are searched by walking.
 const MAX_OVERLAPS: usize = 5;
-/// So many of them are named.
+/// The number of them that are named.
 const MAX_NAMED: usize = 3;
-/// The states that may be walked through for each policy.
+/// States that may be walked for each policy.
 const STATES_PER_POLICY: usize = 250;
-/// The same for all policies together, beyond those: enough to hold each of a hundred against each other.
+/// Additional states for all policies together: enough to compare a hundred with each other.
 const SHARED_STATES: usize = 100_000;
 
 /// Finds policies that others make pointless, and those that may select the same tags as others.
@@ -38,7 +38,7 @@ fn lint_overlaps_within(
     let neighbours = Neighbours::of(policies, tags, repositories);
     let pairs = Pairs { policies, tags, repositories, neighbours };
     for warn in [true, false] {
-        // Each kind with an effort of its own, so that notes take nothing from warnings.
+        // A separate budget for each kind, so that notes take nothing from warnings.
         let mut effort = WalkBudget::new(each, shared);
         for at in 0..policies.len() {
             effort.start_policy();
@@ -47,20 +47,20 @@ fn lint_overlaps_within(
     }
 }
 
-/// The texts by which two selections can be told apart without a walk: the registries, and what repositories and tags
-/// begin and end with. They can only meet where, of each kind, a text of the one begins with a text of the other.
+/// The texts that distinguish two selections without a walk: the registries, and the prefixes and suffixes of
+/// repositories and tags. They can only intersect if, for each kind, a text of one is a prefix of a text of the other.
 type AffixSets = [BTreeSet<String>; 5];
 
 fn texts(policy: &InspectedPolicy<'_>, tags: &Languages, repositories: &Languages) -> AffixSets {
     let registries = match &policy.policy.select.registries {
         None => BTreeSet::from([String::new()]),
-        // Names are whole: none begins with another one and the end of a line.
+        // Names are complete: none is a prefix of another one with the end of a line.
         Some(names) => names.iter().map(|name| format!("{name}\n")).collect(),
     };
     let both_ends = |languages: &Languages, number: Option<usize>| -> [BTreeSet<String>; 2] {
         let literals = number.map(|number| languages.literals(number)).unwrap_or_default();
         let starts = literals.iter().map(|literals| literals.start().to_owned());
-        // Backwards, so that an end is a beginning.
+        // Reversed, so that a suffix is a prefix.
         let ends = literals.iter().map(|literals| literals.end().chars().rev().collect::<String>());
         [starts.collect(), ends.collect()]
     };
@@ -72,7 +72,7 @@ fn texts(policy: &InspectedPolicy<'_>, tags: &Languages, repositories: &Language
 /// For each policy, those that it may overlap with by their texts.
 struct Neighbours {
     texts: Vec<AffixSets>,
-    /// By kind, the policies that have a text.
+    /// The policies that have a text, by kind.
     by_text: [BTreeMap<String, Vec<usize>>; 5],
 }
 
@@ -90,7 +90,7 @@ impl Neighbours {
         Self { texts, by_text: having }
     }
 
-    /// The policies that one of them may overlap with, by the kind of text that tells most apart, in order.
+    /// Returns the policies that one of them may overlap with, by the most distinctive kind of text, in order.
     fn candidates(&self, at: usize) -> Vec<usize> {
         let kinds =
             self.by_text.iter().zip(&self.texts[at]).filter_map(|(having, texts)| with_common_prefix(having, texts));
@@ -103,7 +103,7 @@ impl Neighbours {
     }
 }
 
-/// The policies with a text that begins with one of these, or with which one of these begins. `None` where that is all.
+/// Returns the policies with a text that has one of these as a prefix, or is a prefix of one. `None` if that is all.
 fn with_common_prefix<'a>(
     having: &'a BTreeMap<String, Vec<usize>>,
     texts: &BTreeSet<String>,
@@ -122,7 +122,7 @@ fn with_common_prefix<'a>(
     Some(found)
 }
 
-/// Policies that are held against each other.
+/// Policies that are compared with each other.
 struct Pairs<'a> {
     policies: &'a [InspectedPolicy<'a>],
     tags: &'a Languages,
@@ -131,7 +131,8 @@ struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    /// The policy that keeps all that another one would let go, if there is such; the first where there are several.
+    /// Returns the lint for a policy that keeps everything another one would expire, if there is one; the first of
+    /// several.
     fn shadow(&self, at: usize, effort: &mut WalkBudget) -> Option<Lint> {
         let inner = &self.policies[at];
         if inner.never_expires_because().is_some() {
@@ -151,7 +152,7 @@ impl Pairs<'_> {
         Some(inner.new_lint(Severity::Warning, "shadowed", diagnostic))
     }
 
-    /// The policies after one of them that may select the same tags, as one note.
+    /// Returns the policies after one of them that may select the same tags, as one note.
     fn overlap(&self, at: usize, effort: &mut WalkBudget) -> Option<Lint> {
         let policy = &self.policies[at];
         if policy.never_expires_because().is_some() {
@@ -229,7 +230,7 @@ impl Pairs<'_> {
     }
 }
 
-/// Explains that a policy may select the same tags as others; `unknown` says that there may be more of them.
+/// Explains that a policy may select the same tags as others; `unknown` is true if there may be more of them.
 fn overlap_message(policy: &InspectedPolicy<'_>, others: &[&InspectedPolicy<'_>], unknown: bool) -> String {
     let name = &policy.policy.name;
     let in_another_mode = others.iter().filter(|other| other.policy.mode != policy.policy.mode).count();
@@ -270,7 +271,7 @@ mod tests {
     use super::*;
     use crate::domain::Keep;
 
-    /// So many policies, each with a selector of its own and a rule of its own.
+    /// A set of `count` policies, each with its own selector and rule.
     fn set(count: usize, select: impl Fn(usize) -> String) -> PolicySet {
         let folder = tempfile::tempdir().unwrap();
         let mut text = String::from("policies:\n");
@@ -283,7 +284,7 @@ mod tests {
         load(&path).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The remarks on them, and the walks that they took through tags and through repositories.
+    /// The lints on them, and the number of walks through tags and through repositories.
     fn found(set: &PolicySet, effort: (usize, usize)) -> (Vec<String>, usize, usize) {
         let (policies, tags, repositories) = inspect_policies(set, Timestamp::UNIX_EPOCH);
         let mut remarks = Vec::new();
@@ -294,7 +295,7 @@ mod tests {
 
     const USUAL: (usize, usize) = (STATES_PER_POLICY, SHARED_STATES);
 
-    /// Each overlaps with each. One note for each policy, after a few walks.
+    /// All overlap with each other. One note for each policy, after a few walks.
     #[test]
     fn policies_that_all_overlap_take_a_few_walks_and_one_note_each() {
         let count = 120;
@@ -319,7 +320,7 @@ mod tests {
         assert!(notes[116].contains("as 3 others: `p0117`, `p0118` and `p0119`;"), "{}", notes[116]);
     }
 
-    /// Policies whose names begin or end differently are not compared at all.
+    /// Policies whose names have different prefixes or suffixes are not compared at all.
     #[test]
     fn policies_of_their_own_names_take_no_walk() {
         let selectors: [fn(usize) -> String; 5] = [
@@ -335,7 +336,7 @@ mod tests {
         }
     }
 
-    /// Effort is bounded if only the automata tell policies apart: it grows with their number, not with its square.
+    /// The cost is bounded if only the automata distinguish policies: it grows linearly with their number.
     #[test]
     fn policies_that_only_look_alike_cost_a_bounded_effort() {
         let (count, each) = (60, 40);
@@ -348,7 +349,7 @@ mod tests {
         assert!(notes.is_empty() && all == count * (count - 1) / 2, "{all} walks: {notes:?}");
     }
 
-    /// A policy is told once that others make it pointless.
+    /// A policy that others make pointless is reported once.
     #[test]
     fn one_warning_for_a_policy_under_many_that_keep_all() {
         let mut policies = set(40, |number| match number % 2 {

@@ -1,7 +1,7 @@
-//! Which texts an expression matches at all: every one, none, or some.
+//! The extent of an expression: whether it matches every text, none, or some.
 //!
-//! Decided by walking the states of its automaton over the characters that tags (or repositories) are made of, so a
-//! `[\w.-]+` is seen for what it is however it is written.
+//! Determined by walking the states of its automaton over the characters of tags (or repositories), so a `[\w.-]+` is
+//! recognized however it is written.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::{start, syntax};
 use regex_automata::{Anchored, MatchKind};
 
-/// How much of a set of names is matched.
+/// The matched share of a set of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// Every name.
@@ -22,20 +22,20 @@ pub(crate) enum Extent {
     None,
 }
 
-/// What names are made of.
+/// The alphabet of names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum NameKind {
     /// Tags, by the grammar of the OCI distribution specification but for their length.
     Tags,
-    /// Repositories: a little more than the grammar allows, which only makes `Every` harder to reach.
+    /// Repositories: a superset of the grammar, which only makes `Every` harder to reach.
     Repositories,
 }
 
-/// Beyond this many states an expression is taken to match some.
+/// Beyond this number of states an expression is assumed to match some.
 pub(super) const MAX_STATES: usize = 20_000;
 
-/// How many of those names the expressions match together, as whole texts, after the exclusions. Expressions that do
-/// not compile, or only to something enormous, match some.
+/// Returns the extent of those names that the expressions match together, as whole texts, after the exclusions.
+/// Expressions that do not compile, or compile to something enormous, match some.
 pub(super) fn extent(names: NameKind, include: &[String], exclude: &[String]) -> Extent {
     walk(names, include, exclude).unwrap_or(Extent::Some)
 }
@@ -43,7 +43,7 @@ pub(super) fn extent(names: NameKind, include: &[String], exclude: &[String]) ->
 fn walk(names: NameKind, include: &[String], exclude: &[String]) -> Option<Extent> {
     let (mut include, mut exclude) = (Automaton::of(include)?, Automaton::of(exclude)?);
     let start = (include.start()?, exclude.start()?);
-    // The start may be walked through again later, and only then be the end of a name.
+    // The start may be reached again later, and only then be the end of a name.
     let (mut seen, mut waiting) = (HashSet::new(), vec![(start, true)]);
     let (mut some, mut every) = (false, true);
     while let Some(((included, excluded), first)) = waiting.pop() {
@@ -79,7 +79,7 @@ impl NameKind {
     }
 }
 
-/// An automaton that builds its states as they are walked to.
+/// An automaton whose states are built on demand.
 #[derive(Debug)]
 pub(super) struct Automaton {
     dfa: DFA,
@@ -92,7 +92,7 @@ impl Automaton {
             .match_kind(MatchKind::All)
             .unicode_word_boundary(true)
             .cache_capacity(32 * 1024 * 1024)
-            // Forgetting states would give their ids to others in the middle of the walk.
+            // Clearing the cache would reuse state ids in the middle of the walk.
             .minimum_cache_clear_count(Some(0));
         let dfa = DFA::builder()
             .configure(config)
@@ -104,7 +104,7 @@ impl Automaton {
         Some(Self { dfa, cache })
     }
 
-    /// The class of a byte: bytes of one class lead to the same states everywhere.
+    /// Returns the class of a byte: bytes of one class lead to the same states everywhere.
     pub(super) fn class(&self, byte: u8) -> u8 {
         self.dfa.byte_classes().get(byte)
     }

@@ -1,4 +1,4 @@
-//! Fixtures: tests of policies that live beside them, in `*.test.yaml`. Tags of a made-up repository in, verdicts out.
+//! Fixtures: tests of policies beside them, in `*.test.yaml`, from tags of a made-up repository to expected verdicts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::domain::{
     SourceOutcome, SourceState, Tag, TagName, Verdict, chain,
 };
 
-/// The time of a fixture that names none: 2026-01-01T12:00:00Z.
+/// The time of a fixture without one: 2026-01-01T12:00:00Z.
 const DEFAULT_NOW: Timestamp = Timestamp::constant(1_767_268_800, 0);
 const VERDICTS: [(&str, Verdict); 5] = [
     ("expired", Verdict::Expired),
@@ -56,40 +56,40 @@ const EXPECT_HELP: &str = "write what should become of a tag: `v1: { pushed: 20d
 /// The tests of one file.
 #[derive(Debug, Clone)]
 pub struct PolicyTests {
-    /// The file, as it is called in messages.
+    /// The file, as named in messages.
     pub file: String,
-    /// The policies that are tested: a file or a folder.
+    /// The tested policies: a file or a folder.
     pub policies: PathBuf,
     /// The tests, in the order of the file.
     pub tests: Vec<PolicyTest>,
 }
 
-/// One test: a repository, and what should become of its tags.
+/// One test: a repository, and the expected verdicts on its tags.
 #[derive(Debug, Clone)]
 pub struct PolicyTest {
     /// Its name.
     pub name: String,
     /// The line of its name, from 1.
     pub line: usize,
-    /// The time for which it is decided.
+    /// The time of the evaluation.
     pub now: Timestamp,
-    /// The time zone in which days are cut.
+    /// The time zone of days.
     pub timezone: TimeZone,
-    /// The registry; nothing means the first that the policies name.
+    /// The registry; `None` means the first that the policies name.
     pub registry: Option<RegistryName>,
     /// The repository with all tags.
     pub repository: Repository,
-    /// What a source claims.
+    /// The claims of a source.
     pub claims: Vec<Claim>,
-    /// The tags that are held, each with the end of its hold.
+    /// The held tags, each with the end of its hold.
     pub holds: Vec<(TagName, Timestamp)>,
-    /// Whether a source failed.
+    /// True if a source failed.
     pub source_failed: bool,
-    /// What should become of the tags, in the order of the file.
+    /// The expected verdicts, in the order of the file.
     pub expected: Vec<Expectation>,
 }
 
-/// What should become of one tag.
+/// The expected verdict on one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expectation {
     /// The tag.
@@ -117,7 +117,7 @@ enum EvidenceState {
 }
 
 impl PolicyTest {
-    /// The facts as the engine wants them, in a registry of that name.
+    /// Returns the facts for the engine, in a registry with that name.
     ///
     /// # Panics
     /// Never: the names written here are valid.
@@ -152,7 +152,7 @@ impl PolicyTest {
 }
 
 impl PolicyTest {
-    /// A hold on a tag, as a person sets it.
+    /// Returns a person's hold on a tag.
     fn hold(&self, registry: &Registry, tag: &TagName, until: Timestamp) -> Hold {
         Hold {
             registry: registry.name.clone(),
@@ -169,11 +169,11 @@ impl PolicyTest {
     }
 }
 
-/// Reads a fixture, or all `*.test.yaml` and `*.test.yml` of a folder and the folders in it; for a policy file, the
+/// Loads a fixture, or all `*.test.yaml` and `*.test.yml` of a folder and its subfolders; for a policy file, the
 /// fixture beside it.
 ///
 /// # Errors
-/// Every problem of every file. No fixture at all is a problem, too.
+/// Returns every problem of every file. A folder without any fixture is a problem, too.
 pub fn load_policy_tests(path: &Path) -> Result<Vec<PolicyTests>, PolicyError> {
     let mut diagnostics = Vec::new();
     let mut fixtures = Vec::new();
@@ -190,10 +190,10 @@ pub fn load_policy_tests(path: &Path) -> Result<Vec<PolicyTests>, PolicyError> {
     if diagnostics.is_empty() { Ok(fixtures) } else { Err(PolicyError { diagnostics }) }
 }
 
-/// Reads the text of the fixture that stands at that path.
+/// Parses the text of the fixture at that path.
 ///
 /// # Errors
-/// Every problem of it, in the order of their places.
+/// Returns every problem of it, in the order of their places.
 pub fn parse_policy_tests(path: &Path, text: &str) -> Result<PolicyTests, Vec<Diagnostic>> {
     let file = path.display().to_string();
     let text: Arc<str> = super::without_bom(text).into();
@@ -214,7 +214,7 @@ pub fn parse_policy_tests(path: &Path, text: &str) -> Result<PolicyTests, Vec<Di
     }
 }
 
-/// The policies beside a fixture: of `shop.test.yaml` they are in `shop.yaml` or `shop.yml`.
+/// Returns the policies beside a fixture: for `shop.test.yaml`, `shop.yaml` or `shop.yml`.
 fn sibling_policies(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let stem = name.rsplit_once('.')?.0.rsplit_once('.')?.0;
@@ -247,7 +247,7 @@ fn read_file(root: &Node, path: &Path, problems: &mut Problems) -> Option<Policy
             return None;
         }
     };
-    // What is wrong so far is noted; the tests are looked at all the same.
+    // The problems so far are recorded; the tests are parsed all the same.
     let (now, timezone) = (now.unwrap_or(DEFAULT_NOW), timezone.unwrap_or(TimeZone::UTC));
     let file = path.display().to_string();
     let tests = nodes.iter().filter_map(|node| read_test(node, &file, now, &timezone, problems)).collect();
@@ -284,7 +284,7 @@ fn read_test(
     };
     fields.finish(hint, problems);
     let (name, line) = name.map_or(("", 0), |(name, at)| (name, problems.diagnostic(at, "").line));
-    // As above: what could not be read is noted, and with it this fixture counts for nothing.
+    // As above: unreadable parts are recorded, and make this fixture invalid.
     let mut test = PolicyTest {
         name: name.to_owned(),
         line,
@@ -318,7 +318,7 @@ fn read_test(
     Some(test)
 }
 
-/// A name that stands in for one that could not be read.
+/// Returns a name that replaces an unreadable one.
 fn placeholder_name<T: std::str::FromStr>(name: &str) -> T
 where
     T::Err: std::fmt::Debug,
@@ -334,7 +334,7 @@ fn required<'a>(fields: &mut Fields<'a>, key: &'static str, help: &str, problems
     node
 }
 
-/// Adds a tag to its test: its facts to the repository, what is claimed to the claims, what is expected to the rest.
+/// Adds a tag to its test: its facts to the repository, its claims to the claims, its expectation to the rest.
 fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Problems) -> Option<()> {
     let name: TagName = match entry.key.parse() {
         Ok(name) => name,
@@ -412,7 +412,7 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     Some(())
 }
 
-/// Nothing if what was written could not be read.
+/// Flattens a value; `None` if it could not be read.
 #[expect(clippy::option_option, reason = "the outer nothing is `wrong`, the inner one `not written`")]
 fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
@@ -458,7 +458,7 @@ fn timezone(node: &Node, problems: &mut Problems) -> Option<TimeZone> {
     zone.ok()
 }
 
-/// A time, or a day, which means its beginning in UTC.
+/// Parses a time, or a day, which means its beginning in UTC.
 fn read_timestamp(key: &str, node: &Node, problems: &mut Problems) -> Option<Timestamp> {
     let text = fields::text(key, node, problems)?;
     let found = time_of(text);
@@ -474,12 +474,12 @@ fn time_of(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| day(text).map(|day| day.timestamp()))
 }
 
-/// When a tag was put back: a time, or how long before now.
+/// Parses the time of a tag's restore: absolute, or relative to now.
 fn read_restored(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
     read_time_before("restored", node, now, problems)
 }
 
-/// When a hold ends: a time, or how long after now.
+/// Parses the end of a hold: absolute, or relative to now.
 fn read_held(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
     if let Value::Text(text) = &node.value
         && let Some(time) = time_of(text)
@@ -490,7 +490,7 @@ fn read_held(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Tim
     now.checked_add(rest).ok()
 }
 
-/// A time, or how long before now.
+/// Parses a time, absolute or relative to now.
 fn read_pushed(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<Timestamp> {
     read_time_before("pushed", node, now, problems)
 }

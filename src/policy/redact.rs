@@ -1,11 +1,11 @@
-//! What may be shown of a file in a diagnostic: never a secret, also where it stands under a key that nobody knows.
+//! Redaction of diagnostics: no secret of a file is shown, not even under an unknown key.
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Keys of the settings whose values may be shown. Values under all others are struck out: one of them may be a misspelt
+/// Keys of the settings whose values may be shown. Values under all others are masked: one of them may be a misspelt
 /// `password`.
 const VISIBLE_KEYS: [&str; 77] = [
     "accept",
@@ -87,33 +87,33 @@ const VISIBLE_KEYS: [&str; 77] = [
     "untag",
 ];
 
-/// A key and the sign behind it: `=` anywhere, `:` at the start of a line, where somebody writes TOML as if it were YAML.
+/// A key and the sign after it: `=` anywhere, `:` at the start of a line, for TOML written as if it were YAML.
 static KEY_VALUE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"(?m)([\w.\-]+|"[^"\n]*"|'[^'\n]*')[ \t]*=[ \t]*|^[ \t#-]*([\w.\-]+):(?:[ \t]+|$)"#));
 
 /// A line that begins with a word and has neither sign: the rest of it could be anything.
 static WORD_LINE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^[ \t]*[A-Za-z_][\w.-]*[ \t]+([^=:\n]+)$"));
 
-/// A value behind a key that sounds like a secret, unless the key only names a file.
+/// A value after a key that sounds like a secret, unless the key only names a file.
 static SECRET_KEY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
         r#"(?im)\b[\w.-]*(?:pass|pasw|pwd|secret|token|credential|api[_-]?key|authorization|bearer|webhook|cookie)[\w.-]*["']?\s*[=:][ \t]*("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^,}\n#]*[^,}\s#])"#,
     )
 });
 
-/// What looks like a secret wherever it stands.
+/// Patterns of secrets in any place.
 static SECRET_PATTERNS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
     [
         // User and password in a URL.
         pattern(r#"://([^/@\s"']+)@"#),
-        // Addresses by which anybody may write somewhere, and signed addresses.
+        // Webhook addresses, and signed URLs.
         pattern(
             r#"(?i)(?:hooks\.slack\.com|webhook\.office\.com|discord(?:app)?\.com/api/webhooks|logic\.azure\.com)(/[^\s"'`]*)"#,
         ),
         pattern(r#"(?i)[?&](?:sig|signature|token|key|code|secret|x-amz-signature|x-amz-security-token)=([^&\s"'`]+)"#),
-        // As headers carry them.
+        // As in headers.
         pattern(r"(?i)\b(?:bearer|basic)[ \t]+([\w.~+/-]*[0-9][\w.~+/-]*=*)"),
-        // By the first letters that their makers give them; JSON web tokens among them.
+        // By the prefixes of their issuers; JSON web tokens among them.
         pattern(
             r"\b((?:gh[opsur]_|github_pat_|glpat-|gldt-|xox[abeprs]-|AKIA|ASIA|dckr_[po]at_|npm_|hvs\.|sk-|eyJ)[\w.~+/-]{8,}=*)",
         ),
@@ -121,16 +121,16 @@ static SECRET_PATTERNS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
     ]
 });
 
-/// Long words, of which those that mix small letters, capitals and digits are keys of some kind.
+/// Long words; those that mix small letters, capitals and digits are keys of some kind.
 static LONG_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+]{20,}=*"));
-/// So often digits and letters take turns in a key, and not in a name.
+/// The number of changes between digits and letters in a key, but not in a name.
 const MIN_ALTERNATIONS: usize = 3;
 
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("the patterns are constants that compile")
 }
 
-/// Settings in which only the values of known keys are left, byte for byte in their places.
+/// Returns settings with only the values of known keys left, with all positions unchanged.
 pub(super) fn redact_settings(text: &str) -> String {
     let mut shown = text.to_owned();
     let mut at = 0;
@@ -141,7 +141,7 @@ pub(super) fn redact_settings(text: &str) -> String {
         let key = key.as_str().trim_matches(['"', '\'']);
         let key = key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
         let is_path = key.ends_with("_file") && text[value.clone()].contains(['/', '.']);
-        // Each key of an inline table is judged by itself.
+        // Each key of an inline table is checked by itself.
         if is_path || VISIBLE_KEYS.contains(&&*key) || text[value.clone()].starts_with('{') {
             continue;
         }
@@ -157,21 +157,21 @@ pub(super) fn redact_settings(text: &str) -> String {
     shown
 }
 
-/// Any other file without what sounds or looks like a secret, byte for byte in its place.
+/// Masks everything that sounds or looks like a secret in any other file, with all positions unchanged.
 pub(super) fn redact_file(text: &str) -> String {
     let mut shown = text.to_owned();
     mask_secrets(&mut shown);
     shown
 }
 
-/// A message without what looks like a secret.
+/// Returns a message without anything that looks like a secret.
 pub(super) fn redact_message(text: &str) -> String {
     let mut shown = text.to_owned();
     mask_secret_patterns(&mut shown);
     shown
 }
 
-/// Where the value ends that begins there: at its closing quote or bracket, else with the line.
+/// Returns the end of the value that begins there: at its closing quote or bracket, else at the end of the line.
 fn value_end(text: &str, start: usize) -> usize {
     let rest = &text[start..];
     let line = start + rest.find('\n').unwrap_or(rest.len());
@@ -244,7 +244,7 @@ fn mask_secret_patterns(shown: &mut String) {
     }
 }
 
-/// Puts a star for each byte that does not end a line.
+/// Appends a star for each byte that does not end a line.
 fn mask(shown: &mut String, span: Range<usize>) {
     let struck: String = shown[span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
     shown.replace_range(span, &struck);

@@ -1,8 +1,8 @@
-//! How the names that selectors select lie to each other.
+//! The relations between the selections of selectors.
 //!
-//! Each language is compiled once, when it is first walked, however many others it is held against. Two whose names
-//! must begin or end differently are told apart without a walk: in a folder of many policies that is nearly every pair.
-//! Each question about the others costs effort, and effort is bounded.
+//! Each language is compiled once, on its first walk, however many others it is compared with. Two with different
+//! prefixes or suffixes are distinguished without a walk, which is nearly every pair in a folder of many policies. Each
+//! other query has a cost, which is bounded.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -12,25 +12,25 @@ use regex_automata::hybrid::LazyStateID;
 use super::affixes::{Affixes, affixes};
 use super::pattern_coverage::{Automaton, MAX_STATES, NameKind};
 
-/// The texts that some expressions match, but for those that others do.
+/// The texts that some expressions match, without those that others match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Language {
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
 }
 
-/// How two sets of names lie to each other.
+/// The relation between two sets of names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Relation {
-    /// Whether some name is in both.
+    /// True if a name is in both.
     pub(super) both: bool,
-    /// Whether some name is only in the first.
+    /// True if a name is only in the first.
     pub(super) only_first: bool,
-    /// Whether some name is only in the second.
+    /// True if a name is only in the second.
     pub(super) only_second: bool,
 }
 
-/// A question about two languages.
+/// A query about two languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RelationQuery {
     /// Some name is in both.
@@ -40,7 +40,7 @@ pub(super) enum RelationQuery {
 }
 
 impl RelationQuery {
-    /// The part of a relation that answers it.
+    /// Returns the part of a relation that answers it.
     fn relation_needed(self) -> Relation {
         match self {
             Self::Intersects => Relation { both: true, ..Relation::default() },
@@ -56,7 +56,7 @@ impl RelationQuery {
     }
 }
 
-/// The states that may be walked through to answer questions: some for each policy, and some for all of them together.
+/// The states that may be walked to answer queries: some for each policy, and some for all of them together.
 #[derive(Debug)]
 pub(super) struct WalkBudget {
     each: usize,
@@ -75,7 +75,7 @@ impl WalkBudget {
         (self.remaining, self.is_exhausted) = (self.each, false);
     }
 
-    /// Ends the walks for this policy: only what is known already is answered.
+    /// Ends the walks for this policy: only known answers are returned.
     pub(super) fn end_policy(&mut self) {
         self.is_exhausted = true;
     }
@@ -91,7 +91,7 @@ impl WalkBudget {
     }
 }
 
-/// Languages over the same names, known by their numbers. Equal ones have the same number.
+/// Languages over the same names, identified by numbers. Equal ones have the same number.
 #[derive(Debug)]
 pub(super) struct Languages {
     names: NameKind,
@@ -103,7 +103,7 @@ pub(super) struct Languages {
     walked: std::cell::Cell<usize>,
 }
 
-/// A language with its automata: of what it includes, and of what it excludes. `None` where one does not compile.
+/// A language with its automata: of its inclusions and of its exclusions. `None` if one does not compile.
 #[derive(Debug)]
 struct Compiled {
     language: Language,
@@ -132,7 +132,7 @@ impl Languages {
         }
     }
 
-    /// The number of a language.
+    /// Returns the number of a language.
     pub(super) fn add(&mut self, language: Language) -> usize {
         if let Some(number) = self.numbers.get(&language) {
             return *number;
@@ -144,18 +144,18 @@ impl Languages {
         number
     }
 
-    /// The characters with which the names begin and end that each part of a language includes.
+    /// Returns the prefix and suffix of the names in each part of a language.
     pub(super) fn literals(&self, number: usize) -> &[Affixes] {
         &self.compiled[number].literals
     }
 
-    /// Whether two languages surely have no name in common, by what their names begin and end with.
+    /// Returns true if two languages certainly have no name in common, by their prefixes and suffixes.
     pub(super) fn is_disjoint(&self, first: usize, second: usize) -> bool {
         let (first, second) = (self.literals(first), self.literals(second));
         first.iter().all(|one| second.iter().all(|other| one.is_disjoint(other)))
     }
 
-    /// How the names of two languages lie to each other. `None` where that would take too long to find out.
+    /// Returns the relation between two languages, or `None` if that would take too long.
     pub(super) fn relation(&self, first: usize, second: usize) -> Option<Relation> {
         if let Some(known) = self.relations.borrow().get(&(first, second)) {
             return *known;
@@ -165,7 +165,7 @@ impl Languages {
         found
     }
 
-    /// The answer to a question about two languages. `None` where it is not known, and would take too long to find out.
+    /// Returns the answer to a query about two languages. `None` if it is unknown, and would take too long.
     pub(super) fn query(
         &self,
         question: RelationQuery,
@@ -192,14 +192,14 @@ impl Languages {
         let found = self.walk((first, second), question.relation_needed(), &mut left);
         effort.spend((most - left).max(1));
         let answer = found.map(|found| question.is_satisfied_by(found));
-        // Cut short for want of effort, it may be asked again.
+        // Cut short by the budget, it may be queried again.
         if answer.is_some() || most == MAX_STATES {
             self.results.borrow_mut().insert(key, answer);
         }
         answer
     }
 
-    /// The number of questions that took a walk.
+    /// Returns the number of queries that took a walk.
     #[cfg(test)]
     pub(super) fn walk_count(&self) -> usize {
         self.walked.get()
@@ -219,14 +219,14 @@ impl Languages {
 
 const EVERYTHING: Relation = Relation { both: true, only_first: true, only_second: true };
 
-/// Walks the states of two languages at once until all that is `wanted` was found, through at most as many as are
+/// Walks the states of two languages at once until everything `wanted` was found, through at most as many as are
 /// `left`; one without automata has no names.
 fn walk(names: NameKind, sides: [&mut [Automaton]; 2], wanted: Relation, left: &mut usize) -> Option<Relation> {
     let split = sides[0].len();
     let mut automata: Vec<&mut Automaton> = sides.into_iter().flat_map(<[Automaton]>::iter_mut).collect();
     let steps = [false, true].map(|beginning| representatives(names, beginning, &automata));
     let start = automata.iter_mut().map(|automaton| automaton.start()).collect::<Option<Vec<_>>>()?;
-    // The start may be walked through again later, and only then be the end of a name.
+    // The start may be reached again later, and only then be the end of a name.
     let (mut seen, mut waiting) = (HashSet::new(), vec![(start, true)]);
     let mut found = Relation::default();
     while let Some((states, beginning)) = waiting.pop() {
@@ -261,14 +261,14 @@ fn walk(names: NameKind, sides: [&mut [Automaton]; 2], wanted: Relation, left: &
     Some(found)
 }
 
-/// One byte for each way in which all the automata go on.
+/// Returns one byte for each distinct transition of all the automata.
 fn representatives(names: NameKind, beginning: bool, automata: &[&mut Automaton]) -> Vec<u8> {
     let mut seen = HashSet::new();
     let classes = |byte| automata.iter().map(|automaton| automaton.class(byte)).collect::<Vec<u8>>();
     names.alphabet(beginning).filter(|byte| seen.insert(classes(*byte))).collect()
 }
 
-/// Whether a name of a language ends in these states.
+/// Returns true if a name of a language ends in these states.
 fn is_name(automata: &mut [&mut Automaton], states: &[LazyStateID]) -> Option<bool> {
     match (automata, states) {
         ([include, exclude], [included, excluded]) => {
@@ -278,12 +278,12 @@ fn is_name(automata: &mut [&mut Automaton], states: &[LazyStateID]) -> Option<bo
     }
 }
 
-/// Whether a name of a language can still end beyond these states.
+/// Returns true if a name of a language can still end beyond these states.
 fn can_still_match(states: &[LazyStateID]) -> bool {
     states.first().is_some_and(|included| !included.is_dead())
 }
 
-/// Returns true if going on can find what is wanted and not found yet, given which of the two can still end names.
+/// Returns true if continuing can find something wanted, given which of the two can still end names.
 fn can_add(found: Relation, wanted: Relation, (first, second): (bool, bool)) -> bool {
     first && second && wanted.both && !found.both
         || first && wanted.only_first && !found.only_first
@@ -331,7 +331,7 @@ mod tests {
     }
 
     proptest! {
-        /// What literals tell apart, the automata tell apart.
+        /// The automata distinguish everything that literals distinguish.
         #[test]
         fn languages_that_are_surely_apart_have_no_name_in_common(
             first in "[ab*./-]{1,5}", second in "[ab*./-]{1,5}"
@@ -342,7 +342,7 @@ mod tests {
             }
         }
 
-        /// A question has the answer that the whole relation has, and none where no effort is left.
+        /// A query has the same answer as the whole relation, and none without budget.
         #[test]
         fn questions_are_answered_as_the_relation_has_it(first in "[ab*./-]{1,4}", second in "[ab*./-]{1,4}") {
             let Some((languages, (first, second))) = of_globs(&first, &second) else { return Ok(()) };
@@ -352,7 +352,7 @@ mod tests {
                 let without = languages.query(question, (first, second), &mut none);
                 prop_assert!(without.is_none() || first == second);
                 prop_assert_eq!(languages.query(question, (first, second), &mut enough), Some(answer));
-                // It is remembered.
+                // It is cached.
                 prop_assert_eq!(languages.query(question, (first, second), &mut none), Some(answer));
             }
         }

@@ -7,14 +7,14 @@ use crate::domain::{AllowUnmatched, RuleKey};
 
 const ALLOW_HELP: &str = "write `allow_unmatched: true`, or a list of rules of this policy: `[\"!hotfix-*\"]`";
 
-/// One rule as it stands in the file.
+/// One rule as written in the file.
 pub(super) struct RulePlace {
     pub(super) key: RuleKey,
     pub(super) written: String,
     pub(super) at: Place,
 }
 
-/// The names, globs and patterns of a policy, in the order of the file.
+/// Returns the names, globs and patterns of a policy, in the order of the file.
 pub(super) fn rule_places(select: Option<&Node>, keep: Option<&Node>) -> Vec<RulePlace> {
     let mut found = Vec::new();
     let keys = [RuleKey::Registries, RuleKey::Repositories, RuleKey::Tags, RuleKey::Pattern];
@@ -52,7 +52,7 @@ fn add(key: RuleKey, node: &Node, found: &mut Vec<RulePlace>) {
     }
 }
 
-/// Reads the rules of a policy that may match nothing.
+/// Parses the rules of a policy that may match nothing.
 pub(super) fn allow_unmatched(node: &Node, rules: &[RulePlace], problems: &mut Problems) -> Option<AllowUnmatched> {
     match &node.value {
         Value::Bool(true) => return Some(AllowUnmatched::All),

@@ -1,11 +1,11 @@
-//! Rules that are written as another tool wants them. What such a rule matches is less than its author thinks, often nothing.
+//! Rules in another tool's dialect. Such a rule matches less than its author thinks, often nothing.
 
 use super::lint_result::{Lint, Severity};
 use super::load::PolicySet;
 use crate::domain::{Keep, Policy, RuleKey};
 use crate::engine::{begins_with_host, is_unanchored_search, regex_syntax_in};
 
-/// Finds slips in the rules of all policies, by what stands in them alone.
+/// Finds mistakes in the rules of all policies, by their text alone.
 pub(super) fn lint_rule_syntax(set: &PolicySet, found: &mut Vec<Lint>) {
     for policy in &set.policies {
         let Some(places) = set.places.get(&policy.name) else { continue };

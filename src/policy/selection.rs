@@ -1,4 +1,4 @@
-//! Globs and patterns, with a look at what they select: by accident of syntax that can be everything, or nothing.
+//! Globs and patterns, with a check of their extent: by accident of syntax that can be everything, or nothing.
 
 use globset::GlobBuilder;
 use regex::Regex;
@@ -15,17 +15,17 @@ const TAG_GRAMMAR: &str = "a tag is made of letters, digits, `_`, `.` and `-`, a
 const REPOSITORY_GRAMMAR: &str =
     "a repository is made of lower-case letters, digits, `.`, `_`, `-` and `/`, and stands without its host";
 
-/// Globs on repositories.
+/// Parses globs on repositories.
 pub(super) fn repositories(node: &Node, problems: &mut Problems) -> Option<Globs> {
     globs("repositories", node, NameKind::Repositories, problems)
 }
 
-/// Globs on tags.
+/// Parses globs on tags.
 pub(super) fn tags(node: &Node, problems: &mut Problems) -> Option<Globs> {
     globs("tags", node, NameKind::Tags, problems)
 }
 
-/// Globs on tags that stay.
+/// Parses globs on tags to keep.
 pub(super) fn matching(node: &Node, problems: &mut Problems) -> Option<Globs> {
     globs("matching", node, NameKind::Tags, problems)
 }
@@ -48,9 +48,9 @@ fn globs(key: &str, node: &Node, names: NameKind, problems: &mut Problems) -> Op
                 problems.add(at, format!("`{}` is no glob: {why}", shorten(text)));
                 sound = false;
             }
-            // An exclusion that excludes nothing leaves unprotected what its author meant to keep.
-            // In another tool's dialect it is read all the same, so that `check` and every plan can name it: what it might
-            // have protected stays.
+            // An exclusion that excludes nothing leaves tags unprotected that its author meant to keep. In another
+            // tool's dialect it is accepted all the same, so that `check` and every plan can report it: everything it
+            // might have protected is retained.
             Ok(glob) if extent(names, std::slice::from_ref(&glob), &[]) == Extent::None => {
                 if regex_syntax_in(bare).is_some() {
                     impossible |= !text.starts_with('!');
@@ -90,7 +90,7 @@ fn globs(key: &str, node: &Node, names: NameKind, problems: &mut Problems) -> Op
     }
 }
 
-/// The texts that globs match, for a look at them beside others. Nothing where one does not compile.
+/// Returns the language of globs, to compare it with others; `None` if one does not compile.
 pub(super) fn language(globs: &Globs) -> Option<Language> {
     let (exclude, include): (Vec<&String>, _) = globs.written().iter().partition(|glob| glob.starts_with('!'));
     let expressions = |globs: &[&String]| -> Option<Vec<String>> {
@@ -108,7 +108,7 @@ pub(super) fn expression(glob: &str) -> Result<String, String> {
     Ok(glob.regex().to_owned())
 }
 
-/// A regular expression on the whole tag.
+/// Parses a regular expression on the whole tag.
 pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
     const EVERY: &str = "to mean every tag write `pattern: '.*'`";
     let written = fields::text("pattern", node, problems)?;
@@ -151,7 +151,7 @@ pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
     }
 }
 
-/// What is wrong with a regular expression, without the drawing of it.
+/// Returns the error of a regular expression, without its drawing.
 fn reason(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => "it is too large".into(),
@@ -162,8 +162,8 @@ fn reason(error: &regex::Error) -> String {
     }
 }
 
-/// Whether a pattern is written as globs are: a star at the start or after a plain character, and nothing else that
-/// only regular expressions have.
+/// Returns true if a pattern is written like a glob: a star at the start or after a plain character, and no other
+/// syntax of regular expressions.
 fn is_glob(written: &str) -> bool {
     if written.contains(['\\', '(', ')', '[', ']', '{', '}', '+', '|', '^', '$']) {
         return false;
@@ -183,8 +183,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// What is said of globs as automata holds of the globs that select: nothing matches one that matches no
-        /// tag, and everything one that matches every tag.
+        /// The extent of globs by their automata agrees with their matches: nothing matches one that matches no tag,
+        /// and everything one that matches every tag.
         #[test]
         fn globs_match_as_their_automata_say(
             globs in prop::collection::vec("!?[a-c*?\\[\\]{},v1.-]{1,6}", 1..4),

@@ -1,7 +1,7 @@
-//! A file as a tree of values with their places, before anything is made of it.
+//! A file as a tree of values with their places, before they are interpreted.
 //!
-//! Reading a file into types at once would stop at its first mistake. The tree lets every mistake be found: a file is
-//! read into it by the rules of its format alone, and what it means is decided in one pass over it.
+//! Deserializing a file into types directly would stop at its first mistake. The tree allows every mistake to be found:
+//! a file is parsed into it by the rules of its format alone, and interpreted in one pass over it.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,25 +10,25 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     pub(crate) at: Place,
     pub(crate) value: Value,
 }
 
-/// Where something was written.
+/// The place of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In the file, at these bytes; empty for the start of something longer.
     Text(Range<usize>),
     /// In the environment, in this variable.
     Variable(Arc<str>),
-    /// Nowhere in particular in the file.
+    /// The file as a whole.
     File,
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Null,
@@ -50,7 +50,7 @@ pub(crate) struct Entry {
 }
 
 impl Value {
-    /// What it is, without its content.
+    /// Returns its type in words, without its content.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -62,7 +62,7 @@ impl Value {
         }
     }
 
-    /// What it is, in words: `the text "5"`.
+    /// Describes it: `the text "5"`.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "nothing".into(),
@@ -76,13 +76,13 @@ impl Value {
     }
 }
 
-/// At most sixty characters of a text, on one line.
+/// Returns at most sixty characters of a text, on one line.
 pub(crate) fn shorten(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(60).collect();
     if line.len() < text.len() { line + "…" } else { line }
 }
 
-/// Why a text is no YAML that a tree can be made of, and where.
+/// Why a text is not valid YAML for a tree, and the place.
 #[derive(Debug)]
 pub(crate) struct YamlError {
     pub(crate) span: Range<usize>,
@@ -90,10 +90,10 @@ pub(crate) struct YamlError {
     pub(crate) help: Option<&'static str>,
 }
 
-/// Reads one YAML document.
+/// Parses one YAML document.
 ///
 /// Booleans are those of YAML 1.2 (`yes` and `on` are texts), aliases are followed within a budget, merge keys and
-/// unknown types are refused, and duplicate keys stay in the tree for the reader to point at.
+/// unknown types are refused, and duplicate keys are kept in the tree to be reported.
 pub(crate) fn parse_yaml(text: &str) -> Result<Node, YamlError> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -167,26 +167,26 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
     YamlError { span, message, help }
 }
 
-/// The parser puts the place at the end of its messages; here it is shown apart.
+/// The parser puts the place at the end of its messages; here it is shown separately.
 fn without_place(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |end| &message[..end])
 }
 
-/// The commonest cause of YAML that does not parse in a file full of globs: one without quotes.
+/// Returns help for the most frequent cause of invalid YAML in a file full of globs: one without quotes.
 fn quoting_help(text: &str, at: usize) -> Option<&'static str> {
     let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
     line.contains(['*', '!', '{', '[', '%', '@', '`']).then_some("put globs and patterns in quotes")
 }
 
-/// The bytes of a location, where the parser knows them.
+/// Returns the bytes of a location, if the parser knows them.
 fn bytes(location: &Location) -> Option<Range<usize>> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
     Some(start..start + usize::try_from(span.byte_len()?).ok()?)
 }
 
-/// The byte at which a line and column start; the end of the text where there is no such place.
+/// Returns the byte at which a line and column start; the end of the text if there is no such place.
 fn offset(text: &str, location: &Location) -> usize {
     let (Ok(line), Ok(column)) = (usize::try_from(location.line()), usize::try_from(location.column())) else {
         return 0;
@@ -196,7 +196,7 @@ fn offset(text: &str, location: &Location) -> usize {
     in_line.min(text.len())
 }
 
-/// What the YAML deserializer is asked for: anything, with places.
+/// The target of the YAML deserializer: any value, with places.
 enum Raw {
     Scalar(Value),
     List(Vec<Spanned<Raw>>),

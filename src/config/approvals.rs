@@ -1,22 +1,22 @@
-//! `[approvals]`: who may approve plans, and where approved plans lie.
+//! `[approvals]`: the approvers of plans, and the folder of approved plans.
 
 use std::path::PathBuf;
 
 use super::reader::SettingsReader;
 use crate::policy::{Fields, Node, fields};
 
-/// Who may approve plans, and where approved plans lie.
+/// The approvers of plans, and the folder of approved plans.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Approvals {
-    /// Whether a plan is applied only with a signature of one of `signers`.
+    /// True if a plan is applied only with a signature of one of `signers`.
     pub require_signature: bool,
-    /// Whose signatures count, in the order of the file.
+    /// The accepted signers, in the order of the file.
     pub signers: Vec<Signer>,
-    /// The folder whose plans are approved by lying there.
+    /// The folder whose plans count as approved.
     pub folder: Option<PathBuf>,
 }
 
-/// Somebody whose signature counts.
+/// An accepted signer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signer {
     /// The name for the audit record.
@@ -30,11 +30,11 @@ pub struct Signer {
 pub enum SignerKey {
     /// A key of minisign.
     Minisign(minisign_verify::PublicKey),
-    /// A key of OpenSSH: ed25519 or ecdsa-sha2-nistp256, also those that live on a security key.
+    /// A key of OpenSSH: ed25519 or ecdsa-sha2-nistp256, also on a security key.
     Ssh(Box<ssh_key::PublicKey>),
 }
 
-/// `[approvals]`.
+/// Parses `[approvals]`.
 pub(super) fn approvals(node: &Node, reader: &mut SettingsReader) -> Option<Approvals> {
     let mut fields = Fields::of(node, "`[approvals]` table", &mut reader.problems)?;
     let required = fields

@@ -29,7 +29,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("azure-cli", Kind::Entra(azure::Kind::AzureCli)),
 ];
 
-/// How to sign in to a registry; `path` is where its variables start, as in `REGISTRIES__CONTOSO`.
+/// Parses the authentication with a registry; `path` is the prefix of its variables, as in `REGISTRIES__CONTOSO`.
 pub(super) fn auth(
     path: &str,
     node: &Node,
@@ -68,9 +68,8 @@ pub(super) fn auth(
     auth
 }
 
-/// The files that `docker login` and `podman login` write: the one given, else those at the default places that are
-/// there, in the order in which Podman asks them
-/// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
+/// Returns the files that `docker login` and `podman login` write: the configured one, else the existing ones at the
+/// default places, in Podman's order (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
 fn docker_config(path: Option<&Node>, at: &Place, reader: &mut SettingsReader) -> Option<Vec<PathBuf>> {
     if let Some(node) = path {
         let file = reader.folder.join(fields::text("path", node, &mut reader.problems)?);
@@ -93,7 +92,7 @@ fn docker_config(path: Option<&Node>, at: &Place, reader: &mut SettingsReader) -
     existing_files(places, at, reader)
 }
 
-/// Those of the files that are there.
+/// Returns the existing files among these.
 fn existing_files(mut files: Vec<PathBuf>, at: &Place, reader: &mut SettingsReader) -> Option<Vec<PathBuf>> {
     let named = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
     files.retain(|file| file.is_file());

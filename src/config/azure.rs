@@ -1,4 +1,4 @@
-//! `[azure]`, the identities of Entra ID, and where a registry is a resource of Azure.
+//! `[azure]`, the identities of Entra ID, and registries as Azure resources.
 
 use url::Url;
 
@@ -33,11 +33,11 @@ const KINDS: [(&str, Kind); 4] = [
 #[derive(Default)]
 pub(super) struct Azure {
     pub(super) surroundings: AzureEnvironment,
-    /// Who asks the resource manager. Of a registry its own identity does where there is none.
+    /// The identity for the resource manager. Without it, a registry's own identity is used.
     identity: Option<Identity>,
 }
 
-/// `[azure]`, as far as it can be read.
+/// Parses `[azure]`, as far as possible.
 pub(super) fn azure(node: &Node, reader: &mut SettingsReader) -> Option<Azure> {
     let mut fields = Fields::of(node, "`[azure]` table", &mut reader.problems)?;
     let cloud = fields.get("cloud").map(|node| fields::choice("cloud", node, &CLOUDS, &mut reader.problems));
@@ -67,8 +67,8 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-/// The address of a service of Azure. Tokens and secrets go there, so it is encrypted, or on this machine where that is
-/// allowed.
+/// Parses the address of an Azure service. It receives tokens and secrets, so it must be encrypted, or on this machine
+/// if allowed.
 fn address(key: &str, node: &Node, or_loopback: bool, reader: &mut SettingsReader) -> Option<Url> {
     let problems = &mut reader.problems;
     let written = fields::text(key, node, problems)?;
@@ -79,7 +79,7 @@ fn address(key: &str, node: &Node, or_loopback: bool, reader: &mut SettingsReade
         url.host().is_some() && plain && open && safe
     });
     if url.is_none() {
-        // The text is not shown: it may hold a password.
+        // The text is not shown: it may contain a password.
         problems
             .add(&node.at, format!("`{key}` must be `https://` and a host, without path and credentials"))
             .help("leave it out to use the cloud's own");
@@ -98,8 +98,8 @@ pub(super) fn own_identity(path: &str, node: &Node, reader: &mut SettingsReader)
     identity
 }
 
-/// An identity of that kind from its keys; `path` is where its variables start. What the webhook of workload identity
-/// sets in a pod fills in what is not written.
+/// Parses an identity of that kind from its keys; `path` is the prefix of its variables. Variables that the webhook of
+/// workload identity sets in a pod fill in missing keys.
 pub(super) fn identity(
     kind: Kind,
     path: &str,
@@ -137,7 +137,7 @@ pub(super) fn identity(
     }
 }
 
-/// The id of an application, a tenant or a subscription. Tenants also go by the name of a domain.
+/// Parses the id of an application, a tenant or a subscription. A tenant may also be the name of a domain.
 fn id(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String> {
     let written = fields::text(key, node, &mut reader.problems)?;
     let is_domain = written.contains('.')
@@ -158,7 +158,7 @@ fn id(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String> {
     None
 }
 
-/// Reads `subscription` and `resource_group` of a registry, which say where it is a resource of Azure; `at` is the
+/// Parses `subscription` and `resource_group` of a registry, which locate it as an Azure resource; `at` is the
 /// registry. `None` if neither is written, or with a problem.
 pub(super) fn resource(
     (subscription, group): (Option<&Node>, Option<&Node>),
@@ -186,7 +186,7 @@ pub(super) fn resource(
     let identity = match (&azure.identity, auth) {
         (Some(identity), _) => identity.clone(),
         (None, Some(Auth::Entra(credential))) => credential.identity.clone(),
-        // Told where the sign-in is.
+        // Reported with the authentication.
         (None, None) => return None,
         (None, Some(_)) => {
             reader
@@ -200,7 +200,7 @@ pub(super) fn resource(
     Some(RegistryResource { subscription: subscription?, resource_group: resource_group?, credential })
 }
 
-/// Where in Azure a source looks, as the identity of `[azure]`; `at` is the source.
+/// Parses the scope of a source in Azure, with the identity of `[azure]`; `at` is the source.
 pub(super) fn scope(
     fields: &mut Fields<'_>,
     at: &Place,
@@ -230,7 +230,7 @@ pub(super) fn scope(
     })
 }
 
-/// All of them in order, each once; nothing if one is missing.
+/// Returns all texts sorted and deduplicated; `None` if one is missing.
 fn collect_all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
     let mut texts = texts.into_iter().collect::<Option<Vec<String>>>()?;
     texts.sort_by_key(|text| text.to_lowercase());
@@ -238,7 +238,7 @@ fn collect_all(texts: Vec<Option<String>>) -> Option<Vec<String>> {
     Some(texts)
 }
 
-/// The name of a resource group: letters, digits, and some signs, no full stop at the end.
+/// Parses the name of a resource group: letters, digits, and some signs, no full stop at the end.
 fn resource_group(node: &Node, reader: &mut SettingsReader) -> Option<String> {
     let written = fields::text("resource_group", node, &mut reader.problems)?;
     let legal = |c: char| c.is_alphanumeric() || "-_.()".contains(c);

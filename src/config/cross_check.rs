@@ -1,12 +1,12 @@
-//! Settings and policies held against each other.
+//! Checks of settings and policies against each other.
 
 use super::Settings;
 use crate::domain::{Policy, PolicyMode, RuleKey};
 use crate::policy::{Diagnostic, Lint, PolicySet, Severity, fields};
 use crate::registry::RegistrySettings;
 
-/// What is wrong between settings and policies: registries that policies name and nobody configured, and times after which
-/// manifests would be deleted that do not fit the settings' own.
+/// Returns the conflicts between settings and policies: unconfigured registries in policies, and delays of deletions
+/// that do not fit the settings.
 #[must_use]
 pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
     let mut problems = unknown_registries(settings, policies);
@@ -15,7 +15,8 @@ pub fn cross_check(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic>
     problems
 }
 
-/// The policies that would delete a manifest while its untag is still to be undoable, or when nobody knows of it any more.
+/// Returns problems for policies that would delete a manifest while its untag must be undoable, or after its record was
+/// pruned.
 fn invalid_delete_delays(settings: &Settings, policies: &PolicySet) -> Vec<Diagnostic> {
     let unfit = |policy: &Policy| {
         let after = policy.delete_manifest_after.as_ref()?;
@@ -69,8 +70,8 @@ fn unknown_registries(settings: &Settings, policies: &PolicySet) -> Vec<Diagnost
         .collect()
 }
 
-/// What is sound and hardly meant: globs of repositories that begin with a registry's name, and policies that would have
-/// manifests deleted where none ever is.
+/// Returns lints of valid but implausible combinations: globs of repositories that begin with a registry's name, and
+/// policies with deletions that never happen.
 #[must_use]
 pub fn lint(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
     let mut found = registries_in_repositories(settings, policies);

@@ -8,17 +8,17 @@ use super::reader::SettingsReader;
 use crate::policy::{Entry, Fields, Node, fields};
 use crate::sources::{GitHistorySettings, SourceKind};
 
-/// More commits of a branch than this are not asked for: `since` says the same in a better way.
+/// Most commits of a branch: `since` is the better setting for more.
 const MOST_COMMITS: u32 = 1_000_000;
 
-/// The history of a repository by its keys.
+/// Parses the history of a repository by its keys.
 pub(super) fn git_history<'a>(
     fields: &mut Fields<'a>,
     entry: &'a Entry,
     reader: &mut SettingsReader,
 ) -> Option<SourceKind> {
     let path = fields.get("path").map(|node| folder(node, reader));
-    // Said also beside a `paths`, which would be taken for a slip of the pen.
+    // Reported beside a `paths` as well, which would look like a misspelling.
     if path.is_none() {
         reader
             .problems
@@ -50,7 +50,7 @@ pub(super) fn git_history<'a>(
 fn folder(node: &Node, reader: &mut SettingsReader) -> Option<PathBuf> {
     let written = fields::text("path", node, &mut reader.problems)?;
     if written.contains("://") || written.starts_with("git@") {
-        // The text is not shown: it may hold a password.
+        // The text is not shown: it may contain a password.
         reader
             .problems
             .add(&node.at, "`path` must be a folder on this machine, not an address")
@@ -60,7 +60,7 @@ fn folder(node: &Node, reader: &mut SettingsReader) -> Option<PathBuf> {
     Some(reader.folder.join(written))
 }
 
-/// Globs of files, branches or tags, as they are written.
+/// Parses globs of files, branches or tags, unchanged.
 fn globs(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     let (texts, mut sound) = fields::texts(key, node, &mut reader.problems)?;
     let mut globs = Vec::new();

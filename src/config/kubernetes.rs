@@ -9,10 +9,10 @@ use crate::sources::{Access, CustomResource, FieldPath, Helm, KubernetesSettings
 
 const HELM: [(&str, Helm); 3] = [("if-allowed", Helm::IfAllowed), ("always", Helm::Always), ("never", Helm::Never)];
 
-/// Where a pod finds its service account (Kubernetes: "Accessing the Kubernetes API from a Pod").
+/// The folder of a pod's service account (Kubernetes: "Accessing the Kubernetes API from a Pod").
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// A cluster by its keys. It is called by its context, else by the name of the source.
+/// Parses a cluster by its keys. Its name is its context, else the name of the source.
 pub(super) fn kubernetes(
     fields: &mut Fields<'_>,
     entry: &Entry,
@@ -45,7 +45,8 @@ pub(super) fn kubernetes(
     }))
 }
 
-/// A context without a file is one of those that `kubectl` would find; without both it is the pod's own account.
+/// Returns the access to a cluster: a context without a file is one that `kubectl` would find; without both it is the
+/// pod's own account.
 fn access(file: Option<PathBuf>, context: Option<String>, reader: &SettingsReader) -> Access {
     match (file, &context) {
         (Some(file), _) => Access::Kubeconfig { files: vec![file], context },
@@ -67,7 +68,7 @@ fn access(file: Option<PathBuf>, context: Option<String>, reader: &SettingsReade
     }
 }
 
-/// Names of namespaces: labels of DNS (RFC 1123). They become part of a path.
+/// Parses names of namespaces: DNS labels (RFC 1123). They become part of a path.
 fn namespaces(node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     let (texts, mut sound) = fields::texts("namespaces", node, &mut reader.problems)?;
     let mut names = Vec::new();
@@ -148,7 +149,7 @@ fn custom_resource(node: &Node, reader: &mut SettingsReader) -> Option<CustomRes
     Some(CustomResource { group: group?, version: version?, kind: kind?, paths: paths?, optional: optional? })
 }
 
-/// The paths of fields that a key lists.
+/// Parses the paths of fields under a key.
 pub(super) fn paths(node: &Node, reader: &mut SettingsReader) -> Option<Vec<FieldPath>> {
     let (texts, mut sound) = fields::texts("paths", node, &mut reader.problems)?;
     let mut paths = Vec::new();

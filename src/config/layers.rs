@@ -1,7 +1,7 @@
-//! The file with the environment laid over it, each value with its place.
+//! The file merged with the environment, each value with its place.
 //!
-//! The `config` crate does the laying over; it knows nothing of places, so they are looked up: those of the file in
-//! its TOML tree, those of the environment by variable.
+//! The `config` crate merges the layers without places, so these are looked up: those of the file in its TOML tree,
+//! those of the environment by variable.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -13,15 +13,16 @@ use toml::de::{DeTable, DeValue};
 
 use crate::policy::{Entry, Node, Place, Problems, Value};
 
-/// What all variables of the settings start with; the same also stands between the keys.
+/// The prefix of all variables of the settings, followed by [`SEPARATOR`].
 const PREFIX: &str = "TAGWARDEN";
+/// The separator after the prefix and between keys.
 const SEPARATOR: &str = "__";
 
 /// A variable by the path of its key, in one spelling.
 type Variables = BTreeMap<Vec<String>, (String, String)>;
 
-/// The settings' tree: the file, and over it the variables of the environment. Variables with an empty value count
-/// as not set.
+/// Returns the settings' tree: the file, overridden by the variables of the environment. Variables with an empty value
+/// count as unset.
 pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problems: &mut Problems) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -39,7 +40,7 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
         .add_source(Environment::with_prefix(PREFIX).separator(SEPARATOR).source(Some(source)))
         .build();
     let Ok(merged) = merged else {
-        // Its own words could quote a value of the file or of a variable.
+        // Its message could quote a value of the file or of a variable.
         problems
             .add(&Place::File, "the settings cannot be read together with the variables `TAGWARDEN__…`")
             .help("a variable may set a key that is a table in the file, or the other way round");
@@ -48,7 +49,7 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
     Some(locate(&merged.cache, Some(&file), &mut Vec::new(), &variables))
 }
 
-/// The variables that are meant, by the path of their key.
+/// Returns the variables for the settings, by the path of their key.
 fn variables(environment: &[(String, String)], problems: &mut Problems) -> Variables {
     let mut found = Variables::new();
     for (name, value) in environment {
@@ -68,18 +69,18 @@ fn variables(environment: &[(String, String)], problems: &mut Problems) -> Varia
     found
 }
 
-/// The key that a variable sets, without the prefix; nothing for other variables.
+/// Returns the key that a variable sets, without the prefix; `None` for other variables.
 pub(super) fn key_of(name: &str) -> Option<&str> {
     let (prefix, rest) = name.split_at_checked(PREFIX.len())?;
     prefix.eq_ignore_ascii_case(PREFIX).then(|| rest.strip_prefix(SEPARATOR)).flatten()
 }
 
-/// One spelling for the keys that a shell cannot tell apart: `Contoso-EU` is `CONTOSO_EU` there.
+/// Normalizes keys that a shell cannot distinguish: `Contoso-EU` becomes `CONTOSO_EU`.
 pub(super) fn normalize_key(key: &str) -> String {
     key.to_ascii_lowercase().replace(['-', '.'], "_")
 }
 
-/// The merged layers as a tree with places. `file` is the same place in the file, if it is there.
+/// Returns the merged layers as a tree with places. `file` is the same place in the file, if present.
 fn locate(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables: &Variables) -> Node {
     let of_file = file.map_or(&[][..], |node| match &node.value {
         Value::Map(entries) => entries,
@@ -107,8 +108,7 @@ fn locate(layer: &Layer, file: Option<&Node>, path: &mut Vec<String>, variables:
     Node { at, value: Value::Map(entries) }
 }
 
-/// The entries of a merged table by key, where a key that only the environment has joins the key of the file that
-/// is the same in its spelling.
+/// Returns the entries of a merged table by key; a key from the environment joins the equivalent key of the file.
 fn merge_keys(table: &config::Map<String, Layer>, of_file: &[Entry]) -> BTreeMap<String, Layer> {
     let is_in_file = |key: &str| of_file.iter().any(|entry| entry.key == key);
     let mut joined: BTreeMap<String, Layer> =
@@ -140,7 +140,7 @@ fn overlay(under: &mut Layer, over: &Layer) {
     }
 }
 
-/// The first variable that sets something at or below a path.
+/// Returns the first variable that sets something at or below a path.
 fn first_variable(path: &[String], variables: &Variables) -> Place {
     variables
         .iter()
@@ -181,7 +181,7 @@ fn value_node(value: Spanned<DeValue<'_>>) -> Node {
     Node { at: Place::Text(span), value }
 }
 
-/// Variables that were probably meant for the settings but are not read: one underscore where two belong.
+/// Returns variables that were probably intended for the settings but are not read: one underscore instead of two.
 pub(super) fn unread_variables(environment: &[(String, String)]) -> Vec<String> {
     environment
         .iter()

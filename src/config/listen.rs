@@ -1,4 +1,4 @@
-//! Where the status page listens, and who may look at it.
+//! The listening address of the status page, and its token.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::reader::SettingsReader;
 use super::secrets::secret_file;
 use crate::policy::{Fields, Node, fields};
 
-/// Only this machine, unless the settings say otherwise.
+/// Only this machine by default.
 const DEFAULT: ([u8; 4], u16) = ([127, 0, 0, 1], 9464);
 
-/// Shorter tokens are guessed.
+/// Shorter tokens can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
 pub(super) struct Listen {
@@ -38,10 +38,10 @@ pub(super) fn listen(fields: &mut Fields<'_>, reader: &mut SettingsReader) -> Op
     Some(Listen { address: address?, token: token? })
 }
 
-/// Where the daemon of these settings listens, whatever else is wrong with them.
+/// Returns the listening address of the daemon with these settings, whatever else is wrong with them.
 ///
 /// # Errors
-/// When the file cannot be read, or `listen` is no address.
+/// Returns an error if the file cannot be read, or `listen` is not a valid address.
 pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<SocketAddr, ConfigError> {
     let wrong = |what: String| ConfigError::of(path, what);
     let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("listen"));
@@ -70,7 +70,7 @@ fn address(node: &Node, reader: &mut SettingsReader) -> Option<SocketAddr> {
     address
 }
 
-/// What a header can carry, and nobody guesses.
+/// Parses a token that fits in a header and cannot be guessed.
 fn token(node: &Node, reader: &mut SettingsReader) -> Option<SecretString> {
     let token = secret_file("listen_token_file", node, reader)?;
     let text = token.expose_secret();

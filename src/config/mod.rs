@@ -1,4 +1,4 @@
-//! Settings: `tagwarden.toml` and the environment to [`Settings`], with every problem told at once, at its place.
+//! Settings: `tagwarden.toml` and the environment to [`Settings`], with every problem reported at once, at its place.
 
 mod approvals;
 mod auth;
@@ -45,12 +45,12 @@ pub use state::{parse_state_location, state_location};
 
 pub use schedule::{Freeze, Missed, RemovalBlock, Schedule, Window};
 
-/// Everything that a person sets but the policies, validated and with its secrets read.
+/// All settings of a person except the policies, validated and with secrets loaded.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The file that they were read from.
     pub file: PathBuf,
-    /// Whether anything may be removed at all, and how.
+    /// The mode of removals.
     pub mode: Mode,
     /// The policy file or the folder of policies.
     pub policies: PathBuf,
@@ -58,15 +58,15 @@ pub struct Settings {
     pub state: StateLocation,
     /// Where the status page listens.
     pub listen: SocketAddr,
-    /// What whoever asks the status page must show, for everything but health; nothing means that nobody is asked.
+    /// The token that the status page requires, except for health; `None` means no authentication.
     pub listen_token: Option<SecretString>,
-    /// How long a plan may be applied.
+    /// The validity of a plan.
     pub plan_ttl: Duration,
-    /// For how long a removal is to be undoable.
+    /// The period for which a removal must remain undoable.
     pub undo_window: Duration,
-    /// When the daemon runs.
+    /// The schedule of the daemon.
     pub schedule: Schedule,
-    /// For how long what was recorded is kept.
+    /// The retention of records.
     pub records: Records,
     /// The registries, by name; never empty.
     pub registries: Vec<RegistrySettings>,
@@ -74,18 +74,17 @@ pub struct Settings {
     pub sources: Vec<SourceSettings>,
     /// The limits of every run.
     pub limits: Limits,
-    /// Who is told of runs, by name.
+    /// The receivers of notifications, by name.
     pub notify: Vec<NotifySettings>,
-    /// Who may approve plans, and where approved plans lie.
+    /// The approvers of plans, and the folder of approved plans.
     pub approvals: Approvals,
-    /// The hash over the settings that decide what stays and what goes, `sha256:…`. The same settings written
-    /// differently have the same.
+    /// The hash over the settings that affect decisions, `sha256:…`. Independent of their notation.
     pub revision: String,
-    /// What a person should know although nothing is wrong.
+    /// Remarks for people although nothing is wrong.
     pub warnings: Vec<String>,
 }
 
-/// Whether anything may be removed at all. A removal also needs its policies to say enforce.
+/// The mode of removals. A removal also needs its policies to say enforce.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing is ever removed.
@@ -97,12 +96,12 @@ pub enum Mode {
     Enforce,
 }
 
-/// For how long what was recorded is kept.
+/// The retention of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Records {
-    /// Runs and the journal. A removal that is no longer journaled cannot be undone by a command.
+    /// Runs and the journal. A removal without a journal entry cannot be undone by a command.
     pub keep: Duration,
-    /// The plans of runs, which say of each tag why it stayed or went.
+    /// The plans of runs, which explain the decision on each tag.
     pub plans: Duration,
 }
 
@@ -112,7 +111,7 @@ impl Default for Records {
     }
 }
 
-/// Why there are no settings: every problem at once.
+/// Why settings cannot be loaded: every problem at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The problems, by place; never empty.
@@ -141,7 +140,7 @@ impl fmt::Display for ConfigError {
         for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             f.write_str(separator)?;
-            // Passes `{:#}` on, which shows causes.
+            // Passes on `{:#}`, which shows causes.
             fmt::Display::fmt(diagnostic, f)?;
         }
         Ok(())
@@ -163,15 +162,15 @@ impl Mode {
 }
 
 const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::Approved), ("enforce", Mode::Enforce)];
-/// For how long a removal is to be undoable, unless the settings say otherwise.
+/// The default period for which a removal must remain undoable.
 const UNDO_WINDOW: Duration = Duration::from_hours(7 * 24);
-/// Where the settings are looked for, in this order.
+/// The default paths of the settings, in order.
 const DEFAULT_PATHS: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 
-/// The settings file: the one given, else `./tagwarden.toml`, else `/etc/tagwarden/tagwarden.toml`.
+/// Returns the settings file: the given one, else `./tagwarden.toml`, else `/etc/tagwarden/tagwarden.toml`.
 ///
 /// # Errors
-/// When it is not there.
+/// Returns an error if it does not exist.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = explicit {
         let missing = || ConfigError::of(path, "there is no such settings file");
@@ -184,11 +183,11 @@ pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
     })
 }
 
-/// Reads the settings of a file, with the variables `TAGWARDEN__…` of `environment` laid over it, and the secrets
-/// that they name.
+/// Loads the settings of a file, overridden by the variables `TAGWARDEN__…` of `environment`, and the secrets that they
+/// name.
 ///
 /// # Errors
-/// Every problem, with file and line or with the variable.
+/// Returns every problem, with file and line or with the variable.
 pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Settings, ConfigError> {
     load_with_providers(path, environment, PROVIDERS)
 }
@@ -196,7 +195,7 @@ pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>
 /// Does what [`load`] does, with other registry products than [`PROVIDERS`].
 ///
 /// # Errors
-/// As [`load`].
+/// Fails as [`load`] does.
 pub fn load_with_providers(
     path: &Path,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -227,7 +226,7 @@ pub fn load_with_providers(
     }
 }
 
-/// The policies that settings name, as far as can be said of settings with problems; for telling theirs too.
+/// Returns the policies path of settings that may be invalid, to report problems of both at once.
 #[must_use]
 pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
     let root: toml::Table = text_encoding::decode(std::fs::read(path).ok()?)?.parse().ok()?;
@@ -289,7 +288,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
     })
 }
 
-/// The names of all registries, also of those that are wrong in other ways.
+/// Returns the names of all registries, including invalid ones.
 fn registry_names(node: Option<&Node>) -> Vec<RegistryName> {
     match node.map(|node| &node.value) {
         Some(Value::Map(entries)) => entries.iter().filter_map(|entry| entry.key.parse().ok()).collect(),

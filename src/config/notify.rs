@@ -1,4 +1,4 @@
-//! `[notify.<name>]`: who is told of runs, and of what.
+//! `[notify.<name>]`: the receivers of notifications, and their events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,46 +14,46 @@ use super::reader::SettingsReader;
 use super::secrets::secret_at;
 use crate::policy::{Entry, Fields, Node, Place, fields};
 
-/// Somebody who is told of runs.
+/// A receiver of notifications about runs.
 #[derive(Debug, Clone)]
 pub struct NotifySettings {
     /// The name in the settings.
     pub name: String,
-    /// Of what they are told.
+    /// The reported events.
     pub events: BTreeSet<NotifyEvent>,
-    /// How they are reached.
+    /// The channel of delivery.
     pub channel: Channel,
-    /// After how long the same problem is told again.
+    /// The interval at which the same problem is reported again.
     pub repeat_after: Duration,
-    /// How long one try to reach them may take.
+    /// The timeout of one attempt.
     pub timeout: Duration,
     /// A PEM file with further certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
-    /// What the text of a message is made from; nothing means the built-in one.
+    /// The template of a message's text; `None` means the built-in one.
     pub template: Option<Template>,
 }
 
-/// What somebody may be told of.
+/// An event that may be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotifyEvent {
     /// Tags were removed.
     Removed,
     /// A limit or an obstacle refused removals, or a plan could not be applied.
     Refused,
-    /// A run could not be done, or some removals failed.
+    /// A run failed, or some removals did.
     Failed,
-    /// A source or a registry could not be read whole.
+    /// A source or a registry could not be read in full.
     EvidenceMissing,
-    /// A run was good again after a problem that was told.
+    /// A run succeeded after a reported problem.
     Recovered,
     /// Any run.
     Always,
 }
 
-/// How somebody is reached. Addresses of webhooks are secrets: whoever knows one can write there.
+/// The channel of delivery. Addresses of webhooks are secrets: anybody who knows one can post there.
 #[derive(Debug, Clone)]
 pub enum Channel {
-    /// JSON of our own, signed.
+    /// Tagwarden's own JSON, signed.
     Webhook {
         /// The address.
         url: SecretString,
@@ -74,31 +74,31 @@ pub enum Channel {
     Email(Email),
 }
 
-/// How e-mail is sent.
+/// The delivery of e-mail.
 #[derive(Debug, Clone)]
 pub struct Email {
     /// The SMTP server.
     pub server: String,
     /// Its port.
     pub port: u16,
-    /// Whether the connection is encrypted.
+    /// The encryption of the connection.
     pub encryption: Encryption,
-    /// As whom to sign in there.
+    /// The user and password for it.
     pub credentials: Option<(String, SecretString)>,
-    /// Who sends, as `Name <address>` or an address.
+    /// The sender, as `Name <address>` or an address.
     pub from: String,
-    /// Who receives; never empty.
+    /// The recipients; never empty.
     pub to: Vec<String>,
 }
 
-/// Whether a connection to an SMTP server is encrypted.
+/// The encryption of a connection to an SMTP server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
-    /// It becomes so with STARTTLS, or nothing is sent.
+    /// By STARTTLS, which is required.
     StartTls,
     /// From the first byte.
     Tls,
-    /// Not at all; on this machine only.
+    /// None; on this machine only.
     None,
 }
 
@@ -115,7 +115,7 @@ enum Piece {
 }
 
 impl Template {
-    /// The placeholders that there are.
+    /// All placeholders.
     pub const PLACEHOLDERS: [&str; 19] = [
         "title",
         "text",
@@ -138,10 +138,10 @@ impl Template {
         "problems",
     ];
 
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// What is wrong with it, with the line, from 1.
+    /// Returns the problem with its line, from 1.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -177,7 +177,7 @@ impl Template {
         Ok(Self { pieces })
     }
 
-    /// The text, with those values in the place of the placeholders.
+    /// Returns the text with the placeholders replaced by those values.
     #[must_use]
     pub fn fill(&self, values: &BTreeMap<&'static str, String>) -> String {
         let piece = |piece: &Piece| match piece {
@@ -236,10 +236,10 @@ const NOTIFY_EVENTS: [(&str, NotifyEvent); 6] = [
 ];
 const ENCRYPTIONS: [(&str, Encryption); 3] =
     [("starttls", Encryption::StartTls), ("tls", Encryption::Tls), ("none", Encryption::None)];
-/// More text than any message should be.
+/// Larger than any message should be.
 const LARGEST_TEMPLATE: usize = 16 * 1024;
 
-/// Everybody who is told of runs, by name. Usually nobody.
+/// Parses all receivers of notifications, by name. Usually there are none.
 pub(super) fn channels(node: Option<&Node>, reader: &mut SettingsReader) -> Vec<NotifySettings> {
     let entries = node.and_then(|node| reader.tables("notify", node)).unwrap_or_default();
     let read = entries.iter().filter_map(|entry| reader.entry(entry, |reader| notify_settings(entry, reader)));
@@ -283,7 +283,7 @@ fn notify_settings(entry: &Entry, reader: &mut SettingsReader) -> Option<NotifyS
         Kind::Teams => Some(Channel::Teams { url: address(&path, &mut fields, reader)? }),
         Kind::Email => email(&path, &mut fields, &entry.at, reader).map(Channel::Email),
     });
-    // Without a kind its keys are unknown; telling them all so would hide what is wrong.
+    // Without a kind its keys are unknown; reporting them all would hide the real problem.
     if kind.is_some() {
         fields.finish(hint, &mut reader.problems);
     }
@@ -324,7 +324,7 @@ fn notify_events(node: &Node, reader: &mut SettingsReader) -> Option<BTreeSet<No
     sound.then_some(found)
 }
 
-/// The address of a webhook, from a file or the environment. No message shows it.
+/// Parses the address of a webhook, from a file or the environment. No message shows it.
 fn address(path: &str, fields: &mut Fields<'_>, reader: &mut SettingsReader) -> Option<SecretString> {
     let secret = secret_at(path, fields, "url", "url_file", reader)?;
     let url = Url::parse(secret.expose_secret().trim()).ok();
@@ -409,7 +409,7 @@ fn is_loopback_host(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Far from all that RFC 5321 says: enough to see what was never meant as an address.
+/// Checks a mailbox loosely: far from RFC 5321, but enough to reject what is clearly not an address.
 fn mailbox(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String> {
     let written = fields::text(key, node, &mut reader.problems)?;
     let address = written.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).map_or(written, |(_, inner)| inner);

@@ -1,4 +1,4 @@
-//! What reading the settings needs at every step, and where it notes what it finds.
+//! The context of reading settings, with the findings.
 
 use std::path::PathBuf;
 
@@ -14,24 +14,24 @@ pub(super) struct SettingsReader<'e> {
     pub(super) problems: Problems,
     /// The registry products that a `kind` may name.
     pub(super) providers: &'static [&'static dyn Provider],
-    /// What a person should know although nothing is wrong.
+    /// Remarks for people although nothing is wrong.
     pub(super) warnings: Vec<String>,
 }
 
 impl SettingsReader<'_> {
-    /// A variable of the environment that is not empty.
+    /// Returns a non-empty variable of the environment.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         let found = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The same, to keep.
+    /// Returns an owned copy of it.
     pub(super) fn variable_text(&self, name: &str) -> Option<String> {
         self.variable(name).map(str::to_owned)
     }
 
-    /// The `kind` of a table, which says what its other keys mean; `at` is where it is missed. A misspelt one is told
-    /// here, because without it the other keys are not looked at.
+    /// Returns the `kind` of a table, which determines its other keys; `at` is the place of a missing one. A misspelt
+    /// one is reported here, because without it the other keys are not read.
     pub(super) fn kind<'a>(&mut self, fields: &mut Fields<'a>, at: &Place) -> Option<&'a Node> {
         const KEY: &str = "kind";
         let node = fields.get(KEY);
@@ -51,18 +51,18 @@ impl SettingsReader<'_> {
         node
     }
 
-    /// The value of a key that must be there; `at` is where it is missed. Only for tables whose unknown keys are told
-    /// in any case: what is misspelt is left to that.
+    /// Returns the value of a required key; `at` is the place of a missing one. Only for tables whose unknown keys are
+    /// reported in any case, which covers misspellings.
     pub(super) fn required<'a>(&mut self, fields: &mut Fields<'a>, key: &'static str, at: &Place) -> Option<&'a Node> {
         let node = fields.get(key);
-        // What is misspelt will be told as that.
+        // A misspelt key is reported as such.
         if node.is_none() && !fields.is_misspelled(key) {
             self.problems.add(at, format!("a {} without `{key}`", fields.map_name()));
         }
         node
     }
 
-    /// Reads a named table. One that could not be read must never go missing without a word.
+    /// Reads a named table. An unreadable one must never be dropped silently.
     pub(super) fn entry<T>(&mut self, entry: &Entry, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let noted = self.problems.count();
         let found = read(self);
@@ -73,7 +73,7 @@ impl SettingsReader<'_> {
         found
     }
 
-    /// The named tables below `[registries]` or `[sources]`, none of which may be taken for another.
+    /// Returns the named tables below `[registries]` or `[sources]`, which must be distinguishable.
     pub(super) fn tables<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [Entry]> {
         let Value::Map(entries) = &node.value else {
             let message = format!("`{key}` must be a table, not {}", self.problems.describe(&node.value));

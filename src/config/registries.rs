@@ -18,12 +18,12 @@ use crate::registry::{Auth, CanUntag, Provider, RateLimits, RegistrySettings};
 
 const REMOVALS: [(&str, RemovalMethod); 2] =
     [("untag", RemovalMethod::Untag), ("manifest", RemovalMethod::DeleteManifest)];
-/// Whether bytes are to be exact, at the price of pulling every manifest once.
+/// The values of `bytes`: exact sizes require one pull of every manifest.
 const BYTES: [(&str, bool); 2] = [("exact", true), ("estimated", false)];
 const CAN_UNTAG: [(&str, CanUntag); 3] = [("yes", CanUntag::Yes), ("no", CanUntag::No), ("unknown", CanUntag::Unknown)];
 const ENDPOINT_HELP: &str = "write scheme and host, such as `https://contoso.azurecr.io`";
 
-/// All registries, by name. None at all is a problem.
+/// Parses all registries, by name. None at all is a problem.
 pub(super) fn registries(node: Option<&Node>, azure: &Azure, reader: &mut SettingsReader) -> Vec<RegistrySettings> {
     let mut read: Vec<RegistrySettings> = Vec::new();
     let mut hosts = BTreeMap::new();
@@ -129,7 +129,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
             return None;
         }
     }
-    // What names the registry in Azure decides nothing else, so the hosts are still compared with those of others.
+    // Only the name of the registry in Azure is affected, so the hosts are still compared with those of others.
     if refused.iter().any(|key| Some(*key) != azure_key) {
         return None;
     }
@@ -189,16 +189,16 @@ fn refuse<'a>(
     refused
 }
 
-/// What a person accepts of a registry by name, each of which would otherwise be a refusal.
+/// The risks of a registry that a person accepts by name, each of which would otherwise be a refusal.
 #[derive(Debug, Clone, Copy, Default)]
 struct Accepted {
-    /// `untagged-retention`: an undo may become impossible.
+    /// True for `untagged-retention`: an undo may become impossible.
     retention: bool,
-    /// `no-date`: nothing but this machine confirms its clock.
+    /// True for `no-date`: the clock is confirmed by this machine only.
     no_date: bool,
 }
 
-/// Reads `accept`, and notes where `untagged-retention` stands in it.
+/// Parses `accept`, and records the place of `untagged-retention` in it.
 fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut SettingsReader) -> Option<Accepted> {
     const KNOWN: [&str; 2] = ["no-date", "untagged-retention"];
     let (texts, mut sound) = fields::texts("accept", node, &mut reader.problems)?;
@@ -292,7 +292,7 @@ fn endpoint(node: &Node, reader: &mut SettingsReader) -> Option<Url> {
     let written = fields::text("endpoint", node, problems)?;
     let url = match Url::parse(written) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
-        // The text is not shown: it may hold a password.
+        // The text is not shown: it may contain a password.
         _ => {
             problems.add(&node.at, "`endpoint` is no address of a registry").help(ENDPOINT_HELP);
             return None;
@@ -338,7 +338,7 @@ fn hosts(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Vec<Stri
     names((key, "that is no host", HELP), node, host_of, reader)
 }
 
-/// Other names of a registry in image references: hosts, or a host with the path under which a cache serves it.
+/// Parses other names of a registry in image references: hosts, or a host with the path of a cache.
 fn aliases(node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write it as it stands in image references: a host such as `images.contoso.example`, or for a \
                         cache a host and a path such as `harbor.contoso.example/acr-proxy`";
@@ -349,7 +349,7 @@ fn aliases(node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     names(("aliases", "that is neither a host nor a host with a path", HELP), node, alias_of, reader)
 }
 
-/// The entries of a list as `read` understands them, sorted. `(key, what, help)` says what is wrong with the others.
+/// Parses the entries of a list by `read`, sorted. `(key, what, help)` describe invalid ones.
 fn names(
     (key, what, help): (&str, &str, &'static str),
     node: &Node,
@@ -372,7 +372,7 @@ fn names(
     sound.then_some(hosts)
 }
 
-/// The host of an image reference, with its port, in lower case.
+/// Returns the host of an image reference, with its port, in lower case.
 fn host_of(text: &str) -> Option<String> {
     if text.contains(['/', '@', '?', '#']) || text.trim() != text {
         return None;
@@ -381,7 +381,7 @@ fn host_of(text: &str) -> Option<String> {
     url.host_str().filter(|host| !host.is_empty()).map(|_| text.to_ascii_lowercase())
 }
 
-/// One host stands for one registry: what is claimed of it must not be claimed of another.
+/// Warns about hosts that several registries share, because claims must refer to one registry.
 fn warn_shared_hosts(
     settings: &RegistrySettings,
     at: &Place,

@@ -1,4 +1,4 @@
-//! `[sources.<name>]` of the kinds that ask somebody: services of Azure, hosts, web addresses.
+//! `[sources.<name>]` of the kinds that are queried: services of Azure, hosts, web addresses.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::sources::{AzureService, DockerSocket, DocumentFormat, HttpDocument, S
 const FORMATS: [(&str, DocumentFormat); 3] =
     [("json", DocumentFormat::Json), ("yaml", DocumentFormat::Yaml), ("text", DocumentFormat::Text)];
 const SOCKET: &str = "/var/run/docker.sock";
-/// How long one request to a host's engine may take: it lists what it has in memory.
+/// The timeout of one request to a host's engine: it lists what it has in memory.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A service of Azure.
+/// Parses a service of Azure.
 pub(super) fn azure<'a>(
     service: AzureService,
     fields: &mut Fields<'a>,
@@ -32,7 +32,7 @@ pub(super) fn azure<'a>(
     azure::scope(fields, &entry.at, azure, reader).map(|scope| SourceKind::Azure(service, scope))
 }
 
-/// The containers of a host.
+/// Parses the containers of a host.
 pub(super) fn docker<'a>(fields: &mut Fields<'a>, _: &'a Entry, reader: &mut SettingsReader) -> Option<SourceKind> {
     let path = match fields.get("socket") {
         Some(node) => socket(node, reader)?,
@@ -54,7 +54,7 @@ fn socket(node: &Node, reader: &mut SettingsReader) -> Option<PathBuf> {
     Some(reader.folder.join(Path::new(path)))
 }
 
-/// What an address answers.
+/// Parses references in the response of a URL.
 pub(super) fn references_http<'a>(
     fields: &mut Fields<'a>,
     entry: &'a Entry,
@@ -101,7 +101,7 @@ fn address(node: &Node, reader: &mut SettingsReader) -> Option<Url> {
         matches!(url.scheme(), "http" | "https") && url.host().is_some() && open
     });
     if url.is_none() {
-        // The text is not shown: it may hold a password.
+        // The text is not shown: it may contain a password.
         reader
             .problems
             .add(&node.at, "`url` must begin with `https://` or `http://` and hold no user or password")
@@ -110,7 +110,7 @@ fn address(node: &Node, reader: &mut SettingsReader) -> Option<Url> {
     url
 }
 
-/// `header = { name = "Authorization", value_file = "…" }` of the source `name`.
+/// Parses `header = { name = "Authorization", value_file = "…" }` of the source `name`.
 fn header(name: &str, node: &Node, reader: &mut SettingsReader) -> Option<SecretHeader> {
     let mut fields = Fields::of(node, "header", &mut reader.problems)?;
     let at = fields.at();

@@ -1,4 +1,4 @@
-//! What the settings decide, as one hash: a plan holds only while it is the same.
+//! The revision of the settings: one hash, on which the validity of plans depends.
 
 use serde_json::{Value, json};
 use url::Url;
@@ -12,8 +12,8 @@ use crate::sources::{
     TextSettings, UnresolvedEffect,
 };
 
-/// The hash of all settings that decide what stays and what goes: registries, sources, limits, undo window and the time
-/// zone, but neither secrets nor how fast or when things are done.
+/// Returns the hash of all settings that affect decisions: registries, sources, limits, undo window and the time zone,
+/// but neither secrets nor rates and schedules.
 pub(super) fn revision(settings: &Settings) -> String {
     let deciding = json!({
         "registries": settings.registries.iter().map(registry).collect::<Vec<_>>(),
@@ -57,11 +57,11 @@ fn registry(settings: &RegistrySettings) -> Value {
         "removal": settings.removal.label(),
         "resource": resource,
         "accepts_retention": settings.accepts_retention,
-        // What is known of images by it decides what a claim of a bare digest may mean.
+        // The knowledge of images by it affects the meaning of a bare digest in a claim.
         "exact_bytes": settings.exact_bytes,
         "repositories": settings.repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(),
     });
-    // A key that is not written leaves plans valid that were approved before there was one.
+    // An absent key keeps plans valid that were approved before the key existed.
     if settings.can_untag != CanUntag::Unknown {
         revision["can_untag"] = json!(settings.can_untag.label());
     }
@@ -78,7 +78,7 @@ fn registry(settings: &RegistrySettings) -> Value {
     revision
 }
 
-/// Who signs in, and where.
+/// Returns the identity and its cloud.
 fn identity(credential: &Credential) -> Value {
     let (client, tenant) = match &credential.identity {
         Identity::Managed { client_id } => (client_id.as_ref(), None),
@@ -95,7 +95,7 @@ fn identity(credential: &Credential) -> Value {
     })
 }
 
-/// What a source reads, and as whom.
+/// Returns the content and the identity of a source.
 fn source_kind(kind: &SourceKind) -> Value {
     match kind {
         SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => {
@@ -137,7 +137,7 @@ fn source(settings: &SourceSettings) -> Value {
         "allow_empty": settings.allow_empty,
         "min_claims": settings.min_claims,
     });
-    // Only where it is so: a plan of an earlier version stays valid.
+    // Only if set: a plan of an earlier version stays valid.
     let TextSettings { mentions, unresolved, ranges, exceptions } = &settings.texts;
     if *ranges == RangeSelection::All {
         revision["ranges"] = "all".into();
@@ -154,7 +154,7 @@ fn source(settings: &SourceSettings) -> Value {
     revision
 }
 
-/// An exception, whose place in the list decides.
+/// Returns an exception, whose position in the list matters.
 fn exception(exception: &TextException) -> Value {
     json!({
         "paths": exception.paths.as_ref().map(Globs::written),
@@ -170,7 +170,7 @@ fn sorted(texts: &[String]) -> Value {
     json!(texts)
 }
 
-/// What is asked of which cluster; as whom and how fast may change.
+/// Returns the read parts of a cluster; identity and rates may change.
 fn kubernetes(settings: &KubernetesSettings) -> Value {
     let context = match &settings.access {
         Access::Kubeconfig { files, context } => json!({ "files": files, "context": context }),

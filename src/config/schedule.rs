@@ -1,4 +1,4 @@
-//! `[schedule]`: when the daemon runs, and when nothing may be removed.
+//! `[schedule]`: the runs of the daemon, and the times without removals.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,71 +11,71 @@ use super::reader::SettingsReader;
 use crate::domain::Cron;
 use crate::policy::{Fields, Node, Place, Value, fields};
 
-/// When the daemon runs, when it may remove, and where days begin.
+/// The schedule of runs and of removals, and the time zone.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// When runs begin; nothing means only by hand, or by the schedules of policies.
+    /// The start of runs; `None` means only by hand, or by the schedules of policies.
     pub cron: Option<Cron>,
     /// The time zone of the schedules, of window and freezes, and of the buckets of keep rules.
     pub timezone: TimeZone,
-    /// What becomes of runs whose time passed while nothing could run.
+    /// The handling of runs missed during downtime.
     pub missed: Missed,
-    /// Runs begin up to so much later than their time, each machine always by the same time.
+    /// The maximum delay of a run's start, constant on each machine.
     pub jitter: Duration,
-    /// When removals may be made; nothing means at any time.
+    /// The window for removals; `None` means any time.
     pub window: Option<Window>,
-    /// When none may be made, in spite of the window.
+    /// Periods without removals, in spite of the window.
     pub freezes: Vec<Freeze>,
 }
 
-/// What becomes of runs whose time passed while nothing could run: the machine slept, or the daemon was stopped or busy.
+/// The handling of runs missed because the machine was suspended, or the daemon was stopped or busy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Missed {
-    /// However many there were, one is made up for as soon as possible.
+    /// One run replaces them, however many there were, as soon as possible.
     #[default]
     Once,
-    /// They are left out; the next one comes at its time.
+    /// They are skipped; the next one starts on time.
     Skip,
 }
 
-/// Days and hours at which removals may be made.
+/// Days and hours of removals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    /// From Monday on: whether the hours may begin on that day.
+    /// True for each day, from Monday on, on which the hours may begin.
     days: [bool; 7],
     /// Minutes of the day.
     from: u32,
-    /// Minutes of the day; where it is not after `from`, of the next day.
+    /// Minutes of the day; of the next day if not after `from`.
     to: u32,
     text: String,
 }
 
-/// Days on which nothing is removed.
+/// A period of days without removals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freeze {
     /// The first day.
     pub from: Date,
     /// The last day.
     pub to: Date,
-    /// What for.
+    /// Its reason.
     pub reason: String,
 }
 
-/// A window or freeze that blocks removals, and until when.
+/// A window or freeze that blocks removals, and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovalBlock {
-    /// It is not the time of the window.
+    /// The window is closed.
     Window {
         /// The window, as written.
         window: String,
-        /// When it opens.
+        /// Time of its opening.
         opens_at: Option<Timestamp>,
-        /// The zone of that time, for words.
+        /// The zone for displaying that time.
         timezone: TimeZone,
     },
     /// A freeze.
     Freeze {
-        /// What for.
+        /// Its reason.
         reason: String,
         /// Its last day.
         last_day: Date,
@@ -96,7 +96,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Returns what blocks removals at that time, or `None` if they are allowed.
+    /// Returns the reason that blocks removals at that time, or `None` if they are allowed.
     #[must_use]
     pub fn blocked_by(&self, at: Timestamp) -> Option<RemovalBlock> {
         let today = at.to_zoned(self.timezone.clone()).date();
@@ -115,19 +115,19 @@ impl Schedule {
         Some(RemovalBlock::Window { window, opens_at: opens, timezone })
     }
 
-    /// The first time after `at` at which removals that may be made now may no longer be made, and why; nothing where
-    /// that is more than eight days away.
+    /// Returns the first time after `at` at which allowed removals become blocked, and why; `None` if that is more than
+    /// eight days away.
     #[must_use]
     pub fn next_block(&self, at: Timestamp) -> Option<(Timestamp, RemovalBlock)> {
         let ends = self.window.iter().flat_map(|window| self.openings(window, at)).map(|(_, to)| to);
         let freezes = self.freezes.iter().filter_map(|freeze| self.minute_of(freeze.from, 0));
         let mut ends: Vec<Timestamp> = ends.chain(freezes).filter(|end| *end > at).collect();
         ends.sort();
-        // Where one opening leads into the next, its end is none.
+        // If one opening follows the next without a gap, its end does not count.
         ends.into_iter().find_map(|end| Some((end, self.blocked_by(end)?)))
     }
 
-    /// The times at which a window is open, from the day before to eight days after, in order.
+    /// Returns the times at which a window is open, from the day before to eight days after, in order.
     fn openings<'a>(
         &'a self,
         window: &'a Window,
@@ -142,7 +142,7 @@ impl Schedule {
         })
     }
 
-    /// A minute of a day; where clocks leave it out, the first one after it.
+    /// Returns a minute of a day; if clocks skip it, the first one after it.
     fn minute_of(&self, day: Date, minute: u32) -> Option<Timestamp> {
         let (day, minute) = if minute == 24 * 60 { (day.tomorrow().ok()?, 0) } else { (day, minute) };
         let time = day.at(i8::try_from(minute / 60).ok()?, i8::try_from(minute % 60).ok()?, 0, 0);
@@ -186,7 +186,7 @@ const DAYS: [(&str, Weekday); 7] = [
 ];
 const WINDOW_HELP: &str = "write window = { days = [\"mon-fri\"], hours = \"22:00-05:00\" }";
 const FREEZE_HELP: &str = "write freeze = [{ from = \"2026-12-20\", to = \"2027-01-06\", reason = \"peak season\" }]";
-/// A run that comes so much later than its time is another day's.
+/// A longer delay would move a run to another day.
 const MAX_JITTER: Duration = Duration::from_hours(12);
 
 pub(super) fn schedule(node: &Node, reader: &mut SettingsReader) -> Option<Schedule> {
@@ -215,7 +215,7 @@ pub(super) fn schedule(node: &Node, reader: &mut SettingsReader) -> Option<Sched
     })
 }
 
-/// Nothing if what was written could not be read.
+/// Flattens a value; `None` if it could not be read.
 #[expect(clippy::option_option, reason = "the outer nothing is `wrong`, the inner one `not written`")]
 fn optional<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     value.map_or(Some(None), |read| read.map(Some))
@@ -276,7 +276,7 @@ fn days(node: &Node, reader: &mut SettingsReader) -> Option<([bool; 7], String)>
     sound.then(|| (days, written.join(", ")))
 }
 
-/// The position of a day in the week.
+/// Returns the position of a day in the week.
 fn day(text: &str, at: &Place, reader: &mut SettingsReader) -> Option<usize> {
     let word = text.trim().to_ascii_lowercase();
     let found = DAYS.iter().position(|(name, _)| word.starts_with(name) && is_day_name(name, &word));
@@ -289,7 +289,7 @@ fn day(text: &str, at: &Place, reader: &mut SettingsReader) -> Option<usize> {
     found
 }
 
-/// Whether that is a day's name, short or in full.
+/// Returns true for a day's name, short or in full.
 fn is_day_name(short: &str, word: &str) -> bool {
     const FULL: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
     word == short || FULL.iter().any(|full| full.starts_with(short) && *full == word)
@@ -348,7 +348,7 @@ fn freeze(node: &Node, reader: &mut SettingsReader) -> Option<Freeze> {
 
 fn date(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Date> {
     let text = fields::text(key, node, &mut reader.problems)?;
-    // What is more than a day would be cut down to one by the parser, unsaid.
+    // The parser would silently truncate longer texts to a day.
     let date = (text.trim().len() == 10).then(|| text.trim().parse().ok()).flatten();
     if date.is_none() {
         let help = format!("write {key} = \"2026-12-20\"; days begin and end in the time zone of the schedule");

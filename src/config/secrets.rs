@@ -8,7 +8,7 @@ use super::reader::SettingsReader;
 use super::text_encoding;
 use crate::policy::{Fields, Node, Place, Value, fields};
 
-/// Reads a secret of a sign-in; the variables of its registry or cloud start with `path`.
+/// Reads a secret for authentication; the variables of its registry or cloud start with `path`.
 pub(super) fn secret(
     path: &str,
     fields: &mut Fields<'_>,
@@ -50,7 +50,7 @@ pub(super) fn secret_at(
     }
 }
 
-/// More than any secret is, and little enough to read a wrong file by mistake.
+/// Larger than any secret, and small enough to read a wrong file by mistake.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 const SECRET_HELP: &str = "it holds the secret and nothing else";
 
@@ -74,7 +74,7 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
             }
             None => (format!("`{written}` is not text"), SECRET_HELP),
         },
-        // Whoever wrote the secret itself there must not find it in a log.
+        // A secret that was written there by mistake must not appear in a log.
         Err(error) if written.contains(['/', '.', '\\']) => {
             cause = Some(error);
             (format!("`{written}` cannot be read"), "paths are relative to the settings file")

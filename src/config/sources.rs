@@ -10,7 +10,7 @@ use crate::domain::RegistryName;
 use crate::policy::{Entry, Fields, Node, fields};
 use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSettings};
 
-/// The function that reads a source of a kind from its own keys.
+/// The parser of a source of one kind from its own keys.
 type KindReader = for<'a> fn(&mut Fields<'a>, &'a Entry, &Azure, &mut SettingsReader) -> Option<SourceKind>;
 
 const KINDS: [(&str, KindReader); 9] = [
@@ -33,7 +33,7 @@ const KINDS: [(&str, KindReader); 9] = [
     ("git-history", |fields, entry, _, reader| git_history::git_history(fields, entry, reader)),
 ];
 
-/// All sources, by name. None at all is allowed, with a warning.
+/// Parses all sources, by name. None at all is allowed, with a warning.
 pub(super) fn sources(
     node: Option<&Node>,
     registries: &[RegistryName],
@@ -62,7 +62,7 @@ fn source(
     let mut fields = Fields::of(&entry.node, "source", &mut reader.problems)?;
     let kind =
         reader.kind(&mut fields, &entry.at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems));
-    // Without a kind its keys are unknown; telling them all so would hide what is wrong.
+    // Without a kind its keys are unknown; reporting them all would hide the real problem.
     let known_kind = kind.is_some();
     let kind = kind.and_then(|kind| kind(&mut fields, entry, azure, reader));
     let texts = if kind.as_ref().is_some_and(SourceKind::reads_texts) {
@@ -120,7 +120,7 @@ fn hint(key: &str) -> Option<&'static str> {
     }
 }
 
-/// The registries that a source protects, all of them configured.
+/// Parses the registries that a source protects, all of which must be configured.
 fn protected_registries(
     node: &Node,
     registries: &[RegistryName],

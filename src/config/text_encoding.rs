@@ -1,6 +1,6 @@
 //! Text files as editors and shells leave them.
 
-/// Returns the bytes as text without a byte order mark, and `None` where they are not text.
+/// Returns the bytes as text without a byte order mark, or `None` if they are not text.
 ///
 /// PowerShell's `>` writes UTF-16, and several editors of Windows put a mark before UTF-8.
 pub(super) fn decode(bytes: Vec<u8>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! `mentions`, `unresolved`, `ranges` and `exceptions` of a source: how its texts are read.
+//! `mentions`, `unresolved`, `ranges` and `exceptions` of a source: the options for reading its texts.
 
 use super::reader::SettingsReader;
 use crate::domain::{Globs, RangeSelection};
@@ -16,7 +16,7 @@ const UNRESOLVED: [(&str, UnresolvedEffect); 2] = [
 ];
 const RANGES: [(&str, RangeSelection); 2] = [("highest", RangeSelection::Highest), ("all", RangeSelection::All)];
 
-/// Reads those keys of a source.
+/// Parses those keys of a source.
 pub(super) fn texts(fields: &mut Fields<'_>, reader: &mut SettingsReader) -> Option<TextSettings> {
     let (mentions, unresolved) = effects(fields, reader);
     let ranges = fields.get("ranges").map(|node| fields::choice("ranges", node, &RANGES, &mut reader.problems));

@@ -46,7 +46,7 @@ pub(super) struct ApplyArgs {
 pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
     let text = read_input(&args.plan)?;
     let loaded = load(config)?;
-    // One that lies beside the plan counts where somebody's signature does.
+    // A signature beside the plan counts if signers are configured.
     let wanted = !loaded.0.0.approvals.signers.is_empty();
     let file = args.signature.clone().or_else(|| workflow::find_signature_file(&args.plan).filter(|_| wanted));
     let signature = file.map(|file| std::fs::read_to_string(&file).map_err(|error| unreadable(&file, error)));

@@ -1,4 +1,4 @@
-//! Values of arguments that several commands take.
+//! Argument values that several commands share.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ fn parse_time_from(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     found.map_err(|_| format!("`{text}` is beyond the calendar"))
 }
 
-/// A reason that says something.
+/// Parses a non-empty reason.
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() { Err("it is empty; say why".to_owned()) } else { Ok(text.to_owned()) }
@@ -118,7 +118,7 @@ pub(super) fn parse_acceptance(text: &str) -> Result<(&'static str, AcceptanceSc
     Ok((kind, scope))
 }
 
-/// A duration with its unit. `M` and bare numbers are refused: `30M` may be meant for minutes or months.
+/// Parses a duration with its unit. `M` and bare numbers are refused: `30M` could mean minutes or months.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.contains('M') {
         return Err("write a duration such as `36h`, `14d` or `2weeks`; `M` is ambiguous".to_owned());

@@ -125,7 +125,7 @@ fn lint_json(lint: &Lint) -> Value {
     })
 }
 
-/// A summary of valid settings and policies.
+/// Returns a summary of valid settings and policies.
 fn check_text(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
     let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let mut out = format!(

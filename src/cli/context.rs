@@ -19,30 +19,30 @@ use crate::report::{self, Format, PlanDocument};
 use crate::state::StateStore;
 use crate::workflow::{self, App, ConfigFiles, MonotonicClock, RunError, RunOutcome, RunResult};
 
-/// The time of day.
+/// Returns the wall clock.
 #[expect(clippy::disallowed_methods, reason = "a way in: the one place where commands read the clock")]
 pub(super) fn system_clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
-/// The time since the machine started, which nobody can set.
+/// Returns the monotonic clock: the time since the machine started, which cannot be set.
 pub(super) fn monotonic_clock() -> MonotonicClock {
     Arc::new(registry::uptime)
 }
 
-/// The variables of the environment that are text.
+/// Returns the variables of the environment that are text.
 #[expect(clippy::disallowed_methods, reason = "a way in: settings come from the file and the environment")]
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The user of this process, as `user@host`.
+/// Returns the user of this process, as `user@host`.
 #[expect(clippy::disallowed_methods, reason = "a way in: the audit record names the user")]
 pub(super) fn current_user() -> String {
     user::describe_user(|name| std::env::var(name).ok(), Path::new("/"))
 }
 
-/// Settings, policies, and the files that hold them.
+/// Settings, policies, and their files.
 pub(super) type LoadedConfig = ((Settings, PolicySet), ConfigFiles);
 
 /// Loads settings and policies, and prints the warnings about them.
@@ -54,7 +54,7 @@ pub(super) fn load(config: Option<&Path>) -> Result<LoadedConfig, RunError> {
     Ok((loaded, files))
 }
 
-/// The path of the policies in the settings, or the default path if there are no settings: tests need nothing else.
+/// Returns the path of the policies in the settings, or the default path without settings: tests need nothing else.
 pub(super) fn configured_policies_path(config: Option<&Path>) -> Result<PathBuf, RunError> {
     match config::find(config) {
         Ok(file) => {
@@ -84,7 +84,7 @@ pub(super) async fn open_loaded_app((loaded, files): LoadedConfig) -> Result<App
         .with_config_files(files))
 }
 
-/// Opens the app on a state that is only read, and may be on a read-only file system.
+/// Opens the app on a state that is only read, possibly on a read-only file system.
 pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunError> {
     let (loaded, files) = load(config)?;
     let store = StateStore::open_to_read(&loaded.0.state).await?;
@@ -93,7 +93,7 @@ pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunErro
     Ok(app.with_monotonic_clock(monotonic_clock()).with_config_files(files))
 }
 
-/// Runs work that only reads, until it is done or somebody interrupts it.
+/// Runs work that only reads, until it completes or is interrupted.
 pub(super) async fn run_until_stopped<T>(
     app: &App,
     work: impl Future<Output = Result<T, RunError>>,
@@ -159,7 +159,7 @@ pub(super) fn print_report(document: &PlanDocument, format: Format, files: &[(&P
     Ok(())
 }
 
-/// The error of a file that cannot be written.
+/// Returns the error of a file that cannot be written.
 pub(super) fn unwritable(file: &Path, error: io::Error) -> RunError {
     RunError::Output(Failure::new((), format!("cannot write {}", file.display())).caused_by(error))
 }

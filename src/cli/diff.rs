@@ -51,7 +51,7 @@ enum DiffFormat {
     Markdown,
 }
 
-/// Says what an edit of policies changes.
+/// Prints the effects of an edit of policies.
 pub(super) async fn diff(config: Option<&Path>, args: &DiffArgs) -> Result<u8, RunError> {
     let inputs = [Some(&args.against), args.policies.as_ref(), args.inventory.as_ref()];
     if inputs.into_iter().flatten().filter(|path| path.as_os_str() == STANDARD).count() > 1 {

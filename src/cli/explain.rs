@@ -1,4 +1,4 @@
-//! `explain`: why a tag stays or goes, a repository's tags on a timeline, now or as a run of the past saw it.
+//! `explain`: the reasons for the decision on a tag, and a repository's timeline, now or as a past run saw it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -49,12 +49,12 @@ pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result
     if !missing {
         return Ok(0);
     }
-    // What it is the log has said, with cause and remedy.
+    // The log contains the details, with cause and remedy.
     print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
     Ok(RunOutcome::EvidenceMissing.exit_code())
 }
 
-/// What became of it over the years.
+/// Explains the history of a tag.
 async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunError> {
     let history = app.history(&app.find_tag_ref(&args.image)?).await?;
     Ok(match args.format {
@@ -63,7 +63,7 @@ async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunErr
     })
 }
 
-/// As it is now: the explanation, and whether something could not be read.
+/// Explains the current state: returns the explanation, and true if something could not be read.
 async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool), RunError> {
     if let Some(named) = app.find_manifest_ref(&args.image)? {
         let decision = app.decide_repository(&named.registry, &named.repository, args.at).await?;
@@ -109,7 +109,7 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool)
     Ok((found.ok_or_else(|| not_found(document, &named))?, missing))
 }
 
-/// As a run of the past decided, with what it did.
+/// Explains the decision and the actions of a past run.
 async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<String, RunError> {
     let named = app.find_tag_ref(&args.image)?;
     let recalled = app.past_run(run).await?;
@@ -141,11 +141,11 @@ async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<St
     found.map_or_else(missing, Ok)
 }
 
-/// The words under what an older plan says of a tag or of a repository.
+/// The note below an explanation by an older plan.
 const KEPT_PRUNED: &str = "\nThe details of tags that stayed are held for the last plan of everything only.\n";
 
-/// What the journal says where the plan, or what it said of tags that stay, is not kept any more: what was done or left
-/// undone, and why.
+/// Explains a tag from the journal if the plan, or its list of retained tags, is no longer stored: the actions done or
+/// skipped, and why.
 fn explain_from_journal(recalled: &PastRun, named: &TagRef, format: DataFormat) -> String {
     let run = &recalled.record.run;
     if format == DataFormat::Json {

@@ -1,5 +1,5 @@
-//! `tagwarden health`: the question to the daemon on this machine, for the health check of a container, which has no
-//! other program.
+//! `tagwarden health`: a query of the daemon on this machine, for a container's health check, which has no other
+//! program.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(super) struct HealthArgs {
     timeout: Duration,
 }
 
-/// Asked once: whoever wants to know asks again anyway.
+/// A single request: the caller repeats the check anyway.
 const NO_RETRY: RetryPolicy = RetryPolicy {
     max_retries: 0,
     initial_delay: Duration::ZERO,
@@ -39,7 +39,7 @@ const NO_RETRY: RetryPolicy = RetryPolicy {
     max_total_delay: Duration::ZERO,
 };
 
-/// Asks the daemon on this machine.
+/// Queries the daemon on this machine.
 pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u8, RunError> {
     let url = match &args.url {
         Some(url) => url.clone(),
@@ -61,8 +61,8 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
     Ok(1)
 }
 
-/// Where the daemon of these settings answers. Only `listen` is read: settings that have become wrong since it started
-/// say nothing of its health.
+/// Returns the health URL of the daemon with these settings. Only `listen` is read: later errors in the settings do not
+/// affect its health.
 fn health_url(config: Option<&Path>, ready: bool) -> Result<Url, RunError> {
     let file = config::find(config)?;
     let environment: Vec<(String, String)> = environment().collect();
@@ -74,7 +74,7 @@ fn health_url(config: Option<&Path>, ready: bool) -> Result<Url, RunError> {
     })
 }
 
-/// Who listens on all addresses is asked at this machine's own.
+/// Returns the loopback address if the daemon listens on all addresses.
 fn reachable_address(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

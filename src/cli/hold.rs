@@ -1,4 +1,4 @@
-//! `hold`, `holds` and `unhold`.
+//! The commands `hold`, `holds` and `unhold`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::output::{fit_terminal, print, print_stderr};
 use crate::report::{self, HoldView};
 use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
 
-/// How long a hold lasts where nothing is said.
+/// The default duration of a hold.
 const DEFAULT_DURATION: Duration = Duration::from_hours(14 * 24);
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `tagwarden inventory`: registries and sources as they are now, recorded for `diff --inventory`.
+//! `tagwarden inventory`: the current registries and sources, recorded for `diff --inventory`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(super) struct InventoryArgs {
     out: Option<PathBuf>,
 }
 
-/// Records what registries and sources say, for `diff --inventory`.
+/// Records registries and sources, for `diff --inventory`.
 pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
     let app = open_app(config).await?;
     let bar = TerminalProgress::new(app.progress());

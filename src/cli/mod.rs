@@ -1,4 +1,4 @@
-//! The commands, as people and scripts call them. Data goes to stdout, words to stderr.
+//! The commands, as people and scripts call them. Data goes to stdout, messages to stderr.
 
 mod apply;
 mod arguments;
@@ -161,7 +161,7 @@ enum Command {
 }
 
 impl Command {
-    /// The logs of the command: one line for each step where something is done.
+    /// Returns the log settings of the command: one line for each step of those that change something.
     fn log_defaults(&self) -> LogDefaults {
         LogDefaults {
             filter: if matches!(self, Self::Run(_) | Self::Serve) { "warn,tagwarden=info" } else { "warn" },
@@ -197,7 +197,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(dispatch(cli))));
-    // Whatever still reads files or sockets in the background is of no use to anyone now.
+    // Background reads of files or sockets are no longer needed.
     runtime.shutdown_background();
     if let Ok(code) = done {
         return ExitCode::from(output::final_exit_code(code));
@@ -251,7 +251,7 @@ async fn dispatch(cli: Cli) -> u8 {
 fn report_error(error: &RunError) {
     let diagnostics = error.diagnostics();
     if diagnostics.is_empty() {
-        // What others said may have lines of its own.
+        // Messages from outside may have several lines.
         print_stderr(&format!("error: {}", chain(error).replace('\n', "\n  ")));
         return;
     }

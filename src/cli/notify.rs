@@ -31,7 +31,7 @@ pub(super) async fn notify(config: Option<&Path>, args: &NotifyArgs) -> Result<u
     send_test(config, name).await
 }
 
-/// Sends a test message to one of those that the settings name.
+/// Sends a test message to one of the configured receivers.
 async fn send_test(config: Option<&Path>, name: &str) -> Result<u8, RunError> {
     let settings = config::load(&config::find(config)?, environment())?;
     let Some(one) = settings.notify.iter().find(|one| one.name == name) else {

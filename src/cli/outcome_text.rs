@@ -1,4 +1,4 @@
-//! What was done, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
+//! The outcomes of commands, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::report::{self, RunView, sanitize};
 use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
 
-/// One line for each removal, and the counts.
+/// Renders one line for each removal, and the counts.
 pub(super) fn applied_text(result: &RunResult) -> String {
     let mut out = String::new();
     for applied in &result.applied {
@@ -141,7 +141,7 @@ pub(super) fn restored_text(result: &RestoreRunResult, hold: Option<Duration>) -
     out
 }
 
-/// One line for each removal, and how many would come back.
+/// Renders one line for each removal, and the number that would be restored.
 pub(super) fn preview_text(previews: &[RestoreCandidate]) -> String {
     let mut out = String::new();
     for RestoreCandidate { preview: RestorePreview { entry, expected }, undo_until } in previews {

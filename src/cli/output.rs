@@ -1,4 +1,4 @@
-//! Where words and data go.
+//! Output to stdout, stderr and the log.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::domain::chain;
 use crate::report::{self, Format};
 use crate::workflow::PROGRESS;
 
-/// Whether something that was to be printed was not. Stdout is the process's own, and so is this.
+/// True if something could not be printed. Stdout belongs to the process, and so does this.
 static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// The color choice of this process, as its number.
@@ -138,7 +138,7 @@ pub(super) fn fit_terminal() {
     report::set_table_width(comfy_table::Table::new().width().filter(|_| io::stdout().is_terminal()));
 }
 
-/// The same for data of a kind that is written piece by piece. A failure ends no work: [`final_exit_code`] tells of it.
+/// Prints streamed data of a kind. A failure stops no work: [`final_exit_code`] reports it.
 pub(super) fn print_as(output: OutputKind, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
     print_to(output, false, data);
 }
@@ -159,13 +159,13 @@ fn print_to(output: OutputKind, is_text: bool, data: impl FnOnce(&mut dyn Write)
     }
 }
 
-/// The exit code of a command that ended with `code`: 1 where something could not be printed, unless a usage error (2)
-/// comes first.
+/// Returns the exit code of a command that ended with `code`: 1 if something could not be printed, unless a usage error
+/// (2) takes precedence.
 pub(super) fn final_exit_code(code: u8) -> u8 {
     if code != 2 && STDOUT_FAILED.load(Ordering::Relaxed) { 1 } else { code }
 }
 
-/// Prints the help, the version or the usage error that clap made of the arguments, and gives the exit code.
+/// Prints the help, the version or the usage error that clap made of the arguments, and returns the exit code.
 pub(super) fn print_help(asked: &clap::Error) -> u8 {
     let code = u8::try_from(asked.exit_code()).unwrap_or(2);
     match asked.print() {
@@ -189,14 +189,14 @@ pub(super) fn print_stderr(words: &str) {
     print_stderr_as(OutputKind::Plain, words);
 }
 
-/// The same for words of a kind.
+/// Prints a message of a kind to stderr.
 pub(super) fn print_stderr_as(output: OutputKind, words: &str) {
     // Nowhere is left to report to if stderr is closed or its disk is full.
     let _ = io::stderr().lock().write_all(sanitize(output, &format!("{words}\n")).as_bytes());
 }
 
-/// Where logs go: stderr, whether or not that can be written. A run must not end in the middle of its removals for want
-/// of a place to tell of them; the journal has them.
+/// The writer of logs: stderr, whether or not it can be written. A run must not end in the middle of its removals
+/// because logging fails; the journal has them.
 #[derive(Debug, Clone, Copy)]
 struct LogWriter(OutputKind);
 
@@ -214,7 +214,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
 impl Write for LogEventWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        // A line break within an event begins no line that could be taken for one of its own.
+        // A line break within an event must not start a line that looks like an event.
         let (event, end) = text.strip_suffix('\n').map_or((&*text, ""), |event| (event, "\n"));
         let event = sanitize(self.0, event).replace('\n', "\n  | ");
         let _ = io::stderr().lock().write_all(format!("{event}{end}").as_bytes());
@@ -231,17 +231,17 @@ pub(super) fn is_color_enabled() -> bool {
     uses_color(io::stderr().is_terminal())
 }
 
-/// The logs of a command, where the environment says nothing about them.
+/// The default log settings of a command, without environment variables.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogDefaults {
     /// The events that are logged, as in `TAGWARDEN_LOG`.
     pub(super) filter: &'static str,
-    /// The command shows its progress as a bar where there is a terminal.
+    /// True if the command shows a progress bar on a terminal.
     pub(super) has_progress_bar: bool,
 }
 
-/// Sends logs to stderr: warnings by default, and what is done one by one where something is done. Lines for people,
-/// or objects where `TAGWARDEN_LOG_FORMAT` says `json`; the journal of systemd has the time already.
+/// Sends logs to stderr: warnings by default, and single steps for commands that change something. The format is text,
+/// or JSON if `TAGWARDEN_LOG_FORMAT` says `json`; the systemd journal adds the time itself.
 #[expect(clippy::disallowed_methods, reason = "a way in: how logs are written is read here and nowhere else")]
 pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults) {
     // On a terminal the bar shows the same.
@@ -271,7 +271,7 @@ pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults
         _ => OutputKind::Plain,
     };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter(output)).with_target(false);
-    // Otherwise it tells on stderr that stderr cannot be written, and panics.
+    // Otherwise an unwritable stderr is reported on stderr, with a panic.
     let logs = logs.log_internal_errors(false).with_ansi(output == OutputKind::Colored);
     match (output, journal) {
         (OutputKind::Json, _) => logs.json().flatten_event(true).init(),
@@ -280,10 +280,10 @@ pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file completely or not at all.
 ///
 /// # Errors
-/// When the folder cannot be written to.
+/// Returns an error if the folder cannot be written to.
 pub(super) fn write_file(path: &Path, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".tagwarden-").tempfile_in(folder)?;
@@ -297,7 +297,7 @@ pub(super) fn write_file(path: &Path, data: impl FnOnce(&mut dyn Write) -> io::R
     Ok(())
 }
 
-/// A report is for colleagues: readable as other files are, unlike the temporary file that it was.
+/// Makes a report as readable as other files, unlike the temporary file that it was.
 #[cfg(unix)]
 fn share(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;

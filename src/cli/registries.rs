@@ -1,5 +1,5 @@
-//! `tagwarden registries`: what each registry is, can do and allows, the question that is asked on request only, and the
-//! answers of a person.
+//! `tagwarden registries`: the state, capabilities and rights of each registry, probes on request, and corrections by a
+//! person.
 
 use std::path::Path;
 
@@ -50,7 +50,7 @@ enum RegistriesCommand {
     },
 }
 
-/// Shows registries, probes one, or takes the answer of a person.
+/// Shows registries, probes one, or records a person's correction.
 pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> Result<u8, RunError> {
     match &args.command {
         None => list_registries(config, args.format).await,

@@ -1,4 +1,4 @@
-//! `tagwarden restore`: removed tags, put back and held.
+//! `tagwarden restore`: restores removed tags and holds them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(super) struct RestoreArgs {
     format: DataFormat,
 }
 
-/// Puts removed tags back, or previews that.
+/// Restores removed tags, or previews that.
 pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
     let app = open_app(config).await?;
     let what = match (&args.target.run, &args.target.repository, &args.target.image) {

@@ -1,4 +1,4 @@
-//! `tagwarden run`: one whole run, as the daemon would do it.
+//! `tagwarden run`: one complete run, as the daemon would do it.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ pub(super) struct RunArgs {
     override_freeze: Option<String>,
 }
 
-/// Decides, removes where that is enforced, and prints the report.
+/// Decides, removes if enforced, and prints the report.
 pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, RunError> {
     let formats = file_formats(&args.out)?;
     let loaded = match load(config) {

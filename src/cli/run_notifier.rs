@@ -9,7 +9,7 @@ use crate::notify::{FINISH_TIMEOUT, Notifier, RunEvent};
 use crate::state::RunKind;
 use crate::workflow::{RunError, RunResult};
 
-/// Sender of notifications about one run, as the settings say.
+/// The sender of notifications about one run.
 pub(super) struct RunNotifier {
     notifier: Notifier,
     mode: Mode,
@@ -22,18 +22,18 @@ impl RunNotifier {
         Self { notifier: Notifier::start(&settings.notify, &settings.state, &clock), mode: settings.mode, clock }
     }
 
-    /// Begins to tell what came of it; the rest of the command need not wait.
+    /// Starts to send the result; the rest of the command need not wait.
     pub(super) fn notify_run(&self, kind: RunKind, came: Result<&RunResult, &RunError>) {
         self.notifier.enqueue(RunEvent::new(kind, came, self.mode, &current_user(), (self.clock)()));
     }
 
-    /// Waits for what is still being sent, though not for long.
+    /// Waits for unsent messages, but not for long.
     pub(super) async fn finish(self) {
         self.notifier.finish(FINISH_TIMEOUT).await;
     }
 }
 
-/// Tells that a run could not even begin, where the settings themselves can be read, and gives the error back.
+/// Reports that a run could not start, if the settings themselves can be read, and returns the error.
 pub(super) async fn notify_load_failure(config: Option<&Path>, error: RunError) -> RunError {
     let settings = config::find(config).and_then(|file| config::load(&file, environment()));
     let Ok(settings) = settings else { return error };

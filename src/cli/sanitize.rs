@@ -1,9 +1,9 @@
-//! Output that steers nothing: neither a terminal, nor the system that reads the log of a build.
+//! Inert output, which controls neither a terminal nor the system that reads a build log.
 //!
-//! Names and texts of others end up in what is printed. Control characters would steer a terminal. GitHub Actions takes
-//! a line that begins with `::` for a command, spaces before it or not; Azure Pipelines takes `##vso[` for one anywhere in
-//! a line, GitHub `##[`, `TeamCity` `##teamcity[`. Line breaks within a text of others are dealt with where it is put into
-//! a line (`report::plain`): here nobody knows any more which ones are ours.
+//! Names and texts from outside end up in the output. Control characters would control a terminal. GitHub Actions takes
+//! a line that begins with `::` for a command, with or without leading spaces; Azure Pipelines takes `##vso[` for one
+//! anywhere in a line, GitHub `##[`, `TeamCity` `##teamcity[`. Line breaks within foreign texts are replaced where
+//! these are put into a line (`report::plain`), because here they can no longer be distinguished.
 //!
 //! <https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs>,
 //! <https://github.com/microsoft/azure-pipelines-agent/blob/master/src/Agent.Sdk/Util/Command.cs>
@@ -11,16 +11,16 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-/// The kinds of output, by how a character can be written so that it means the same and steers nothing.
+/// The kinds of output, by the way to write a character inertly without changing its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutputKind {
     /// Text, Markdown and CSV.
     Plain,
-    /// Text in which our own sequences set colours.
+    /// Text with Tagwarden's own colour sequences.
     Colored,
-    /// JSON, in which each of these characters stands in a string.
+    /// JSON, in which each of these characters is inside a string.
     Json,
-    /// A page.
+    /// An HTML page.
     Html,
 }
 
@@ -35,10 +35,10 @@ impl From<crate::report::Format> for OutputKind {
     }
 }
 
-/// What stands before a line that would be a command.
+/// The prefix of a line that would be a command.
 const LINE_PREFIX: &str = "| ";
 
-/// The text with nothing in it that steers. JSON and HTML keep their meaning.
+/// Makes a text inert. JSON and HTML keep their meaning.
 pub(super) fn sanitize(output: OutputKind, text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for line in text.split_inclusive('\n') {
@@ -57,7 +57,7 @@ fn write_line(output: OutputKind, line: &str, out: &mut String) {
     let is_command = line.trim_start().starts_with("::");
     match output {
         OutputKind::Plain | OutputKind::Colored if is_command => out.push_str(LINE_PREFIX),
-        // An empty comment, which shows nothing.
+        // An empty comment, which is invisible.
         OutputKind::Html if is_command => out.push_str("<!---->"),
         _ => {}
     }
@@ -85,18 +85,18 @@ fn write_line(output: OutputKind, line: &str, out: &mut String) {
     }
 }
 
-/// Whether what follows a `#` makes it the beginning of a command: `#[` or `#` with a name.
+/// Returns true if the text after a `#` makes it the beginning of a command: `#[` or `#` with a name.
 fn begins_command(after: &str) -> bool {
     let mut following = after.chars();
     following.next() == Some('#') && following.next().is_some_and(|next| next == '[' || next.is_ascii_alphabetic())
 }
 
-/// Control characters, and those that turn around the reading direction.
+/// Returns true for control characters, and those that reverse the reading direction.
 fn controls_terminal(found: char) -> bool {
     found.is_control() || matches!(found, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a text begins with a sequence that sets colours and nothing else.
+/// Returns true if a text begins with a sequence that only sets colours.
 fn is_color(text: &str) -> bool {
     let inner =
         text.strip_prefix("\u{1b}[").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
@@ -106,12 +106,12 @@ fn is_color(text: &str) -> bool {
 fn escape_json(found: char, out: &mut String) {
     let mut units = [0; 2];
     for unit in found.encode_utf16(&mut units) {
-        // Writing into a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(out, "\\u{unit:04x}");
     }
 }
 
-/// A writer that makes lines inert before it hands them on. What is left of the last line is written by
+/// A writer that makes lines inert before it forwards them. The rest of the last line is written by
 /// [`SanitizingWriter::finish`].
 pub(super) struct SanitizingWriter<W: Write> {
     out: W,
@@ -130,7 +130,7 @@ impl<W: Write> SanitizingWriter<W> {
         self.out.write_all(text.as_bytes())
     }
 
-    /// Writes the last line, also where it does not end.
+    /// Writes the last line, even without an end.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.write_sanitized()?;
         self.out.flush()

@@ -1,4 +1,4 @@
-//! `tagwarden schedule`: when the daemon runs next, and what would be held back.
+//! `tagwarden schedule`: the next runs of the daemon, and the blocked removals.
 
 use std::fmt::Write as _;
 use std::path::Path;

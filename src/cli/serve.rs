@@ -13,10 +13,10 @@ use crate::domain::{Failure, chain};
 use crate::registry::RetryPolicy;
 use crate::workflow::RunError;
 
-/// Lives until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     let (ask, reload) = mpsc::channel(1);
-    // From here on no single signal ends the process any more.
+    // From here on no single signal ends the process.
     let mut stop = listen_for_stop_with(SighupAction::Reload, || tracing::info!("told to stop"));
     hang_ups(ask)?;
     let file = config::find(config)?;
@@ -45,7 +45,7 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
             beaten = heartbeat::send_ticks(ticks) => beaten,
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         };
-        // Without a heartbeat it would wait for ever, and look well.
+        // Without a heartbeat it would wait forever, and look healthy.
         halt.send_replace(true);
         beaten
     };
@@ -57,7 +57,7 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     Ok(0)
 }
 
-/// Asks for a reload at each SIGHUP.
+/// Requests a reload at each SIGHUP.
 #[cfg(unix)]
 fn hang_ups(ask: mpsc::Sender<()>) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -65,7 +65,7 @@ fn hang_ups(ask: mpsc::Sender<()>) -> Result<(), RunError> {
         .map_err(|error| RunError::Failed(Failure::new((), "SIGHUP cannot be waited for").caused_by(error)))?;
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
-            // One that is still to be read takes up this one's changes, too.
+            // A pending reload covers these changes, too.
             let _ = ask.try_send(());
         }
     });

@@ -1,4 +1,4 @@
-//! Signals that stop a command: the first one asks it to, the second one ends it.
+//! Signals that stop a command: the first one requests it, the second one ends the process.
 
 use tokio::sync::watch;
 
@@ -7,21 +7,21 @@ use super::output::print_stderr;
 /// The meaning of a dropped connection (SIGHUP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SighupAction {
-    /// The same as SIGTERM: a removal in flight must not be cut because a terminal is closed.
+    /// The same as SIGTERM: a removal in flight must not be interrupted because a terminal is closed.
     Stop,
-    /// No stop: the daemon reads its files again, which is looked after there.
+    /// No stop: the daemon handles it as a reload.
     Reload,
 }
 
-/// Becomes true at the first SIGINT, SIGTERM or SIGHUP; the removal in flight is finished, no other begins. The second
-/// one ends the process.
+/// Returns a receiver that becomes true at the first SIGINT, SIGTERM or SIGHUP; the removal in flight is completed, no
+/// other begins. The second signal ends the process.
 pub(super) fn listen_for_stop() -> watch::Receiver<bool> {
     listen_for_stop_with(SighupAction::Stop, || {
         print_stderr("stopping: no further removal begins; a second signal ends it at once");
     })
 }
 
-/// The same, with other words for it.
+/// Does the same with another message.
 pub(super) fn listen_for_stop_with(
     hang_up: SighupAction,
     words: impl FnOnce() + Send + 'static,
@@ -30,9 +30,10 @@ pub(super) fn listen_for_stop_with(
     let mut signals = Signals::listen(hang_up);
     tokio::spawn(async move {
         signals.next().await;
-        // Nobody listens any more if the run has ended meanwhile.
+        // The receiver is dropped if the run has ended meanwhile.
         let _ = sender.send(true);
-        // Apart from the wait for the second one: whoever does not read the words may be what the command hangs on.
+        // Separate from the wait for the second one: a reader that blocks the message may be what the command waits
+        // for.
         tokio::task::spawn_blocking(words);
         let code = signals.next().await;
         exit_process(code).await;
@@ -40,16 +41,16 @@ pub(super) fn listen_for_stop_with(
     receiver
 }
 
-/// Ends the process in the middle of whatever it does. The journal has what was begun.
+/// Ends the process in the middle of its work. The journal has the open entries.
 async fn exit_process(code: i32) {
     let words = || print_stderr("ended by a second signal; the next run settles what was begun");
     let said = tokio::task::spawn_blocking(words);
-    // Nobody may read them.
+    // The message may have no reader.
     let _ = tokio::time::timeout(std::time::Duration::from_millis(200), said).await;
     std::process::exit(code);
 }
 
-/// The signals that are waited for.
+/// The handled signals.
 #[cfg(unix)]
 struct Signals {
     interrupt: Option<tokio::signal::unix::Signal>,
@@ -69,7 +70,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the next one, and gives the exit code of a process that it ends.
+    /// Waits for the next one, and returns the exit code of a process that it ends.
     async fn next(&mut self) -> i32 {
         tokio::select! {
             () = wait_for_signal(&mut self.hang_up) => 129,
@@ -79,7 +80,7 @@ impl Signals {
     }
 }
 
-/// Waits for a signal; for ever where it cannot be waited for.
+/// Waits for a signal; forever if it cannot be handled.
 #[cfg(unix)]
 async fn wait_for_signal(signal: &mut Option<tokio::signal::unix::Signal>) {
     if let Some(signal) = signal
@@ -90,8 +91,8 @@ async fn wait_for_signal(signal: &mut Option<tokio::signal::unix::Signal>) {
     std::future::pending::<()>().await;
 }
 
-/// Returns true if SIGHUP would end this process. If it is ignored, as under `nohup`, somebody wants it to go on, and
-/// waiting for it would end that. Only Linux tells.
+/// Returns true if SIGHUP would end this process. If it is ignored, as under `nohup`, the process should continue, and
+/// a handler would end that. Detectable on Linux only.
 #[cfg(unix)]
 fn may_handle_sighup() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !ignores_sighup(&status))
@@ -104,7 +105,7 @@ fn ignores_sighup(status: &str) -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
-/// Ctrl-C is all there is.
+/// Ctrl-C is the only one.
 #[cfg(not(unix))]
 struct Signals;
 

@@ -1,4 +1,5 @@
-//! `tagwarden sources`: what each source says and protects right now, one of them in detail, and a person's answer.
+//! `tagwarden sources`: the claims and protected tags of each source, one in detail, and the acceptance of doubted
+//! answers.
 
 use std::path::Path;
 

@@ -1,15 +1,15 @@
-//! Who runs this, for the audit record.
+//! The user that runs this, for the audit record.
 
 use std::fs;
 use std::path::Path;
 
 use crate::report::sanitize;
 
-/// Most characters of a name: whoever sets the environment does not write the record.
+/// Most characters of a name, because the environment must not control the record.
 const MAX_NAME_CHARS: usize = 80;
 
-/// The variables by which systems that run builds say what they are and for whom they work: the one that is set there and
-/// nowhere else, the name of the system, the name of the person.
+/// The variables by which build systems identify themselves and the person: the one that is set only there, the name of
+/// the system, the name of the person.
 ///
 /// <https://docs.github.com/en/actions/reference/workflows-and-actions/variables>,
 /// <https://docs.gitlab.com/ci/variables/predefined_variables/>,
@@ -21,7 +21,7 @@ const CI_SYSTEMS: [(&str, &str, &[&str]); 4] = [
     ("BUILDKITE", "Buildkite", &["BUILDKITE_BUILD_CREATOR"]),
 ];
 
-/// `user@host`, with the person for whom a build or `sudo` does it, where that is said: `root for anna (sudo)@host`.
+/// Returns `user@host`, with the person for whom a build or `sudo` runs, if known: `root for anna (sudo)@host`.
 pub(super) fn describe_user(variable: impl Fn(&str) -> Option<String>, files: &Path) -> String {
     let set = |name: &&str| variable(name).map(|value| clean_name(&value)).filter(|value| !value.is_empty());
     let user = ["USER", "LOGNAME"].iter().find_map(set).or_else(|| process_user(files));
@@ -42,13 +42,12 @@ pub(super) fn describe_user(variable: impl Fn(&str) -> Option<String>, files: &P
     format!("{user}{person}@{}", host.unwrap_or_else(|| "unknown host".to_owned()))
 }
 
-/// One line, and not an endless one.
+/// Returns a name as one line of limited length.
 fn clean_name(name: &str) -> String {
     sanitize(name).chars().take(MAX_NAME_CHARS).collect()
 }
 
-/// The user of this process: its name in the user database, else its number, which is all that there is in most
-/// containers.
+/// Returns the user of this process: its name in the user database, else its number, as in most containers.
 fn process_user(files: &Path) -> Option<String> {
     let number = effective_uid(files)?;
     let database = fs::read_to_string(files.join("etc/passwd")).unwrap_or_default();
@@ -61,7 +60,7 @@ fn process_user(files: &Path) -> Option<String> {
     Some(name.unwrap_or_else(|| format!("uid {number}")))
 }
 
-/// The number of the effective user: by proc(5), else by whom a new file belongs to.
+/// Returns the number of the effective user: by proc(5), else by the owner of a new file.
 fn effective_uid(files: &Path) -> Option<String> {
     let status = fs::read_to_string(files.join("proc/self/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));

@@ -1,4 +1,4 @@
-//! The traits of the audit record: runs, the journal of what they did, and the holds and policies that they went by.
+//! The traits of the audit record: runs, their journal, and the holds and policies in force.
 
 use std::collections::BTreeMap;
 
@@ -18,78 +18,79 @@ use crate::registry::RawManifest;
 /// The audit record of runs.
 #[async_trait]
 pub trait Runs: Send + Sync {
-    /// Records that a run begins. Durable when it returns.
+    /// Records the start of a run. Durable when it returns.
     ///
     /// # Errors
-    /// When it could not be recorded; the run must not go on then.
+    /// Returns an error if it cannot be recorded; the run must not continue then.
     async fn begin_run(&self, run: &NewRun) -> Result<(), StateError>;
 
-    /// Does what [`Self::begin_run`] does, and records what the run goes by besides its settings.
+    /// Does what [`Self::begin_run`] does, and records the run's context besides its settings.
     ///
     /// # Errors
-    /// As [`Self::begin_run`].
+    /// Fails as [`Self::begin_run`] does.
     async fn begin_run_with_context(&self, run: &NewRun, run_context: &RunContext) -> Result<(), StateError>;
 
-    /// Records how a run ended. Durable when it returns.
+    /// Records the end of a run. Durable when it returns.
     ///
     /// # Errors
-    /// When it could not be written, or there is no such run.
+    /// Returns an error if it cannot be written, or there is no such run.
     async fn finish_run(&self, run: Uuid, end: &RunEnd) -> Result<(), StateError>;
 
-    /// The last runs, the latest first: in the order in which they were recorded, whatever the clock said.
+    /// Returns the last runs, the latest first: in the order in which they were recorded, whatever the clock showed.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn runs(&self, limit: u32) -> Result<Vec<RunRecord>, StateError>;
 
-    /// The runs before one, or the last of all; newest first.
+    /// Returns the runs before one, or the last of all; newest first.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn runs_before(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<RunRecord>, StateError>;
 
-    /// The run whose id begins with `id_prefix`, or `None`.
+    /// Returns the run whose id begins with `id_prefix`, or `None`.
     ///
     /// # Errors
-    /// When several do, or the runs could not be read.
+    /// Returns an error if several match, or the runs cannot be read.
     async fn run(&self, id_prefix: &str) -> Result<Option<RunRecord>, StateError>;
 
-    /// The context of a run, which is what it went by besides its settings; empty for one of before that was recorded.
+    /// Returns the context of a run besides its settings; empty for runs from before it was recorded.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if it cannot be read.
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError>;
 
-    /// Counts what came of each of these runs, by their journals; runs without settled entries are left out.
+    /// Counts the outcomes of each of these runs, by their journals; runs without resolved entries are omitted.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if a journal cannot be read.
     async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError>;
 
-    /// The runs that applied the plan of that id or began to, in order. One that was refused before it began is none.
+    /// Returns the runs that applied the plan with that id or began to, in order. A run that was refused before it
+    /// began does not count.
     ///
     /// # Errors
-    /// When they could not be read. The plan must not be applied then.
+    /// Returns an error if they cannot be read. The plan must not be applied then.
     async fn runs_applying(&self, plan_id: &str) -> Result<Vec<RunRecord>, StateError>;
 
-    /// Returns whether a plan with that ticket was refused before in these very words.
+    /// Returns true if a plan with that ticket was refused before with exactly this error.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if the runs cannot be read.
     async fn was_refused(&self, ticket: &str, error: &str) -> Result<bool, StateError>;
 }
 
-/// The journal: what was about to be done to a tag, and what came of it.
+/// The journal: intents for tags, and their outcomes.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Writes down what is about to be done, with the manifest that undoes it. Durable when it returns; only then may
-    /// it be done, and what is returned is the proof that removals need.
+    /// Journals an intent, with the manifest that undoes it. Durable when it returns; only then may it be carried out,
+    /// and the returned value is the proof that removals need.
     ///
     /// # Errors
-    /// When the manifest is not the one that the intent names, the lease was taken again since
-    /// ([`Leased`](super::StateErrorKind::Leased)), or it could not be written; for a removal also where a hold covers
-    /// it ([`Held`](super::StateErrorKind::Held)) or somebody asks for no more removals
-    /// ([`Interrupted`](super::StateErrorKind::Interrupted)). It must not be done then.
+    /// Returns an error if the manifest does not match the intent, the lease was taken again since
+    /// ([`Leased`](super::StateErrorKind::Leased)), or it cannot be written. A removal also fails if a hold covers it
+    /// ([`Held`](super::StateErrorKind::Held)) or a stop was requested
+    /// ([`Interrupted`](super::StateErrorKind::Interrupted)). It must not be carried out then.
     async fn intend(
         &self,
         lease: &LeaseToken,
@@ -99,12 +100,12 @@ pub trait Journal: Send + Sync {
         now: Timestamp,
     ) -> Result<JournaledIntent, StateError>;
 
-    /// Does what [`Self::intend`] does for an untag that leaves its manifest in the registry, without the bytes of
-    /// that: they can be added later.
+    /// Does what [`Self::intend`] does for an untag that leaves its manifest in the registry, without the manifest's
+    /// content, which can be added later.
     ///
     /// # Errors
-    /// As [`Self::intend`]; [`Missing`](super::StateErrorKind::Missing) where a hold may cover something in the
-    /// manifest, which only its bytes tell.
+    /// Fails as [`Self::intend`] does; returns [`Missing`](super::StateErrorKind::Missing) if a hold may cover
+    /// something in the manifest, which only its content shows.
     async fn intend_without_manifest(
         &self,
         lease: &LeaseToken,
@@ -113,16 +114,16 @@ pub trait Journal: Send + Sync {
         now: Timestamp,
     ) -> Result<JournaledIntent, StateError>;
 
-    /// Writes down what came of an intent. Durable when it returns.
+    /// Records the outcome of an intent. Durable when it returns.
     ///
     /// # Errors
-    /// When it could not be written, there is no such entry, or it is settled already.
+    /// Returns an error if it cannot be written, there is no such entry, or it is resolved already.
     async fn record_outcome(&self, id: JournalId, outcome: &Outcome, now: Timestamp) -> Result<(), StateError>;
 
-    /// Writes down something planned that was never begun, with why. Durable when it returns.
+    /// Journals a planned action that was never begun, with the reason. Durable when it returns.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn record_not_attempted(
         &self,
         lease: &LeaseToken,
@@ -135,7 +136,7 @@ pub trait Journal: Send + Sync {
     /// Does what [`Self::record_not_attempted`] does for many at once, in one write.
     ///
     /// # Errors
-    /// When they could not be written; none is then.
+    /// Returns an error if they cannot be written; none is then.
     async fn record_all_not_attempted(
         &self,
         lease: &LeaseToken,
@@ -144,22 +145,22 @@ pub trait Journal: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<JournalId>, StateError>;
 
-    /// All entries of all runs that have no outcome yet, in order.
+    /// Returns all entries of all runs without an outcome, in order.
     ///
     /// # Errors
-    /// When they could not be read. Nothing new may be removed then.
+    /// Returns an error if they cannot be read. Nothing new may be removed then.
     async fn pending_entries(&self) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// The entries of a run, in order.
+    /// Returns the entries of a run, in order.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// Everything that was done to a tag or left undone, in order.
+    /// Returns all actions on a tag, done or skipped, in order.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if they cannot be read.
     async fn journal_of_tag(
         &self,
         registry: &RegistryName,
@@ -167,10 +168,10 @@ pub trait Journal: Send + Sync {
         tag: &TagName,
     ) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// A page of entries, the latest first: those before `before`, or the last of all.
+    /// Returns a page of entries, the latest first: those before `before`, or the last of all.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn journal_page(
         &self,
         of: &JournalScope,
@@ -178,22 +179,22 @@ pub trait Journal: Send + Sync {
         limit: u32,
     ) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// The numbers of a run's entries, by action and outcome.
+    /// Returns the numbers of a run's entries, by action and outcome.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn journal_counts(&self, run: Uuid) -> Result<Vec<JournalCount>, StateError>;
 
-    /// One entry by its number.
+    /// Returns one entry by its number.
     ///
     /// # Errors
-    /// When it could not be read, or there is none.
+    /// Returns an error if it cannot be read, or does not exist.
     async fn journal_entry(&self, id: JournalId) -> Result<JournalEntry, StateError>;
 
-    /// The last deletion of a manifest in a repository that was done, if any.
+    /// Returns the last completed deletion of a manifest in a repository, if any.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn last_deletion(
         &self,
         registry: &RegistryName,
@@ -201,11 +202,11 @@ pub trait Journal: Send + Sync {
         digest: &Digest,
     ) -> Result<Option<JournalEntry>, StateError>;
 
-    /// The deletions of manifests that were done under a tag since an entry, in order: those of the manifest that lost
-    /// it and of what went along.
+    /// Returns the completed deletions of manifests under a tag since an entry, in order: those of the manifest that
+    /// lost it and of its dependents.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn deletions_of_tag(
         &self,
         registry: &RegistryName,
@@ -214,10 +215,10 @@ pub trait Journal: Send + Sync {
         since: JournalId,
     ) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// The last removal of a tag that was done.
+    /// Returns the last completed removal of a tag.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn last_removal(
         &self,
         registry: &RegistryName,
@@ -225,10 +226,10 @@ pub trait Journal: Send + Sync {
         tag: &TagName,
     ) -> Result<Option<JournalEntry>, StateError>;
 
-    /// The removals of a tag that were done, the last one first: at most fifty.
+    /// Returns the completed removals of a tag, the last one first: at most fifty.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn removals_of(
         &self,
         registry: &RegistryName,
@@ -236,11 +237,11 @@ pub trait Journal: Send + Sync {
         tag: &TagName,
     ) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// The last removals of a repository's tags, of those that were not put back since; `since` leaves out earlier
-    /// ones. The last one first.
+    /// Returns the last removals of a repository's tags that were not restored since; `since` excludes earlier ones.
+    /// The last one first.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn removals_in(
         &self,
         registry: &RegistryName,
@@ -248,22 +249,22 @@ pub trait Journal: Send + Sync {
         since: Option<Timestamp>,
     ) -> Result<Vec<JournalEntry>, StateError>;
 
-    /// The exact manifest behind a journaled tag, with the media type that the tag had.
+    /// Returns the exact manifest behind a journaled tag, with the media type that the tag had.
     ///
     /// # Errors
-    /// When it is damaged, was never kept (the entry only notes what was not done), or could not be read.
+    /// Returns an error if it is damaged, was never stored (as for skipped actions), or cannot be read.
     async fn manifest_of(&self, entry: &JournalEntry) -> Result<RawManifest, StateError>;
 }
 
-/// The times by which restored tags count, recorded with the journal entries of the restore and filled in by
+/// The original dates of restored tags, recorded with the journal entries of the restore and filled in by
 /// [`Observations::observe_at`](super::Observations::observe_at).
 #[async_trait]
 pub trait RestoredTags: Send + Sync {
-    /// Does what [`Journal::intend`] does before a tag is put back, and writes down in the same write what the tag is
-    /// to count by and the hold on it.
+    /// Does what [`Journal::intend`] does before a tag is restored, and records in the same write the tag's original
+    /// date and the hold on it.
     ///
     /// # Errors
-    /// When the manifest is not the one that the intent names, the lease was taken again since, or it could not be
+    /// Returns an error if the manifest does not match the intent, the lease was taken again since, or it cannot be
     /// written. The tag must not be put then.
     async fn intend_restore(
         &self,
@@ -275,11 +276,11 @@ pub trait RestoredTags: Send + Sync {
         now: Timestamp,
     ) -> Result<JournaledIntent, StateError>;
 
-    /// Does what [`Journal::record_outcome`] does for a tag that was put back. `registry_time` is the registry's own time of
-    /// it now, where it tells one: as long as the tag keeps it, nobody pushed it again.
+    /// Does what [`Journal::record_outcome`] does for a restored tag. `registry_time` is the registry's current time of
+    /// it, if reported: as long as it is unchanged, the tag was not pushed again.
     ///
     /// # Errors
-    /// As [`Journal::record_outcome`].
+    /// Fails as [`Journal::record_outcome`] does.
     async fn record_restore_outcome(
         &self,
         id: JournalId,
@@ -289,14 +290,14 @@ pub trait RestoredTags: Send + Sync {
     ) -> Result<(), StateError>;
 }
 
-/// The manifests that tags were taken from, by the journal.
+/// The manifests from which tags were removed, by the journal.
 #[async_trait]
 pub trait UntaggedManifests: Send + Sync {
-    /// Goes through the manifests of a registry that Tagwarden took tags from and did not delete, by repository and
-    /// digest, and tells `visit` of each.
+    /// Visits the manifests of a registry from which Tagwarden removed tags and that it did not delete, by repository
+    /// and digest.
     ///
     /// # Errors
-    /// When the journal could not be read.
+    /// Returns an error if the journal cannot be read.
     async fn visit_untagged(
         &self,
         registry: &RegistryName,
@@ -304,26 +305,26 @@ pub trait UntaggedManifests: Send + Sync {
     ) -> Result<(), StateError>;
 }
 
-/// Holds: tags that a person or a restore protects until a time. The journal refuses intents that they cover.
+/// Holds: tags that a person or a restore protects until a given time. The journal refuses intents that they cover.
 #[async_trait]
 pub trait Holds: Send + Sync {
-    /// Sets a hold, or prolongs the one of the same origin on the same tag and digest. A hold is never shortened: where
-    /// the present one lasts longer, it stays as it is. Returns whether the given one is in force.
+    /// Sets a hold, or extends the one of the same origin on the same tag and digest. A hold is never shortened: if the
+    /// existing one lasts longer, it is unchanged. Returns true if the given one is in force.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn hold(&self, hold: &Hold) -> Result<bool, StateError>;
 
-    /// The holds that end after `at`, by endpoint, repository and tag.
+    /// Returns the holds that end after `at`, by endpoint, repository and tag.
     ///
     /// # Errors
-    /// When they could not be read. Nothing may be decided then.
+    /// Returns an error if they cannot be read. Nothing may be decided then.
     async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError>;
 
-    /// Ends the holds on a tag, whoever set them, and returns how many were in force.
+    /// Ends the holds on a tag, of any origin, and returns the number that was in force.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn end_holds(
         &self,
         endpoint: &str,
@@ -334,14 +335,14 @@ pub trait Holds: Send + Sync {
     ) -> Result<u64, StateError>;
 }
 
-/// The policies that runs went by.
+/// The policies of runs.
 #[async_trait]
 pub trait PolicyRecords: Send + Sync {
-    /// Keeps the policies of a revision with the texts of their files, by hash, where they are not kept yet. Durable
-    /// when it returns.
+    /// Stores the policies of a revision with the texts of their files, by hash, unless already stored. Durable when it
+    /// returns.
     ///
     /// # Errors
-    /// When they could not be written.
+    /// Returns an error if they cannot be written.
     async fn record_policies(
         &self,
         revision: &str,
@@ -349,32 +350,32 @@ pub trait PolicyRecords: Send + Sync {
         texts: &BTreeMap<String, String>,
     ) -> Result<(), StateError>;
 
-    /// The policies that a run went by, by name; empty for one of before they were recorded.
+    /// Returns the policies of a run, by name; empty for runs from before they were recorded.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn policies_of(&self, run: Uuid) -> Result<Vec<RecordedPolicy>, StateError>;
 
-    /// The text of the policy file with that hash, where a run on record went by it.
+    /// Returns the text of the policy file with that hash, if a recorded run used it.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn policy_text(&self, revision: &str) -> Result<Option<String>, StateError>;
 }
 
-/// Rules of policies: which of them ever matched something, and where.
+/// The matches of policies' rules: which rules ever matched something, and where.
 #[async_trait]
 pub trait RuleMatches: Send + Sync {
-    /// Reads what earlier plans of everything found of the rules of policies.
+    /// Returns the findings of earlier full plans about the rules of policies.
     ///
     /// # Errors
-    /// When it could not be read. No rule can be judged then.
+    /// Returns an error if they cannot be read. No rule can be checked then.
     async fn rule_history(&self) -> Result<RuleHistory, StateError>;
 
-    /// Records what a plan of everything found: the rules that match, and those that never did. What it could not judge
-    /// stays as it was.
+    /// Records the findings of a full plan: the rules that match, and those that never did. Rules that it could not
+    /// check are unchanged.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn record_rules(&self, coverage: &Coverage, now: Timestamp) -> Result<(), StateError>;
 }

@@ -1,8 +1,8 @@
-//! The traits behind which a database keeps the state, and the handle that callers have of it.
+//! The traits behind which a database stores the state, and the handle for callers.
 //!
-//! Each trait has one purpose. The audit record is in `audit_record`, what is known of registries and sources in
-//! `registry_record`, the rest here. Nothing of a database shows in them. A backend implements all of them, which makes
-//! it a [`Backend`]; `tests/it/state/conformance.rs` says what each promises.
+//! Each trait has one purpose. The audit record is in `audit_record`, facts about registries and sources are in
+//! `registry_record`, the rest is here. They expose no database. A backend implements all of them, which makes it a
+//! [`Backend`]; `tests/it/state/conformance.rs` tests the promises of each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use super::{
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};
 
-/// Everything that a state keeps.
+/// All parts of a state.
 pub trait Backend:
     Storage
     + Maintenance
@@ -85,14 +85,14 @@ impl<T> Backend for T where
 {
 }
 
-/// The state of one Tagwarden, open, whichever database it is in. Cheap to clone; all clones share its connections.
+/// The open state of one Tagwarden, independent of its database. Cheap to clone; all clones share its connections.
 ///
 /// It dereferences to [`Backend`], so that callers have the methods of all its traits without importing them.
 #[derive(Debug, Clone)]
 pub struct StateStore(Arc<dyn Backend>);
 
 impl StateStore {
-    /// The state that a backend keeps.
+    /// Creates the handle for a backend.
     #[must_use]
     pub fn new(backend: impl Backend + 'static) -> Self {
         Self(Arc::new(backend))
@@ -112,11 +112,10 @@ impl StateStore {
         }
     }
 
-    /// Opens a state to read it, also where it cannot be written, as on a read-only file system. What is written to it
-    /// there fails.
+    /// Opens a state for reading, possibly on a read-only file system. Writes to it fail there.
     ///
     /// # Errors
-    /// As [`StateStore::open`]; where it cannot be written also when it is not whole as it stands there, or of another
+    /// Fails as [`StateStore::open`] does; if it cannot be written, also if it is incomplete on its own, or of another
     /// version.
     pub async fn open_to_read(location: impl Into<StateLocation>) -> Result<Self, StateError> {
         match location.into() {
@@ -125,9 +124,9 @@ impl StateStore {
         }
     }
 
-    /// Copies the state at `state` into the new file `target`, as of one instant. Processes that have the state open go on
-    /// meanwhile. The file appears under its name only once all of it is on the disk and was read back, readable for its
-    /// owner alone. Does not bring old tables up to date.
+    /// Copies the state at `state` into the new file `target`, as of one instant. Other processes can use the state
+    /// meanwhile. The file appears under its name only once it is completely on the disk and was read back, readable
+    /// for its owner alone. Does not migrate old tables.
     ///
     /// # Errors
     /// [`Exists`](super::StateErrorKind::Exists) when there is something at `target`; otherwise when the state is missing,
@@ -139,7 +138,7 @@ impl StateStore {
         }
     }
 
-    /// Does what [`Storage::close`] does, and lets go of the state.
+    /// Does what [`Storage::close`] does, and drops the state.
     pub async fn close(self) {
         self.0.close().await;
     }
@@ -153,7 +152,7 @@ impl Deref for StateStore {
     }
 }
 
-/// For callers that need a cache and nothing else of the state.
+/// For callers that need only a cache.
 #[async_trait]
 impl ContentCache for StateStore {
     async fn manifest(&self, digest: &Digest) -> Option<RawManifest> {
@@ -180,8 +179,8 @@ pub trait Storage: Send + Sync {
     #[must_use]
     fn location(&self) -> &StateLocation;
 
-    /// Says, once and only where removals may follow, that the state was made by opening it. It may have been deleted
-    /// by accident, with everything that held removals back.
+    /// Warns, once and only if removals may follow, that the state was created by opening it. It may have been deleted
+    /// by accident, with everything that blocked removals.
     fn warn_if_new(&self, removes: bool);
 
     /// Makes sure that what was opened is still what stands in the place of the state, as far as that can be said without
@@ -193,40 +192,40 @@ pub trait Storage: Send + Sync {
     /// not answered. Nothing may be removed then.
     fn verify_file(&self) -> Result<(), StateError>;
 
-    /// Makes sure that half a mebibyte can be written and stays written. A tiny write says little of that. What is
-    /// written is taken back.
+    /// Verifies that half a mebibyte can be written durably. A tiny write does not prove that. The written data is
+    /// removed again.
     ///
     /// # Errors
-    /// When it could not be written. No run must begin then.
+    /// Returns an error if it cannot be written. No run must begin then.
     async fn verify_disk_space(&self) -> Result<(), StateError>;
 
-    /// Writes what the cache still holds in memory and ends all connections. Dropping the state instead loses at most a
-    /// part of the cache. Everything that is asked of it afterwards fails.
+    /// Writes the cached content in memory and closes all connections. Dropping the state instead loses at most a part
+    /// of the cache. All later calls fail.
     async fn close(&self);
 }
 
-/// Forgetting of what is no longer needed, so that a state does not grow for ever.
+/// Pruning of old data, so that a state does not grow forever.
 #[async_trait]
 pub trait Maintenance: Send + Sync {
-    /// Forgets old plans, and old runs with their journal and the manifests to undo them. A run with an entry that is
-    /// not settled yet, or was settled since, stays whole. Only for a time that can be trusted: what is forgotten
-    /// cannot be restored any more.
+    /// Prunes old plans, and old runs with their journal and the manifests to undo them. A run with an entry that is
+    /// unresolved, or was resolved since, is kept whole. Only for a trusted time: pruned removals cannot be restored
+    /// anymore.
     ///
     /// # Errors
-    /// When it could not be done; nothing is forgotten then.
+    /// Returns an error if it fails; nothing is pruned then.
     async fn prune(&self, since: RetentionCutoffs) -> Result<PruneCounts, StateError>;
 
-    /// The digests of all cached content.
+    /// Returns the digests of all cached content.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn cached_content(&self) -> Result<CachedContent, StateError>;
 
-    /// Forgets cached content, and when tags were first seen in repositories that are none of these and have not been
-    /// listed since `gone_since`. Only where everything could be read: what is missing may be what was not read.
+    /// Prunes cached content, and first sights of tags in repositories that are not among these and have not been
+    /// listed since `gone_since`. Only if everything could be read: a missing repository may be an unread one.
     ///
     /// # Errors
-    /// When it could not be done.
+    /// Returns an error if it fails.
     async fn collect_garbage(
         &self,
         unused: &CachedContent,
@@ -256,88 +255,87 @@ pub trait Leases: Send + Sync {
     /// returns.
     ///
     /// # Errors
-    /// When it is the lease of another state or of the daemon, or the epoch could not be written.
+    /// Returns an error if it is the lease of another state or of the daemon, or the epoch cannot be written.
     async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError>;
 }
 
 /// Requests to a running enforcement to stop before its next removal.
 #[async_trait]
 pub trait StopRequests: Send + Sync {
-    /// Asks whoever removes with this state to stop before the next removal. The request holds until `until`, so that
-    /// one whose author was killed stops nothing for good.
+    /// Requests the running enforcement with this state to stop before its next removal. The request is valid until
+    /// `until`, so that a killed requester does not stop anything forever.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn request_stop(&self, requested_by: &str, until: Timestamp) -> Result<StopRequestId, StateError>;
 
-    /// Takes a request back, and with it those that hold no more.
+    /// Withdraws a request, and all expired ones.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn withdraw_stop_request(&self, id: StopRequestId, now: Timestamp) -> Result<(), StateError>;
 
-    /// The one who asks for no more removals at that time, or `None`.
+    /// Returns the requester of a stop that is valid at that time, or `None`.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn stop_request(&self, now: Timestamp) -> Result<Option<String>, StateError>;
 }
 
 /// The time up to which each schedule was processed.
 #[async_trait]
 pub trait Schedules: Send + Sync {
-    /// The time up to which each schedule was looked after, by its cron expression and time zone.
+    /// Returns the time up to which each schedule was handled, by its cron expression and time zone.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn schedule_progress(&self) -> Result<BTreeMap<String, Timestamp>, StateError>;
 
-    /// Remembers up to which time each schedule was looked after, and forgets schedules that are not among them.
-    /// Durable when it returns.
+    /// Records the time up to which each schedule was handled, and drops other schedules. Durable when it returns.
     ///
     /// # Errors
-    /// When it could not be written. Nothing must be removed by a schedule then.
+    /// Returns an error if it cannot be written. Nothing may be removed by a schedule then.
     async fn record_schedule_progress(&self, handled: &BTreeMap<String, Timestamp>) -> Result<(), StateError>;
 }
 
-/// The times that a state has seen, and which of them can be believed.
+/// The recorded times of a state, and which of them are confirmed.
 #[async_trait]
 pub trait RecordedTimes: Send + Sync {
     /// Returns the newest times that this state has recorded.
     ///
     /// # Errors
-    /// When they could not be read. No time can be trusted then.
+    /// Returns an error if they cannot be read. No time can be trusted then.
     async fn newest_time(&self) -> Result<NewestTime, StateError>;
 
-    /// Records that a registry's `Date` agreed with the time by which a run decides. Only such times move the newest
-    /// one on.
+    /// Records that a registry's `Date` agreed with the time by which a run decides. Only such times advance the newest
+    /// confirmed one.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn confirm_time(&self, run: Uuid, at: Timestamp) -> Result<(), StateError>;
 
-    /// Takes the present time for right although a later one was recorded, because a person says so.
+    /// Accepts the current time as correct although a later one was recorded, because a person confirms it.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn accept_time(&self, now: Timestamp, by: &str, reason: &str) -> Result<(), StateError>;
 }
 
-/// Problems that receivers of notifications were told, so that a problem of every hour is told once a day.
+/// Problems that were reported to receivers of notifications, so that an hourly problem is reported once a day.
 #[async_trait]
 pub trait Notifications: Send + Sync {
-    /// The problems that a receiver was told, with the time of the last message about it; empty for one who was told
-    /// nothing.
+    /// Returns the problems that were reported to a receiver, with the time of the last message about each; empty if
+    /// none were.
     ///
     /// # Errors
-    /// When it could not be read. It counts as never told then.
+    /// Returns an error if it cannot be read. Problems count as never reported then.
     async fn sent_notifications(&self, receiver: &str) -> Result<BTreeMap<String, Timestamp>, StateError>;
 
-    /// Records all that a receiver was told and that is not over, in place of what was recorded of that receiver. A
-    /// power cut may undo it.
+    /// Records all reported problems of a receiver that are not over, replacing the previous record. A power cut may
+    /// undo it.
     ///
     /// # Errors
-    /// When it could not be written; what was recorded before stays.
+    /// Returns an error if it cannot be written; the previous record is kept.
     async fn record_sent_notifications(
         &self,
         receiver: &str,

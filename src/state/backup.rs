@@ -1,4 +1,4 @@
-//! A copy of the state that is whole, made beside whatever works with it.
+//! A complete copy of the state, made while other processes use it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::file::{folder, regular_file};
 use super::{BUSY_TIMEOUT, SqliteState, StateError, StateErrorKind, check_message, creation, verify_database};
 use crate::domain::{Cause, Failure};
 
-/// A backup that was made and read back.
+/// A backup that was written and read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backup {
     /// Bytes of the file.
@@ -21,13 +21,14 @@ pub struct Backup {
 }
 
 impl SqliteState {
-    /// Copies the state at `state` into the new file `target`, as of one instant and with what still stands in the
-    /// write-ahead log. Processes that have the state open go on meanwhile. The file appears under its name only once all
-    /// of it is on the disk and was read back, readable for its owner alone. Does not bring old tables up to date.
+    /// Copies the state at `state` into the new file `target`, as of one instant and including the write-ahead log.
+    /// Other processes can use the state meanwhile. The file appears under its name only once it is completely on the
+    /// disk and was read back, readable for its owner alone. Does not migrate old tables.
     ///
     /// # Errors
-    /// [`StateErrorKind::Exists`] when there is something at `target`; otherwise when the state is missing, damaged or
-    /// something else's, or the copy could not be written or is not sound. Nothing is left at `target` then.
+    /// Returns [`StateErrorKind::Exists`] if there is something at `target`. Returns another error if the state is
+    /// missing, damaged or another kind of file, or if the copy cannot be written or is unsound. Nothing is left at
+    /// `target` then.
     pub async fn back_up(state: &Path, target: &Path) -> Result<Backup, StateError> {
         let exists = || {
             let what = format_args!("cannot be backed up to {}: something is there already", target.display());
@@ -59,7 +60,7 @@ impl SqliteState {
             .to_str()
             .ok_or_else(|| failed("write", Failure::new((), "its name is not valid UTF-8").into()))?;
         let mut connection = options(state).connect().await.map_err(fault)?;
-        // Its own words would speak of a full disk as if it were that of the state.
+        // SQLite's message would report a full disk as if it were that of the state.
         let copied = sqlx::query("VACUUM INTO ?1").bind(name).execute(&mut connection).await;
         copied.map_err(|error| failed("write", error.into()))?;
         connection.close().await.map_err(fault)?;
@@ -72,7 +73,7 @@ impl SqliteState {
             std::io::ErrorKind::AlreadyExists => exists(),
             _ => failed("write", error.error.into()),
         })?;
-        // The name must survive a power cut as the content does. Where folders cannot be opened, nothing can be done.
+        // The name must survive a power cut as the content does. If folders cannot be opened, nothing can be done.
         if let Ok(folder) = std::fs::File::open(folder) {
             folder.sync_all().map_err(|error| failed("write", error.into()))?;
         }
@@ -80,7 +81,7 @@ impl SqliteState {
     }
 }
 
-/// A copy that is no backup.
+/// A copy that is not a usable backup.
 #[derive(Debug, thiserror::Error)]
 enum UnsoundCopy {
     #[error(transparent)]
@@ -89,7 +90,7 @@ enum UnsoundCopy {
     Damaged(String),
 }
 
-/// Counts the runs and the journal of a copy, and makes sure that it is sound.
+/// Counts the runs and the journal of a copy, and verifies that it is sound.
 async fn verify_copy(options: &SqliteConnectOptions) -> Result<(u64, u64), UnsoundCopy> {
     let mut connection = options.clone().read_only(true).connect().await?;
     let finding: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut connection).await?;

@@ -1,7 +1,7 @@
-//! The cache of what never changes: manifests, and what image configurations say of their creation, by digest.
+//! The cache of immutable content: manifests, and creation times of image configurations, by digest.
 //!
-//! New content is gathered in memory and written many at a time, so that the first look at a large registry is not
-//! bound to the disk. What a crash loses is read from the registry again.
+//! New content is collected in memory and written in batches, so that the first read of a large registry is not limited
+//! by the disk. Content lost in a crash is read from the registry again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use super::{ManifestCache, SqliteState, StateError, StateErrorKind};
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest};
 
-/// How much is gathered before it is written.
+/// The number of rows in one write.
 const BATCH_ROWS: usize = 512;
 const BATCH_BYTES: usize = 4 << 20;
 

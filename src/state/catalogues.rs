@@ -1,4 +1,4 @@
-//! The repositories that each registry listed, as far as its list was believed.
+//! The repositories that each registry listed, as far as its list was trusted.
 
 use std::collections::BTreeSet;
 
@@ -13,25 +13,25 @@ use crate::domain::RegistryName;
 /// The names of a registry's repositories.
 pub type CatalogueNames = BTreeSet<String>;
 
-/// The list of a registry that was last believed, and one since that was not.
+/// The last trusted list of a registry, and a later doubtful one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownCatalogue {
-    /// The repositories that it named.
+    /// The listed repositories.
     pub names: CatalogueNames,
-    /// When it was read; `None` where the state goes back further than this record.
+    /// Time of its reading; `None` for lists from before this was recorded.
     pub trusted_at: Option<Timestamp>,
-    /// What was listed since, and not believed.
+    /// The later, doubtful list.
     pub suspect: Option<SuspectCatalogue>,
 }
 
-/// A list of repositories that is not believed.
+/// A doubtful list of repositories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuspectCatalogue {
-    /// The repositories that it named.
+    /// The listed repositories.
     pub names: CatalogueNames,
-    /// When the first such list was read.
+    /// Time of the first such list.
     pub since: Timestamp,
-    /// How often such a list was read, one time after the other.
+    /// The number of consecutive reads of such a list.
     pub reads: u32,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct CatalogueRow {
     suspect_reads: Option<i64>,
 }
 
-/// Repositories that were listed at the last look at this endpoint. Rows of an older state may not know theirs yet, and
+/// Repositories that were listed at the last read of this endpoint. Rows of an older state may lack the endpoint, and
 /// have the registry's name instead.
 const SELECT_CATALOGUE: &str =
     "SELECT repository FROM observed_repositories WHERE missed_since IS NULL AND endpoint IN (?2, 'registry:' || ?1)";

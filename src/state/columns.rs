@@ -1,11 +1,11 @@
-//! What of the journal's values goes into which columns, and back.
+//! Conversion of the journal's values to and from columns.
 
 use jiff::Timestamp;
 
 use super::format_time;
 use crate::domain::{Action, Date, DateOrigin, OriginalDate, Outcome, RemovalMethod, SkipReason, UndatedCause};
 
-/// The action with that label.
+/// Returns the action with that label.
 pub(super) fn action(label: &str) -> Option<Action> {
     let all = [
         Action::Remove(RemovalMethod::Untag),
@@ -17,7 +17,7 @@ pub(super) fn action(label: &str) -> Option<Action> {
     all.into_iter().find(|action| action.label() == label)
 }
 
-/// What of a date goes into the columns `dated_at` and `dated_by`. A restored tag keeps the time that it had first.
+/// Converts a date into the columns `dated_at` and `dated_by`. A restored tag keeps its original date.
 pub(super) fn date_columns(date: Date) -> (Option<String>, Option<&'static str>) {
     match date.into() {
         OriginalDate::Known(at, origin) => (Some(format_time(at.timestamp())), Some(origin.label())),
@@ -25,7 +25,7 @@ pub(super) fn date_columns(date: Date) -> (Option<String>, Option<&'static str>)
     }
 }
 
-/// What of an outcome goes into the columns `skip` and `detail`.
+/// Converts an outcome into the columns `skip` and `detail`.
 pub(super) fn outcome_columns(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
     let Outcome::Skipped(skip) = outcome else {
         let (Outcome::Done(text) | Outcome::Failed(text)) = outcome else { return (None, None) };
@@ -47,7 +47,7 @@ pub(super) fn outcome_columns(outcome: &Outcome) -> (Option<&'static str>, Optio
     (Some(skip.label()), detail)
 }
 
-/// The way back from [`outcome_columns`].
+/// Reverses [`outcome_columns`].
 pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option<Outcome> {
     let skip = match (label, skip) {
         ("done", None) => return Some(Outcome::Done(detail)),
@@ -73,7 +73,7 @@ pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option
     }))
 }
 
-/// The way back from [`date_columns`]: the date, `None` for an entry without one, or an error for one that cannot be.
+/// Reverses [`date_columns`]: returns the date, `None` for an entry without one, or an error for an invalid one.
 pub(super) fn date(at: Option<Timestamp>, by: Option<&str>) -> Result<Option<Date>, InvalidDate> {
     Ok(match (at, by) {
         (_, None) => None,
@@ -87,7 +87,7 @@ pub(super) fn date(at: Option<Timestamp>, by: Option<&str>) -> Result<Option<Dat
     })
 }
 
-/// A journaled date that cannot be.
+/// Error for an invalid date in the journal.
 pub(super) struct InvalidDate;
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Parts of plans as they are kept: Zstandard, with the digests beside it.
+//! Stored parts of plans: Zstandard, with the digests beside it.
 //!
-//! The hex digits of a digest neither repeat nor pack to less than the bytes that they stand for, and break up what would
-//! repeat around them. So digests are stored as bytes, and each leaves one byte in the text that is compressed.
+//! The hex digits of a digest neither repeat nor compress to less than the bytes that they encode, and interrupt
+//! repetitions around them. So digests are stored as bytes, and each leaves one byte in the text that is compressed.
 
 use std::io;
 
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-/// Zstandard's own default: the levels above take several times as long for a few percent.
+/// Zstandard's own default: higher levels take several times as long for a few percent.
 const COMPRESSION_LEVEL: i32 = 3;
 
 /// The beginning of a digest in a text.
@@ -17,19 +17,19 @@ const DIGEST_PREFIX: &[u8] = b"sha256:";
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
 
-/// The byte that stands in the text for a digest. JSON escapes it wherever else it occurs.
+/// The byte in the text in place of a digest. JSON escapes it wherever else it occurs.
 const PLACEHOLDER: u8 = 1;
 
-/// In place of the number of digests: the text was left as it is.
+/// In place of the number of digests: the text was left unchanged.
 const VERBATIM: u32 = u32::MAX;
 
-/// Compresses bytes, as a rule JSON, for itself. [`decompress`] gives them back.
+/// Compresses bytes, usually JSON, independently. [`decompress`] restores them.
 #[must_use]
 pub fn compress(bytes: &[u8]) -> Vec<u8> {
     compress_at(bytes, COMPRESSION_LEVEL)
 }
 
-/// The same as fast as can be, for what is read back soon.
+/// Compresses as fast as possible, for data that is read back soon.
 #[must_use]
 pub fn compress_fast(bytes: &[u8]) -> Vec<u8> {
     compress_at(bytes, 1)
@@ -44,10 +44,10 @@ fn compress_at(bytes: &[u8], level: i32) -> Vec<u8> {
     [&VERBATIM.to_le_bytes()[..], &pack(bytes, level)].concat()
 }
 
-/// Gives back what [`compress`] was given.
+/// Restores the input of [`compress`].
 ///
 /// # Errors
-/// When `packed` is damaged.
+/// Returns an error if `packed` is damaged.
 pub fn decompress(packed: &[u8]) -> io::Result<Vec<u8>> {
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the compressed data is damaged");
     let (count, rest) = packed.split_first_chunk().ok_or_else(damaged)?;
@@ -73,8 +73,8 @@ pub fn decompress(packed: &[u8]) -> io::Result<Vec<u8>> {
     if digests.next().is_none() { Ok(bytes) } else { Err(damaged()) }
 }
 
-/// Takes the digests out of a text: their number, their bytes one after the other, and the text without them. Nothing
-/// where there are too many to count.
+/// Extracts the digests from a text: returns their number, their concatenated bytes, and the text without them. `None`
+/// if there are too many to count.
 fn take_digests(bytes: &[u8]) -> Option<(u32, Vec<u8>, Vec<u8>)> {
     let (mut count, mut digests, mut text) = (0_u32, Vec::new(), Vec::with_capacity(bytes.len() / 2));
     let mut rest = bytes;
@@ -97,7 +97,7 @@ fn take_digests(bytes: &[u8]) -> Option<(u32, Vec<u8>, Vec<u8>)> {
     Some((count, digests, text))
 }
 
-/// Reads the lower-case hex digits of a digest at the beginning of a text.
+/// Parses the lower-case hex digits of a digest at the beginning of a text.
 fn parse_digest(text: &[u8]) -> Option<[u8; DIGEST_BYTES]> {
     let mut digest = [0; DIGEST_BYTES];
     for (byte, pair) in digest.iter_mut().zip(text.get(..2 * DIGEST_BYTES)?.chunks_exact(2)) {
@@ -122,7 +122,7 @@ fn pack(bytes: &[u8], level: i32) -> Vec<u8> {
     zstd::bulk::compress(bytes, level).expect("memory takes what is compressed")
 }
 
-/// A plan as older versions kept it, whole and in plain zlib, decompressed while it is read.
+/// A plan as older versions stored it, whole and in plain zlib, decompressed while it is read.
 pub(super) struct Decompressor {
     packed: Vec<u8>,
     at: usize,
@@ -137,7 +137,7 @@ impl Decompressor {
 
 impl io::Read for Decompressor {
     /// # Errors
-    /// When what was packed is damaged.
+    /// Returns an error if the compressed data is damaged.
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         loop {
             let step = inflate(&mut self.state, &self.packed[self.at..], room, MZFlush::None);

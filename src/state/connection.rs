@@ -1,8 +1,8 @@
-//! Connections to SQLite: none outlives a failure, and a write that is not committed takes its connection along.
+//! Connections to SQLite: none is reused after a failure, and an uncommitted write closes its connection.
 //!
-//! After some errors (a full disk, an interrupted statement, an I/O error) SQLite rolls a transaction back by itself, and
-//! what `sqlx` believes of the connection is no longer true: such a connection refuses every later transaction. A connection
-//! that was opened while the file system was read-only stays read-only, too. Opening another one costs a millisecond.
+//! After some errors (a full disk, an interrupted statement, an I/O error) SQLite rolls a transaction back by itself,
+//! and the connection's state in `sqlx` is wrong: such a connection refuses every later transaction. A connection that
+//! was opened while the file system was read-only stays read-only, too. Opening another one costs a millisecond.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::{SqliteState, StateError};
 pub(super) struct LastFailure(Arc<Mutex<Option<Instant>>>);
 
 impl LastFailure {
-    /// Notes that SQLite failed: connections that were opened before are discarded when they are next asked for.
+    /// Records a failure of SQLite: connections that were opened before are discarded on their next use.
     pub(super) fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -32,8 +32,8 @@ impl LastFailure {
     }
 }
 
-/// Makes a pool of at most `size` connections, which are opened when they are first needed. Each that is opened makes
-/// `seen_log` unknown again.
+/// Creates a pool of at most `size` connections, which are opened on first use. Each opening makes `seen_log` unknown
+/// again.
 pub(super) fn pool(
     size: u32,
     options: SqliteConnectOptions,
@@ -57,12 +57,12 @@ pub(super) fn pool(
         .connect_lazy_with(options)
 }
 
-/// A write under way. Dropped without a commit it is undone, with its connection.
+/// A write in progress. Dropped without a commit it is rolled back, with its connection.
 pub(super) struct WriteTransaction<'a> {
     /// The connection that is inside the transaction.
     pub(super) transaction: PoolConnection<Sqlite>,
     store: &'a SqliteState,
-    /// It counts as done only once the disk has it.
+    /// True if the disk must have it before it counts as done.
     durable: bool,
     committed: bool,
     _write_lock: MutexGuard<'a, ()>,
@@ -72,7 +72,7 @@ impl<'a> WriteTransaction<'a> {
     /// Begins a write on the durable connection or on the relaxed one, as a writer from its first statement on.
     ///
     /// # Errors
-    /// When it cannot be begun, or what was written before is no longer where it was written to.
+    /// Returns an error if it cannot be begun, or earlier writes are no longer in their file.
     pub(super) async fn begin(store: &'a SqliteState, durable: bool) -> Result<Self, StateError> {
         let turn = store.0.write_lock.lock().await;
         store.verify_main_file()?;

@@ -1,7 +1,7 @@
-//! A state that is new: all of its tables are made in a file of another name, which gets its own only then.
+//! Creation of a state: all of its tables are created in a file of another name, which gets its own only then.
 //!
-//! So an empty file is never the beginning of a state. It is what is left of one that was emptied, with the holds and the
-//! journal that were in it, and nothing may be removed by what is left.
+//! So an empty file is never the beginning of a state. It is the remainder of a state that was emptied, with its holds
+//! and journal, and nothing may be removed by it.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,10 +18,10 @@ use super::{MIGRATIONS, StateError, StateErrorKind, packed_plans};
 /// Endings of other files with parts of a state. SQLite would take them for parts of a new one.
 const WAL_ENDINGS: [&str; 2] = ["-wal", "-journal"];
 
-/// Makes sure that there is a file at that path, and returns whether this call made it.
+/// Ensures that there is a file at that path, and returns true if this call created it.
 ///
 /// # Errors
-/// When something else is there, or a state cannot be made. Nothing is there then that was not before.
+/// Returns an error if something else is there, or a state cannot be created. Nothing new is left there then.
 pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
     let folder = folder(path);
     if !folder.is_dir() {
@@ -32,7 +32,7 @@ pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
         return Ok(false);
     }
     let rest = leftover_wal(path);
-    // Another process may be about to make the state: its log comes after its file.
+    // Another process may be creating the state: its log comes after its file.
     if regular_file(path)?.is_some() {
         return Ok(false);
     }
@@ -47,7 +47,7 @@ pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
     create(path, folder).await
 }
 
-/// Returns a file in which a part of the state at that path stands, if there is one.
+/// Returns a file with a part of the state at that path, if there is one.
 pub(super) fn leftover_wal(path: &Path) -> Option<PathBuf> {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let has_content = |file: &PathBuf| file.metadata().is_ok_and(|data| data.len() > 0);
@@ -63,7 +63,7 @@ async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
     let new = new.into_temp_path();
     let written = write_tables(path, &new).await;
     for ending in ["-wal", "-shm"] {
-        // Only where it failed they are there.
+        // They exist only after a failure.
         let _ = std::fs::remove_file(sibling_path(&new, ending));
     }
     written?;
@@ -74,17 +74,17 @@ async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
         if refused.error.kind() == io::ErrorKind::AlreadyExists {
             return Err(StateError::about(StateErrorKind::Open, path, "it is a symlink to a file that does not exist"));
         }
-        // A file system may know neither hard links nor how to rename without replacing.
+        // A file system may support neither hard links nor renaming without replacing.
         refused.path.persist(path).map_err(|refused| failed(refused.error))?;
     }
-    // The name must survive a power cut as the content does. Where folders cannot be opened, nothing can be done.
+    // The name must survive a power cut as the content does. If folders cannot be opened, nothing can be done.
     if let Ok(folder) = File::open(folder) {
         folder.sync_all().map_err(failed)?;
     }
     Ok(true)
 }
 
-/// Makes the tables of the state at `path` in the empty file `new`, all of them in that one file.
+/// Creates the tables of the state at `path` in the empty file `new`, all of them in that one file.
 async fn write_tables(path: &Path, new: &Path) -> Result<(), StateError> {
     let fault = |error: sqlx::Error| StateError::from_sqlx(path, "make it", error);
     let options = SqliteConnectOptions::new()
@@ -97,7 +97,7 @@ async fn write_tables(path: &Path, new: &Path) -> Result<(), StateError> {
     connection.close().await.map_err(fault).and(filled)
 }
 
-/// Makes the tables, and copies them from the log into the file itself.
+/// Creates the tables, and copies them from the log into the file itself.
 async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
     migrate(path, connection).await?;
     let copied: Result<(i64, i64, i64), sqlx::Error> =
@@ -113,7 +113,7 @@ async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), Stat
     Ok(())
 }
 
-/// Brings tables up to date, in one transaction so that two processes can start at once, and then the plans in them.
+/// Migrates tables, in one transaction so that two processes can start at once, and then the plans in them.
 pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
     let doing = "bring its tables up to date";
     let fault = |error: sqlx::Error| StateError::from_sqlx(path, doing, error);
@@ -131,18 +131,18 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
     packed_plans::migrate(path, connection).await
 }
 
-/// The error of tables that a newer Tagwarden brought to that version.
+/// Returns the error for tables that a newer Tagwarden migrated to that version.
 pub(super) fn newer_schema_error(path: &Path, version: i64) -> StateError {
     let what = format_args!("its tables are at version {version}, this Tagwarden knows {}", newest_schema());
     StateError::about(StateErrorKind::NewerSchema, path, what)
 }
 
-/// Returns the version to which this Tagwarden brings tables.
+/// Returns the version to which this Tagwarden migrates tables.
 pub(super) fn newest_schema() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// Makes sure that the file at that path looks like a database, and returns its length.
+/// Verifies that the file at that path looks like a database, and returns its length.
 pub(super) fn length(path: &Path) -> Result<u64, StateError> {
     let failed = |error: io::Error| StateError::from_io(path, "open it", error);
     let mut file = File::open(path).map_err(failed)?;
@@ -158,7 +158,7 @@ pub(super) fn length(path: &Path) -> Result<u64, StateError> {
     file.metadata().map(|data| data.len()).map_err(failed)
 }
 
-/// The error of a file in which nothing stands.
+/// Returns the error for an empty file.
 pub(super) fn empty_file_error(path: &Path) -> StateError {
     StateError::about(StateErrorKind::Corrupt, path, "it is empty")
 }
@@ -189,7 +189,7 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
-        // An empty log is none.
+        // An empty log does not count.
         std::fs::write(sibling_path(&path, "-wal"), "").unwrap();
         SqliteState::open(&path).await.unwrap().close().await;
     }

@@ -1,25 +1,24 @@
-//! The proof that there is room for what a run writes.
+//! The proof of free space for the writes of a run.
 
 use super::{SqliteState, StateError};
 use crate::domain::Digest;
 
-/// So many bytes are written as a test: about what a run of a small registry writes.
+/// The size of the test write: about the amount that a run of a small registry writes.
 const TEST_BYTES: usize = 512 << 10;
 
 /// The name of the write, as failures of it say.
 pub(super) const WRITE_TEST_BYTES: &str = "write half a mebibyte as a test";
 
 impl SqliteState {
-    /// Makes sure that half a mebibyte can be committed and gets into the file. A tiny write fits into a page that is there
-    /// already. What is written is taken back.
+    /// Verifies that half a mebibyte can be committed and gets into the file. A tiny write fits into an existing page.
+    /// The written data is removed again.
     pub(super) async fn write_test_bytes(&self) -> Result<(), StateError> {
         let doing = WRITE_TEST_BYTES;
         let fault = |error: sqlx::Error| self.sqlx_error(doing, error);
         let bytes = incompressible_bytes();
         let digest = Digest::of(&bytes).to_string();
         let mut write = self.write_durably().await?;
-        // A row of the cache that is what its digest says. Where a crash leaves it, it is forgotten as content of which
-        // nothing makes use.
+        // A valid row of the cache. If a crash leaves it, it is pruned as unused content.
         sqlx::query("INSERT OR REPLACE INTO manifests (digest, media_type, bytes) VALUES (?1, ?2, ?3)")
             .bind(&digest)
             .bind("application/octet-stream")

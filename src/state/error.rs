@@ -1,4 +1,4 @@
-//! What goes wrong with the state.
+//! Failures of the state.
 
 use std::io;
 use std::path::Path;
@@ -17,15 +17,15 @@ pub enum StateErrorKind {
     Open,
     /// Another process writes to it and did not finish in time.
     Locked,
-    /// Another process holds the lease, or took it since.
+    /// Another process holds the lease, or has taken it since.
     Leased,
-    /// A hold covers what was to be removed. The message is the hold's alone.
+    /// A hold covers the removal. The message is the hold's alone.
     Held,
-    /// Somebody asks for no more removals. The message is who.
+    /// A stop was requested. The message names the requester.
     Interrupted,
     /// Its file, or its write-ahead log, was deleted, replaced or shortened while it was open.
     Replaced,
-    /// It is damaged, or something in it is not what its digest says.
+    /// It is damaged, or content does not match its digest.
     Corrupt,
     /// The disk is full.
     Full,
@@ -43,9 +43,9 @@ pub enum StateErrorKind {
     Backup,
     /// An abbreviated run id fits more than one run.
     Ambiguous,
-    /// Something that should be in it is not.
+    /// An expected item is missing.
     Missing,
-    /// What was to be written breaks a rule of its tables, such as an entry of a run that there is not.
+    /// The write violates a constraint of its tables, such as an entry of a run that does not exist.
     Constraint,
     /// Reading or writing failed in another way.
     Io,
@@ -77,7 +77,7 @@ impl StateErrorKind {
         }
     }
 
-    /// What a person can do about it.
+    /// Returns the remedy.
     fn help(self) -> &'static str {
         match self {
             Self::Open => "check `state` in the settings and the rights on its folder",
@@ -120,7 +120,7 @@ impl StateErrorKind {
 }
 
 impl StateError {
-    /// An error of that class about the state at `path`, with the advice that goes with the class.
+    /// Returns an error of that class about the state at `path`, with the class's remedy.
     pub(super) fn about(kind: StateErrorKind, path: &Path, what: impl std::fmt::Display) -> Self {
         Self::new(kind, format!("the state {}: {what}", path.display())).with_help(kind.help())
     }
@@ -143,7 +143,7 @@ impl StateError {
     /// What SQLite said while something was done to the state at `path`.
     pub(super) fn from_sqlx(path: &Path, doing: &str, error: sqlx::Error) -> Self {
         let kind = classify(&error);
-        // SQLite says of a file only that it could not be opened.
+        // SQLite only reports that the file could not be opened.
         if kind == StateErrorKind::Open
             && let Err(cause) = create_beside(path)
         {
@@ -152,11 +152,11 @@ impl StateError {
         Self::about(kind, path, format_args!("cannot {doing}")).caused_by(error)
     }
 
-    /// An error of the system while something was done to the state at `path`.
+    /// Converts an error of the system during an operation on the state at `path`.
     pub(super) fn from_io(path: &Path, doing: &str, error: io::Error) -> Self {
         let kind = classify_io(&error);
         let what = |why: &str| Self::about(kind, path, format_args!("cannot {doing}{why}"));
-        // The class says everything that the system does, in better words.
+        // The class says everything that the system's message does, in better words.
         match kind {
             StateErrorKind::ReadOnly => what(": its folder is on a read-only file system"),
             StateErrorKind::TooManyFiles => what(": too many open files"),
@@ -165,23 +165,23 @@ impl StateError {
     }
 }
 
-/// Files that a connection opens: the state, its log, the index of that, a journal.
+/// Files that a connection opens: the state, its log, the log's index, a journal.
 const FILES: usize = 4;
 
-/// Creates as many nameless files as a connection opens, in the folder of the state, to learn why one cannot be opened.
+/// Creates as many unnamed files as a connection opens, in the folder of the state, to learn why one cannot be opened.
 ///
-/// The state itself must not be opened for that: closing it would end the locks that SQLite holds on it in this process
-/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+/// The state itself must not be opened for that: closing it would release the locks that SQLite holds on it in this
+/// process (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
 pub(super) fn create_beside(path: &Path) -> io::Result<()> {
     let first = tempfile::tempfile_in(folder(path))?;
     (1..FILES).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
-/// The class of an error of SQLite, by its primary result code (<https://www.sqlite.org/rescode.html>).
+/// Returns the class of an error of SQLite, by its primary result code (<https://www.sqlite.org/rescode.html>).
 fn classify(error: &sqlx::Error) -> StateErrorKind {
     match error {
         sqlx::Error::PoolTimedOut => StateErrorKind::Locked,
-        // What Tagwarden wrote can be read: text is valid UTF-8, numbers are numbers.
+        // Data written by Tagwarden can be decoded: text is valid UTF-8, numbers are numbers.
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StateErrorKind::Corrupt,
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
@@ -225,7 +225,7 @@ fn classify_postgres(error: &sqlx::Error) -> StateErrorKind {
 /// `EMFILE` and `ENFILE`, which the standard library has no name for; on Windows `ERROR_TOO_MANY_OPEN_FILES`.
 const TOO_MANY_FILES: &[i32] = if cfg!(unix) { &[24, 23] } else { &[4] };
 
-/// The class of an error of the system.
+/// Returns the class of an error of the system.
 fn classify_io(error: &io::Error) -> StateErrorKind {
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => StateErrorKind::ReadOnly,
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// The folder is asked why, whatever SQLite says.
+    /// The cause is determined from the folder, whatever SQLite reports.
     #[tokio::test]
     async fn a_file_that_cannot_be_opened_names_the_cause() {
         use sqlx::ConnectOptions as _;

@@ -1,4 +1,4 @@
-//! Experience with removals in registries: facts that no harmless question can settle.
+//! Experience with removals in registries: facts that no harmless request can determine.
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -10,15 +10,15 @@ use crate::domain::{Endpoint, RegistryName, RemovalMethod};
 /// The effect that an untag had on the manifest behind the tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UntagExperience {
-    /// The tag went, and the manifest was seen afterwards.
+    /// The tag was removed, and the manifest was seen afterwards.
     ManifestSurvives,
-    /// The tag went, and the manifest with it.
+    /// The tag was removed, and the manifest with it.
     ManifestDestroyed,
-    /// The registry refused the deletion as one that it does not support.
+    /// The registry refused the deletion as unsupported.
     Unsupported,
 }
 
-/// One thing that is known of a registry's untags.
+/// A fact about a registry's untags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Experience {
     /// The effect.
@@ -29,13 +29,13 @@ pub struct Experience {
     pub last_at: Timestamp,
 }
 
-/// The time for which a refusal as unsupported is believed. Bounded, because registries are upgraded: afterwards the next
-/// enforcing run tries again with a single tag, which costs one refused request.
+/// The time for which a refusal as unsupported counts. Bounded, because registries are upgraded: afterwards the next
+/// enforcing run retries with a single tag, which costs one refused request.
 pub const REFUSAL_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Experience {
-    /// Returns whether the experience still counts at that time. A refusal counts for [`REFUSAL_TTL`] after it was
-    /// last met; what became of a manifest counts until it is forgotten on request.
+    /// Returns true if the experience still counts at that time. A refusal counts for [`REFUSAL_TTL`] after the last
+    /// one; the fate of a manifest counts until it is forgotten on request.
     #[must_use]
     pub fn is_valid_at(&self, now: Timestamp) -> bool {
         self.effect != UntagExperience::Unsupported || is_refusal_valid(self.last_at, now)
@@ -46,12 +46,12 @@ fn is_refusal_valid(last_at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(last_at) < REFUSAL_TTL
 }
 
-/// The answer of a registry to a deletion, whatever came of it.
+/// The response of a registry to a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeletionResponse {
-    /// It took the deletion, or said in the registry's own words that there is nothing of that name.
+    /// It accepted the deletion, or reported by its own error that the object does not exist.
     Accepted,
-    /// It refused the deletion as one that it does not support.
+    /// It refused the deletion as unsupported.
     Unsupported,
 }
 
@@ -306,7 +306,7 @@ fn unknown(reader: &impl RowReader, effect: &str) -> StateError {
     reader.error(StateErrorKind::Corrupt, format_args!("it holds an unknown experience `{effect}` of a registry"))
 }
 
-/// The endpoint in its normal form.
+/// Returns the endpoint in its normal form.
 pub(super) fn key(endpoint: &str) -> String {
     Endpoint::parse(endpoint).map_or_else(|| endpoint.to_owned(), |endpoint| endpoint.to_string())
 }

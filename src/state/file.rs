@@ -1,4 +1,4 @@
-//! The state's file: which one it is, whatever names lead to it.
+//! The identity of the state's file, independent of its names.
 
 use std::fs::Metadata;
 use std::io;
@@ -9,17 +9,17 @@ use async_trait::async_trait;
 
 use super::{ManifestCache as _, SqliteState, StateError, StateErrorKind, StateLocation, Storage};
 
-/// A file apart from its name: device and inode. Equal for all files on systems that do not tell.
+/// The identity of a file: device and inode. Equal for all files on systems without these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId([u64; 2]);
 
 impl FileId {
-    /// Returns which file is at that path, symlinks followed.
+    /// Returns the identity of the file at that path, symlinks followed.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         path.metadata().map(|data| Self::of(&data))
     }
 
-    /// Returns which file these are the data of.
+    /// Returns the identity in these metadata.
     pub(super) fn of(data: &Metadata) -> Self {
         Self(id(data))
     }
@@ -36,8 +36,8 @@ fn id(_: &Metadata) -> [u64; 2] {
     [0, 0]
 }
 
-/// The names that a file has. SQLite and the lease find a file by its name, so a second one is a second state to them
-/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.5).
+/// Returns the number of names of a file. SQLite and the lease find a file by its name, so a second name is a second
+/// state to them (<https://www.sqlite.org/howtocorrupt.html>, section 2.5).
 #[cfg(unix)]
 fn names(data: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::nlink(data)
@@ -48,10 +48,10 @@ fn names(_: &Metadata) -> u64 {
     1
 }
 
-/// Returns the data of the file at that path, symlinks followed, or `None` if nothing is there.
+/// Returns the metadata of the file at that path, symlinks followed, or `None` if nothing is there.
 ///
 /// # Errors
-/// When something else than a file is there. Opening a pipe would wait for whoever writes into it.
+/// Returns an error if something else than a file is there. Opening a pipe would wait for its writer.
 pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, StateError> {
     let what = match path.metadata() {
         Ok(data) if data.is_file() => return Ok(Some(data)),
@@ -115,7 +115,7 @@ impl Storage for SqliteState {
 }
 
 impl SqliteState {
-    /// Makes sure of the file alone.
+    /// Verifies the file alone.
     pub(super) fn verify_main_file(&self) -> Result<(), StateError> {
         let what = match FileId::at(&self.0.path) {
             Ok(found) if found == self.0.file => return Ok(()),
@@ -129,10 +129,11 @@ impl SqliteState {
     }
 }
 
-/// Returns the path of the file itself, symlinks resolved; of a file that does not exist yet, the path that it will have.
+/// Returns the path of the file itself, symlinks resolved; of a file that does not exist yet, its future path.
 ///
 /// # Errors
-/// When it is not a regular file, or has several names: each would have a lease and a write-ahead log of its own.
+/// Returns an error if it is not a regular file, or has several names: each would have its own lease and write-ahead
+/// log.
 pub(super) fn real_path(path: &Path) -> Result<PathBuf, StateError> {
     let Ok(real) = path.canonicalize() else {
         let real = folder(path).canonicalize().ok().zip(path.file_name()).map(|(folder, name)| folder.join(name));

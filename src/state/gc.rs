@@ -1,4 +1,4 @@
-//! Forgetting what is no longer needed, so that the state does not grow for ever.
+//! Pruning of old data, so that the state does not grow forever.
 
 use std::collections::BTreeSet;
 
@@ -10,32 +10,32 @@ use super::{Maintenance, ManifestCache as _, SqliteState, StateError, WriteTrans
 use crate::domain::{Digest, Repository};
 use crate::registry::RegistryHead;
 
-/// Since when what is recorded is kept.
+/// The cutoffs before which records are pruned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionCutoffs {
-    /// Runs that ended before, with all that they did: they can then no longer be undone from here.
+    /// Runs that ended before are pruned with all of their records: they can then no longer be undone.
     pub runs: Timestamp,
-    /// The plans of runs that ended before.
+    /// Plans of runs that ended before are pruned.
     pub plans: Timestamp,
 }
 
 const FORGET_HOLDS: &str = "DELETE FROM holds WHERE coalesce(ended_at, until) < ?1";
 
-/// What was forgotten.
+/// The numbers of pruned records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PruneCounts {
     /// Runs.
     pub runs: u64,
-    /// Plans, those of forgotten runs included.
+    /// Plans, including those of pruned runs.
     pub plans: u64,
     /// Journal entries.
     pub entries: u64,
-    /// Manifests that nothing in the journal names any more.
+    /// Manifests that no journal entry names anymore.
     pub manifests: u64,
 }
 
-/// The runs that are older than `?1`. Nobody knows the time of a run whose clock was not confirmed, but it was before the
-/// next one whose clock was. What is not settled yet is evidence, and what was done or settled since can be restored.
+/// The runs that are older than `?1`. The time of a run with an unconfirmed clock is unknown, but it was before the
+/// next run with a confirmed one. Unresolved entries are evidence, and actions done or resolved since can be restored.
 macro_rules! old_runs {
     ($before:literal, $after:literal) => {
         concat!(
@@ -65,7 +65,7 @@ const FORGET_PLANS_OF_RUNS: &str = old_runs!(
 const FORGET_RUNS: &str =
     old_runs!("DELETE FROM runs WHERE NOT EXISTS (SELECT 1 FROM journal WHERE journal.run = runs.id) AND id IN ", "");
 
-/// A run that has not ended may still be at work.
+/// A run without an end may still be running.
 const FORGET_PLANS: &str = old_runs!("DELETE FROM plans WHERE run IN ", " AND ended_at IS NOT NULL");
 
 const FORGET_UNJOURNALED_MANIFESTS: &str =
@@ -128,7 +128,7 @@ pub struct CachedContent {
 }
 
 impl CachedContent {
-    /// Takes out what a repository uses.
+    /// Removes the content that a repository uses.
     pub fn remove_used(&mut self, repository: &Repository) {
         if self.manifests.is_empty() && self.configs.is_empty() {
             return;
@@ -146,7 +146,8 @@ impl CachedContent {
 }
 
 impl SqliteState {
-    /// Runs one statement for what is older than `before`, as a part of a write, and returns how many rows went.
+    /// Runs one statement for records older than `before`, as a part of a write, and returns the number of deleted
+    /// rows.
     async fn forget(
         &self,
         write: &mut WriteTransaction<'_>,

@@ -1,8 +1,9 @@
-//! Journal entries of many callers in one write: what waits for the disk is the commit, and one can serve them all.
+//! Group commit: journal entries of many callers in one write. Only the commit waits for the disk, and one is enough
+//! for all of them.
 //!
-//! Callers hand their entry to one task and wait for its answer. The task writes whatever came in while the disk was
-//! busy with the write before. It belongs to no caller, so one that is cancelled takes nothing along: its entry is
-//! written, or nobody was told that it was.
+//! Callers send their entry to one task and wait for its answer. The task writes the entries that arrived during the
+//! write before. It belongs to no caller, so cancelling a caller loses nothing: its entry is written, or no caller was
+//! told that it was.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,22 +19,22 @@ use crate::registry::RawManifest;
 /// Most entries in one write; callers beyond wait for the next.
 const MAX_GROUP: usize = 256;
 
-/// One thing to be written to the journal.
+/// A record to be written to the journal.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// What is about to be done, with the manifest that undoes it and what a restore leaves beside it.
+    /// An intent, with the manifest that undoes it and the records of a restore.
     Intent {
         lease: LeaseToken,
         run: Uuid,
         intent: Intent,
-        /// Nothing where the manifest stays in the registry and its bytes come later.
+        /// `None` if the manifest stays in the registry and its content comes later.
         manifest: Option<RawManifest>,
         restoring: Box<RestoreRecord>,
         now: Timestamp,
     },
-    /// What came of it, and since when a restored tag is there by the registry's own time.
+    /// An outcome, with the registry's own time of a restored tag.
     Outcome { id: JournalId, outcome: Outcome, registry_time: Option<Timestamp>, now: Timestamp },
-    /// What was never begun.
+    /// An action that was never begun.
     NotAttempted { lease: LeaseToken, run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
 }
 
@@ -92,7 +93,7 @@ pub(super) trait JournalQueue: RowReader + Sync {
     }
 }
 
-/// An entry and who waits for it.
+/// An entry and its waiting caller.
 #[derive(Debug)]
 pub(super) struct QueuedEntry {
     entry: Entry,
@@ -120,10 +121,10 @@ async fn write_groups<S: JournalQueue>(open: impl Fn() -> Option<S>, mut waiting
             Ok(written) => written,
             Err(error) => vec![Err(error); entries.len()],
         };
-        // They hold the lease by their tokens, and whoever hears of the last one may take it again at once.
+        // Their tokens hold the lease, and the caller that gets the last answer may take it again at once.
         drop(entries);
         for (answer, written) in answers.into_iter().zip(written) {
-            // Whoever was cancelled meanwhile does not hear of it.
+            // A cancelled caller does not receive it.
             let _ = answer.send(written);
         }
     }

@@ -1,4 +1,4 @@
-//! Holds: what a person or a restore protects, and the part of the journal's transaction that honours it.
+//! Holds: tags that a person or a restore protects, and the part of the journal's transaction that enforces them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -112,11 +112,11 @@ impl SqliteState {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Fails if an intent to remove something is covered by a hold, or somebody asks for no more removals. As a part of the
-    /// write that journals it, so that a hold which was set before counts without a gap.
+    /// Fails if a hold covers an intent to remove something, or a stop was requested. As a part of the write that
+    /// journals it, so that every earlier hold counts without a gap.
     ///
     /// # Errors
-    /// [`StateErrorKind::Held`] and [`StateErrorKind::Interrupted`] with the reason as the whole message.
+    /// Returns [`StateErrorKind::Held`] and [`StateErrorKind::Interrupted`] with the reason as the whole message.
     pub(super) async fn check_holds(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -171,7 +171,7 @@ impl SqliteState {
         Err(held_error(&tag, &by, &reason, self.read(&until)?))
     }
 
-    /// A manifest's digest and those of everything in it, as far as the state has their bytes.
+    /// Returns a manifest's digest and those of everything in it, as far as the state has their content.
     async fn contained_digests(
         &self,
         write: &mut WriteTransaction<'_>,

@@ -1,4 +1,4 @@
-//! The journal: what was about to be done to a tag, and what came of it.
+//! The journal: intents for tags, and their outcomes.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -34,14 +34,14 @@ pub struct JournalEntry {
     pub outcome: Option<(Outcome, Timestamp)>,
 }
 
-/// Which entries of the journal are meant.
+/// The selection of journal entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalScope {
     /// All.
     Everything,
-    /// Those of one run.
+    /// The entries of one run.
     Run(Uuid),
-    /// Those of one repository.
+    /// The entries of one repository.
     Repository(RegistryName, RepositoryName),
 }
 
@@ -50,9 +50,9 @@ pub enum JournalScope {
 pub struct JournalCount {
     /// The label of the [`Action`](crate::domain::Action).
     pub action: String,
-    /// The label of the [`Outcome`]; nothing where it is not settled yet.
+    /// The label of the [`Outcome`]; `None` if it is unresolved.
     pub outcome: Option<String>,
-    /// The label of the [`SkipReason`], where it was skipped.
+    /// The label of the [`SkipReason`], if it was skipped.
     pub skip: Option<String>,
     /// The number.
     pub count: i64,
@@ -379,7 +379,7 @@ impl JournalQueue for SqliteState {
 }
 
 impl SqliteState {
-    /// An intent with its manifest, as a part of a write.
+    /// Writes an intent with its manifest, as a part of a write.
     pub(super) async fn write_intent(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -398,13 +398,13 @@ impl SqliteState {
         Ok(id)
     }
 
-    /// The bytes of a manifest that the journal names, as a part of a write.
+    /// Writes the content of a manifest that the journal names, as a part of a write.
     pub(super) async fn write_manifest(
         &self,
         write: &mut WriteTransaction<'_>,
         manifest: &RawManifest,
     ) -> Result<(), StateError> {
-        // Many tags have the same manifest. One that is there already is written again only where it was damaged.
+        // Many tags have the same manifest. An existing one is rewritten only if it was damaged.
         sqlx::query(
             "INSERT INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)
              ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes IS NOT excluded.bytes",
@@ -417,7 +417,7 @@ impl SqliteState {
         Ok(())
     }
 
-    /// What came of an intent, as a part of a write.
+    /// Writes the outcome of an intent, as a part of a write.
     pub(super) async fn write_outcome(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -445,7 +445,7 @@ impl SqliteState {
         Ok(id)
     }
 
-    /// One row of the journal, as a part of a write.
+    /// Inserts one row of the journal, as a part of a write.
     pub(super) async fn insert(
         &self,
         write: &mut WriteTransaction<'_>,

@@ -39,7 +39,7 @@ pub(super) trait HeldLease: Any + fmt::Debug + Send + Sync {}
 
 #[derive(Debug)]
 struct Lock {
-    /// The lock lives as long as this is open. The file stays, since removing it would let two processes lock two files.
+    /// Holds the lock while it is open. The file is kept, since deleting it would let two processes lock two files.
     _file: File,
     path: PathBuf,
 }
@@ -48,28 +48,28 @@ struct Lock {
 const RUN_LOCK: &str = ".lock";
 
 impl Lease {
-    /// Takes the lease of the state at that path. `holder` tells others who has it: what, who, where, since when.
+    /// Acquires the lease of the state at that path. `holder` describes it to others: command, user, place, start.
     ///
     /// # Errors
-    /// When another process has it (the message quotes that holder), the state has several names, or the lock file cannot
-    /// be used.
+    /// Returns an error if another process holds it (the message quotes that holder), the state has several names, or
+    /// the lock file cannot be used.
     pub fn take(state_path: &Path, holder: &str) -> Result<Self, StateError> {
         Self::take_file(RUN_LOCK, state_path, holder)
     }
 
-    /// Takes the lease of the daemon: the right to go by the schedule of the state at that path. It is another one, so
-    /// that a person can apply and restore beside a daemon that waits.
+    /// Acquires the lease of the daemon: the right to run the schedule of the state at that path. It is separate, so
+    /// that a person can apply and restore beside a waiting daemon.
     ///
     /// # Errors
-    /// As [`Lease::take`].
+    /// Fails as [`Lease::take`] does.
     pub fn take_daemon(state_path: &Path, holder: &str) -> Result<Self, StateError> {
         Self::take_file(".daemon.lock", state_path, holder)
     }
 
-    /// Who has the lease of the state at that path, in words, or `None`.
+    /// Returns the description of the holder of the lease of the state at that path, or `None`.
     ///
     /// # Errors
-    /// When the lock file cannot be used.
+    /// Returns an error if the lock file cannot be used.
     pub fn holder(state_path: &Path) -> Result<Option<String>, StateError> {
         let path = sibling_path(&real_path(state_path)?, RUN_LOCK);
         let unusable = |error: io::Error| unusable_lock(state_path, &path, error);
@@ -78,7 +78,7 @@ impl Lease {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unusable(error)),
         };
-        // For an instant this keeps others from the lease, see `PROBES`.
+        // For an instant this blocks others from the lease, see `PROBES`.
         match file.try_lock_shared() {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(holder_text(file))),
@@ -169,10 +169,10 @@ impl Leases for SqliteState {
 
 impl SqliteState {
     /// Fails if the lease was taken again since the token was made. As a part of the write that journals an intent, so
-    /// that a holder who lost the lease without knowing it journals nothing more.
+    /// that a holder who lost the lease unknowingly journals nothing more.
     ///
     /// # Errors
-    /// [`StateErrorKind::Leased`] then, naming the later holder.
+    /// Returns [`StateErrorKind::Leased`] if it was, naming the later holder.
     pub(super) async fn check_epoch(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -200,7 +200,7 @@ pub(super) fn lost_lease(reader: &impl RowReader, lease: &LeaseToken, epoch: i64
 const PROBES: u32 = 3;
 const PROBE: Duration = Duration::from_millis(2);
 
-/// Who has a lease, as the holder wrote it.
+/// Returns the holder of a lease, as written into the lock file.
 fn holder_text(file: File) -> String {
     let mut text = String::new();
     let read = file.take(1000).read_to_string(&mut text);

@@ -1,4 +1,4 @@
-//! Manifests that the journal names without having their bytes.
+//! Manifests that the journal names without their content.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{SqliteState, StateError, format_time};
 use crate::domain::{Digest, RegistryName, RepositoryName};
 use crate::registry::RawManifest;
 
-/// A manifest that a tag was taken from and whose bytes the journal does not have.
+/// A manifest from which a tag was removed and whose content is not in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingManifest {
     /// The registry.
@@ -25,28 +25,28 @@ pub struct MissingManifest {
     pub digest: Digest,
 }
 
-/// Manifests of untags that were journaled without their bytes. As long as they are missing, a removal can be undone only
-/// while the registry keeps the manifest.
+/// Manifests of untags that were journaled without their content. As long as it is missing, a removal can be undone
+/// only while the registry keeps the manifest.
 #[async_trait]
 pub trait MissingManifests: Send + Sync {
-    /// The manifests without bytes of the untags in runs that began at `since` or later, done or pending, in the order of
-    /// registries, repositories and digests. One that is in several repositories is in each of them.
+    /// Returns the manifests without content of the untags in runs that began at `since` or later, done or pending,
+    /// ordered by registry, repository and digest. One that is in several repositories is listed for each.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn missing_manifests(&self, since: Timestamp) -> Result<Vec<MissingManifest>, StateError>;
 
-    /// The number of untags of a run, done or pending, whose manifest has no bytes in the journal.
+    /// Returns the number of untags of a run, done or pending, whose manifest has no content in the journal.
     ///
     /// # Errors
-    /// When they could not be counted.
+    /// Returns an error if they cannot be counted.
     async fn count_missing_manifests(&self, run: Uuid) -> Result<u64, StateError>;
 
-    /// Adds the bytes of manifests that the journal names, in one write. Durable when it returns.
+    /// Adds the content of manifests that the journal names, in one write. Durable when it returns.
     ///
     /// # Errors
-    /// When one is not what its digest says ([`Corrupt`](super::StateErrorKind::Corrupt)), or they could not be written;
-    /// none is then.
+    /// Returns an error if one does not match its digest ([`Corrupt`](super::StateErrorKind::Corrupt)), or they cannot
+    /// be written; none is then.
     async fn journal_manifests(&self, manifests: &[RawManifest]) -> Result<(), StateError>;
 }
 

@@ -1,12 +1,12 @@
-//! The state: audit record, journal, observations and the cache of what never changes. All durable data is in it.
+//! The state: audit record, journal, observations and the cache of immutable content. It contains all durable data.
 //!
-//! Callers have a [`StateStore`], which knows no database: its methods are those of the traits in `backend`,
+//! Callers have a [`StateStore`], which is independent of a database: its methods are those of the traits in `backend`,
 //! `audit_record` and `registry_record`. [`SqliteState`] implements them.
 //!
-//! Two connections to SQLite write. One waits until the disk has what it wrote, for what must never be lost (runs, plans,
-//! the journal, marks); the other does not, for what can be read again (cache, observations). A write of either kind is
-//! one transaction that begins as a writer, so that it never fails half-way for want of the lock. Journal entries that
-//! callers make at the same time share one.
+//! Two connections to SQLite write. One waits until the disk has its writes, for data that must never be lost (runs,
+//! plans, the journal, marks); the other does not, for data that can be read again (cache, observations). A write of
+//! either kind is one transaction that begins as a writer, so that it never fails half-way for lack of the lock.
+//! Simultaneous journal entries share one.
 
 mod audit_record;
 mod backend;
@@ -110,16 +110,16 @@ pub use untagged_manifests::UntagRecord;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a write waits for the writers of other processes.
+/// The time that a write waits for the writers of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Up to this size the whole file is checked when it is opened; damage in larger ones shows when it is read.
+/// Up to this size the whole file is checked when it is opened; damage in larger ones is found when it is read.
 const MAX_FULL_CHECK_BYTES: u64 = 32 << 20;
 
-/// Bytes that the write-ahead log keeps on the disk once it was written into the file.
+/// Bytes of the write-ahead log that stay allocated on the disk after a checkpoint.
 const WAL_SIZE_LIMIT: &str = "16777216";
 
-/// The state in one file of SQLite, open. Cheap to clone; all clones share its connections.
+/// The open state in one SQLite file. Cheap to clone; all clones share its connections.
 #[derive(Debug, Clone)]
 pub struct SqliteState(Arc<Inner>);
 
@@ -133,28 +133,28 @@ struct Inner {
     /// The path of its write-ahead log.
     log: PathBuf,
     watched_log: WatchedLog,
-    /// Opening it made it, and nobody was told yet.
+    /// True if opening created it, and no warning was given yet.
     created: AtomicBool,
     failures: LastFailure,
-    /// Commits wait for the disk.
+    /// The connection whose commits wait for the disk.
     durable: SqlitePool,
-    /// Commits do not.
+    /// The connection whose commits do not.
     relaxed: SqlitePool,
     readers: SqlitePool,
-    /// Taken before either connection writes, because SQLite lets one write at a time and polls for its turn.
+    /// Acquired before either connection writes, because SQLite allows one write at a time and polls for its turn.
     write_lock: tokio::sync::Mutex<()>,
     pending_cache: Mutex<cache::PendingContent>,
-    /// To the task that writes the journal for all.
+    /// The channel to the task that writes the journal for all.
     journal: mpsc::Sender<group_commit::QueuedEntry>,
 }
 
 impl SqliteState {
-    /// Opens the state in that file, making it (readable for its owner alone) where there is none, and bringing its tables
-    /// up to date where needed.
+    /// Opens the state in that file, creating it (readable for its owner alone) if it does not exist, and migrating its
+    /// tables if needed.
     ///
     /// # Errors
-    /// When its folder is missing, it cannot be read or written, it is empty, damaged or something else's, or a newer
-    /// Tagwarden wrote it. It is left as it is then.
+    /// Returns an error if its folder is missing, it cannot be read or written, it is empty, damaged or another kind of
+    /// file, or a newer Tagwarden wrote it. It is left unchanged then.
     pub async fn open(path: &Path) -> Result<Self, StateError> {
         Self::open_with(path, |options| options).await
     }
@@ -167,7 +167,7 @@ impl SqliteState {
         let size = creation::length(path)?;
         let options = SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
         verify_database(path, size, &options).await?;
-        // A container may have no folder for what is sorted meanwhile.
+        // A container may have no folder for temporary files.
         let options = adjust(
             options
                 .journal_mode(SqliteJournalMode::Wal)
@@ -181,7 +181,7 @@ impl SqliteState {
         Ok(store)
     }
 
-    /// Puts together what it takes to work with the file at that path. No connection is opened yet.
+    /// Assembles the parts for the file at that path, without opening a connection.
     fn assemble(path: &Path, options: &SqliteConnectOptions, created: bool) -> Result<Self, StateError> {
         let file = FileId::at(path).map_err(|error| StateError::from_io(path, "find it again", error))?;
         // SQLite has its log beside the file itself, wherever a symlink to that is.
@@ -217,7 +217,7 @@ impl SqliteState {
         creation::migrate(&self.0.path, &mut connection).await
     }
 
-    /// Begins a write that the disk has before it counts as done.
+    /// Begins a write that is on the disk before it counts as done.
     async fn write_durably(&self) -> Result<WriteTransaction<'_>, StateError> {
         WriteTransaction::begin(self, true).await
     }
@@ -227,12 +227,12 @@ impl SqliteState {
         WriteTransaction::begin(self, false).await
     }
 
-    /// Copies what the write-ahead log holds into the file, so that the file is never without content for long. A failure
-    /// loses nothing: the log keeps what was not copied.
+    /// Copies the write-ahead log into the file, so that the file is never without content for long. A failure loses
+    /// nothing: the log keeps what was not copied.
     async fn checkpoint(&self) {
         match self.copy_wal().await {
             Ok(()) => {}
-            // Whoever writes next says so.
+            // The next write reports it.
             Err(error) if error.kind == StateErrorKind::Replaced => {}
             Err(error) => {
                 tracing::warn!(error = %error.chain(), kind = error.kind.label(), "the state's file lags behind its log");
@@ -240,7 +240,7 @@ impl SqliteState {
         }
     }
 
-    /// Copies what the write-ahead log holds into the file, as far as no reader needs the log.
+    /// Copies the write-ahead log into the file, as far as no reader needs the log.
     async fn copy_wal(&self) -> Result<(), StateError> {
         let fault = |error: sqlx::Error| self.sqlx_error("copy the write-ahead log into it", error);
         let _turn = self.0.write_lock.lock().await;
@@ -250,7 +250,7 @@ impl SqliteState {
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map(drop).map_err(fault)
     }
 
-    /// What SQLite said while something was done. No connection outlives it.
+    /// Converts an error of SQLite during an operation. No connection is reused after it.
     fn sqlx_error(&self, doing: &str, error: sqlx::Error) -> StateError {
         let error = StateError::from_sqlx(&self.0.path, doing, error);
         if error.kind != StateErrorKind::Constraint {
@@ -263,7 +263,7 @@ impl SqliteState {
         StateError::about(kind, &self.0.path, what)
     }
 
-    /// Reads a stored text back; a text that does not read is damage.
+    /// Parses a stored text; an invalid one is damage.
     fn read<T: FromStr>(&self, text: &str) -> Result<T, StateError>
     where
         T::Err: std::error::Error + Send + Sync + 'static,
@@ -278,12 +278,12 @@ impl RowReader for SqliteState {
     }
 }
 
-/// A time as it is stored: it sorts as text, and loses nothing.
+/// Formats a time for storage: sortable as text, and lossless.
 fn format_time(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 
-/// Finds out whether the file is a sound database and ours. Changes nothing in it.
+/// Verifies that the file is a sound database and a Tagwarden state. Changes nothing in it.
 async fn verify_database(path: &Path, size: u64, options: &SqliteConnectOptions) -> Result<(), StateError> {
     let fault = |error: sqlx::Error| StateError::from_sqlx(path, "read it", error);
     let mut connection = options.connect().await.map_err(fault)?;
@@ -317,7 +317,7 @@ fn check_message(text: &str) -> &str {
     text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or(text)
 }
 
-/// Options for a file that only its owner can read.
+/// Returns options for a file that only its owner can read.
 fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Problems that receivers of notifications were told.
+//! Problems that were reported to receivers of notifications.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +11,7 @@ use super::file::sibling_path;
 use super::{Notifications, SqliteState, StateError, format_time};
 use crate::domain::chain;
 
-/// The ending of the file in which earlier versions kept what was sent, beside the state.
+/// The ending of the file in which earlier versions recorded sent messages, beside the state.
 const OLD_FILE: &str = ".told.json";
 
 /// The content of that file: times by problem, by receiver.
@@ -57,8 +57,8 @@ impl Notifications for SqliteState {
 }
 
 impl SqliteState {
-    /// Takes over what an earlier version kept in a file beside the state, once: the file is removed afterwards, so that it
-    /// does not come back over what was recorded since.
+    /// Imports the file in which an earlier version recorded sent messages beside the state, once: the file is removed
+    /// afterwards, so that it does not override later records.
     async fn import_old_file(&self) -> Result<(), StateError> {
         let doing = "take over which notifications were sent";
         let path = sibling_path(&self.0.path, OLD_FILE);
@@ -76,7 +76,7 @@ impl SqliteState {
                 sent again");
             OldFile::new()
         });
-        // The disk has it before the file goes.
+        // The disk has it before the file is removed.
         let mut write = self.write_durably().await?;
         for (receiver, sent) in &old {
             for (problem, at) in sent {
@@ -97,10 +97,10 @@ impl SqliteState {
     }
 }
 
-/// Removes the file, or gives it another name where that is all that works.
+/// Removes the file, or renames it if only that works.
 async fn remove(path: &Path) {
     let Err(error) = tokio::fs::remove_file(path).await else { return };
-    // Another process took it over at the same time.
+    // Another process imported it at the same time.
     if error.kind() == io::ErrorKind::NotFound {
         return;
     }
@@ -118,7 +118,7 @@ mod tests {
         format!("2026-11-20T{hour:02}:00:00Z").parse().unwrap()
     }
 
-    /// What the version before told is not told again, and its file is used once.
+    /// Problems reported by the version before are not reported again, and its file is used once.
     #[tokio::test]
     async fn the_file_of_earlier_versions_is_taken_over_once() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
-//! When each tag was first seen at its digest, for registries that have no push times.
+//! First sights of each tag at its digest, for registries without push times.
 //!
-//! Sights belong to the registry itself, known by its endpoint: another name in the settings is no other registry. Of what
-//! is there at the first look at a *registry* nobody knows for how long; a repository that is listed later is new.
+//! Sights belong to the registry itself, identified by its endpoint: another name in the settings is not another
+//! registry. The age of everything that exists at the first read of a *registry* is unknown; a repository that is
+//! listed later is new.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,81 +13,81 @@ use super::restored_tags::{RestoredTables, fill_originals};
 use super::{ManifestCache, Observations, StateError};
 use crate::domain::{Endpoint, GapTarget, Inventory, Registry, RegistryName, Repository};
 
-/// One look at registries.
+/// The context of one read of the registries.
 #[derive(Debug, Clone, Default)]
 pub struct ObservationContext {
-    /// When it was.
+    /// Time of the read.
     pub now: Timestamp,
-    /// Whether the registries were asked for their repositories: only then can it be a first look.
+    /// True if the registries' repositories were listed: only then can it be a first read.
     pub catalogue_read: bool,
-    /// Whether some registry's clock agreed with `now`. A sight that was recorded for a later time is wrong then, and counts
-    /// as of now.
+    /// True if a registry's clock agreed with `now`. A sight recorded for a later time is wrong then, and counts as of
+    /// now.
     pub clock_confirmed: bool,
-    /// The registries of which nothing may be recorded, because their clock and this machine's differ.
+    /// The registries for which nothing may be recorded, because their clock and this machine's differ.
     pub clock_skewed: BTreeSet<RegistryName>,
 }
 
 impl ObservationContext {
-    /// A look at everything at that time.
+    /// Creates the context of a full read at that time.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         Self { now, catalogue_read: true, clock_confirmed: false, clock_skewed: BTreeSet::new() }
     }
 }
 
-/// A look at one registry that has begun.
+/// A read of one registry in progress.
 #[derive(Debug, Clone)]
 pub struct RegistryObservation {
     endpoint: String,
-    /// By what it is recorded.
+    /// The key of its records.
     key: String,
     unseen_tags: UnseenTags,
     is_recorded: bool,
-    /// Whether tags of it were restored.
+    /// True if tags of it were restored.
     has_restored: bool,
 }
 
 impl RegistryObservation {
-    /// The same look, of which nothing is recorded.
+    /// Returns a copy that records nothing.
     #[must_use]
     pub fn unrecorded(&self) -> Self {
         Self { is_recorded: false, ..self.clone() }
     }
 }
 
-/// A tag as it was recorded.
+/// A recorded tag.
 struct Record {
     digest: String,
     first_seen: Timestamp,
     presence: Presence,
 }
 
-/// What is known of the time since which a tag is there.
+/// The knowledge of the time since which a tag exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     /// It came when it was first seen.
     SinceFirstSeen = 0,
-    /// It was there at the first look at the registry.
+    /// It existed at the first read of the registry.
     AtFirstRead = 1,
-    /// It was there at a look that could not list all repositories, before the first one that could. Until then it is as
-    /// young as its first sight.
+    /// It existed at a read that could not list all repositories, before the first one that could. Until then its age
+    /// counts from its first sight.
     BeforeFirstRead = 2,
 }
 
-/// What a look at a registry is, as far as tags of repositories that are not known yet are concerned.
+/// The meaning of a read for tags of unknown repositories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum UnseenTags {
-    /// There was a first look, so they came since.
+    /// There was a first read, so they appeared since.
     New,
-    /// This is the first look.
+    /// This is the first read.
     Preexisting,
-    /// It would be the first look, but for repositories that could not be listed.
+    /// It would be the first read, if all repositories could be listed.
     Undetermined,
-    /// Only some repositories are looked at, and there was no first look: nothing is recorded of them.
+    /// Only some repositories are read, and there was no first read: nothing is recorded.
     Unrecorded,
 }
 
-/// What is to be recorded of a repository.
+/// The records to write for a repository.
 #[derive(Default)]
 pub(super) struct Changes {
     /// Tag and digest, both new to the record.
@@ -142,11 +143,11 @@ pub(super) const RECORD_SIGHTS: &str = "record when tags were first seen";
 #[derive(Clone, Copy)]
 struct RepositoryObservation {
     now: Timestamp,
-    /// Whether its list of tags is whole.
+    /// True if its list of tags is complete.
     complete: bool,
-    /// What is known of tags that were not seen before.
+    /// The knowledge of tags that were not seen before.
     unseen_tags: Presence,
-    /// Whether this is the registry's first look.
+    /// True for the registry's first read.
     first_read: bool,
     confirmed: bool,
 }
@@ -285,15 +286,15 @@ async fn records(tables: &impl ObservationTables, repository: i64) -> Result<Has
         .collect()
 }
 
-/// Fills in what is known of each tag, and finds what is to be recorded.
+/// Fills in the facts about each tag, and returns the records to write.
 fn compare(repository: &mut Repository, mut known: HashMap<String, Record>, glance: RepositoryObservation) -> Changes {
     let RepositoryObservation { now, complete, unseen_tags: newcomers, first_read: first, confirmed } = glance;
     let mut changes = Changes::default();
-    // The latest of several: none of the tags without a first sight came after it.
+    // The latest of several: no tag without a first sight appeared after it.
     let mut first_look: Option<Timestamp> = None;
     for tag in &mut repository.tags {
         let record = known.remove(tag.name.as_str());
-        // A tag whose digest could not be read is still there: what is recorded of it stays.
+        // A tag whose digest could not be read still exists: its record is kept.
         let Some(digest) = &tag.digest else { continue };
         if tag.pushed_at.is_some() {
             continue;
@@ -322,18 +323,18 @@ fn compare(repository: &mut Repository, mut known: HashMap<String, Record>, glan
 }
 
 impl Record {
-    /// Returns whether it was recorded by a clock that was ahead: the sight was at some time before `now`.
+    /// Returns true if it was recorded by a clock that was ahead: the sight was at some time before `now`.
     fn is_ahead_of(&self, now: Timestamp) -> bool {
         self.presence != Presence::AtFirstRead && self.first_seen > now
     }
 }
 
-/// By what a registry is known: its endpoint.
+/// Returns the key of a registry's records: its endpoint.
 pub(super) fn key(registry: &Registry) -> String {
     Endpoint::parse(&registry.endpoint).map_or_else(|| name_key(registry), |found| found.to_string())
 }
 
-/// By what it is known as long as nobody knows its endpoint.
+/// Returns the key of a registry's records while its endpoint is unknown.
 fn name_key(registry: &Registry) -> String {
     format!("registry:{}", registry.name)
 }

@@ -1,4 +1,4 @@
-//! Plans as older versions kept them, each in one piece, brought into the form of today.
+//! Migration of plans that older versions stored in one piece.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _};
@@ -17,9 +17,9 @@ use crate::domain::chain;
 /// Bytes that are decompressed at once.
 const PIECE: usize = 64 << 10;
 
-/// The outcome of a plan that is not brought up to date.
+/// Why a plan is not migrated.
 enum Failure {
-    /// It is damaged, or of a shape that this version does not know.
+    /// It is damaged, or in a format that this version does not know.
     Unreadable(io::Error),
     Sqlite(sqlx::Error),
 }
@@ -36,11 +36,11 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Brings plans that are kept in one piece into chunks, the newest first, one transaction each: whoever is killed goes
-/// on at the next start. One that cannot be read is forgotten with a warning.
+/// Splits plans that are stored in one piece into chunks, the newest first, one transaction each: after a kill it
+/// continues at the next start. An unreadable one is dropped with a warning.
 ///
 /// # Errors
-/// When the state cannot be read or written.
+/// Returns an error if the state cannot be read or written.
 pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
     let fault = |error: sqlx::Error| StateError::from_sqlx(path, "bring its plans up to date", error);
     loop {
@@ -77,7 +77,7 @@ async fn migrate_plan(connection: &mut SqliteConnection, run: &str) -> Result<()
         // Another process was faster.
         return Ok(());
     }
-    // The newest plan of everything comes first, and older ones go without the tags that stay.
+    // The newest full plan comes first, and older ones are stored without retained tags.
     let keeps: bool =
         sqlx::query_scalar("SELECT NOT EXISTS (SELECT 1 FROM plans WHERE whole)").fetch_one(&mut *transaction).await?;
     let (mut reader, mut splitter) = (Decompressor::new(parts.concat()), PlanSplitter::default());
@@ -115,7 +115,7 @@ async fn migrate_plan(connection: &mut SqliteConnection, run: &str) -> Result<()
     transaction.commit().await.map_err(Failure::from)
 }
 
-/// Chunks in the making, from tags in the order of a plan.
+/// The chunks being built, from tags in the order of a plan.
 #[derive(Default)]
 struct Chunks {
     /// The list, the registry and the repository of the tags below.
@@ -127,7 +127,7 @@ struct Chunks {
     ready: Vec<PlanChunk>,
 }
 
-/// The part of a tag by which it is counted.
+/// The part of a tag for counting.
 #[derive(Deserialize)]
 struct TagHead<'a> {
     #[serde(borrow)]
@@ -167,7 +167,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Makes a chunk of the tags so far.
+    /// Completes a chunk of the tags so far.
     fn finish(&mut self) {
         let Some((list, registry, repository)) = self.of.take() else { return };
         let tags = [&b"["[..], &mem::take(&mut self.tags), b"]"].concat();

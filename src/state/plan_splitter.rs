@@ -1,13 +1,13 @@
-//! A plan's JSON in two: the tags of its two long lists one by one, and all the rest, its head.
+//! Splitting of a plan's JSON: the tags of its two long lists one by one, and the rest, its head.
 
 use std::io;
 
 /// The long lists of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanList {
-    /// The tags that go.
+    /// The tags to be removed.
     Removals,
-    /// The tags that stay.
+    /// The retained tags.
     Kept,
 }
 
@@ -17,7 +17,7 @@ pub(super) struct PlanSplitter {
     depth: u32,
     in_text: bool,
     escaped: bool,
-    /// The last text at the top: the key of what comes next, if it is one.
+    /// The last string at the top level: the key of the next value, if it is one.
     key: Vec<u8>,
     list: Option<PlanList>,
     /// The tag so far.
@@ -26,11 +26,11 @@ pub(super) struct PlanSplitter {
     places: Vec<(PlanList, usize)>,
 }
 
-/// The places in a head in which the tags of the long lists belong, in order.
+/// Returns the places in a head in which the tags of the long lists belong, in order.
 #[must_use]
 pub fn list_places(head: &str) -> Vec<(PlanList, usize)> {
     let (mut splitter, mut copy) = (PlanSplitter::default(), Vec::with_capacity(head.len()));
-    // What is in the lists of a head is no concern here; they are empty.
+    // The lists of a head are empty and are ignored here.
     match splitter.feed(head.as_bytes(), &mut copy, &mut |_, _| Ok(())) {
         Ok(()) => splitter.places,
         Err(_) => Vec::new(),
@@ -38,7 +38,7 @@ pub fn list_places(head: &str) -> Vec<(PlanList, usize)> {
 }
 
 impl PlanSplitter {
-    /// Reads on. What is no tag is added to `head`, in which the lists are empty then.
+    /// Feeds more text. Everything except tags is added to `head`, in which the lists are then empty.
     pub(super) fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -96,7 +96,7 @@ impl PlanSplitter {
         Ok(())
     }
 
-    /// Takes what belongs to a text, and gives what comes behind it.
+    /// Consumes the rest of a string, and returns the text after it.
     fn consume_string<'b>(&mut self, bytes: &'b [u8], head: &mut Vec<u8>) -> &'b [u8] {
         let mut end = 0;
         while let Some(byte) = bytes.get(end) {

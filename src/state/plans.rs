@@ -1,9 +1,8 @@
-//! The plans of runs: a head, and chunks by repository that are each compressed for themselves.
+//! The plans of runs: a head, and chunks by repository that are compressed independently.
 //!
 //! Chunks are written first and the plan's row last, which makes them visible: a process that is killed leaves no half
-//! plan. The tags that stay are most of a plan, and nobody asks for those of years ago. So the last plan of everything
-//! keeps their list and older ones keep the counts, and lists that do not change from one plan to the next are not
-//! written again.
+//! plan. Retained tags are most of a plan, and those of old plans are not needed. So the last full plan keeps their
+//! list and older ones keep the counts, and lists that are unchanged from one plan to the next are not written again.
 
 use std::io;
 
@@ -20,31 +19,31 @@ use crate::domain::Digest;
 /// Most tags in one chunk. A repository with more has several chunks, one after the other.
 pub const MAX_CHUNK_TAGS: usize = 2_000;
 
-/// Bytes that one transaction writes at least, where there are as many: others write in between.
+/// Minimum bytes of one transaction, if there are as many: other writes come in between.
 const TRANSACTION_BYTES: usize = 4 << 20;
 
-/// Tags of one chunk of a plan by verdict, and what its removals would free.
+/// Tags of one chunk of a plan by verdict, and the bytes of its removals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChunkCounts {
-    /// Tags that go.
+    /// Expired tags.
     pub expired: u64,
     /// Tags that a keep rule keeps.
     pub retained: u64,
-    /// Tags that a claim, a lock, an index or a referrer holds.
+    /// Tags that a claim, a lock, an index or a referrer protects.
     pub protected: u64,
-    /// Tags about which something is missing.
+    /// Tags with missing information.
     pub undecided: u64,
     /// Tags that no policy selects.
     pub out_of_scope: u64,
-    /// Bytes that only what goes uses.
+    /// Bytes needed only by removed images.
     pub reclaimable_bytes: u64,
-    /// Bytes of images of removed tags that stay, because something kept uses them too.
+    /// Bytes of removed images that remain because a retained manifest needs them too.
     pub shared_bytes: u64,
     /// Removals whose bytes cannot be known.
     pub unknown_bytes_removals: u64,
 }
 
-/// One repository's part of a plan, or a part of that where it has more than [`MAX_CHUNK_TAGS`] tags.
+/// One repository's part of a plan, or a piece of that if it has more than [`MAX_CHUNK_TAGS`] tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanChunk {
     /// The registry.
@@ -53,19 +52,19 @@ pub struct PlanChunk {
     pub repository: String,
     /// The counts of its tags.
     pub counts: ChunkCounts,
-    /// SHA-256 in hex over those of the two JSON arrays, see [`PlanChunk::hash_of`].
+    /// SHA-256 in hex over the hashes of the two JSON arrays, see [`PlanChunk::hash_of`].
     pub hash: String,
-    /// The views of the tags that go, as a compressed JSON array; empty where there are none.
+    /// The views of the removals, as a compressed JSON array; empty if there are none.
     pub removals: Vec<u8>,
-    /// The views of the tags that stay, as a compressed JSON array; empty where there are none or they are not kept any
-    /// more.
+    /// The views of the retained tags, as a compressed JSON array; empty if there are none or they are no longer
+    /// stored.
     pub kept: Vec<u8>,
 }
 
 /// A chunk of a plan without its views.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanChunkInfo {
-    /// Its place in the plan, from zero on.
+    /// Its position in the plan, from zero.
     pub ordinal: u32,
     /// The registry.
     pub registry: String,
@@ -75,19 +74,19 @@ pub struct PlanChunkInfo {
     pub counts: ChunkCounts,
     /// As [`PlanChunk::hash`].
     pub hash: String,
-    /// False where tags stay and their views are not kept any more.
+    /// False if it has retained tags whose views are no longer stored.
     pub has_kept: bool,
 }
 
 /// The plans of runs.
 #[async_trait]
 pub trait Plans: Send + Sync {
-    /// Keeps the plan that a run made or applies, in place of one it has already. `head` is the plan's JSON with its
-    /// two long lists empty, and `chunks` are in the plan's order. The plan can be read once all of it is durable, when
-    /// this returns; older plans lose the lists of tags that stay, but for the last plan of everything.
+    /// Stores the plan that a run made or applies, replacing one that it has already. `head` is the plan's JSON with
+    /// its two long lists empty, and `chunks` are in the plan's order. The plan can be read once all of it is durable,
+    /// when this returns; older plans lose their lists of retained tags, except for the last full plan.
     ///
     /// # Errors
-    /// When a chunk could not be made or something could not be written. The run has no plan then.
+    /// Returns an error if a chunk cannot be made or something cannot be written. The run has no plan then.
     async fn save_plan(
         &self,
         run: Uuid,
@@ -96,34 +95,34 @@ pub trait Plans: Send + Sync {
         chunks: &mut (dyn Iterator<Item = io::Result<PlanChunk>> + Send),
     ) -> Result<(), StateError>;
 
-    /// The plan of a run as JSON with its two long lists empty, if it made one that is still kept.
+    /// Returns the plan of a run as JSON with its two long lists empty, if it is still stored.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn plan_head(&self, run: Uuid) -> Result<Option<String>, StateError>;
 
-    /// The chunks of a run's plan in order, without their views; none where it has no plan.
+    /// Returns the chunks of a run's plan in order, without their views; empty if it has no plan.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn plan_chunks(&self, run: Uuid) -> Result<Vec<PlanChunkInfo>, StateError>;
 
-    /// One chunk of a run's plan.
+    /// Returns one chunk of a run's plan.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn plan_chunk(&self, run: Uuid, ordinal: u32) -> Result<Option<PlanChunk>, StateError>;
 
-    /// The first run that kept the plan of that id.
+    /// Returns the first run that stored the plan with that id.
     ///
     /// # Errors
-    /// When the plans could not be read.
+    /// Returns an error if the plans cannot be read.
     async fn find_plan(&self, plan_id: &str) -> Result<Option<Uuid>, StateError>;
 
-    /// The last run that made a plan of everything, as of its own time, which is still kept.
+    /// Returns the last run with a full plan, as of its own time, that is still stored.
     ///
     /// # Errors
-    /// When the plans could not be read.
+    /// Returns an error if the plans cannot be read.
     async fn last_whole_plan(&self) -> Result<Option<Uuid>, StateError>;
 }
 
@@ -184,13 +183,13 @@ macro_rules! select_chunks {
 pub(super) use select_chunks;
 
 impl ChunkCounts {
-    /// Tags that stay.
+    /// Returns the number of retained tags.
     #[must_use]
     pub fn kept(&self) -> u64 {
         self.retained + self.protected + self.undecided + self.out_of_scope
     }
 
-    /// Counts a tag that stays, by the label of its verdict.
+    /// Counts a retained tag, by the label of its verdict.
     pub fn add_kept(&mut self, verdict: &str) {
         let count = match verdict {
             "retained" => &mut self.retained,
@@ -203,7 +202,7 @@ impl ChunkCounts {
 }
 
 impl PlanChunk {
-    /// A chunk of these two JSON arrays.
+    /// Creates a chunk of these two JSON arrays.
     #[must_use]
     pub fn new(registry: String, repository: String, counts: ChunkCounts, removals: &[u8], kept: &[u8]) -> Self {
         let list = |json: &[u8]| if json == b"[]" { Vec::new() } else { compress(json) };
@@ -211,16 +210,16 @@ impl PlanChunk {
         Self { registry, repository, counts, hash, removals: list(removals), kept: list(kept) }
     }
 
-    /// The hash of a chunk by those of its JSON arrays: of the removals, and of the kept tags.
+    /// Returns the hash of a chunk from those of its JSON arrays: of the removals, and of the retained tags.
     #[must_use]
     pub fn hash_of(removals: &Digest, kept: &Digest) -> String {
         Digest::of(format!("{removals}\n{kept}").as_bytes()).hex()
     }
 
-    /// The JSON array behind one of its compressed lists.
+    /// Returns the JSON array in one of its compressed lists.
     ///
     /// # Errors
-    /// When it is damaged.
+    /// Returns an error if it is damaged.
     pub fn json(list: &[u8]) -> io::Result<Vec<u8>> {
         if list.is_empty() { Ok(b"[]".to_vec()) } else { decompress(list) }
     }
@@ -373,8 +372,8 @@ pub(super) fn next_batch(
     Ok((batch, false))
 }
 
-/// Forgets the plan of a run, and chunks that runs left which failed or were killed before their plan was whole. One of
-/// the last few runs may still be writing.
+/// Deletes the plan of a run, and chunks of runs that failed or were killed before their plan was complete. One of the
+/// last few runs may still be writing.
 async fn forget_unfinished(connection: &mut SqliteConnection, run: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM plans WHERE run = ?1").bind(run).execute(&mut *connection).await?;
     sqlx::query(
@@ -458,8 +457,8 @@ pub(super) fn is_of_now(head: &str) -> bool {
     serde_json::from_str::<HeadScope>(head).is_ok_and(|head| !head.hypothetical && head.narrowed.is_none())
 }
 
-/// Forgets the lists of tags that stay, but for those of a run's plan, of the last plan of everything, and of plans
-/// that are still being written.
+/// Deletes the lists of retained tags, except for those of a run's plan, of the last full plan, and of plans that are
+/// still being written.
 pub(super) async fn forget_older_kept(connection: &mut SqliteConnection, run: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM plan_kept WHERE run <> ?1 AND run IN (SELECT run FROM plans) AND run <> coalesce(

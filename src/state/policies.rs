@@ -1,4 +1,4 @@
-//! The policies that runs went by, for whoever asks years later under which text a tag was removed.
+//! The policies of runs, to show years later under which text a tag was removed.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use uuid::Uuid;
 use super::row_reader::RowReader;
 use super::{PolicyRecords, SqliteState, StateError, StateErrorKind};
 
-/// A policy as a run went by it.
+/// A policy as a run used it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedPolicy {
     /// Its name.
     pub name: String,
     /// `dry-run` or `enforce`.
     pub mode: String,
-    /// The file that it stood in, relative to the policies folder.
+    /// Its file, relative to the policies folder.
     pub file: String,
     /// The hash of that file's content.
     pub revision: String,
 }
 
-/// In order; what no run on record went by is forgotten.
+/// In order; policies that no recorded run used are deleted.
 pub(super) const FORGET_POLICIES: [&str; 2] = [
     "DELETE FROM policy_sets WHERE revision NOT IN (SELECT revision FROM run_contexts WHERE revision IS NOT NULL)",
     "DELETE FROM policy_texts WHERE revision NOT IN

@@ -1,4 +1,4 @@
-//! Reading a state where nothing can be written.
+//! Reading of a state that cannot be written.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -8,12 +8,11 @@ use sqlx::sqlite::SqliteConnectOptions;
 use super::{SqliteState, StateError, StateErrorKind, creation, verify_database};
 
 impl SqliteState {
-    /// Opens a state to read it, also where it cannot be written, as on a read-only file system. What is written to it
-    /// there fails.
+    /// Opens a state for reading, possibly on a read-only file system. Writes to it fail there.
     ///
     /// # Errors
-    /// As [`SqliteState::open`]; where it cannot be written also when it is not whole without its write-ahead log, or of another
-    /// version.
+    /// Fails as [`SqliteState::open`] does; if it cannot be written, also if it is incomplete without its write-ahead
+    /// log, or of another version.
     pub async fn open_to_read(path: &Path) -> Result<Self, StateError> {
         match Self::open(path).await {
             Err(error) if error.kind == StateErrorKind::ReadOnly && path.exists() => Self::open_immutable(path).await,
@@ -21,7 +20,7 @@ impl SqliteState {
         }
     }
 
-    /// Opens a file that nobody changes, as SQLite has to be told: reading a log takes writing its index.
+    /// Opens a file as immutable, because reading a log requires writing its index.
     async fn open_immutable(path: &Path) -> Result<Self, StateError> {
         let read_only = |what: &dyn std::fmt::Display| StateError::about(StateErrorKind::ReadOnly, path, what);
         if let Some(rest) = creation::leftover_wal(path) {

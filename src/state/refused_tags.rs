@@ -1,6 +1,6 @@
 //! Tags that a registry refused to remove.
 //!
-//! Losing one of these records costs a request that is refused once more, so none is worth waiting for the disk.
+//! Losing such a record costs one more refused request, so none is worth waiting for the disk.
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +10,8 @@ use super::row_reader::RowReader;
 use super::{RefusedTags, SqliteState, StateError, format_time};
 use crate::domain::{Digest, RefusedTag, RepositoryName, TagName};
 
-/// A refusal that was not met again for so long is forgotten: somebody removed the tag, or no policy lets it go any more.
+/// A refusal that was not repeated for that long is pruned: the tag was removed elsewhere, or no policy expires it
+/// anymore.
 const REFUSAL_RETENTION: SignedDuration = SignedDuration::from_hours(120 * 24);
 
 /// One row of the table.
@@ -24,7 +25,7 @@ pub(super) struct RefusedTagRow {
     message: String,
 }
 
-/// A refusal that a run met.
+/// A refusal in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovalRefusal {
     /// The repository.
@@ -33,10 +34,10 @@ pub struct RemovalRefusal {
     pub tag: TagName,
     /// The digest that it named.
     pub digest: Digest,
-    /// The registry's words.
+    /// The registry's message.
     pub message: String,
-    /// Whether it is the tag's own: others were removed. If not, it may be the whole registry that refuses, and the tag
-    /// is not made to wait any longer for it.
+    /// True if it is specific to the tag: others were removed. If false, the whole registry may refuse, and the tag's
+    /// next attempt is not delayed further.
     pub is_tag_specific: bool,
 }
 

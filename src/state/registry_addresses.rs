@@ -1,4 +1,4 @@
-//! Where registries are, and since when.
+//! The addresses of registries, and their history.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

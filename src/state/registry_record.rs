@@ -1,4 +1,4 @@
-//! The traits of what is known of registries and sources from earlier runs.
+//! The traits of facts about registries and sources from earlier runs.
 
 use std::collections::BTreeMap;
 
@@ -15,49 +15,50 @@ use crate::domain::{
 };
 use crate::registry::ContentCache;
 
-/// The cache of content that never changes, gathered in memory and written many at a time.
+/// The cache of immutable content, collected in memory and written in batches.
 #[async_trait]
 pub trait ManifestCache: ContentCache {
-    /// Writes what the cache holds in memory.
+    /// Writes the cached content in memory.
     async fn flush_cache(&self);
 }
 
 /// The times at which tags were first seen at their digests.
 #[async_trait]
 pub trait Observations: Send + Sync {
-    /// Records the tags of an inventory and fills in when each was first seen at its digest, as a look at everything.
+    /// Records the tags of an inventory and fills in when each was first seen at its digest, for a full read.
     ///
     /// # Errors
-    /// As [`Self::observe_at`].
+    /// Fails as [`Self::observe_at`] does.
     async fn observe(&self, inventory: &mut Inventory, now: Timestamp) -> Result<(), StateError>;
 
-    /// Records the tags of an inventory and fills in when each was first seen at its digest, and by which time restored
-    /// ones count.
+    /// Records the tags of an inventory and fills in when each was first seen at its digest, and the original dates of
+    /// restored ones.
     ///
-    /// The tags that are there at the first look at a registry get no time; their repository gets that of the look. A
-    /// look that could not list all repositories does not count, and an incomplete list of tags forgets no tag. Tags
-    /// with a push time need no record. Each repository is a write of its own, and one without changes is none, so that
-    /// others can write in between.
+    /// The tags at the first read of a registry get no time; their repository gets that of the read. A read that could
+    /// not list all repositories does not count, and an incomplete list of tags drops no tag. Tags with a push time
+    /// need no record. Each repository is a separate write, and none without changes, so that other writes can come in
+    /// between.
     ///
     /// # Errors
-    /// When the record could not be read or written. The inventory may then lack times, and must not be decided on.
+    /// Returns an error if the record cannot be read or written. The inventory may then lack times, and must not be
+    /// decided on.
     async fn observe_at(&self, inventory: &mut Inventory, look: &ObservationContext) -> Result<(), StateError>;
 
-    /// Begins a look at a registry whose repositories are read one after another. Nothing is asked of the repositories in
-    /// `registry`.
+    /// Begins a read of a registry whose repositories are read one after another. The repositories in `registry` are
+    /// not used.
     ///
     /// # Errors
-    /// As [`Self::observe_at`].
+    /// Fails as [`Self::observe_at`] does.
     async fn begin_observation(
         &self,
         registry: &Registry,
         look: &ObservationContext,
     ) -> Result<RegistryObservation, StateError>;
 
-    /// Does what [`Self::observe_at`] does with one repository of a registry that is looked at.
+    /// Does what [`Self::observe_at`] does for one repository of a registry.
     ///
     /// # Errors
-    /// As [`Self::observe_at`].
+    /// Fails as [`Self::observe_at`] does.
     async fn observe_repository(
         &self,
         registry: &RegistryObservation,
@@ -65,10 +66,10 @@ pub trait Observations: Send + Sync {
         look: &ObservationContext,
     ) -> Result<(), StateError>;
 
-    /// Ends a look at a registry, once all its repositories were observed.
+    /// Ends a read of a registry, once all its repositories were observed.
     ///
     /// # Errors
-    /// When the record could not be written.
+    /// Returns an error if the record cannot be written.
     async fn finish_observation(
         &self,
         registry: &RegistryObservation,
@@ -76,20 +77,20 @@ pub trait Observations: Send + Sync {
     ) -> Result<(), StateError>;
 }
 
-/// The tags of each repository at its last complete list, so that one which somebody else removed is missed.
+/// The tags of each repository in its last complete list, so that external removals are noticed.
 #[async_trait]
 pub trait TagLists: Send + Sync {
-    /// Notes the tags of an inventory of everything, and which tags are there no more that Tagwarden did not remove.
-    /// What could not be read whole is left as it was.
+    /// Records the tags of a full inventory, and the tags that no longer exist although Tagwarden did not remove them.
+    /// Incomplete lists leave the record unchanged.
     ///
     /// # Errors
-    /// When it could not be read or written.
+    /// Returns an error if it cannot be read or written.
     async fn record_tag_lists(&self, inventory: &Inventory, now: Timestamp) -> Result<(), StateError>;
 
-    /// Does the same with one repository. Nothing is asked of the repositories in `registry`.
+    /// Does the same for one repository. The repositories in `registry` are not used.
     ///
     /// # Errors
-    /// As [`Self::record_tag_lists`].
+    /// Fails as [`Self::record_tag_lists`] does.
     async fn record_tag_list(
         &self,
         registry: &Registry,
@@ -97,10 +98,10 @@ pub trait TagLists: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StateError>;
 
-    /// Notes that a registry has these repositories and no others, where its list of repositories is whole.
+    /// Records that a registry has these repositories and no others, if its list of repositories is complete.
     ///
     /// # Errors
-    /// As [`Self::record_tag_lists`].
+    /// Fails as [`Self::record_tag_lists`] does.
     async fn record_repositories(
         &self,
         registry: &Registry,
@@ -108,10 +109,10 @@ pub trait TagLists: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StateError>;
 
-    /// The last complete list in which a tag was seen; `None` where none saw it, as far as this state goes back.
+    /// Returns the last complete list with a tag; `None` if there is none, as far back as this state goes.
     ///
     /// # Errors
-    /// When it could not be read.
+    /// Returns an error if it cannot be read.
     async fn last_seen(
         &self,
         endpoint: &str,
@@ -123,34 +124,33 @@ pub trait TagLists: Send + Sync {
 /// The repositories that each registry listed, as far as its list was trusted.
 #[async_trait]
 pub trait Catalogues: Send + Sync {
-    /// Returns what is known of the repositories of a registry at that address, or `None` if nothing is.
+    /// Returns the known repositories of a registry at that address, or `None`.
     ///
     /// # Errors
-    /// When it could not be read. No list can be judged then.
+    /// Returns an error if they cannot be read. No list can be verified then.
     async fn catalogue(&self, registry: &RegistryName, endpoint: &str) -> Result<Option<KnownCatalogue>, StateError>;
 
-    /// Records what is known of the repositories of a registry at that address.
+    /// Records the known repositories of a registry at that address.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if they cannot be written.
     async fn record_catalogue(&self, endpoint: &str, known: &KnownCatalogue, now: Timestamp) -> Result<(), StateError>;
 
-    /// Believes the list that was not believed. Returns how many repositories it names, or `None` if there is no such
-    /// list.
+    /// Accepts the doubtful list. Returns the number of its repositories, or `None` if there is no such list.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn accept_catalogue(&self, endpoint: &str, by: &str, now: Timestamp) -> Result<Option<u64>, StateError>;
 }
 
 /// The addresses of registries, and since when they have them.
 #[async_trait]
 pub trait RegistryAddresses: Send + Sync {
-    /// The time since which a registry of that name is at that address; `None` where it never was at another, as far as
-    /// this state goes back. Remembers a new address, from `now` on.
+    /// Returns the time since which a registry with that name has that address; `None` if it never had another, as far
+    /// back as this state goes. Records a new address, as of `now`.
     ///
     /// # Errors
-    /// When it could not be read or written.
+    /// Returns an error if it cannot be read or written.
     async fn registry_address_since(
         &self,
         registry: &RegistryName,
@@ -159,25 +159,25 @@ pub trait RegistryAddresses: Send + Sync {
     ) -> Result<Option<Timestamp>, StateError>;
 }
 
-/// Experience with removals in registries: facts that no harmless question can settle.
+/// Experience with removals in registries: facts that no harmless request can determine.
 #[async_trait]
 pub trait RegistryExperience: Send + Sync {
-    /// Returns what untags showed of the registry at that endpoint (such as `https://registry.example:5000`), or `None`
-    /// if nothing is known.
+    /// Returns the experience with untags in the registry at that endpoint (such as `https://registry.example:5000`),
+    /// or `None`.
     ///
-    /// A destruction comes before everything else, whatever was seen later: a registry may keep the manifests that have
-    /// other tags. Of the rest, what happened last counts. See [`Experience::is_valid_at`] for how long.
+    /// A destruction takes precedence, whatever was seen later: a registry may keep manifests that have other tags. Of
+    /// the rest, the last event counts. See [`Experience::is_valid_at`] for its validity.
     ///
     /// # Errors
-    /// When the state could not be read. Callers must not remove anything then.
+    /// Returns an error if the state cannot be read. Callers must not remove anything then.
     async fn untag_experience(&self, endpoint: &str) -> Result<Option<Experience>, StateError>;
 
-    /// Remembers what an untag showed of the registry at that endpoint. Durable when it returns.
+    /// Records the experience with an untag in the registry at that endpoint. Durable when it returns.
     ///
-    /// A survival and a refusal replace each other, the later one counts; neither touches a destruction.
+    /// A survival and a refusal replace each other; neither replaces a destruction.
     ///
     /// # Errors
-    /// When the state could not be written.
+    /// Returns an error if the state cannot be written.
     async fn record_untag_experience(
         &self,
         endpoint: &str,
@@ -185,11 +185,11 @@ pub trait RegistryExperience: Send + Sync {
         at: Timestamp,
     ) -> Result<(), StateError>;
 
-    /// Returns how the registry at that endpoint last answered a deletion by tag or by digest, and when; `None` if
-    /// nothing is known, or the last answer is a refusal of more than [`REFUSAL_TTL`](super::experience::REFUSAL_TTL) ago.
+    /// Returns the last response of the registry at that endpoint to a deletion by tag or by digest, with its time.
+    /// `None` if unknown, or if it is a refusal older than [`REFUSAL_TTL`](super::experience::REFUSAL_TTL).
     ///
     /// # Errors
-    /// When the state could not be read.
+    /// Returns an error if the state cannot be read.
     async fn deletion_response(
         &self,
         endpoint: &str,
@@ -197,10 +197,10 @@ pub trait RegistryExperience: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<(DeletionResponse, Timestamp)>, StateError>;
 
-    /// Remembers how the registry at that endpoint answered a deletion. Durable when it returns.
+    /// Records the response of the registry at that endpoint to a deletion. Durable when it returns.
     ///
     /// # Errors
-    /// When the state could not be written.
+    /// Returns an error if the state cannot be written.
     async fn record_deletion_response(
         &self,
         endpoint: &str,
@@ -209,45 +209,45 @@ pub trait RegistryExperience: Send + Sync {
         at: Timestamp,
     ) -> Result<(), StateError>;
 
-    /// Forgets what removals showed of the registry at that endpoint, and a mark that was made under its name. Returns
-    /// whether there was anything to forget.
+    /// Deletes the experience with the registry at that endpoint, and a mark under its name. Returns true if there was
+    /// any.
     ///
     /// # Errors
-    /// When the state could not be written.
+    /// Returns an error if the state cannot be written.
     async fn forget_experience(&self, registry: &RegistryName, endpoint: &str) -> Result<bool, StateError>;
 
-    /// Remembers that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
+    /// Records that an untag in that registry destroyed a manifest. The first time counts. Durable when it returns.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn mark_untag_destructive(&self, registry: &RegistryName, now: Timestamp) -> Result<(), StateError>;
 
-    /// The time since which a registry is known to destroy manifests on an untag; `None` where it is not.
+    /// Returns the time since which a registry is known to destroy manifests on an untag; `None` if it is not.
     ///
     /// # Errors
-    /// When it could not be read. Whoever asks must not remove anything then.
+    /// Returns an error if it cannot be read. Callers must not remove anything then.
     async fn untag_destructive_since(&self, registry: &RegistryName) -> Result<Option<Timestamp>, StateError>;
 
-    /// Takes that mark back, because a person says that the registry was mended.
+    /// Clears that mark, because a person confirms that the registry was fixed.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn clear_untag_destructive(&self, registry: &RegistryName) -> Result<(), StateError>;
 }
 
-/// Tags that a registry refused to remove. A record that is lost costs a request that is refused once more.
+/// Tags that a registry refused to remove. A lost record costs one more refused request.
 #[async_trait]
 pub trait RefusedTags: Send + Sync {
     /// Returns the tags that the registry at that endpoint refused to remove, sorted by repository and tag.
     ///
     /// # Errors
-    /// When they could not be read.
+    /// Returns an error if they cannot be read.
     async fn refused_tags(&self, endpoint: &str) -> Result<Vec<RefusedTag>, StateError>;
 
-    /// Remembers refusals that a run met at that endpoint, and forgets those that were not met again for long.
+    /// Records refusals of a run at that endpoint, and prunes those that were not repeated for long.
     ///
     /// # Errors
-    /// When they could not be written; none is then.
+    /// Returns an error if they cannot be written; none is then.
     async fn record_refused_tags(
         &self,
         endpoint: &str,
@@ -255,10 +255,10 @@ pub trait RefusedTags: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StateError>;
 
-    /// Forgets the refusal of a tag that was removed after all.
+    /// Deletes the refusal of a tag that was removed after all.
     ///
     /// # Errors
-    /// When that could not be written.
+    /// Returns an error if it cannot be written.
     async fn forget_refused_tag(
         &self,
         endpoint: &str,
@@ -308,28 +308,27 @@ pub trait FreeManifests: Send + Sync {
 /// The number of claims that each source made when it last answered.
 #[async_trait]
 pub trait SourceHistory: Send + Sync {
-    /// The last answers of all sources that ever answered.
+    /// Returns the last answers of all sources that ever answered.
     ///
     /// # Errors
-    /// When they could not be read. No answer can be judged then.
+    /// Returns an error if they cannot be read. No answer can be verified then.
     async fn source_baselines(&self) -> Result<BTreeMap<SourceName, SourceBaseline>, StateError>;
 
-    /// Records an answer that is believed.
+    /// Records a trusted answer.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn record_source_baseline(&self, source: &SourceName, claims: u64, now: Timestamp) -> Result<(), StateError>;
 
-    /// Records an answer that is not believed, so that a person can say that it is right.
+    /// Records a doubtful answer, so that a person can accept it.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn record_suspect_claims(&self, source: &SourceName, claims: u64, now: Timestamp) -> Result<(), StateError>;
 
-    /// Believes the answer of a source that was not believed. Gives how many claims that was; nothing where there is no
-    /// such answer.
+    /// Accepts the doubtful answer of a source. Returns the number of its claims; `None` if there is no such answer.
     ///
     /// # Errors
-    /// When it could not be written.
+    /// Returns an error if it cannot be written.
     async fn accept_source(&self, source: &SourceName, by: &str, now: Timestamp) -> Result<Option<u64>, StateError>;
 }

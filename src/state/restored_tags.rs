@@ -1,4 +1,4 @@
-//! What restored tags count by: the time that they had when they were removed.
+//! The original dates of restored tags, from before their removal.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::domain::{
     CompactTime, DateOrigin, Digest, Hold, Intent, JournalId, OriginalDate, Outcome, Repository, TagName,
 };
 
-/// What a restore leaves in the state before it puts a tag.
+/// The record of a restore, written before it puts a tag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestoreRecord {
-    /// The time by which the tag is to count; `None` where it counts by the restore's own.
+    /// The original date of the tag; `None` if the restore's own counts.
     pub original: Option<OriginalDate>,
-    /// The hold that is set on it.
+    /// The hold on it.
     pub hold: Option<Hold>,
 }
 
-/// A tag list may be stale for a moment after a restore: only a later look says that the tag is gone again.
+/// A tag list may be stale for a moment after a restore: only a later read shows that the tag is missing again.
 const LIST_DELAY: SignedDuration = SignedDuration::from_mins(10);
 
 /// A restored tag as it is stored.
@@ -35,7 +35,7 @@ pub(super) struct RestoredRow {
     registry_time: Option<String>,
 }
 
-/// A restored tag as it was recorded.
+/// A recorded restored tag.
 struct RestoredRecord {
     digest: Digest,
     original: OriginalDate,
@@ -44,16 +44,16 @@ struct RestoredRecord {
     registry_time: Option<Timestamp>,
 }
 
-/// What a look at a restored tag says of its record.
+/// The result of comparing a restored tag with its record.
 #[derive(Debug, PartialEq, Eq)]
 enum RecordCheck {
     /// It is as the restore left it.
     Unchanged,
     /// It is as the restore left it, and this is the registry's own time of it.
     TimeKnown(Timestamp),
-    /// Somebody pushed, moved or removed it since.
+    /// It was pushed, moved or removed since.
     Superseded,
-    /// The look says nothing.
+    /// The read is inconclusive.
     Inconclusive,
 }
 
@@ -200,8 +200,8 @@ impl SqliteState {
         write.commit(UPDATE_RESTORED).await
     }
 
-    /// Writes down what a tag that is about to be put counts by, and the hold on it, as a part of the write that journals
-    /// the intent.
+    /// Records the original date of a tag that is about to be put, and the hold on it, as a part of the write that
+    /// journals the intent.
     pub(super) async fn write_restore_record(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -234,8 +234,8 @@ impl SqliteState {
         Ok(())
     }
 
-    /// Completes what [`SqliteState::write_restore_record`] wrote: the tag is there, since `registry_time` by the registry's
-    /// own time; or it was not put, and neither counts nor is held. A removal ends it.
+    /// Completes the record of [`SqliteState::write_restore_record`]: the tag exists, since `registry_time` by the
+    /// registry's own time; or it was not put, and its record and hold are void. A removal ends it.
     pub(super) async fn complete_restore_record(
         &self,
         write: &mut WriteTransaction<'_>,
@@ -269,7 +269,7 @@ impl SqliteState {
     }
 }
 
-/// What a look at a tag says of its record. `seen` is its digest and the registry's own time of it, where it is there.
+/// Compares a tag with its record. `seen` is its digest and the registry's own time of it, if it exists.
 fn check_record(
     record: &RestoredRecord,
     seen: Option<(Option<&Digest>, Option<Timestamp>)>,
@@ -280,7 +280,7 @@ fn check_record(
     match seen {
         None => {
             let late = now.duration_since(record.restored_at) > LIST_DELAY;
-            // Where the registry tells times, a tag that comes back has another one: nothing need be concluded.
+            // If the registry reports times, a tag that reappears has another one: no conclusion is needed.
             if complete && late && record.registry_time.is_none() { over } else { RecordCheck::Inconclusive }
         }
         Some((None, _)) => RecordCheck::Inconclusive,
@@ -288,7 +288,7 @@ fn check_record(
             let same = *digest == record.digest;
             match (record.registry_time, pushed_at) {
                 (Some(left), Some(pushed)) if same && pushed == left => RecordCheck::Unchanged,
-                // An earlier time is that of a stale answer.
+                // An earlier time comes from a stale answer.
                 (Some(left), Some(pushed)) if pushed < left => RecordCheck::Inconclusive,
                 (None, Some(pushed)) if same && record.is_complete => RecordCheck::TimeKnown(pushed),
                 (_, None) | (None, Some(_)) if same => RecordCheck::Unchanged,
@@ -321,14 +321,14 @@ mod tests {
         let (own, other) = (Digest::of(b"a"), Digest::of(b"b"));
         let seen = |digest, hour: Option<i8>| Some((Some(digest), hour.map(at)));
         for (settled, left, seen, complete, now, found) in [
-            // A registry that tells times.
+            // A registry with times.
             (true, Some(3), seen(&own, Some(3)), true, 4, RecordCheck::Unchanged),
             (true, Some(3), seen(&own, Some(4)), true, 5, RecordCheck::Superseded),
             (true, Some(3), seen(&other, Some(4)), true, 5, RecordCheck::Superseded),
             (true, Some(3), seen(&other, Some(2)), true, 5, RecordCheck::Inconclusive),
             (true, Some(3), None, true, 23, RecordCheck::Inconclusive),
             (true, None, seen(&own, Some(3)), true, 4, RecordCheck::TimeKnown(at(3))),
-            // One that does not.
+            // A registry without times.
             (true, None, seen(&own, None), true, 4, RecordCheck::Unchanged),
             (true, None, seen(&other, None), true, 4, RecordCheck::Superseded),
             (true, None, None, true, 3, RecordCheck::Inconclusive),

@@ -1,4 +1,4 @@
-//! Rules of policies: which of them ever matched something, and where.
+//! The matches of policies' rules: which rules ever matched something, and where.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! What a run goes by besides its settings, and up to which time each schedule was looked after.
+//! The context of a run besides its settings, and the time up to which each schedule was handled.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use uuid::Uuid;
 
 use super::{Schedules, SqliteState, StateError, WriteTransaction, format_time};
 
-/// What a run goes by besides its settings.
+/// The context of a run besides its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunContext {
     /// The hash over all policy files.
     pub revision: Option<String>,
-    /// The git commit of their folder, where it is a checkout.
+    /// The git commit of their folder, if it is a checkout.
     pub commit: Option<String>,
-    /// The policies that can remove in it, by name, where those are not all.
+    /// The policies that can remove in it, by name, unless all can.
     pub enforced_policies: Option<String>,
     /// Why nothing is removed although settings and policies enforce, such as a freeze.
     pub blocked_by: Option<String>,
-    /// Why a person has it removed in spite of that.
+    /// A person's reason to override that.
     pub override_reason: Option<String>,
 }
 

@@ -13,21 +13,21 @@ use super::{RunContext, Runs, SqliteState, StateError, StateErrorKind, format_ti
 /// A run that begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRun {
-    /// A `UUIDv7`, so that ids are in the order of time.
+    /// A `UUIDv7`, so that ids are ordered by time.
     pub id: Uuid,
-    /// Which command it is.
+    /// Its command.
     pub kind: RunKind,
     /// The mode in force, as the settings write it.
     pub mode: String,
-    /// When it began.
+    /// Time of its start.
     pub started_at: Timestamp,
-    /// Who began it: `user@host`.
+    /// The user who started it: `user@host`.
     pub started_by: String,
     /// The version of Tagwarden.
     pub version: String,
-    /// Who approved the plan, where that was said.
+    /// The approver of the plan, if stated.
     pub approved_by: Option<String>,
-    /// The change ticket, where one was given.
+    /// The change ticket, if given.
     pub ticket: Option<String>,
 }
 
@@ -36,37 +36,37 @@ pub struct NewRun {
 pub enum RunKind {
     /// A dry run.
     Plan,
-    /// A whole run.
+    /// A complete run.
     Run,
     /// An approved plan is applied.
     Apply,
-    /// Tags are put back.
+    /// A restore of tags.
     Restore,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
-    /// When.
+    /// Time of the end.
     pub ended_at: Timestamp,
     /// A short label, such as `planned`, `applied`, `refused`.
     pub outcome: String,
-    /// The exit code that belongs to it.
+    /// Its exit code.
     pub exit_code: u8,
     /// Counts and sums, as JSON text.
     pub summary: String,
-    /// What went wrong, where something did.
+    /// The error, if any.
     pub error: Option<String>,
 }
 
 /// A run as recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
-    /// What was known when it began.
+    /// The facts at its start.
     pub run: NewRun,
-    /// The plan it made or applied, if it came that far.
+    /// The plan that it made or applied, if it got that far.
     pub plan_id: Option<String>,
-    /// How it ended; nothing where it still runs or was killed.
+    /// Its end; `None` if it is still running or was killed.
     pub end: Option<RunEnd>,
 }
 
@@ -77,11 +77,11 @@ pub struct JournalTotals {
     pub removed: u64,
     /// Manifests that were deleted after they had been untagged.
     pub deleted: u64,
-    /// Tags and manifests that were put back.
+    /// Restored tags and manifests.
     pub restored: u64,
-    /// What a restore skipped; of other runs, the removals and deletions that were skipped.
+    /// Skipped tags and manifests of a restore; of other runs, skipped removals and deletions.
     pub skipped: u64,
-    /// The same of those that failed.
+    /// The same that failed.
     pub failed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! How much each source claimed when it last answered.
+//! The number of claims in the last answer of each source.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::row_reader::RowReader;
 use super::{SourceHistory, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::SourceName;
 
-/// The last answer of a source that was believed, and one since that was not.
+/// The last trusted answer of a source, and a later doubtful one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceBaseline {
-    /// How many claims it made.
+    /// The number of its claims.
     pub claims: u64,
-    /// When.
+    /// Time of the query.
     pub queried_at: Timestamp,
-    /// How many claims a later answer made that was too small to be believed, and when.
+    /// The number of claims in a later answer that was too small to be trusted, with its time.
     pub suspect: Option<(u64, Timestamp)>,
 }
 

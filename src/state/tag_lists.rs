@@ -1,7 +1,7 @@
-//! Which tags each repository had at the last whole look, so that one which somebody else removed is missed, also where
-//! a registry gives push times and nothing else is remembered of its tags.
+//! The tags of each repository at its last complete read, so that external removals are noticed, even if a registry has
+//! push times and no other record of its tags exists.
 //!
-//! A tag list is packed: a million tags take about ten megabytes. It is written again only where it changed.
+//! A tag list is compressed: a million tags take about ten megabytes. It is written only if it changed.
 
 use std::collections::HashSet;
 
@@ -14,17 +14,17 @@ use super::row_reader::RowReader;
 use super::{SqliteState, StateError, StateErrorKind, TagLists, WriteTransaction, format_time};
 use crate::domain::{Digest, GapTarget, Inventory, Registry, Repository, RepositoryName, TagName};
 
-/// How well tag lists are packed: more takes longer and gains nothing.
+/// The compression level of tag lists: higher levels take longer and gain nothing.
 const COMPRESSION_LEVEL: u8 = 6;
 
-/// When a tag was seen last.
+/// The last sighting of a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastSeen {
-    /// The digest that it had, shortened; `unread` where that could not be read.
+    /// Its digest, shortened; `unread` if it could not be read.
     pub digest: String,
-    /// When it was seen last.
+    /// Time of the last sighting.
     pub at: Timestamp,
-    /// When it was first missed; `None` where no whole look has been made since.
+    /// Time of the first read without it; `None` if there was no complete read since.
     pub missed_at: Option<Timestamp>,
 }
 
@@ -126,7 +126,7 @@ impl<T: TagListTables> TagLists for T {
         names: &[RepositoryName],
         now: Timestamp,
     ) -> Result<(), StateError> {
-        // Where the list of repositories is not complete, one that is not in it may be there.
+        // If the list of repositories is incomplete, one that is not in it may exist.
         if registry.gaps.iter().any(|gap| gap.target == GapTarget::Catalogue) {
             return Ok(());
         }
@@ -295,7 +295,7 @@ impl WriteTransaction<'_> {
     }
 }
 
-/// A line for each tag. Neither tags nor digests have spaces in them.
+/// Returns a line for each tag. Neither tags nor digests contain spaces.
 fn lines(repository: &Repository) -> String {
     let mut lines = String::new();
     for tag in &repository.tags {

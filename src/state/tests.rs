@@ -1,4 +1,4 @@
-//! Disks that are full or cannot be written.
+//! Full disks, and disks that cannot be written.
 
 use super::*;
 
@@ -110,8 +110,8 @@ async fn beside(path: &Path, statements: &[&'static str]) {
     connection.close().await.unwrap();
 }
 
-/// SQLite rolls back by itself when the disk is full. A connection of which `sqlx` still believes that it is inside a
-/// transaction would refuse every later one, until the process ends.
+/// SQLite rolls back by itself when the disk is full. A connection that `sqlx` still considers inside a transaction
+/// would refuse every later one, until the process ends.
 #[tokio::test]
 async fn the_same_process_goes_on_once_there_is_room_again() {
     use crate::registry::ContentCache as _;
@@ -147,7 +147,7 @@ async fn the_same_process_goes_on_once_there_is_room_again() {
     store.begin_run(&run(1, 1)).await.unwrap();
     let lease = lease(&store).await;
     for round in 0..3_u128 {
-        // The journal, the other durable writes, and those that are not.
+        // The journal, the other durable writes, and relaxed ones.
         let small = manifest("small");
         let mut entries = 0;
         let full = loop {
@@ -177,7 +177,7 @@ async fn the_same_process_goes_on_once_there_is_room_again() {
     }
 }
 
-/// What fails in other ways than for want of room: another writer that does not end, and a write that is given up.
+/// Failures other than a full disk: another writer that does not end, and a write that is cancelled.
 #[tokio::test]
 async fn a_write_that_fails_or_is_given_up_takes_no_later_one_along() {
     let folder = tempfile::tempdir().unwrap();

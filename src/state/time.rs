@@ -1,4 +1,4 @@
-//! The times that the state has seen, and which of them can be believed.
+//! The recorded times of the state, and which of them are confirmed.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -9,9 +9,9 @@ use super::{RecordedTimes, SqliteState, StateError, format_time};
 /// The newest times that a state has recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NewestTime {
-    /// The newest that a registry's `Date` agreed with.
+    /// The newest one that a registry's `Date` confirmed.
     pub confirmed: Option<Timestamp>,
-    /// The newest of all runs, whatever their clock was.
+    /// The newest one of all runs, whatever their clock.
     pub recorded: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! What the journal tells of manifests that tags were taken from.
+//! The journal's records of manifests from which tags were removed.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,17 @@ use crate::domain::{
     Action, Digest, RegistryName, RemovalMethod, RemovedTag, RepositoryName, SkipReason, TagName, UntaggedManifest,
 };
 
-/// What the journal tells of a manifest that Tagwarden took tags from.
+/// The journal's record of a manifest from which Tagwarden removed tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UntagRecord {
-    /// It is there by the journal's word, without its tags.
+    /// It exists according to the journal, without its tags.
     Untagged {
         /// The manifest, each of its tags with the first of its policies only.
         untagged: UntaggedManifest,
-        /// The entries of its tags, in the same order; they have all of their policies.
+        /// The entries of its tags, in the same order; these have all of their policies.
         entries: Vec<JournalId>,
     },
-    /// Something about it is not settled, or all of its tags were put back: it is no business of anybody's deletion.
+    /// An entry of it is unresolved, or all of its tags were restored: it is not eligible for deletion.
     Excluded {
         /// The repository.
         repository: RepositoryName,
@@ -44,7 +44,7 @@ pub(super) struct UntagRow {
     skip: Option<String>,
     policy: Option<String>,
     resolved_at: Option<String>,
-    /// Whether it is a deletion that was not done while that of something it hangs on was.
+    /// True if its deletion was not carried out although that of a manifest it depends on was.
     parted: bool,
 }
 
@@ -61,7 +61,7 @@ struct DigestEntries {
     has_pending: bool,
 }
 
-/// In this order only one digest is held at a time. What was begun to be deleted with another manifest is looked up
+/// In this order only one digest is in memory at a time. A deletion that was begun with another manifest is looked up
 /// among the deletions under that one's tag in the same run.
 const SELECT_ENTRIES: &str = "
     SELECT id, repository, tag, digest, action, outcome, skip, policy, resolved_at,
@@ -175,7 +175,7 @@ impl DigestEntries {
                 self.failed_deletion = Some(row);
             }
         } else if row.action == Action::RestoreManifest.label() {
-            // Wanted again, and by no tag's word.
+            // It is needed again, although no tag shows that.
             self.failed_deletion = None;
         } else {
             self.tags.insert(row.tag.clone(), row);
@@ -189,13 +189,13 @@ impl UntagRow {
         self.outcome.as_deref() == Some("done") || self.current_skip() == Some(SkipReason::Missing.label())
     }
 
-    /// Whether a deletion was begun and did not come about, for no reason of the manifest's own.
+    /// Returns true if a deletion was begun and failed for no reason of the manifest's own.
     fn is_failed_deletion(&self) -> bool {
         let skips = ["recovered", "interrupted", "stopped", "blocked"];
         self.outcome.as_deref() == Some("failed") || self.current_skip().is_some_and(|skip| skips.contains(&skip))
     }
 
-    /// The label of the skip, in the spelling of this version.
+    /// Returns the label of the skip, in this version's spelling.
     fn current_skip(&self) -> Option<&str> {
         self.skip.as_deref().map(SkipReason::current_label)
     }

@@ -1,11 +1,11 @@
-//! The write-ahead log, and the proof that what was committed still stands in the file of that name.
+//! The write-ahead log, and the proof that committed data is still in the file with that name.
 //!
-//! SQLite keeps the log open and does not look at its name again. Once the file is deleted, replaced or emptied, it goes on
-//! to write into a file without a name, or behind a hole, and the next process finds nothing of that, or damage. SQLite
-//! itself deletes the log only with the last connection of all processes, restarts it at its beginning once all of it is in
-//! the main file, and shortens it only to what is in use. Somebody else's checkpoint of the kind `TRUNCATE` empties it by
-//! right: then the index of the log says that no frame stands in it, which only SQLite itself can be asked.
-//! <https://www.sqlite.org/walformat.html>
+//! SQLite keeps the log open and does not check its name again. If the file is deleted, replaced or emptied, SQLite
+//! continues to write into an unnamed file, or behind a hole, and the next process finds none of that, or damage.
+//! SQLite itself deletes the log only with the last connection of all processes, restarts it at its beginning once all
+//! of it is in the main file, and shortens it only to the part in use. Another process's checkpoint of the kind
+//! `TRUNCATE` empties it legitimately: then the log's index shows that it has no frame, which only SQLite itself can
+//! report. <https://www.sqlite.org/walformat.html>
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -24,11 +24,11 @@ const FRAME_HEADER: u64 = 24;
 /// The first four bytes of a log, but for the last bit.
 const MAGIC: u32 = 0x377f_0682;
 
-/// The name of looking at the log, for errors.
+/// The name of inspecting the log, for errors.
 const INSPECT: &str = "look at its write-ahead log";
 
-/// The log into which the durable connection was seen to write. It is known as long as that connection lives: once it is
-/// closed, SQLite may delete the log and begin another.
+/// The log that the durable connection was seen to write. Known as long as that connection lives: once it is closed,
+/// SQLite may delete the log and begin another.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WatchedLog(Arc<Mutex<Option<FileId>>>);
 
@@ -47,7 +47,7 @@ impl WatchedLog {
     }
 }
 
-/// The file of the log as it is now.
+/// The current file of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LogFile {
     file: FileId,
@@ -56,7 +56,7 @@ struct LogFile {
     page: Option<u64>,
 }
 
-/// The ways in which a log is lost.
+/// The ways to lose a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     Deleted,
@@ -74,7 +74,7 @@ impl Loss {
     }
 }
 
-/// Looks at the log at that path; `None` if nothing is there. SQLite holds no lock on it that closing it would end.
+/// Inspects the log at that path; `None` if nothing is there. SQLite holds no lock on it that closing it would release.
 fn inspect(path: &Path) -> io::Result<Option<LogFile>> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -94,7 +94,7 @@ fn page_size(header: &[u8]) -> Option<u64> {
     word(8).map(u64::from)
 }
 
-/// Judges a log in which `frames` frames stand; `seen` is the file that they were written to.
+/// Detects the loss of a log with `frames` frames; `seen` is the file that they were written to.
 fn detect_loss(seen: Option<FileId>, found: Option<LogFile>, frames: u64) -> Option<Loss> {
     let Some(found) = found else {
         return (seen.is_some() || frames > 0).then_some(Loss::Deleted);
@@ -107,21 +107,21 @@ fn detect_loss(seen: Option<FileId>, found: Option<LogFile>, frames: u64) -> Opt
 }
 
 impl SqliteState {
-    /// Makes sure that the log at its path is the one that was written to. Whether all of it is there, only
-    /// [`SqliteState::verify_log`] can tell.
+    /// Verifies that the log at its path is the one that was written. Only [`SqliteState::verify_log`] can tell whether
+    /// it is complete.
     pub(super) fn verify_log_file(&self) -> Result<(), StateError> {
         self.check_log(0).map(drop)
     }
 
-    /// Makes sure that everything that was committed and is not in the main file yet stands in the log, and returns the
-    /// log, if anything stands in it. `connection` must not be inside a transaction.
+    /// Verifies that everything that was committed and is not in the main file yet is in the log, and returns the log,
+    /// if it has content. `connection` must not be inside a transaction.
     ///
     /// # Errors
-    /// [`StateErrorKind::Replaced`] when the log was deleted, replaced or shortened. Nothing may be written then, since it
-    /// would be lost or damage what is there.
+    /// Returns [`StateErrorKind::Replaced`] if the log was deleted, replaced or shortened. Nothing may be written then,
+    /// since it would be lost or damage existing data.
     pub(super) async fn verify_log(&self, connection: &mut SqliteConnection) -> Result<Option<FileId>, StateError> {
         match self.verify_log_once(connection).await {
-            // Another process may have restarted or emptied it between the two looks.
+            // Another process may have restarted or emptied it between the two checks.
             Err(error) if error.kind == StateErrorKind::Replaced => self.verify_log_once(connection).await,
             judged => judged,
         }
@@ -132,7 +132,7 @@ impl SqliteState {
         let index: Result<(i64, i64, i64), sqlx::Error> =
             sqlx::query_as("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *connection).await;
         let (_, frames, _) = index.map_err(|error| self.sqlx_error(INSPECT, error))?;
-        // Negative where the file system knows no log.
+        // Negative if the file system does not support the log.
         self.check_log(u64::try_from(frames).unwrap_or_default())
     }
 
@@ -144,15 +144,15 @@ impl SqliteState {
         Ok(())
     }
 
-    /// Returns whether closing would do harm. The last connection to close copies the log into the main file: out of a
-    /// log that was deleted this rescues everything, out of one that was overwritten it copies damage. And it deletes the
-    /// file of that name, which may be another process's own.
+    /// Returns true if closing would do harm. The last connection to close copies the log into the main file: from a
+    /// deleted log this rescues everything, from an overwritten one it copies damage. And it deletes the file with that
+    /// name, which may belong to another process.
     pub(super) async fn is_harmed_by_closing(&self) -> bool {
         if self.0.watched_log.get().is_none() {
             return false;
         }
         let Ok(mut connection) = self.0.durable.acquire().await else { return false };
-        // SQLite cannot copy out of an empty one.
+        // SQLite cannot copy from an empty one.
         let has_content = || inspect(&self.0.log).is_ok_and(|found| found.is_some_and(|found| found.length > 0));
         self.verify_log(&mut connection).await.is_err() && has_content()
     }
@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// SQLite shortens its log, and deletes it with the last connection, which a write that is given up takes along.
+    /// SQLite shortens its log, and deletes it with the last connection, which a cancelled write closes.
     #[tokio::test]
     async fn what_sqlite_does_to_its_own_log_is_no_loss() {
         let folder = tempfile::tempdir().unwrap();

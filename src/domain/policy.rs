@@ -133,7 +133,7 @@ pub enum KeepRule {
         /// The number of periods.
         count: NonZeroU32,
     },
-    /// That many distinct images of each version line, the highest versions first; every line counts.
+    /// The `count` distinct images with the highest versions of each version line; every line counts.
     NewestPer {
         /// The part of the version that defines a line.
         version: VersionPart,

@@ -1,13 +1,13 @@
-//! Indexes and artifacts that were not read: which tags they could keep, and which of them have to be read to know.
+//! Indexes and artifacts that were not read: the tags that they could protect, and those that have to be read to decide.
 //!
-//! That an index contains a manifest, or that something refers to one, only ever adds a reason to keep. So what is unread
-//! matters only where a tag would go without it. Such a tag is undecided here, and whoever can read is told what would
-//! settle it: reading it and deciding again can only turn `undecided` into a decision. Three rules say what an unread
-//! index could do:
+//! An index that contains a manifest, or a referrer of one, only ever adds a reason to retain. So an unread manifest
+//! matters only if a tag would be removed without it. Such a tag is undecided here, and the reader gets the manifests
+//! that would decide it: reading them and deciding again can only turn `undecided` into a decision. Three rules describe
+//! the possible effect of an unread index:
 //!
-//! 1. it stays, and leads to the tag's manifest by its images, by what refers to them and by what accompanies them;
+//! 1. it is retained, and leads to the tag's manifest by its images, their referrers and their companions;
 //! 2. it lies between the tag and an image in use;
-//! 3. it tells that a signature, an attestation or the like belongs to an image that goes, so that it may go as well.
+//! 3. it shows that a signature, an attestation or the like belongs to an expiring image, so that it may be removed, too.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

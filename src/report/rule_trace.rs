@@ -62,7 +62,7 @@ pub struct RuleTraceView {
 pub struct CutoffView {
     /// The date of the last tag that it keeps, or the beginning of its window.
     pub at: Timestamp,
-    /// That last tag; `None` if the cutoff is a time.
+    /// The last tag that it keeps; `None` if the cutoff is a time.
     pub tag: Option<String>,
 }
 

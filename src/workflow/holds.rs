@@ -25,7 +25,7 @@ pub struct HoldRequest {
 /// The end of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldUntil {
-    /// That long after now.
+    /// After this duration, from now.
     For(Duration),
     /// At that time.
     At(Timestamp),

@@ -36,7 +36,7 @@ fn digest(text: &str, hosts: &KnownHosts) -> ImageField {
                     ImageField::Image(ImageReference { host: None, repository: None, tag: None, digest: Some(digest) })
                 }
                 Err(_) => match classify(parse_image(text), text, hosts) {
-                    // A tag reported by the runtime is no evidence.
+                    // A tag reported by the runtime does not count.
                     ImageField::Image(_) | ImageField::Corrected(..) => ImageField::Nothing,
                     seen => seen,
                 },

@@ -342,7 +342,7 @@ impl RegistryReader for AcrReader {
         if manifest.digest != digest.to_string() {
             return Err(response.malformed("it is about another manifest"));
         }
-        // What is no name of a tag still is one to the registry.
+        // The registry accepts tag names that are invalid here.
         let tags = manifest.tags.iter().flatten().map(|name| name.parse()).collect::<Result<_, InvalidName>>();
         let tags = tags.map_err(|error| {
             response.unparsable(Failure::new((), "a tag of it has no name that is allowed").caused_by(error))
@@ -514,7 +514,7 @@ fn unknown_repository_error(repository: &RepositoryName, named: bool) -> Registr
     RegistryError::new(RegistryErrorKind::NotFound, format!("{repository} could not be listed")).with_help(why)
 }
 
-/// A catalogue that may not be read is no reason to give up: repositories can be named.
+/// Adds a remedy to the error of a catalogue that may not be read: repositories can be named.
 fn with_catalogue_advice(error: RegistryError) -> RegistryError {
     if error.kind == RegistryErrorKind::Denied {
         return error

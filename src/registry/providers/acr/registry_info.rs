@@ -208,7 +208,7 @@ async fn stored_bytes(arm: &Arm, path: &str) -> Result<u64, RequestError> {
     })
 }
 
-/// Whether the registry deletes untagged manifests. Only the premium tier can; there, silence is no answer.
+/// Whether the registry deletes untagged manifests. Only the premium tier can; there, a missing setting proves nothing.
 fn untagged_retention(policy: Option<&WirePolicy>, sku: Option<ServiceTier>) -> RetentionDays {
     match (policy, sku) {
         (Some(policy), _) => after_days(policy),

@@ -183,7 +183,7 @@ fn is_removed(response: &Response) -> Result<bool, RegistryError> {
 /// The error that an answer to a change means.
 fn change_error(response: &Response) -> RegistryError {
     let kind = match response.status.as_u16() {
-        // The page of a proxy or a firewall is no word of Quay's about what it removes.
+        // The page of a proxy or a firewall does not show what Quay removes.
         400 | 401 | 403 | 405 | 409 if response.is_web_page() => RegistryErrorKind::Malformed,
         401 => RegistryErrorKind::Unauthenticated,
         409 => RegistryErrorKind::Locked,

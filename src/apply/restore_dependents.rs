@@ -29,6 +29,8 @@ pub(super) enum ChildLookupError {
 pub(super) struct KnownManifests(Mutex<BTreeSet<(RepositoryName, Digest)>>);
 
 impl KnownManifests {
+    /// Returns true if a manifest exists, and remembers those that do.
+    ///
     /// # Errors
     /// Returns an error if the registry does not answer.
     async fn contains(

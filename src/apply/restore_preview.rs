@@ -40,7 +40,7 @@ pub enum ExpectedRestore {
 }
 
 impl ExpectedRestore {
-    /// The label used in the JSON.
+    /// Returns the label used in the JSON.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl ExpectedRestore {
         }
     }
 
-    /// The same in words.
+    /// Describes the expected result.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {

@@ -34,7 +34,7 @@ const MAX_STALENESS: Duration = Duration::from_mins(1);
 const MAX_RETRIES: usize = 3;
 
 impl From<RetryPolicy> for RemovalRetryPolicy {
-    /// With the same limits as any other request to a registry.
+    /// Creates a policy with the same limits as for any other request to a registry.
     fn from(retry_policy: RetryPolicy) -> Self {
         Self {
             first_pause: retry_policy.initial_delay,

@@ -86,8 +86,8 @@ pub(super) async fn verify_survival(
     }
 }
 
-/// Looks up a manifest. If it is not found it is looked up again: a mark as destructive is permanent, and a 404 may be
-/// transient.
+/// Returns true if the manifest of a removed tag still exists. One that is not found is looked up again: a mark as
+/// destructive is permanent, and a 404 may be transient.
 async fn has_survived(context: &RepositoryContext<'_>, removal: &Removal) -> Result<bool, RegistryError> {
     let (reader, repository) = (&*context.registry.reader, &context.repository.name);
     let Removal { tag, digest, .. } = removal;

@@ -119,7 +119,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// The label used in metrics and the audit record.
+    /// Returns the label used in metrics and the audit record.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         "settings"
@@ -150,7 +150,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Mode {
-    /// The label used in settings and reports.
+    /// Returns the label used in settings and reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -189,7 +189,7 @@ impl Template {
 }
 
 impl NotifyEvent {
-    /// The label used in settings and messages.
+    /// Returns the label used in settings and messages.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -204,7 +204,7 @@ impl NotifyEvent {
 }
 
 impl Channel {
-    /// The label used in settings.
+    /// Returns the label used in settings.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

@@ -164,7 +164,7 @@ impl fmt::Display for RemovalBlock {
 }
 
 impl Missed {
-    /// The label used in settings.
+    /// Returns the label used in settings.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -392,7 +392,8 @@ impl EventLoop {
         }
     }
 
-    /// Records the times up to which the schedules were handled, which also shows whether the state is writable.
+    /// Records the times up to which the schedules were handled. Returns true if they were written, which shows that
+    /// the state is writable.
     async fn save_handled(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
         // That is a tiny write, which fits even on a full disk; a run that fails at its end does more harm than none.
         let proven = if self.write_error.is_some() { self.store.verify_disk_space().await } else { Ok(()) };

@@ -86,7 +86,7 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// The label used in logs.
+    /// Returns the label used in logs.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -94,7 +94,8 @@ impl EventLoop {
         }
     }
 
-    /// Schedules another read, because the files may be incomplete until then.
+    /// Schedules another read, because the files may be incomplete until then. Always returns false: no run may use
+    /// them yet.
     fn schedule_reload(&mut self, wait: Duration) -> bool {
         self.reload_at = Some(Instant::now() + wait);
         false

@@ -123,7 +123,7 @@ fn block(path: &str, file_length: u64) -> Bytes {
     bytes.into()
 }
 
-/// The header of a regular file, as POSIX lays out `ustar`.
+/// Returns the header of a regular file, in the `ustar` format of POSIX.
 fn tar_header(path: &str, file_length: u64) -> [u8; TAR_BLOCK] {
     let mut header = [0; TAR_BLOCK];
     let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());

@@ -65,7 +65,7 @@ pub enum AbilityOrigin {
 }
 
 impl AbilityOrigin {
-    /// The label used in reports.
+    /// Returns the label used in reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl AbilityOrigin {
         }
     }
 
-    /// The time of the removal or answer, where it is known from one.
+    /// Returns the time of the removal or answer, if known from one.
     #[must_use]
     pub fn at(self) -> Option<Timestamp> {
         match self {

@@ -306,7 +306,7 @@ impl Claims {
 }
 
 impl ReleaseStatus {
-    /// The label used in records and reports.
+    /// Returns the label used in records and reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -162,7 +162,7 @@ impl RuleKey {
         }
     }
 
-    /// The key of that name.
+    /// Returns the key with that name.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
         let all = [Self::Select, Self::Registries, Self::Repositories, Self::Tags, Self::Pattern, Self::Matching];
@@ -183,7 +183,7 @@ impl AllowUnmatched {
 }
 
 impl RuleHistory {
-    /// The last match of a rule in a registry at one of these addresses.
+    /// Returns the last match of a rule in a registry at one of these addresses.
     #[must_use]
     pub fn matched_at<'a>(&self, rule: &RuleId, mut endpoints: impl Iterator<Item = &'a str>) -> Option<Timestamp> {
         let there = self.matched.get(rule)?;

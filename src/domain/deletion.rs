@@ -240,7 +240,7 @@ impl DeletionForecast {
 }
 
 impl DependentRole {
-    /// The label used in reports: `child` or `referrer`.
+    /// Returns the label used in reports: `child` or `referrer`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -251,7 +251,7 @@ impl DependentRole {
 }
 
 impl RetainReason {
-    /// The label used in reports.
+    /// Returns the label used in reports.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

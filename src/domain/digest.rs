@@ -51,7 +51,7 @@ impl Digest {
         }
     }
 
-    /// `sha256` or `sha512`.
+    /// Returns `sha256` or `sha512`.
     #[must_use]
     pub fn algorithm(&self) -> &'static str {
         match self.0 {
@@ -60,7 +60,7 @@ impl Digest {
         }
     }
 
-    /// The value in lower-case hex digits, without the algorithm.
+    /// Returns the value in lower-case hex digits, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
         let bytes = self.bytes();

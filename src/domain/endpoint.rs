@@ -24,7 +24,7 @@ impl Endpoint {
         url.has_host().then(|| Self::of(&url))
     }
 
-    /// The address as text, such as `https://contoso.azurecr.io`.
+    /// Returns the address as text, such as `https://contoso.azurecr.io`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -71,7 +71,7 @@ impl Hold {
         now < self.until
     }
 
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)
@@ -79,7 +79,7 @@ impl Hold {
 }
 
 impl HoldOrigin {
-    /// The label used in the state and in reports: `person` or `restore`.
+    /// Returns the label used in the state and in reports: `person` or `restore`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -318,7 +318,7 @@ impl ManifestDetail {
 }
 
 impl Lock {
-    /// The label used in reports: `delete`, `write`, `delete+write`.
+    /// Returns the label used in reports: `delete`, `write`, `delete+write`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -345,7 +345,7 @@ impl Manifest {
 }
 
 impl RemovalMethod {
-    /// The label used in settings and reports: `untag` or `manifest`.
+    /// Returns the label used in settings and reports: `untag` or `manifest`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -104,7 +104,8 @@ impl Intent {
 }
 
 impl Action {
-    /// The label used in the journal: `untag`, `delete-manifest`, `restore`, `restore-manifest`, `delete-untagged`.
+    /// Returns the label used in the journal: `untag`, `delete-manifest`, `restore`, `restore-manifest`,
+    /// `delete-untagged`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -118,7 +119,7 @@ impl Action {
 }
 
 impl Outcome {
-    /// The label used in the journal: `done`, `skipped`, `failed`.
+    /// Returns the label used in the journal: `done`, `skipped`, `failed`.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
@@ -130,7 +131,7 @@ impl Outcome {
 }
 
 impl SkipReason {
-    /// The label used in the journal and in metrics.
+    /// Returns the label used in the journal and in metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

@@ -87,7 +87,7 @@ impl IndexReads {
 }
 
 impl UnreadKind {
-    /// The label used in files: `artifact` or `index`.
+    /// Returns the label used in files: `artifact` or `index`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ impl UnreadKind {
 }
 
 impl ListedKind {
-    /// The label used in files: `image`, `artifact` or `index`.
+    /// Returns the label used in files: `image`, `artifact` or `index`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ pub enum DateOrigin {
 }
 
 impl DateOrigin {
-    /// The label used in the state and in reports: `pushed`, `created` or `first-seen`.
+    /// Returns the label used in the state and in reports: `pushed`, `created` or `first-seen`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

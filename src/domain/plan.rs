@@ -200,7 +200,7 @@ impl Plan {
 }
 
 impl RefusalReason {
-    /// The label used in reports and metrics.
+    /// Returns the label used in reports and metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

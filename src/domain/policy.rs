@@ -272,7 +272,7 @@ impl Keep {
 }
 
 impl PolicyMode {
-    /// The label used in files and reports.
+    /// Returns the label used in files and reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -283,7 +283,7 @@ impl PolicyMode {
 }
 
 impl Period {
-    /// The rule's name in policy files: `daily`, …
+    /// Returns the rule's name in policy files: `daily`, …
     #[must_use]
     pub fn rule_name(self) -> &'static str {
         match self {
@@ -296,7 +296,7 @@ impl Period {
 }
 
 impl VersionPart {
-    /// The label used in policy files.
+    /// Returns the label used in policy files.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

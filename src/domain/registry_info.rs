@@ -81,7 +81,7 @@ pub enum PermissionMode {
 }
 
 impl ServiceTier {
-    /// The label used in settings and reports: `basic`, `standard`, `premium`.
+    /// Returns the label used in settings and reports: `basic`, `standard`, `premium`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -104,7 +104,7 @@ impl RetentionDays {
 }
 
 impl PermissionMode {
-    /// The label used in reports: `rbac`, `rbac-abac`.
+    /// Returns the label used in reports: `rbac`, `rbac-abac`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

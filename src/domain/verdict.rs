@@ -302,7 +302,7 @@ pub struct UnresolvedReason {
 }
 
 impl Uncertainty {
-    /// The label used in reports: `configuration-unread`, `no-container`, `other-algorithm`.
+    /// Returns the label used in reports: `configuration-unread`, `no-container`, `other-algorithm`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -383,7 +383,7 @@ impl Date {
         }
     }
 
-    /// The label used in reports: `pushed`, `created`, `first-seen`, `original`, `unknown`.
+    /// Returns the label used in reports: `pushed`, `created`, `first-seen`, `original`, `unknown`.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -397,7 +397,7 @@ impl Date {
 }
 
 impl Verdict {
-    /// The label used in reports.
+    /// Returns the label used in reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -93,7 +93,7 @@ struct Low {
 struct High {
     version: Version,
     inclusive: bool,
-    /// Written as `<` and a version without a pre-release: tools differ on the pre-releases of that version.
+    /// True if written as `<` and a version without a pre-release: tools differ on the pre-releases of that version.
     below: bool,
 }
 

@@ -249,7 +249,7 @@ impl BlobRecord {
 }
 
 impl BlobTally {
-    /// A blob with its first use.
+    /// Creates the tally of a blob with its first use.
     #[must_use]
     pub fn new(record: &BlobRecord) -> Self {
         Self {

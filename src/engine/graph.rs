@@ -117,57 +117,57 @@ impl<'a> Graph<'a> {
         node
     }
 
-    /// The node of a digest that the repository mentions.
+    /// Returns the node of a digest that the repository mentions.
     pub(super) fn node(&self, digest: &Digest) -> Option<Node> {
         self.nodes.get(digest).copied()
     }
 
-    /// All nodes.
+    /// Returns all nodes.
     pub(super) fn nodes(&self) -> std::ops::Range<Node> {
         0..Node::try_from(self.digests.len()).unwrap_or(Node::MAX)
     }
 
-    /// The node that a tag names.
+    /// Returns the node that a tag names.
     pub(super) fn of_tag(&self, tag: u32) -> Option<Node> {
         self.tag_nodes.get(index(tag)).copied().flatten()
     }
 
-    /// The tags that name a node.
+    /// Returns the tags that name a node.
     pub(super) fn tags(&self, node: Node) -> impl Iterator<Item = u32> {
         self.tags.of(node)
     }
 
-    /// The digest of a node.
+    /// Returns the digest of a node.
     pub(super) fn digest(&self, node: Node) -> &'a Digest {
         self.digests[index(node)]
     }
 
-    /// The manifest of a node, where it was read.
+    /// Returns the manifest of a node, if it was read.
     pub(super) fn manifest(&self, node: Node) -> Option<&'a Manifest> {
         self.manifests[index(node)]
     }
 
-    /// The image that a node's manifest refers to.
+    /// Returns the image that a node's manifest refers to.
     pub(super) fn subject(&self, node: Node) -> Option<Node> {
         self.node(self.manifest(node)?.subject.as_deref()?)
     }
 
-    /// The manifests that a node lists.
+    /// Returns the manifests that a node lists.
     pub(super) fn children(&self, node: Node) -> impl Iterator<Item = Node> {
         self.children.of(node)
     }
 
-    /// The indexes that list a node.
+    /// Returns the indexes that list a node.
     pub(super) fn parents(&self, node: Node) -> impl Iterator<Item = Node> {
         self.parents.of(node)
     }
 
-    /// The manifests that refer to a node.
+    /// Returns the manifests that refer to a node.
     pub(super) fn referrers(&self, node: Node) -> impl Iterator<Item = Node> {
         self.referrers.of(node)
     }
 
-    /// Every index, at any height, that contains a node; not the node itself.
+    /// Returns every index, at any height, that contains a node; not the node itself.
     pub(super) fn ancestors(&self, node: Node) -> Vec<Node> {
         let mut found = Vec::new();
         let mut seen = std::collections::HashSet::from([node]);
@@ -238,7 +238,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// A node or tag position as an index.
+/// Returns a node or tag position as an index.
 pub(super) fn index(number: u32) -> usize {
     number as usize
 }

@@ -127,7 +127,7 @@ impl<L: Ord + Copy, V: Ord + Copy> Ranking<L, V> {
         self.places.binary_search(&(line, Reverse(value))).is_ok()
     }
 
-    /// One more than the number of places of the line with a higher value.
+    /// Returns one more than the number of places of the line with a higher value.
     fn rank(&self, line: L, value: V) -> u32 {
         let start = self.places.partition_point(|place| place.0 < line);
         let end = self.places.partition_point(|place| *place < (line, Reverse(value)));

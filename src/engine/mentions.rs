@@ -229,7 +229,7 @@ impl<'a> RepositoryMentions<'a> {
         self.all.push((source, mention));
     }
 
-    /// All of them, each with its source.
+    /// Returns all mentions, each with its source.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a SourceName, &Mention)> {
         self.all.iter().map(|(source, mention)| (*source, &**mention))
     }

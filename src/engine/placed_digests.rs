@@ -61,7 +61,7 @@ impl PlacedDigests {
         }
     }
 
-    /// The number of digests that were found.
+    /// Returns the number of digests that were found.
     #[must_use]
     pub fn len(&self) -> usize {
         self.manifests.len() + self.known.values().map(DigestSet::len).sum::<usize>()

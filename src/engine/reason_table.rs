@@ -16,7 +16,7 @@ struct TagReasons {
 }
 
 impl ReasonTable {
-    /// A table without reasons for that many tags.
+    /// Creates a table without reasons for that many tags.
     pub(super) fn new(tags: usize) -> Self {
         Self(vec![TagReasons::default(); tags])
     }
@@ -33,7 +33,7 @@ impl ReasonTable {
         self.tags().for_each(|tag| self.add(tag, reason.clone()));
     }
 
-    /// All tags, by position.
+    /// Returns all tags, by position.
     pub(super) fn tags(&self) -> Range<u32> {
         0..u32::try_from(self.0.len()).expect("a repository has fewer than 2^32 tags")
     }

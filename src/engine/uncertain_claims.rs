@@ -143,7 +143,7 @@ impl<'a> UncertainClaims<'a> {
 }
 
 impl<'a> OpenClaims<'_, 'a> {
-    /// The lists of positions of the claims that may mean the repository, by kind.
+    /// Returns the lists of positions of the claims that may refer to the repository, by kind.
     fn positions(&self) -> impl Iterator<Item = impl Iterator<Item = &[usize]>> {
         let path = self.repository.name.as_str();
         // A digest of an algorithm that the repository has alone is compared with all of its digests.

@@ -147,9 +147,9 @@ impl Search<'_, '_> {
         self.expiring.iter().copied().filter(|&tag| accompanies(tag)).collect()
     }
 
-    /// Rule 1. A retained index may contain anything but itself, and lead to anything. An untagged one that may refer
-    /// to a retained manifest is retained with it. If the manifest is removed with the tag, everything has to be known:
-    /// its indexes and referrers would be broken, even if they were to be removed later.
+    /// Applies rule 1. A retained index may contain anything but itself, and lead to anything. An untagged one that may
+    /// refer to a retained manifest is retained with it. If the manifest is removed with the tag, everything has to be
+    /// known: its indexes and referrers would be broken, even if they were to be removed later.
     fn hold_by_kept(&mut self, kept: &[bool]) {
         let sensitive = self.sensitive();
         if sensitive.is_empty() {
@@ -188,8 +188,8 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Rule 2. A claim on an image protects every tag whose index contains it, at any depth. A claimed index with a tag
-    /// is retained by that tag, and protects no further.
+    /// Applies rule 2. A claim on an image protects every tag whose index contains it, at any depth. A claimed index
+    /// with a tag is retained by that tag, and protects no further.
     fn hold_by_claims(&mut self) {
         let UnreadFacts { graph, claimed, may_be_configuration, .. } = *self.facts;
         if !may_be_configuration && claimed.iter().all(|&node| graph.is_tagged_index(node)) {
@@ -209,9 +209,9 @@ impl Search<'_, '_> {
         self.hold(&tags, between);
     }
 
-    /// Rule 3. A companion is retained forever if nothing known leads to its image, although that image may be in an
-    /// expiring index, or refer to one. Marks nothing as retained, because the companion is. Other manifests may be
-    /// retained with it meanwhile, so only independent retention counts.
+    /// Applies rule 3. A companion is retained forever if nothing known leads to its image, although that image may be
+    /// in an expiring index, or refer to one. Marks nothing as retained, because the companion is. Other manifests may
+    /// be retained with it meanwhile, so only independent retention counts.
     fn resolve_companions(&mut self, found: &ReasonTable) {
         let UnreadFacts { repository, graph, companions, claimed, .. } = *self.facts;
         let accompanying: HashSet<u32> = companions.iter().map(|companion| companion.tag).collect();

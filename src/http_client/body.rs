@@ -41,7 +41,7 @@ pub(super) fn decode(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result
     Ok(body)
 }
 
-/// A zlib header (RFC 1950, 2.2), whose two bytes are a multiple of 31.
+/// Returns true for a zlib header (RFC 1950, 2.2), whose two bytes are a multiple of 31.
 fn is_zlib(body: &[u8]) -> bool {
     matches!(body, [first, second, ..] if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31))
 }

@@ -104,7 +104,7 @@ fn text<'de, D: Deserializer<'de>>(input: D) -> Result<String, D::Error> {
 }
 
 impl RequestErrorKind {
-    /// The label used in gaps, the audit record and metrics.
+    /// Returns the label used in gaps, the audit record and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

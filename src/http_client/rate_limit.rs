@@ -299,7 +299,8 @@ impl LaneState {
         }
     }
 
-    /// Converts a reserved slot into a request in flight, unless the server has requested a pause since.
+    /// Converts a reserved slot into a request in flight. Returns false, without effect, if the server has requested a
+    /// pause since.
     fn redeem_reservation(&mut self, epoch: u64) -> bool {
         if self.epoch != epoch {
             return false;

@@ -39,7 +39,7 @@ pub enum NotifyErrorKind {
 }
 
 impl NotifyErrorKind {
-    /// The label used in logs and metrics.
+    /// Returns the label used in logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -63,7 +63,7 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
-    /// The label used in metrics and the audit record.
+    /// Returns the label used in metrics and the audit record.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         "policy"

@@ -167,7 +167,7 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
     YamlError { span, message, help }
 }
 
-/// The parser puts the place at the end of its messages; here it is shown separately.
+/// Returns a message without the place that the parser puts at its end, because it is shown separately.
 fn without_place(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |end| &message[..end])
 }

@@ -45,7 +45,7 @@ pub enum AttentionKind {
 }
 
 impl AttentionKind {
-    /// The label used in JSON and logs.
+    /// Returns the label used in JSON and logs.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

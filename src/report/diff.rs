@@ -276,7 +276,7 @@ impl DiffView {
 }
 
 impl TagDiff {
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)

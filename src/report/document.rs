@@ -456,7 +456,7 @@ impl RemovalView {
         })
     }
 
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)
@@ -464,7 +464,7 @@ impl RemovalView {
 }
 
 impl KeptView {
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)

@@ -22,7 +22,7 @@ pub enum DriftKind {
 }
 
 impl DriftKind {
-    /// The label used in the JSON.
+    /// Returns the label used in the JSON.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -79,7 +79,7 @@ impl HoldView {
         })
     }
 
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)

@@ -126,7 +126,7 @@ impl EntryView {
         serde_json::from_value(self.reasons.clone()).unwrap_or_default()
     }
 
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         let Self { registry, repository, tag, .. } = self;

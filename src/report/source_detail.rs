@@ -148,7 +148,7 @@ pub struct UndecidedRepositoryView {
 }
 
 impl ProtectedTagView {
-    /// `registry/repository:tag`.
+    /// Returns `registry/repository:tag`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}/{}:{}", self.registry, self.repository, self.tag)

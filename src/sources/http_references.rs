@@ -63,7 +63,7 @@ pub enum DocumentFormat {
 }
 
 impl DocumentFormat {
-    /// The label used in settings.
+    /// Returns the label used in settings.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -60,7 +60,7 @@ pub(super) mod tests {
         KnownHosts::new(&["contoso.azurecr.io", "images.contoso.example", "harbor.example/proxy"].map(String::from))
     }
 
-    /// The class of the field, with the image in its normal form, where `D` is the digest.
+    /// Returns the class of the field, with the image in its normal form, where `D` is the digest.
     pub(in crate::sources) fn shown(seen: ImageField) -> String {
         match seen {
             ImageField::Image(image) => image.to_string().replace(D, "D"),

@@ -144,7 +144,7 @@ impl SourceKind {
         !matches!(self, Self::ReleaseRecords(_) | Self::Docker(_))
     }
 
-    /// The label used in settings and reports.
+    /// Returns the label used in settings and reports.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

@@ -52,7 +52,7 @@ pub enum StateErrorKind {
 }
 
 impl StateErrorKind {
-    /// The label used in logs and metrics.
+    /// Returns the label used in logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

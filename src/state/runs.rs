@@ -86,7 +86,7 @@ pub struct JournalTotals {
 }
 
 impl RunKind {
-    /// The label used in the record and in reports.
+    /// Returns the label used in the record and in reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

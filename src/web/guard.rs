@@ -111,7 +111,7 @@ fn parse_token(value: &str) -> Option<String> {
     pair.split_once(':').map(|(_, password)| password.to_owned())
 }
 
-/// Compares two texts in constant time.
+/// Returns true if two texts are equal, compared in constant time.
 fn constant_time_eq(shown: &str, token: &str) -> bool {
     let (shown, token) = (Sha256::digest(shown.as_bytes()), Sha256::digest(token.as_bytes()));
     shown.iter().zip(token.iter()).fold(0, |different, (a, b)| different | (a ^ b)) == 0

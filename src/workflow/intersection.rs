@@ -171,7 +171,7 @@ fn skip_dependents(decision: &Decision, tasks: &mut Vec<RemovalTask>, skipped: &
     }
 }
 
-/// The name of a removal's tag.
+/// Returns the name of a removal's tag.
 fn place(removal: &Removal) -> (&RegistryName, &RepositoryName, &TagName) {
     (&removal.registry, &removal.repository, &removal.tag)
 }
@@ -234,7 +234,7 @@ pub(super) mod tests {
     use crate::workflow::evidence_age::GatherTime;
     use crate::{engine, policy};
 
-    /// The decision on a registry with one old tag, after `change`.
+    /// Returns the decision on a registry with one old tag, after `change`.
     pub(in crate::workflow) fn decided(change: impl FnOnce(&mut Registry)) -> Decision {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let policy = "policies:\n  - { name: old, select: { tags: ['*'] }, keep: none, mode: enforce }\n";

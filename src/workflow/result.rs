@@ -15,7 +15,7 @@ use crate::state::RunContext;
 pub(super) struct PlanIssues {
     /// True if refusals determine the outcome.
     is_refused: bool,
-    /// The plan rests on incomplete evidence.
+    /// True if the plan rests on incomplete evidence.
     lacks_evidence: bool,
 }
 

@@ -514,7 +514,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// No decision depends on such a record, so a run continues without it.
+/// Logs a record that could not be written. No decision depends on it, so a run continues without it.
 fn warn_if_unrecorded(recorded: Result<(), crate::state::StateError>) {
     if let Err(error) = recorded {
         tracing::warn!(kind = error.kind.label(), "cannot note which tags there are: {}", error.chain());

@@ -91,7 +91,7 @@ impl<'a> RegistryEvidence<'a> {
         Self { registry, failed, tags, digests, algorithms, holds, ids, by_digest, unresolved, ranges }
     }
 
-    /// The same for one repository, with what is mentioned of it.
+    /// Prepares the evidence for one repository, with its mentions.
     pub(super) fn in_repository<'e, 'm>(
         &'e self,
         mentions: impl Iterator<Item = &'m Mention>,

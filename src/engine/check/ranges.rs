@@ -126,7 +126,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Letters, digits and dashes, in parts joined by dots.
+/// Returns true for letters, digits and dashes, in parts joined by dots.
 fn is_dotted(text: &str) -> bool {
     let is_part =
         |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

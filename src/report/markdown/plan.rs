@@ -379,7 +379,7 @@ fn undecided(document: &PlanDocument) -> String {
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 
-/// The commands of a product's own tool, for the first removal of each repository.
+/// Renders the commands of a product's own tool, for the first removal of each repository.
 fn tool_commands(document: &PlanDocument, tool: &VerifyTool) -> String {
     let prefix = format!("{} ", tool.command);
     let fits =

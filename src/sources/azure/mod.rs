@@ -55,7 +55,7 @@ pub enum AzureService {
 }
 
 impl AzureService {
-    /// The label used in settings and reports.
+    /// Returns the label used in settings and reports.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -102,7 +102,7 @@ fn diff_order<'c>(empty: &'c str, commits: &'c [Commit]) -> Vec<TreeDiff<'c>> {
     steps
 }
 
-/// The mode and the id of the second content in `:mode mode id id status`.
+/// Parses the mode and the id of the second content in `:mode mode id id status`.
 fn parse_entry(entry: &str) -> Option<(&str, &str)> {
     let mut fields = entry.split(' ').skip(1);
     let mode = fields.next()?;

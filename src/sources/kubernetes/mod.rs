@@ -76,7 +76,7 @@ pub enum Helm {
 }
 
 impl Helm {
-    /// The label used in settings.
+    /// Returns the label used in settings.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -52,7 +52,7 @@ impl Preset {
         Self::OpenShift,
     ];
 
-    /// The label used in settings.
+    /// Returns the label used in settings.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -11,9 +11,9 @@ use crate::domain::Digest;
 /// The automatic actions of a registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeletionRules {
-    /// Deletes a repository with its last manifest.
+    /// True if a repository is deleted with its last manifest.
     pub delete_empty_repositories: bool,
-    /// Deletes a manifest's referrers with it.
+    /// True if a manifest's referrers are deleted with it.
     pub delete_referrers: bool,
     /// Deletes a manifest that many days after it lost its last tag: only Docker media types, only if the tag was lost
     /// while this was set, and only if not locked.

@@ -21,7 +21,7 @@ pub struct GeneratedWorld {
     pub tags: u32,
     /// The platforms of each index, at most eight; 0 makes plain images.
     pub platforms: u8,
-    /// Adds an attestation for each platform to the index, as buildkit does.
+    /// True if the index contains an attestation for each platform, as buildkit adds them.
     pub attestations: bool,
     /// Makes every n-th tag share the image of the tag before it (at least 2). With `None`, each tag has its own image.
     pub shared_every: Option<u32>,
@@ -40,7 +40,7 @@ const UNKNOWN: &str = "unknown";
 const TAG_PREFIX: &str = "build-";
 
 impl GeneratedWorld {
-    /// Plain images, a minute apart, one for each tag.
+    /// Creates a world of plain images, a minute apart, one for each tag.
     #[must_use]
     pub fn new(repositories: u32, tags: u32, newest: Timestamp) -> Self {
         Self {
@@ -55,25 +55,25 @@ impl GeneratedWorld {
         }
     }
 
-    /// The name of the repository of that number.
+    /// Returns the name of the repository of that number.
     #[must_use]
     pub fn repository_name(number: u32) -> String {
         format!("team-{:02}/service-{number:05}", number % 40)
     }
 
-    /// The name of the tag of that number.
+    /// Returns the name of the tag of that number.
     #[must_use]
     pub fn tag_name(number: u32) -> String {
         format!("{TAG_PREFIX}{number:07}")
     }
 
-    /// The number of a tag by its name.
+    /// Returns the number of a tag by its name.
     pub(super) fn tag_number(&self, name: &str) -> Option<u32> {
         let number: u32 = name.strip_prefix(TAG_PREFIX)?.parse().ok()?;
         (number < self.tags && Self::tag_name(number) == name).then_some(number)
     }
 
-    /// The push time of a tag.
+    /// Returns the push time of a tag.
     ///
     /// # Panics
     /// For a number that no tag of it has.
@@ -84,13 +84,13 @@ impl GeneratedWorld {
         newest - SignedDuration::from_secs(seconds)
     }
 
-    /// The attributes of a tag.
+    /// Returns the attributes of a tag.
     pub(super) fn tag_attributes(&self, tag: u32) -> Attributes {
         let locked = self.locked_every.is_some_and(|every| tag % every == every - 1);
         Attributes { delete: !locked, ..Attributes::default() }
     }
 
-    /// The number of the image that a tag names.
+    /// Returns the number of the image that a tag names.
     pub(super) fn image_of(&self, tag: u32) -> u32 {
         match self.shared_every {
             None => tag,
@@ -98,7 +98,7 @@ impl GeneratedWorld {
         }
     }
 
-    /// The tags that name an image.
+    /// Returns the tags that name an image.
     pub(super) fn tags_of(&self, image: u32) -> impl Iterator<Item = u32> {
         let first = self.first_tag(image);
         let second = (first + 1..self.tags).take(1).filter(move |tag| self.image_of(*tag) == image);
@@ -112,13 +112,13 @@ impl GeneratedWorld {
         }
     }
 
-    /// The number of images in each repository.
+    /// Returns the number of images in each repository.
     #[must_use]
     pub fn images(&self) -> u32 {
         self.image_of(self.tags - 1) + 1
     }
 
-    /// The number of manifests of each image.
+    /// Returns the number of manifests of each image.
     #[must_use]
     pub fn manifests_per_image(&self) -> u32 {
         match u32::from(self.platforms) {
@@ -128,12 +128,12 @@ impl GeneratedWorld {
         }
     }
 
-    /// The position of the manifest that the tags of an image name.
+    /// Returns the position of the manifest that the tags of an image name.
     pub(super) fn top_position(&self, image: u32) -> u32 {
         (image + 1) * self.manifests_per_image() - 1
     }
 
-    /// The push time of the manifest at a position.
+    /// Returns the push time of the manifest at a position.
     pub(super) fn manifest_time(&self, position: u32) -> Timestamp {
         let per_image = self.manifests_per_image();
         let before_top = per_image - 1 - position % per_image;
@@ -193,7 +193,7 @@ impl Formula {
         formula
     }
 
-    /// The number of manifests in each repository.
+    /// Returns the number of manifests in each repository.
     pub(super) fn manifest_count(&self) -> u32 {
         self.world.images() * self.world.manifests_per_image()
     }
@@ -202,13 +202,13 @@ impl Formula {
         self.shapes[to_index(position % self.world.manifests_per_image())]
     }
 
-    /// The manifest at a position.
+    /// Returns the manifest at a position.
     pub(super) fn manifest(&self, repository: u32, position: u32) -> GeneratedManifest {
         let per_image = self.world.manifests_per_image();
         self.manifests(repository, position / per_image).swap_remove(to_index(position % per_image))
     }
 
-    /// The manifests of an image, in push order.
+    /// Returns the manifests of an image, in push order.
     pub(super) fn manifests(&self, repository: u32, image: u32) -> Vec<GeneratedManifest> {
         let platforms = usize::from(self.world.platforms);
         let created = self.world.tag_time(self.world.first_tag(image));
@@ -244,7 +244,7 @@ impl Formula {
     }
 }
 
-/// A manifest with a configuration and one layer.
+/// Creates a manifest with a configuration and one layer.
 fn single(
     config: Blob,
     (layer_type, layer): (&str, &Blob),
@@ -269,7 +269,7 @@ fn descriptor(media_type: &str, blob: &Blob) -> String {
     format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":{}}}"#, blob.digest(), blob.length())
 }
 
-/// An index of images, each of which may have its attestation in the second half.
+/// Creates an index of images, each of which may have its attestation in the second half.
 fn index(manifests: &[GeneratedManifest]) -> GeneratedManifest {
     let media_type = media_type::OCI_INDEX;
     let images = manifests.iter().filter(|manifest| manifest.shape.os == Some(OS)).count();
@@ -308,7 +308,7 @@ fn index(manifests: &[GeneratedManifest]) -> GeneratedManifest {
     }
 }
 
-/// A number as a place in memory.
+/// Returns a number as an index in memory.
 pub(super) fn to_index(number: u32) -> usize {
     usize::try_from(number).expect("a place has at least 32 bits")
 }

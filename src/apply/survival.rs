@@ -20,7 +20,8 @@ pub(super) struct Survival {
 }
 
 impl Survival {
-    /// Creates it as known if it was observed, or if the registry may delete untagged manifests anyway.
+    /// Creates the knowledge, as known if survival was observed, or if the registry may delete untagged manifests
+    /// anyway.
     pub(super) fn new(observed: bool, accepts_retention: bool) -> Self {
         let known = AtomicBool::new(observed || accepts_retention);
         Self { known, observed: AtomicBool::new(observed), last_tag_lock: Mutex::default() }

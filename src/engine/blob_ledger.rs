@@ -151,13 +151,13 @@ impl SettledLedger {
 }
 
 impl RepositoryReclaim {
-    /// Creates it with nothing counted yet.
+    /// Creates a result with nothing counted yet.
     #[must_use]
     pub fn zero(removals: usize, deletions: usize) -> Self {
         Self { removals: vec![Some(ReclaimBytes::default()); removals], deletions: vec![Some(0); deletions] }
     }
 
-    /// Creates it with all bytes unknown.
+    /// Creates a result with all bytes unknown.
     #[must_use]
     pub fn unknown(removals: usize, deletions: usize) -> Self {
         Self { removals: vec![None; removals], deletions: vec![None; deletions] }

@@ -29,7 +29,7 @@ impl SourcedClaim<'_> {
         }))
     }
 
-    /// Returns it as a reason to retain an untagged manifest.
+    /// Returns the claim as a reason to retain an untagged manifest.
     pub(super) fn retain_reason(self) -> RetainReason {
         RetainReason::Claimed {
             source: self.source.clone(),

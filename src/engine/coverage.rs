@@ -54,7 +54,7 @@ struct ReadRegistry {
 }
 
 impl<'a> RuleMatchCounter<'a> {
-    /// Creates it with nothing counted yet.
+    /// Creates a counter with nothing counted yet.
     #[must_use]
     pub fn new(rules: &'a Rules) -> Self {
         let mut policies: Vec<&Policy> = rules.policies.iter().collect();

@@ -66,7 +66,7 @@ pub(super) struct RegistryEvaluation<'a> {
 }
 
 impl<'a> RegistryEvaluation<'a> {
-    /// Creates it. `claims` come with their displayed texts, see [`claim_texts`].
+    /// Prepares the evaluation of a registry. `claims` come with their displayed texts, see [`claim_texts`].
     pub(super) fn new(
         rules: &'a Rules,
         registry: &'a Registry,

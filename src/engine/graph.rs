@@ -61,13 +61,13 @@ impl<'a> Graph<'a> {
         graph
     }
 
-    /// Creates it without manifests that are only listed: no tag names these, and no read manifest leads to them, so
-    /// that they have no ties. They may be twice as many as all others.
+    /// Creates a graph without manifests that are only listed: no tag names these, and no read manifest leads to them,
+    /// so that they have no ties. They may be twice as many as all others.
     pub(super) fn of_read(repository: &'a Repository, companions: &'a [Companion]) -> Self {
         Self::without_listed(repository, companions, 0)
     }
 
-    /// Creates it with room for more nodes.
+    /// Creates such a graph with room for more nodes.
     fn without_listed(repository: &'a Repository, companions: &'a [Companion], more: usize) -> Self {
         let room = repository.manifests.len().max(repository.tags.len()) + more;
         let mut graph = Self {

@@ -22,14 +22,14 @@ pub struct PlacedDigests {
 }
 
 impl PlacedDigests {
-    /// Creates it with nothing found yet; every claimed digest is searched.
+    /// Creates a search with nothing found yet; every claimed digest is searched.
     #[must_use]
     pub fn new(claims: &Claims) -> Self {
         let claimed = claims.sources.iter().flat_map(SourceOutcome::claims);
         Self { wanted: claimed.filter_map(|claim| claim.image.digest.clone()).collect(), ..Self::default() }
     }
 
-    /// Creates it for a whole inventory.
+    /// Returns the claimed digests in a whole inventory.
     #[must_use]
     pub fn of(inventory: &Inventory, claims: &Claims) -> Self {
         let mut found = Self::new(claims);

@@ -67,7 +67,7 @@ pub struct RepositoryRemovals {
 }
 
 impl<'a> RemovalPlanner<'a> {
-    /// Creates it with the modes of these policies.
+    /// Creates a planner with the modes of these policies.
     #[must_use]
     pub fn new(rules: &'a Rules, now: Timestamp) -> Self {
         let policies = rules.policies.iter().map(|policy| (&policy.name, policy)).collect();

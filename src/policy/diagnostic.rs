@@ -167,7 +167,7 @@ const TOML_SEPARATOR: &str = " = ";
 const MAX_SHOWN: usize = 100;
 
 impl Problems {
-    /// Creates it for a YAML file.
+    /// Creates a collector for a YAML file.
     pub(crate) fn of_yaml(file: &str, text: &str) -> Self {
         Self::with_visible_text(file, redact::redact_file(text))
     }
@@ -183,7 +183,7 @@ impl Problems {
         }
     }
 
-    /// Creates it for the settings, in TOML. Only values under known keys are shown.
+    /// Creates a collector for the settings, in TOML. Only values under known keys are shown.
     pub(crate) fn of_toml(file: &str, text: &str) -> Self {
         Self { separator: TOML_SEPARATOR, ..Self::with_visible_text(file, redact::redact_settings(text)) }
     }

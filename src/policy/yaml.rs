@@ -62,7 +62,7 @@ impl Value {
         }
     }
 
-    /// Describes it: `the text "5"`.
+    /// Describes the value: `the text "5"`.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Null => "nothing".into(),

@@ -199,7 +199,7 @@ impl RunView {
         self
     }
 
-    /// Describes it in one line. Lost tags that should have been retained come before all else.
+    /// Describes the run in one line. Lost tags that should have been retained come before all else.
     #[must_use]
     pub fn headline(&self) -> String {
         let outcome = if self.ended_at.is_some() { self.outcome.as_str() } else { "not ended, or killed" };

@@ -59,7 +59,7 @@ pub(super) struct TagQuery {
     /// Counted from 1.
     pub(super) page: Option<u64>,
     pub(super) limit: Option<u32>,
-    /// For pages: the journal entry after which the list starts.
+    /// For pages: the journal entry before which to list.
     pub(super) before: Option<i64>,
 }
 

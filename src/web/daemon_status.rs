@@ -21,7 +21,7 @@ pub struct DaemonStatus {
 }
 
 impl DaemonStatus {
-    /// Creates it with `status`.
+    /// Creates a daemon status that starts with `status`.
     #[must_use]
     pub fn new(status: StatusSnapshot) -> Self {
         let metrics = Metrics::new();

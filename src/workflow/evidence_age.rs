@@ -19,8 +19,8 @@ pub(super) struct GatherTime {
 }
 
 impl GatherTime {
-    /// Creates it from two readings. Evidence is as old as the beginning of its gathering, when the first source may
-    /// have answered.
+    /// Creates a time from two readings. Evidence is as old as the beginning of its gathering, when the first source
+    /// may have answered.
     pub(super) fn between(begun: ClockReading, result: ClockReading) -> Self {
         Self { started: begun, duration: elapsed(begun, result) }
     }

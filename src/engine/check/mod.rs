@@ -114,7 +114,7 @@ struct RemovalPolicies<'a> {
 }
 
 impl<'a> RemovalPolicies<'a> {
-    /// Creates it for that many tags, with no policy that expires any.
+    /// Creates lists for that many tags, with no policy that expires any.
     fn new(tags: usize) -> Self {
         Self { lists: vec![Vec::new()], of: vec![0; tags] }
     }
@@ -306,7 +306,7 @@ impl<'a> RegistryChecker<'a> {
 }
 
 impl<'a> CheckTotals<'a> {
-    /// Creates it with nothing added yet.
+    /// Creates totals with nothing added yet.
     #[must_use]
     pub fn new(rules: &'a Rules) -> Self {
         Self { limits: limits::LimitCounts::default(), held: Vec::new(), rules: unmatched::RuleSightings::new(rules) }

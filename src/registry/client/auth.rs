@@ -93,7 +93,7 @@ impl TokenScope {
 }
 
 impl fmt::Display for TokenScope {
-    /// Formats it as a scope of the distribution token specification.
+    /// Formats the scope as in the distribution token specification.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Catalogue => f.write_str("registry:catalog:*"),

@@ -98,7 +98,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
 const DOCKER_HUB: &str = "index.docker.io";
 
 impl DockerConfig {
-    /// Creates it without reading the files.
+    /// Creates a configuration without reading its files.
     pub(in crate::registry) fn new(files: Vec<PathBuf>, retry_policy: Duration) -> Self {
         Self {
             files,

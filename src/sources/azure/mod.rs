@@ -278,7 +278,7 @@ struct AzureObject {
 }
 
 impl AzureObject {
-    /// Creates it from a resource's id: `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME/TYPE/NAME…`.
+    /// Parses a resource's id: `/subscriptions/S/resourceGroups/G/providers/NAMESPACE/TYPE/NAME/TYPE/NAME…`.
     fn of(kind: &'static str, id: &str) -> Self {
         let segments: Vec<&str> = id.split('/').collect();
         let after = |word: &str| {

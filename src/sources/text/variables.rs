@@ -29,7 +29,7 @@ pub(super) struct Definitions {
     incomplete: HashSet<Box<str>>,
     files: Vec<File>,
     count: usize,
-    /// The remaining number of definitions to store.
+    /// The most definitions that are stored.
     capacity: usize,
 }
 

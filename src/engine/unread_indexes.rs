@@ -1,13 +1,13 @@
-//! Indexes and artifacts that were not read: the tags that they could protect, and those that have to be read to decide.
+//! Indexes and artifacts that were not read: the tags that they could protect, and those to be read to decide.
 //!
 //! An index that contains a manifest, or a referrer of one, only ever adds a reason to retain. So an unread manifest
 //! matters only if a tag would be removed without it. Such a tag is undecided here, and the reader gets the manifests
-//! that would decide it: reading them and deciding again can only turn `undecided` into a decision. Three rules describe
-//! the possible effect of an unread index:
+//! that would decide it: reading them and deciding again can only turn `undecided` into a decision. Three rules
+//! describe the possible effect of an unread index:
 //!
 //! 1. it is retained, and leads to the tag's manifest by its images, their referrers and their companions;
 //! 2. it lies between the tag and an image in use;
-//! 3. it shows that a signature, an attestation or the like belongs to an expiring image, so that it may be removed, too.
+//! 3. it shows that a signature, an attestation or the like belongs to an expiring image, and may be removed with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -1,4 +1,4 @@
-//! Removal support of a registry: whether tags can be removed from it, and where that is known from.
+//! Removal support of a registry: the ability to remove its tags, and the origin of that knowledge.
 
 use std::sync::Arc;
 

@@ -113,7 +113,7 @@ pub enum Holder {
     File {
         /// The file, as the settings' glob found it.
         path: String,
-        /// Its line, from 1; 0 where the format has none.
+        /// Its line, from 1; 0 if the format has none.
         line: u32,
     },
     /// Something that runs or could be started: a workload of a cluster or of a cloud service.
@@ -163,7 +163,7 @@ pub struct Release {
     pub released_at: Option<Timestamp>,
     /// Live, or kept for a rollback.
     pub status: ReleaseStatus,
-    /// Until when it protects, where that is limited.
+    /// End of its protection, if limited.
     pub keep_until: Option<Timestamp>,
 }
 

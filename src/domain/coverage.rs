@@ -31,7 +31,7 @@ pub struct RuleId {
     pub policy: PolicyName,
     /// The key that contains it.
     pub key: RuleKey,
-    /// Its text, with `!` where it excludes.
+    /// Its text, with `!` if it excludes.
     pub written: SharedText,
 }
 

@@ -132,7 +132,7 @@ pub enum RefusalReason {
     ClockIssue(ClockIssue),
 }
 
-/// A record that names a tag and a digest, where the tag no longer is at that digest.
+/// A record with a tag and a digest that the tag no longer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// The source that recorded it.

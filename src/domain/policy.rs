@@ -92,7 +92,7 @@ pub struct Globs {
 /// One glob of a list, by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Glob<'a> {
-    /// As written, with `!` where it excludes.
+    /// As written, with `!` if it excludes.
     pub written: &'a str,
     /// True if it excludes.
     pub excludes: bool,

@@ -161,7 +161,7 @@ impl TextIndexBuilder {
     /// Adds a place, and returns the number by which words are added to it.
     ///
     /// # Panics
-    /// With more than 2^32 places.
+    /// If there are more than 2^32 places.
     pub fn add_place(&mut self, place: TextPlace) -> u32 {
         self.index.places.push(place);
         u32::try_from(self.index.places.len() - 1).expect("fewer than 2^32 places")

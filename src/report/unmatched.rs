@@ -14,7 +14,7 @@ pub struct UnmatchedView {
     /// Its key: `registries`, `repositories`, `tags`, `pattern`, `matching`; `select` for the whole selector of a
     /// policy.
     pub key: String,
-    /// Its text, with `!` where it excludes; empty for a whole selector.
+    /// Its text, with `!` if it excludes; empty for a whole selector.
     pub rule: String,
     /// The policy's file.
     pub file: String,

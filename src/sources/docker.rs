@@ -45,7 +45,7 @@ struct WireContainer {
     image: String,
     #[serde(rename = "ImageID")]
     image_id: String,
-    /// The manifest of its platform, where the engine keeps indexes.
+    /// The manifest of its platform, from engines that store indexes.
     #[serde(default)]
     image_manifest_descriptor: Option<WireDescriptor>,
 }

@@ -76,7 +76,7 @@ impl GeneratedWorld {
     /// Returns the push time of a tag.
     ///
     /// # Panics
-    /// For a number that no tag of it has.
+    /// If no tag has that number.
     #[must_use]
     pub fn tag_time(&self, tag: u32) -> Timestamp {
         let seconds = i64::from(self.tags - 1 - tag) * i64::from(self.interval_seconds);

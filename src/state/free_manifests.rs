@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::row_reader::RowReader as _;
 use super::{FreeManifests, SqliteState, StateError, format_time};
 use crate::domain::{Digest, RepositoryName, TagName};
 

@@ -55,7 +55,9 @@ pub use content::{
     Reference, Tag, Target,
 };
 pub use faults::{Fault, FaultKind};
-pub use gitlab::{GitlabOptions, GitlabProject, GitlabRole, GitlabScope, GitlabService, GitlabUser, TagRule};
+pub use gitlab::{
+    GitlabOptions, GitlabProject, GitlabRole, GitlabScope, GitlabService, GitlabUser, SigningKey, TagRule,
+};
 pub use harbor::{
     HARBOR_READS, HARBOR_REMOVES, HarborAccount, HarborOptions, HarborPermission, HarborProject, HarborSchedule,
     HarborService,

@@ -114,17 +114,18 @@ async fn what_was_collected_comes_back_as_long_as_its_blobs_are_there() {
     let one = build("one", 9);
     put(&registry, API, "v1", &one, 5);
     put(&registry, API, "other", &build("other", 9), 5);
-    let writer = writer(&registry.url());
-    untag(&writer, &api(), &tag("v1")).await.unwrap();
+    // A token ends in the meantime, so each step signs in anew.
+    let fresh = || writer(&registry.url());
+    untag(&fresh(), &api(), &tag("v1")).await.unwrap();
     registry.advance_time(SignedDuration::from_hours(23));
     assert!(registry.manifest(API, &one.digest).is_some());
     registry.advance_time(SignedDuration::from_hours(2));
     assert!(registry.manifest(API, &one.digest).is_none(), "a day after its last tag");
-    put_tag(&writer, &api(), &tag("v1"), &raw(&one)).await.unwrap();
-    untag(&writer, &api(), &tag("v1")).await.unwrap();
+    put_tag(&fresh(), &api(), &tag("v1"), &raw(&one)).await.unwrap();
+    untag(&fresh(), &api(), &tag("v1")).await.unwrap();
     registry.advance_time(SignedDuration::from_hours(25));
     let _freed = registry.collect_garbage();
-    let error = put_tag(&writer, &api(), &tag("v1"), &raw(&one)).await.unwrap_err();
+    let error = put_tag(&fresh(), &api(), &tag("v1"), &raw(&one)).await.unwrap_err();
     assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN"), "{}", error.chain());
 }
 

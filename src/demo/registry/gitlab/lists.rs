@@ -1,6 +1,6 @@
 //! The lists of the registry's own API, page by page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -13,7 +13,7 @@ use super::{GitlabOptions, ok};
 use crate::demo::registry::api_request::ApiRequest;
 use crate::demo::registry::content::Content;
 use crate::demo::registry::response::{ErrorResponse, Query, with_link};
-use crate::domain::{TagName, is_index_type};
+use crate::domain::{Digest, TagName, is_index_type};
 
 /// The sizes of a page: the default and the largest.
 const PAGE: (usize, usize) = (100, 1000);
@@ -86,13 +86,20 @@ pub(super) fn tags(
     let names: Vec<&str> = rest.by_ref().take(size).collect();
     let has_more = rest.next().is_some();
     let with_referrers = query.get("referrers") == Some("true") && options.has_referrers;
-    let rows: Vec<Value> = names.iter().filter_map(|tag| row(name, tag, with_referrers, content)).collect();
+    let mut referrers: BTreeMap<&Digest, Vec<Value>> = BTreeMap::new();
+    for (digest, manifest) in content.manifests(name).filter(|_| with_referrers) {
+        if let Some(subject) = &manifest.subject {
+            let found = json!({ "artifactType": manifest.artifact_type, "digest": digest.to_string() });
+            referrers.entry(subject).or_default().push(found);
+        }
+    }
+    let rows: Vec<Value> = names.iter().filter_map(|tag| row(name, tag, &referrers, content)).collect();
     let previous = names.first().filter(|_| !last.is_empty() && exact.is_none());
     let next = names.last().filter(|_| has_more && exact.is_none());
     Ok(with_link(ok(&json!(rows)), link(call.path, size, filter, previous.copied(), next.copied())))
 }
 
-fn row(repository: &str, name: &str, with_referrers: bool, content: &Content) -> Option<Value> {
+fn row(repository: &str, name: &str, referrers: &BTreeMap<&Digest, Vec<Value>>, content: &Content) -> Option<Value> {
     let tag = content.tag(repository, name)?;
     let manifest = content.manifest(repository, &tag.digest)?;
     let is_index = is_index_type(&manifest.media_type);
@@ -109,14 +116,8 @@ fn row(repository: &str, name: &str, with_referrers: bool, content: &Content) ->
     if let Some(config) = body["config"]["digest"].as_str() {
         row["config_digest"] = json!(config);
     }
-    if with_referrers {
-        let found = content.referrers(repository, &tag.digest);
-        let referrers: Vec<Value> = found
-            .map(|(digest, one)| json!({ "artifactType": one.artifact_type, "digest": digest.to_string() }))
-            .collect();
-        if !referrers.is_empty() {
-            row["referrers"] = json!(referrers);
-        }
+    if let Some(found) = referrers.get(&tag.digest) {
+        row["referrers"] = json!(found);
     }
     Some(row)
 }

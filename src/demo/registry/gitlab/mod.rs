@@ -59,7 +59,17 @@ pub struct GitlabOptions {
     /// The time after which a manifest without references is deleted (`gc.reviewafter`).
     pub review_after: SignedDuration,
     /// What tokens are signed with. Clones share it, so one server can give the tokens of another.
-    key: Arc<Key>,
+    pub key: SigningKey,
+}
+
+/// The key of a token service and of the registries that take its tokens.
+#[derive(Debug, Clone)]
+pub struct SigningKey(Arc<Key>);
+
+impl SigningKey {
+    fn random() -> Self {
+        Self(Arc::new(Key::random()))
+    }
 }
 
 impl GitlabOptions {
@@ -77,7 +87,7 @@ impl GitlabOptions {
             has_exact_filter: true,
             has_referrers: true,
             review_after: SignedDuration::from_hours(24),
-            key: Arc::new(Key::random()),
+            key: SigningKey::random(),
         }
     }
 
@@ -127,7 +137,7 @@ impl GitlabService {
 
     /// Ends all tokens for the registry.
     pub(super) fn expire_tokens(&mut self) {
-        self.options.key = Arc::new(Key::random());
+        self.options.key = SigningKey::random();
     }
 
     /// The options, to be changed; tokens that were given out stay what they are.
@@ -151,7 +161,7 @@ impl GitlabService {
     ) -> Response {
         let authorization = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if decoded == "/jwt/auth" && *call.method == Method::GET {
-            return self.options.token_response(authorization, call.query, (&self.options.key, self.now()));
+            return self.options.token_response(authorization, call.query, (&self.options.key.0, self.now()));
         }
         if decoded.starts_with("/api/v4/") {
             return rest::respond(&call, url, &self.options, content);
@@ -196,7 +206,7 @@ impl GitlabService {
 
     fn check(&self, call: &ApiRequest<'_>, needed: &[(String, &str)], realm: &str) -> Result<Bearer, ErrorResponse> {
         let authorization = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        Bearer::check(authorization, needed, realm, (&self.options.key, self.now()))
+        Bearer::check(authorization, needed, realm, (&self.options.key.0, self.now()))
     }
 
     fn distribution(

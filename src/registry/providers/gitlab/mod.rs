@@ -7,6 +7,7 @@
 //! source of the registry at version 4.32.0, with its `docs/spec/gitlab/api.md`, and of GitLab's `doc/api`.
 
 mod cleanup_policy;
+mod expiration_policy;
 mod reader;
 mod repository_list;
 mod rest;

@@ -8,9 +8,8 @@ use futures::{StreamExt, future, stream};
 use secrecy::ExposeSecret as _;
 
 use super::rest::GitlabRest;
-use super::tag_list::TagAnswer;
 use super::token::{Protections, RepositoryAccess};
-use super::wire::{Right, Row, WireTag};
+use super::wire::{Right, Row, TagAnswer, WireTag};
 use crate::domain::{
     CompactTime, Digest, GapTarget, Manifest, ManifestDetail, ManifestState, RegistryInfo, RemovalObstacle, Repository,
     RepositoryName, Tag, TagName, TagState, UnreadKind, is_index_type,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::cleanup_policy::WirePolicy;
+use super::expiration_policy::WirePolicy;
 use super::token::ProjectName;
 use crate::http_client::{ClientConfig, HttpClient, RateLimits, Request, Response, RetryPolicy};
 use crate::registry::client::pagination::{next_page_link, next_page_url};

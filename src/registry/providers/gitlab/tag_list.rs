@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::reader::GitlabReader;
-use super::wire::{self, Right, Row, WireTag};
+use super::wire::{self, Right, Row, TagAnswer};
 use crate::domain::{RepositoryName, TagName};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::pagination::next_page_link;
@@ -17,14 +17,6 @@ use crate::registry::{RegistryError, RegistryErrorKind};
 const PAGE: usize = 1000;
 /// Most tags: a longer list is a loop.
 const MAX_TAGS: usize = 20_000_000;
-
-/// The answer to the question for one tag.
-pub(super) enum TagAnswer {
-    Found(Box<WireTag>),
-    Missing,
-    /// Versions before 4.7 pass over the question and list tags.
-    NotAsked,
-}
 
 impl GitlabReader {
     /// All tags of a repository, each once; `None` if the registry does not know the repository.

@@ -67,6 +67,14 @@ impl WireTag {
     }
 }
 
+/// The answer to the question for one tag.
+pub(super) enum TagAnswer {
+    Found(Box<WireTag>),
+    Missing,
+    /// Versions before 4.7 pass over the question and list tags.
+    NotAsked,
+}
+
 /// An entry of a list that cannot be understood.
 #[derive(Debug)]
 pub(super) struct InvalidRow {

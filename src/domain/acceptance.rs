@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use super::{PolicyName, Refusal, RefusalReason, RefusalScope, RegistryName, RepositoryName, RuleId, UnmatchedRule};
+use super::{
+    AcceptedRefusal, PolicyName, Refusal, RefusalReason, RefusalScope, RegistryName, RepositoryName, RuleId,
+    UnmatchedRule,
+};
 
 /// The labels of the refusals that can be accepted (see [`RefusalReason::label`]).
 pub const ACCEPTABLE: [&str; 5] = ["untag-limit", "percent-limit", "leave-limit", "delete-limit", "protects-nothing"];
@@ -56,15 +59,6 @@ pub enum AcceptedBound {
     Left(u32),
     /// This rule matches nothing.
     Rule(String),
-}
-
-/// A refusal that was accepted, so that it holds nothing back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedRefusal {
-    /// The refusal.
-    pub refusal: Refusal,
-    /// The person's reason.
-    pub reason: String,
 }
 
 impl AcceptanceScope {

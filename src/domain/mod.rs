@@ -40,7 +40,7 @@ mod verdict;
 mod version_range;
 
 pub use ability::{AbilityOrigin, Product, RemovalAbility, RemovalObstacle, UntagEffect};
-pub use acceptance::{ACCEPTABLE, Acceptance, AcceptanceScope, AcceptedBound, AcceptedRefusal};
+pub use acceptance::{ACCEPTABLE, Acceptance, AcceptanceScope, AcceptedBound};
 pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceOutcome, SourceState, SourceTexts};
 pub use clock::{ClockIssue, ClockReading};
 pub use compact_time::CompactTime;
@@ -74,7 +74,7 @@ pub use listed_manifest::{
 pub use mention::{Mention, MentionedImage};
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};
 pub use original_date::{DateOrigin, OriginalDate};
-pub use plan::{Drift, Plan, Refusal, RefusalReason, RefusalScope, Removal};
+pub use plan::{AcceptedRefusal, Drift, Plan, Refusal, RefusalReason, RefusalScope, Removal};
 pub use policy::{
     Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, TagSelector,
     VersionPart, WrittenDuration,

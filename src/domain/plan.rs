@@ -1,8 +1,8 @@
 //! The removals of a run, and the refusals that block them.
 
 use super::{
-    AcceptedRefusal, ClockIssue, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName,
-    RegistryName, RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagName, TagPosition, UnmatchedRule,
+    ClockIssue, Coverage, Date, Deletion, Deletions, Digest, Holder, ImageReference, PolicyName, RegistryName,
+    RemovalMethod, RemovalObstacle, RepositoryName, SourceName, TagName, TagPosition, UnmatchedRule,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,15 @@ pub struct Refusal {
     /// True if the removals that would really be enforced violate it by themselves. If false, it only applies once all
     /// policies enforce.
     pub binding: bool,
+}
+
+/// A refusal that a person accepted, so that it holds nothing back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedRefusal {
+    /// The refusal.
+    pub refusal: Refusal,
+    /// The person's reason.
+    pub reason: String,
 }
 
 /// The removals that a refusal covers.

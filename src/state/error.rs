@@ -205,6 +205,8 @@ fn classify_postgres(error: &sqlx::Error) -> StateErrorKind {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StateErrorKind::Corrupt,
         // The certificate is not the right one, or the server cannot encrypt: waiting does not help.
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => StateErrorKind::Open,
+        // `rustls` says so of certificates.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => StateErrorKind::Open,
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
             match (&*code, code.get(..2).unwrap_or_default()) {

@@ -266,6 +266,7 @@ async fn passwords_are_never_shown_and_may_change() {
     assert!(StateStore::open(missing).await.unwrap_err().chain().contains("cannot read the password file"));
 
     // Another password counts for new connections, and those that are open need none.
+    assert_eq!(store.runs(1).await.unwrap(), []);
     server.meddle("ALTER ROLE tagwarden PASSWORD 'another one'").await;
     assert_eq!(store.runs(1).await.unwrap(), []);
     std::fs::write(server.password_file(), "another one\n").unwrap();

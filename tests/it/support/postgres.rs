@@ -105,24 +105,19 @@ fn template() -> PathBuf {
 impl Postgres {
     /// Starts it and waits until it answers.
     pub(crate) async fn start() -> Self {
-        Self::start_with(None, &[]).await
-    }
-
-    /// Does the same with a disk that has what was committed, for measuring.
-    pub(crate) async fn start_durable() -> Self {
-        Self::start_with(None, &["fsync=on", "shared_buffers=128MB"]).await
+        Self::start_with(None).await
     }
 
     /// Does the same with a certificate and its key, as PEM.
     pub(crate) async fn start_encrypted(certificate: &str, key: &str) -> Self {
-        Self::start_with(Some((certificate, key)), &[]).await
+        Self::start_with(Some((certificate, key))).await
     }
 
-    async fn start_with(tls: Option<(&str, &str)>, settings: &[&str]) -> Self {
+    async fn start_with(tls: Option<(&str, &str)>) -> Self {
         let folder = tempfile::Builder::new().prefix("tagwarden-pg-").tempdir().unwrap();
         succeed(Command::new("chmod").arg("755").arg(folder.path()));
         succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template()).arg(folder.path().join("data")));
-        let mut settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut settings = Vec::new();
         if let Some((certificate, key)) = tls {
             fs::write(folder.path().join("data/server.crt"), certificate).unwrap();
             fs::write(folder.path().join("data/server.key"), key).unwrap();

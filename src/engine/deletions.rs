@@ -11,7 +11,7 @@ use super::deletion_reclaim::{add_deletion_reclaim, forecast_deletions};
 use super::evaluate::RegistryEvaluation;
 use super::free_manifests::FreeManifests;
 use super::grace::Grace;
-use super::graph::{Node, index};
+use super::graph::{Node, Traversal, index};
 use super::mentions::{RepositoryMentions, former_manifests};
 use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::repository_cleanup::{Candidate, EligibleManifest, RepositoryCleanup, judges_all};
@@ -144,13 +144,19 @@ pub(super) fn assess_repository(
     let mut taken = BTreeSet::new();
     let deletions = looked.into_iter().map(|(enforce, one)| site.deletion(one, enforce, &along, &mut taken));
     let deletions: Vec<Deletion> = deletions.collect();
-    let free: BTreeSet<Digest> = free_nodes.into_iter().map(|node| site.graph.digest(node).clone()).collect();
     if site.judges_all {
+        // What no policy with a say wants deleted stays, however free it is, and holds what hangs on it.
+        let staying = waiting.iter().filter(|(_, until)| until.is_none());
+        let staying: Vec<Node> = staying.filter_map(|(digest, _)| site.graph.node(digest)).collect();
+        let stays = site.graph.reachable(staying, Traversal::DownAndToSubjects);
+        let expected = free_nodes.iter().filter(|&&node| !stays[index(node)]);
+        let expected: BTreeSet<Digest> = expected.map(|&node| site.graph.digest(node).clone()).collect();
         let deleted = deletions.iter().filter(|one| one.is_deletable()).map(|deletion| &deletion.digest);
         let deleted: BTreeSet<&Digest> = deleted.collect();
-        let left = free.iter().filter(|digest| !deleted.contains(digest)).collect();
-        found.forecast.add(forecast_deletions((evaluation.registry, repository), &free, &left));
+        let left = expected.iter().filter(|digest| !deleted.contains(digest)).collect();
+        found.forecast.add(forecast_deletions((evaluation.registry, repository), &expected, &left));
     }
+    let free: BTreeSet<Digest> = free_nodes.into_iter().map(|node| site.graph.digest(node).clone()).collect();
     let retains = deletions.iter().any(|one| !one.is_deletable()) || !found.kept.is_empty();
     found.eligible.extend(deletions);
     let assumed_absent = if retains { site.doubts.assumed_absent() } else { BTreeSet::new() };

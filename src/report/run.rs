@@ -314,7 +314,10 @@ impl RunView {
         let untagged_by_others = match untagged_by_others.count() as u64 {
             0 => String::new(),
             number => {
-                format!(" {} of them had no tag that Tagwarden removed, and are not restored.", format_count(number))
+                format!(
+                    " `tagwarden restore` leaves out {} of them, from which Tagwarden removed no tag.",
+                    format_count(number)
+                )
             }
         };
         let deleted = match self.deleted_count() {

@@ -34,7 +34,9 @@ impl<'a> Fields<'a> {
 
     /// Returns the value of a key, if present.
     pub(crate) fn get(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.requested.push(key);
+        if !self.requested.contains(&key) {
+            self.requested.push(key);
+        }
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 

@@ -1,5 +1,7 @@
 //! How a scenario is written, and what it becomes.
 
+mod past;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,8 +14,8 @@ use tagwarden::domain::{
     Blob, Claim, Claims, CoverageBasis, DateOrigin, Digest, Gap, GapTarget, Hold, HoldOrigin, Holder, ImageReference,
     Inventory, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern,
     PermissionMode, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility, RemovalMethod,
-    RemovalObstacle, RemovedTag, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules,
-    ServiceTier, SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedHistory, UntaggedManifest,
+    RemovalObstacle, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules, ServiceTier,
+    SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
 };
 use tagwarden::policy;
 
@@ -267,17 +269,7 @@ impl Scenario {
             let others = known.iter().filter(|(name, _)| *name != registry.name);
             registry.other_hosts = others.flat_map(|(_, hosts)| hosts.clone()).collect();
         }
-        for registry in registries.iter_mut().filter(|registry| registry.lists_untagged) {
-            let shapes = self.registries.get(registry.name.as_str());
-            let shapes = shapes.map_or(&self.repositories, |shape| &shape.repositories);
-            for repository in &mut registry.repositories {
-                let asked = policies.iter().any(|one| one.deletes_untagged_in(&registry.name, &repository.name));
-                if asked && repository.digests_without_tag().next().is_some() {
-                    let history = scene.history(&shapes[repository.name.as_str()]);
-                    repository.untagged_history = Some(Box::new(history));
-                }
-            }
-        }
+        self.fill_past(&scene, &policies, &mut registries);
         let holds = self.holds.iter().map(|text| scene.hold(text, &registries)).collect();
         let (mut inventory, mut claims) = (Inventory { registries }, Claims { sources, holds, ..Claims::default() });
         inventory.sort();
@@ -418,51 +410,6 @@ impl Scene<'_> {
             }
         }
         repository
-    }
-
-    fn history(&self, shape: &RepositoryShape) -> UntaggedHistory {
-        let times = |times: &BTreeMap<String, String>| {
-            times.iter().map(|(image, time)| (self.names.digest(image), self.time(time))).collect()
-        };
-        let tags = |tags: &Vec<String>| tags.iter().map(|tag| self.names.long(tag, "-").parse().unwrap()).collect();
-        UntaggedHistory {
-            read_at: self.now,
-            free_since: times(&shape.free),
-            changed_at: times(&shape.changed),
-            former_tags: shape.former.iter().map(|(image, names)| (self.names.digest(image), tags(names))).collect(),
-        }
-    }
-
-    fn untagged(
-        &self,
-        (registry, repository): (RegistryName, RepositoryName),
-        image: &str,
-        tags: &[String],
-        shape: &RepositoryShape,
-    ) -> UntaggedManifest {
-        let taken = |text: &String| {
-            let words: Vec<&str> = text.split_whitespace().collect();
-            let [name, policies, age, rest @ ..] = &words[..] else { panic!("a taken tag is a tag, a policy, a time") };
-            RemovedTag {
-                name: self.names.long(name, "-").parse().expect(name),
-                at: self.time(age),
-                policies: policies.split('+').filter(|name| *name != "?").map(|name| name.parse().unwrap()).collect(),
-                restored: rest == ["back"],
-            }
-        };
-        let known = shape.manifests.get(image);
-        let manifest = Manifest {
-            detail: ManifestDetail::Full,
-            ..known.map_or_else(|| self.manifest(&ManifestShape::default()), |shape| self.manifest(shape))
-        };
-        let digest = self.names.digest(image);
-        UntaggedManifest {
-            registry,
-            repository,
-            digest,
-            tags: tags.iter().map(taken).collect(),
-            manifest: Some(manifest),
-        }
     }
 
     fn tag(&self, name: &str, shape: &TagShape) -> Tag {

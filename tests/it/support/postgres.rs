@@ -1,4 +1,4 @@
-//! A real PostgreSQL: Debian's version 15 on loopback, with a folder of its own, run by an ordinary user.
+//! A real PostgreSQL: Debian's newest on loopback, with a folder of its own, run by an ordinary user.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,8 +15,8 @@ use tempfile::TempDir;
 pub(crate) const USER: &str = "tagwarden";
 pub(crate) const PASSWORD: &str = "open:sesame/42";
 
-/// Where Debian has the server's own programs.
-const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// Where Debian has the server's own programs, each version in a folder of its own.
+const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// A running server with an empty database `state`; stopped when dropped.
 pub(crate) struct Postgres {
@@ -50,7 +50,9 @@ pub(crate) fn ordinary_user() -> Command {
 
 fn program(name: &str) -> Command {
     let mut command = ordinary_user();
-    command.arg(Path::new(PROGRAMS).join(name));
+    let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = versions.max_by_key(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
+    command.arg(newest.unwrap_or_else(|| PathBuf::from(VERSIONS)).join("bin").join(name));
     command
 }
 

@@ -57,8 +57,8 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
         DataFormat::Text => {
             print(&check_text(&file, &settings, &policies));
             let fitting = kinds.iter().filter(|one| one.state == KindState::Fits);
-            let lines = fitting.map(|one| format!("  registry {}: {}\n", one.registry, sanitize(&one.message)));
-            print(&lines.collect::<String>());
+            let rows = fitting.map(|one| format!("  registry {}: {}\n", one.registry, sanitize(&one.message)));
+            print(&rows.collect::<String>());
         }
         DataFormat::Json => {
             let lints: Vec<Value> = lints.iter().map(lint_json).collect();

@@ -13,6 +13,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "import",
+        &[
+            ("tagwarden import acr-purge purge.sh", "print the policies for a purge task"),
+            (
+                "tagwarden import ecr rules.json --scope shop/api --out policies/ecr.yaml",
+                "write those for a repository",
+            ),
+        ],
+    ),
+    (
         "check",
         &[
             ("tagwarden check", "validate ./tagwarden.toml and its policies"),

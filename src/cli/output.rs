@@ -120,7 +120,7 @@ fn uses_color(is_terminal: bool) -> bool {
     is_terminal && set("TERM").is_none_or(|value| value != "dumb")
 }
 
-/// Prints text to stdout, or JSON that is inert already. A reader that has seen enough (`| head`) is no failure.
+/// Prints text to stdout, or JSON that is inert already. A reader that has seen enough (`| head`) causes no failure.
 pub(super) fn print(data: &str) {
     print_to(OutputKind::Plain, true, |out| out.write_all(data.as_bytes()));
 }

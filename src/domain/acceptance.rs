@@ -117,7 +117,7 @@ impl AcceptedBound {
         }
     }
 
-    /// Returns true if `now` is no worse than this.
+    /// Returns true if this covers `now`: nothing in it has grown.
     fn allows(&self, now: &Self) -> bool {
         match (self, now) {
             (Self::Count(then), Self::Count(now)) => now <= then,

@@ -20,8 +20,9 @@ pub struct PolicyFile {
     rename = "Policy",
     deny_unknown_fields,
     extend("oneOf" = [
-        { "required": ["keep"], "not": { "required": ["untagged"] } },
+        { "description": "A policy on tags.", "required": ["keep"], "not": { "required": ["untagged"] } },
         {
+            "description": "A policy on manifests without a tag.",
             "required": ["untagged"],
             "properties": {
                 "keep": false, "group_by": false, "then": false, "limits": false,

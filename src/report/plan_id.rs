@@ -53,7 +53,7 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
 /// Why a text is not a trustworthy plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanReadError {
-    /// It is no JSON.
+    /// The text is not JSON.
     #[error("the plan is not JSON")]
     NotJson(#[source] Cause),
     /// It is another kind of document.

@@ -97,7 +97,7 @@ async fn a_full_disk_fails_every_entry_of_a_write_and_loses_none_before() {
 }
 
 async fn lease(store: &SqliteState) -> LeaseToken {
-    let lease = Lease::take(store.path(), "a test").unwrap();
+    let lease = store.take_lease(LeaseScope::Run, "a test").await.unwrap();
     store.begin_epoch(&lease, Timestamp::UNIX_EPOCH).await.unwrap()
 }
 

@@ -31,12 +31,12 @@ impl DisplayTime {
             _ => format!("in {}", format_age(-seconds)),
         };
         let (local, utc) = (at.to_zoned(now.time_zone().clone()), at.to_zoned(TimeZone::UTC));
-        let in_utc = if local.date() == utc.date() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
+        let format = if local.date() == utc.date() { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" };
         let is_utc = local.offset() == utc.offset();
         Self {
             exact: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             minute: local.strftime(if is_utc { "%Y-%m-%d %H:%M UTC" } else { "%Y-%m-%d %H:%M %Z" }).to_string(),
-            utc: (!is_utc).then(|| utc.strftime(in_utc).to_string()),
+            utc: (!is_utc).then(|| utc.strftime(format).to_string()),
             relative,
         }
     }

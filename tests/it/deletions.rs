@@ -219,7 +219,7 @@ fn something_goes_in_these_worlds() {
         along += found.deletable().map(|deletion| deletion.dependents.len()).sum::<usize>();
         staying += found.eligible.iter().filter(|deletion| !deletion.is_deletable()).count();
     }
-    assert!(going > 100 && along > 10 && staying > 100, "{going} go, {along} along, {staying} stay");
+    assert!(going > 100 && along > 5 && staying > 100, "{going} go, {along} along, {staying} stay");
 }
 
 proptest! {

@@ -79,7 +79,7 @@ pub(in crate::engine) fn check_deletions_among(
             let here = of_registry.in_repository(mentions.iter().map(|(_, mention)| mention));
             let loose = here.uncertain_evidence(repository, placed);
             around = Some((here, ManifestReferences::new(repository, loose)));
-            check_order(repository, deletions, &deletion.registry, &mut held);
+            check_order(repository, deletions, (&deletion.registry, &untagged), &mut held);
         }
         let Some((evidence, around)) = &around else { continue };
         if !registry.lists_untagged {
@@ -264,7 +264,18 @@ fn check_free_period(
 }
 
 /// Looks whether there is an order in which each manifest goes after the indexes that list it and after what it refers to.
-fn check_order(repository: &Repository, deletions: &Deletions, registry: &RegistryName, held: &mut impl FnMut(String)) {
+/// A manifest also refers to the image after which a tag that it had is named.
+fn check_order(
+    repository: &Repository,
+    deletions: &Deletions,
+    (registry, untagged): (&RegistryName, &HashMap<ManifestKey<'_>, &UntaggedManifest>),
+    held: &mut impl FnMut(String),
+) {
+    let named_subjects = |digest: &Digest| -> Vec<Digest> {
+        let own = untagged.get(&(registry, &repository.name, digest)).into_iter().flat_map(|known| &known.tags);
+        let lost = repository.untagged_history.iter().filter_map(|past| past.former_tags.get(digest)).flatten();
+        own.map(|tag| &tag.name).chain(lost).filter_map(companion_subject).collect()
+    };
     let here = deletions.deletable().filter(|one| one.registry == *registry && one.repository == repository.name);
     let here = here.filter(|one| one.dependents.is_empty() && repository.untagged_history.is_some());
     let mut left: BTreeSet<&Digest> = here.map(|one| &one.digest).collect();
@@ -273,7 +284,8 @@ fn check_order(repository: &Repository, deletions: &Deletions, registry: &Regist
         for digest in left.iter().copied() {
             let Some(manifest) = repository.manifests.get(digest) else { continue };
             blocked.extend(&manifest.children);
-            if manifest.subject.as_deref().is_some_and(|subject| left.contains(subject)) {
+            let named = named_subjects(digest);
+            if manifest.subject.as_deref().into_iter().chain(&named).any(|subject| left.contains(subject)) {
                 blocked.insert(digest);
             }
         }

@@ -6,7 +6,7 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
-/// Returns the claims of a token, a JSON object, or `None` if it is no such token or cannot be read.
+/// Returns the claims of a token, a JSON object, or `None` if it is opaque or cannot be read.
 pub(in crate::registry) fn claims(token: &str) -> Option<Value> {
     const BASE64: GeneralPurpose = GeneralPurpose::new(
         &URL_SAFE,
@@ -18,7 +18,7 @@ pub(in crate::registry) fn claims(token: &str) -> Option<Value> {
     claims.is_object().then_some(claims)
 }
 
-/// Returns the seconds between a token's issue and its end, or `None` if it is no such token or does not say.
+/// Returns the seconds between a token's issue and its end, or `None` if it is opaque or does not say.
 pub(in crate::registry) fn lifetime(token: &str) -> Option<u64> {
     let claims = claims(token)?;
     let (issued, end) = (claims["iat"].as_i64()?, claims["exp"].as_i64()?);

@@ -101,7 +101,7 @@ pub(in crate::registry) fn removal_result(response: &Response) -> Result<Removal
         404 if response.is_absence() => Ok(RemovalResponse::AlreadyMissing),
         409 | 412 | 423 => Err(response.error(RegistryErrorKind::Locked)),
         400 | 401 | 403 | 405 if is_lock_refusal(response) => Err(response.error(RegistryErrorKind::Locked)),
-        // The page of a proxy or a firewall is no word of the registry's about what it removes.
+        // The page of a proxy or a firewall says nothing about what the registry removes.
         400 | 403 | 405 if response.is_web_page() => Err(response.malformed("a registry refuses in its own words")),
         400 | 405 => Err(response.error(RegistryErrorKind::Unsupported)),
         401 => Err(response.error(RegistryErrorKind::Unauthenticated)),

@@ -39,11 +39,11 @@ impl RuleMatches for PostgresState {
         if coverage.basis != CoverageBasis::FullInventory {
             return Ok(());
         }
-        let (mut matched, mut matches, mut endpoints) = (RuleColumns::default(), RuleColumns::default(), Vec::new());
+        let (mut matched, mut pairs, mut endpoints) = (RuleColumns::default(), RuleColumns::default(), Vec::new());
         for (rule, places) in &coverage.matched {
             matched.add(rule);
             for endpoint in places {
-                matches.add(rule);
+                pairs.add(rule);
                 endpoints.push(endpoint.as_str());
             }
         }
@@ -69,7 +69,7 @@ impl RuleMatches for PostgresState {
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS new (policy, key, rule, endpoint)
              ON CONFLICT (policy, key, rule, endpoint) DO UPDATE SET matched_at = excluded.matched_at",
         );
-        let statement = statement.bind(matches.policies).bind(matches.keys).bind(matches.rules);
+        let statement = statement.bind(pairs.policies).bind(pairs.keys).bind(pairs.rules);
         unit.execute(statement.bind(endpoints).bind(&now)).await?;
         let statement = sqlx::query(
             "INSERT INTO unmatched_rules (policy, key, rule, judged_at)

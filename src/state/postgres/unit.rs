@@ -51,15 +51,15 @@ impl PostgresState {
         // Whoever comes after one that waited in vain does not wait as long again.
         let is_away = self.0.unreachable.load(Ordering::Relaxed);
         let patience = if is_away { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
-        let begin = async || match tokio::time::timeout(patience, self.0.pool.begin_with(statement)).await {
+        let open = async || match tokio::time::timeout(patience, self.0.pool.begin_with(statement)).await {
             // It was waited for long enough.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Ok(None),
             Ok(begun) => begun.map(Some),
         };
-        let mut begun = self.answer(doing, begin()).await;
+        let mut begun = self.answer(doing, open()).await;
         if begun.as_ref().is_err_and(|error| error.kind == StateErrorKind::Unavailable) {
             // It may have been the connection alone, which a restart of the database or a pooler ended.
-            begun = self.answer(doing, begin()).await;
+            begun = self.answer(doing, open()).await;
         }
         match begun? {
             Some(transaction) => {

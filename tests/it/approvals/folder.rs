@@ -63,7 +63,7 @@ async fn what_is_refused_is_told_once_and_tried_again_when_the_reason_changes() 
     walk.approve("b.json", "{\"schema\": \"tagwarden.plan/1\"");
     let came = walk.apply_folder().await;
     assert_eq!(came.iter().map(|(name, code, _)| (&**name, *code)).collect::<Vec<_>>(), [("a.json", 3), ("b.json", 3)]);
-    assert!(came[0].2.contains("demand a signature") && came[1].2.contains("no JSON"), "{came:?}");
+    assert!(came[0].2.contains("demand a signature") && came[1].2.contains("not JSON"), "{came:?}");
     assert_eq!((walk.apply_folder().await.len(), walk.remaining_tags()), (0, EXPIRED_TAGS.to_vec()));
 
     walk.approve("a.json.sig", &sign(&key(2), "tagwarden", &plan));

@@ -13,8 +13,7 @@ const RULES: [(&str, &str, &str); 6] = [
     (
         "ecr",
         "lifecycle.json",
-        r#"{"repositoryName": "shop/ecr", "lifecyclePolicyText": "{\"rules\": [{\"rulePriority\": 1, \"selection\": {\"tagStatus\":
-            \"any\", \"countType\": \"imageCountMoreThan\", \"countNumber\": 5}, \"action\": {\"type\": \"expire\"}}]}"}"#,
+        r#"{"repositoryName": "shop/ecr", "lifecyclePolicyText": "{\"rules\": [{\"rulePriority\": 1, \"selection\": {\"tagStatus\": \"any\", \"countType\": \"imageCountMoreThan\", \"countNumber\": 5}, \"action\": {\"type\": \"expire\"}}]}"}"#,
     ),
     (
         "artifact-registry",

@@ -121,7 +121,7 @@ async fn a_test_message_says_that_it_is_one() {
     let message = told(&server).await.remove(0);
     assert_eq!((message["test"].as_bool(), message["title"].as_str()), (Some(true), Some("Tagwarden: a test of ops")));
     let (code, _, err) = tagwarden(folder.path(), "notify test opps").await;
-    assert!(code == 2 && err.contains("there is: ops"), "{code} {err}");
+    assert!(code == 2 && err.contains("did you mean `ops`?"), "{code} {err}");
 }
 
 #[tokio::test]

@@ -17,10 +17,12 @@ fn run(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// Builds the package of the binary under test, uncompressed because a debug build is large.
+/// Builds the package of the binary under test, without symbols and uncompressed because a debug build is large.
 fn build(folder: &Path) -> PathBuf {
+    let binary = folder.join("tagwarden");
+    run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_tagwarden")));
     let built = run(Command::new(Path::new(ROOT).join("packaging/deb"))
-        .arg(env!("CARGO_BIN_EXE_tagwarden"))
+        .arg(&binary)
         .arg(folder)
         .env("COMPRESSION", "none")
         .env("SOURCE_DATE_EPOCH", "1796000000"));
@@ -62,9 +64,9 @@ fn the_package_can_be_installed_upgraded_and_purged() {
         mode: 700 root:root /etc/tagwarden/credentials\n\
         units: fine\n\
         started: 0 units enabled\n\
-        manual: tagwarden\n\
-        manual: tagwarden-plan\n\
-        completion: complete -F _tagwarden -o nosort -o bashdefault -o default tagwarden\n\
+        manual: TAGWARDEN\n\
+        manual: TAGWARDEN-PLAN\n\
+        completion: -F _tagwarden\n\
         after the purge: /etc/tagwarden/tagwarden.toml stays\n\
         after the purge: /var/lib/tagwarden/tagwarden.db stays\n\
         after the purge: /usr/bin/tagwarden is gone\n"

@@ -26,7 +26,7 @@ echo "started: $(inside find /etc/systemd/system -name 'tagwarden*' | wc -l) uni
 for page in tagwarden tagwarden-plan; do
     echo "manual: $(inside sh -c "gunzip -c /usr/share/man/man1/$page.1.gz" | grep -m 1 "^\.TH" | cut -d " " -f 2)"
 done
-echo "completion: $(inside bash -c '. /usr/share/bash-completion/completions/tagwarden && complete -p tagwarden')"
+echo "completion: $(inside bash -c '. /usr/share/bash-completion/completions/tagwarden && complete -p tagwarden' | grep -o -- '-F [a-z_]*')"
 
 # What somebody wrote there, and the way back, outlive the package.
 inside sh -c 'echo "mode = \"dry-run\"" > /etc/tagwarden/tagwarden.toml'

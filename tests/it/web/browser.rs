@@ -22,7 +22,8 @@ const walker = document.createTreeWalker(document.querySelector("main"), NodeFil
 for (let node; (node = walker.nextNode());) {
   const cell = node.parentElement.closest("td, th, time, .axis, .mark, h1, h2");
   if (!cell || cell.matches(".name") || node.parentElement.closest(".sr, details:not([open]) > :not(summary), thead")) continue;
-  for (const word of node.data.matchAll(/\S+/g)) {
+  // Prose may part compounds at their hyphens.
+  for (const word of node.data.matchAll(cell.matches(".words") ? /[^\s-]+-*/g : /\S+/g)) {
     if (word[0].length > LONGEST) continue;
     const range = document.createRange();
     range.setStart(node, word.index);

@@ -181,7 +181,7 @@ impl GitlabOptions {
         json_response(StatusCode::OK, "application/json", &json!({ "token": key.token(&claims) }))
     }
 
-    /// The entry of a token for one scope; nothing where none of its actions is granted. A name with a `*` is no repository.
+    /// The entry of a token for one scope; `None` if none of its actions is granted, as for a name with a `*`.
     fn grant(&self, user: &GitlabUser, scope: &str) -> Option<Value> {
         let (kind, name, actions) = {
             let mut parts = scope.splitn(3, ':');

@@ -60,7 +60,7 @@ impl GitlabReader {
             if projects.iter().any(|project| project.holds(name)) {
                 continue;
             }
-            match self.access(name, TokenScope::List(name.clone())).await {
+            match self.access(name, TokenScope::Pull(name.clone())).await {
                 Ok(Some(access)) if access.project.is_some() => projects.extend(access.project),
                 Ok(_) => unplaced.push((name.clone(), "its token does not name it".to_owned())),
                 Err(error) => unplaced.push((name.clone(), error.chain())),

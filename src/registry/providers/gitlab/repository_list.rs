@@ -66,7 +66,7 @@ impl GitlabReader {
             let size = PAGE.to_string();
             let mut query = vec![("n", &*size)];
             query.extend(last.as_deref().map(|last| ("last", last)));
-            let response = self.get(TokenScope::List(name.clone()), &path, &query).await?;
+            let response = self.get(TokenScope::Pull(name.clone()), &path, &query).await?;
             match response.status {
                 StatusCode::OK => {}
                 _ => return Err(wire::refusal(&response, Right::List)),

@@ -33,7 +33,7 @@ impl GitlabReader {
             let size = PAGE.to_string();
             let mut query = vec![("n", &*size), ("referrers", "true")];
             query.extend(last.as_deref().map(|last| ("last", last)));
-            let response = self.get(TokenScope::List(repository.clone()), &tags_path(repository), &query).await?;
+            let response = self.get(TokenScope::Pull(repository.clone()), &tags_path(repository), &query).await?;
             match response.status {
                 StatusCode::OK => {}
                 _ if wire::is_unknown_repository(&response) && last.is_none() => return Ok(None),
@@ -72,7 +72,7 @@ impl GitlabReader {
         tag: &TagName,
     ) -> Result<TagAnswer, RegistryError> {
         let query = [("name_exact", tag.as_str())];
-        let response = self.get(TokenScope::List(repository.clone()), &tags_path(repository), &query).await?;
+        let response = self.get(TokenScope::Pull(repository.clone()), &tags_path(repository), &query).await?;
         match response.status {
             StatusCode::OK => {}
             _ if wire::is_unknown_repository(&response) => return Ok(TagAnswer::Missing),

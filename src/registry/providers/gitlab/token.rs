@@ -143,7 +143,7 @@ fn differs_in_go(pattern: &str) -> bool {
     false
 }
 
-/// The patterns of a list; a value that is no list is a pattern that is not understood.
+/// The patterns of a list; any other value is a pattern that is not understood.
 fn patterns(value: &Value) -> Vec<TagPattern> {
     match value {
         Value::Null => Vec::new(),

@@ -1,7 +1,7 @@
 //! Artifacts as Harbor lists them, as tags and manifests of a repository.
 //!
 //! Harbor lists an artifact with its tags, with the manifests that it lists itself (`references`) and with what refers to it
-//! (`accessories`). What refers to something is no row of its own, and neither is an image of an index without a tag. So one
+//! (`accessories`). What refers to something has no row of its own, nor has an image of an index without a tag. So one
 //! list tells everything but what is in the manifests themselves.
 
 use std::collections::{BTreeMap, BTreeSet};

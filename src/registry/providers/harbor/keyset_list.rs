@@ -40,10 +40,10 @@ impl HarborReader {
     pub(super) async fn read_list(&self, list: &KeysetList<'_>) -> Result<Option<Vec<Value>>, RegistryError> {
         let (parameter, field) = list.key;
         let scope = list.repository.map_or(TokenScope::Catalogue, |name| TokenScope::List(name.clone()));
-        let (mut rows, mut last) = (Vec::new(), 0);
+        let (mut rows, mut last_id) = (Vec::new(), 0);
         loop {
             let mut conditions = list.condition.clone().map(|condition| vec![condition]).unwrap_or_default();
-            conditions.extend((last > 0).then(|| format!("{parameter}=[{}~]", last + 1)));
+            conditions.extend((last_id > 0).then(|| format!("{parameter}=[{}~]", last_id + 1)));
             let (size, conditions) = (PAGE_SIZE.to_string(), conditions.join(","));
             let mut query = vec![("page_size", &*size), ("sort", parameter)];
             query.extend((!conditions.is_empty()).then_some(("q", &*conditions)));
@@ -58,8 +58,8 @@ impl HarborReader {
             let page: Vec<Value> = response.parse_json::<Option<_>>()?.unwrap_or_default();
             let left: Option<usize> = response.header("x-total-count").and_then(|count| count.trim().parse().ok());
             for row in &page {
-                let id = row[field].as_i64().filter(|id| *id > last);
-                last = id.ok_or_else(|| {
+                let id = row[field].as_i64().filter(|id| *id > last_id);
+                last_id = id.ok_or_else(|| {
                     response.malformed("its rows are not in the order of their ids, so rows could be missed")
                 })?;
             }

@@ -148,7 +148,7 @@ fn removal_result(
 /// The error that an answer to a change means.
 fn change_error(response: &Response, needed: Right) -> RegistryError {
     let kind = match response.status.as_u16() {
-        // The page of a proxy or a firewall is no word of Harbor's about what it removes.
+        // The page of a proxy or a firewall says nothing about what Harbor removes.
         400 | 401 | 403 | 405 | 409 | 412 if wire::code(response).is_none() => RegistryErrorKind::Malformed,
         401 => RegistryErrorKind::Unauthenticated,
         403 if wire::is_read_only(response) => RegistryErrorKind::Locked,

@@ -51,11 +51,10 @@ fn subcommands(command: &clap::Command) -> impl Iterator<Item = &clap::Command> 
     command.get_subcommands().filter(|one| one.get_name() != "help")
 }
 
-fn write_pages(
-    command: &clap::Command,
-    name: &str,
-    write: &mut dyn FnMut(&str, &[u8]) -> Result<(), RunError>,
-) -> Result<(), RunError> {
+/// Takes the name and the bytes of a page.
+type PageWriter<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Result<(), RunError>;
+
+fn write_pages(command: &clap::Command, name: &str, write: PageWriter<'_>) -> Result<(), RunError> {
     write(name, &page(command, name)?)?;
     for one in subcommands(command) {
         write_pages(one, &format!("{name}-{}", one.get_name()), write)?;

@@ -213,11 +213,11 @@ async fn dispatch(cli: Cli) -> u8 {
     let done = match cli.command {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args).await,
-        Command::Init(args) => init::init(&args).await,
+        Command::Init(args) => Box::pin(init::init(&args)).await,
         Command::Check(args) => check::check(config, &args).await,
         Command::Plan(args) => plan::plan(config, &args).await,
         Command::Apply(args) => apply::apply(config, &args).await,
-        Command::Run(args) => run::run(config, &args).await,
+        Command::Run(args) => Box::pin(run::run(config, &args)).await,
         Command::Serve => serve::serve(config).await,
         Command::State(args) => state::state(config, &args).await,
         Command::Schedule(args) => schedule::schedule(config, &args),

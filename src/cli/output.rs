@@ -72,7 +72,6 @@ pub(super) fn set_color(choice: ColorChoice) {
 }
 
 /// The value of `--color`, read before the arguments are parsed: the help of a wrong argument heeds it, too.
-#[expect(clippy::disallowed_methods, reason = "a way in: the arguments of this process")]
 pub(super) fn requested_color() -> ColorChoice {
     let mut arguments = std::env::args_os().skip(1);
     let mut found = ColorChoice::Auto;

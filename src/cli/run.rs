@@ -49,7 +49,7 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
     };
     let narrowing = args.narrow.narrowing(&loaded.0.0, &loaded.0.1)?;
     if args.dry_run {
-        return dry_run(loaded, narrowing, args, &formats).await;
+        return Box::pin(dry_run(loaded, narrowing, args, &formats)).await;
     }
     let notifier = RunNotifier::start(&loaded.0.0);
     let result = async {

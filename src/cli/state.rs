@@ -32,7 +32,7 @@ enum StateCommand {
     /// Copy a state into an empty place, in the same or another database
     #[command(after_help = COPY_HELP)]
     Copy {
-        /// Copy from this state: sqlite:PATH or postgres://USER@HOST/DATABASE
+        /// Copy from this state: `sqlite:PATH` or `postgres://USER@HOST/DATABASE`
         from: String,
         /// Write to a file that does not exist, or a database without rows
         to: String,

@@ -42,6 +42,7 @@ pub(super) fn registries(node: Option<&Node>, azure: &Azure, reader: &mut Settin
     read
 }
 
+#[expect(clippy::too_many_lines, reason = "one key after the other, and each is read once")]
 fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option<RegistrySettings> {
     let name: Option<RegistryName> = fields::name(&entry.key, &entry.at, &mut reader.problems);
     let mut fields = Fields::of(&entry.node, "registry", &mut reader.problems)?;

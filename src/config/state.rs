@@ -105,13 +105,11 @@ fn location(
             }
         };
     }
-    match sqlite_file(written) {
-        Some(path) => Some(StateLocation::File(folder.join(path))),
-        None => {
-            tell(STATE_HELP.to_owned(), "write state = \"sqlite:tagwarden.db\"");
-            None
-        }
+    let path = sqlite_file(written);
+    if path.is_none() {
+        tell(STATE_HELP.to_owned(), "write state = \"sqlite:tagwarden.db\"");
     }
+    path.map(|path| StateLocation::File(folder.join(path)))
 }
 
 /// Returns the path in `sqlite:PATH`.

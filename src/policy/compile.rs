@@ -77,6 +77,8 @@ impl Subject {
 /// What a policy says of tags besides `keep`.
 struct TagFields<'a> {
     group_by: Option<Vec<String>>,
+    /// `None` if it is not written, `Some(None)` if it is invalid.
+    #[expect(clippy::option_option, reason = "the readers of all keys tell invalid from missing so")]
     then: Option<Option<WrittenDuration>>,
     then_at: Option<&'a Place>,
     limits: Option<PolicyLimits>,

@@ -256,7 +256,7 @@ fn translate_purge(purge: &Purge, before: usize) -> Vec<ImportedPolicy> {
             .and_then(|one| repository_globs(&[one]).ok_or_else(|| "no globs match the same repositories".to_owned()));
         let mut policy = named(purge, number, globs.clone().unwrap_or_else(|_| vec!["**".to_owned()]));
         if let Err(why) = &globs {
-            policy.leave_out(format!("the repositories `{}` cannot be said here: {why}", repositories));
+            policy.leave_out(format!("the repositories `{repositories}` cannot be said here: {why}"));
         }
         if !only_untagged {
             found.extend(translate_filter(purge, policy.clone(), &tags));
@@ -273,7 +273,7 @@ fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPol
     let mut policy = ImportedPolicy::new(format!("acr-purge-{number}"), vec![purge.original.clone()], repositories);
     "Tags that a purge task removed.".clone_into(&mut policy.description);
     if !purge.unknown.is_empty() {
-        let words: Vec<String> = purge.unknown.iter().map(|word| format!("`{}`", word)).collect();
+        let words: Vec<String> = purge.unknown.iter().map(|word| format!("`{word}`")).collect();
         policy.leave_out(format!("parts of the command are not understood: {}", words.join(", ")));
     }
     if purge.has("dry-run") {
@@ -290,15 +290,14 @@ fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Ve
     let expression = match SearchExpression::of(tags) {
         Ok(expression) => expression,
         Err(why) => {
-            policy.leave_out(format!("the tags `{}` cannot be said here: {why}", tags));
+            policy.leave_out(format!("the tags `{tags}` cannot be said here: {why}"));
             return vec![policy];
         }
     };
     let is_anchored = tags.starts_with('^') && tags.ends_with('$');
     if !is_anchored && !matches!(tags, ".*" | ".+") {
         let text = format!(
-            "the filter `{}` finds its text anywhere in a tag where it has no `^` and `$`; the policy matches the same tags",
-            tags
+            "the filter `{tags}` finds its text anywhere in a tag where it has no `^` and `$`; the policy matches the same tags"
         );
         policy.remark(RemarkKind::Matching, text);
     }
@@ -403,11 +402,11 @@ fn split_filter(filter: &Word) -> Result<(String, String), String> {
     let text = filter.text.as_str();
     let colons: Vec<usize> = text.match_indices(':').map(|(at, _)| at).filter(|at| divides(text, *at)).collect();
     let [colon] = colons.as_slice() else {
-        return Err(format!("the filter `{}` is not `repository:tag`, and the tool refuses it", text));
+        return Err(format!("the filter `{text}` is not `repository:tag`, and the tool refuses it"));
     };
     let (repositories, tags) = (&text[..*colon], &text[colon + 1..]);
     if repositories.is_empty() || tags.is_empty() {
-        return Err(format!("the filter `{}` lacks a part, and the tool refuses it", text));
+        return Err(format!("the filter `{text}` lacks a part, and the tool refuses it"));
     }
     Ok((repositories.to_owned(), tags.to_owned()))
 }

@@ -95,11 +95,10 @@ impl Condition {
     /// `None` where the word is unknown.
     fn state(&self) -> Option<TagState> {
         match self.tag_state.as_deref().map(str::to_ascii_uppercase).as_deref() {
-            Some("TAGGED") => Some(TagState::Tagged),
-            Some("UNTAGGED") => Some(TagState::Untagged),
-            Some("ANY" | "TAG_STATE_UNSPECIFIED") => Some(TagState::Any),
             None if self.tag_prefixes.is_empty() => Some(TagState::Any),
-            None => Some(TagState::Tagged),
+            Some("ANY" | "TAG_STATE_UNSPECIFIED") => Some(TagState::Any),
+            Some("TAGGED") | None => Some(TagState::Tagged),
+            Some("UNTAGGED") => Some(TagState::Untagged),
             Some(_) => None,
         }
     }
@@ -247,7 +246,7 @@ fn translate_delete(
         policy.leave_out("its `tagState` is not understood");
         return vec![policy];
     };
-    let untagged = (state != TagState::Tagged).then(|| untagged(&policy, name, keeps, older.flatten()));
+    let untagged = (state != TagState::Tagged).then(|| untagged(&policy, &name, keeps, older.flatten()));
     if !condition.tag_prefixes.is_empty() {
         policy.tags = Some(TagSelection::Globs(condition.tag_globs()));
     }
@@ -334,7 +333,7 @@ fn add_keep(keep: &CleanupPolicy, policy: &mut ImportedPolicy) {
 /// The part of a `Delete` policy that speaks of versions without tags.
 fn untagged(
     tagged: &ImportedPolicy,
-    name: String,
+    name: &str,
     keeps: &[&(CleanupPolicy, &Value)],
     older: Option<u64>,
 ) -> ImportedPolicy {
@@ -352,7 +351,7 @@ fn untagged(
             (true, _) => {}
             (false, Some(newer)) if condition.is_some_and(|c| c.older_than.is_none()) => wait = wait.max(newer),
             (false, _) => {
-                policy.leave_out(format!("{called} keeps versions without tags by what `untagged` does not know"))
+                policy.leave_out(format!("{called} keeps versions without tags by what `untagged` does not know"));
             }
         }
     }

@@ -21,7 +21,8 @@ const NO_REPOSITORY: &str = "name-of-the-repository";
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rule {
-    rule_priority: u64,
+    #[serde(rename = "rulePriority")]
+    priority: u64,
     #[serde(default)]
     description: Option<String>,
     selection: Selection,
@@ -95,7 +96,7 @@ fn translate_document(document: &Value, options: &ImportOptions, found: &mut Tra
         let rule: Rule = json::shaped(value, &format!("rules[{at}]"), options, HELP)?;
         rules.push((rule, value));
     }
-    rules.sort_by_key(|(rule, _)| rule.rule_priority);
+    rules.sort_by_key(|(rule, _)| rule.priority);
     let repositories: Vec<String> = match (repository, options.scopes.is_empty()) {
         (_, false) => options.scopes.clone(),
         (Some(repository), true) => vec![repository.to_owned()],
@@ -133,16 +134,20 @@ fn glob_text(text: &str) -> String {
         .collect()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one rule from its first key to its last, in the order of ECR's documentation"
+)]
 fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], before: usize) -> Vec<ImportedPolicy> {
     let (rule, value) = &rules[at];
     let Rule { selection, action, .. } = rule;
-    let name = format!("ecr-{}-rule-{}", before + 1, rule.rule_priority);
+    let name = format!("ecr-{}-rule-{}", before + 1, rule.priority);
     let mut policy = ImportedPolicy::new(name, json::original(value), repositories.to_vec());
     policy.description = rule
         .description
         .clone()
         .filter(|text| !text.trim().is_empty())
-        .unwrap_or_else(|| format!("Rule {} of the lifecycle policy.", rule.rule_priority));
+        .unwrap_or_else(|| format!("Rule {} of the lifecycle policy.", rule.priority));
     for (keys, place) in [(&rule.unknown, "rule"), (&selection.unknown, "selection"), (&action.unknown, "action")] {
         if !keys.is_empty() {
             policy.leave_out(format!("the {place} has keys that are not understood: {}", key_list(keys)));
@@ -236,7 +241,7 @@ fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], 
             policies[0].original.clone(),
             repositories.to_vec(),
         );
-        second.description = format!("Rule {} for images without a tag.", rule.rule_priority);
+        second.description = format!("Rule {} for images without a tag.", rule.priority);
         if let Some(reason) = &policies[0].left_out {
             second.leave_out(reason.clone());
         }

@@ -218,16 +218,12 @@ fn translate_tags(
         retained(rule, &mut policy)
     };
     for (immutable, _) in fixed.iter().filter(|(rule, _)| !rule.disabled) {
-        match immutable.tag_selectors.first().map(tag_test) {
-            Some(Some(test)) => policy.keep_rule(ImportedRule::ImageWith { tags: test.takes, within: None }),
-            _ => {
-                policy.remark(
-                    RemarkKind::KeepsMore,
-                    "the tags of an immutability rule cannot be said here, so everything stays",
-                );
-                return vec![keep_all(policy)];
-            }
-        }
+        let Some(Some(test)) = immutable.tag_selectors.first().map(tag_test) else {
+            let why = "the tags of an immutability rule cannot be said here, so everything stays";
+            policy.remark(RemarkKind::KeepsMore, why);
+            return vec![keep_all(policy)];
+        };
+        policy.keep_rule(ImportedRule::ImageWith { tags: test.takes, within: None });
         policy.remark(RemarkKind::Locks, "an artifact with an immutable tag stays, with all its tags");
     }
     let others = (!test.others.is_empty()).then(|| {

@@ -16,12 +16,11 @@ pub(super) fn commands(text: &str) -> Vec<Vec<Word>> {
     while let Some(c) = chars.next() {
         match c {
             '\\' => match chars.next() {
-                Some('\n') => {}
+                Some('\n') | None => {}
                 Some('\r') if chars.peek() == Some(&'\n') => {
                     chars.next();
                 }
                 Some(next) => reader.push(next),
-                None => {}
             },
             '\'' => {
                 reader.begin();
@@ -35,13 +34,12 @@ pub(super) fn commands(text: &str) -> Vec<Vec<Word>> {
                     match next {
                         '"' => break,
                         '\\' => match chars.next() {
-                            Some('\n') => {}
+                            Some('\n') | None => {}
                             Some(escaped @ ('"' | '\\' | '$' | '`')) => reader.push(escaped),
                             Some(other) => {
                                 reader.push('\\');
                                 reader.push(other);
                             }
-                            None => {}
                         },
                         '$' if opens(chars.peek()) => reader.open('$'),
                         '`' => reader.open('`'),

@@ -30,6 +30,7 @@ pub fn check_deletions(
 }
 
 /// Does the same for an inventory with only some of the repositories in which digests were found.
+#[expect(clippy::too_many_lines, reason = "one look at each deletion, in the order in which its facts are known")]
 pub(in crate::engine) fn check_deletions_among(
     rules: &Rules,
     (inventory, claims, placed): (&Inventory, &Claims, &PlacedDigests),

@@ -72,7 +72,7 @@ async fn check_rows(rows: &mut dyn RowSource, pending: Vec<JournalEntry>) -> Res
         match rows.read(table, &mut looking).await {
             Ok(()) => {}
             Err(error) if error.kind == StateErrorKind::Corrupt => {
-                findings.push(format!("{}: {}", table.name, error.chain()))
+                findings.push(format!("{}: {}", table.name, error.chain()));
             }
             Err(error) => return Err(error),
         }

@@ -174,7 +174,9 @@ struct Copying<'a> {
 #[async_trait]
 impl RowSink for Copying<'_> {
     async fn take(&mut self, table: &'static Table, rows: Vec<Row>) -> Result<(), StateError> {
-        rows.iter().for_each(|row| self.hash.add(row));
+        for row in &rows {
+            self.hash.add(row);
+        }
         self.target.write(table, rows).await
     }
 }

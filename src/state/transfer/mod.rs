@@ -81,7 +81,9 @@ impl TableHash {
 #[async_trait]
 impl RowSink for TableHash {
     async fn take(&mut self, _: &'static Table, rows: Vec<Row>) -> Result<(), StateError> {
-        rows.iter().for_each(|row| self.add(row));
+        for row in &rows {
+            self.add(row);
+        }
         Ok(())
     }
 }

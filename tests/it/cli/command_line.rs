@@ -31,7 +31,7 @@ async fn shop(policies: &str) -> (EmbeddedRegistry, CliFixture) {
 async fn mistakes_are_named_in_the_first_line() {
     let (_registry, desk) = shop(POLICY).await;
     let text = desk.read("tagwarden.toml")
-        + "[notify.ops]\nkind = \"webhook\"\nurl_file = \"url.txt\"\nsecret_file = \"secret.txt\"\n";
+        + "[notify.ops]\nkind = \"webhook\"\nurl_file = \"url.txt\"\nsecret_file = \"secret.txt\"\non = [\"removed\"]\n";
     desk.write("url.txt", "http://127.0.0.1:9/");
     desk.write("secret.txt", "hunter2hunter2hunter2hunter2hunter2");
     desk.write("tagwarden.toml", &text);

@@ -246,11 +246,9 @@ pub(super) fn challenge(realm: &str, needed: &[(String, &str)], problem: Option<
         name => format!("repository:{name}:{}", actions.join(",")),
     });
     let scope = scopes.collect::<Vec<_>>().join(" ");
-    let mut text = format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"");
-    if !scope.is_empty() {
-        text.push_str(&format!(",scope=\"{scope}\""));
-    }
-    text.push_str(&problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default());
+    let scope = if scope.is_empty() { String::new() } else { format!(",scope=\"{scope}\"") };
+    let error = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
+    let text = format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}{error}");
     ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required").challenge(text)
 }
 

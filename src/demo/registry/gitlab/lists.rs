@@ -19,7 +19,7 @@ use crate::domain::{Digest, TagName, is_index_type};
 const PAGE: (usize, usize) = (100, 1000);
 
 /// `INVALID_QUERY_PARAMETER_VALUE` about one parameter.
-pub(super) fn invalid_value(detail: String) -> ErrorResponse {
+pub(super) fn invalid_value(detail: &str) -> ErrorResponse {
     let message = "invalid query parameter value";
     ErrorResponse::new(StatusCode::BAD_REQUEST, "INVALID_QUERY_PARAMETER_VALUE", message).detail(json!(detail))
 }
@@ -34,7 +34,7 @@ fn page_size(query: &Query) -> Result<usize, ErrorResponse> {
                 .detail(json!("the 'n' query parameter value type must be one of: int")))
         }
         Some(Ok(size)) if (1..=most).contains(&size) => Ok(size),
-        Some(Ok(_)) => Err(invalid_value(format!("the 'n' query parameter value must be between 1 and {most}"))),
+        Some(Ok(_)) => Err(invalid_value(&format!("the 'n' query parameter value must be between 1 and {most}"))),
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn tags(
     let size = page_size(query)?;
     for key in ["last", "name_exact"] {
         if query.get(key).is_some_and(|text| text.parse::<TagName>().is_err()) {
-            return Err(invalid_value(format!("the '{key}' query parameter value must match the pattern of a tag")));
+            return Err(invalid_value(&format!("the '{key}' query parameter value must match the pattern of a tag")));
         }
     }
     if !content.has_repository(name) {

@@ -167,12 +167,11 @@ impl GitlabService {
             return rest::respond(&call, url, &self.options, content);
         }
         let realm = self.options.realm.clone().unwrap_or_else(|| format!("{url}/jwt/auth"));
-        let mut response = match decoded.strip_prefix("/gitlab/v1") {
-            Some(path) => self.own_api(path, &call, &realm, content),
-            None => {
-                let answered = self.distribution(call, decoded, &realm, options, (content, uploads));
-                answered.unwrap_or_else(IntoResponse::into_response)
-            }
+        let mut response = if let Some(path) = decoded.strip_prefix("/gitlab/v1") {
+            self.own_api(path, &call, &realm, content)
+        } else {
+            let answered = self.distribution(call, decoded, &realm, options, (content, uploads));
+            answered.unwrap_or_else(IntoResponse::into_response)
         };
         let version = HeaderName::from_static("gitlab-container-registry-version");
         response.headers_mut().insert(version, HeaderValue::from_static("4.32.0-gitlab"));
@@ -193,7 +192,7 @@ impl GitlabService {
                 return Err(ErrorResponse::unsupported());
             }
             if let Some(name) = call.query.names().find(|name| !route.parameters().contains(name)) {
-                return Err(lists::invalid_value(format!("the '{name}' query parameter is not one of this endpoint")));
+                return Err(lists::invalid_value(&format!("the '{name}' query parameter is not one of this endpoint")));
             }
             match &route {
                 OwnRoute::Base => Ok(ok(&json!({}))),
@@ -225,11 +224,11 @@ impl GitlabService {
         let bearer = self.check(&call, &needed.collect::<Vec<_>>(), realm)?;
         let writes = !matches!(*call.method, Method::GET | Method::HEAD);
         let named = route.name().map(str::to_owned);
-        if let Some(name) = named.as_deref().filter(|_| writes) {
-            if self.options.project(name).is_some_and(|(_, project)| project.renaming) {
-                let message = "the base repository path is undergoing a rename";
-                return Err(ErrorResponse::new(StatusCode::CONFLICT, "RENAME_IN_PROGRESS", message));
-            }
+        if let Some(name) = named.as_deref().filter(|_| writes)
+            && self.options.project(name).is_some_and(|(_, project)| project.renaming)
+        {
+            let message = "the base repository path is undergoing a rename";
+            return Err(ErrorResponse::new(StatusCode::CONFLICT, "RENAME_IN_PROGRESS", message));
         }
         let mut loses_tag = None;
         if let Route::Manifest { name, reference } = &route {

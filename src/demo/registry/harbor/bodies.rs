@@ -76,7 +76,7 @@ impl HarborService {
             }
             Route::Artifact { name, reference } => {
                 self.require(call, name, ("artifact", "read"))?;
-                let digest = self.find(name, reference, content)?;
+                let digest = Self::find(name, reference, content)?;
                 self.table(name, content);
                 let facts = self.facts(name, call.query, content);
                 let manifest = content.manifest(name, &digest).ok_or_else(|| Problem::not_found("artifact"))?;
@@ -85,7 +85,7 @@ impl HarborService {
             }
             Route::Tags { name, reference } => {
                 self.require(call, name, ("tag", "list"))?;
-                let digest = self.find(name, reference, content)?;
+                let digest = Self::find(name, reference, content)?;
                 self.table(name, content);
                 let facts = Facts { with_tag: true, ..self.facts(name, call.query, content) };
                 let selection = Selection::of(call.query, "id")?;
@@ -95,7 +95,7 @@ impl HarborService {
             }
             Route::Accessories { name, reference } => {
                 self.require(call, name, ("accessory", "list"))?;
-                let digest = self.find(name, reference, content)?;
+                let digest = Self::find(name, reference, content)?;
                 self.table(name, content);
                 let facts = self.facts(name, call.query, content);
                 let selection = Selection::of(call.query, "id")?;

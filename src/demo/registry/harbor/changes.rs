@@ -18,7 +18,7 @@ impl HarborService {
         tag: &str,
         content: &mut Content,
     ) -> Result<Response, Problem> {
-        let digest = self.find(name, reference, content)?;
+        let digest = Self::find(name, reference, content)?;
         let there = content.tag(name, tag).is_some_and(|found| found.digest == digest);
         if !there {
             let id = self.table(name, content).id(&digest);
@@ -45,7 +45,7 @@ impl HarborService {
             let message = "the operation isn't supported for a proxy cache project";
             return Err(Problem::new(405, "METHOD_NOT_ALLOWED", message));
         }
-        let digest = self.find(name, reference, content)?;
+        let digest = Self::find(name, reference, content)?;
         if tag.parse::<TagName>().is_err() {
             return Err(Problem::bad_request(&format!("invalid tag name: {tag}")));
         }

@@ -195,7 +195,7 @@ impl HarborService {
             }
             (Route::Artifact { name, reference }, &Method::DELETE) => {
                 self.require(call, name, ("artifact", "delete"))?;
-                let digest = self.find(name, reference, content)?;
+                let digest = Self::find(name, reference, content)?;
                 self.delete_artifact(name, &digest, true, content)?;
                 Ok(StatusCode::OK.into_response())
             }
@@ -279,7 +279,7 @@ impl HarborService {
     }
 
     /// The digest that a reference names.
-    fn find(&self, name: &str, reference: &str, content: &Content) -> Result<Digest, Problem> {
+    fn find(name: &str, reference: &str, content: &Content) -> Result<Digest, Problem> {
         let found = parse_reference(reference).ok().and_then(|reference| content.resolve(name, &reference));
         let separator = if reference.contains(':') { "@" } else { ":" };
         found.ok_or_else(|| Problem::not_found(&format!("artifact {name}{separator}{reference}")))

@@ -112,6 +112,7 @@ fn seconds(value: &Value) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 

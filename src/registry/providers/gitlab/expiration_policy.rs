@@ -48,9 +48,8 @@ impl WirePolicy {
         words.push_str(&matching.map_or_else(String::new, |pattern| format!(" that match `{pattern}`")));
         words.push_str(&shown(&self.older_than).map_or_else(String::new, |age| format!(" and are older than {age}")));
         words.push_str(&shown(&self.cadence).map_or_else(String::new, |cadence| format!(", every {cadence}")));
-        if let Some(count) = self.keep_n.as_u64() {
-            words.push_str(&format!(", but the {count} newest of each repository"));
-        }
+        let kept = self.keep_n.as_u64().map(|count| format!(", but the {count} newest of each repository"));
+        words.push_str(&kept.unwrap_or_default());
         words.push_str(
             &shown(&self.name_regex_keep).map_or_else(String::new, |keep| format!(", but those that match `{keep}`")),
         );

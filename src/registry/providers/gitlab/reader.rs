@@ -271,12 +271,11 @@ fn add_row(repository: &mut Repository, row: Row, protections: &Protections) {
         pushed_at: row.pushed_at().map(CompactTime::from),
         first_seen: None,
     };
-    match digest {
-        Some(digest) => add_manifest(repository, digest, &row),
-        None => {
-            let error = list_gaps::missing_digest(&repository.name, &tag.name);
-            repository.gaps.push(error.into_gap(GapTarget::Tag(tag.name.clone())));
-        }
+    if let Some(digest) = digest {
+        add_manifest(repository, digest, &row);
+    } else {
+        let error = list_gaps::missing_digest(&repository.name, &tag.name);
+        repository.gaps.push(error.into_gap(GapTarget::Tag(tag.name.clone())));
     }
     repository.tags.push(tag);
 }

@@ -106,6 +106,9 @@ async fn answering(status: u16, headers: &[(&str, &str)]) -> MockServer {
     server
 }
 
+/// Status and headers of the first answer; the `kind` in the settings; exit code, and the beginning of the first line.
+type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, i32, &'a str);
+
 #[tokio::test]
 async fn a_wrong_kind_is_told_with_the_right_one() {
     let harbor = [("www-authenticate", "Bearer realm=\"HOST/service/token\",service=\"harbor-registry\"")];
@@ -116,7 +119,6 @@ async fn a_wrong_kind_is_told_with_the_right_one() {
     let jfrog = [("x-jfrog-version", "Artifactory/7.104.5 80000000")];
     let plain = [("docker-distribution-api-version", "registry/2.0")];
     let token = "auth = { kind = \"token\", token_file = \"token\" }\nallow_http = true\nnamespaces = [\"a\"]";
-    type Case<'a> = (u16, &'a [(&'a str, &'a str)], &'a str, i32, &'a str);
     let cases: &[Case<'_>] = &[
         (
             401,

@@ -160,7 +160,7 @@ async fn a_tag_is_looked_at_by_itself() {
         let reader = reader(&registry.url());
         let found = reader.resolve(&api(), &tag("v1")).await.unwrap().unwrap();
         assert_eq!((found.digest, found.lock), (one.digest, None));
-        let pushed_at = found.pushed_at.map(|at| at.as_second());
+        let pushed_at = found.pushed_at.map(jiff::Timestamp::as_second);
         assert_eq!(pushed_at, has_exact_filter.then(|| seconds_before(5)), "older versions tell the digest alone");
         let found = reader.resolve(&api(), &tag("v10")).await.unwrap().unwrap();
         assert_eq!(found.lock, Some(Lock::DeleteAndWrite));

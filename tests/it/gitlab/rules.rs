@@ -11,7 +11,7 @@ use crate::registry::name;
 async fn rules(settings: RegistrySettings) -> Vec<String> {
     let info = reader_of(settings).registry_info().await.unwrap().unwrap();
     assert_eq!(info.untagged_retention, RetentionDays::Days(1), "its garbage collection, whatever else is known");
-    info.cleanup_rules.iter().map(|rule| rule.to_string()).collect()
+    info.cleanup_rules.iter().map(ToString::to_string).collect()
 }
 
 #[tokio::test]

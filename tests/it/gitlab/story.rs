@@ -145,7 +145,7 @@ fn check_contents(walk: &WorkflowFixture) {
     }
 }
 
-fn is_in<'a>(repository: &'a str) -> impl Fn(&(&String, &String)) -> bool + 'a {
+fn is_in(repository: &str) -> impl Fn(&(&String, &String)) -> bool {
     move |(name, _)| name.starts_with(&format!("{repository}:"))
 }
 

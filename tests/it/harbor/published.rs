@@ -43,7 +43,9 @@ fn check(published: &Value, shape: &Value, value: &Value, at: &str) {
     match shape["type"].as_str() {
         Some("array") => {
             let rows = value.as_array().unwrap_or_else(|| panic!("{at} is not a list: {value}"));
-            rows.iter().for_each(|row| check(published, &shape["items"], row, &format!("{at}[]")));
+            for row in rows {
+                check(published, &shape["items"], row, &format!("{at}[]"));
+            }
         }
         Some("integer") => assert!(value.is_i64() || value.is_u64(), "{at}: {value}"),
         Some("boolean") => assert!(value.is_boolean(), "{at}: {value}"),

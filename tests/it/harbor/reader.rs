@@ -205,8 +205,8 @@ async fn tags_that_move_while_they_are_listed_are_read_again() {
         let rows: Vec<_> = content.manifests("shop/api").map(|(digest, _)| digest.clone()).collect();
         assert_eq!(rows.len(), digests.len());
         // Forth before the second request of a reading, and back before the first of the next one.
-        for number in 0..150 {
-            let to = if turn % 2 == 1 { &last } else { &digests[number] };
+        for (number, own) in digests.iter().enumerate() {
+            let to = if turn % 2 == 1 { &last } else { own };
             content.move_tag("shop/api", &format!("build-{number:05}"), to);
         }
     });

@@ -6,10 +6,12 @@ use tagwarden::domain::{RegistryInfo, RetentionDays};
 
 use super::{add_project, image, options, put, reader, request_counts, start};
 
+#[expect(clippy::unnecessary_wraps, reason = "as the simulator takes it")]
 fn schedule(kind: &str, delete_untagged: bool) -> Option<HarborSchedule> {
     Some(HarborSchedule { kind: kind.into(), cron: "0 0 0 * * *".into(), delete_untagged })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the simulator takes it")]
 fn retention(template: &str) -> Option<Value> {
     Some(json!({
         "trigger": { "kind": "Schedule", "settings": { "cron": "0 0 3 * * *" } },

@@ -64,11 +64,10 @@ pub(crate) fn acr(calls: &[AcrCall], world: &World) -> BTreeSet<String> {
                 finds(&filter.tag, &tag.name) && !filter.not.as_ref().is_some_and(|not| finds(not, &tag.name))
             })
         };
-        let matched: Vec<&WorldTag> = world.tags.iter().filter(matches).collect();
-        let ages: Vec<i64> = matched.iter().map(|tag| tag.age).collect();
+        let mut eligible: Vec<&WorldTag> = world.tags.iter().filter(matches).collect();
+        let ages: Vec<i64> = eligible.iter().map(|tag| tag.age).collect();
         #[expect(clippy::cast_possible_truncation, reason = "test data")]
         let ago = call.ago.map(|days| (days * 86_400.0) as i64);
-        let mut eligible = matched;
         eligible.retain(|tag| {
             let newest = |count: usize| among_newest(&ages, tag.age, count);
             let by_age = ago.is_some_and(|ago| tag.age > ago) && !newest(call.min_tags);
@@ -322,7 +321,7 @@ pub(crate) fn zot(case: &Case, world: &World) -> BTreeSet<String> {
     let document = case.documents().remove(0);
     let storage = &document["storage"];
     let is_below = |path: &String| world.repository.starts_with(&format!("{}/", path.trim_matches('/')));
-    if storage["subPaths"].as_object().is_some_and(|paths| paths.keys().any(|path| is_below(path))) {
+    if storage["subPaths"].as_object().is_some_and(|paths| paths.keys().any(is_below)) {
         return BTreeSet::new();
     }
     let governs = |policy: &&Value| {

@@ -148,7 +148,7 @@ pub(crate) fn removed(policies: Vec<Policy>, world: &World) -> BTreeSet<String> 
         policies,
         limits: Limits { untag: u32::MAX, percent: 100, leave: 0, delete: u32::MAX },
         timezone: TimeZone::UTC,
-        undo_window: std::time::Duration::from_secs(86_400),
+        undo_window: std::time::Duration::from_hours(24),
     };
     let inventory = Inventory { registries: vec![registry] };
     let history = (RuleHistory::default(), CoverageBasis::NotChecked);

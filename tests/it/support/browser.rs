@@ -1,5 +1,5 @@
-//! A real browser without a window: Chromium, steered by chromedriver over the WebDriver protocol
-//! (<https://www.w3.org/TR/webdriver2/>) and, through it, by commands of the DevTools protocol.
+//! A real browser without a window: Chromium, controlled by chromedriver over the protocol in
+//! <https://www.w3.org/TR/webdriver2/>, and through it by the commands of its developer tools.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -74,7 +74,7 @@ impl Browser {
         self.command("/execute/sync", json!({ "script": script, "args": [] })).await
     }
 
-    /// Presses and releases a key by its WebDriver code, such as `\u{E004}` for Tab.
+    /// Presses and releases a key by its code in that protocol, such as `\u{E004}` for Tab.
     pub(crate) async fn press(&self, key: &str) {
         let strokes = json!([{ "type": "keyDown", "value": key }, { "type": "keyUp", "value": key }]);
         self.command("/actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })).await;

@@ -155,6 +155,7 @@ fn digest(number: usize) -> String {
 }
 
 /// A plan of that many tags, one in ten of which goes, in repositories of a thousand.
+#[expect(clippy::too_many_lines, reason = "a whole document, key by key")]
 pub(super) fn plan(tags: usize) -> PlanDocument {
     let repository = |number: usize| format!("shop/part-{:03}", number / 1000);
     let dated = |number: usize| Some(noon() - i64::try_from(number % 900).unwrap().hours());

@@ -30,7 +30,7 @@ impl WorkflowFixture {
 
 #[tokio::test]
 async fn what_was_deleted_comes_back_with_all_that_went_along() {
-    let (walk, family, run, before) = WorkflowFixture::deleted_family().await;
+    let (walk, family, run, before) = Box::pin(WorkflowFixture::deleted_family()).await;
     let deleting = walk.recorded_runs().await;
     let ExpectedRestore::Doubtful(why) = walk.outlook("main/shop/api:candidate-0").await else {
         panic!("it was deleted")
@@ -71,7 +71,7 @@ async fn what_was_deleted_comes_back_with_all_that_went_along() {
 
 #[tokio::test]
 async fn without_its_layers_it_does_not_come_back() {
-    let (walk, _, run, _) = WorkflowFixture::deleted_family().await;
+    let (walk, _, run, _) = Box::pin(WorkflowFixture::deleted_family()).await;
     let _ = walk.registry.collect_garbage();
     assert!(matches!(walk.outlook("main/shop/api:candidate-0").await, ExpectedRestore::Doubtful(_)));
     let left = walk.manifests();
@@ -94,7 +94,7 @@ async fn without_its_layers_it_does_not_come_back() {
 /// An image in the index is neither there nor in the journal.
 #[tokio::test]
 async fn without_an_image_in_it_an_index_cannot_come_back() {
-    let (walk, family, run, _) = WorkflowFixture::deleted_family().await;
+    let (walk, family, run, _) = Box::pin(WorkflowFixture::deleted_family()).await;
     let child = family.index.children[1].digest.to_string();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(walk.path("tagwarden.db"));
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
@@ -119,7 +119,7 @@ async fn without_an_image_in_it_an_index_cannot_come_back() {
 /// The images in it are back, the tag is not: that is tried again, and they are not put twice.
 #[tokio::test]
 async fn an_index_that_failed_after_its_images_comes_back_the_next_time() {
-    let (walk, family, run, before) = WorkflowFixture::deleted_family().await;
+    let (walk, family, run, before) = Box::pin(WorkflowFixture::deleted_family()).await;
     let fault = Fault::on("manifests/candidate-0", FaultKind::status(500)).method(http::Method::PUT);
     walk.registry.inject(fault);
     assert_eq!(walk.restore(&run).await.unwrap().outcome().exit_code(), 4);

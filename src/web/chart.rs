@@ -112,6 +112,6 @@ mod tests {
         assert!(build_chart(&[]).is_none());
         assert!(build_chart(&[point(1, 5, None), point(1, 6, None)]).is_none());
         assert_eq!(build_chart(&[point(0, u64::MAX, None), point(1, 0, None)]).unwrap().line, "0,2 640,158");
-        assert_eq!(build_chart(&[point(0, 0, None), point(1, 0, None)]).unwrap().line, "74,176 710,176");
+        assert_eq!(build_chart(&[point(0, 0, None), point(1, 0, None)]).unwrap().line, "0,158 640,158");
     }
 }

@@ -247,8 +247,8 @@ pub(super) fn challenge(realm: &str, needed: &[(String, &str)], problem: Option<
     });
     let scope = scopes.collect::<Vec<_>>().join(" ");
     let scope = if scope.is_empty() { String::new() } else { format!(",scope=\"{scope}\"") };
-    let error = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
-    let text = format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}{error}");
+    let reason = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
+    let text = format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"{scope}{reason}");
     ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required").challenge(text)
 }
 

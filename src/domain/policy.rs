@@ -150,6 +150,9 @@ pub enum KeepRule {
         /// The time before now within which one of the image's tags was pushed.
         within: Option<WrittenDuration>,
     },
+    /// Keeps nothing, and limits what the rules by time keep beside it to so many distinct images per repository and group,
+    /// the newest first. What a `within` rule keeps stays, and so does what has no time.
+    AtMost(NonZeroU32),
 }
 
 /// A positive duration together with how it was written (`14d`), for reports.
@@ -261,6 +264,15 @@ impl Rules {
 }
 
 impl Keep {
+    /// Returns the most images that its rules by time keep, where it limits them.
+    #[must_use]
+    pub fn at_most(&self) -> Option<NonZeroU32> {
+        self.rules().iter().find_map(|rule| match rule {
+            KeepRule::AtMost(count) => Some(*count),
+            _ => None,
+        })
+    }
+
     /// Returns the rules; empty for [`Keep::All`] and [`Keep::None`].
     #[must_use]
     pub fn rules(&self) -> &[KeepRule] {

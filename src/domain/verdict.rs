@@ -240,6 +240,13 @@ pub enum Shortfall {
     Matching,
     /// No tag of its image is such as the rule asks for.
     ImageWith,
+    /// The policy's limit on what its rules by time keep.
+    AtMost {
+        /// Its rank among what they keep, from 1; `None` where they do not keep it.
+        rank: Option<u32>,
+        /// How many images they keep at most.
+        count: u32,
+    },
 }
 
 /// A claim on a tag and the way in which it matches.

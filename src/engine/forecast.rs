@@ -1,9 +1,9 @@
 //! Forecast: the future of tags if nothing but time changes.
 //!
 //! A decision changes with time only at certain instants: at the end of a `within` window, of a record's `keep_until`
-//! or of a hold, and when a time in the future is reached. Between two instants of the last kind more time can only
-//! expire tags, so the instant at which a tag expires is found by bisection. The results are those of [`evaluate()`]
-//! for that instant.
+//! or of a hold, and when a time in the future is reached. Between two instants of the last kind (with
+//! `at_most`, of the first as well) more time can only expire tags, so the instant at which a tag expires is found by
+//! bisection. The results are those of [`evaluate()`] for that instant.
 
 use std::collections::HashSet;
 
@@ -158,6 +158,8 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
             _ => None,
         })
         .collect();
+    // What leaves a `within` window may leave its place to something older.
+    let limits = rules.policies.iter().any(|policy| policy.keep.at_most().is_some());
     let (mut ends, mut turns) = (Vec::new(), Vec::new());
     let repositories = inventory.registries.iter().flat_map(|registry| &registry.repositories);
     for moment in repositories.flat_map(age_times) {
@@ -165,6 +167,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
             turns.extend(not_before(moment));
         }
         ends.extend(spans.iter().filter_map(|span| after(moment.checked_add(*span).ok()?)));
+        turns.extend(spans.iter().filter(|_| limits).filter_map(|span| after(moment.checked_add(*span).ok()?)));
     }
     for source in &claims.sources {
         let untils: Vec<Option<Timestamp>> = source.claims().iter().map(protects_until).collect();

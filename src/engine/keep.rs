@@ -52,11 +52,12 @@ pub(super) fn add_rule_reasons(
         Keep::Rules(rules) => {
             let group = Group::new(policy, all, selected, timezone, now);
             let rules: Vec<PreparedRule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
+            let limit = AtMostLimit::of(&group, &rules);
             let mut misses = Vec::with_capacity(rules.len());
             for (position, one) in selected.iter().enumerate() {
                 misses.clear();
                 for rule in &rules {
-                    match group.rule_outcome(rule, position, one) {
+                    match group.limited_outcome(rule, position, one, limit.as_ref()) {
                         RuleOutcome::Keeps(reason) => found.add(one.candidate.tag, reason),
                         RuleOutcome::FallsShort(miss) => misses.push(miss),
                     }
@@ -89,7 +90,9 @@ pub(super) fn rule_outcomes(
     };
     let group = Group::new(policy, all, selected, timezone, now);
     let rules: Vec<PreparedRule<'_>> = rules.iter().map(|rule| group.prepare(rule)).collect();
-    let each = |(position, one)| rules.iter().map(|rule| group.rule_outcome(rule, position, one)).collect();
+    let limit = AtMostLimit::of(&group, &rules);
+    let outcome = |rule, position, one| group.limited_outcome(rule, position, one, limit.as_ref());
+    let each = |(position, one)| rules.iter().map(|rule| outcome(rule, position, one)).collect();
     selected.iter().enumerate().map(each).collect()
 }
 
@@ -154,6 +157,40 @@ enum PreparedRule<'a> {
     Matching(&'a Globs),
     /// What the rule asks for: with each, the images of which some tag has it.
     ImageWith(Vec<ImagesWith<'a>>),
+    /// The limit, which keeps nothing: see [`AtMostLimit`].
+    AtMost {
+        count: u32,
+    },
+}
+
+/// The limit on what the rules by time of a policy keep: so many images of each group, the newest first.
+struct AtMostLimit {
+    count: u32,
+    /// What these rules keep, by group: each image by the newest of its tags that they keep.
+    kept: Ranking<u32, Timestamp>,
+}
+
+impl AtMostLimit {
+    /// The limit among some rules, where there is one.
+    ///
+    /// What is older than all that stays takes no place from it. So once the rest is removed, whatever the rules keep in its
+    /// stead is older still, and pushes nothing out.
+    fn of(group: &Group<'_>, rules: &[PreparedRule<'_>]) -> Option<Self> {
+        let count = rules.iter().find_map(|rule| match rule {
+            PreparedRule::AtMost { count } => Some(*count),
+            _ => None,
+        })?;
+        let kept = group.selected.iter().enumerate().filter_map(|(position, one)| {
+            let own = one.candidate.date.timestamp()?;
+            let by_time = rules.iter().filter(|rule| matches!(rule, PreparedRule::ByTime(_)));
+            let is_kept = by_time
+                .map(|rule| group.rule_outcome(rule, position, one))
+                .any(|outcome| matches!(outcome, RuleOutcome::Keeps(_)));
+            let image = one.candidate.image?;
+            is_kept.then_some((one.group, image, own))
+        });
+        Some(Self { count, kept: Ranking::new(kept.collect::<Vec<_>>().into_iter()) })
+    }
 }
 
 /// The images of which some tag is such as a rule asks for, with the first of these tags by name.
@@ -280,6 +317,7 @@ impl<'a> Group<'a> {
                 });
                 PreparedRule::ImageWith(named.chain(recent).collect())
             }
+            KeepRule::AtMost(count) => PreparedRule::AtMost { count: count.get() },
         }
     }
 
@@ -326,6 +364,31 @@ impl<'a> Group<'a> {
         PreparedRule::ByVersion(VersionRule { part, count, order, releases, ranking })
     }
 
+    /// Returns the outcome of a rule within the limit of the policy, if it has one. What `within` keeps stays, and so does what has no
+    /// time.
+    fn limited_outcome(
+        &self,
+        rule: &PreparedRule<'_>,
+        position: usize,
+        one: &Selected<'_>,
+        limit: Option<&AtMostLimit>,
+    ) -> RuleOutcome {
+        let outcome = self.rule_outcome(rule, position, one);
+        let Some(limit) = limit else { return outcome };
+        let rank = |own| {
+            let value = limit.kept.value(one.group, one.candidate.image, own);
+            limit.kept.rank(one.group, value)
+        };
+        let rank = one.candidate.date.timestamp().map(rank);
+        let count = limit.count;
+        match &outcome {
+            RuleOutcome::Keeps(Reason::KeptNewest { .. } | Reason::KeptBucket { .. }) if rank > Some(count) => {
+                RuleOutcome::FallsShort(Shortfall::AtMost { rank, count })
+            }
+            _ => outcome,
+        }
+    }
+
     fn rule_outcome(&self, rule: &PreparedRule<'_>, position: usize, one: &Selected<'_>) -> RuleOutcome {
         let policy = || self.policy.name.clone();
         match rule {
@@ -367,6 +430,7 @@ impl<'a> Group<'a> {
                     None => RuleOutcome::FallsShort(Shortfall::ImageWith),
                 }
             }
+            &PreparedRule::AtMost { count } => RuleOutcome::FallsShort(Shortfall::AtMost { rank: None, count }),
         }
     }
 

@@ -84,6 +84,8 @@ impl<'a> InspectedPolicy<'a> {
     /// Returns why a rule keeps everything that the policy selects, if it does.
     fn keeps_everything_because(&self, at: usize, rule: &KeepRule, now: Timestamp) -> Option<String> {
         match rule {
+            // Whatever they keep, they keep no more than the limit.
+            KeepRule::Newest(_) if self.policy.keep.at_most().is_some() => None,
             KeepRule::Newest(count) if count.get() >= UNREACHABLE_COUNT => {
                 Some(format!("`newest: {count}` are more images than a repository has"))
             }
@@ -101,7 +103,8 @@ impl<'a> InspectedPolicy<'a> {
             KeepRule::Newest(_)
             | KeepRule::NewestPer { .. }
             | KeepRule::Bucketed { .. }
-            | KeepRule::ImageWith { .. } => None,
+            | KeepRule::ImageWith { .. }
+            | KeepRule::AtMost(_) => None,
         }
     }
 
@@ -142,7 +145,11 @@ impl<'a> InspectedPolicy<'a> {
         }
         let rules = self.policy.keep.rules();
         for (at, rule) in rules.iter().enumerate() {
+            let limits_nothing = |rule: &KeepRule| !matches!(rule, KeepRule::Newest(_) | KeepRule::Bucketed { .. });
             let why = match rule {
+                KeepRule::AtMost(_) if rules.iter().all(limits_nothing) => {
+                    Some("there is neither `newest` nor a rule on days, weeks, months or years beside it".to_owned())
+                }
                 KeepRule::Matching(_) if self.matching_relation(at).is_some_and(|found| !found.both) => {
                     Some("it matches no tag that this policy selects".to_owned())
                 }

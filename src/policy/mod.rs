@@ -9,6 +9,7 @@ mod diagnostic;
 pub(crate) mod fields;
 mod git_commit;
 mod inspected_policy;
+mod keep_rules;
 mod lint;
 mod lint_result;
 mod load;

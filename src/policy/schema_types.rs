@@ -156,6 +156,9 @@ pub enum RuleShape {
     Yearly(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 3)] u32),
     /// The highest versions of each version line.
     NewestPer(NewestPerShape),
+    /// The most distinct images that the rules by time keep beside it, the newest first, per repository and group. Needs
+    /// `within` beside it, and what that keeps stays.
+    AtMost(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 20)] u32),
     /// Tags that these globs match.
     Matching(
         #[schemars(

@@ -1,7 +1,8 @@
 //! The conditions under which a retained tag would expire, as far as they are known.
 
 use super::humanize::counted;
-use super::reason::{format_minute, periods, short_digest};
+use super::reason::{format_minute, short_digest};
+use super::shortfall::periods;
 use super::{HolderView, KeptView, ReasonView};
 
 /// Returns, for each reason to retain the tag, the condition that ends it. All must be met before the tag expires.

@@ -42,6 +42,7 @@ mod repository_views;
 mod rule_trace;
 mod run;
 mod run_summary;
+mod shortfall;
 mod source_counts;
 mod source_detail;
 mod source_detail_text;
@@ -89,7 +90,7 @@ pub use plan_id::{PlanReadError, assign_plan_id, read_plan};
 pub use plan_spool::{FinalRemovals, PlanSpool, SpooledPlan};
 pub use policy_tests::{PolicyTestFile, PolicyTestResult, PolicyTestTag, test_text};
 pub use progress::{Rate, RegistryProgress, RunPhase, RunProgress, TaskProgress, round_seconds_left};
-pub use reason::{ReasonView, ShortfallView, format_minute, short_digest};
+pub use reason::{ReasonView, format_minute, short_digest};
 pub use registries::{
     CapabilitiesView, ProbeView, RegistryStateView, RightsView, capabilities, probe_text, registries_text,
 };
@@ -99,6 +100,7 @@ pub use repository_views::RepositoryViews;
 pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
 pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_stored_bytes, run_text, write_run};
 pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};
+pub use shortfall::ShortfallView;
 pub use source_detail::{
     ClaimView, MentionView, ProtectedTagView, SourceDetailView, UndecidedRepositoryView, UnresolvedView, source_detail,
 };

@@ -5,10 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::holder::HolderView;
 use super::holds::describe_hold;
-use super::humanize::{format_age, ordinal};
-use crate::domain::{
-    ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, Shortfall, UndatedCause,
-};
+use super::shortfall::{ShortfallView, periods};
+use crate::domain::{ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, UndatedCause};
 
 /// A reason for or against the removal of a tag. The variants are those of [`Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,19 +133,6 @@ pub enum ReasonView {
     },
 }
 
-/// The margin by which a tag missed a keep rule. The variants are those of [`Shortfall`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "rule", rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the variants and fields are those of `domain::Miss`, documented there")]
-pub enum ShortfallView {
-    Newest { rank: u32, count: u32 },
-    Within { age_seconds: i64, within: String },
-    Bucket { period: String, count: u32 },
-    NewestPer { version: String, rank: u32, count: u32 },
-    Matching {},
-    ImageWith {},
-}
-
 impl From<&Reason> for ReasonView {
     fn from(reason: &Reason) -> Self {
         match reason {
@@ -231,25 +216,6 @@ impl From<&Reason> for ReasonView {
             Reason::CompanionOfExpired { subject, policy } => {
                 Self::CompanionOfExpired { subject: subject.to_string(), policy: policy.to_string() }
             }
-        }
-    }
-}
-
-impl From<&Shortfall> for ShortfallView {
-    fn from(miss: &Shortfall) -> Self {
-        match miss {
-            Shortfall::Newest { rank, count } => Self::Newest { rank: *rank, count: *count },
-            Shortfall::Within { age_seconds, within } => {
-                Self::Within { age_seconds: *age_seconds, within: within.to_string() }
-            }
-            Shortfall::Bucket { period, count } => {
-                Self::Bucket { period: period.rule_name().to_owned(), count: *count }
-            }
-            Shortfall::Version { part, rank, count } => {
-                Self::NewestPer { version: part.label().to_owned(), rank: *rank, count: *count }
-            }
-            Shortfall::Matching => Self::Matching {},
-            Shortfall::ImageWith => Self::ImageWith {},
         }
     }
 }
@@ -518,36 +484,6 @@ fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String 
         _ => "neither the registry nor the image gives it a time".to_owned(),
     };
     format!("policy {policy} goes by time, and {what}, so it stays")
-}
-
-impl ShortfallView {
-    /// Describes the margin.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Newest { rank, count } => format!("{} newest ({count} are kept)", ordinal(*rank)),
-            Self::Within { age_seconds, within } => format!("{} old ({within} are kept)", format_age(*age_seconds)),
-            Self::Bucket { period, count } => {
-                format!("not the newest of any of the last {count} {}", periods(period))
-            }
-            Self::NewestPer { version, rank, count } => {
-                format!("{} highest of its {version} version ({count} are kept)", ordinal(*rank))
-            }
-            Self::Matching {} => "no kept name matches".to_owned(),
-            Self::ImageWith {} => "no tag of its image keeps it".to_owned(),
-        }
-    }
-}
-
-/// Returns the periods that a bucket rule counts.
-pub(super) fn periods(rule: &str) -> &str {
-    match rule {
-        "daily" => "days that have one",
-        "weekly" => "weeks that have one",
-        "monthly" => "months that have one",
-        "yearly" => "years that have one",
-        other => other,
-    }
 }
 
 /// Returns a digest's first twelve digits with its algorithm.

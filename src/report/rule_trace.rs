@@ -181,7 +181,7 @@ pub(super) fn cutoff(
             let (at, tag) = dated.min()?;
             Some(CutoffView { at, tag: Some(tag.to_string()) })
         }
-        KeepRule::NewestPer { .. } | KeepRule::Matching(_) | KeepRule::ImageWith { .. } => None,
+        KeepRule::NewestPer { .. } | KeepRule::Matching(_) | KeepRule::ImageWith { .. } | KeepRule::AtMost(_) => None,
     }
 }
 
@@ -202,7 +202,7 @@ fn describe_reading(
             let look = engine::no_later_than(repository, tag, now)?;
             Some(format!("without a date, but there at the first look on {}", format_minute(look)))
         }
-        KeepRule::Matching(_) | KeepRule::ImageWith { .. } => None,
+        KeepRule::Matching(_) | KeepRule::ImageWith { .. } | KeepRule::AtMost(_) => None,
     }
 }
 
@@ -237,6 +237,7 @@ fn describe_keep_reason(reason: &Reason) -> String {
 pub(super) fn rule_text(rule: &KeepRule) -> String {
     match rule {
         KeepRule::Newest(count) => format!("newest: {count}"),
+        KeepRule::AtMost(count) => format!("at_most: {count}"),
         KeepRule::Within(span) => format!("within: {}", span.written),
         KeepRule::Bucketed { period, count } => format!("{}: {count}", period.rule_name()),
         KeepRule::NewestPer { version, count } => {

@@ -224,7 +224,10 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
     ];
     let keep = prop_oneof![
         1 => Just(Keep::None),
-        6 => prop::collection::vec(rule(), 1..3).prop_map(Keep::Rules),
+        6 => (prop::collection::vec(rule(), 1..3), prop::option::weighted(0.2, 1..4u32)).prop_map(|(mut rules, limit)| {
+            rules.extend(limit.and_then(|count| Some(KeepRule::AtMost(count.try_into().ok()?))));
+            Keep::Rules(rules)
+        }),
     ];
     let registries = prop_oneof![3 => Just(None), 1 => Just(Some(vec!["contoso".parse().unwrap()]))];
     let limits = (prop::option::of(0..4u32), prop::option::of(0..100u32));
@@ -453,11 +456,24 @@ proptest! {
     fn more_keep_rules_never_expire_more(world in random_facts(), rule in rule(), which in any::<Index>()) {
         let mut more = world.clone();
         let which = which.index(more.rules.policies.len());
+        // What one more rule keeps takes places from what a limit leaves to the others.
+        if more.rules.policies[which].keep.at_most().is_some() {
+            return Ok(());
+        }
         match &mut more.rules.policies[which].keep {
             Keep::Rules(rules) => rules.push(rule),
             keep => *keep = Keep::Rules(vec![rule]),
         }
         prop_assert!(more.goes().0.is_subset(&world.goes().0));
+    }
+
+    #[test]
+    fn a_limit_on_rules_never_expires_less(world in random_facts(), count in 1..4u32, which in any::<Index>()) {
+        let mut less = world.clone();
+        let which = which.index(less.rules.policies.len());
+        let Keep::Rules(rules) = &mut less.rules.policies[which].keep else { return Ok(()) };
+        rules.push(KeepRule::AtMost(count.try_into().unwrap()));
+        prop_assert!(world.goes().0.is_subset(&less.goes().0));
     }
 
     #[test]

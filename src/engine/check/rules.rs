@@ -141,14 +141,56 @@ fn kept(
             Keep::None => {}
             Keep::Rules(rules) => {
                 let times = image_times(members);
-                let keeps = rules.iter().map(|rule| keep_test(rule, members, &times, (timezone, repository), now));
-                for keeps in keeps.collect::<Vec<_>>() {
-                    members.iter().filter(|member| keeps(member)).for_each(|member| kept.insert(member.position));
+                let limit =
+                    rules.iter().find_map(|rule| if let KeepRule::AtMost(count) = rule { Some(count) } else { None });
+                let mut limited: Vec<&Member<'_>> = Vec::new();
+                for rule in rules {
+                    let keeps = keep_test(rule, members, &times, (timezone, repository), now);
+                    let by_rank = matches!(rule, KeepRule::Newest(_) | KeepRule::Bucketed { .. });
+                    for member in members.iter().filter(|member| keeps(member)) {
+                        if limit.is_some() && by_rank && member.time.is_some() {
+                            limited.push(member);
+                        } else {
+                            kept.insert(member.position);
+                        }
+                    }
+                }
+                if let Some(count) = limit {
+                    let young = rules.iter().filter(|rule| matches!(rule, KeepRule::Within(_)));
+                    let young: Vec<_> =
+                        young.map(|rule| keep_test(rule, members, &times, (timezone, repository), now)).collect();
+                    let young = members.iter().filter(|member| young.iter().any(|keeps| keeps(member)));
+                    keep_at_most(count.get(), &limited, young, &mut kept);
                 }
             }
         }
     }
     kept
+}
+
+/// Keeps of what rules by rank keep the newest so many images, those that are young enough to stay anyway among them.
+fn keep_at_most<'m, 'a: 'm>(
+    count: u32,
+    limited: &[&'m Member<'a>],
+    young: impl Iterator<Item = &'m Member<'a>>,
+    kept: &mut TagSet,
+) {
+    let mut newest: BTreeMap<&Digest, Timestamp> = BTreeMap::new();
+    for member in limited.iter().copied().chain(young) {
+        if let (Some(digest), Some(time)) = (member.digest, member.time) {
+            let known = newest.entry(digest).or_insert(time);
+            *known = (*known).max(time);
+        }
+    }
+    let mut places: Vec<Timestamp> = newest.values().copied().collect();
+    places.sort_unstable();
+    for member in limited {
+        let time = member.digest.and_then(|digest| newest.get(digest).copied()).or(member.time);
+        let newer = |time: Timestamp| places.len() - places.partition_point(|place| *place <= time);
+        if time.is_none_or(|time| newer(time) < count as usize) {
+            kept.insert(member.position);
+        }
+    }
 }
 
 /// Returns the newest time of each image.
@@ -186,6 +228,7 @@ fn keep_test<'a>(
                 })
             })
         }
+        KeepRule::AtMost(_) => Box::new(|_| false),
         KeepRule::Within(span) => Box::new(move |member| {
             let end = member.time.or(member.latest_possible).and_then(|time| time.checked_add(span.duration).ok());
             end.is_none_or(|end| end >= now)

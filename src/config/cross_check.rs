@@ -1,9 +1,9 @@
 //! Checks of settings and policies against each other.
 
 use super::Settings;
-use crate::domain::{Policy, PolicyMode, RuleKey};
+use crate::domain::{KeepRule, Policy, PolicyMode, RuleKey};
 use crate::policy::{Diagnostic, Lint, PolicySet, Severity, fields};
-use crate::registry::RegistrySettings;
+use crate::registry::{RegistrySettings, Support};
 
 /// Returns the conflicts between settings and policies: unconfigured registries in policies, and delays of deletions
 /// that do not fit the settings.
@@ -77,6 +77,7 @@ pub fn lint(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
     let mut found = registries_in_repositories(settings, policies);
     found.extend(ineffective_deletions(settings, policies));
     found.extend(untagged_without_window(settings, policies));
+    found.extend(pulls_without_record(settings, policies));
     found
 }
 
@@ -125,6 +126,42 @@ fn ineffective_deletions(settings: &Settings, policies: &PolicySet) -> Vec<Lint>
         Some(Lint { severity: Severity::Warning, kind, policy, diagnostic })
     };
     policies.policies.iter().filter_map(in_vain).collect()
+}
+
+/// Rules by pulls where no registry records them: they keep everything.
+fn pulls_without_record(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
+    let mut found = Vec::new();
+    for policy in &policies.policies {
+        let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
+        if covered.is_empty() || covered.iter().any(|registry| registry.records_pulls()) {
+            continue;
+        }
+        let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();
+        let by_pulls = policy.keep.rules().iter().enumerate();
+        for (at, _) in by_pulls.filter(|(_, rule)| matches!(rule, KeepRule::PulledWithin(_))) {
+            let Some(place) = policies.places.get(&policy.name).and_then(|places| places.rules.get(at)) else {
+                continue;
+            };
+            let message = format!(
+                "`pulled_within` keeps everything: {} may not record pulls, and what may have been pulled stays",
+                names.join(", ")
+            );
+            let can_tell =
+                covered.iter().any(|registry| registry.provider.capabilities().pull_times == Support::Unknown);
+            let help = if can_tell {
+                "if the registry records every pull, write `accept = [\"pull-times\"]` in its settings"
+            } else {
+                "leave it out here; `within` goes by the push"
+            };
+            found.push(Lint {
+                severity: Severity::Warning,
+                kind: "pulls-not-recorded",
+                policy: policy.name.to_string(),
+                diagnostic: place.with_message_and_help(message, help),
+            });
+        }
+    }
+    found
 }
 
 /// A push that reuses a manifest which is just being deleted is broken by that: clients ask whether the registry has it and

@@ -153,6 +153,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         azure_resource: resource,
         accepts_retention: accepted?.retention,
         accepts_missing_date: accepted?.no_date,
+        accepts_pull_times: accepted?.pull_times,
         exact_bytes: exact_bytes.unwrap_or(Some(false))?,
     };
     reader.warnings.extend(provider.warnings(&settings));
@@ -197,16 +198,19 @@ struct Accepted {
     retention: bool,
     /// True for `no-date`: the clock is confirmed by this machine only.
     no_date: bool,
+    /// True for `pull-times`: the registry records every pull.
+    pull_times: bool,
 }
 
 /// Parses `accept`, and records the place of `untagged-retention` in it.
 fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut SettingsReader) -> Option<Accepted> {
-    const KNOWN: [&str; 2] = ["no-date", "untagged-retention"];
+    const KNOWN: [&str; 3] = ["no-date", "pull-times", "untagged-retention"];
     let (texts, mut sound) = fields::texts("accept", node, &mut reader.problems)?;
     let mut accepted = Accepted::default();
     for (text, at) in texts {
         match &*text {
             "no-date" => accepted.no_date = true,
+            "pull-times" => accepted.pull_times = true,
             "untagged-retention" => {
                 accepted.retention = true;
                 retention_at.get_or_insert(at);

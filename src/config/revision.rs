@@ -75,6 +75,9 @@ fn registry(settings: &RegistrySettings) -> Value {
     if settings.accepts_missing_date {
         revision["accepts_no_date"] = true.into();
     }
+    if settings.accepts_pull_times {
+        revision["accepts_pull_times"] = true.into();
+    }
     revision
 }
 

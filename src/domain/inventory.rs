@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, ListedManifest, OriginalDate, Product,
+    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, ListedManifest, OriginalDate, Product, PullTime,
     RefusedTag, RegistryInfo, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, TagName, UnreadKind,
     UntaggedHistory,
 };
@@ -89,6 +89,8 @@ pub struct Repository {
     pub tags: Vec<Tag>,
     /// The tags that were restored and are dated by their time before the removal.
     pub original_dates: BTreeMap<TagName, OriginalDate>,
+    /// The last pull of each tag, where the registry records pulls. A tag without an entry may have been pulled at any time.
+    pub pull_times: BTreeMap<TagName, PullTime>,
     /// Every manifest that was read: those of the tags, their children at any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
     /// The existing ones among the manifests that were looked up by digest (see `registry_info::ExtraManifests`), with
@@ -455,6 +457,7 @@ impl Repository {
             name,
             tags: Vec::new(),
             original_dates: BTreeMap::new(),
+            pull_times: BTreeMap::new(),
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),

@@ -28,6 +28,7 @@ mod name;
 mod original_date;
 mod plan;
 mod policy;
+mod pull_time;
 mod reasons;
 mod reclaim;
 mod reference;
@@ -79,6 +80,7 @@ pub use policy::{
     Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, TagSelector,
     VersionPart, WrittenDuration,
 };
+pub use pull_time::PullTime;
 pub use reasons::Reasons;
 pub use reclaim::{Reclaim, ReclaimBytes, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};

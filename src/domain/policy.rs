@@ -150,6 +150,8 @@ pub enum KeepRule {
         /// The time before now within which one of the image's tags was pushed.
         within: Option<WrittenDuration>,
     },
+    /// Images pulled within that time before now; one that was never pulled counts by its push.
+    PulledWithin(WrittenDuration),
     /// Keeps nothing, and limits what the rules by time keep beside it to so many distinct images per repository and group,
     /// the newest first. What a `within` rule keeps stays, and so does what has no time.
     AtMost(NonZeroU32),

@@ -138,6 +138,20 @@ pub enum Reason {
         /// The number that the rule keeps.
         count: u32,
     },
+    /// It was pulled recently, or pushed recently and never pulled.
+    KeptPulled {
+        /// The policy.
+        policy: PolicyName,
+        /// The rule's duration as written.
+        within: SharedText,
+        /// The end of that window.
+        until: Timestamp,
+    },
+    /// A rule needs the time of its last pull, and that may not be recorded.
+    PullTimeUnknown {
+        /// The policy.
+        policy: PolicyName,
+    },
     /// A `matching` rule names it.
     KeptMatching {
         /// The policy.
@@ -235,6 +249,15 @@ pub enum Shortfall {
         rank: u32,
         /// The number that the rule keeps.
         count: u32,
+    },
+    /// It was not pulled within the window.
+    Pulled {
+        /// Seconds since its last pull, or since its push where that came later.
+        idle_seconds: i64,
+        /// The rule's duration as written.
+        within: SharedText,
+        /// True if it was never pulled.
+        never: bool,
     },
     /// No glob of the rule matches it.
     Matching,
@@ -439,6 +462,8 @@ impl Reason {
             | Self::KeptVersion { .. }
             | Self::KeptMatching { .. }
             | Self::KeptImageWith { .. }
+            | Self::KeptPulled { .. }
+            | Self::PullTimeUnknown { .. }
             | Self::Undated { .. }
             | Self::NotAVersion { .. } => Verdict::Retained,
             Self::SourceFailed { .. }

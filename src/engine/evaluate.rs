@@ -213,7 +213,8 @@ pub(super) fn candidates<'a>(
         if skip.next_if_eq(&tag).is_none() {
             let date = tag_date(repository, facts, now);
             let no_later_than = date.timestamp().map_or_else(|| no_later_than(repository, facts, now), |_| None);
-            candidates.push(Candidate { tag, name: &facts.name, image: graph.of_tag(tag), date, no_later_than });
+            let (image, pulled) = (graph.of_tag(tag), repository.pull_times.get(&facts.name).copied());
+            candidates.push(Candidate { tag, name: &facts.name, image, date, no_later_than, pulled });
         }
     }
     candidates

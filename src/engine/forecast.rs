@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::evaluate;
 use crate::domain::{
-    Claim, Claims, CompactTime, Holder, Inventory, KeepRule, OriginalDate, Reasons, Repository, Rules, SourceState,
-    TagPosition, Verdict,
+    Claim, Claims, CompactTime, Holder, Inventory, KeepRule, OriginalDate, PullTime, Reasons, Repository, Rules,
+    SourceState, TagPosition, Verdict,
 };
 
 /// The effect of time on a tag.
@@ -154,7 +154,9 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
         .iter()
         .flat_map(|policy| policy.keep.rules())
         .filter_map(|rule| match rule {
-            KeepRule::Within(span) | KeepRule::ImageWith { within: Some(span), .. } => Some(span.duration),
+            KeepRule::Within(span) | KeepRule::PulledWithin(span) | KeepRule::ImageWith { within: Some(span), .. } => {
+                Some(span.duration)
+            }
             _ => None,
         })
         .collect();
@@ -197,7 +199,16 @@ fn age_times(repository: &Repository) -> impl Iterator<Item = Timestamp> {
         OriginalDate::Known(at, _) => Some(*at),
         OriginalDate::Unknown => None,
     });
-    tags.chain(images).chain(originals).chain([repository.first_read_at]).flatten().map(CompactTime::timestamp)
+    let pulls = repository.pull_times.values().map(|pulled| match pulled {
+        PullTime::At(at) => Some(*at),
+        PullTime::Never => None,
+    });
+    tags.chain(images)
+        .chain(originals)
+        .chain(pulls)
+        .chain([repository.first_read_at])
+        .flatten()
+        .map(CompactTime::timestamp)
 }
 
 /// Returns the first whole second after a time.

@@ -13,7 +13,7 @@ use super::reason_table::ReasonTable;
 use super::select::{Candidate, Selected};
 use super::version::{Line, Version, VersionOrder};
 use crate::domain::{
-    Date, Globs, Keep, KeepRule, Period, Policy, Reason, Shortfall, TagName, VersionPart, WrittenDuration,
+    Date, Globs, Keep, KeepRule, Period, Policy, PullTime, Reason, Shortfall, TagName, VersionPart, WrittenDuration,
 };
 
 /// The outcome of one rule for one tag.
@@ -157,6 +157,7 @@ enum PreparedRule<'a> {
     Matching(&'a Globs),
     /// What the rule asks for: with each, the images of which some tag has it.
     ImageWith(Vec<ImagesWith<'a>>),
+    Pulled(&'a WrittenDuration),
     /// The limit, which keeps nothing: see [`AtMostLimit`].
     AtMost {
         count: u32,
@@ -182,7 +183,7 @@ impl AtMostLimit {
         })?;
         let kept = group.selected.iter().enumerate().filter_map(|(position, one)| {
             let own = one.candidate.date.timestamp()?;
-            let by_time = rules.iter().filter(|rule| matches!(rule, PreparedRule::ByTime(_)));
+            let by_time = rules.iter().filter(|rule| matches!(rule, PreparedRule::ByTime(_) | PreparedRule::Pulled(_)));
             let is_kept = by_time
                 .map(|rule| group.rule_outcome(rule, position, one))
                 .any(|outcome| matches!(outcome, RuleOutcome::Keeps(_)));
@@ -317,6 +318,7 @@ impl<'a> Group<'a> {
                 });
                 PreparedRule::ImageWith(named.chain(recent).collect())
             }
+            KeepRule::PulledWithin(span) => PreparedRule::Pulled(span),
             KeepRule::AtMost(count) => PreparedRule::AtMost { count: count.get() },
         }
     }
@@ -382,7 +384,9 @@ impl<'a> Group<'a> {
         let rank = one.candidate.date.timestamp().map(rank);
         let count = limit.count;
         match &outcome {
-            RuleOutcome::Keeps(Reason::KeptNewest { .. } | Reason::KeptBucket { .. }) if rank > Some(count) => {
+            RuleOutcome::Keeps(Reason::KeptNewest { .. } | Reason::KeptBucket { .. } | Reason::KeptPulled { .. })
+                if rank > Some(count) =>
+            {
                 RuleOutcome::FallsShort(Shortfall::AtMost { rank, count })
             }
             _ => outcome,
@@ -430,8 +434,35 @@ impl<'a> Group<'a> {
                     None => RuleOutcome::FallsShort(Shortfall::ImageWith),
                 }
             }
+            PreparedRule::Pulled(span) => self.pulled_outcome(span, one),
             &PreparedRule::AtMost { count } => RuleOutcome::FallsShort(Shortfall::AtMost { rank: None, count }),
         }
+    }
+
+    /// What was pulled or pushed in the window stays, and so does what may have been pulled without a record of it. A pull that
+    /// has not come yet was recorded by a clock that was wrong.
+    fn pulled_outcome(&self, span: &WrittenDuration, one: &Selected<'_>) -> RuleOutcome {
+        let policy = || self.policy.name.clone();
+        let pulled = match one.candidate.pulled {
+            Some(PullTime::At(at)) if at.timestamp() > self.now => None,
+            pulled => pulled,
+        };
+        let Some(pulled) = pulled else { return RuleOutcome::Keeps(Reason::PullTimeUnknown { policy: policy() }) };
+        let pushed = match one.candidate.date {
+            Date::Unknown(cause) => return RuleOutcome::Keeps(Reason::Undated { policy: policy(), cause }),
+            Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) | Date::Original(time, _) => time,
+        };
+        let last = match pulled {
+            PullTime::Never => pushed,
+            PullTime::At(at) => pushed.max(at.timestamp()),
+        };
+        let (idle, within) = (self.now.duration_since(last), span.written.clone());
+        if idle <= span.duration {
+            let until = last.checked_add(span.duration).unwrap_or(Timestamp::MAX);
+            return RuleOutcome::Keeps(Reason::KeptPulled { policy: policy(), within, until });
+        }
+        let never = pulled == PullTime::Never;
+        RuleOutcome::FallsShort(Shortfall::Pulled { idle_seconds: idle.as_secs(), within, never })
     }
 
     fn time_rule_outcome(

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use super::graph::Node;
-use crate::domain::{Date, KeepRule, Policy, Registry, RegistryName, Repository, RepositoryName, TagName, TagSelector};
+use crate::domain::{
+    Date, KeepRule, Policy, PullTime, Registry, RegistryName, Repository, RepositoryName, TagName, TagSelector,
+};
 
 /// A tag that policies may select: not a signature or the like.
 pub(super) struct Candidate<'a> {
@@ -20,6 +22,8 @@ pub(super) struct Candidate<'a> {
     pub(super) date: Date,
     /// The latest time at which a tag without a date can have been pushed, if known.
     pub(super) no_later_than: Option<Timestamp>,
+    /// Its last pull, where pulls are recorded.
+    pub(super) pulled: Option<PullTime>,
 }
 
 /// A tag that a policy selects.

@@ -104,6 +104,7 @@ impl<'a> InspectedPolicy<'a> {
             | KeepRule::NewestPer { .. }
             | KeepRule::Bucketed { .. }
             | KeepRule::ImageWith { .. }
+            | KeepRule::PulledWithin(_)
             | KeepRule::AtMost(_) => None,
         }
     }
@@ -145,10 +146,12 @@ impl<'a> InspectedPolicy<'a> {
         }
         let rules = self.policy.keep.rules();
         for (at, rule) in rules.iter().enumerate() {
-            let limits_nothing = |rule: &KeepRule| !matches!(rule, KeepRule::Newest(_) | KeepRule::Bucketed { .. });
+            let is_limited = |rule: &KeepRule| {
+                matches!(rule, KeepRule::Newest(_) | KeepRule::Bucketed { .. } | KeepRule::PulledWithin(_))
+            };
             let why = match rule {
-                KeepRule::AtMost(_) if rules.iter().all(limits_nothing) => {
-                    Some("there is neither `newest` nor a rule on days, weeks, months or years beside it".to_owned())
+                KeepRule::AtMost(_) if !rules.iter().any(is_limited) => {
+                    Some("there is no rule beside it that it limits".to_owned())
                 }
                 KeepRule::Matching(_) if self.matching_relation(at).is_some_and(|found| !found.both) => {
                     Some("it matches no tag that this policy selects".to_owned())
@@ -176,7 +179,9 @@ fn everything() -> Language {
 fn covers(rule: &KeepRule, other: &KeepRule) -> bool {
     match (rule, other) {
         (KeepRule::Newest(a), KeepRule::Newest(b)) => a >= b,
-        (KeepRule::Within(a), KeepRule::Within(b)) => a.duration >= b.duration,
+        (KeepRule::Within(a), KeepRule::Within(b)) | (KeepRule::PulledWithin(a), KeepRule::PulledWithin(b)) => {
+            a.duration >= b.duration
+        }
         (KeepRule::Bucketed { period, count }, KeepRule::Bucketed { period: of, count: b }) => {
             period == of && count >= b
         }

@@ -12,8 +12,19 @@ use crate::domain::{Keep, KeepRule, Period, VersionPart, WrittenDuration};
 
 const VERSIONS: [(&str, VersionPart); 3] =
     [("major", VersionPart::Major), ("minor", VersionPart::Minor), ("patch", VersionPart::Patch)];
-pub(super) const RULES: [&str; 10] =
-    ["newest", "within", "daily", "weekly", "monthly", "yearly", "newest_per", "matching", "image_with", "at_most"];
+pub(super) const RULES: [&str; 11] = [
+    "newest",
+    "within",
+    "daily",
+    "weekly",
+    "monthly",
+    "yearly",
+    "newest_per",
+    "matching",
+    "image_with",
+    "pulled_within",
+    "at_most",
+];
 const RULE_HELP: &str = "write it as `- newest: 5`";
 const KEEP_HELP: &str = "write `keep: all`, `keep: none`, or a list of rules such as `- newest: 5`";
 
@@ -122,6 +133,7 @@ fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
         "newest_per" => newest_per(node, problems),
         "matching" => selection::matching(node, problems).map(KeepRule::Matching),
         "image_with" => image_with(node, problems),
+        "pulled_within" => span("pulled_within", node, problems).map(KeepRule::PulledWithin),
         "at_most" => count("at_most", node, problems).map(KeepRule::AtMost),
         other => {
             let (message, list) = fields::unknown_word("rule", other, "", &RULES);

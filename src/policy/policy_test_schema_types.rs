@@ -60,6 +60,9 @@ pub struct TagShape {
     /// When it was pushed: how long before now (`20d`, `36h`), a time, or a day. Without it the tag has no time.
     #[schemars(length(min = 1), example = &"20d")]
     pub pushed: Option<String>,
+    /// Its last pull: how long before now, a time, or a day, or `never`. Without it the time is unknown.
+    #[schemars(length(min = 1), example = &"3d")]
+    pub pulled: Option<String>,
     /// When it was put back: how long before now, a time, or a day. It counts by `pushed`, its original time.
     #[schemars(length(min = 1), example = &"1h")]
     pub restored: Option<String>,
@@ -169,6 +172,10 @@ pub enum ReasonShape {
     KeptMatching,
     /// `image_with` keeps it.
     KeptImageWith,
+    /// `pulled_within` keeps it.
+    KeptPulled,
+    /// A rule goes by pulls, and the last one is unknown.
+    PullTimeUnknown,
     /// A rule goes by time, and it has none that can be trusted.
     Undated,
     /// A rule goes by version, and it is none.

@@ -13,7 +13,7 @@ use super::load::{self, PolicyError};
 use super::yaml::{self, Entry, Node, Place, Value};
 use crate::domain::{
     Claim, Claims, DateOrigin, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, Lock, Manifest,
-    ManifestDetail, OriginalDate, PolicyName, Registry, RegistryName, Repository, RepositoryName, SourceName,
+    ManifestDetail, OriginalDate, PolicyName, PullTime, Registry, RegistryName, Repository, RepositoryName, SourceName,
     SourceOutcome, SourceState, Tag, TagName, Verdict, chain,
 };
 
@@ -32,7 +32,7 @@ const CLAIMED: [(&str, ClaimedBy); 2] = [("tag", ClaimedBy::Tag), ("digest", Cla
 const EVIDENCE: [(&str, EvidenceState); 2] =
     [("complete", EvidenceState::Complete), ("missing", EvidenceState::Missing)];
 /// The labels of reasons, as reports have them.
-pub(super) const REASONS: [&str; 16] = [
+pub(super) const REASONS: [&str; 18] = [
     "not-selected",
     "held",
     "claimed",
@@ -44,6 +44,8 @@ pub(super) const REASONS: [&str; 16] = [
     "kept-version",
     "kept-matching",
     "kept-image-with",
+    "kept-pulled",
+    "pull-time-unknown",
     "undated",
     "not-a-version",
     "source-failed",
@@ -355,6 +357,7 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     let mut fields = Fields::of(&entry.node, "tag", problems)?;
     let image = fields.get("image").map(|node| fields::text("image", node, problems));
     let pushed = fields.get("pushed").map(|node| read_pushed(node, test.now, problems));
+    let pulled = fields.get("pulled").map(|node| read_pulled(node, test.now, problems));
     let restored = fields.get("restored").map(|node| read_restored(node, test.now, problems));
     let held = fields.get("held").map(|node| read_held(node, test.now, problems));
     let lock = fields.get("lock").map(|node| fields::choice("lock", node, &LOCKS, problems));
@@ -381,6 +384,9 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     let (image, pushed, lock, claimed) = (flat(image)?, flat(pushed)?, flat(lock)?, flat(claimed)?);
     let (expect, by, because) = (flat(expect)?, flat(by)?, flat(because)?);
     let (restored, held) = (flat(restored)?, flat(held)?);
+    if let Some(pulled) = flat(pulled)? {
+        test.repository.set_pull_time(name.clone(), pulled);
+    }
     if restored.is_some() {
         let original = pushed.map_or(OriginalDate::Unknown, |at| OriginalDate::Known(at.into(), DateOrigin::Pushed));
         test.repository.original_dates.insert(name.clone(), original);
@@ -472,6 +478,14 @@ fn read_timestamp(key: &str, node: &Node, problems: &mut Problems) -> Option<Tim
 fn time_of(text: &str) -> Option<Timestamp> {
     let day = |text: &str| text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok();
     text.parse().ok().or_else(|| day(text).map(|day| day.timestamp()))
+}
+
+/// Parses the time of a tag's last pull: absolute, relative to now, or `never`.
+fn read_pulled(node: &Node, now: Timestamp, problems: &mut Problems) -> Option<PullTime> {
+    match &node.value {
+        Value::Text(word) if word == "never" => Some(PullTime::Never),
+        _ => read_time_before("pulled", node, now, problems).map(|at| PullTime::At(at.into())),
+    }
 }
 
 /// Parses the time of a tag's restore: absolute, or relative to now.

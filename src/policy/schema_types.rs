@@ -156,6 +156,15 @@ pub enum RuleShape {
     Yearly(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 3)] u32),
     /// The highest versions of each version line.
     NewestPer(NewestPerShape),
+    /// Images pulled or pushed within this time before now, where the registry records pulls. Where it may not, everything
+    /// stays.
+    PulledWithin(
+        #[schemars(
+            regex(pattern = r"^\s*([0-9]+\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|years?|yrs?|y)\s*)+$"),
+            example = &"30d"
+        )]
+        String,
+    ),
     /// The most distinct images that the rules by time keep beside it, the newest first, per repository and group. Needs
     /// `within` beside it, and what that keeps stays.
     AtMost(#[schemars(range(min = 1, max = 4_294_967_295_u32), example = 20)] u32),

@@ -7,18 +7,6 @@ use super::{ImportError, ImportErrorKind};
 use crate::domain::{Failure, Policy};
 use crate::policy;
 
-/// What policy files know. Where an original needs what they do not know, the policy stands as a comment.
-#[derive(Debug, Clone, Copy)]
-struct Features {
-    /// `untagged: { delete: after 30d }`.
-    untagged: bool,
-    /// The keep rule `pulled_within`.
-    pulled_within: bool,
-}
-
-/// What this version knows.
-const FEATURES: Features = Features { untagged: false, pulled_within: false };
-
 /// Beyond this, no policy can say it: a hundred years.
 const MOST_SECONDS: u64 = 36_525 * 24 * 3600;
 
@@ -66,14 +54,8 @@ fn read_back(text: &str) -> Result<Vec<Policy>, Failure<()>> {
     })
 }
 
-/// Leaves a policy out that this version cannot read, or that would say something else than it is meant to.
+/// Leaves out a policy that cannot be written as it is meant.
 fn settle(policy: &mut ImportedPolicy) {
-    if policy.untagged_after.is_some() && !FEATURES.untagged {
-        policy.leave_out("`untagged` is not known to this version; take the comment signs away once it is");
-    }
-    if policy.rules().iter().any(|rule| matches!(rule, ImportedRule::PulledWithin(_))) && !FEATURES.pulled_within {
-        policy.leave_out("`pulled_within` is not known to this version; take the comment signs away once it is");
-    }
     let endless = |rule: &ImportedRule| match rule {
         ImportedRule::Within(seconds) | ImportedRule::PulledWithin(seconds) => *seconds > MOST_SECONDS,
         ImportedRule::ImageWith { within, .. } => within.is_some_and(|seconds| seconds > MOST_SECONDS),

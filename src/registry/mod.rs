@@ -85,6 +85,8 @@ pub struct RegistrySettings {
     pub accepts_retention: bool,
     /// True if tags may be removed although the registry does not report its time and no other confirms this machine's.
     pub accepts_missing_date: bool,
+    /// True if a person states that the registry records every pull, where the registry itself cannot be asked.
+    pub accepts_pull_times: bool,
     /// True if manifests are pulled for the sizes of their layers although a list contains enough to decide. Only in
     /// dialects with such lists; the others always pull.
     pub exact_bytes: bool,
@@ -95,6 +97,16 @@ impl RegistrySettings {
     #[must_use]
     pub fn address(&self) -> &str {
         self.endpoint.as_str().trim_end_matches('/')
+    }
+
+    /// Returns true if the last pull of each tag is known: absence of a later one can be relied on.
+    #[must_use]
+    pub fn records_pulls(&self) -> bool {
+        match self.provider.capabilities().pull_times {
+            Support::Yes => true,
+            Support::Unknown => self.accepts_pull_times,
+            Support::No => false,
+        }
     }
 
     /// Creates settings with defaults for everything else.
@@ -119,6 +131,7 @@ impl RegistrySettings {
             azure_resource: None,
             accepts_retention: false,
             accepts_missing_date: false,
+            accepts_pull_times: false,
             exact_bytes: false,
         }
     }

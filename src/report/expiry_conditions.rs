@@ -47,6 +47,12 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
         ReasonView::KeptWithin { policy, until, .. } => {
             format!("it is past {} (policy {policy})", format_minute(*until))
         }
+        ReasonView::KeptPulled { policy, until, .. } => {
+            format!("nobody pulls it before {} (policy {policy})", format_minute(*until))
+        }
+        ReasonView::PullTimeUnknown { policy } => {
+            format!("its registry records when it was pulled last; or policy {policy} no longer goes by pulls")
+        }
         ReasonView::KeptBucket { policy, rule, bucket, count } => format!(
             "a newer image falls into {bucket}, or at the latest {count} later {} (policy {policy})",
             periods(rule)

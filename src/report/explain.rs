@@ -271,6 +271,8 @@ impl ReasonGroup {
             | ReasonView::KeptVersion { .. }
             | ReasonView::KeptMatching { .. }
             | ReasonView::KeptImageWith { .. }
+            | ReasonView::KeptPulled { .. }
+            | ReasonView::PullTimeUnknown { .. }
             | ReasonView::Undated { .. }
             | ReasonView::NotAVersion { .. } => Self::Keeps,
             ReasonView::SourceFailed { .. }

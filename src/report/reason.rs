@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holder::HolderView;
 use super::holds::describe_hold;
+use super::humanize::ordinal;
 use super::shortfall::{ShortfallView, periods};
 use crate::domain::{ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, UndatedCause};
 
@@ -74,6 +75,14 @@ pub enum ReasonView {
         line: String,
         rank: u32,
         count: u32,
+    },
+    KeptPulled {
+        policy: String,
+        within: String,
+        until: Timestamp,
+    },
+    PullTimeUnknown {
+        policy: String,
     },
     KeptMatching {
         policy: String,
@@ -161,6 +170,10 @@ impl From<&Reason> for ReasonView {
             Reason::KeptWithin { policy, within, until } => {
                 Self::KeptWithin { policy: policy.to_string(), within: within.to_string(), until: *until }
             }
+            Reason::KeptPulled { policy, within, until } => {
+                Self::KeptPulled { policy: policy.to_string(), within: within.to_string(), until: *until }
+            }
+            Reason::PullTimeUnknown { policy } => Self::PullTimeUnknown { policy: policy.to_string() },
             Reason::KeptBucket { policy, period, bucket, count } => Self::KeptBucket {
                 policy: policy.to_string(),
                 rule: period.rule_name().to_owned(),
@@ -266,6 +279,8 @@ impl ReasonView {
             Self::KeptWithin { .. } => "kept-within",
             Self::KeptBucket { .. } => "kept-bucket",
             Self::KeptVersion { .. } => "kept-version",
+            Self::KeptPulled { .. } => "kept-pulled",
+            Self::PullTimeUnknown { .. } => "pull-time-unknown",
             Self::KeptMatching { .. } => "kept-matching",
             Self::KeptImageWith { .. } => "kept-image-with",
             Self::Undated { .. } => "undated",
@@ -292,6 +307,8 @@ impl ReasonView {
             | Self::KeptVersion { policy, .. }
             | Self::KeptMatching { policy, .. }
             | Self::KeptImageWith { policy, .. }
+            | Self::KeptPulled { policy, .. }
+            | Self::PullTimeUnknown { policy }
             | Self::Undated { policy, .. }
             | Self::NotAVersion { policy }
             | Self::NotKept { policy, .. }
@@ -355,6 +372,13 @@ impl ReasonView {
             Self::KeptVersion { policy, version, line, rank, count } => {
                 let rank = ordinal(*rank);
                 format!("policy {policy} keeps {count} per {version} version: it is the {rank} highest of {line}")
+            }
+            Self::KeptPulled { policy, within, until } => {
+                let until = format_minute(*until);
+                format!("policy {policy} keeps what was pulled or pushed within {within}: until {until}")
+            }
+            Self::PullTimeUnknown { policy } => {
+                format!("policy {policy} keeps what was pulled lately, and its pulls may not be recorded")
             }
             Self::KeptMatching { policy, glob } => format!("policy {policy} keeps what matches `{glob}`"),
             Self::KeptImageWith { policy, tag } => {

@@ -166,7 +166,9 @@ pub(super) fn cutoff(
     now: Timestamp,
 ) -> Option<CutoffView> {
     match rule {
-        KeepRule::Within(span) => Some(CutoffView { at: now.checked_sub(span.duration).ok()?, tag: None }),
+        KeepRule::Within(span) | KeepRule::PulledWithin(span) => {
+            Some(CutoffView { at: now.checked_sub(span.duration).ok()?, tag: None })
+        }
         KeepRule::Newest(_) | KeepRule::Bucketed { .. } => {
             let kept = peers.iter().filter(|peer| {
                 matches!(
@@ -198,7 +200,7 @@ fn describe_reading(
         KeepRule::NewestPer { .. } => {
             engine::version_of(policy, tag.name.as_str()).map(|found| describe_version(&found))
         }
-        KeepRule::Newest(_) | KeepRule::Within(_) | KeepRule::Bucketed { .. } => {
+        KeepRule::Newest(_) | KeepRule::Within(_) | KeepRule::Bucketed { .. } | KeepRule::PulledWithin(_) => {
             let look = engine::no_later_than(repository, tag, now)?;
             Some(format!("without a date, but there at the first look on {}", format_minute(look)))
         }
@@ -237,6 +239,7 @@ fn describe_keep_reason(reason: &Reason) -> String {
 pub(super) fn rule_text(rule: &KeepRule) -> String {
     match rule {
         KeepRule::Newest(count) => format!("newest: {count}"),
+        KeepRule::PulledWithin(span) => format!("pulled_within: {}", span.written),
         KeepRule::AtMost(count) => format!("at_most: {count}"),
         KeepRule::Within(span) => format!("within: {}", span.written),
         KeepRule::Bucketed { period, count } => format!("{}: {count}", period.rule_name()),

@@ -14,6 +14,7 @@ pub enum ShortfallView {
     Within { age_seconds: i64, within: String },
     Bucket { period: String, count: u32 },
     NewestPer { version: String, rank: u32, count: u32 },
+    Pulled { idle_seconds: i64, within: String, never: bool },
     Matching {},
     ImageWith {},
     AtMost { rank: Option<u32>, count: u32 },
@@ -31,6 +32,9 @@ impl From<&Shortfall> for ShortfallView {
             }
             Shortfall::Version { part, rank, count } => {
                 Self::NewestPer { version: part.label().to_owned(), rank: *rank, count: *count }
+            }
+            Shortfall::Pulled { idle_seconds, within, never } => {
+                Self::Pulled { idle_seconds: *idle_seconds, within: within.to_string(), never: *never }
             }
             Shortfall::Matching => Self::Matching {},
             Shortfall::ImageWith => Self::ImageWith {},
@@ -51,6 +55,10 @@ impl ShortfallView {
             }
             Self::NewestPer { version, rank, count } => {
                 format!("{} highest of its {version} version ({count} are kept)", ordinal(*rank))
+            }
+            Self::Pulled { idle_seconds, within, never } => {
+                let since = if *never { "never pulled, pushed" } else { "last pulled or pushed" };
+                format!("{since} {} ago ({within} are kept)", format_age(*idle_seconds))
             }
             Self::Matching {} => "no kept name matches".to_owned(),
             Self::ImageWith {} => "no tag of its image keeps it".to_owned(),

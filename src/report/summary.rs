@@ -358,6 +358,8 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::KeptWithin { .. } => "young enough",
         ReasonView::KeptBucket { .. } => "newest of its day, week, month or year",
         ReasonView::KeptVersion { .. } => "among the highest of its version line",
+        ReasonView::KeptPulled { .. } => "pulled lately",
+        ReasonView::PullTimeUnknown { .. } => "pulls may not be recorded",
         ReasonView::KeptMatching { .. } => "name is kept",
         ReasonView::KeptImageWith { .. } => "another tag of its image is kept",
         ReasonView::Undated { .. } => "has no time that can be trusted",

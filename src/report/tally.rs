@@ -240,6 +240,8 @@ fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
         | Reason::KeptVersion { policy, .. }
         | Reason::KeptMatching { policy, .. }
         | Reason::KeptImageWith { policy, .. }
+        | Reason::KeptPulled { policy, .. }
+        | Reason::PullTimeUnknown { policy }
         | Reason::Undated { policy, .. }
         | Reason::NotAVersion { policy }
         | Reason::NotKept { policy, .. } => Some(policy),

@@ -17,8 +17,8 @@ use super::RunError;
 use super::diff::DecisionInput;
 use crate::domain::{
     Claims, CompactTime, DateOrigin, Digest, Failure, Gap, GapTarget, Inventory, Limits, ListedKind, ListedManifest,
-    Lock, Manifest, ManifestDetail, OriginalDate, Registry, RegistryInfo, RemovalMethod, Repository, RetentionDays,
-    RuleHistory, Tag, UnreadKind,
+    Lock, Manifest, ManifestDetail, OriginalDate, PullTime, Registry, RegistryInfo, RemovalMethod, Repository,
+    RetentionDays, RuleHistory, Tag, UnreadKind,
 };
 use crate::report::HoldView;
 use sources::RecordedSource;
@@ -120,6 +120,12 @@ struct RecordedTag {
     pushed_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_seen: Option<Timestamp>,
+    /// The time of its last pull, where the registry records that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pulled_at: Option<Timestamp>,
+    /// True if the registry records pulls and there was none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    never_pulled: bool,
     /// For a restored tag, its original date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     original: Option<RecordedOriginal>,
@@ -317,11 +323,7 @@ impl From<&Repository> for RecordedRepository {
             name: repository.name.to_string(),
             lock: lock_label(repository.lock),
             gaps: repository.gaps.iter().map(RecordedGap::from).collect(),
-            tags: repository
-                .tags
-                .iter()
-                .map(|tag| RecordedTag::new(tag, repository.original_dates.get(&tag.name)))
-                .collect(),
+            tags: repository.tags.iter().map(|tag| RecordedTag::new(tag, repository)).collect(),
             manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
             untagged: repository.untagged.iter().map(|(digest, changed)| (digest.to_string(), *changed)).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
@@ -335,12 +337,15 @@ impl RecordedRepository {
     fn read(self, labels: &mut LabelInterner) -> Result<Repository, InvalidInventory> {
         let originals = self.tags.iter().filter_map(|tag| Some((parse(&tag.name), tag.original.as_ref()?.read())));
         let originals: Result<_, InvalidInventory> = originals.map(|(name, original)| Ok((name?, original?))).collect();
+        let pulls = self.tags.iter().filter_map(|tag| Some((parse(&tag.name), tag.pull_time()?)));
+        let pulls: Result<_, InvalidInventory> = pulls.map(|(name, pulled)| Ok((name?, pulled))).collect();
         let tags: Result<_, InvalidInventory> = self.tags.into_iter().map(RecordedTag::read).collect();
         let gaps: Result<_, InvalidInventory> = self.gaps.into_iter().map(|one| one.read(labels)).collect();
         let manifests = self.manifests.into_iter().map(|(digest, one)| Ok((parse::<Digest>(&digest)?, one.read()?)));
         Ok(Repository {
             tags: tags?,
             original_dates: originals?,
+            pull_times: pulls?,
             manifests: manifests.collect::<Result<_, InvalidInventory>>()?,
             untagged: self
                 .untagged
@@ -358,15 +363,26 @@ impl RecordedRepository {
 }
 
 impl RecordedTag {
-    fn new(tag: &Tag, original: Option<&OriginalDate>) -> Self {
+    fn new(tag: &Tag, repository: &Repository) -> Self {
+        let pulled = repository.pull_times.get(&tag.name);
         Self {
             name: tag.name.to_string(),
             digest: tag.digest.as_ref().map(ToString::to_string),
             pushed_at: tag.pushed_at.map(CompactTime::timestamp),
             first_seen: tag.first_seen.map(CompactTime::timestamp),
-            original: original.map(RecordedOriginal::from),
+            pulled_at: match pulled {
+                Some(PullTime::At(at)) => Some(at.timestamp()),
+                Some(PullTime::Never) | None => None,
+            },
+            never_pulled: pulled == Some(&PullTime::Never),
+            original: repository.original_dates.get(&tag.name).map(RecordedOriginal::from),
             lock: lock_label(tag.lock),
         }
+    }
+
+    fn pull_time(&self) -> Option<PullTime> {
+        let never = self.never_pulled.then_some(PullTime::Never);
+        self.pulled_at.map(|at| PullTime::At(at.into())).or(never)
     }
 
     fn read(self) -> Result<Tag, InvalidInventory> {

@@ -11,8 +11,8 @@ use proptest::sample::{Index, select};
 use tagwarden::domain::{
     AllowUnmatched, Blob, Claim, Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Globs, Hold, HoldOrigin,
     Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage,
-    Naming, OriginalDate, PathPattern, Period, Plan, Policy, PolicyLimits, PolicyMode, Reason, Refusal, RefusalScope,
-    Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RetentionDays, Rules, Selector,
+    Naming, OriginalDate, PathPattern, Period, Plan, Policy, PolicyLimits, PolicyMode, PullTime, Reason, Refusal,
+    RefusalScope, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, RetentionDays, Rules, Selector,
     SourceOutcome, SourceState, Tag, TagName, TagSelector, UnresolvedReference, Verdict, VersionPart, WrittenDuration,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan, reclaim};
@@ -162,6 +162,16 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
         repository.original_dates = originals;
         let there: BTreeSet<&TagName> = repository.tags.iter().map(|tag| &tag.name).collect();
         repository.original_dates.retain(|tag, _| there.contains(tag));
+        // Drawn by its name and its digest, so that most have some pull, some never had one, and of some nobody knows.
+        let pulls = repository.tags.iter().map(|tag| {
+            let drawn = Digest::of(format!("{} {:?}", tag.name, tag.digest).as_bytes()).hex();
+            let drawn = i64::from_str_radix(&drawn[..6], 16).unwrap();
+            let at = now() - SignedDuration::from_hours(drawn % 900 - 20);
+            let pulled = [None, Some(PullTime::Never), Some(PullTime::At(at.into())), Some(PullTime::At(at.into()))];
+            (tag.name.clone(), pulled[usize::try_from(drawn % 4).unwrap()])
+        });
+        let pulls: Vec<_> = pulls.collect();
+        repository.pull_times = pulls.into_iter().filter_map(|(tag, pulled)| Some((tag, pulled?))).collect();
         repository
     })
 }
@@ -208,6 +218,10 @@ fn rule() -> impl Strategy<Value = KeepRule> {
             .prop_map(|(period, count)| KeepRule::Bucketed { period, count }),
         (select(vec![VersionPart::Major, VersionPart::Minor, VersionPart::Patch]), count())
             .prop_map(|(version, count)| KeepRule::NewestPer { version, count }),
+        (1..400i64).prop_map(|hours| KeepRule::PulledWithin(WrittenDuration {
+            duration: SignedDuration::from_hours(hours),
+            written: format!("{hours}h").into(),
+        })),
         select(vec!["main-*", "*-1", "v*"]).prop_map(|glob| KeepRule::Matching(Globs::new(&[glob]).unwrap())),
     ]
 }

@@ -10,7 +10,7 @@ use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    Digest, DigestMap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, Registry, Repository, Rules, Tag,
+    Digest, DigestMap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime, Registry, Repository, Rules, Tag,
     TagSelector, VersionPart, WrittenDuration,
 };
 
@@ -146,9 +146,13 @@ fn kept(
                 let mut limited: Vec<&Member<'_>> = Vec::new();
                 for rule in rules {
                     let keeps = keep_test(rule, members, &times, (timezone, repository), now);
-                    let by_rank = matches!(rule, KeepRule::Newest(_) | KeepRule::Bucketed { .. });
+                    let by_rank =
+                        matches!(rule, KeepRule::Newest(_) | KeepRule::Bucketed { .. } | KeepRule::PulledWithin(_));
+                    let is_sure = |member: &Member<'_>| {
+                        !matches!(rule, KeepRule::PulledWithin(_)) || last_use(member, repository, now).is_some()
+                    };
                     for member in members.iter().filter(|member| keeps(member)) {
-                        if limit.is_some() && by_rank && member.time.is_some() {
+                        if limit.is_some() && by_rank && member.time.is_some() && is_sure(member) {
                             limited.push(member);
                         } else {
                             kept.insert(member.position);
@@ -166,6 +170,15 @@ fn kept(
         }
     }
     kept
+}
+
+/// The last pull or push of a tag, where that is surely known: a pull that has not come yet is not.
+fn last_use(member: &Member<'_>, repository: &Repository, now: Timestamp) -> Option<Timestamp> {
+    let pushed = member.time?;
+    match repository.pull_times.get(member.name)? {
+        PullTime::Never => Some(pushed),
+        PullTime::At(at) => Some(at.timestamp()).filter(|pulled| *pulled <= now).map(|pulled| pulled.max(pushed)),
+    }
 }
 
 /// Keeps of what rules by rank keep the newest so many images, those that are young enough to stay anyway among them.
@@ -229,6 +242,13 @@ fn keep_test<'a>(
             })
         }
         KeepRule::AtMost(_) => Box::new(|_| false),
+        KeepRule::PulledWithin(span) => {
+            let is_idle = |member: &&Member<'_>| {
+                last_use(member, repository, now).is_some_and(|last| now.duration_since(last) > span.duration)
+            };
+            let idle = TagSet::of(repository, members.iter().filter(is_idle).map(|member| member.position));
+            Box::new(move |member| !idle.contains(member.position))
+        }
         KeepRule::Within(span) => Box::new(move |member| {
             let end = member.time.or(member.latest_possible).and_then(|time| time.checked_add(span.duration).ok());
             end.is_none_or(|end| end >= now)

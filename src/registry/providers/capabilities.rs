@@ -15,7 +15,8 @@ pub struct Capabilities {
     pub tags_of_manifest: Support,
     /// Has the time at which a tag was pushed.
     pub push_times: Support,
-    /// Has the time at which an image was last pulled.
+    /// Has the time at which an image was last pulled. Unknown where the registry can be told not to record pulls, and does
+    /// not say so: then a person has to state it.
     pub pull_times: Support,
     /// Has locks of tags and manifests.
     pub locks: Support,

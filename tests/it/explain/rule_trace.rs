@@ -237,6 +237,8 @@ fn is_of_a_policy(reason: &Reason) -> bool {
             | Reason::KeptVersion { .. }
             | Reason::KeptMatching { .. }
             | Reason::KeptImageWith { .. }
+            | Reason::KeptPulled { .. }
+            | Reason::PullTimeUnknown { .. }
             | Reason::Undated { .. }
             | Reason::NotAVersion { .. }
             | Reason::NotKept { .. }

@@ -74,6 +74,8 @@ impl<'a> Labels<'a> {
             Reason::KeptVersion { policy, line, rank, count, .. } => {
                 format!("version({policy},{line},{rank}/{count})")
             }
+            Reason::KeptPulled { policy, within, .. } => format!("pulled({policy},{within})"),
+            Reason::PullTimeUnknown { policy } => format!("pull-unknown({policy})"),
             Reason::KeptMatching { policy, glob } => format!("matching({policy},{glob})"),
             Reason::KeptImageWith { policy, tag } => format!("image-with({policy},{tag})"),
             Reason::Undated { policy, cause: why } => {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tagwarden::domain::{
     Blob, Claim, Claims, CoverageBasis, DateOrigin, Digest, Gap, GapTarget, Hold, HoldOrigin, Holder, ImageReference,
     Inventory, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern,
-    PermissionMode, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility, RemovalMethod,
+    PermissionMode, PullTime, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility, RemovalMethod,
     RemovalObstacle, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules, ServiceTier,
     SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
 };
@@ -149,6 +149,8 @@ struct LongTag {
     seen: Option<String>,
     /// It was restored, and had this time before; `unknown` where nobody knows it.
     original: Option<String>,
+    /// Its last pull, or `never`. Without it, the time is unknown.
+    pulled: Option<String>,
     lock: Option<String>,
 }
 
@@ -385,6 +387,10 @@ impl Scene<'_> {
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
         for (name, shape) in &shape.tags {
             repository.tags.push(self.tag(name, shape));
+            if let TagShape::Long(LongTag { pulled: Some(pulled), .. }) = shape {
+                let pulled = if pulled == "never" { PullTime::Never } else { PullTime::At(self.time(pulled).into()) };
+                repository.set_pull_time(name.parse().unwrap(), pulled);
+            }
             if let TagShape::Long(LongTag { original: Some(original), .. }) = shape {
                 let at = || OriginalDate::Known(self.time(original).into(), DateOrigin::Pushed);
                 let original = if original == "unknown" { OriginalDate::Unknown } else { at() };

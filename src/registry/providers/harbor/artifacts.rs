@@ -16,7 +16,7 @@ use super::wire::{ListedPlatform, WireAccessory, WireArtifact, WireReference, Wi
 use super::{artifacts_path, repository_path, wire};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidDigest, InvalidName, ListedKind, ListedManifest, Manifest,
-    ManifestDetail, Repository, RepositoryName, Tag, TagName, UnreadKind,
+    ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName, UnreadKind,
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
@@ -43,6 +43,8 @@ pub(super) struct Artifacts {
     attached: BTreeSet<Digest>,
     /// The artifacts that have a row of their own, with the time of their push.
     pub(super) rows: BTreeMap<Digest, Option<Timestamp>>,
+    /// The last pull of each artifact by its digest, where one is on record.
+    pulls: BTreeMap<Digest, Timestamp>,
     pub(super) gaps: Vec<Gap>,
     /// The media types met so far, each once.
     types: BTreeSet<Arc<str>>,
@@ -111,6 +113,7 @@ impl Artifacts {
     pub(super) fn add(&mut self, artifact: &WireArtifact) -> Result<(), InvalidDigest> {
         let digest: Digest = artifact.digest.parse()?;
         self.rows.insert(digest.clone(), artifact.push_time);
+        self.pulls.extend(artifact.pull_time.map(|pulled| (digest.clone(), pulled)));
         let kind = kind(artifact);
         let media_type = self.media_type(artifact.manifest_media_type.as_deref());
         let (tags, ties) = (artifact.tags.len(), artifact.references.len() + artifact.accessories.len());
@@ -220,14 +223,29 @@ impl Artifacts {
         share_sizes(&mut self.manifests, &self.rows);
     }
 
-    /// The facts of a repository.
-    pub(super) fn into_repository(mut self, name: RepositoryName, look_for: &BTreeSet<Digest>) -> Repository {
+    /// Returns the last pull of a tag, of its artifact, or of a manifest in it: a runtime pulls the image of its platform by
+    /// digest.
+    fn last_pull(&self, listed: &ListedTag) -> PullTime {
+        let index = listed.tag.digest.as_ref().and_then(|digest| self.manifests.get(digest));
+        let children =
+            index.iter().flat_map(|index| &index.children).filter_map(|child| self.pulls.get(child).copied());
+        children.chain(listed.pulled_at).max().map_or(PullTime::Never, |pulled| PullTime::At(pulled.into()))
+    }
+
+    /// Returns the facts of a repository, with the last pull of each tag if Harbor records them all.
+    pub(super) fn into_repository(
+        mut self,
+        name: RepositoryName,
+        look_for: &BTreeSet<Digest>,
+        records_pulls: bool,
+    ) -> Repository {
         let mut repository = Repository::empty(name);
         repository.tags.reserve(self.tags.len());
-        for ListedTag { tag, pulled_at } in self.tags {
-            // Where the inventory gets a place for the last pull of a tag, it goes there.
-            tracing::trace!(repository = %repository.name, tag = %tag.name, ?pulled_at, "listed");
-            repository.tags.push(tag);
+        for listed in std::mem::take(&mut self.tags) {
+            if records_pulls {
+                repository.set_pull_time(listed.tag.name.clone(), self.last_pull(&listed));
+            }
+            repository.tags.push(listed.tag);
         }
         self.gaps.sort();
         (repository.manifests, repository.attached) = (self.manifests, self.attached);

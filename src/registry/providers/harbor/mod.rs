@@ -42,7 +42,8 @@ impl Provider for Harbor {
             lists_untagged: Support::Yes,
             tags_of_manifest: Support::Yes,
             push_times: Support::Yes,
-            pull_times: Support::Yes,
+            // Administrators can switch the recording off, and only they can see that.
+            pull_times: Support::Unknown,
             locks: Support::Yes,
             referrers: ReferrersSupport::Api,
             cascades_referrers: Support::Yes,

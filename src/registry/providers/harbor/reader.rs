@@ -165,7 +165,9 @@ impl RegistryReader for HarborReader {
     /// By the list of artifacts alone.
     async fn repository(&self, name: &RepositoryName, look_for: &BTreeSet<Digest>, _: &dyn ContentCache) -> Repository {
         let mut repository = match self.list_artifacts(name).await {
-            Ok(Some(artifacts)) => artifacts.into_repository(name.clone(), look_for),
+            Ok(Some(artifacts)) => {
+                artifacts.into_repository(name.clone(), look_for, self.http.settings.records_pulls())
+            }
             Ok(None) => {
                 let mut repository = Repository::empty(name.clone());
                 let named = self.http.settings.repositories.contains(name);

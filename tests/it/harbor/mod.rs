@@ -2,6 +2,7 @@
 
 mod manifest_cleanup;
 mod published;
+mod pulls;
 mod reader;
 mod requests;
 mod rights;

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::error::create_beside;
 use super::file::{folder, regular_file, sibling_path};
+use super::network_share::refuse_network_share;
 use super::{MIGRATIONS, StateError, StateErrorKind, packed_plans};
 
 /// Endings of other files with parts of a state. SQLite would take them for parts of a new one.
@@ -28,6 +29,7 @@ pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
         let what = format_args!("the folder {} does not exist", folder.display());
         return Err(StateError::about(StateErrorKind::Open, path, what));
     }
+    refuse_network_share(path)?;
     if regular_file(path)?.is_some() {
         return Ok(false);
     }

@@ -29,6 +29,7 @@ mod journal;
 mod lease;
 mod location;
 mod missing_manifests;
+mod network_share;
 mod notifications;
 mod observation_tables;
 mod observations;

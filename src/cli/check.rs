@@ -1,19 +1,24 @@
 //! `tagwarden check`: settings and policies, without any network.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::arguments::DataFormat;
 use super::context::{environment, pretty_json, system_clock};
+use super::findings::{FindingFormat, print_annotations, print_error, print_junit, relative, relative_path};
 use super::output::{print, print_stderr};
 use crate::config::{self, Settings};
 use crate::domain::chain;
 use crate::policy::{self, Diagnostic, Lint, PolicySet, Severity};
-use crate::report::sanitize;
+use crate::report::{self, Annotation, AnnotationLevel, sanitize};
 use crate::workflow::{self, KindFinding, KindState, RunError, RunOutcome};
+
+/// The schema of the JSON.
+const SCHEMA: &str = "tagwarden.check/1";
+/// The name of the test suite.
+const SUITE: &str = "tagwarden check";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct CheckArgs {
@@ -27,17 +32,39 @@ pub(super) struct CheckArgs {
     #[arg(long)]
     online: bool,
     /// Choose the format on standard output
-    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-    format: DataFormat,
+    #[arg(long, value_enum, default_value_t = FindingFormat::Text)]
+    format: FindingFormat,
+}
+
+/// The results of a check without errors in settings and policies.
+struct Checked {
+    /// The settings file.
+    settings: PathBuf,
+    /// All files that were checked.
+    files: Vec<PathBuf>,
+    /// The warnings about the settings.
+    warnings: Vec<String>,
+    lints: Vec<Lint>,
+    /// The findings about the kinds of registries; `None` if these were not asked.
+    kinds: Option<Vec<KindFinding>>,
+    /// The summary for the terminal.
+    text: String,
 }
 
 /// Checks settings and policies, by themselves and against the last plan in the state.
 pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8, RunError> {
+    let checked =
+        check_settings(config, args).await.inspect_err(|error| print_error(args.format, (SUITE, SCHEMA), error))?;
+    if !args.format.is_log() {
+        checked.report_words();
+    }
+    checked.print(args);
+    Ok(checked.exit_code(args.strict))
+}
+
+async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Checked, RunError> {
     let file = config::find(config)?;
     let (settings, policies) = workflow::load(&file, environment())?;
-    for warning in &settings.warnings {
-        print_stderr(&sanitize(&format!("warning: {warning}")));
-    }
     let mut lints = policy::lint(&policies, system_clock()());
     lints.extend(config::lint(&settings, &policies));
     match workflow::lint_with_last_plan(&settings, &policies).await {
@@ -46,41 +73,96 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
             print_stderr(&format!("warning: the policies are not held against the last plan: {}", chain(&error)));
         }
     }
-    let texts: Vec<String> =
-        lints.iter().map(|lint| sanitize(&format!("{}: {}", lint.severity.label(), chain(&lint.diagnostic)))).collect();
-    if !texts.is_empty() {
-        print_stderr(&texts.join("\n"));
-    }
-    let kinds = if args.online { workflow::check_kinds(&settings).await } else { Vec::new() };
-    report_kinds(&kinds, &settings);
-    match args.format {
-        DataFormat::Text => {
-            print(&check_text(&file, &settings, &policies));
-            let fitting = kinds.iter().filter(|one| one.state == KindState::Fits);
-            let rows = fitting.map(|one| format!("  registry {}: {}\n", one.registry, sanitize(&one.message)));
-            print(&rows.collect::<String>());
+    let kinds = if args.online { Some(workflow::check_kinds(&settings).await) } else { None };
+    report_kinds(kinds.iter().flatten(), &settings);
+    let names = policies.files.iter().map(|(name, _)| {
+        if settings.policies.is_dir() { settings.policies.join(name) } else { settings.policies.clone() }
+    });
+    Ok(Checked {
+        files: std::iter::once(file.clone()).chain(names).collect(),
+        text: settings_text(&file, &settings, &policies),
+        settings: file,
+        warnings: settings.warnings,
+        lints,
+        kinds,
+    })
+}
+
+impl Checked {
+    /// Prints warnings and lints on stderr.
+    fn report_words(&self) {
+        let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
+        let lints = self.lints.iter().map(|lint| format!("{}: {}", lint.severity.label(), chain(&lint.diagnostic)));
+        let texts: Vec<String> = warnings.chain(lints).map(|text| sanitize(&text)).collect();
+        if !texts.is_empty() {
+            print_stderr(&texts.join("\n"));
         }
-        DataFormat::Json => {
-            let lints: Vec<Value> = lints.iter().map(lint_json).collect();
-            let mut value = json!({ "schema": "tagwarden.check/1", "lints": lints });
-            if args.online {
-                value["registries"] = kinds.iter().map(kind_json).collect();
+    }
+
+    fn print(&self, args: &CheckArgs) {
+        match (args.format, args.format.annotations()) {
+            (FindingFormat::Json, _) => print(&pretty_json(&self.json())),
+            (FindingFormat::Junit, _) => {
+                let failing = if args.strict { AnnotationLevel::Warning } else { AnnotationLevel::Error };
+                let files: Vec<String> = self.files.iter().map(|file| relative_path(file)).collect();
+                print_junit(SUITE, &report::file_suites(SUITE, &files, &relative(self.annotations()), failing));
             }
-            print(&pretty_json(&value));
+            (_, Some(format)) => {
+                print_annotations(format, self.annotations(), &self.settings.display().to_string());
+            }
+            (_, None) => {
+                print(&self.text);
+                let fitting = self.kinds.iter().flatten().filter(|one| one.state == KindState::Fits);
+                let rows = fitting.map(|one| format!("  registry {}: {}\n", one.registry, sanitize(&one.message)));
+                print(&rows.collect::<String>());
+            }
         }
     }
-    let has = |state| kinds.iter().any(|one| one.state == state);
-    let warned = lints.iter().any(|lint| lint.severity == Severity::Warning)
-        || !settings.warnings.is_empty()
-        || has(KindState::Weaker);
-    if has(KindState::Wrong) || args.strict && warned {
-        return Ok(2);
+
+    fn json(&self) -> Value {
+        let lints: Vec<Value> = self.lints.iter().map(lint_json).collect();
+        let mut value = json!({ "schema": SCHEMA, "errors": [], "warnings": self.warnings, "lints": lints });
+        if let Some(kinds) = &self.kinds {
+            value["registries"] = kinds.iter().map(kind_json).collect();
+        }
+        value
     }
-    Ok(if has(KindState::Unreachable) { RunOutcome::EvidenceMissing.exit_code() } else { 0 })
+
+    /// Returns all findings, by place.
+    fn annotations(&self) -> Vec<Annotation> {
+        let file = self.settings.display().to_string();
+        let warnings = self.warnings.iter().map(|warning| {
+            Annotation::new(AnnotationLevel::Warning, "settings-warning", warning.as_str()).at(file.as_str(), 0, 0)
+        });
+        let kinds = self.kinds.iter().flatten().filter_map(|one| {
+            let (level, rule) = match one.state {
+                KindState::Fits => return None,
+                KindState::Weaker => (AnnotationLevel::Warning, "registry-kind"),
+                KindState::Wrong => (AnnotationLevel::Error, "registry-kind"),
+                KindState::Unreachable => (AnnotationLevel::Error, "registry-unreachable"),
+            };
+            let message = format!("registry `{}`: {}", one.registry, one.message);
+            let help = one.kind.map(|kind| format!("write kind = \"{kind}\""));
+            Some(Annotation { help, ..Annotation::new(level, rule, message).at(file.as_str(), 0, 0) })
+        });
+        let lints = self.lints.iter().map(Annotation::of_lint);
+        warnings.chain(kinds).chain(lints).collect()
+    }
+
+    fn exit_code(&self, is_strict: bool) -> u8 {
+        let has = |state| self.kinds.iter().flatten().any(|one| one.state == state);
+        let warned = self.lints.iter().any(|lint| lint.severity == Severity::Warning)
+            || !self.warnings.is_empty()
+            || has(KindState::Weaker);
+        if has(KindState::Wrong) || is_strict && warned {
+            return 2;
+        }
+        if has(KindState::Unreachable) { RunOutcome::EvidenceMissing.exit_code() } else { 0 }
+    }
 }
 
 /// Says on stderr which kinds do not fit, and which one to write.
-fn report_kinds(kinds: &[KindFinding], settings: &Settings) {
+fn report_kinds<'k>(kinds: impl Iterator<Item = &'k KindFinding>, settings: &Settings) {
     for one in kinds {
         let configured = settings.registries.iter().find(|known| known.name.as_str() == one.registry);
         let configured = configured.map_or("", |known| known.provider.name());
@@ -126,16 +208,25 @@ fn lint_json(lint: &Lint) -> Value {
 }
 
 /// Returns a summary of valid settings and policies.
-fn check_text(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
-    let counted = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-    let mut out = format!(
-        "{} is sound: mode {}, {}, {}, {}\n",
+fn settings_text(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
+    format!(
+        "{} is sound: mode {}, {}, {}, {}\n{}",
         file.display(),
         settings.mode.label(),
         counted(settings.registries.len(), "registry", "registries"),
         counted(settings.sources.len(), "source", "sources"),
         counted(policies.policies.len(), "policy", "policies"),
-    );
+        policies_text(policies),
+    )
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// Returns a line for each policy.
+fn policies_text(policies: &PolicySet) -> String {
+    let mut out = String::new();
     for policy in &policies.policies {
         let description = policy.description.as_deref().unwrap_or("no description");
         let words = format!("{} ({}, {}): {description}", policy.name, policy.mode.label(), policy.file);

@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("tagwarden check", "validate ./tagwarden.toml and its policies"),
             ("tagwarden check --strict --format json", "the same for a pipeline"),
             ("tagwarden check --online", "also ask each registry what it is"),
+            ("tagwarden check --format github", "annotate a pull request"),
         ],
     ),
     (
@@ -105,7 +106,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("inventory", &[("tagwarden inventory --out inventory.json", "record what registries and sources say")]),
-    ("test", &[("tagwarden test policies/", "run the tests beside the policies")]),
+    (
+        "test",
+        &[
+            ("tagwarden test policies/", "run the tests beside the policies"),
+            ("tagwarden test --format junit", "print a test report"),
+        ],
+    ),
     ("notify", &[("tagwarden notify test ops", "send a test message to [notify.ops]")]),
     ("health", &[("tagwarden health --ready", "check whether the daemon runs by its schedule")]),
     ("state", &[("tagwarden state backup tagwarden-backup.db", "copy the state beside a running daemon")]),

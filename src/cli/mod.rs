@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod examples;
 mod explain;
+mod findings;
 mod health;
 mod hold;
 mod import;

@@ -20,8 +20,10 @@ pub(super) enum OutputKind {
     Colored,
     /// JSON, in which each of these characters is inside a string.
     Json,
-    /// An HTML page.
+    /// An HTML page, or another text with elements.
     Html,
+    /// Commands of Tagwarden's own to the system that reads the log: texts from outside are escaped in them already.
+    Commands,
 }
 
 impl From<crate::report::Format> for OutputKind {
@@ -67,6 +69,7 @@ fn write_line(output: OutputKind, line: &str, out: &mut String) {
         match found {
             '#' if begins_command(after) => {
                 out.push_str(match output {
+                    OutputKind::Commands => "#",
                     OutputKind::Plain | OutputKind::Colored => "# ",
                     OutputKind::Json => "\\u0023",
                     OutputKind::Html => "&#35;",

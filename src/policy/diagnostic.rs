@@ -101,6 +101,15 @@ impl Diagnostic {
         })
     }
 
+    /// Returns the message with the cause and the second place, without its own place and the remedy.
+    #[must_use]
+    pub fn full_message(&self) -> String {
+        let words = self.words();
+        self.secondary
+            .as_ref()
+            .map_or_else(|| words.clone().into_owned(), |also| format!("{words}; {}: {}", also.place(), also.message))
+    }
+
     /// Adds a second place that belongs to it.
     pub(crate) fn add_secondary(&mut self, other: Diagnostic) -> &mut Self {
         self.secondary = Some(Box::new(other));

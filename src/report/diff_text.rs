@@ -123,7 +123,7 @@ fn old_verdict(tag: &TagDiff) -> String {
     tag.age_seconds.map_or_else(|| "no time".to_owned(), format_age)
 }
 
-fn new_refusals(view: &DiffView) -> impl Iterator<Item = &RefusalView> {
+pub(super) fn new_refusals(view: &DiffView) -> impl Iterator<Item = &RefusalView> {
     let known = |refusal: &RefusalView| {
         let same = |old: &RefusalView| {
             (&old.kind, &old.policy, &old.registry, &old.repository)

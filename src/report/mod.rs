@@ -4,6 +4,7 @@
 
 mod ability;
 mod accepted;
+mod annotations;
 mod attention;
 mod build;
 mod csv;
@@ -56,6 +57,10 @@ mod unmatched;
 
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, missing_rights};
 pub use accepted::{AcceptedView, ExtentView};
+pub use annotations::{
+    Annotation, AnnotationFormat, AnnotationLevel, AnnotationPlace, TestCaseProblem, TestCaseView, TestSuiteView,
+    describe_rule, diff_annotations, file_suites, junit, policy_test_suites, render_annotations, test_annotations,
+};
 pub use attention::{AttentionKind, AttentionView, plan_attention, run_attention, source_failed};
 use build::refusal as refusal_view;
 pub use build::{Basis, PlanBasis, accepted_view, document, document_from};

@@ -50,6 +50,27 @@ pub struct PolicyTestTag {
     pub passed: bool,
 }
 
+impl PolicyTestTag {
+    /// Describes the expected and the actual decision, with the reasons for the latter.
+    pub(super) fn describe_failure(&self) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(ReasonView::sentence).collect();
+        let why = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
+        format!("`{}` is {}, expected {}{why}", self.tag, self.verdict, self.describe_expectation())
+    }
+
+    /// Describes the expected verdict, policy and reasons.
+    fn describe_expectation(&self) -> String {
+        let mut expected = self.expected.clone();
+        if let Some(by) = &self.by {
+            expected.extend([" by ", by]);
+        }
+        if !self.because.is_empty() {
+            expected.extend([" (", &self.because.join(", "), ")"]);
+        }
+        expected
+    }
+}
+
 /// Renders one line for each test, and for a failed one a table of all its tags: expected, decided, and why.
 #[must_use]
 pub fn test_text(files: &[PolicyTestFile]) -> String {
@@ -78,13 +99,7 @@ fn failure(out: &mut String, file: &str, test: &PolicyTestResult) {
     let mut table = table();
     table.set_header(["", "TAG", "EXPECTED", "DECIDED", "WHY"]);
     for tag in &test.tags {
-        let mut expected = tag.expected.clone();
-        if let Some(by) = &tag.by {
-            expected.extend([" by ", by]);
-        }
-        if !tag.because.is_empty() {
-            expected.extend([" (", &tag.because.join(", "), ")"]);
-        }
+        let expected = tag.describe_expectation();
         let reasons = tag.reasons.iter().filter(|_| !tag.passed);
         let why: Vec<String> = reasons.map(|reason| sanitize(&reason.sentence())).collect();
         let sign = if tag.passed { "" } else { "✗" };

@@ -1,4 +1,4 @@
-//! `tagwarden check`: settings and policies, without any network.
+//! `tagwarden check`: settings and policies, or policy files alone, without any network.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use super::context::{environment, pretty_json, system_clock};
 use super::findings::{FindingFormat, print_annotations, print_error, print_junit, relative, relative_path};
 use super::output::{print, print_stderr};
 use crate::config::{self, Settings};
-use crate::domain::chain;
-use crate::policy::{self, Diagnostic, Lint, PolicySet, Severity};
+use crate::domain::{Failure, chain};
+use crate::policy::{self, Diagnostic, Lint, PolicyError, PolicySet, PolicyTests, Severity};
 use crate::report::{self, Annotation, AnnotationLevel, sanitize};
 use crate::workflow::{self, KindFinding, KindState, RunError, RunOutcome};
 
@@ -22,6 +22,14 @@ const SUITE: &str = "tagwarden check";
 
 #[derive(Debug, Default, Args)]
 pub(super) struct CheckArgs {
+    /// Check only these policy files and tests of policies
+    ///
+    /// They are checked together, without settings unless `--config` names them. For pre-commit and editors.
+    #[arg(value_name = "FILE", conflicts_with_all = ["policies", "online"])]
+    files: Vec<PathBuf>,
+    /// Check only the policies and tests of this folder, in the same way
+    #[arg(long, value_name = "DIR", conflicts_with = "online")]
+    policies: Option<PathBuf>,
     /// Exit with 2 if there is a warning
     #[arg(long)]
     strict: bool,
@@ -37,9 +45,10 @@ pub(super) struct CheckArgs {
 }
 
 /// The results of a check without errors in settings and policies.
+#[derive(Default)]
 struct Checked {
-    /// The settings file.
-    settings: PathBuf,
+    /// The settings file, or the first of the files without one.
+    main_file: PathBuf,
     /// All files that were checked.
     files: Vec<PathBuf>,
     /// The warnings about the settings.
@@ -53,8 +62,12 @@ struct Checked {
 
 /// Checks settings and policies, by themselves and against the last plan in the state.
 pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8, RunError> {
-    let checked =
-        check_settings(config, args).await.inspect_err(|error| print_error(args.format, (SUITE, SCHEMA), error))?;
+    let checked = match &args.policies {
+        Some(folder) => check_folder(config, folder),
+        None if !args.files.is_empty() => check_files(config, &args.files),
+        None => check_settings(config, args).await,
+    };
+    let checked = checked.inspect_err(|error| print_error(args.format, (SUITE, SCHEMA), error))?;
     if !args.format.is_log() {
         checked.report_words();
     }
@@ -81,11 +94,77 @@ async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Check
     Ok(Checked {
         files: std::iter::once(file.clone()).chain(names).collect(),
         text: settings_text(&file, &settings, &policies),
-        settings: file,
+        main_file: file,
         warnings: settings.warnings,
         lints,
         kinds,
     })
+}
+
+/// Checks a folder of policies with their tests, if it has any.
+fn check_folder(config: Option<&Path>, folder: &Path) -> Result<Checked, RunError> {
+    let policies = policy::load(folder);
+    check_policies(config, policies, policy::load_any_policy_tests(folder))
+}
+
+/// Checks policy files and tests of policies by name.
+fn check_files(config: Option<&Path>, files: &[PathBuf]) -> Result<Checked, RunError> {
+    if let Some(settings) = files.iter().find(|file| file.extension().is_some_and(|extension| extension == "toml")) {
+        let message = format!("{} is not a policy file", settings.display());
+        let help = format!("check settings with `tagwarden check --config {}`", settings.display());
+        return Err(RunError::Usage(Failure::new((), message).with_help(help)));
+    }
+    let (tests, policies): (Vec<PathBuf>, Vec<PathBuf>) =
+        files.iter().cloned().partition(|file| policy::is_policy_test_path(file));
+    let (mut loaded, mut problems) = (Vec::new(), Vec::new());
+    for file in tests {
+        match policy::load_policy_tests(&file) {
+            Ok(found) => loaded.extend(found),
+            Err(error) => problems.extend(error.diagnostics),
+        }
+    }
+    let tests = if problems.is_empty() { Ok(loaded) } else { Err(PolicyError { diagnostics: problems }) };
+    check_policies(config, policy::load_files(&policies), tests)
+}
+
+/// Checks policies and tests that were loaded; against the settings only if somebody named these.
+fn check_policies(
+    config: Option<&Path>,
+    policies: Result<PolicySet, PolicyError>,
+    tests: Result<Vec<PolicyTests>, PolicyError>,
+) -> Result<Checked, RunError> {
+    let (policies, tests) = match (policies, tests) {
+        (Ok(policies), Ok(tests)) => (policies, tests),
+        (policies, tests) => {
+            let problems = [policies.err(), tests.err()].into_iter().flatten().flat_map(|error| error.diagnostics);
+            return Err(RunError::Invalid(problems.collect()));
+        }
+    };
+    let mut lints = policy::lint(&policies, system_clock()());
+    let mut warnings = Vec::new();
+    if let Some(file) = config {
+        let settings = config::load(&config::find(Some(file))?, environment())?;
+        let mismatches = config::cross_check(&settings, &policies);
+        if !mismatches.is_empty() {
+            return Err(RunError::Invalid(mismatches));
+        }
+        lints.extend(config::lint(&settings, &policies));
+        warnings = settings.warnings;
+    }
+    let names = policies.places.values().map(|places| PathBuf::from(&places.name.file));
+    let mut files: Vec<PathBuf> = names.chain(tests.iter().map(|tests| PathBuf::from(&tests.file))).collect();
+    files.sort();
+    files.dedup();
+    let sound = if files.len() == 1 { "file is" } else { "files are" };
+    let text = format!(
+        "{} {sound} sound: {}, {}\n{}",
+        files.len(),
+        counted(policies.policies.len(), "policy", "policies"),
+        counted(tests.iter().map(|file| file.tests.len()).sum(), "test", "tests"),
+        policies_text(&policies),
+    );
+    let main_file = config.map(Path::to_owned).or_else(|| files.first().cloned()).unwrap_or_default();
+    Ok(Checked { main_file, files, warnings, lints, text, ..Checked::default() })
 }
 
 impl Checked {
@@ -108,7 +187,7 @@ impl Checked {
                 print_junit(SUITE, &report::file_suites(SUITE, &files, &relative(self.annotations()), failing));
             }
             (_, Some(format)) => {
-                print_annotations(format, self.annotations(), &self.settings.display().to_string());
+                print_annotations(format, self.annotations(), &self.main_file.display().to_string());
             }
             (_, None) => {
                 print(&self.text);
@@ -130,7 +209,7 @@ impl Checked {
 
     /// Returns all findings, by place.
     fn annotations(&self) -> Vec<Annotation> {
-        let file = self.settings.display().to_string();
+        let file = self.main_file.display().to_string();
         let warnings = self.warnings.iter().map(|warning| {
             Annotation::new(AnnotationLevel::Warning, "settings-warning", warning.as_str()).at(file.as_str(), 0, 0)
         });

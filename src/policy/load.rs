@@ -97,21 +97,77 @@ const MAX_FOLDER_DEPTH: usize = 16;
 /// Returns every problem of every file. A folder without any policy is a problem, too.
 pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     let mut unread = Vec::new();
-    let mut read: Vec<(Problems, Vec<LocatedPolicy>)> = Vec::new();
-    let (mut files, mut texts, mut modified) = (Vec::new(), BTreeMap::new(), None);
+    let mut modified = None;
+    let mut texts = Vec::new();
     for file in find_policy_files(path, &mut unread) {
-        let shown = file.display().to_string();
         let name = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty());
         let name = name.map_or_else(|| file_name(&file), |rest| rest.display().to_string());
         modified = modified.max(modified_at(&file));
-        match read_text(&file) {
+        texts.push(PolicyText { shown: file.display().to_string(), name, text: read_text(&file) });
+    }
+    let set = compile_texts(texts, unread)?;
+    Ok(PolicySet { commit: super::git_commit::find_commit(path), modified, ..set })
+}
+
+/// Loads policy files and folders by name, all of them together.
+///
+/// # Errors
+/// Returns every problem of every file.
+pub fn load_files(paths: &[PathBuf]) -> Result<PolicySet, PolicyError> {
+    let mut unread = Vec::new();
+    let mut found: Vec<PathBuf> = paths.iter().flat_map(|path| find_policy_files(path, &mut unread)).collect();
+    found.sort();
+    found.dedup();
+    let text = |file: PathBuf| {
+        let shown = file.display().to_string();
+        PolicyText { name: shown.clone(), shown, text: read_text(&file) }
+    };
+    compile_texts(found.into_iter().map(text).collect(), unread)
+}
+
+/// Loads the contents of policy files, each with its name in messages.
+///
+/// # Errors
+/// Returns every problem of every file.
+pub fn load_contents(files: Vec<(String, Vec<u8>)>) -> Result<PolicySet, PolicyError> {
+    let text = |(shown, bytes): (String, Vec<u8>)| PolicyText { name: shown.clone(), shown, text: decode(bytes) };
+    compile_texts(files.into_iter().map(text).collect(), Vec::new())
+}
+
+/// Returns true for the path of a policy file in a folder of policies: hidden files and fixtures do not count.
+#[must_use]
+pub fn is_policy_path(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.clone().all(|part| !part.starts_with('.')) && parts.next_back().is_some_and(is_policy_file)
+}
+
+/// Returns true for the path of a fixture.
+#[must_use]
+pub fn is_policy_test_path(path: &Path) -> bool {
+    is_test_file(&file_name(path))
+}
+
+/// A policy file with its text.
+struct PolicyText {
+    /// Its name in messages.
+    shown: String,
+    /// Its name in reports.
+    name: String,
+    text: Result<String, Failure<()>>,
+}
+
+fn compile_texts(texts: Vec<PolicyText>, mut unread: Vec<Diagnostic>) -> Result<PolicySet, PolicyError> {
+    let mut read: Vec<(Problems, Vec<LocatedPolicy>)> = Vec::new();
+    let (mut files, mut contents) = (Vec::new(), BTreeMap::new());
+    for PolicyText { shown, name, text } in texts {
+        match text {
             Ok(text) => {
                 let revision: Arc<str> = Digest::of(text.as_bytes()).to_string().into();
                 let mut problems = Problems::of_yaml(&shown, super::without_bom(&text));
                 let origin = Origin { file: name.as_str().into(), revision: Arc::clone(&revision) };
                 let policies = super::read(&text, &origin, &mut problems);
                 files.push((name, revision.to_string()));
-                texts.insert(revision.to_string(), text);
+                contents.insert(revision.to_string(), text);
                 read.push((problems, policies));
             }
             Err(failure) => unread.push(Diagnostic::of_failure(shown, failure)),
@@ -146,8 +202,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     }
     policies.sort_by(|a, b| a.name.cmp(&b.name));
     files.sort();
-    let commit = super::git_commit::find_commit(path);
-    Ok(PolicySet { policies, files, texts, registries, commit, modified, places })
+    Ok(PolicySet { policies, files, texts: contents, registries, commit: None, modified: None, places })
 }
 
 /// Reports policies of one name in different files; duplicates inside a file are reported when it is read.
@@ -280,6 +335,10 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
         let message = format!("is larger than {} KiB, which no policy file is", MAX_FILE_SIZE / 1024);
         return Err(Failure::new((), message));
     }
+    decode(bytes)
+}
+
+fn decode(bytes: Vec<u8>) -> Result<String, Failure<()>> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|&byte| byte == b'\n').count();

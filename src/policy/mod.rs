@@ -35,10 +35,14 @@ pub use diagnostic::{Diagnostic, render};
 pub(crate) use fields::Fields;
 pub use lint::lint;
 pub use lint_result::{Lint, Severity};
-pub use load::{PolicyError, PolicyPlaces, PolicySet, load};
+pub use load::{
+    PolicyError, PolicyPlaces, PolicySet, is_policy_path, is_policy_test_path, load, load_contents, load_files,
+};
 pub(crate) use name_sets::{NameRelation, NameSet, matched_share};
 pub(crate) use pattern_coverage::{Extent, NameKind};
-pub use policy_tests::{Expectation, PolicyTest, PolicyTests, load_policy_tests, parse_policy_tests};
+pub use policy_tests::{
+    Expectation, PolicyTest, PolicyTests, load_any_policy_tests, load_policy_tests, parse_policy_tests,
+};
 pub use schema::{schema, tests_schema};
 pub(crate) use yaml::{Entry, Node, Place, Value};
 

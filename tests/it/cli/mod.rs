@@ -15,6 +15,7 @@ use tokio::process::Command;
 mod audit;
 mod azure;
 mod change_tickets;
+mod check_files;
 mod code_hosts;
 mod command_line;
 mod demo;

@@ -1,0 +1,67 @@
+//! `check` of policy files alone.
+
+use super::{CliFixture, settings};
+
+const POLICIES: &str =
+    "policies:\n  - { name: builds, select: { registries: [contoso], tags: [\"b*\"] }, keep: [{ within: 14d }] }\n";
+const TESTS: &str =
+    "tests:\n  - name: two weeks\n    repository: shop/api\n    tags:\n      b1: { pushed: 20d, expect: expired }\n";
+
+#[tokio::test]
+async fn policy_files_are_checked_by_name_without_settings() {
+    let desk = CliFixture::with(&[
+        ("policies/builds.yaml", POLICIES),
+        ("policies/builds.test.yaml", TESTS),
+        ("policies/again.yaml", POLICIES),
+        ("policies/broken.yaml", "policies:\n  - { name: a, keeps: all }\n"),
+        ("policies/broken.test.yaml", "tests: 7\n"),
+        ("good/builds.yaml", POLICIES),
+        ("untested.yaml", POLICIES),
+        // Neither read nor needed.
+        ("tagwarden.toml", "nonsense"),
+    ]);
+    for (words, code, said) in [
+        (
+            "check policies/builds.yaml",
+            0,
+            "1 file is sound: 1 policy, 0 tests\n  builds (dry-run, policies/builds.yaml)",
+        ),
+        ("check policies/builds.yaml policies/builds.test.yaml", 0, "2 files are sound: 1 policy, 1 test\n"),
+        ("check policies/builds.test.yaml", 0, "1 file is sound: 0 policies, 1 test\n"),
+        ("check --policies good", 0, "1 file is sound: 1 policy, 0 tests\n"),
+        ("check --policies good/builds.yaml --strict", 0, "1 file is sound"),
+        ("check policies/builds.yaml policies/again.yaml", 2, "two policies are named `builds`"),
+        ("check policies/builds.yaml policies/broken.yaml", 2, "policies/broken.yaml"),
+        ("check policies/builds.yaml policies/broken.test.yaml", 2, "policies/broken.test.yaml"),
+        ("check --policies policies", 2, "policies/broken.test.yaml"),
+        ("check nowhere.yaml", 2, "nowhere.yaml"),
+        ("check tagwarden.toml", 2, "check settings with `tagwarden check --config tagwarden.toml`"),
+        ("check --policies good untested.yaml", 2, "cannot be used with"),
+        ("check --online untested.yaml", 2, "cannot be used with"),
+    ] {
+        let done = desk.run(words).await.exits(code);
+        let text = if code == 0 { &done.out } else { &done.err };
+        assert!(text.contains(said), "{words}: {said:?} is not in\n{text}");
+    }
+    assert!(!desk.path("tagwarden.db").exists());
+    // All problems of all files at once.
+    let json = desk.run("check --policies policies --format json").await.exits(2).json();
+    let mut kinds: Vec<&str> =
+        json["errors"].as_array().unwrap().iter().filter_map(|one| one["kind"].as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, ["invalid-policy", "invalid-test"], "{json:#}");
+}
+
+#[tokio::test]
+async fn settings_that_are_named_count_for_files_as_well() {
+    let desk = CliFixture::with(&[
+        ("here.toml", &settings("http://127.0.0.1:1")),
+        ("builds.yaml", POLICIES),
+        ("other.yaml", &POLICIES.replace("[contoso]", "[fabrikam]")),
+    ]);
+    desk.run("check --config here.toml builds.yaml").await.exits(0);
+    desk.run("check other.yaml").await.exits(0);
+    let done = desk.run("check --config here.toml other.yaml").await.exits(2);
+    assert!(done.err.contains("unknown registry `fabrikam`"), "{}", done.err);
+}

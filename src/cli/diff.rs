@@ -4,23 +4,30 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::arguments::parse_time;
 use super::context::{
     STANDARD, configured_policies_path, describe_input, open_app, pretty_json, read_input, run_until_stopped,
 };
+use super::findings::{FindingFormat, print_annotations, print_error};
 use super::output::{print, print_stderr};
 use super::progress::TerminalProgress;
 use crate::domain::{Failure, Policy};
-use crate::policy;
-use crate::report::{self, DiffView};
+use crate::policy::{self, PolicySet};
+use crate::report::{self, DiffView, RevisionView};
+use crate::sources;
 use crate::workflow::{DecisionInput, RunError, RunOutcome};
+
+/// The schema of the JSON.
+const SCHEMA: &str = "tagwarden.diff/1";
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// Compare with these policies: a file, a folder, or `-`
+    /// Compare with these policies: a file, a folder, a git revision, or `-`
     ///
-    /// For example those of the main branch. `-` reads one policy file from standard input.
+    /// A revision such as `origin/main`, `HEAD~1` or `v1.2` means the new policies' path as of then; `REVISION:PATH` names
+    /// another path. A file or folder of that name comes first. `-` reads one policy file from standard input.
     #[arg(long, value_name = "OLD_POLICIES")]
     against: PathBuf,
     /// Use these new policies [default: those of the settings]
@@ -46,40 +53,109 @@ pub(super) struct DiffArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DiffFormat {
+    /// Text for the terminal
     Text,
+    /// One JSON document, errors included
     Json,
+    /// A comment on a pull request
     Markdown,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub Actions
+    Github,
+    /// A Code Quality report of GitLab
+    Gitlab,
+    /// Issues in the log of Azure Pipelines
+    Azure,
+}
+
+impl DiffFormat {
+    /// Returns the format of findings, by which errors are printed as well.
+    fn findings(self) -> FindingFormat {
+        match self {
+            Self::Text | Self::Markdown => FindingFormat::Text,
+            Self::Json => FindingFormat::Json,
+            Self::Sarif => FindingFormat::Sarif,
+            Self::Github => FindingFormat::Github,
+            Self::Gitlab => FindingFormat::Gitlab,
+            Self::Azure => FindingFormat::Azure,
+        }
+    }
+}
+
+/// Old policies, and the revision that they are from.
+struct OldPolicies {
+    policies: Vec<Policy>,
+    revision: Option<RevisionView>,
 }
 
 /// Prints the effects of an edit of policies.
 pub(super) async fn diff(config: Option<&Path>, args: &DiffArgs) -> Result<u8, RunError> {
+    let format = args.format.findings();
+    let (view, new) =
+        compare(config, args).await.inspect_err(|error| print_error(format, ("tagwarden diff", SCHEMA), error))?;
+    match (args.format, format.annotations()) {
+        (DiffFormat::Markdown, _) => print(&report::diff_markdown(&view)),
+        (DiffFormat::Json, _) => print(&pretty_json(&json!(view))),
+        (_, Some(format)) => print_annotations(format, report::diff_annotations(&view, &new.places), "policies"),
+        (_, None) => print(&report::diff_text(&view)),
+    }
+    Ok(report_exit_code(args, &view))
+}
+
+/// Decides by the old and by the new policies; returns the new ones as well.
+async fn compare(config: Option<&Path>, args: &DiffArgs) -> Result<(DiffView, PolicySet), RunError> {
     let inputs = [Some(&args.against), args.policies.as_ref(), args.inventory.as_ref()];
     if inputs.into_iter().flatten().filter(|path| path.as_os_str() == STANDARD).count() > 1 {
         return Err(RunError::usage("only one of the inputs can be `-`, standard input".to_owned()));
     }
-    let old = load_policies(&args.against)?;
-    let view = if let Some(file) = &args.inventory {
-        let path = match &args.policies {
-            Some(path) => path.clone(),
-            None => configured_policies_path(config)?,
-        };
-        read_inventory_file(file)?.diff(old, load_policies(&path)?, args.at)
+    let old = old_policies(config, args).await?;
+    let (mut view, new) = if let Some(file) = &args.inventory {
+        let path = new_policies_path(config, args)?;
+        let facts = read_inventory_file(file)?;
+        let new = load_policies(&path)?;
+        (facts.diff(old.policies, new.policies.clone(), args.at), new)
     } else {
         let new = args.policies.as_deref().map(load_policies).transpose()?;
         let app = open_app(config).await?;
         let bar = TerminalProgress::new(app.progress());
         let facts = run_until_stopped(&app, app.read_decision_input(args.at, &())).await;
         drop(bar);
-        let new = new.unwrap_or_else(|| app.policies.policies.clone());
+        let new = new.unwrap_or_else(|| app.policies.clone());
         app.close().await;
-        facts?.diff(old, new, args.at)
+        (facts?.diff(old.policies, new.policies.clone(), args.at), new)
     };
-    print(&match args.format {
-        DiffFormat::Text => report::diff_text(&view),
-        DiffFormat::Markdown => report::diff_markdown(&view),
-        DiffFormat::Json => pretty_json(&serde_json::json!(view)),
-    });
-    Ok(report_exit_code(args, &view))
+    view.against = old.revision;
+    Ok((view, new))
+}
+
+/// Returns the path of the new policies: the given one, else that of the settings.
+fn new_policies_path(config: Option<&Path>, args: &DiffArgs) -> Result<PathBuf, RunError> {
+    args.policies.clone().map_or_else(|| configured_policies_path(config), Ok)
+}
+
+/// Loads the old policies from standard input, a file, a folder or a revision.
+async fn old_policies(config: Option<&Path>, args: &DiffArgs) -> Result<OldPolicies, RunError> {
+    if args.against.as_os_str() == STANDARD || args.against.exists() {
+        return Ok(OldPolicies { policies: load_policies(&args.against)?.policies, revision: None });
+    }
+    let shown = args.against.display().to_string();
+    let path = match &args.policies {
+        Some(path) if path.as_os_str() != STANDARD => path.clone(),
+        _ => configured_policies_path(config)?,
+    };
+    let found = sources::read_revision(&path, &shown, policy::is_policy_path).await.map_err(|error| {
+        let message = format!("`{shown}` is neither a file nor a folder, and cannot be read as a git revision");
+        RunError::Usage(Failure::new((), message).caused_by(error))
+    })?;
+    if found.files.is_empty() {
+        let message = format!("no policies in {}", found.name_of(&found.path));
+        return Err(RunError::Usage(Failure::new((), message).with_help("name another revision or path")));
+    }
+    let contents = found.files.iter().map(|(file, bytes)| (found.name_of(file), bytes.clone())).collect();
+    let set = policy::load_contents(contents).map_err(|error| RunError::Invalid(error.diagnostics))?;
+    let revision = RevisionView { revision: found.revision, commit: found.commit, path: found.path };
+    Ok(OldPolicies { policies: set.policies, revision: Some(revision) })
 }
 
 fn report_exit_code(args: &DiffArgs, view: &DiffView) -> u8 {
@@ -93,14 +169,13 @@ fn report_exit_code(args: &DiffArgs, view: &DiffView) -> u8 {
     0
 }
 
-fn load_policies(path: &Path) -> Result<Vec<Policy>, RunError> {
-    if path.as_os_str() == STANDARD {
-        return policy::parse("standard input", &read_input(path)?).map_err(RunError::Invalid);
-    }
-    match policy::load(path) {
-        Ok(set) => Ok(set.policies),
-        Err(error) => Err(RunError::Invalid(error.diagnostics)),
-    }
+fn load_policies(path: &Path) -> Result<PolicySet, RunError> {
+    let loaded = if path.as_os_str() == STANDARD {
+        policy::load_contents(vec![("standard input".to_owned(), read_input(path)?.into_bytes())])
+    } else {
+        policy::load(path)
+    };
+    loaded.map_err(|error| RunError::Invalid(error.diagnostics))
 }
 
 fn read_inventory_file(file: &Path) -> Result<DecisionInput, RunError> {

@@ -102,7 +102,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "diff",
         &[
-            ("tagwarden diff --against old-policies/", "compare two versions on the real inventory"),
+            ("tagwarden diff --against origin/main", "compare with a git revision on the real inventory"),
             ("tagwarden diff --against old.yaml --inventory inventory.json --exit-code", "the same offline, for CI"),
         ],
     ),

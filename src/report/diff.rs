@@ -30,6 +30,9 @@ pub struct DiffView {
     pub schema: String,
     /// The time of the evaluation.
     pub evaluated_at: Timestamp,
+    /// The revision that the old policies are from; `None` if they are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<RevisionView>,
     /// Time at which the inventory was recorded; `None` if it was just read.
     pub recorded_at: Option<Timestamp>,
     /// True if a source failed or something could not be read, so that some tags are undecided on both sides.
@@ -49,6 +52,17 @@ pub struct DiffView {
     pub refusals_before: Vec<RefusalView>,
     /// The same under the new ones.
     pub refusals_after: Vec<RefusalView>,
+}
+
+/// The origin of the old policies in a git repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionView {
+    /// The revision as it was named.
+    pub revision: String,
+    /// Its commit.
+    pub commit: String,
+    /// The file or folder, from the top of the repository.
+    pub path: String,
 }
 
 /// The counts of a difference.
@@ -128,6 +142,7 @@ pub fn diff(
     let mut view = DiffView {
         schema: "tagwarden.diff/1".to_owned(),
         evaluated_at: now,
+        against: None,
         recorded_at,
         evidence_missing: inventory.has_gaps() || claims.sources.iter().any(crate::domain::SourceOutcome::has_failed),
         summary: DiffSummary {

@@ -97,7 +97,11 @@ fn basis(view: &DiffView) -> String {
     };
     let missing =
         if view.evidence_missing { "; evidence is missing, so some tags are undecided by either" } else { "" };
-    format!("{} of {read}, decided for {}{missing}.", counted(view.summary.tags, "tag"), time(view.evaluated_at))
+    let against = view.against.as_ref().map_or_else(String::new, |old| {
+        format!(" Old policies: `{}` ({}).", old.revision, old.commit.get(..10).unwrap_or(&old.commit))
+    });
+    let tags = counted(view.summary.tags, "tag");
+    format!("{tags} of {read}, decided for {}{missing}.{against}", time(view.evaluated_at))
 }
 
 fn describe_summary(view: &DiffView) -> String {

@@ -66,7 +66,7 @@ use build::refusal as refusal_view;
 pub use build::{Basis, PlanBasis, accepted_view, document, document_from};
 pub use csv::csv;
 pub use deletion::{DeletionView, DeletionsView, DependentView, ForecastOfDeletionsView, RetainReasonView};
-pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, TagDiff, diff};
+pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, RevisionView, TagDiff, diff};
 pub use diff_text::{diff_markdown, diff_text};
 pub use document::{
     GapView, KeptView, LimitsView, NarrowingView, ObstacleView, PlanDocument, PolicyView, RecordDriftView, RefusalView,

@@ -34,7 +34,7 @@ pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
 pub use field_path::{FieldPath, InvalidPath};
 pub use gather::{GatherContext, fail_empty_sources, gather, gather_about, mention_note, record_mentions, source};
-pub use git_history::{GitHistory, GitHistorySettings};
+pub use git_history::{GitHistory, GitHistorySettings, RevisionFiles, read_revision};
 pub use http_references::{DocumentFormat, HttpDocument, HttpReferences, SecretHeader};
 pub use image_references::ImageReferences;
 pub use kubernetes::{Access, CustomResource, Helm, Kubernetes, KubernetesSettings, Preset, kubernetes_rights};

@@ -7,6 +7,7 @@
 mod commits;
 mod contents;
 mod repository;
+mod revision;
 mod trees;
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,6 +25,7 @@ use super::{Source, SourceError, SourceEvidence, truncate_messages};
 use crate::domain::{Claim, Holder, UnresolvedReference};
 use commits::Commit;
 use repository::Repository;
+pub use revision::{RevisionFiles, read_revision};
 
 /// The part of a history that counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

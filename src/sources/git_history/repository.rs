@@ -79,6 +79,11 @@ impl Repository {
         Ok(repository)
     }
 
+    /// Returns true if older commits were not fetched.
+    pub(super) fn is_shallow(&self) -> bool {
+        self.is_shallow
+    }
+
     /// Starts `git` with those arguments and that input.
     pub(super) fn spawn(&self, arguments: &[&str], input: String) -> Result<GitProcess<'_>, SourceError> {
         let mut command = Command::new("git");
@@ -269,7 +274,7 @@ fn is_fault(line: &str) -> bool {
 fn spawn_error(error: io::Error) -> SourceError {
     if error.kind() == io::ErrorKind::NotFound {
         return SourceError::new("unreadable", format!("no command `git` in {PATH}"))
-            .with_help("install git, which this kind of source needs");
+            .with_help("install git, which is needed for this");
     }
     SourceError::new("unreadable", "the command `git` cannot be started")
         .caused_by(error)

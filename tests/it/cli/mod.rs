@@ -31,6 +31,7 @@ mod policy_commands;
 mod readme;
 mod removal;
 mod removal_failures;
+mod revisions;
 mod rule_files;
 mod scheduled_failures;
 mod secrets;

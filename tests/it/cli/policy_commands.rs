@@ -86,7 +86,7 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     let back = desk.run("diff --against policies --policies old --inventory inventory.json --format json").await;
     assert_eq!(back.json()["no_longer_expired"][0]["tag"], "candidate-3");
     for (words, said) in [
-        ("diff --against none --policies old --inventory inventory.json", "policies cannot be read"),
+        ("diff --against none --policies old --inventory inventory.json", "`none` is neither a file nor a folder"),
         ("diff --against old --policies old --inventory none.json", "cannot read none.json"),
         ("diff --against old --policies old --inventory old/all.yaml", "not a recorded inventory"),
         ("diff --against old", "no settings file"),

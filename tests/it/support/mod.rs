@@ -8,6 +8,7 @@ pub(crate) mod clients;
 pub(crate) mod content;
 pub(crate) mod docker_registry;
 pub(crate) mod garbage;
+pub(crate) mod git;
 pub(crate) mod kubernetes;
 pub(crate) mod lease;
 pub(crate) mod manifests;

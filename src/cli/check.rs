@@ -7,13 +7,17 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::{environment, pretty_json, system_clock};
-use super::findings::{FindingFormat, print_annotations, print_error, print_junit, relative, relative_path};
+use super::findings::{
+    FindingFormat, annotations_json, print_annotations, print_error, print_junit, relative, relative_path,
+};
 use super::output::{print, print_stderr};
 use crate::config::{self, Settings};
 use crate::domain::{Failure, chain};
 use crate::policy::{self, Diagnostic, Lint, PolicyError, PolicySet, PolicyTests, Severity};
 use crate::report::{self, Annotation, AnnotationLevel, sanitize};
-use crate::workflow::{self, KindFinding, KindState, RunError, RunOutcome};
+use crate::workflow::{
+    self, EvidenceCheck, EvidenceProblem, EvidenceState, KindFinding, KindState, RunError, RunOutcome,
+};
 
 /// The schema of the JSON.
 const SCHEMA: &str = "tagwarden.check/1";
@@ -39,6 +43,9 @@ pub(super) struct CheckArgs {
     /// that does not answer is exit code 5.
     #[arg(long)]
     online: bool,
+    /// Do not read release records and other evidence in local files
+    #[arg(long)]
+    skip_evidence: bool,
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = FindingFormat::Text)]
     format: FindingFormat,
@@ -54,6 +61,8 @@ struct Checked {
     /// The warnings about the settings.
     warnings: Vec<String>,
     lints: Vec<Lint>,
+    /// The findings about evidence in local files.
+    evidence: Vec<EvidenceCheck>,
     /// The findings about the kinds of registries; `None` if these were not asked.
     kinds: Option<Vec<KindFinding>>,
     /// The summary for the terminal.
@@ -88,6 +97,8 @@ async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Check
     }
     let kinds = if args.online { Some(workflow::check_kinds(&settings).await) } else { None };
     report_kinds(kinds.iter().flatten(), &settings);
+    let evidence =
+        if args.skip_evidence { Vec::new() } else { workflow::check_evidence_files(&settings, system_clock()()).await };
     let names = policies.files.iter().map(|(name, _)| {
         if settings.policies.is_dir() { settings.policies.join(name) } else { settings.policies.clone() }
     });
@@ -97,6 +108,7 @@ async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Check
         main_file: file,
         warnings: settings.warnings,
         lints,
+        evidence,
         kinds,
     })
 }
@@ -172,7 +184,14 @@ impl Checked {
     fn report_words(&self) {
         let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
         let lints = self.lints.iter().map(|lint| format!("{}: {}", lint.severity.label(), chain(&lint.diagnostic)));
-        let texts: Vec<String> = warnings.chain(lints).map(|text| sanitize(&text)).collect();
+        let evidence = self.evidence.iter().flat_map(|source| &source.problems).map(|problem| {
+            let place = problem.place.as_ref().map_or_else(String::new, |(file, line)| match line {
+                0 => format!("{}: ", relative_path(file)),
+                line => format!("{}:{line}: ", relative_path(file)),
+            });
+            format!("{}: {place}{}", evidence_level(problem).label(), problem.message)
+        });
+        let texts: Vec<String> = warnings.chain(lints).chain(evidence).map(|text| sanitize(&text)).collect();
         if !texts.is_empty() {
             print_stderr(&texts.join("\n"));
         }
@@ -191,6 +210,11 @@ impl Checked {
             }
             (_, None) => {
                 print(&self.text);
+                let valid = self.evidence.iter().filter_map(|source| Some((source, source.claims?)));
+                let rows = valid.map(|(EvidenceCheck { source, kind, .. }, claims)| {
+                    format!("  source {source} ({kind}): {} in local files\n", report::counted(claims, "claim"))
+                });
+                print(&rows.collect::<String>());
                 let fitting = self.kinds.iter().flatten().filter(|one| one.state == KindState::Fits);
                 let rows = fitting.map(|one| format!("  registry {}: {}\n", one.registry, sanitize(&one.message)));
                 print(&rows.collect::<String>());
@@ -200,7 +224,14 @@ impl Checked {
 
     fn json(&self) -> Value {
         let lints: Vec<Value> = self.lints.iter().map(lint_json).collect();
-        let mut value = json!({ "schema": SCHEMA, "errors": [], "warnings": self.warnings, "lints": lints });
+        let evidence = annotations_json(&relative(self.evidence_annotations()));
+        let mut value = json!({
+            "schema": SCHEMA,
+            "errors": [],
+            "warnings": self.warnings,
+            "lints": lints,
+            "evidence": evidence,
+        });
         if let Some(kinds) = &self.kinds {
             value["registries"] = kinds.iter().map(kind_json).collect();
         }
@@ -225,18 +256,51 @@ impl Checked {
             Some(Annotation { help, ..Annotation::new(level, rule, message).at(file.as_str(), 0, 0) })
         });
         let lints = self.lints.iter().map(Annotation::of_lint);
-        warnings.chain(kinds).chain(lints).collect()
+        warnings.chain(kinds).chain(lints).chain(self.evidence_annotations()).collect()
+    }
+
+    fn evidence_annotations(&self) -> Vec<Annotation> {
+        let mut found = Vec::new();
+        for EvidenceCheck { source, problems, .. } in &self.evidence {
+            found.extend(problems.iter().map(|problem| {
+                let rule =
+                    if problem.state == EvidenceState::Invalid { "invalid-evidence" } else { "evidence-missing" };
+                let message = format!("source `{source}`: {}", problem.message);
+                let annotation = Annotation::new(evidence_level(problem), rule, message);
+                match &problem.place {
+                    Some((file, line)) => annotation.at(file.display().to_string(), *line, 0),
+                    None => annotation.at(self.main_file.display().to_string(), 0, 0),
+                }
+            }));
+        }
+        found
+    }
+
+    /// Returns true if evidence has a problem of that level.
+    fn has_evidence(&self, level: AnnotationLevel) -> bool {
+        self.evidence.iter().flat_map(|source| &source.problems).any(|problem| evidence_level(problem) == level)
     }
 
     fn exit_code(&self, is_strict: bool) -> u8 {
         let has = |state| self.kinds.iter().flatten().any(|one| one.state == state);
         let warned = self.lints.iter().any(|lint| lint.severity == Severity::Warning)
             || !self.warnings.is_empty()
+            || self.has_evidence(AnnotationLevel::Warning)
             || has(KindState::Weaker);
         if has(KindState::Wrong) || is_strict && warned {
             return 2;
         }
-        if has(KindState::Unreachable) { RunOutcome::EvidenceMissing.exit_code() } else { 0 }
+        let is_missing = has(KindState::Unreachable) || self.has_evidence(AnnotationLevel::Error);
+        if is_missing { RunOutcome::EvidenceMissing.exit_code() } else { 0 }
+    }
+}
+
+/// Returns the level of a problem of evidence. Files that are absent here may be written where the daemon runs.
+fn evidence_level(problem: &EvidenceProblem) -> AnnotationLevel {
+    match problem.state {
+        EvidenceState::Invalid => AnnotationLevel::Error,
+        EvidenceState::Insufficient => AnnotationLevel::Warning,
+        EvidenceState::Absent => AnnotationLevel::Note,
     }
 }
 

@@ -46,9 +46,10 @@ pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
             Some(pattern) => Walk::new(glob, folder, pattern)?.start(&files.base)?,
         };
         if found.is_empty() {
+            let base = if files.base.as_os_str().is_empty() { Path::new(".") } else { &files.base };
             let message = format!(
                 "no file matches `{glob}` (from {}); write the files there, or correct the glob",
-                files.base.display()
+                base.display()
             );
             return Err(SourceError::new("missing", message));
         }

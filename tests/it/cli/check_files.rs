@@ -1,6 +1,6 @@
-//! `check` of policy files alone.
+//! `check` of policy files alone, and of evidence in local files.
 
-use super::{CliFixture, settings};
+use super::{CliFixture, record, settings};
 
 const POLICIES: &str =
     "policies:\n  - { name: builds, select: { registries: [contoso], tags: [\"b*\"] }, keep: [{ within: 14d }] }\n";
@@ -64,4 +64,54 @@ async fn settings_that_are_named_count_for_files_as_well() {
     desk.run("check other.yaml").await.exits(0);
     let done = desk.run("check --config here.toml other.yaml").await.exits(2);
     assert!(done.err.contains("unknown registry `fabrikam`"), "{}", done.err);
+}
+
+#[tokio::test]
+async fn evidence_in_local_files_is_read() {
+    let host = "127.0.0.1:1";
+    let good = record(&format!("{host}/shop/api:v1"));
+    let desk =
+        CliFixture::with(&[("tagwarden.toml", &settings(&format!("http://{host}"))), ("policies/a.yaml", POLICIES)]);
+    let absent = desk.run("check --strict").await.exits(0);
+    assert!(absent.err.contains("note: no file matches `releases/*.json`"), "{}", absent.err);
+    for (text, code, strict, said) in [
+        (&*good, 0, 0, "source releases (release-records): 1 claim in local files"),
+        ("[]", 0, 2, "warning: it answered with no claim at all"),
+        (&good.replace("127.0.0.1:1", "other.example"), 0, 2, "warning: none of its 1 claims names a known registry"),
+        ("[\n{\"image\": \"x\", \"status\": \"live\"}]", 5, 5, "error: releases/api.json:2: unknown status `live`"),
+        ("[{", 5, 5, "error: releases/api.json:1: "),
+    ] {
+        desk.write("releases/api.json", text);
+        let done = desk.run("check").await.exits(code);
+        let words = format!("{}{}", done.out, done.err);
+        assert!(words.contains(said), "{text}: {said:?} is not in\n{words}");
+        desk.run("check --strict").await.exits(strict);
+    }
+    desk.run("check --strict --skip-evidence").await.exits(0);
+    let github = desk.run("check --format github").await.exits(5).out;
+    let expected = "::error file=releases/api.json,line=1,title=invalid-evidence::source `releases`: ";
+    assert!(github.lines().any(|line| line.starts_with(expected)), "{github}");
+    let json = desk.run("check --format json").await.exits(5).json();
+    assert_eq!((&json["evidence"][0]["file"], &json["evidence"][0]["line"]), (&"releases/api.json".into(), &1.into()));
+    assert!(!desk.path("tagwarden.db").exists());
+}
+
+#[tokio::test]
+async fn each_problem_of_evidence_has_its_own_place_from_any_folder() {
+    let records = "[{\"image\": \"127.0.0.1:1/a:1\", \"status\": \"x\"},\n{\"service\": \"no image\"}]";
+    let desk = CliFixture::with(&[
+        ("deploy/tagwarden.toml", &settings("http://127.0.0.1:1")),
+        ("deploy/policies/a.yaml", POLICIES),
+        ("deploy/releases/a.json", records),
+        ("deploy/releases/b.json", "nonsense"),
+    ]);
+    let gitlab = desk.run("check --config deploy/tagwarden.toml --format gitlab").await.exits(5).json();
+    let places: Vec<String> = gitlab
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {}:{}", one["severity"], one["location"]["path"], one["location"]["lines"]["begin"]))
+        .collect();
+    let place = |file: &str, line: u32| format!("\"major\" \"deploy/releases/{file}\":{line}");
+    assert_eq!(places, [place("a.json", 1), place("a.json", 2), place("b.json", 1)]);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{CliFixture, settings};
+use super::{CliFixture, record, settings};
 
 const POLICY: &str = "policies:\n  - name: old\n    select: { tags: [\"c-*\"] }\n    keep: [{ newest: 1 }]\n";
 const UNREACHABLE: &str = "http://127.0.0.1:9";
@@ -14,6 +14,7 @@ fn sound() -> CliFixture {
 #[tokio::test]
 async fn sound_files_are_told_in_a_line_and_nothing_is_reached() {
     let desk = sound();
+    desk.write("releases/old.json", &record("127.0.0.1:9/shop/api:c-1"));
     let done = desk.run("check").await.exits(0);
     let said = "tagwarden.toml is sound: mode dry-run, 1 registry, 1 source, 1 policy";
     assert!(done.out.contains(said) && done.out.contains("old (dry-run, old.yaml)"), "{}", done.out);

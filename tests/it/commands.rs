@@ -20,7 +20,9 @@ fn documents() -> Vec<String> {
 fn commands(document: &str) -> (Vec<&str>, Vec<&str>) {
     let blocks = document.lines().filter_map(|line| line.strip_prefix("    ")).map(str::trim);
     let blocks = blocks.filter(|line| line.starts_with("tagwarden "));
-    let without_comment = blocks.map(|line| line.split(" #").next().unwrap_or_default().trim());
+    // Nor what the shell does with the output.
+    let without_comment = blocks.map(|line| line.split(" #").next().unwrap_or_default());
+    let without_comment = without_comment.map(|line| line.split(" >").next().unwrap_or_default().trim());
     let spans = document.split('`').skip(1).step_by(2);
     // Its bare name is no command.
     let spans = spans.filter(|span| span.starts_with("tagwarden "));

@@ -16,6 +16,7 @@ mod audit;
 mod azure;
 mod change_tickets;
 mod check_files;
+mod ci_snippets;
 mod code_hosts;
 mod command_line;
 mod demo;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 
+use super::skip_log::log_skip;
 use super::untag::{may_still_execute, reachable_from};
 use super::{ApplyContext, MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
 use crate::domain::{
@@ -472,7 +473,7 @@ fn log(site: &RepositoryContext<'_>, removal: &Removal, outcome: &Outcome) {
         Outcome::Done(evidence) => {
             tracing::info!(%registry, %repository, %tag, %digest, %policy, evidence, "deleted with its manifest");
         }
-        Outcome::Skipped(skip) => tracing::info!(%registry, %repository, %tag, %digest, %skip, "skipped"),
+        Outcome::Skipped(skip) => log_skip(registry, repository, (tag, digest), skip),
         Outcome::Failed(error) => {
             tracing::error!(%registry, %repository, %tag, %digest, error, "could not delete the manifest");
         }

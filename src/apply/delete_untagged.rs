@@ -15,6 +15,7 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 
+use super::skip_log::log_skip;
 use super::untag::may_still_execute;
 use super::{ApplyContext, CircuitBreaker, MAX_DEFERRALS, RegistryHandle};
 use crate::domain::{
@@ -588,7 +589,7 @@ impl DeletionContext<'_> {
             Outcome::Done(evidence) => {
                 tracing::info!(%registry, %repository, %digest, %tag, evidence, "deleted an untagged manifest");
             }
-            Outcome::Skipped(skip) => tracing::info!(%registry, %repository, %digest, %tag, %skip, "not deleted"),
+            Outcome::Skipped(skip) => log_skip(registry, self.repository, (tag, digest), skip),
             Outcome::Failed(error) => {
                 tracing::error!(%registry, %repository, %digest, %tag, error, "could not delete an untagged manifest");
             }

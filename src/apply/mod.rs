@@ -17,6 +17,7 @@ mod restore_dependents;
 mod restore_order;
 mod restore_preview;
 mod retry_policy;
+mod skip_log;
 mod survival;
 mod untag;
 

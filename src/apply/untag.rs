@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{OnceCell, SemaphorePermit};
 
 use super::removal_queue::{RemainingTags, leaves_tag_absent};
+use super::skip_log::log_skip;
 use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent, survival};
 use crate::domain::{
     CompactTime, Digest, JournaledIntent, Manifest, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName,
@@ -520,7 +521,7 @@ fn log(site: &RepositoryContext<'_>, removal: &Removal, outcome: &Outcome) {
         Outcome::Done(evidence) => {
             tracing::info!(%registry, %repository, %tag, %digest, %policy, evidence, "untagged");
         }
-        Outcome::Skipped(skip) => tracing::info!(%registry, %repository, %tag, %digest, %skip, "skipped"),
+        Outcome::Skipped(skip) => log_skip(registry, repository, (tag, digest), skip),
         Outcome::Failed(error) => tracing::error!(%registry, %repository, %tag, %digest, error, "could not untag"),
     }
 }

@@ -8,20 +8,39 @@ use serde_json::{Value, json};
 
 use crate::apply::{RestorePreview, RestoreResult};
 use crate::domain::{Action, DependentRole, Intent, Outcome};
-use crate::report::{self, RunView, sanitize};
+use crate::report::{self, RunView, SkipGroup, SkippedAction, fold_skips, sanitize};
 use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
 
-/// Renders one line for each removal, and the counts.
+/// Returns the skip of an action with that name, if it was skipped.
+fn skipped(name: String, outcome: &Outcome) -> Option<SkippedAction> {
+    match outcome {
+        Outcome::Skipped(skip) => {
+            Some(SkippedAction { label: skip.label().to_owned(), name, why: report::describe_outcome(outcome) })
+        }
+        Outcome::Done(_) | Outcome::Failed(_) => None,
+    }
+}
+
+/// Renders one line for each change, one for many skips of one reason, and the counts.
 pub(super) fn applied_text(result: &RunResult) -> String {
     let mut out = String::new();
-    for applied in &result.applied {
+    let (listed, folded) = fold_skips(&result.applied, |applied| {
+        let removal = &applied.removal;
+        skipped(format!("{}/{}:{}", removal.registry, removal.repository, removal.tag), &applied.outcome)
+    });
+    for applied in listed {
         let removal = &applied.removal;
         let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
         let words = sanitize(&report::describe_outcome(&applied.outcome));
         let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
     }
-    for one in &result.deleted {
+    write_folded(&mut out, &folded);
+    let (listed, folded) = fold_skips(&result.deleted, |one| {
+        let deletion = &one.deletion;
+        skipped(format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short()), &one.outcome)
+    });
+    for one in listed {
         let deletion = &one.deletion;
         let name = format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short());
         let what = match one.role {
@@ -32,6 +51,7 @@ pub(super) fn applied_text(result: &RunResult) -> String {
         let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };
         let _ = writeln!(out, "{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
     }
+    write_folded(&mut out, &folded);
     let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
     let removed = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
     let deleted = if result.deleted.is_empty() {
@@ -65,6 +85,12 @@ pub(super) fn applied_text(result: &RunResult) -> String {
         }
     }
     out
+}
+
+fn write_folded(out: &mut String, groups: &[SkipGroup]) {
+    for group in groups {
+        let _ = writeln!(out, "{:<8} {}", "skipped", sanitize(&group.sentence()));
+    }
 }
 
 pub(super) fn applied_json(result: &RunResult) -> Value {

@@ -151,6 +151,12 @@ impl SkipReason {
         }
     }
 
+    /// Returns true for skips that a person should see one by one: holds, and tags that were touched.
+    #[must_use]
+    pub fn is_notable(&self) -> bool {
+        matches!(self, Self::Held(_) | Self::Reverted(_) | Self::Recovered(_))
+    }
+
     /// Returns the current label for one that an older version may have journaled; any other label is returned
     /// unchanged.
     #[must_use]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::humanize::{sanitize, truncate};
 use super::journal_evidence::journaled_evidence;
 use super::reason::short_digest;
-use super::{ReasonView, RunContextView};
+use super::{ReasonView, RunContextView, SkippedAction};
 use crate::domain::{Action, Outcome, RemovalMethod};
 use crate::state::{JournalEntry, RecordedPolicy};
 
@@ -150,6 +150,12 @@ impl EntryView {
             Some(_) => self.detail.as_deref().unwrap_or_default(),
             None => "begun, and not known yet how it ended; the next run finds out",
         }
+    }
+
+    /// Returns the skip, if it was skipped.
+    pub(super) fn skipped(&self) -> Option<SkippedAction> {
+        let label = self.skip.clone()?;
+        Some(SkippedAction { label, name: self.name(), why: self.outcome_text().to_owned() })
     }
 
     pub(super) fn is_deletion(&self) -> bool {

@@ -44,6 +44,7 @@ mod rule_trace;
 mod run;
 mod run_summary;
 mod shortfall;
+mod skips;
 mod source_counts;
 mod source_detail;
 mod source_detail_text;
@@ -106,6 +107,7 @@ pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, T
 pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_stored_bytes, run_text, write_run};
 pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};
 pub use shortfall::ShortfallView;
+pub use skips::{SkipGroup, SkippedAction, fold_skips};
 pub use source_detail::{
     ClaimView, MentionView, ProtectedTagView, SourceDetailView, UndecidedRepositoryView, UnresolvedView, source_detail,
 };

@@ -15,6 +15,7 @@ use super::journal_entry::{EntryView, entry_text, policy_suffix};
 use super::markdown::run_markdown;
 use super::reason::format_minute;
 use super::run_summary::{RegistryCounts, RunSummary};
+use super::skips::fold_skips;
 use super::storage::describe_bytes;
 use super::text::needs_attention;
 use super::{AttentionView, Format, PlanDocument};
@@ -372,11 +373,18 @@ pub fn run_text(run: &RunView) -> String {
     for (label, value) in run.facts() {
         let _ = writeln!(out, "{label:<8} {}", sanitize(&value));
     }
-    for entry in run.entries() {
+    let (listed, folded) = fold_skips(run.entries(), EntryView::skipped);
+    for entry in listed {
         let until = entry
             .undo_until
             .map_or_else(String::new, |until| format!(" (can be undone until {})", format_minute(until)));
         let _ = writeln!(out, "{}{until}{}", entry_text(entry), policy_suffix(entry));
+    }
+    for group in &folded {
+        let _ = writeln!(out, "skipped  {}", sanitize(&group.sentence()));
+    }
+    if !folded.is_empty() {
+        out.push_str("each skipped tag: `--format json` or `csv`\n");
     }
     if !run.entries().is_empty() {
         let word = if run.kind == "restore" { "restored" } else { "removed" };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Decision, RunOutcome, RunResult};
 use crate::apply::{DeletionResult, RemovalResult};
-use crate::domain::{Outcome, Plan, Refusal, SkipReason, SourceOutcome};
+use crate::domain::{Outcome, Plan, Refusal, Removal, SkipReason, SourceOutcome};
 use crate::report::PlanDocument;
 use crate::state::RunContext;
 
@@ -67,6 +67,29 @@ fn all_refusals(plan: &Plan) -> impl Iterator<Item = &Refusal> {
     plan.refusals.iter().chain(&plan.deletions.refusals)
 }
 
+/// Logs the skipped actions of a run, counted by reason.
+fn log_skips(applied: &[RemovalResult], deleted: &[DeletionResult]) {
+    let removals = applied.iter().map(|one| {
+        let Removal { registry, repository, tag, .. } = &*one.removal;
+        (&one.outcome, format!("{registry}/{repository}:{tag}"))
+    });
+    let deletions = deleted.iter().map(|one| {
+        let name = format!("{}/{}@{}", one.deletion.registry, one.deletion.repository, one.digest.short());
+        (&one.outcome, name)
+    });
+    let mut reasons: BTreeMap<&str, (u64, String, String)> = BTreeMap::new();
+    for (outcome, name) in removals.chain(deletions) {
+        if let Outcome::Skipped(skip) = outcome
+            && !skip.is_notable()
+        {
+            reasons.entry(skip.label()).or_insert_with(|| (0, name, skip.to_string())).0 += 1;
+        }
+    }
+    for (reason, (count, example, why)) in reasons {
+        tracing::info!(reason, count, %example, why, "skipped");
+    }
+}
+
 /// Creates the result of a run.
 pub(super) fn run_result(
     run: Uuid,
@@ -75,6 +98,7 @@ pub(super) fn run_result(
     deleted: Vec<DeletionResult>,
     issues: PlanIssues,
 ) -> RunResult {
+    log_skips(&applied, &deleted);
     let outcomes = || applied.iter().map(|one| &one.outcome).chain(deleted.iter().map(|one| &one.outcome));
     let any = |what: fn(&Outcome) -> bool| outcomes().any(what);
     let outcome = if any(|outcome| matches!(outcome, Outcome::Skipped(SkipReason::Interrupted))) {

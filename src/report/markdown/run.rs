@@ -4,9 +4,10 @@ use super::escape::{MAX_BYTES, code, escape, folded, lines, row, section};
 use super::plan::{basis, markdown, needs_attention};
 use crate::report::humanize::{counted, format_count};
 use crate::report::reason::{format_minute, short_digest};
-use crate::report::{EntryView, PlanDocument, RunView};
+use crate::report::{EntryView, PlanDocument, RunView, fold_skips};
 
 const MOST_NOT_DONE: usize = 12_000;
+const MOST_SKIPS: usize = 4_000;
 const MOST_FACTS: usize = 4_000;
 const HEADER: &str = "| time | what | tag | digest | policy | outcome | can be undone until |\n\
                       | :-- | :-- | :-- | :-- | :-- | :-- | :-- |\n";
@@ -75,7 +76,17 @@ fn incomplete_entries(run: &RunView) -> String {
     if entries.is_empty() {
         return String::new();
     }
-    section("Not done, and why", &table(&entries, MOST_NOT_DONE))
+    let (listed, skips) = fold_skips(&entries, |entry| entry.skipped());
+    let listed: Vec<&EntryView> = listed.into_iter().copied().collect();
+    let mut out =
+        lines(MOST_SKIPS, skips.len(), skips.iter().map(|group| format!("- skipped: {}", escape(&group.sentence()))));
+    if !listed.is_empty() {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&table(&listed, MOST_NOT_DONE - MOST_SKIPS));
+    }
+    section("Not done, and why", &out)
 }
 
 fn completed_entries(run: &RunView, most: usize) -> String {

@@ -23,6 +23,7 @@ mod demo;
 mod distribution;
 mod explain;
 mod field_accidents;
+mod folded_skips;
 mod import;
 mod init;
 mod missing_evidence;

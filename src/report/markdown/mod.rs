@@ -2,6 +2,7 @@
 
 mod escape;
 mod plan;
+mod repeated;
 mod run;
 
 pub(super) use escape::{code, escape, folded, lines};

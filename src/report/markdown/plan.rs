@@ -1,6 +1,10 @@
 //! The plan as Markdown, for a change ticket or a comment on a pull request.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use super::escape::{MAX_BYTES, MAX_TEXT_BYTES, code, escape, folded, lines, row, section};
+use super::repeated::{Repeated, and_more, group_repeated};
 use crate::registry::Provider;
 use crate::registry::providers::{VerifyTool, provider};
 use crate::report::holds::HEADINGS;
@@ -38,18 +42,19 @@ const MOST_UNDECIDED: usize = 5_000;
 #[must_use]
 pub(in crate::report) fn markdown(document: &PlanDocument, taken: usize) -> String {
     // A run's own list, which comes before, contains them.
-    let urgent = if taken == 0 { needs_attention(&document.attention) } else { String::new() };
-    let before = [head(document), urgent, refusals(document), accepted(document), basis(document)].concat();
+    let urgent = if taken == 0 { needs_attention(&beside_refusals(document)) } else { String::new() };
+    let before = [head(document), refusals(document), accepted(document), urgent].concat();
     let after = [
-        storage(document),
         deletions(document),
-        holds(document),
-        kept_tags(document),
-        protected(document),
+        foot(document),
         undecided(document),
+        protected(document),
+        kept_tags(document),
+        holds(document),
+        storage(document),
+        basis(document),
         verify_commands(document),
         restore_instructions(document),
-        foot(document),
     ]
     .concat();
     let rest = MAX_BYTES.saturating_sub(taken + before.len() + after.len());
@@ -83,6 +88,12 @@ fn head(document: &PlanDocument) -> String {
         format_bytes(summary.shared_bytes),
         escape(&describe_reclaimable(document)),
     )
+}
+
+/// Returns the attention items without the refusals, which have a section of their own right before.
+fn beside_refusals(document: &PlanDocument) -> Vec<AttentionView> {
+    let is_refusal = |found: &&AttentionView| matches!(found.kind.as_str(), "refused" | "would-be-refused");
+    document.attention.iter().filter(|found| !is_refusal(found)).cloned().collect()
 }
 
 /// Renders the attention items, before everything else.
@@ -178,14 +189,19 @@ fn folded_notes(
     if number == 0 {
         return String::new();
     }
-    let rows = all.map(|(registry, gap)| {
-        let place = gap
-            .repository
-            .as_deref()
-            .map_or_else(|| code(&registry.name), |repository| code(&format!("{}/{repository}", registry.name)));
-        format!("- {place}: {} ({}): {}", escape(&gap.at), escape(&gap.kind), escape(&gap.message))
+    let entries = all.map(|(registry, gap)| {
+        let place = match &gap.repository {
+            Some(repository) => format!("{}/{repository}", registry.name),
+            None => registry.name.clone(),
+        };
+        ([place, gap.kind.clone(), gap.message.clone()], gap.at.clone())
     });
-    format!("\n{}", folded(&headline(number as u64), &lines(MOST_GAPS, number, rows)))
+    let (groups, omitted) = group_repeated(entries);
+    let rows = groups.iter().map(|Repeated { key: [place, kind, message], first, count }| {
+        let more = and_more(*count);
+        format!("- {}: {}{more} ({}): {}", code(place), escape(first), escape(kind), escape(message))
+    });
+    format!("\n{}", folded(&headline(number as u64), &lines(MOST_GAPS, groups.len() + omitted, rows)))
 }
 
 fn facts_of(registry: &RegistryView) -> Vec<String> {
@@ -272,8 +288,12 @@ fn findings(document: &PlanDocument) -> String {
     }
     let mark = |severity: &str| if severity == "warning" { "**warning**" } else { "info" };
     let rows = document.findings.iter().map(|found| format!("- {}: {}", mark(&found.severity), escape(&found.message)));
-    let intro = "To be looked at; nothing is removed or refused because of them.\n\n";
-    section("Drift and orphans", &(intro.to_owned() + &lines(MOST_FINDINGS, document.findings.len(), rows)))
+    let title = counted(document.findings.len() as u64, "difference");
+    let intro = "Nothing is removed or refused because of them.\n\n";
+    section(
+        "Drift and orphans",
+        &(intro.to_owned() + &folded(&title, &lines(MOST_FINDINGS, document.findings.len(), rows))),
+    )
 }
 
 fn holds(document: &PlanDocument) -> String {
@@ -297,11 +317,28 @@ fn removals(document: &PlanDocument, most: usize) -> String {
     let header = "| tag | digest | time | age | size | policy | enforcement | why |\n\
                   | :-- | :-- | :-- | --: | --: | :-- | :-- | :-- |\n";
     let title = format!("{} would go", counted(document.removals.len() as u64, "tag"));
-    let frame = section("Removals", &folded(&title, header)).len()
+    let by_repository = removals_by_repository(document);
+    let frame = section("Removals", &(by_repository.clone() + &folded(&title, header))).len()
         + "\n… and 18,446,744,073,709,551,615 more in the JSON.\n".len();
     let rows = document.removals.iter().map(|removal| self::removal(document, &removal));
     let table = lines(most.saturating_sub(frame), document.removals.len(), rows);
-    section("Removals", &folded(&title, &(header.to_owned() + &table)))
+    section("Removals", &(by_repository + &folded(&title, &(header.to_owned() + &table))))
+}
+
+/// Counts the removals by repository, policy and enforcement, most first: the part that a reviewer can take in.
+fn removals_by_repository(document: &PlanDocument) -> String {
+    let mut counts: BTreeMap<(String, String, RemovalStatus), u64> = BTreeMap::new();
+    for (removal, count) in document.removals.groups() {
+        let place = format!("{}/{}", removal.registry, removal.repository);
+        *counts.entry((place, removal.policy.clone(), RemovalStatus::of(document, &removal))).or_default() += count;
+    }
+    let mut sorted: Vec<_> = counts.into_iter().collect();
+    sorted.sort_by_key(|(_, count)| Reverse(*count));
+    let shown = sorted.iter().take(MOST_REPOSITORIES).map(|((place, policy, status), count)| {
+        row(&[code(place), format_count(*count), code(policy), status.label().to_owned()])
+    });
+    let header = "| repository | would go | policy | enforcement |\n| :-- | --: | :-- | :-- |\n";
+    format!("{header}{}\n", lines(MOST_FACTS, sorted.len(), shown))
 }
 
 fn removal(document: &PlanDocument, removal: &RemovalView) -> String {
@@ -373,9 +410,13 @@ fn undecided(document: &PlanDocument) -> String {
         return String::new();
     }
     let header = "| tag | what is missing |\n| :-- | :-- |\n";
-    let rows = kept_with_verdict(document, "undecided")
-        .map(|kept| row(&[code(&kept.name()), escape(&describe_missing(&kept))]));
-    let table = header.to_owned() + &lines(MOST_UNDECIDED, total, rows);
+    let entries = kept_with_verdict(document, "undecided")
+        .map(|kept| ([kept.registry.clone(), kept.repository.clone(), describe_missing(&kept)], kept.name()));
+    let (groups, omitted) = group_repeated(entries);
+    let rows = groups.iter().map(|Repeated { key: [.., missing], first, count }| {
+        row(&[format!("{}{}", code(first), and_more(*count)), escape(missing)])
+    });
+    let table = header.to_owned() + &lines(MOST_UNDECIDED, groups.len() + omitted, rows);
     String::from("\n") + &folded(&format!("{} undecided, so kept: why", counted(total as u64, "tag")), &table)
 }
 

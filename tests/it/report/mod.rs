@@ -5,6 +5,7 @@ mod by_repository;
 mod sample;
 mod source_detail;
 mod storage;
+mod ticket;
 
 use std::collections::BTreeSet;
 
@@ -140,7 +141,8 @@ fn markdown_fits_into_a_comment_however_long_the_plan_is() {
     document.deletions.unlisted = (0..500).map(|number| format!("registry-{number}")).collect();
     let whole = markdown(&document);
     assert!(whole.chars().count() < 60_000, "{}", whole.chars().count());
-    assert_eq!(whole.matches("more in the JSON.").count(), 13, "{whole}");
+    assert_eq!(whole.matches("more in the JSON.").count(), 11, "{whole}");
+    assert!(whole.contains("` and 4,999 more |"), "{whole}");
     assert!(whole.contains("| `contoso/shop/checkout:candidate-0` |"));
     assert_eq!(whole.matches("<details>").count(), whole.matches("</details>").count());
 
@@ -221,7 +223,7 @@ fn hostile_words_do_not_speak_in_markdown() {
         let found = markdown(&document);
         for line in found.lines().filter(|line| line.starts_with('|')) {
             let bars = line.replace("\\|", "").matches('|').count();
-            assert!([3, 4, 6, 7, 8, 9].contains(&bars), "{words:?}: {line}");
+            assert!((3..=9).contains(&bars), "{words:?}: {line}");
         }
         assert!(tables(&found) <= tables(&plain), "{words:?} adds rows");
         for bad in [

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::{ACCEPTABLE, AcceptanceScope, chain};
 use crate::policy::fields::nearest;
-use crate::report::Format;
+use crate::report::{Format, TicketDialect};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum DataFormat {
@@ -24,6 +24,10 @@ pub(super) enum ReportFormat {
     Markdown,
     Html,
     Csv,
+    /// The decision in Jira's wiki markup
+    Jira,
+    /// The decision as a journal entry of ServiceNow
+    Servicenow,
 }
 
 impl From<ReportFormat> for Format {
@@ -34,6 +38,8 @@ impl From<ReportFormat> for Format {
             ReportFormat::Markdown => Self::Markdown,
             ReportFormat::Html => Self::Html,
             ReportFormat::Csv => Self::Csv,
+            ReportFormat::Jira => Self::Ticket(TicketDialect::Jira),
+            ReportFormat::Servicenow => Self::Ticket(TicketDialect::ServiceNow),
         }
     }
 }

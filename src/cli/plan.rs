@@ -23,7 +23,7 @@ pub(super) struct PlanArgs {
     format: ReportFormat,
     /// Also write the report to a file; repeatable
     ///
-    /// The extension chooses the format: json, md, html, csv or txt.
+    /// The extension chooses the format: json, md, html, csv, txt, jira or servicenow.
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
     /// Decide as of this time, such as +14d; such a plan cannot be applied

@@ -25,7 +25,7 @@ pub(super) struct RunArgs {
     format: ReportFormat,
     /// Also write the report to a file; repeatable
     ///
-    /// The extension chooses the format: json, md, html, csv or txt.
+    /// The extension chooses the format: json, md, html, csv, txt, jira or servicenow.
     #[arg(long, value_name = "FILE")]
     out: Vec<PathBuf>,
     /// Only report what the run would do now; remove nothing

@@ -33,7 +33,7 @@ enum RunsCommand {
         id: String,
         /// Also write the report to a file; repeatable
         ///
-        /// The extension chooses the format: json, md, html, csv or txt.
+        /// The extension chooses the format: json, md, html, csv, txt, jira or servicenow.
         #[arg(long, value_name = "FILE")]
         out: Vec<PathBuf>,
     },

@@ -30,7 +30,7 @@ impl From<crate::report::Format> for OutputKind {
     fn from(format: crate::report::Format) -> Self {
         use crate::report::Format;
         match format {
-            Format::Text | Format::Markdown | Format::Csv => Self::Plain,
+            Format::Text | Format::Markdown | Format::Csv | Format::Ticket(_) => Self::Plain,
             Format::Json => Self::Json,
             Format::Html => Self::Html,
         }

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::csv::write_csv;
+use super::ticket::{TicketDialect, plan_ticket};
 use super::{PlanDocument, html, markdown, text};
 use crate::domain::chain;
 
@@ -19,10 +20,12 @@ pub enum Format {
     Html,
     /// One row for each tag.
     Csv,
+    /// The decision, for a ticket of a system that does not render Markdown.
+    Ticket(TicketDialect),
 }
 
 impl Format {
-    /// All formats.
+    /// All formats of a whole report; tickets have only the decision.
     pub const ALL: [Self; 5] = [Self::Text, Self::Json, Self::Markdown, Self::Html, Self::Csv];
 
     /// Returns the name used on the command line.
@@ -34,6 +37,8 @@ impl Format {
             Self::Markdown => "markdown",
             Self::Html => "html",
             Self::Csv => "csv",
+            Self::Ticket(TicketDialect::Jira) => "jira",
+            Self::Ticket(TicketDialect::ServiceNow) => "servicenow",
         }
     }
 
@@ -46,6 +51,8 @@ impl Format {
             "md" | "markdown" => Some(Self::Markdown),
             "html" | "htm" => Some(Self::Html),
             "csv" => Some(Self::Csv),
+            "jira" => Some(Self::Ticket(TicketDialect::Jira)),
+            "servicenow" => Some(Self::Ticket(TicketDialect::ServiceNow)),
             _ => None,
         }
     }
@@ -77,5 +84,6 @@ pub fn write(document: &PlanDocument, format: Format, out: &mut dyn io::Write) -
         Format::Markdown => out.write_all(markdown(document).as_bytes()),
         Format::Html => out.write_all(html(document).as_bytes()),
         Format::Csv => write_csv(document, out),
+        Format::Ticket(dialect) => out.write_all(plan_ticket(document, dialect).as_bytes()),
     }
 }

@@ -53,6 +53,7 @@ mod summary;
 mod table;
 mod tally;
 mod text;
+mod ticket;
 mod timeline;
 mod unmatched;
 
@@ -117,6 +118,7 @@ pub use summary::removal_reasons;
 pub use table::{set_table_width, table as text_table};
 pub use tally::{PlanTally, VerdictCounts};
 pub use text::{sources_text, text};
+pub use ticket::TicketDialect;
 pub use timeline::{
     TimelineCutoff, TimelineGroup, TimelineTag, TimelineView, recorded_timeline, timeline, timeline_text,
 };

@@ -18,6 +18,7 @@ use super::run_summary::{RegistryCounts, RunSummary};
 use super::skips::fold_skips;
 use super::storage::describe_bytes;
 use super::text::needs_attention;
+use super::ticket::run_ticket;
 use super::{AttentionView, Format, PlanDocument};
 use crate::domain::{Action, SkipReason};
 use crate::state::{JournalCount, JournalEntry, RecordedPolicy, RunContext, RunKind, RunRecord};
@@ -414,6 +415,7 @@ pub fn write_run(
         Format::Markdown => out.write_all(run_markdown(run, plan).as_bytes()),
         Format::Html => out.write_all(run_html(run, plan).as_bytes()),
         Format::Csv => write_run_csv(run, plan, out),
+        Format::Ticket(dialect) => out.write_all(run_ticket(run, dialect).as_bytes()),
     }
 }
 

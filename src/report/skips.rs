@@ -50,6 +50,7 @@ impl SkipGroup {
 
 /// Divides actions into those that are listed and groups of skips. `skipped` describes an action if it was skipped. Skips
 /// that say something about the registry or a person's hold are listed in any case.
+#[must_use]
 pub fn fold_skips<T>(actions: &[T], skipped: impl Fn(&T) -> Option<SkippedAction>) -> (Vec<&T>, Vec<SkipGroup>) {
     let mut groups: BTreeMap<String, Vec<(usize, SkippedAction)>> = BTreeMap::new();
     for (position, action) in actions.iter().enumerate() {

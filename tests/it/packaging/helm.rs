@@ -6,32 +6,37 @@ use std::path::Path;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 use tagwarden::sources::{Preset, kubernetes_rights};
 use tagwarden::{config, policy};
 
-use super::kubernetes::{check_pods, check_probes};
+use super::kubernetes::{check_pods, check_probes, check_template};
 use crate::support::clients;
 use crate::support::manifests::{documents, typed};
 
 const EXAMPLE: &str = include_str!("../../../deploy/helm/example-values.yaml");
+const REPLICAS: &str = include_str!("../../../deploy/helm/example-replicas.yaml");
 
 /// What Helm makes of the chart.
 async fn helm(values: &Value) -> Value {
     clients::run("helm_chart.py", &["deploy/helm/tagwarden", &values.to_string()], Path::new("/")).await
 }
 
+/// Lays values over others, as Helm does with its files of values.
+fn lay(over: Value, under: &mut Value) {
+    match (over, under) {
+        (Value::Object(over), Value::Object(under)) => {
+            over.into_iter().for_each(|(key, value)| lay(value, under.entry(key).or_insert(Value::Null)));
+        }
+        (over, under) => *under = over,
+    }
+}
+
 /// The values of the example, and over them others.
 fn over_example(values: Value) -> Value {
-    fn lay(over: Value, under: &mut Value) {
-        match (over, under) {
-            (Value::Object(over), Value::Object(under)) => {
-                over.into_iter().for_each(|(key, value)| lay(value, under.entry(key).or_insert(Value::Null)));
-            }
-            (over, under) => *under = over,
-        }
-    }
     let mut all = documents(EXAMPLE).remove(0);
     lay(values, &mut all);
     all
@@ -61,6 +66,7 @@ async fn rendered(values: Value) -> BTreeMap<String, Value> {
                 "Deployment" => drop(typed::<Deployment>(&document)),
                 "Service" => drop(typed::<Service>(&document)),
                 "NetworkPolicy" => drop(typed::<NetworkPolicy>(&document)),
+                "PodDisruptionBudget" => drop(typed::<PodDisruptionBudget>(&document)),
                 "ServiceMonitor" => {}
                 other => panic!("nobody checks a {other}"),
             }
@@ -197,6 +203,87 @@ async fn what_can_be_chosen_ends_where_it_should() {
     assert_eq!(map.data.unwrap().len(), 2);
 }
 
+/// The example of replicas, and over it other values.
+fn over_replicas(values: Value) -> Value {
+    let mut all = documents(REPLICAS).remove(0);
+    lay(values, &mut all);
+    all
+}
+
+#[tokio::test]
+async fn replicas_share_a_database_and_stand_apart() {
+    let rendered = rendered(over_replicas(json!({ "networkPolicy": { "enabled": true } }))).await;
+    assert!(!rendered.keys().any(|name| name.starts_with("PersistentVolumeClaim")));
+    let deployment = deployment(&rendered);
+    let spec = deployment.spec.unwrap();
+    assert_eq!(spec.replicas, Some(2));
+    // No replica ends before the one that follows it is ready, so one of them always leads.
+    let strategy = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });
+    assert_eq!(serde_json::to_value(spec.strategy.as_ref().unwrap()).unwrap(), strategy);
+    let pod = check_template(&spec);
+    assert!(check_probes(&pod));
+    assert!(pod.volumes.as_ref().unwrap().iter().all(|volume| volume.name != "state"));
+
+    let affinity = pod.affinity.unwrap().pod_anti_affinity.unwrap();
+    assert!(affinity.required_during_scheduling_ignored_during_execution.is_none(), "one node is enough for a start");
+    let preferred = affinity.preferred_during_scheduling_ignored_during_execution.unwrap();
+    let apart: Vec<(i32, &str)> =
+        preferred.iter().map(|term| (term.weight, term.pod_affinity_term.topology_key.as_str())).collect();
+    assert_eq!(apart, [(100, "kubernetes.io/hostname"), (50, "topology.kubernetes.io/zone")]);
+    assert!(preferred.iter().all(|term| term.pod_affinity_term.label_selector.as_ref() == Some(&spec.selector)));
+    let budget: PodDisruptionBudget = typed(&rendered["PodDisruptionBudget nightly-tagwarden"]);
+    let budget = budget.spec.unwrap();
+    assert_eq!((budget.min_available, budget.selector), (Some(IntOrString::Int(1)), Some(spec.selector)));
+    let policy: NetworkPolicy = typed(&rendered["NetworkPolicy nightly-tagwarden"]);
+    let ports = policy.spec.unwrap().egress.unwrap().remove(0).ports.unwrap();
+    assert!(ports.iter().any(|port| port.port == Some(IntOrString::Int(5432))), "{ports:?}");
+
+    // As the container sees it, with the secret in a folder of the test.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("database-password"), "from the secret").unwrap();
+    std::fs::write(folder.path().join("database-ca.pem"), "-----BEGIN CERTIFICATE-----").unwrap();
+    let map: ConfigMap = typed(&rendered["ConfigMap nightly-tagwarden"]);
+    let file = folder.path().join("tagwarden.toml");
+    std::fs::write(&file, &map.data.unwrap()["tagwarden.toml"]).unwrap();
+    let secrets = format!("{}/", folder.path().display());
+    let environment = pod.containers[0].env.clone().unwrap().into_iter();
+    let environment = environment
+        .map(|variable| (variable.name, variable.value.unwrap().replace("/run/secrets/tagwarden/", &secrets)))
+        .collect::<Vec<_>>();
+    for name in ["TAGWARDEN__POSTGRES__PASSWORD_FILE", "TAGWARDEN__POSTGRES__CA_FILE"] {
+        assert!(environment.iter().any(|(found, value)| found == name && value.starts_with(&secrets)), "{name}");
+    }
+    let settings = config::load(&file, environment).unwrap();
+    assert_eq!(settings.state.to_string(), "postgres://tagwarden@db.contoso.example/tagwarden");
+    assert_eq!(settings.state.path(), None);
+}
+
+#[tokio::test]
+async fn one_replica_with_a_database_needs_no_budget() {
+    let url = "postgres://tagwarden@db.contoso.example:6432/tagwarden";
+    let values =
+        json!({ "state": { "postgres": { "url": url } }, "networkPolicy": { "enabled": true }, "tmpSizeLimit": "9Gi" });
+    let rendered = rendered(values).await;
+    let absent = ["PodDisruptionBudget", "PersistentVolumeClaim"];
+    assert!(!rendered.keys().any(|name| absent.iter().any(|kind| name.starts_with(kind))));
+    let deployment = deployment(&rendered);
+    let spec = deployment.spec.unwrap();
+    assert_eq!(spec.strategy.as_ref().unwrap().type_.as_deref(), Some("RollingUpdate"));
+    let pod = check_template(&spec);
+    assert!(pod.affinity.is_none());
+    let temporary = pod.volumes.unwrap().into_iter().find(|volume| volume.name == "tmp").unwrap();
+    assert_eq!(temporary.empty_dir.unwrap().size_limit.unwrap().0, "9Gi");
+    let policy: NetworkPolicy = typed(&rendered["NetworkPolicy nightly-tagwarden"]);
+    let ports = policy.spec.unwrap().egress.unwrap().remove(0).ports.unwrap();
+    assert!(ports.iter().any(|port| port.port == Some(IntOrString::Int(6432))), "{ports:?}");
+
+    // An affinity of your own replaces the default one.
+    let own = json!({ "affinity": { "nodeAffinity": {} } });
+    let rendered = self::rendered(over_replicas(own)).await;
+    let pod = check_template(&self::deployment(&rendered).spec.unwrap());
+    assert!(pod.affinity.unwrap().pod_anti_affinity.is_none());
+}
+
 /// Values that would make something else of it than was meant are refused, with their place.
 #[tokio::test]
 async fn values_that_cannot_be_meant_are_refused() {
@@ -207,11 +294,21 @@ async fn values_that_cannot_be_meant_are_refused() {
         (json!({}), "/policies"),
         (over_example(json!({ "image": { "digest": "sha256:1" } })), "/image/digest"),
         (over_example(json!({ "status": { "expose": true } })), "/existingSecret"),
-        (over_example(json!({ "replicas": 2 })), "replicas"),
+        (over_example(json!({ "replicas": 2 })), "/state/postgres/url"),
+        (over_example(over_replicas(json!({ "state": { "postgres": { "url": "" } } }))), "/state/postgres/url"),
+        (over_example(json!({ "replicas": 0 })), "/replicas"),
+        (over_example(over_replicas(json!({ "existingSecret": "" }))), "/existingSecret"),
+        (over_example(json!({ "state": { "postgres": { "url": "mysql://db/tagwarden" } } })), "/state/postgres/url"),
         (over_example(json!({ "policies": { "notes.txt": "x" } })), "notes.txt"),
         (over_example(json!({ "workloadIdentity": { "clientId": "me" } })), "/workloadIdentity/clientId"),
     ] {
         let saw = helm(&values).await;
         assert!(saw["error"].as_str().unwrap_or_default().contains(told), "{values}: {saw}");
+    }
+    for url in ["postgres://tagwarden:hunter2@db/tagwarden", "postgres://db/tagwarden?user=tagwarden&password=hunter2"]
+    {
+        let saw = helm(&over_example(over_replicas(json!({ "state": { "postgres": { "url": url } } })))).await;
+        let error = saw["error"].as_str().unwrap_or_default();
+        assert!(error.contains("state.postgres.passwordKey") && !error.contains("hunter2"), "{saw}");
     }
 }

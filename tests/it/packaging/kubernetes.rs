@@ -1,6 +1,6 @@
 //! The Deployment, its optional network policy, and what any pod of ours must be.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, PodSpec, Probe};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use tagwarden::sources::SourceKind;
@@ -11,12 +11,17 @@ use crate::support::manifests::{documents, typed};
 const DEPLOYMENT: &str = include_str!("../../../deploy/kubernetes/deployment.yaml");
 const NETWORK: &str = include_str!("../../../deploy/kubernetes/networkpolicy.yaml");
 
-/// One pod, of the restricted profile of the pod security standards, with a root that nothing writes to; and with volumes
-/// for all mounts.
+/// One pod at a time, because its state is a file.
 pub(super) fn check_pods(deployment: &Deployment) -> PodSpec {
     let spec = deployment.spec.as_ref().unwrap();
     assert_eq!(spec.replicas, Some(1));
     assert_eq!(spec.strategy.as_ref().unwrap().type_.as_deref(), Some("Recreate"));
+    check_template(spec)
+}
+
+/// A pod of the restricted profile of the pod security standards, with a root that nothing writes to, and with volumes for
+/// all mounts.
+pub(super) fn check_template(spec: &DeploymentSpec) -> PodSpec {
     let labels = spec.template.metadata.as_ref().unwrap().labels.clone().unwrap();
     assert!(spec.selector.match_labels.as_ref().unwrap().iter().all(|(key, value)| labels.get(key) == Some(value)));
     let pod = spec.template.spec.clone().unwrap();

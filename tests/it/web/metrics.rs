@@ -148,6 +148,10 @@ fn alerts_say_what_to_do() {
             assert!(rule["annotations"][annotation].is_string(), "{rule}");
         }
         assert!(rule["labels"]["severity"].is_string(), "{rule}");
+        // A counter appears with its first count, which `increase` alone does not see.
+        let expression = rule["expr"].as_str().unwrap();
+        let counts_first = expression.split("]) > 0").skip(1).all(|rest| rest.starts_with('.'));
+        assert!(counts_first || expression.contains(" offset "), "{rule}");
     }
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["panels"].as_array().unwrap().len() > 8);

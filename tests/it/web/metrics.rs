@@ -1,6 +1,7 @@
 //! What is told to Prometheus, to alert on and to draw.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use regex::Regex;
 use tagwarden::domain::Failure;
@@ -155,4 +156,14 @@ fn alerts_say_what_to_do() {
     }
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["panels"].as_array().unwrap().len() > 8);
+}
+
+/// Prometheus itself judges the alerts, by series that stand for what daemons do.
+#[test]
+fn alerts_fire_when_they_should() {
+    let mut promtool = Command::new("promtool");
+    promtool.args(["test", "rules", "tests/fixtures/alerts.yaml"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output =
+        promtool.output().unwrap_or_else(|error| panic!("promtool did not start ({error}): `tests/run` installs it"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -68,6 +68,7 @@ pub use inventory::{
 };
 pub use journal::{Action, Intent, Outcome, SkipReason};
 pub use journaled_intent::{JournalId, JournaledIntent};
+pub(crate) use lease_token::HeldLease;
 pub use lease_token::LeaseToken;
 pub use listed_manifest::{
     IndexReads, ListedKind, ListedManifest, UnreadCause, UnreadKind, is_docker_list_type, is_index_type,

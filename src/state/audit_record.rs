@@ -151,6 +151,13 @@ pub trait Journal: Send + Sync {
     /// Returns an error if they cannot be read. Nothing new may be removed then.
     async fn pending_entries(&self) -> Result<Vec<JournalEntry>, StateError>;
 
+    /// Returns the entries that a takeover closed as superseded since then and that no later entry of the same tag, or for
+    /// a deletion of the same manifest, explains: none was done. In order.
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be read. Nothing new may be removed then.
+    async fn superseded_entries(&self, since: Timestamp) -> Result<Vec<JournalEntry>, StateError>;
+
     /// Returns the entries of a run, in order.
     ///
     /// # Errors

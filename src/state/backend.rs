@@ -18,8 +18,8 @@ use super::transfer::back_up_postgres;
 use super::{
     Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseScope, LeaseToken, ManifestCache,
     MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PostgresState, PruneCounts, RefusedTags,
-    RegistryAddresses, RegistryExperience, RestoredTags, RetentionCutoffs, RuleMatches, Runs, SourceHistory,
-    SqliteState, StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
+    RegistryAddresses, RegistryExperience, RegistryLease, RestoredTags, RetentionCutoffs, RuleMatches, Runs,
+    SourceHistory, SqliteState, StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
 };
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};
@@ -257,6 +257,20 @@ pub trait Leases: Send + Sync {
     /// # Errors
     /// Returns an error if it is the lease of another state or of the daemon, or the epoch cannot be written.
     async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError>;
+
+    /// Asks the database for the lease of a token: after a pause that may have been longer than it.
+    ///
+    /// # Errors
+    /// [`Leased`](super::StateErrorKind::Leased) when it expired or is another process's; otherwise when that could not be
+    /// found out. Nothing may be removed by it then.
+    async fn confirm_lease(&self, lease: &LeaseToken) -> Result<(), StateError>;
+
+    /// The held leases to change registries, ordered by endpoint. Such a lease belongs to the holder of the lease to run:
+    /// the transaction that journals its first intent for a registry takes it, and every other intent proves it.
+    ///
+    /// # Errors
+    /// When they could not be read.
+    async fn registry_leases(&self) -> Result<Vec<RegistryLease>, StateError>;
 }
 
 /// Requests to a running enforcement to stop before its next removal.

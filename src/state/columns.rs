@@ -40,6 +40,7 @@ pub(super) fn outcome_columns(outcome: &Outcome) -> (Option<&'static str>, Optio
         | SkipReason::Postponed(text)
         | SkipReason::Stopped(text)
         | SkipReason::Recovered(text)
+        | SkipReason::Superseded(text)
         | SkipReason::Blocked(text)
         | SkipReason::Reverted(text) => Some(text.clone()),
         SkipReason::Missing | SkipReason::DryRun | SkipReason::Interrupted => None,
@@ -69,6 +70,7 @@ pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option
         "blocked" => SkipReason::Blocked(detail),
         "interrupted" => SkipReason::Interrupted,
         "recovered" => SkipReason::Recovered(detail),
+        "superseded" => SkipReason::Superseded(detail),
         _ => return None,
     }))
 }

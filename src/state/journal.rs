@@ -159,6 +159,17 @@ impl Journal for SqliteState {
         self.entries(rows.fetch_all(&self.0.readers).await)
     }
 
+    async fn superseded_entries(&self, since: Timestamp) -> Result<Vec<JournalEntry>, StateError> {
+        let rows = sqlx::query_as(select_entries!(
+            "AS old WHERE skip = 'superseded' AND resolved_at >= ?1 AND NOT EXISTS (
+                 SELECT 1 FROM journal AS later WHERE later.registry = old.registry
+                 AND later.repository = old.repository AND later.tag = old.tag AND later.id > old.id
+                 AND later.outcome = 'done' AND (old.action <> 'delete-untagged' OR later.digest = old.digest))
+             ORDER BY id"
+        ));
+        self.entries(rows.bind(format_time(since)).fetch_all(&self.0.readers).await)
+    }
+
     async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StateError> {
         let rows = sqlx::query_as(select_entries!("WHERE run = ?1 ORDER BY id")).bind(run.to_string());
         self.entries(rows.fetch_all(&self.0.readers).await)
@@ -390,6 +401,9 @@ impl SqliteState {
         now: Timestamp,
     ) -> Result<JournalId, StateError> {
         self.check_epoch(write, lease).await?;
+        if let Some(endpoint) = intent.endpoint.as_deref() {
+            self.take_registry_lease(write, lease, endpoint, now).await?;
+        }
         self.check_holds(write, intent, manifest.map(|manifest| &*manifest.bytes), now).await?;
         let id = self.insert(write, lease, run, intent, None, now).await?;
         self.write_restore_record(write, id, intent, restoring, now).await?;

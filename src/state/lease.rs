@@ -1,7 +1,6 @@
 //! The lease: one process at a time enforces with a state.
 
 use std::any::Any;
-use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use jiff::Timestamp;
 use super::file::{real_path, sibling_path};
 use super::row_reader::RowReader;
 use super::{Leases, SqliteState, StateError, StateErrorKind, WriteTransaction, format_time, owner_only};
+pub(super) use crate::domain::HeldLease as TokenLease;
 use crate::domain::LeaseToken;
 
 /// The things of which one process at a time has the lease of a state.
@@ -35,7 +35,7 @@ pub struct Lease {
 }
 
 /// A lease as its backend holds it, until it is dropped.
-pub(super) trait HeldLease: Any + fmt::Debug + Send + Sync {}
+pub(super) trait HeldLease: Any + TokenLease {}
 
 #[derive(Debug)]
 struct Lock {
@@ -124,11 +124,21 @@ impl Lease {
 
     /// The proof of this lease and its epoch.
     pub(super) fn token(&self, epoch: i64) -> LeaseToken {
-        LeaseToken::granted(epoch, Arc::new(Arc::clone(&self.held)))
+        let held = Arc::clone(&self.held);
+        LeaseToken::granted(epoch, held)
     }
 }
 
 impl HeldLease for Lock {}
+
+impl TokenLease for Lock {
+    fn is_current(&self) -> bool {
+        // The kernel gives the lock to nobody else while this process is alive.
+        true
+    }
+
+    fn confirm(&self, _until: Duration) {}
+}
 
 #[async_trait]
 impl Leases for SqliteState {
@@ -165,6 +175,36 @@ impl Leases for SqliteState {
         write.commit(doing).await?;
         Ok(lease.token(epoch))
     }
+
+    async fn confirm_lease(&self, lease: &LeaseToken) -> Result<(), StateError> {
+        let last = sqlx::query_as(LAST_LEASE).fetch_optional(&self.0.readers).await;
+        self.verify_epoch(lease, last.map_err(|error| self.sqlx_error("look who has the lease", error))?)
+    }
+
+    async fn registry_leases(&self) -> Result<Vec<RegistryLease>, StateError> {
+        // A row says who took the lease last. It is held as long as the lease to run is.
+        if self.lease_holder().await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query_as(
+            "SELECT endpoint, registry_leases.epoch, registry_leases.holder FROM registry_leases
+             JOIN leases ON leases.name = 'run' AND leases.epoch = run_epoch ORDER BY endpoint",
+        );
+        rows.fetch_all(&self.0.readers).await.map_err(|error| self.sqlx_error("look who changes which registry", error))
+    }
+}
+
+const LAST_LEASE: &str = "SELECT epoch, holder FROM leases WHERE name = 'run'";
+
+/// A held lease to change one registry.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct RegistryLease {
+    /// The endpoint of the registry, whatever its names in settings are.
+    pub endpoint: String,
+    /// The number of times that it was taken.
+    pub epoch: i64,
+    /// Who holds it, in words.
+    pub holder: String,
 }
 
 impl SqliteState {
@@ -178,10 +218,38 @@ impl SqliteState {
         write: &mut WriteTransaction<'_>,
         lease: &LeaseToken,
     ) -> Result<(), StateError> {
-        let last: Option<(i64, String)> = sqlx::query_as("SELECT epoch, holder FROM leases WHERE name = 'run'")
-            .fetch_optional(&mut *write.transaction)
-            .await
-            .map_err(|error| self.sqlx_error("look who has the lease", error))?;
+        let last = sqlx::query_as(LAST_LEASE).fetch_optional(&mut *write.transaction).await;
+        self.verify_epoch(lease, last.map_err(|error| self.sqlx_error("look who has the lease", error))?)
+    }
+
+    /// Takes the lease of the registry at that endpoint for the holder of a token, unless it has it. As a part of a write
+    /// that has checked the token's epoch: everybody else who had that lease lost the right to run, too.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be written.
+    pub(super) async fn take_registry_lease(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        lease: &LeaseToken,
+        endpoint: &str,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
+        sqlx::query(
+            "INSERT INTO registry_leases (endpoint, epoch, run_epoch, holder, taken_at)
+             SELECT ?1, 1, epoch, holder, ?3 FROM leases WHERE name = 'run' AND epoch = ?2
+             ON CONFLICT (endpoint) DO UPDATE SET epoch = epoch + 1, run_epoch = excluded.run_epoch,
+                 holder = excluded.holder, taken_at = excluded.taken_at WHERE run_epoch <> excluded.run_epoch",
+        )
+        .bind(endpoint)
+        .bind(lease.epoch())
+        .bind(format_time(now))
+        .execute(&mut *write.transaction)
+        .await
+        .map_err(|error| self.sqlx_error("take the lease of a registry", error))?;
+        Ok(())
+    }
+
+    fn verify_epoch(&self, lease: &LeaseToken, last: Option<(i64, String)>) -> Result<(), StateError> {
         match last {
             Some((epoch, _)) if epoch == lease.epoch() => Ok(()),
             Some((epoch, holder)) => Err(lost_lease(self, lease, epoch, &holder)),

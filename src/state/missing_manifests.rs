@@ -29,14 +29,14 @@ pub struct MissingManifest {
 /// only while the registry keeps the manifest.
 #[async_trait]
 pub trait MissingManifests: Send + Sync {
-    /// Returns the manifests without content of the untags in runs that began at `since` or later, done or pending,
+    /// Returns the manifests without content of the untags in runs that began at `since` or later, done, pending or superseded,
     /// ordered by registry, repository and digest. One that is in several repositories is listed for each.
     ///
     /// # Errors
     /// Returns an error if they cannot be read.
     async fn missing_manifests(&self, since: Timestamp) -> Result<Vec<MissingManifest>, StateError>;
 
-    /// Returns the number of untags of a run, done or pending, whose manifest has no content in the journal.
+    /// Returns the number of untags of a run, done, pending or superseded, whose manifest has no content in the journal.
     ///
     /// # Errors
     /// Returns an error if they cannot be counted.
@@ -56,7 +56,7 @@ impl MissingManifests for SqliteState {
         let rows: Vec<MissingManifestRow> = sqlx::query_as(
             "SELECT DISTINCT registry, endpoint, repository, digest FROM journal
              WHERE run IN (SELECT id FROM runs WHERE started_at >= ?1)
-               AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
+               AND action = 'untag' AND (outcome IS NULL OR outcome = 'done' OR skip = 'superseded')
                AND NOT EXISTS (SELECT 1 FROM journaled_manifests AS kept WHERE kept.digest = journal.digest)
              ORDER BY registry, repository, digest, endpoint",
         )
@@ -70,7 +70,7 @@ impl MissingManifests for SqliteState {
     async fn count_missing_manifests(&self, run: Uuid) -> Result<u64, StateError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM journal
-             WHERE run = ?1 AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
+             WHERE run = ?1 AND action = 'untag' AND (outcome IS NULL OR outcome = 'done' OR skip = 'superseded')
                AND NOT EXISTS (SELECT 1 FROM journaled_manifests AS kept WHERE kept.digest = journal.digest)",
         )
         .bind(run.to_string())

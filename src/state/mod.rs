@@ -86,7 +86,7 @@ pub use experience::{DeletionResponse, Experience, REFUSAL_TTL, UntagExperience}
 pub use free_manifests::{EndedSeries, FormerTag, FreeManifestChanges};
 pub use gc::{CachedContent, PruneCounts, RetentionCutoffs};
 pub use journal::{JournalCount, JournalEntry, JournalId, JournalScope};
-pub use lease::{Lease, LeaseScope};
+pub use lease::{Lease, LeaseScope, RegistryLease};
 pub use location::{InvalidPostgresUrl, PostgresLocation, PostgresPassword, StateLocation};
 pub use missing_manifests::{MissingManifest, MissingManifests};
 pub use observations::{ObservationContext, RegistryObservation};

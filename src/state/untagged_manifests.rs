@@ -191,7 +191,7 @@ impl UntagRow {
 
     /// Returns true if a deletion was begun and failed for no reason of the manifest's own.
     fn is_failed_deletion(&self) -> bool {
-        let skips = ["recovered", "interrupted", "stopped", "blocked"];
+        let skips = ["recovered", "superseded", "interrupted", "stopped", "blocked"];
         self.outcome.as_deref() == Some("failed") || self.current_skip().is_some_and(|skip| skips.contains(&skip))
     }
 

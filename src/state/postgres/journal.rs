@@ -86,6 +86,17 @@ impl Journal for PostgresState {
         self.entries(sqlx::query_as(select_entries!("WHERE outcome IS NULL ORDER BY id"))).await
     }
 
+    async fn superseded_entries(&self, since: Timestamp) -> Result<Vec<JournalEntry>, StateError> {
+        let query = sqlx::query_as(select_entries!(
+            "AS old WHERE skip = 'superseded' AND resolved_at >= $1 AND NOT EXISTS (
+                 SELECT 1 FROM journal AS later WHERE later.registry = old.registry
+                 AND later.repository = old.repository AND later.tag = old.tag AND later.id > old.id
+                 AND later.outcome = 'done' AND (old.action <> 'delete-untagged' OR later.digest = old.digest))
+             ORDER BY id"
+        ));
+        self.entries(query.bind(format_time(since))).await
+    }
+
     async fn journal(&self, run: Uuid) -> Result<Vec<JournalEntry>, StateError> {
         self.entries(sqlx::query_as(select_entries!("WHERE run = $1 ORDER BY id")).bind(run.to_string())).await
     }

@@ -115,7 +115,7 @@ impl PostgresState {
         if intents().next().is_none() {
             return Ok(group.iter().map(|_| None).collect());
         }
-        let lease = self.lock_lease(unit).await?;
+        let lease = self.lock_leases(unit, group).await?;
         let guard = unit.removal_guard(intents()).await?;
         let mut refusals = Vec::with_capacity(group.len());
         for entry in group {

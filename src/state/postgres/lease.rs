@@ -1,9 +1,14 @@
 //! Leases: rows with a holder, an epoch, and a time by the database's clock at which they are another's to take.
 //!
-//! The clock of this machine decides nothing. A holder that was stopped for too long finds out when it journals its next
-//! intent: the transaction that writes it reads the row, and keeps others from taking the lease until it is committed.
+//! A holder that was stopped for too long finds out when it journals its next intent: the transaction that writes it reads
+//! the row, and keeps others from taking the lease until it is committed. Before each removal it also looks at the clock of
+//! this machine, which alone never says that a lease is held: it counts from before the database was asked.
+//!
+//! Who holds the lease to run takes those of registries, by endpoint, with its first intent for each.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,10 +18,13 @@ use uuid::Uuid;
 
 use super::unit::Unit;
 use super::{PostgresState, storable};
-use crate::state::lease::{HeldLease, lost_lease};
+use crate::registry::uptime;
+use crate::state::group_commit::Entry;
+use crate::state::lease::{HeldLease, TokenLease, lost_lease};
 use crate::state::row_reader::RowReader as _;
 use crate::state::{
-    Lease, LeaseScope, LeaseToken, Leases, StateError, StateErrorKind, StopRequestId, StopRequests, format_time,
+    Lease, LeaseScope, LeaseToken, Leases, RegistryLease, StateError, StateErrorKind, StopRequestId, StopRequests,
+    format_time,
 };
 
 /// Seconds after which a lease that was not renewed is another's to take.
@@ -37,10 +45,47 @@ struct RowLease {
     /// Whether its epoch was handed out already.
     begun: AtomicBool,
     releases: watch::Sender<usize>,
+    validity: Arc<Validity>,
     _keeper: oneshot::Sender<()>,
 }
 
 impl HeldLease for RowLease {}
+
+impl TokenLease for RowLease {
+    fn is_current(&self) -> bool {
+        self.validity.is_current()
+    }
+
+    fn confirm(&self, until: Duration) {
+        self.validity.extend(until);
+    }
+}
+
+/// Until when a lease is held for which the database was asked at that time.
+fn lease_end(asked: Duration) -> Duration {
+    asked + Duration::from_secs_f64(LEASE_SECONDS)
+}
+
+/// The time until which a lease is surely held, by the clock of this machine that counts suspension, in milliseconds.
+#[derive(Debug)]
+struct Validity(AtomicU64);
+
+impl Validity {
+    /// That of a lease for which the database was asked after `asked`.
+    fn since(asked: Duration) -> Self {
+        let validity = Self(AtomicU64::new(0));
+        validity.extend(lease_end(asked));
+        validity
+    }
+
+    fn extend(&self, until: Duration) {
+        self.0.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn is_current(&self) -> bool {
+        uptime().as_millis() < u128::from(self.0.load(Ordering::Relaxed))
+    }
+}
 
 impl Drop for RowLease {
     fn drop(&mut self) {
@@ -61,6 +106,7 @@ impl Leases for PostgresState {
     async fn take_lease(&self, scope: LeaseScope, holder: &str) -> Result<Lease, StateError> {
         self.await_releases().await;
         let holder_id = Uuid::now_v7().to_string();
+        let asked = uptime();
         let mut unit = self.write("take its lease").await?;
         let taken = unit
             .execute(
@@ -98,10 +144,11 @@ impl Leases for PostgresState {
         }
         unit.commit().await?;
         let (keeper, dropped) = oneshot::channel();
-        tokio::spawn(self.clone().keep_lease(scope, holder_id.clone(), dropped));
+        let validity = Arc::new(Validity::since(asked));
+        tokio::spawn(self.clone().keep_lease(scope, holder_id.clone(), Arc::clone(&validity), dropped));
         let releases = self.0.releases.clone();
-        let held = RowLease { scope, holder_id, begun: AtomicBool::new(false), releases, _keeper: keeper };
-        Ok(Lease::new(std::sync::Arc::new(held), holder))
+        let held = RowLease { scope, holder_id, begun: AtomicBool::new(false), releases, validity, _keeper: keeper };
+        Ok(Lease::new(Arc::new(held), holder))
     }
 
     async fn lease_holder(&self) -> Result<Option<String>, StateError> {
@@ -137,9 +184,34 @@ impl Leases for PostgresState {
         unit.commit().await?;
         Ok(lease.token(epoch))
     }
+
+    async fn confirm_lease(&self, lease: &LeaseToken) -> Result<(), StateError> {
+        let asked = uptime();
+        let query = sqlx::query_as(
+            "SELECT epoch, holder, expires_at > clock_timestamp(),
+                    extract(epoch FROM greatest(expires_at, clock_timestamp()) - clock_timestamp())::float8
+             FROM leases WHERE scope = 'run'",
+        );
+        let row: Option<(i64, String, bool, f64)> = self.row("look who has its lease", query).await?;
+        let (row, seconds) = row.map_or((None, 0.0), |(epoch, holder, is_valid, seconds)| {
+            (Some(LeaseRow { epoch, holder, is_valid }), seconds.clamp(0.0, LEASE_SECONDS))
+        });
+        self.check_lease(row.as_ref(), lease)?;
+        lease.confirm(asked + Duration::from_secs_f64(seconds));
+        Ok(())
+    }
+
+    async fn registry_leases(&self) -> Result<Vec<RegistryLease>, StateError> {
+        self.await_releases().await;
+        let query = sqlx::query_as(
+            "SELECT endpoint, epoch, holder FROM registry_leases
+             WHERE expires_at > clock_timestamp() ORDER BY endpoint",
+        );
+        self.rows("look who changes which registry", query).await
+    }
 }
 
-/// Who has the lease to change registries, as the transaction of an intent reads it.
+/// Who has the lease to run, as the transaction of an intent reads it.
 pub(super) struct LeaseRow {
     epoch: i64,
     holder: String,
@@ -147,13 +219,49 @@ pub(super) struct LeaseRow {
 }
 
 impl PostgresState {
-    /// Reads the lease to change registries. Nobody else can take it until the unit ends.
-    pub(super) async fn lock_lease(&self, unit: &mut Unit<'_>) -> Result<Option<LeaseRow>, StateError> {
+    /// Reads the lease to run, which nobody else can take until the unit ends, and takes those of the registries that
+    /// intents of its holder name and that it does not have.
+    pub(super) async fn lock_leases(
+        &self,
+        unit: &mut Unit<'_>,
+        group: &[Entry],
+    ) -> Result<Option<LeaseRow>, StateError> {
+        let mut named = BTreeMap::new();
+        for entry in group {
+            if let Entry::Intent { lease, intent, .. } = entry
+                && let Some(endpoint) = intent.endpoint.as_deref()
+            {
+                let epoch = named.entry(endpoint).or_insert(lease.epoch());
+                *epoch = lease.epoch().max(*epoch);
+            }
+        }
+        // In one order, as always where several rows are locked.
+        let (endpoints, epochs): (Vec<&str>, Vec<i64>) = named.into_iter().unzip();
         let query = sqlx::query_as(
-            "SELECT epoch, holder, expires_at > clock_timestamp() FROM leases WHERE scope = 'run' FOR SHARE",
+            "SELECT epoch, holder, expires_at > clock_timestamp() AS is_valid,
+                    ARRAY(SELECT endpoint FROM registry_leases AS own
+                          WHERE own.run_epoch = leases.epoch AND own.expires_at > clock_timestamp()
+                            AND own.endpoint = ANY($1)) AS held
+             FROM leases WHERE scope = 'run' FOR SHARE",
         );
-        let row: Option<(i64, String, bool)> = unit.row(query).await?;
-        Ok(row.map(|(epoch, holder, is_valid)| LeaseRow { epoch, holder, is_valid }))
+        let row: Option<(i64, String, bool, Vec<String>)> = unit.row(query.bind(&endpoints)).await?;
+        let Some((epoch, holder, is_valid, held)) = row else { return Ok(None) };
+        let row = LeaseRow { epoch, holder, is_valid };
+        let wanted = endpoints.into_iter().zip(epochs).filter(|(_, of)| *of == epoch).map(|(endpoint, _)| endpoint);
+        let wanted: Vec<&str> = wanted.filter(|endpoint| !held.iter().any(|held| held == endpoint)).collect();
+        if !wanted.is_empty() && row.is_valid {
+            let statement = sqlx::query(
+                "INSERT INTO registry_leases (endpoint, epoch, run_epoch, holder, taken_at, expires_at)
+                 SELECT endpoint, 1, leases.epoch, leases.holder, leases.taken_at, leases.expires_at
+                 FROM leases, unnest($1::text[]) AS new (endpoint) WHERE scope = 'run' ORDER BY endpoint
+                 ON CONFLICT (endpoint) DO UPDATE
+                 SET epoch = registry_leases.epoch + (registry_leases.run_epoch <> excluded.run_epoch)::int,
+                     run_epoch = excluded.run_epoch, holder = excluded.holder, taken_at = excluded.taken_at,
+                     expires_at = excluded.expires_at",
+            );
+            unit.execute(statement.bind(wanted)).await?;
+        }
+        Ok(Some(row))
     }
 
     /// Fails if the lease was taken again since the token was made, or expired.
@@ -183,17 +291,25 @@ impl PostgresState {
     }
 
     /// Renews a lease until it is dropped, and gives it back then.
-    async fn keep_lease(self, scope: LeaseScope, holder_id: String, mut dropped: oneshot::Receiver<()>) {
+    async fn keep_lease(
+        self,
+        scope: LeaseScope,
+        holder_id: String,
+        validity: Arc<Validity>,
+        mut dropped: oneshot::Receiver<()>,
+    ) {
         loop {
             tokio::select! {
                 _ = &mut dropped => break,
                 () = tokio::time::sleep(RENEWAL_INTERVAL) => {}
             }
+            let asked = uptime();
             tokio::select! {
                 _ = &mut dropped => break,
                 renewed = self.renew_lease(scope, &holder_id) => match renewed {
-                    Ok(true) => {}
+                    Ok(true) => validity.extend(lease_end(asked)),
                     Ok(false) => {
+                        validity.0.store(0, Ordering::Relaxed);
                         tracing::error!(lease = label(scope), "the lease was lost to another process: nothing more is begun under it");
                         if scope == LeaseScope::Daemon {
                             self.0.superseded.store(true, Ordering::Relaxed);
@@ -208,30 +324,45 @@ impl PostgresState {
                 },
             }
         }
-        let released = self
-            .execute(
-                "give back its lease",
-                sqlx::query(
-                    "UPDATE leases SET holder_id = '', expires_at = '-infinity' WHERE scope = $1 AND holder_id = $2",
-                )
-                .bind(label(scope))
-                .bind(&holder_id),
-            )
-            .await;
+        let released = self.release_lease(scope, &holder_id).await;
         if let Err(error) = released {
             tracing::warn!(error = %error.chain(), lease = label(scope), "the lease is not given back and expires by itself");
         }
         self.0.releases.send_modify(|releases| *releases -= 1);
     }
 
-    /// Renews a lease, also one that expired and that nobody took. Returns false if somebody did.
+    async fn release_lease(&self, scope: LeaseScope, holder_id: &str) -> Result<(), StateError> {
+        let mut unit = self.write("give back its lease").await?;
+        let released = sqlx::query_as(
+            "UPDATE leases SET holder_id = '', expires_at = '-infinity' WHERE scope = $1 AND holder_id = $2
+             RETURNING epoch",
+        );
+        let released: Option<(i64,)> = unit.row(released.bind(label(scope)).bind(holder_id)).await?;
+        if let Some((epoch,)) = released.filter(|_| scope == LeaseScope::Run) {
+            let registries = sqlx::query("UPDATE registry_leases SET expires_at = '-infinity' WHERE run_epoch <= $1");
+            unit.execute(registries.bind(epoch)).await?;
+        }
+        unit.commit().await
+    }
+
+    /// Renews a lease, also one that expired and that nobody took, and with that to run those of registries. Returns false
+    /// if somebody took it.
     async fn renew_lease(&self, scope: LeaseScope, holder_id: &str) -> Result<bool, StateError> {
+        let mut unit = self.write("renew its lease").await?;
         let statement = sqlx::query(
             "UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3)
              WHERE scope = $1 AND holder_id = $2",
         );
-        let statement = statement.bind(label(scope)).bind(holder_id).bind(LEASE_SECONDS);
-        Ok(self.execute("renew its lease", statement).await? > 0)
+        let renewed = unit.execute(statement.bind(label(scope)).bind(holder_id).bind(LEASE_SECONDS)).await?;
+        if renewed > 0 && scope == LeaseScope::Run {
+            let registries = sqlx::query(
+                "UPDATE registry_leases SET expires_at = leases.expires_at FROM leases
+                 WHERE scope = 'run' AND holder_id = $1 AND run_epoch = leases.epoch",
+            );
+            unit.execute(registries.bind(holder_id)).await?;
+        }
+        unit.commit().await?;
+        Ok(renewed > 0)
     }
 }
 

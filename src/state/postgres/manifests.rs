@@ -21,7 +21,7 @@ impl MissingManifests for PostgresState {
         let query = sqlx::query_as(
             "SELECT DISTINCT registry, endpoint, repository, digest FROM journal
              WHERE run IN (SELECT id FROM runs WHERE started_at >= $1)
-               AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
+               AND action = 'untag' AND (outcome IS NULL OR outcome = 'done' OR skip = 'superseded')
                AND NOT EXISTS (SELECT 1 FROM journaled_manifests AS kept WHERE kept.digest = journal.digest)
              ORDER BY registry, repository, digest, endpoint NULLS FIRST",
         );
@@ -33,7 +33,7 @@ impl MissingManifests for PostgresState {
     async fn count_missing_manifests(&self, run: Uuid) -> Result<u64, StateError> {
         let query = sqlx::query_as(
             "SELECT count(*) FROM journal
-             WHERE run = $1 AND action = 'untag' AND (outcome IS NULL OR outcome = 'done')
+             WHERE run = $1 AND action = 'untag' AND (outcome IS NULL OR outcome = 'done' OR skip = 'superseded')
                AND NOT EXISTS (SELECT 1 FROM journaled_manifests AS kept WHERE kept.digest = journal.digest)",
         );
         let doing = "count manifests that are not in the journal";

@@ -31,14 +31,16 @@ pub(super) struct Unit<'a> {
 }
 
 impl PostgresState {
-    /// Begins a transaction that the disk has before it counts as done.
+    /// Begins a transaction that the disk has before it counts as done. If this process is stopped in the middle of it, the
+    /// database ends it after five seconds: it may hold the row of a lease, and others could not take that over.
     pub(super) async fn write(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
-        self.begin(doing, "BEGIN").await
+        self.begin(doing, "BEGIN; SET LOCAL idle_in_transaction_session_timeout TO 5000").await
     }
 
     /// Begins a transaction that a crash of the database may undo.
     pub(super) async fn write_relaxed(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
-        self.begin(doing, "BEGIN; SET LOCAL synchronous_commit TO off").await
+        let begin = "BEGIN; SET LOCAL synchronous_commit TO off; SET LOCAL idle_in_transaction_session_timeout TO 5000";
+        self.begin(doing, begin).await
     }
 
     /// Begins a transaction that sees everything as of one instant, and changes nothing.

@@ -146,6 +146,7 @@ pub(super) const TABLES: &[Table] = &[
            dated_by: t, epoch: n; numbered "id"),
     table!("journaled_manifests" by digest: t; bytes: b),
     table!("leases" by name: t; epoch: n, holder: t, taken_at: t),
+    table!("registry_leases" by endpoint: t; epoch: n, run_epoch: n, holder: t, taken_at: t),
     table!("holds" by id: n; endpoint: t, registry: t, repository: t, tag: t, digest: t, origin: t, reason: t, held_by: t,
            since: t, until: t, entry: n, ended_at: t, ended_by: t; numbered "id"),
     table!("restored_tags" by endpoint: t, repository: t, tag: t; digest: t, dated_at: t, dated_by: t, entry: n,

@@ -62,6 +62,8 @@ suite!(
     holds,
     stop_requests,
     leases,
+    registry_leases,
+    superseded_entries,
     policy_records,
     rule_matches,
     schedules,
@@ -207,6 +209,7 @@ fn outcomes() -> Vec<Outcome> {
         SkipReason::Blocked(why()),
         SkipReason::Interrupted,
         SkipReason::Recovered(why()),
+        SkipReason::Superseded(why()),
     ];
     let others = [done(), Outcome::Done(why()), Outcome::Failed(why())];
     others.into_iter().chain(skips.into_iter().map(Outcome::Skipped)).collect()
@@ -455,6 +458,82 @@ async fn leases(store: &StateStore) {
     assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");
     assert_eq!(store.journal(run.id).await.unwrap(), []);
     store.intend(&new, run.id, &intent("v1", &image), &image, noon()).await.unwrap();
+}
+
+/// The endpoint and the number of each held lease.
+async fn held(store: &StateStore) -> Vec<(String, i64)> {
+    store.registry_leases().await.unwrap().into_iter().map(|lease| (lease.endpoint, lease.epoch)).collect()
+}
+
+async fn registry_leases(store: &StateStore) {
+    let (run, image) = (new_run(1, noon()), manifest("1"));
+    store.begin_run(&run).await.unwrap();
+    let taken = store.take_lease(LeaseScope::Run, "run by ada@here").await.unwrap();
+    let old = store.begin_epoch(&taken, noon()).await.unwrap();
+    assert_eq!(held(store).await, [], "nothing was changed yet");
+    let named = |name: &str, tag: &str| Intent { registry: name.parse().unwrap(), ..at_endpoint(tag, &image) };
+    // Two names of one registry share its lease.
+    store.intend(&old, run.id, &named("contoso", "v1"), &image, noon()).await.unwrap();
+    store.intend(&old, run.id, &named("other", "v2"), &image, noon()).await.unwrap();
+    let there = Intent { endpoint: Some("https://elsewhere.example".into()), ..intent("v1", &image) };
+    store.intend(&old, run.id, &there, &image, noon()).await.unwrap();
+    let both =
+        |first: i64, second: i64| vec![(ENDPOINT.to_owned(), first), ("https://elsewhere.example".into(), second)];
+    assert_eq!(held(store).await, both(1, 1));
+    assert_eq!(store.registry_leases().await.unwrap()[0].holder, "run by ada@here");
+
+    let new = store.begin_epoch(&taken, noon()).await.unwrap();
+    store.intend(&new, run.id, &named("other", "v3"), &image, noon()).await.unwrap();
+    assert!(held(store).await.contains(&(ENDPOINT.to_owned(), 2)));
+    for intent in [named("contoso", "v4"), there] {
+        let stale = store.intend(&old, run.id, &intent, &image, noon()).await.unwrap_err();
+        assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");
+    }
+    assert!(held(store).await.contains(&(ENDPOINT.to_owned(), 2)), "a stale holder takes none");
+    assert_eq!(store.journal(run.id).await.unwrap().len(), 4);
+    store.confirm_lease(&new).await.unwrap();
+    assert!(new.is_current());
+    assert_eq!(store.confirm_lease(&old).await.unwrap_err().kind, StateErrorKind::Leased);
+    drop((taken, old, new));
+    assert_eq!(held(store).await, [], "they are given back with it");
+}
+
+async fn superseded_entries(store: &StateStore) {
+    let (lease, run, image) = (lease(store).await, new_run(1, noon()), manifest("1"));
+    store.begin_run(&run).await.unwrap();
+    let superseded = Outcome::Skipped(SkipReason::Superseded("the tag is still there".to_owned()));
+    let deletion =
+        |image: &RawManifest| Intent { action: Action::DeleteUntagged, tag: TagName::none(), ..intent("v1", image) };
+    let elsewhere = Intent { repository: "shop/web".parse().unwrap(), ..intent("v1", &image) };
+    // What a takeover closed, and what was done later; whether the later one explains the earlier.
+    let other = manifest("2");
+    let cases = [
+        (intent("none", &image), None, true),
+        (intent("failed", &image), Some((intent("failed", &image), Outcome::Failed("x".into()))), true),
+        (intent("v1", &image), Some((elsewhere, done())), true),
+        (intent("again", &image), Some((intent("again", &other), done())), false),
+        (deletion(&image), Some((deletion(&other), done())), true),
+    ];
+    let mut open = Vec::new();
+    for (earlier, later, stays) in &cases {
+        let id = store.intend(&lease, run.id, earlier, &image, noon()).await.unwrap().id();
+        store.record_outcome(id, &superseded, noon()).await.unwrap();
+        if let Some((intent, outcome)) = later {
+            store.record_not_attempted(&lease, run.id, intent, outcome, noon()).await.unwrap();
+        }
+        if *stays {
+            open.push(id);
+        }
+    }
+    let found: Vec<_> = store.superseded_entries(noon()).await.unwrap().iter().map(|entry| entry.id).collect();
+    assert_eq!(found, open);
+    assert_eq!(store.superseded_entries(noon() + 1.second()).await.unwrap(), [], "closed before");
+    // Their manifests are wanted, too, since the request may have been carried out.
+    let late = manifest("late");
+    let journaled = store.intend_without_manifest(&lease, run.id, &intent("late", &late), noon()).await.unwrap();
+    store.record_outcome(journaled.id(), &superseded, noon()).await.unwrap();
+    let missing = store.missing_manifests(noon()).await.unwrap();
+    assert!(missing.iter().any(|found| found.digest == late.digest), "{missing:?}");
 }
 
 async fn policy_records(store: &StateStore) {

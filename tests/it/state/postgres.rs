@@ -53,6 +53,57 @@ async fn whoever_was_away_for_longer_than_the_lease_journals_nothing() {
     assert_eq!(tags, ["v1", "v3"]);
 }
 
+/// The state says so before each intent; before each removal, the holder's own clock or what its last renewal found.
+#[tokio::test]
+async fn whoever_lost_the_lease_hears_of_it_with_the_next_renewal() {
+    let (server, first) = fresh().await;
+    let second = StateStore::open(server.location()).await.unwrap();
+    let token = crate::support::lease::lease(&first).await;
+    assert!(token.is_current());
+    first.confirm_lease(&token).await.unwrap();
+    server.meddle("UPDATE leases SET expires_at = clock_timestamp() WHERE scope = 'run'").await;
+    let late = first.confirm_lease(&token).await.unwrap_err();
+    assert!(late.chain().contains("was not renewed in time"), "{late:#}");
+    let _other = second.take_lease(LeaseScope::Run, "run by bob@there").await.unwrap();
+    let late = first.confirm_lease(&token).await.unwrap_err();
+    assert_eq!(late.kind, StateErrorKind::Leased);
+    assert!(late.chain().contains("run by bob@there has epoch 2"), "{late:#}");
+    let begun = std::time::Instant::now();
+    while token.is_current() {
+        assert!(begun.elapsed().as_secs() < 10, "the renewal finds out");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// The tables of the version before, with an open entry.
+#[tokio::test]
+async fn a_database_of_the_version_before_is_brought_up_to_date() {
+    let server = Postgres::start().await;
+    let mut migrator = sqlx::migrate!("./migrations/postgres");
+    migrator.migrations.to_mut().retain(|migration| migration.version <= 1);
+    let mut connection = server.connect().await;
+    migrator.run_direct(None, &mut connection, false).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    server
+        .meddle(
+            "INSERT INTO runs (id, kind, mode, started_at, started_by, version)
+             VALUES ('01930000-0000-7000-8000-000000000001', 'run', 'enforce', '2026-11-01T00:00:00.000000000Z', 'x', '0');
+             INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, evidence, intended_at, epoch)
+             VALUES ('01930000-0000-7000-8000-000000000001', 'untag', 'contoso', 'shop/api', 'v1',
+                     'sha256:0000000000000000000000000000000000000000000000000000000000000000', 'x', '[]',
+                     '2026-11-01T00:00:00.000000000Z', 3);
+             INSERT INTO leases (scope, epoch, holder, taken_at) VALUES ('run', 3, 'x', 'y')",
+        )
+        .await;
+    let store = StateStore::open(server.location()).await.unwrap();
+    let pending = store.pending_entries().await.unwrap();
+    assert_eq!(pending.iter().map(|entry| entry.epoch).collect::<Vec<_>>(), [Some(3)]);
+    let token = crate::support::lease::lease(&store).await;
+    assert_eq!(token.epoch(), 4);
+    let image = manifest("1");
+    store.intend(&token, pending[0].run, &intent("v2", &image), &image, noon()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_lease_is_given_back_when_it_and_its_tokens_are_dropped() {
     let (server, store) = fresh().await;

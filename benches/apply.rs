@@ -65,6 +65,7 @@ async fn measure(repositories: usize, concurrency: usize) -> Result<(), Box<dyn 
         run: begin(&store, 1).await?,
         registries: BTreeMap::from([(settings.name, target)]),
         clock: Arc::new(|| Timestamp::UNIX_EPOCH),
+        uptime: Arc::new(tagwarden::registry::uptime),
         stop: tokio::sync::watch::channel(false).1,
         undo_window: Duration::from_hours(24 * 7),
         deadline: None,

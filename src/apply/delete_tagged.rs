@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::SemaphorePermit;
 
+use super::companions::reachable_from;
 use super::skip_log::log_skip;
-use super::untag::{may_still_execute, reachable_from};
+use super::untag::may_still_execute;
 use super::{ApplyContext, MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
 use crate::domain::{
     Action, Digest, Intent, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName,
@@ -387,6 +388,10 @@ impl<'a> ManifestDeletion<'a> {
             Ok(ready) => *tags = ready.current_tags,
             Err(outcome) => return Ok(outcome),
         }
+        if let Some(why) = site.context.lost_lease().await {
+            return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, why));
+        }
+        let clearance = site.context.bind_to_look(clearance);
         match site.registry.writer.delete_manifest(intent, clearance).await? {
             RemovalResponse::Removed { request_id: evidence, .. } => {
                 site.record_success();

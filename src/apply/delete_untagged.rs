@@ -508,7 +508,10 @@ impl DeletionContext<'_> {
             if one.role.is_none() && seen.changed_at.is_some_and(|seen| seen > known) {
                 return Ok(ObservedOutcome::kept("it was changed meanwhile".to_owned()));
             }
-            match writer.delete_manifest(intent, clearance).await {
+            if let Some(why) = self.context.lost_lease().await {
+                return Ok(ObservedOutcome::Unknown(why));
+            }
+            match writer.delete_manifest(intent, self.context.bind_to_look(clearance)).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, .. }) => {
                     self.breaker.record_success(self.repository);
                     return Ok(self.confirm_deletion(one, evidence).await);

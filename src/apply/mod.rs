@@ -5,9 +5,12 @@
 
 mod absence;
 mod circuit_breaker;
+mod companions;
 mod current_evidence;
 mod delete_tagged;
 mod delete_untagged;
+mod intents;
+mod last_look;
 mod missing_manifests;
 mod recover;
 mod refused_tags;
@@ -32,15 +35,13 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::{
-    Action, Digest, Intent, Inventory, JournaledIntent, Outcome, RegistryName, Removal, RemovalMethod, Repository,
-    RepositoryName, RetentionDays, SkipReason, TagName, TagPosition,
+    Action, Digest, Intent, Inventory, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName,
+    RetentionDays, SkipReason, TagName, TagPosition,
 };
 use crate::engine::{Verdicts, tag_date};
 use crate::registry::{ContentCache as _, RawManifest, RegistryError, RegistryReader, RegistryWriter};
 use crate::report::ReasonView;
-use crate::state::{
-    DeletionResponse, LeaseToken, RestoreRecord, StateError, StateErrorKind, StateStore, UntagExperience,
-};
+use crate::state::{DeletionResponse, LeaseToken, RestoreRecord, StateError, StateStore, UntagExperience};
 use circuit_breaker::CircuitBreaker;
 pub use circuit_breaker::CircuitBreakers;
 use refused_tags::RefusedTags;
@@ -49,6 +50,7 @@ use survival::Survival;
 
 pub use current_evidence::CurrentEvidence;
 pub use delete_untagged::{DeletionResult, DeletionTask, delete, journal_skipped_deletions};
+pub use last_look::Uptime;
 pub use missing_manifests::fetch_missing_manifests;
 pub use recover::recover;
 use restore::{ExistenceCheck, PutResult};
@@ -84,6 +86,8 @@ pub struct ApplyContext {
     pub registries: BTreeMap<RegistryName, RegistryHandle>,
     /// The time.
     pub clock: Clock,
+    /// The clock by which looks at tags become outdated.
+    pub uptime: Uptime,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
     /// The time for which a removal must remain undoable.
@@ -123,37 +127,6 @@ impl ApplyContext {
     /// Returns the address of a registry that may be changed.
     fn address(&self, registry: &RegistryName) -> Option<Arc<str>> {
         self.registries.get(registry).map(|target| target.reader.settings().address().into())
-    }
-
-    /// Journals an intent, or returns why it may not be carried out: a hold covers it, or a stop was requested.
-    async fn journal_intent(
-        &self,
-        intent: &Intent,
-        manifest: &RawManifest,
-    ) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
-        obstacle(self.store.intend(&self.lease, self.run, intent, manifest, (self.clock)()).await)
-    }
-
-    /// Does what [`ApplyContext::journal_intent`] does for an untag that leaves its manifest, without the manifest's
-    /// content. Returns `None` if the content is needed to rule out a hold.
-    async fn journal_intent_without_manifest(
-        &self,
-        intent: &Intent,
-    ) -> Result<Option<Result<JournaledIntent, SkipReason>>, StateError> {
-        match self.store.intend_without_manifest(&self.lease, self.run, intent, (self.clock)()).await {
-            Err(error) if error.kind == StateErrorKind::Missing => Ok(None),
-            journaled => obstacle(journaled).map(Some),
-        }
-    }
-}
-
-/// Separates a reason against a removal from a failure of the journal.
-fn obstacle(journaled: Result<JournaledIntent, StateError>) -> Result<Result<JournaledIntent, SkipReason>, StateError> {
-    match journaled {
-        Ok(journaled) => Ok(Ok(journaled)),
-        Err(error) if error.kind == StateErrorKind::Held => Ok(Err(SkipReason::Held(error.chain()))),
-        Err(error) if error.kind == StateErrorKind::Interrupted => Ok(Err(SkipReason::Interrupted)),
-        Err(error) => Err(error),
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt as _};
 
-use super::untag::{CurrentManifest, reachable_from, remove_companions, remove_tag};
+use super::companions::{reachable_from, remove_companions};
+use super::untag::{CurrentManifest, remove_tag};
 use super::{RegistryContext, RemovalResult, RemovalTask, RepositoryContext};
 use crate::domain::{Digest, Outcome, SkipReason, TagName};
 use crate::state::StateError;

@@ -1,6 +1,5 @@
 //! Removals of the tag alone.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,13 +7,14 @@ use tokio::sync::{OnceCell, SemaphorePermit};
 
 use super::removal_queue::{RemainingTags, leaves_tag_absent};
 use super::skip_log::log_skip;
-use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent, survival};
+use super::{
+    ApplyContext, MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent, recover, survival,
+};
 use crate::domain::{
-    CompactTime, Digest, JournaledIntent, Manifest, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName,
-    TagState, UnreadKind,
+    CompactTime, Digest, JournalId, JournaledIntent, Outcome, Removal, RemovalMethod, SkipReason, TagState,
 };
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
-use crate::state::StateError;
+use crate::state::{StateError, StateErrorKind};
 
 /// A manifest that is fetched by the first removal that needs it.
 pub(super) type LazyManifest = Arc<OnceCell<Option<RawManifest>>>;
@@ -135,9 +135,26 @@ async fn journal_and_untag(
             return Ok(RemovalResult { removal: order.removal, outcome });
         }
     };
-    site.context.store.record_outcome(journaled.id(), &outcome, site.now()).await?;
+    record_outcome(site, journaled.id(), &outcome).await?;
     log(site, &order.removal, &outcome);
     Ok(RemovalResult { removal: order.removal, outcome })
+}
+
+/// Records the outcome of an untag. If another process took over and closed the entry meanwhile, a completed removal gets
+/// an entry of its own, so that the journal accounts for it at once; the error ends the run all the same.
+async fn record_outcome(site: &RepositoryContext<'_>, id: JournalId, outcome: &Outcome) -> Result<(), StateError> {
+    let ApplyContext { store, lease, run, .. } = site.context;
+    let recorded = store.record_outcome(id, outcome, site.now()).await;
+    if let (Err(error), Outcome::Done(evidence)) = (&recorded, outcome)
+        && error.kind == StateErrorKind::Missing
+    {
+        let entry = store.journal_entry(id).await?;
+        if matches!(entry.outcome, Some((Outcome::Skipped(SkipReason::Superseded(_)), _))) {
+            let outcome = Outcome::Done(recover::attribution(id, evidence));
+            store.record_not_attempted(lease, *run, &entry.intent, &outcome, site.now()).await?;
+        }
+    }
+    recorded
 }
 
 /// Journals the intent of an untag: with the content of the manifest, or for now with its digest and the type in
@@ -214,6 +231,10 @@ impl UntagAttempt<'_> {
             if let Some(skip) = site.skip_reason(removal).await {
                 return self.outcome_if_stopped(skip);
             }
+            if let Some(why) = site.context.lost_lease().await {
+                // Whoever has the lease now says what came of it.
+                return ObservedOutcome::Unknown(why);
+            }
             match site.registry.reader.resolve(repository, tag).await {
                 Ok(Some(now)) => {
                     if let Some(skip) = changed_since_plan(site, removal, &now) {
@@ -223,6 +244,7 @@ impl UntagAttempt<'_> {
                 Ok(None) => return self.outcome_if_absent().await,
                 Err(error) => return self.outcome_if_not_sent(&error.within("the tag could not be read again")),
             }
+            let clearance = site.context.bind_to_look(clearance);
             let error = match site.registry.writer.untag(self.intent, clearance).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) => {
                     return self.confirm_removal(evidence, named).await;
@@ -524,76 +546,4 @@ fn log(site: &RepositoryContext<'_>, removal: &Removal, outcome: &Outcome) {
         Outcome::Skipped(skip) => log_skip(registry, repository, (tag, digest), skip),
         Outcome::Failed(error) => tracing::error!(%registry, %repository, %tag, %digest, error, "could not untag"),
     }
-}
-
-/// Removes companions once no remaining tag names their image, directly or inside an index.
-pub(super) async fn remove_companions(
-    site: &RepositoryContext<'_>,
-    tags: &RemainingTags,
-    mut companions: Vec<RemovalTask>,
-    applied: &mut Vec<RemovalResult>,
-) -> Result<(), StateError> {
-    // In rounds, because a signature of an SBOM waits for the SBOM's own tag.
-    while !companions.is_empty() {
-        let left = still_reachable(site.repository, applied);
-        let (free, bound): (Vec<RemovalTask>, Vec<RemovalTask>) = companions
-            .into_iter()
-            .partition(|order| order.removal.companion_of.as_ref().is_none_or(|subject| !left.may_contain(subject)));
-        if free.is_empty() {
-            for order in bound {
-                let skip = site.stop_reason().unwrap_or_else(|| {
-                    SkipReason::Kept(
-                        "the image that it accompanies still has a tag, or is part of one that has".to_owned(),
-                    )
-                });
-                applied.push(site.journal_result(order, Outcome::Skipped(skip)).await?);
-            }
-            return Ok(());
-        }
-        for order in free {
-            applied.push(remove_tag(site, tags, order, &LazyManifest::default()).await?);
-        }
-        companions = bound;
-    }
-    Ok(())
-}
-
-/// The manifests that remaining tags still lead to.
-struct RemainingDigests {
-    digests: BTreeSet<Digest>,
-    /// True if the contents of an index among them are unknown.
-    has_unread: bool,
-}
-
-impl RemainingDigests {
-    fn may_contain(&self, digest: &Digest) -> bool {
-        self.has_unread || self.digests.contains(digest)
-    }
-}
-
-/// Returns all digests that tags not known to be removed still reach.
-fn still_reachable(repository: &Repository, applied: &[RemovalResult]) -> RemainingDigests {
-    let gone: BTreeSet<&TagName> = applied
-        .iter()
-        .filter(|applied| leaves_tag_absent(&applied.outcome))
-        .map(|applied| &applied.removal.tag)
-        .collect();
-    let left = repository.tags.iter().filter(|tag| !gone.contains(&tag.name));
-    let digests = reachable_from(repository, left.filter_map(|tag| tag.digest.clone()).collect());
-    let unread =
-        |digest: &Digest| repository.manifests.get(digest).and_then(Manifest::unread_kind) == Some(UnreadKind::Index);
-    let has_unread = digests.iter().any(unread);
-    RemainingDigests { digests, has_unread }
-}
-
-/// Returns the given digests and everything that their indexes contain.
-pub(super) fn reachable_from(repository: &Repository, mut open: Vec<Digest>) -> BTreeSet<Digest> {
-    let mut reached = BTreeSet::new();
-    while let Some(digest) = open.pop() {
-        if let Some(manifest) = repository.manifests.get(&digest) {
-            open.extend(manifest.children.iter().filter(|child| !reached.contains(*child)).cloned());
-        }
-        reached.insert(digest);
-    }
-    reached
 }

@@ -28,6 +28,8 @@ pub enum RequestErrorKind {
     /// Too many requests (429, or 503 with `Retry-After`). A removal or a put was not processed; the requested wait is
     /// over, and the preconditions should be checked again before the next attempt.
     Throttled,
+    /// A removal was not sent, because too much time passed since its preconditions were checked.
+    OutdatedCheck,
     /// Too many requests, and the server requests a longer pause than the retry policy allows: no more requests of that
     /// kind should be sent in this run.
     RetriesExhausted,
@@ -45,10 +47,11 @@ pub enum RequestErrorKind {
 
 impl RequestError {
     /// Returns true if a removal or a put was not processed and may be retried after another check: the requested pause
-    /// is over, or there is a new token.
+    /// is over, there is a new token, or the check before was outdated.
     #[must_use]
     pub fn requires_recheck(&self) -> bool {
-        matches!(self.kind, RequestErrorKind::Throttled | RequestErrorKind::TokenRenewed)
+        use RequestErrorKind::{OutdatedCheck, Throttled, TokenRenewed};
+        matches!(self.kind, Throttled | TokenRenewed | OutdatedCheck)
     }
 
     /// Returns true if it is unknown whether the server carried out the request: the response was lost, truncated or
@@ -115,6 +118,7 @@ impl RequestErrorKind {
             Self::Unsupported => "unsupported",
             Self::Locked => "locked",
             Self::Throttled => "throttled",
+            Self::OutdatedCheck => "outdated-check",
             Self::RetriesExhausted => "retries-exhausted",
             Self::Status(_) => "status",
             Self::Connection => "connection",

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::App;
 use crate::apply::{ApplyContext, CircuitBreakers, RegistryHandle, RetryRefused};
+use crate::registry;
 use crate::state::LeaseToken;
 
 impl App {
@@ -25,6 +26,7 @@ impl App {
             run,
             registries: targets,
             clock: Arc::clone(&self.clock),
+            uptime: self.monotonic_clock.clone().unwrap_or_else(|| Arc::new(registry::uptime)),
             stop: self.stop.clone(),
             undo_window: self.settings.undo_window,
             deadline: None,

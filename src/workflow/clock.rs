@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{App, Decision, RunError, RunOutcome, RunResult};
-use crate::apply::{Clock, ClockGuard};
+use crate::apply::{Clock, ClockGuard, Uptime};
 use crate::domain::{ClockIssue, ClockReading, Registry, RegistryName};
 use crate::engine;
 use crate::registry::{CollectScope, RegistryHead};
@@ -19,7 +19,7 @@ use crate::report;
 use crate::state::{NewestTime, ObservationContext};
 
 /// The time since a fixed instant, from a clock that cannot be set; injected by the entry points.
-pub type MonotonicClock = Arc<dyn Fn() -> Duration + Send + Sync>;
+pub type MonotonicClock = Uptime;
 
 /// The findings about the time by which a run decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

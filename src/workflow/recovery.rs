@@ -19,9 +19,13 @@ impl App {
     /// Does the work of [`App::settle`], and completes the journal: reads the manifests that earlier runs could not.
     pub(super) async fn recover(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
         let token = self.settle(lease).await?;
-        let since = self.now().checked_sub(self.settings.undo_window).unwrap_or(Timestamp::MIN);
-        apply::fetch_missing_manifests(&self.store, &self.readers, since, &self.stop).await?;
+        apply::fetch_missing_manifests(&self.store, &self.readers, self.undo_begin(), &self.stop).await?;
         Ok(token)
+    }
+
+    /// The time since which removals must be undoable.
+    fn undo_begin(&self) -> Timestamp {
+        self.now().checked_sub(self.settings.undo_window).unwrap_or(Timestamp::MIN)
     }
 
     /// Begins an epoch of the lease, and resolves what an interrupted run left open by reading the registries. Only
@@ -29,7 +33,7 @@ impl App {
     pub(super) async fn settle(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
         // First, so that a process that lost the lease unknowingly cannot journal into the entries resolved here.
         let token = self.store.begin_epoch(lease, self.now()).await?;
-        apply::recover(&self.store, &self.readers, self.now()).await?;
+        apply::recover(&self.store, &self.readers, &token, self.undo_begin(), self.now()).await?;
         Ok(token)
     }
 

@@ -1,6 +1,7 @@
 //! Authenticated requests to one registry: with limited concurrency, a fresh token after a 401, and guarded redirects.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -36,6 +37,25 @@ const MAX_REDIRECTS: usize = 5;
 pub struct WritePermit {
     reservation: Option<Reservation>,
     authorization: Option<HeaderValue>,
+    condition: Option<SendCondition>,
+}
+
+/// A condition under which a request may still be sent.
+struct SendCondition(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for SendCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendCondition")
+    }
+}
+
+impl WritePermit {
+    /// Adds the condition under which the request may still be sent. It is evaluated immediately before that, after
+    /// every wait; if it does not hold, the request fails with [`RegistryErrorKind::OutdatedCheck`].
+    #[must_use]
+    pub fn only_while(self, condition: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { condition: Some(SendCondition(Box::new(condition))), ..self }
+    }
 }
 
 /// The HTTP connection of one registry's reader or writer. Both share tokens, rates, counts, the clock of the registry
@@ -185,15 +205,15 @@ impl HttpConnection {
     async fn acquire_permit(&self, operation: Operation, scope: &TokenScope) -> Result<WritePermit, RegistryError> {
         let place = self.client.reserve(operation).await;
         let signature = self.authorization(scope).await?;
-        Ok(WritePermit { reservation: place, authorization: signature })
+        Ok(WritePermit { reservation: place, authorization: signature, condition: None })
     }
 
     /// Sends a deletion or a push without waiting before: neither for its slot nor for a token. The limit of requests
     /// in flight equals that of concurrent removals.
     ///
     /// # Errors
-    /// Returns [`RegistryErrorKind::Throttled`] and [`RegistryErrorKind::TokenRenewed`] if the preconditions must be
-    /// checked before the next attempt.
+    /// Returns [`RegistryErrorKind::Throttled`], [`RegistryErrorKind::TokenRenewed`] and
+    /// [`RegistryErrorKind::OutdatedCheck`] if the preconditions must be checked before the next attempt.
     pub(in crate::registry) async fn send_with_permit(
         &self,
         scope: &TokenScope,
@@ -201,7 +221,11 @@ impl HttpConnection {
         clearance: WritePermit,
     ) -> Result<Response, RegistryError> {
         let _place = self.acquire_slot().await?;
-        let WritePermit { reservation: place, authorization: signature } = clearance;
+        let WritePermit { reservation: place, authorization: signature, condition } = clearance;
+        if condition.is_some_and(|SendCondition(holds)| !holds()) {
+            let message = format!("{} was not sent: its last check is outdated", request.description());
+            return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, message));
+        }
         let response = self.client.send_reserved(request, signature.as_ref(), place).await?;
         if response.status != StatusCode::UNAUTHORIZED {
             return Ok(response);

@@ -40,11 +40,8 @@ async fn each_tag_has_the_last_pull_of_whatever_it_leads_to() {
         assert_eq!(pull.send().await.unwrap().status().as_u16(), 200, "{reference}");
     }
     let repository = read(&registry.url(), true).await;
-    let found: Vec<_> = repository
-        .pull_times
-        .iter()
-        .map(|(tag, pulled)| (tag.as_str(), matches!(pulled, PullTime::At(_))))
-        .collect();
+    let found: Vec<_> =
+        repository.pull_times.iter().map(|(tag, pulled)| (tag.as_str(), matches!(pulled, PullTime::At(_)))).collect();
     let expected = [
         ("by-digest", true),
         ("by-tag", true),

@@ -246,7 +246,7 @@ async fn a_passing_404_settles_nothing() {
     assert_eq!(outcomes().await, [None], "nothing is known yet");
     walk.registry.clear_faults();
     walk.try_plan().await.unwrap();
-    let [Some(Outcome::Skipped(SkipReason::Recovered(_)))] = outcomes().await[..] else {
+    let [Some(Outcome::Skipped(SkipReason::Superseded(_)))] = outcomes().await[..] else {
         panic!("{:?}", outcomes().await)
     };
     walk.audit(Some(&plan)).await;

@@ -26,6 +26,7 @@ mod removal_faults;
 mod restore;
 mod restore_order;
 mod restore_preview;
+mod takeover;
 mod untagged;
 mod workloads;
 mod write_ahead_log;

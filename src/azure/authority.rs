@@ -47,6 +47,7 @@ impl Authority {
             retry_mode: RetryMode::Always,
             has_secret_path: false,
             gets_token: true,
+            operation: None,
         };
         let response = self.send_with_retries(&ask, &headers(request)).await.map_err(|error| match error.kind {
             RequestErrorKind::Connection => self.error(error.kind, error).with_help(unreachable_advice(&ask)),

@@ -92,6 +92,15 @@ pub(crate) fn first_error(body: &[u8]) -> Option<WireError> {
     wire.errors.into_iter().next().or_else(|| serde_json::from_value(wire.error).ok())
 }
 
+/// Returns the error of a response in Amazon's JSON protocol: `{"__type": "…#ThrottlingException", "message": "…"}`.
+pub(super) fn operation_error(body: &[u8]) -> Option<WireError> {
+    let wire: Value = parse_json_lossy(body).ok()?;
+    let code = wire["__type"].as_str()?.rsplit('#').next()?.to_owned();
+    let message = ["message", "Message"].into_iter().find_map(|name| wire[name].as_str());
+    let message = message.unwrap_or_default().to_owned();
+    Some(WireError { code, message })
+}
+
 /// Deserializes `null`, which servers write for empty values, as the default.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Option::deserialize(input).map(Option::unwrap_or_default)

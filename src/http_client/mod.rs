@@ -8,6 +8,7 @@ mod read_guard;
 mod request;
 mod response;
 mod retry;
+mod signer;
 mod time;
 
 use std::fs;
@@ -34,6 +35,7 @@ pub(crate) use rate_limit::{Operation, Reservation};
 pub(crate) use request::{Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::{Backoff, RetryHint, status_retry_hint};
+pub(crate) use signer::RequestSigner;
 pub use time::{ServerTime, uptime};
 
 /// The connection settings of a client.
@@ -135,6 +137,8 @@ pub(crate) struct HttpClient {
     origin: Option<Arc<OriginServer>>,
     /// True if requests other than reads are allowed.
     allows_writes: bool,
+    /// Signs each attempt of a request to the server itself, if it wants signatures.
+    signer: Option<Arc<dyn RequestSigner>>,
 }
 
 /// The requests so far, and the failures since the last success.
@@ -230,7 +234,13 @@ impl HttpClient {
             counters: Arc::default(),
             origin: None,
             allows_writes: false,
+            signer: None,
         })
+    }
+
+    /// Signs each attempt of a request to the server itself: a signature is valid for minutes, and a retry may come later.
+    pub(crate) fn with_signer(self, signer: Option<Arc<dyn RequestSigner>>) -> Self {
+        Self { signer, ..self }
     }
 
     /// Limits the rate of requests to one server: at most that many a minute, and as the server itself requests.
@@ -442,6 +452,10 @@ impl HttpClient {
             .header(ACCEPT, HeaderValue::from_static(ask.accept))
             .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
             .headers(headers.clone());
+        if let Some(signer) = self.signer.as_ref().filter(|_| home.is_some()) {
+            let signed = signer.headers(ask);
+            request = request.headers(signed.map_err(|error| SendError { error, unsent: true, transient: false })?);
+        }
         if let Some((content_type, bytes)) = &ask.content {
             request = request.header(CONTENT_TYPE, &**content_type).body(bytes.to_vec());
         }

@@ -45,6 +45,8 @@ impl Operation {
             _ if request.url.path().starts_with("/oauth2/") => Self::OAuth,
             Method::GET | Method::HEAD => Self::Read,
             Method::DELETE => Self::Delete,
+            Method::POST if request.operation.is_some() && request.is_read_only() => Self::Read,
+            Method::POST if request.operation.is_some_and(|name| name.contains("Delete")) => Self::Delete,
             _ => Self::Write,
         }
     }

@@ -4,15 +4,28 @@ use http::Method;
 
 use super::{HttpClient, Request, RequestError, RequestErrorKind};
 
+/// The operations of Amazon ECR that only read. All of its operations are sent by POST.
+const READ_OPERATIONS: [&str; 6] = [
+    "DescribeRepositories",
+    "DescribeImages",
+    "BatchGetImage",
+    "ListImageReferrers",
+    "GetLifecyclePolicy",
+    "DescribePullThroughCacheRules",
+];
+
 impl Request {
-    /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, or the POST to a token service for
-    /// authentication.
+    /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, the POST to a token service for
+    /// authentication (a PUT at the metadata service of Amazon's machines), or an operation that only reads.
     ///
     /// Kubernetes has a separate client, which adds one operation to these (`SelfSubjectAccessReview`).
     pub(crate) fn is_read_only(&self) -> bool {
         match self.method {
             Method::GET | Method::HEAD => true,
-            Method::POST => self.gets_token,
+            Method::POST => {
+                self.gets_token || self.operation.is_some_and(|operation| READ_OPERATIONS.contains(&operation))
+            }
+            Method::PUT => self.gets_token,
             _ => false,
         }
     }

@@ -21,8 +21,10 @@ pub(crate) struct Request {
     pub(crate) retry_mode: RetryMode,
     /// True if the path itself is a secret, as that of a webhook: then no message contains it.
     pub(crate) has_secret_path: bool,
-    /// True for a POST that only requests a token.
+    /// True for a POST, or the PUT of a metadata service, that only requests a token.
     pub(crate) gets_token: bool,
+    /// The operation of a POST whose path names none, such as `DescribeImages`.
+    pub(crate) operation: Option<&'static str>,
 }
 
 /// The condition for retries of a failed request.
@@ -52,6 +54,7 @@ impl Request {
             retry_mode: repeat,
             has_secret_path: false,
             gets_token: false,
+            operation: None,
         }
     }
 
@@ -83,6 +86,9 @@ impl Request {
         if self.has_secret_path {
             return format!("{} {}/…", self.method, url.origin().ascii_serialization());
         }
-        format!("{} {url}", self.method)
+        match self.operation {
+            Some(operation) => format!("{operation} ({} {url})", self.method),
+            None => format!("{} {url}", self.method),
+        }
     }
 }

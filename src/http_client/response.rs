@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use serde::de::DeserializeOwned;
 
-use super::error::{RequestError, RequestErrorKind, first_error};
+use super::error::{RequestError, RequestErrorKind, WireError, first_error, operation_error};
 use super::parse_json_lossy;
 use super::retry::retry_after;
 use crate::domain::{Cause, one_line};
@@ -33,6 +33,11 @@ impl Response {
         first_error(&self.body).map(|error| error.code)
     }
 
+    /// Returns the error of a response in Amazon's JSON protocol, with its kind as code.
+    pub(crate) fn operation_error(&self) -> Option<WireError> {
+        operation_error(&self.body)
+    }
+
     /// Returns true for a registry's own 404: with an error in the OCI format, or with an empty body. A page of a proxy
     /// or of a web server says nothing about the registry's contents.
     pub(crate) fn is_absence(&self) -> bool {
@@ -54,7 +59,7 @@ impl Response {
     /// Describes the request, the status and the server's message.
     pub(crate) fn description(&self) -> String {
         let mut message = format!("{} answered {}", self.request, self.status);
-        match first_error(&self.body) {
+        match first_error(&self.body).or_else(|| self.operation_error()) {
             Some(error) => {
                 let _ = write!(message, " ({}", one_line(&error.code));
                 if !error.message.is_empty() {

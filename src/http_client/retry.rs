@@ -28,8 +28,20 @@ pub(super) fn retry_hint(ask: &Request, outcome: &Result<Response, SendError>) -
             let safe = ask.retry_mode.is_idempotent() || ask.retry_mode == RetryMode::IfUnprocessed && cut.unsent;
             (cut.transient && safe).then_some(RetryHint { after: None, throttled: false })
         }
+        Ok(response) if ask.operation.is_some() && is_throttled_operation(response) => {
+            Some(RetryHint { after: retry_after(&response.headers), throttled: true })
+        }
         Ok(response) => status_retry_hint(response.status, &response.headers, ask.retry_mode.is_idempotent()),
     }
+}
+
+/// Returns true if a response of Amazon's JSON protocol says that there are too many requests: with status 400, and its
+/// kind of error in the body.
+fn is_throttled_operation(response: &Response) -> bool {
+    const THROTTLED: [&str; 4] =
+        ["ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"];
+    let kind = response.operation_error().map(|error| error.code);
+    response.status == StatusCode::BAD_REQUEST && kind.is_some_and(|kind| THROTTLED.contains(&kind.as_str()))
 }
 
 impl RetryMode {

@@ -1,13 +1,14 @@
 //! The interface between a connection and its provider's authentication.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::header::HeaderValue;
 
 use super::auth::{DistributionAuthenticator, TokenScope};
 use crate::domain::RepositoryName;
-use crate::http_client::{HttpClient, Response};
+use crate::http_client::{HttpClient, RequestSigner, Response};
 use crate::registry::{RegistryError, RegistrySettings};
 
 /// The authentication with one registry.
@@ -15,6 +16,17 @@ use crate::registry::{RegistryError, RegistrySettings};
 pub(in crate::registry) trait Authenticate: Send + Sync + Debug {
     /// Describes the identity of requests.
     fn identity(&self) -> String;
+
+    /// Returns the signer of requests to the registry; `None` if their `Authorization` is all that they carry.
+    fn signer(&self) -> Option<Arc<dyn RequestSigner>> {
+        None
+    }
+
+    /// Drops credentials that the registry says have expired, though they should not have. Returns true if there may be
+    /// others.
+    fn drop_expired(&self) -> bool {
+        false
+    }
 
     /// Announces the repositories of the next requests: they share tokens if each must be named in these.
     fn preauthorize(&self, _repositories: &[RepositoryName]) {}

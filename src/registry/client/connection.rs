@@ -104,9 +104,14 @@ impl HttpConnection {
             ca_file: settings.ca_file.clone(),
             timeout: settings.timeout,
         };
+        let authenticator: Arc<dyn Authenticate> =
+            settings.provider.authenticator(&settings, retry_policy).into_inner().into();
+        let client = HttpClient::new(&config, retry_policy)?
+            .with_rate_limits(&settings.endpoint, settings.rate_limits)
+            .with_signer(authenticator.signer());
         Ok(Self {
-            client: HttpClient::new(&config, retry_policy)?.with_rate_limits(&settings.endpoint, settings.rate_limits),
-            authenticator: settings.provider.authenticator(&settings, retry_policy).into_inner().into(),
+            client,
+            authenticator,
             slots: Semaphore::new(settings.concurrency.max(1)),
             is_writer: false,
             settings,
@@ -134,6 +139,11 @@ impl HttpConnection {
 
     pub(in crate::registry) fn identity(&self) -> String {
         self.authenticator.identity()
+    }
+
+    /// Drops credentials that the registry says have expired. Returns true if there may be others.
+    pub(in crate::registry) fn drop_expired(&self) -> bool {
+        self.authenticator.drop_expired()
     }
 
     /// Announces the repositories of the next requests: they share tokens if each must be named in these.

@@ -61,6 +61,8 @@ pub struct Registry {
     pub lists_untagged: bool,
     /// True if the tags of cosign's signatures may be removed along with the last tag of their image.
     pub expires_companions: bool,
+    /// True if the removal of a manifest's last tag deletes the manifest, and that of any other tag leaves it.
+    pub deletes_with_last_tag: bool,
     /// The number of indexes and artifacts that were read to decide, by cause.
     pub index_reads: IndexReads,
     /// Tags that it refused to remove in earlier runs, by repository and name.
@@ -420,6 +422,7 @@ impl Registry {
             clock_issue: None,
             lists_untagged: false,
             expires_companions: false,
+            deletes_with_last_tag: false,
             index_reads: IndexReads::default(),
             refused_tags: Vec::new(),
             repositories: Vec::new(),

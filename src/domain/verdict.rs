@@ -91,6 +91,8 @@ pub enum Reason {
         /// The retained tag.
         tag: TagName,
     },
+    /// No tag of its manifest would remain, and the registry deletes a manifest with its last tag.
+    LastTag,
     /// The policy keeps all that it selects.
     KeptAll {
         /// The policy.
@@ -454,7 +456,8 @@ impl Reason {
             | Self::CompanionOfKept { .. }
             | Self::CompanionOfUnknown { .. }
             | Self::SubjectOfKept { .. }
-            | Self::SharesManifest { .. } => Verdict::Protected,
+            | Self::SharesManifest { .. }
+            | Self::LastTag => Verdict::Protected,
             Self::KeptAll { .. }
             | Self::KeptNewest { .. }
             | Self::KeptWithin { .. }

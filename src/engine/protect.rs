@@ -11,7 +11,8 @@ use crate::domain::{PolicyName, Reason, Registry, RemovalMethod, Repository};
 /// index, as referrer (including an untagged index), or under a companion's tag. If removing the last tag removes the
 /// manifest, the subject of a kept referrer is kept as well. If the untag certainly leaves the manifest, the tag of an
 /// image in a retained index is decided like any other. If the registry removes cosign's signatures with the last tag
-/// of their image, the image of a retained signature keeps its tags.
+/// of their image, the image of a retained signature keeps its tags. If it deletes a manifest with its last tag, and only
+/// tags are to be removed, no manifest loses all of its tags.
 pub(super) fn protect(
     repository: &Repository,
     graph: &Graph<'_>,
@@ -27,6 +28,9 @@ pub(super) fn protect(
     }
     let subjects = expirable_companions(graph, companions, &is_companion, found);
 
+    if registry.deletes_with_last_tag && method == RemovalMethod::Untag {
+        protect_last_tags(graph, found);
+    }
     if registry.expires_companions {
         protect_subjects(graph, &subjects, found);
     }
@@ -99,6 +103,16 @@ fn protect_subjects(graph: &Graph<'_>, subjects: &[(u32, Node)], found: &mut Rea
         }
         if !added {
             return;
+        }
+    }
+}
+
+/// Retains all tags of a manifest of which none is retained so far: the removal of the last one would delete it. None of
+/// them is chosen to stay for the others, because the manifest would stay either way.
+fn protect_last_tags(graph: &Graph<'_>, found: &mut ReasonTable) {
+    for node in graph.nodes() {
+        if !graph.tags(node).any(|tag| found.is_kept(tag)) {
+            graph.tags(node).for_each(|tag| found.add(tag, Reason::LastTag));
         }
     }
 }

@@ -68,6 +68,7 @@ impl ReasonTable {
                     | Reason::CompanionOfUnknown { .. }
                     | Reason::SubjectOfKept { .. }
                     | Reason::SharesManifest { .. }
+                    | Reason::LastTag
                     | Reason::IndexUnread { .. }
             )
         };

@@ -131,6 +131,7 @@ async fn read_head(
         accepts_retention: settings.accepts_retention,
         lists_untagged: reader.lists_untagged(),
         expires_companions: reader.expires_companions(),
+        deletes_with_last_tag: reader.deletes_with_last_tag(),
         gaps,
         ..Registry::empty(name.clone(), settings.provider.name())
     };

@@ -354,6 +354,12 @@ pub trait RegistryReader: Send + Sync {
         false
     }
 
+    /// Returns true if the removal of a manifest's last tag deletes the manifest, and that of any other tag leaves it. Then
+    /// no tag is removed whose manifest would have none left.
+    fn deletes_with_last_tag(&self) -> bool {
+        false
+    }
+
     /// Returns the manifest's current state with the tags that name it, or `None` if it does not exist.
     ///
     /// # Errors

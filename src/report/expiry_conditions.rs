@@ -36,6 +36,9 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
         ),
         ReasonView::SubjectOfKept { referrer } => format!("the referrer {} goes", short_digest(referrer)),
         ReasonView::SharesManifest { tag } => format!("tag {tag} goes in the same plan"),
+        ReasonView::LastTag {} => {
+            "another tag of its image stays; or the registry's settings say removal = \"manifest\"".to_owned()
+        }
         ReasonView::KeptAll { policy } => format!("policy {policy} is changed: it keeps all"),
         ReasonView::KeptNewest { policy, rank, count } => {
             let newer = u64::from(count.saturating_sub(*rank)) + 1;

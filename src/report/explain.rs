@@ -263,7 +263,8 @@ impl ReasonGroup {
             | ReasonView::CompanionOfKept { .. }
             | ReasonView::CompanionOfUnknown { .. }
             | ReasonView::SubjectOfKept { .. }
-            | ReasonView::SharesManifest { .. } => Self::Protects,
+            | ReasonView::SharesManifest { .. }
+            | ReasonView::LastTag {} => Self::Protects,
             ReasonView::KeptAll { .. }
             | ReasonView::KeptNewest { .. }
             | ReasonView::KeptWithin { .. }

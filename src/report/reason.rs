@@ -50,6 +50,7 @@ pub enum ReasonView {
     SharesManifest {
         tag: String,
     },
+    LastTag {},
     KeptAll {
         policy: String,
     },
@@ -163,6 +164,7 @@ impl From<&Reason> for ReasonView {
             Reason::CompanionOfUnknown { subject } => Self::CompanionOfUnknown { subject: subject.to_string() },
             Reason::SubjectOfKept { referrer } => Self::SubjectOfKept { referrer: referrer.to_string() },
             Reason::SharesManifest { tag } => Self::SharesManifest { tag: tag.to_string() },
+            Reason::LastTag => Self::LastTag {},
             Reason::KeptAll { policy } => Self::KeptAll { policy: policy.to_string() },
             Reason::KeptNewest { policy, rank, count } => {
                 Self::KeptNewest { policy: policy.to_string(), rank: *rank, count: *count }
@@ -274,6 +276,7 @@ impl ReasonView {
             Self::CompanionOfUnknown { .. } => "companion-of-unknown",
             Self::SubjectOfKept { .. } => "subject-of-kept",
             Self::SharesManifest { .. } => "shares-manifest",
+            Self::LastTag {} => "last-tag",
             Self::KeptAll { .. } => "kept-all",
             Self::KeptNewest { .. } => "kept-newest",
             Self::KeptWithin { .. } => "kept-within",
@@ -356,6 +359,7 @@ impl ReasonView {
             Self::SharesManifest { tag } => {
                 format!("tag {tag} has the same manifest and stays; removal in this registry deletes the manifest")
             }
+            Self::LastTag {} => "its image would have no tag left, and the registry would delete it then".to_owned(),
             Self::KeptAll { policy } => format!("policy {policy} keeps all that it selects"),
             Self::KeptNewest { policy, rank, count } => {
                 format!("policy {policy} keeps the newest {count}: it is the {}", ordinal(*rank))
@@ -533,12 +537,11 @@ mod tests {
     #[test]
     fn labels_are_those_of_the_json() {
         let reasons = [
-            ReasonView::NotSelected {},
+            ReasonView::LastTag {},
             ReasonView::SharesManifest { tag: "x".into() },
             ReasonView::KeptNewest { policy: "p".into(), rank: 1, count: 2 },
             ReasonView::NotKept { policy: "p".into(), shortfalls: vec![ShortfallView::Matching {}] },
             ReasonView::CompanionOfExpired { subject: "s".into(), policy: "p".into() },
-            ReasonView::NotAVersion { policy: "p".into() },
         ];
         for reason in reasons {
             let json = serde_json::to_value(&reason).unwrap();

@@ -44,7 +44,7 @@ pub struct RegistryStateView {
 /// The capabilities of a registry's API; each is `yes`, `no` or `not-known` unless documented otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CapabilitiesView {
-    /// The effect of the removal of a tag: `native`, `deletes-last`, `unsupported` or `not-known`.
+    /// The effect of the removal of a tag: `native`, `native-but-last`, `deletes-last`, `unsupported` or `not-known`.
     pub untag: String,
     /// The largest number of tags in one removal request.
     pub batch: u64,
@@ -165,6 +165,7 @@ pub fn registries_text(registries: &[RegistryStateView]) -> String {
 fn describe_capabilities(found: &CapabilitiesView) -> String {
     let untag = match found.untag.as_str() {
         "native" => "leaves its manifest",
+        "native-but-last" => "removes it alone, except the last tag of a manifest",
         "deletes-last" => "deletes a manifest with its last tag",
         "unsupported" => "not possible alone",
         _ => "not known",

@@ -353,6 +353,7 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::CompanionOfUnknown { .. } => "signature or the like of an image that is not to be seen",
         ReasonView::SubjectOfKept { .. } => "subject of a referrer that stays",
         ReasonView::SharesManifest { .. } => "shares its manifest with a tag that stays",
+        ReasonView::LastTag {} => "the registry would delete its image with its last tag",
         ReasonView::KeptAll { .. } => "policy keeps all",
         ReasonView::KeptNewest { .. } => "among the newest",
         ReasonView::KeptWithin { .. } => "young enough",
@@ -387,7 +388,8 @@ fn protection_heading(reason: &ReasonView) -> Option<String> {
         | ReasonView::CompanionOfKept { .. }
         | ReasonView::CompanionOfUnknown { .. }
         | ReasonView::SubjectOfKept { .. }
-        | ReasonView::SharesManifest { .. } => retain_label(reason).map(str::to_owned),
+        | ReasonView::SharesManifest { .. }
+        | ReasonView::LastTag {} => retain_label(reason).map(str::to_owned),
         _ => None,
     }
 }

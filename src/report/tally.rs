@@ -255,6 +255,7 @@ fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
         | Reason::CompanionOfUnknown { .. }
         | Reason::SubjectOfKept { .. }
         | Reason::SharesManifest { .. }
+        | Reason::LastTag
         | Reason::SourceFailed { .. }
         | Reason::Gap { .. }
         | Reason::MaybeClaimed(_)

@@ -153,7 +153,7 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
     let by_kind = settings.provider.capabilities().untag != UntagSupport::Unknown;
     let origin = if by_kind { AbilityOrigin::Kind } else { AbilityOrigin::Product };
     match known.capabilities.untag {
-        UntagSupport::Native => return (RemovalAbility::Able, origin),
+        UntagSupport::Native | UntagSupport::NativeButLast => return (RemovalAbility::Able, origin),
         untag @ (UntagSupport::DeletesLast | UntagSupport::Unsupported) => {
             let product = known.capabilities.product.clone();
             let product = product.unwrap_or_else(|| product_of(settings.provider, untag));
@@ -173,7 +173,7 @@ fn product_of(provider: &dyn Provider, untag: UntagSupport) -> Product {
         UntagSupport::DeletesLast => {
             (UntagEffect::DeletesManifest, "removing the last tag of an image deletes the image there")
         }
-        UntagSupport::Native | UntagSupport::Unsupported | UntagSupport::Unknown => {
+        UntagSupport::Native | UntagSupport::NativeButLast | UntagSupport::Unsupported | UntagSupport::Unknown => {
             (UntagEffect::Unsupported, "its API cannot remove a tag and leave the manifest")
         }
     };

@@ -163,6 +163,8 @@ struct RemainingContent<'t, 'a> {
     kept: DigestSet<&'a Digest>,
     /// The content of retained indexes; empty if an untag certainly leaves the manifest.
     contained: DigestSet<&'a Digest>,
+    /// The manifests with a remaining tag, if the registry deletes those that have none and only tags are to be removed.
+    tagged: Option<DigestSet<&'a Digest>>,
     /// Images without remaining tags beside a retained signature, if the registry would remove that with the last tag.
     unsigned: HashSet<String>,
 }
@@ -200,7 +202,11 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
                 unsigned.extend((!tagged.contains(&image)).then_some(image));
             }
         }
-        Self { ties, whole_manifests, kept, contained, unsigned }
+        let tagged = (registry.deletes_with_last_tag && !whole_manifests).then(|| {
+            let staying = (0..).zip(&repository.tags).filter(|(position, _)| !gone.contains(*position));
+            staying.filter_map(|(_, tag)| tag.digest.as_ref()).collect()
+        });
+        Self { ties, whole_manifests, kept, contained, tagged, unsigned }
     }
 
     fn retained_by(&self, removal: &Removal) -> Option<String> {
@@ -213,6 +219,8 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
             Some(format!("its image {image} stays"))
         } else if !self.unsigned.is_empty() && self.unsigned.contains(&removal.digest.to_string()) {
             Some("a signature that stays would go with its last tag".to_owned())
+        } else if self.tagged.as_ref().is_some_and(|tagged| !tagged.contains(&removal.digest)) {
+            Some("its image would go with its last tag".to_owned())
         } else if self.whole_manifests && self.kept.contains(&removal.digest) {
             Some("its manifest stays for another".to_owned())
         } else {

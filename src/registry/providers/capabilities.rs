@@ -60,6 +60,7 @@ impl Capabilities {
     #[must_use]
     pub fn with_settings(self, settings: &RegistrySettings) -> Self {
         let untag = match settings.can_untag {
+            CanUntag::Yes if self.untag == UntagSupport::NativeButLast => UntagSupport::NativeButLast,
             CanUntag::Yes => UntagSupport::Native,
             CanUntag::No if self.untag == UntagSupport::DeletesLast => UntagSupport::DeletesLast,
             CanUntag::No => UntagSupport::Unsupported,
@@ -115,6 +116,8 @@ impl Support {
 pub enum UntagSupport {
     /// The tag alone is removed.
     Native,
+    /// The tag alone is removed, unless it is the last one of its manifest, which stays for that.
+    NativeButLast,
     /// The removal of a manifest's last tag deletes the manifest.
     DeletesLast,
     /// The API has no removal of a tag alone.
@@ -129,6 +132,7 @@ impl UntagSupport {
     pub fn label(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::NativeButLast => "native-but-last",
             Self::DeletesLast => "deletes-last",
             Self::Unsupported => "unsupported",
             Self::Unknown => "not-known",
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn settings_and_products_refine_the_effect_of_an_untag() {
-        use UntagSupport::{DeletesLast, Native, Unknown, Unsupported};
+        use UntagSupport::{DeletesLast, Native, NativeButLast, Unknown, Unsupported};
         let product = |untag| {
             let (name, recognized_by, consequence) = ("Example", "its header", "it does so");
             Some(Product { name, version: None, recognized_by, untag, consequence })
@@ -223,6 +227,9 @@ mod tests {
             (Unknown, CanUntag::No, product(UntagEffect::LeavesManifest), Unsupported),
             (DeletesLast, CanUntag::No, None, DeletesLast),
             (Native, CanUntag::Unknown, product(UntagEffect::DeletesManifest), Native),
+            (NativeButLast, CanUntag::Yes, None, NativeButLast),
+            (NativeButLast, CanUntag::No, None, Unsupported),
+            (NativeButLast, CanUntag::Unknown, product(UntagEffect::DeletesManifest), NativeButLast),
         ] {
             let name = "main".parse().unwrap();
             let settings = RegistrySettings {

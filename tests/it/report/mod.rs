@@ -23,7 +23,7 @@ fn the_sample_has_every_kind_of_reason() {
     let going = document.removals.iter().flat_map(|removal| removal.into_owned().reasons);
     let reasons = going.chain(document.kept.iter().flat_map(|kept| kept.into_owned().reasons));
     let kinds: BTreeSet<&str> = reasons.map(|reason| reason.kind()).collect();
-    assert_eq!(kinds.len(), 23, "{kinds:?}");
+    assert_eq!(kinds.len(), 24, "{kinds:?}");
 }
 
 #[test]

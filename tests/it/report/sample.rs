@@ -198,6 +198,7 @@ fn kept_tags() -> Vec<KeptView> {
         kept(17, "stray", "protected", vec![ReasonView::CompanionOfUnknown { subject: digest(99) }]),
         kept(18, "subject", "protected", vec![ReasonView::SubjectOfKept { referrer: digest(19) }]),
         kept(10, "same", "protected", vec![ReasonView::SharesManifest { tag: "release-1.4.2".into() }]),
+        kept(20, "last", "protected", vec![ReasonView::LastTag {}]),
         kept(20, "all", "retained", vec![ReasonView::KeptAll { policy: "releases-stay".into() }]),
         kept(
             21,

@@ -67,6 +67,7 @@ impl<'a> Labels<'a> {
             Reason::CompanionOfUnknown { subject } => format!("companion-of-unknown({})", of(subject)),
             Reason::SubjectOfKept { referrer } => format!("subject-of({})", of(referrer)),
             Reason::SharesManifest { tag } => format!("shares-manifest({})", self.names.short(tag.as_str())),
+            Reason::LastTag => "last-tag".to_owned(),
             Reason::KeptAll { policy } => format!("all({policy})"),
             Reason::KeptNewest { policy, rank, count } => format!("newest({policy},{rank}/{count})"),
             Reason::KeptWithin { policy, within, .. } => format!("within({policy},{within})"),

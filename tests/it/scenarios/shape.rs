@@ -104,6 +104,7 @@ struct RegistryShape {
     gaps: Vec<String>,
     hides_untagged: bool,
     expires_companions: bool,
+    deletes_with_last_tag: bool,
     repositories: BTreeMap<String, RepositoryShape>,
 }
 
@@ -376,6 +377,7 @@ impl Scene<'_> {
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
             lists_untagged: !shape.hides_untagged,
             expires_companions: shape.expires_companions,
+            deletes_with_last_tag: shape.deletes_with_last_tag,
             ..Registry::empty(name.parse().unwrap(), "distribution")
         }
     }

@@ -35,7 +35,8 @@ pub(super) struct InitArgs {
     kind: Option<&'static str>,
     /// Choose how to sign in [default: by the registry]
     ///
-    /// `azure-cli` for Azure Container Registry, else `docker-config` if `docker login` left its file, else `anonymous`.
+    /// `azure-cli` for Azure Container Registry, `aws` for Amazon ECR, else `docker-config` if `docker login` left its file,
+    /// else `anonymous`.
     #[arg(long, value_enum, value_name = "HOW")]
     auth: Option<SignInKind>,
     /// Sign in as this user (`--auth basic`)
@@ -59,6 +60,7 @@ enum SignInKind {
     AzureCli,
     ManagedIdentity,
     WorkloadIdentity,
+    Aws,
     Basic,
     Token,
 }
@@ -147,6 +149,7 @@ async fn recognize(endpoint: &Url) -> Result<(&'static str, String), RunError> {
 fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> {
     let default = match kind {
         "acr" => SignInKind::AzureCli,
+        "ecr" => SignInKind::Aws,
         _ if is_docker_config_present(environment()) => SignInKind::DockerConfig,
         _ => SignInKind::Anonymous,
     };
@@ -180,6 +183,7 @@ fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> 
         SignInKind::AzureCli => SignIn::Kind("azure-cli"),
         SignInKind::ManagedIdentity => SignIn::Kind("managed-identity"),
         SignInKind::WorkloadIdentity => SignIn::Kind("workload-identity"),
+        SignInKind::Aws => SignIn::Kind("aws"),
     })
 }
 

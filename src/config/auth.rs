@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::aws;
 use super::azure;
 use super::reader::SettingsReader;
 use super::secrets::secret;
@@ -16,9 +17,10 @@ enum Kind {
     Token,
     DockerConfig,
     Entra(azure::Kind),
+    Aws(aws::Kind),
 }
 
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 10] = [
     ("anonymous", Kind::Anonymous),
     ("basic", Kind::Basic),
     ("token", Kind::Token),
@@ -27,6 +29,8 @@ const KINDS: [(&str, Kind); 8] = [
     ("workload-identity", Kind::Entra(azure::Kind::Workload)),
     ("client-secret", Kind::Entra(azure::Kind::ClientSecret)),
     ("azure-cli", Kind::Entra(azure::Kind::AzureCli)),
+    ("aws", Kind::Aws(aws::Kind::Environment)),
+    ("aws-keys", Kind::Aws(aws::Kind::Keys)),
 ];
 
 /// Parses the authentication with a registry; `path` is the prefix of its variables, as in `REGISTRIES__CONTOSO`.
@@ -63,6 +67,7 @@ pub(super) fn auth(
         }
         Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reader)
             .map(|identity| Auth::Entra(Box::new(Credential { identity, environment: surroundings.clone() }))),
+        Kind::Aws(kind) => aws::identity(kind, path, &mut fields, reader).map(|identity| Auth::Aws(Box::new(identity))),
     };
     fields.finish(|_| None, &mut reader.problems);
     auth

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod auth;
+mod aws;
 mod azure;
 mod cross_check;
 mod git_history;

@@ -86,6 +86,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
     let azure_key = subscription.map(|_| "subscription").or(group.map(|_| "resource_group"));
     let draft = SettingsDraft {
         endpoint: endpoint.as_ref(),
+        aliases: aliases.as_deref(),
         auth: auth.as_ref(),
         removal,
         accepts_retention: retention_at.is_some(),

@@ -180,6 +180,8 @@ pub enum Auth {
     DockerConfig(Vec<PathBuf>),
     /// An identity of Microsoft Entra ID, whose token the registry exchanges for its own. Only for Azure registries.
     Entra(Box<azure::Credential>),
+    /// An identity of AWS, whose keys sign each request. Only for Amazon ECR.
+    Aws(Box<providers::AwsIdentity>),
 }
 
 /// A manifest as transferred, verified against its digest.

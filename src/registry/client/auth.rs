@@ -215,6 +215,7 @@ impl Authenticate for DistributionAuthenticator {
             (Auth::Basic { username, .. }, _) => format!("user {username}"),
             (Auth::Token(_), _) => "the bearer of a token".into(),
             (Auth::Entra(_), _) => "an identity of Entra ID".into(),
+            (Auth::Aws(identity), _) => identity.to_string(),
             (Auth::DockerConfig(_), Some(Credentials::Password { username, .. })) => {
                 format!("user {username}, by the docker configuration")
             }
@@ -290,6 +291,11 @@ impl DistributionAuthenticator {
             (Auth::Token(token), _) => Credentials::Token(token.clone()),
             (Auth::Entra(_), _) => {
                 return Err(self.denied_error("is to be signed in to with Entra ID, which its kind does not take"));
+            }
+            (Auth::Aws(_), _) => {
+                return Err(
+                    self.denied_error("is to be signed in to with an identity of AWS, which its kind does not take")
+                );
             }
             (_, Some(docker)) => match docker.credentials(&host_and_port(&self.endpoint), grant.repository()).await? {
                 StoredCredentials::Password { username, password } => Credentials::Password { username, password },

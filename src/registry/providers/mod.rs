@@ -3,6 +3,7 @@
 mod acr;
 mod capabilities;
 mod distribution;
+mod ecr;
 mod gitlab;
 mod harbor;
 mod quay;
@@ -20,6 +21,7 @@ use crate::http_client::RetryPolicy;
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
+pub use ecr::{AwsIdentity, ContainerToken, Ecr};
 pub use gitlab::Gitlab;
 pub use harbor::Harbor;
 pub use quay::Quay;
@@ -27,7 +29,7 @@ pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{ProductApi, SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Gitlab, &Harbor, &Quay];
+pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Ecr, &Gitlab, &Harbor, &Quay];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

@@ -11,6 +11,8 @@ use crate::registry::Auth;
 pub struct SettingsDraft<'a> {
     /// `endpoint`; `None` if it is missing or invalid.
     pub endpoint: Option<&'a Url>,
+    /// `aliases`, empty if it is not written; `None` if it is invalid.
+    pub aliases: Option<&'a [String]>,
     /// `auth`; `None` if it is invalid.
     pub auth: Option<&'a Auth>,
     /// `removal`; `None` if it is invalid.

@@ -93,6 +93,10 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
     desk.run("init contoso.azurecr.io --kind acr --no-plan").await.exits(0);
     let written = desk.read("tagwarden.toml");
     assert!(written.contains("[registries.contoso]") && written.contains("kind = \"azure-cli\""), "{written}");
+    let ecr = "init 123456789012.dkr.ecr.eu-central-1.amazonaws.com --kind ecr --name shop --folder ecr --no-plan";
+    desk.run(ecr).await.exits(0);
+    let written = desk.read("ecr/tagwarden.toml");
+    assert!(written.contains("[registries.shop]") && written.contains("{ kind = \"aws\" }"), "{written}");
 }
 
 /// A registry that answers `GET /v2/` so.

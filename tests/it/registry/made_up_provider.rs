@@ -186,7 +186,10 @@ fn a_kind_is_known_only_from_the_table() {
     let error = config::load(&file, []).unwrap_err();
     let told: Vec<(&str, Option<&str>)> =
         error.diagnostics.iter().map(|problem| (&*problem.message, problem.help.as_deref())).collect();
-    assert_eq!(told, [("unknown kind `made-up`", Some("known: `acr`, `distribution`, `gitlab`, `harbor`, `quay`"))]);
+    assert_eq!(
+        told,
+        [("unknown kind `made-up`", Some("known: `acr`, `distribution`, `ecr`, `gitlab`, `harbor`, `quay`"))]
+    );
     let error = config::load_with_providers(&file, [], OTHER_PRODUCTS).unwrap_err();
     assert_eq!(error.diagnostics[0].help.as_deref(), Some("known: `distribution`"));
 }

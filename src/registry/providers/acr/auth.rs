@@ -185,6 +185,7 @@ impl Authenticate for AcrAuthenticator {
                 Some(told) => format!("{told} ({})", credential.description()),
                 None => credential.description(),
             },
+            (Auth::Aws(identity), _) => identity.to_string(),
             (Auth::DockerConfig(_), Some(Credentials::Password { username, .. })) => {
                 format!("user {username}, by the docker configuration")
             }
@@ -369,6 +370,10 @@ impl AcrAuthenticator {
                     Auth::Entra(credential) => {
                         let tokens = Box::new(credential.connect(self.retry_policy)?);
                         return Ok(Credentials::Entra { tokens, scope: credential.environment.cloud.registry_scope() });
+                    }
+                    Auth::Aws(_) => {
+                        let message = "an identity of AWS signs in to Amazon ECR only".to_owned();
+                        return Err(RegistryError::new(RegistryErrorKind::InvalidSettings, message));
                     }
                     Auth::Basic { username, password } => {
                         StoredCredentials::Password { username: username.clone(), password: password.clone() }

@@ -1,0 +1,183 @@
+//! Images as Amazon ECR lists them, as tags and manifests of a repository.
+//!
+//! One list has every image, tagged or not, with its tags, its type and what it refers to. It has the time at which an image
+//! was pushed, and none for its tags: that stands where other registries have the creation of the image, so that a tag
+//! that was seen to move later counts from then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::api::{EcrApi, Operation, in_repository};
+use super::wire::{WireImage, WireImages};
+use crate::domain::{
+    CompactTime, Digest, Gap, GapTarget, InvalidDigest, ListedKind, ListedManifest, Lock, Manifest, ManifestDetail,
+    Repository, RepositoryName, Tag, TagName,
+};
+use crate::registry::client::auth::TokenScope;
+use crate::registry::client::list_gaps;
+use crate::registry::client::listed_manifests::listed_manifest;
+use crate::registry::{RegistryError, RegistryErrorKind};
+
+/// Most images on a page.
+const PAGE: u32 = 1000;
+/// Most reads of a list in which tags move meanwhile.
+const MAX_READS: usize = 3;
+
+/// Everything that is listed of a repository.
+#[derive(Default)]
+pub(super) struct Images {
+    pub(super) tags: Vec<Tag>,
+    manifests: BTreeMap<Digest, Manifest>,
+    /// Those that have neither tags nor subjects.
+    loose: Vec<ListedManifest>,
+    /// The pushes of all of them.
+    pushed_at: BTreeMap<Digest, Option<Timestamp>>,
+    /// The last pulls on record, to a day. No rule uses them yet.
+    pulled_at: BTreeMap<Digest, Timestamp>,
+    pub(super) gaps: Vec<Gap>,
+    /// The media types met so far, each once.
+    types: BTreeSet<Arc<str>>,
+}
+
+impl EcrApi {
+    /// Reads the images of a repository, those in the archive among them.
+    ///
+    /// # Errors
+    /// When the list could not be read whole, or tags moved each time that it was read.
+    pub(super) async fn list_images(&self, name: &RepositoryName) -> Result<Images, RegistryError> {
+        let scope = TokenScope::List(name.clone());
+        let parameters = in_repository(name, json!({ "filter": { "tagStatus": "ANY", "imageStatus": "ANY" } }));
+        for _ in 0..MAX_READS {
+            let rows = self.read_pages::<WireImages>(Operation::DescribeImages, &scope, &parameters, PAGE).await?;
+            let mut images = Images::default();
+            rows.into_iter().for_each(|row| images.add_row(name, row));
+            let mut seen = BTreeSet::new();
+            // A tag that moves from what was read to what was not is met twice.
+            if images.tags.iter().all(|tag| seen.insert(&tag.name)) {
+                images.finish();
+                return Ok(images);
+            }
+        }
+        let message = format!(
+            "the list of images of {name} is not complete: tags moved each time that it was read; run again when that is over"
+        );
+        Err(RegistryError::new(RegistryErrorKind::Malformed, message))
+    }
+}
+
+impl Images {
+    /// Adds an image. One that is not understood may hold or refer to anything.
+    fn add_row(&mut self, name: &RepositoryName, row: Value) {
+        let parsed = serde_json::from_value::<WireImage>(row).map_err(|why| why.to_string());
+        let added = parsed.and_then(|image| self.add(&image).map_err(|why| why.to_string()));
+        if let Err(why) = added {
+            let message = format!("the images of {name} list one that cannot be understood: {why}");
+            let gap = RegistryError::new(RegistryErrorKind::Malformed, message).into_gap(GapTarget::ManifestList);
+            self.gaps.push(gap);
+        }
+    }
+
+    fn add(&mut self, image: &WireImage) -> Result<(), InvalidDigest> {
+        let digest: Digest = image.image_digest.parse()?;
+        let subject = image.subject_manifest_digest.as_deref().map(str::parse::<Digest>).transpose()?;
+        self.pushed_at.insert(digest.clone(), image.image_pushed_at);
+        if let Some(pulled_at) = image.last_recorded_pull_time {
+            self.pulled_at.insert(digest.clone(), pulled_at);
+        }
+        for tag in &image.image_tags {
+            match tag.parse::<TagName>() {
+                Ok(name) => {
+                    let digest = Some(digest.clone());
+                    self.tags.push(Tag { name, digest, pushed_at: None, first_seen: None, lock: None });
+                }
+                Err(why) => self.gaps.push(list_gaps::invalid_tag(tag, &why)),
+            }
+        }
+        let kind = kind(image, subject.is_some());
+        // Nothing is read from the archive, so what is in it could not be put back.
+        let lock = image.is_archived().then_some(Lock::DeleteAndWrite);
+        let image_size = image.image_size_in_bytes.filter(|_| kind != ListedKind::Index);
+        let media_type = self.media_type(image.image_manifest_media_type.as_deref());
+        if image.image_tags.is_empty() && subject.is_none() {
+            self.loose.push(ListedManifest { digest, media_type, image_size, lock, kind });
+            return Ok(());
+        }
+        let detail = match kind.unread() {
+            None => ManifestDetail::Listed { image_size },
+            Some(kind) => ManifestDetail::Unread { image_size, kind },
+        };
+        let created_at = image.image_pushed_at.map(CompactTime::from);
+        let subject = subject.map(Box::new);
+        self.manifests
+            .insert(digest, Manifest { media_type, subject, created_at, lock, ..listed_manifest("", detail) });
+        Ok(())
+    }
+
+    fn media_type(&mut self, text: Option<&str>) -> Arc<str> {
+        let text = text.unwrap_or_default();
+        if let Some(known) = self.types.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.types.insert(Arc::clone(&new));
+        new
+    }
+
+    fn finish(&mut self) {
+        self.loose.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
+        self.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.gaps.sort();
+    }
+
+    /// The last recorded pull of an image.
+    pub(super) fn pulled_at(&self, digest: &Digest) -> Option<Timestamp> {
+        self.pulled_at.get(digest).copied()
+    }
+
+    /// Returns the pushes of the manifests that no tag names.
+    pub(super) fn untagged_pushes(&self) -> BTreeMap<Digest, Timestamp> {
+        let tagged: BTreeSet<&Digest> = self.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        let without = self.pushed_at.iter().filter(|(digest, _)| !tagged.contains(digest));
+        without.filter_map(|(digest, at)| Some((digest.clone(), (*at)?))).collect()
+    }
+
+    /// The facts of a repository.
+    pub(super) fn into_repository(self, name: RepositoryName, look_for: &BTreeSet<Digest>) -> Repository {
+        for tag in &self.tags {
+            // Where the inventory gets a place for the last pull of an image, it goes there.
+            let pulled_at = tag.digest.as_ref().and_then(|digest| self.pulled_at(digest));
+            tracing::trace!(repository = %name, tag = %tag.name, ?pulled_at, "listed");
+        }
+        let mut repository = Repository::empty(name);
+        (repository.tags, repository.manifests) = (self.tags, self.manifests);
+        (repository.listed, repository.gaps) = (self.loose, self.gaps);
+        let subjects: BTreeSet<Digest> =
+            repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();
+        repository.include_listed(&subjects);
+        repository.include_listed(look_for);
+        for digest in look_for.iter().filter(|digest| repository.manifests.contains_key(*digest)) {
+            repository.untagged.insert(digest.clone(), self.pushed_at.get(digest).copied().flatten());
+        }
+        repository
+    }
+}
+
+/// The kind of an image by the types that are listed. A subject is listed as well, but not of what was pushed before Amazon
+/// ECR knew them, so what is not an image by its type is read where that matters.
+fn kind(image: &WireImage, has_subject: bool) -> ListedKind {
+    const IMAGES: [&str; 2] =
+        ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+    let is_image = image.artifact_media_type.as_deref().is_some_and(|kind| IMAGES.contains(&kind));
+    match image.image_manifest_media_type.as_deref().unwrap_or_default() {
+        "application/vnd.docker.distribution.manifest.v2+json"
+        | "application/vnd.docker.distribution.manifest.v1+prettyjws"
+        | "application/vnd.docker.distribution.manifest.v1+json" => ListedKind::Image,
+        "application/vnd.oci.image.manifest.v1+json" if is_image || has_subject => ListedKind::Image,
+        "application/vnd.oci.image.manifest.v1+json" => ListedKind::Artifact,
+        // An index, or something of no known type, which may be one.
+        _ => ListedKind::Index,
+    }
+}

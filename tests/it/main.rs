@@ -12,6 +12,7 @@ mod daemon;
 mod deletions;
 mod docker_registry;
 mod documents;
+mod ecr;
 mod embedded_registry;
 mod experience;
 mod explain;

@@ -1,9 +1,8 @@
 //! A registry in memory, bound to loopback only, for pushes and pulls by real clients.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr`, `gitlab`, `harbor` and `quay` are the dialects that it speaks, on the same
-//! content, rules and faults.
-//! `generated` answers for repositories that are computed and not held.
+//! and `distribution` (with `uploads`), `acr`, `ecr`, `gitlab`, `harbor` and `quay` are the dialects that it speaks, on the same
+//! content, rules and faults. `generated` answers for repositories that are computed and not held.
 //! This file puts them together for each request.
 
 use std::collections::BTreeMap;
@@ -38,6 +37,7 @@ mod api_request;
 mod auth;
 mod content;
 mod distribution;
+mod ecr;
 mod faults;
 mod generated;
 mod gitlab;
@@ -54,6 +54,7 @@ pub use content::{
     Attributes, Child, CollectedGarbage, Content, DeletionRules, GeneratedWorld, Manifest, ManifestError, Order,
     Reference, Tag, Target,
 };
+pub use ecr::{EcrKeys, EcrOptions, EcrService};
 pub use faults::{Fault, FaultKind};
 pub use gitlab::{
     GitlabOptions, GitlabProject, GitlabRole, GitlabScope, GitlabService, GitlabUser, SigningKey, TagRule,
@@ -98,6 +99,8 @@ pub enum Dialect {
     Distribution,
     /// The same, with the API of Azure Container Registry.
     Acr(Box<AcrOptions>),
+    /// The API of Amazon ECR alone.
+    Ecr(Box<EcrOptions>),
     /// GitLab's container registry with its own API, and so much of GitLab itself as signing in and its REST API need.
     Gitlab(Box<GitlabOptions>),
     /// The API of Harbor, and its registry API beside it.
@@ -111,6 +114,12 @@ impl Dialect {
     #[must_use]
     pub fn acr(options: AcrOptions) -> Self {
         Self::Acr(Box::new(options))
+    }
+
+    /// The dialect of Amazon ECR.
+    #[must_use]
+    pub fn ecr(options: EcrOptions) -> Self {
+        Self::Ecr(Box::new(options))
     }
 
     /// The dialect of GitLab's container registry.
@@ -198,6 +207,7 @@ struct State {
     uploads: Uploads,
     tokens: IssuedTokens,
     acr: Option<AcrService>,
+    ecr: Option<EcrService>,
     gitlab: Option<GitlabService>,
     harbor: Option<HarborService>,
     quay: Option<QuayService>,
@@ -240,6 +250,9 @@ impl EmbeddedRegistry {
         if let Dialect::Acr(acr) = &options.dialect {
             state.content.set_rules(acr.rules());
             state.acr = Some(AcrService::new(acr));
+        }
+        if let Dialect::Ecr(ecr) = &options.dialect {
+            state.ecr = Some(EcrService::new(ecr));
         }
         if let Dialect::Gitlab(gitlab) = &options.dialect {
             state.gitlab = Some(GitlabService::new(gitlab));
@@ -360,12 +373,16 @@ impl EmbeddedRegistry {
         if let Some(harbor) = &mut state.harbor {
             harbor.expire_accounts();
         }
+        if let Some(ecr) = &mut state.ecr {
+            ecr.expire_keys();
+        }
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
-    /// by then. Only where it speaks the API of ACR, GitLab, Harbor or Quay.
+    /// by then. Only where it speaks the API of ACR, Amazon ECR, GitLab, Harbor or Quay.
     pub fn advance_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.advance_time(time));
+        self.ecr(|ecr| ecr.advance_time(time));
         self.gitlab(|gitlab| gitlab.advance_time(time));
         self.harbor(|harbor, _| harbor.advance_time(time));
         self.quay(|quay| quay.advance_time(time));
@@ -394,6 +411,13 @@ impl EmbeddedRegistry {
     /// Sets the enforced rates, starting with full buckets.
     pub fn set_rate_limits(&self, limits: ServerRateLimits) {
         self.acr(|acr| acr.set_rate_limits(limits));
+    }
+
+    /// Changes what Amazon ECR knows besides the registry's content. Nothing where it does not speak its API.
+    pub fn ecr(&self, change: impl FnOnce(&mut EcrService)) {
+        if let Some(ecr) = &mut self.server.state().ecr {
+            change(ecr);
+        }
     }
 
     /// Changes what GitLab knows besides the registry's content. Nothing where it does not speak its API.
@@ -441,7 +465,10 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
-        let State { quay, gitlab, harbor, content, .. } = &mut *state;
+        let State { ecr, quay, gitlab, harbor, content, .. } = &mut *state;
+        if let Some(ecr) = ecr {
+            content.set_now(ecr.now());
+        }
         if let Some(harbor) = harbor {
             content.set_now(harbor.now());
         }
@@ -467,6 +494,9 @@ impl Server {
         if let Some(acr) = &mut state.acr {
             let realm = (self.url.as_str(), self.host.as_str());
             return acr.respond(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
+        }
+        if let Some(ecr) = &mut state.ecr {
+            return ecr.respond(&call, &self.host, &mut state.content);
         }
         if let Some(gitlab) = &mut state.gitlab {
             let content = (&mut state.content, &mut state.uploads);
@@ -502,7 +532,10 @@ const MAX_BODY_BYTES: usize = 1 << 30;
 
 async fn handle(Shared(served): Shared<Arc<Server>>, request: HttpRequest) -> Response {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let mut path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    // All operations of Amazon ECR have the same path.
+    let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok()?.split_once('.'));
+    path.push_str(target.map_or("", |(_, operation)| operation));
     let met = served.state().faults.matching(&parts.method, &path);
     for fault in &met {
         match fault {

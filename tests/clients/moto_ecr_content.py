@@ -43,7 +43,10 @@ if step == "fill":
     ecr.create_repository(repositoryName="shop/api")
     for name, tags in [("1", ["build-1"]), ("2", ["build-2", "release-2"]), ("3", ["build-3"]), ("9", ["release-9"])]:
         for tag in tags:
-            ecr.put_image(repositoryName="shop/api", imageManifest=manifest(name), imageTag=tag)
+            content = manifest(name)
+            # Without one, moto makes a digest of the layers alone.
+            digest = "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+            ecr.put_image(repositoryName="shop/api", imageManifest=content, imageTag=tag, imageDigest=digest)
         time.sleep(1.1)
 
 found = {}

@@ -321,12 +321,13 @@ fn find(id: &ImageId, repository: &str, content: &Content) -> Result<Digest, &'s
     content.manifest(repository, &digest).map(|_| digest.clone()).ok_or("ImageNotFound")
 }
 
-/// Removes a tag, with its image if it has no other; or an image with all its tags.
+/// Removes a tag, with its image if it has no other; or an image with all its tags, if the digest is given. What Amazon does
+/// where both are given is not documented; this is what moto does.
 fn delete(id: &ImageId, repository: &str, content: &mut Content) -> Result<Vec<Value>, &'static str> {
     let digest = find(id, repository, content)?;
     let tags = content.manifest(repository, &digest).map(|manifest| manifest.tags.clone()).unwrap_or_default();
     let row = |tag: &str| json!({ "imageDigest": digest.to_string(), "imageTag": tag });
-    if let Some(tag) = id.image_tag.as_ref().filter(|_| tags.len() > 1) {
+    if let Some(tag) = id.image_tag.as_ref().filter(|_| tags.len() > 1 && id.image_digest.is_none()) {
         content.delete_tag(repository, tag);
         return Ok(vec![row(tag)]);
     }

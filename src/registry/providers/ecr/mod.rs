@@ -1,5 +1,5 @@
-//! Amazon ECR by its own API: images listed with tags, pushes, sizes and subjects, a thousand in an answer; tags removed on
-//! condition of their digest, where their image keeps another one.
+//! Amazon ECR by its own API: images listed with tags, pushes, sizes and subjects, a thousand in an answer; tags removed
+//! where their image keeps another one.
 //!
 //! Amazon ECR deletes an image with its last tag. So a last tag stays, unless the settings say that images are to be deleted
 //! (`removal = "manifest"`). Wire facts are those of its published description (botocore, `ecr/2015-09-21`) and of its
@@ -58,7 +58,7 @@ impl Provider for Ecr {
             locks: Support::No,
             referrers: ReferrersSupport::Api,
             cascades_referrers: Support::Yes,
-            digest_in_removal: Support::Yes,
+            digest_in_removal: Support::No,
             rights: Support::No,
             replicas: Support::No,
             untag: UntagSupport::NativeButLast,

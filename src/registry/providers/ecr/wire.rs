@@ -101,11 +101,6 @@ impl WireImageId {
     pub(super) fn of_tag(tag: &TagName) -> Self {
         Self { image_digest: None, image_tag: Some(tag.to_string()) }
     }
-
-    /// The tag as long as it is at that digest.
-    pub(super) fn of_tag_at(tag: &TagName, digest: &Digest) -> Self {
-        Self { image_digest: Some(digest.to_string()), image_tag: Some(tag.to_string()) }
-    }
 }
 
 /// `ImageFailure`: of one image among those of a request, whose answer has status 200 all the same.
@@ -262,7 +257,6 @@ impl WireDeletion {
         self,
         repository: &RepositoryName,
         sent: &WireImageId,
-        digest: Option<Digest>,
     ) -> Result<RemovalResponse, RegistryError> {
         if let Some(failure) = self.failures.first() {
             return if failure.is_absence() {
@@ -275,7 +269,10 @@ impl WireDeletion {
             Some(tag) => done.image_tag.as_ref() == Some(tag),
             None => done.image_digest == sent.image_digest,
         };
-        if self.image_ids.iter().any(named) {
+        if let Some(done) = self.image_ids.iter().find(|done| named(done)) {
+            // Of a tag, the image that it was at in that instant.
+            let digest = done.image_digest.as_ref().filter(|_| sent.image_tag.is_some());
+            let digest = digest.and_then(|text| text.parse().ok());
             return Ok(RemovalResponse::Removed { request_id: String::new(), digest });
         }
         let message = format!("{repository}: the answer to BatchDeleteImage does not say what became of the image");
@@ -310,7 +307,7 @@ mod tests {
             ("shop/api".parse().unwrap(), WireImageId { image_digest: Some("d".into()), image_tag: Some("v1".into()) });
         let result = |code: &str| {
             let answer = json!({ "failures": [{ "imageId": { "imageTag": "v1" }, "failureCode": code, "failureReason": "so" }], "imageIds": [] });
-            serde_json::from_value::<WireDeletion>(answer).unwrap().result(&repository, &sent, None)
+            serde_json::from_value::<WireDeletion>(answer).unwrap().result(&repository, &sent)
         };
         for code in ["ImageNotFound", "ImageTagDoesNotMatchDigest"] {
             assert_eq!(result(code).unwrap(), RemovalResponse::AlreadyMissing);
@@ -329,9 +326,9 @@ mod tests {
         }
         let silent: WireDeletion =
             serde_json::from_value(json!({ "imageIds": [{ "imageTag": "v2" }], "failures": [] })).unwrap();
-        assert_eq!(silent.result(&repository, &sent, None).unwrap_err().kind, RegistryErrorKind::Malformed);
+        assert_eq!(silent.result(&repository, &sent).unwrap_err().kind, RegistryErrorKind::Malformed);
         let done: WireDeletion =
             serde_json::from_value(json!({ "imageIds": [{ "imageTag": "v1", "imageDigest": "d" }] })).unwrap();
-        assert!(matches!(done.result(&repository, &sent, None).unwrap(), RemovalResponse::Removed { .. }));
+        assert!(matches!(done.result(&repository, &sent).unwrap(), RemovalResponse::Removed { .. }));
     }
 }

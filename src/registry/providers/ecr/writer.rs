@@ -1,4 +1,4 @@
-//! Changing: a tag is removed on condition of its digest, and only where its image keeps another one.
+//! Changing: a tag is removed alone, and only where its image keeps another one.
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -35,13 +35,13 @@ impl EcrWriter {
         &self,
         repository: &RepositoryName,
         id: &WireImageId,
-        (digest, clearance): (Option<Digest>, WritePermit),
+        clearance: WritePermit,
     ) -> Result<RemovalResponse, RegistryError> {
         let scope = TokenScope::Delete(repository.clone());
         let parameters = in_repository(repository, json!({ "imageIds": [id] }));
         let operation = Operation::BatchDeleteImage;
         let answer: WireDeletion = self.api.change(operation, (&scope, parameters), clearance).await?;
-        answer.result(repository, id, digest)
+        answer.result(repository, id)
     }
 
     async fn put(
@@ -90,8 +90,8 @@ impl RegistryWriter for EcrWriter {
         self.api.http.acquire_push_permit(repository).await
     }
 
-    /// Looks at the image once more: Amazon ECR deletes it with its last tag. Names tag and digest: it refuses if the tag is at
-    /// another image by then.
+    /// Looks at the image once more: Amazon ECR deletes it with its last tag. Names the tag alone: it is not certain that a
+    /// request with the digest beside it leaves the image.
     async fn untag(&self, intent: &JournaledIntent, clearance: WritePermit) -> Result<RemovalResponse, RegistryError> {
         verify_method(intent, RemovalMethod::Untag)?;
         let (repository, tag, digest) = (intent.repository(), intent.tag(), intent.digest());
@@ -107,8 +107,7 @@ impl RegistryWriter for EcrWriter {
                 format!("{repository}: {tag} is the last tag of {digest}, with which Amazon ECR deletes the image");
             return Err(RegistryError::new(RegistryErrorKind::Locked, message));
         }
-        let id = WireImageId::of_tag_at(tag, digest);
-        self.delete(repository, &id, (Some(digest.clone()), clearance)).await
+        self.delete(repository, &WireImageId::of_tag(tag), clearance).await
     }
 
     /// Deletes the image with all of its tags. Amazon ECR refuses where an index lists it.
@@ -119,7 +118,7 @@ impl RegistryWriter for EcrWriter {
     ) -> Result<RemovalResponse, RegistryError> {
         verify_method(intent, RemovalMethod::DeleteManifest)?;
         let id = WireImageId::of_digest(intent.digest());
-        self.delete(intent.repository(), &id, (None, clearance)).await
+        self.delete(intent.repository(), &id, clearance).await
     }
 
     async fn put_tag(

@@ -1,10 +1,9 @@
-//! Manifest cleanup: deletes manifests that were untagged before, and their dependents.
+//! Manifest cleanup: deletes manifests that were untagged before, and their dependents. The repository is read right
+//! before its first deletion, and again whenever that is more than a minute ago. Each manifest is checked by itself
+//! before it is deleted. A manifest that has changed since the decision is retained.
 //!
-//! The repository is read right before its first deletion, and again whenever that is more than a minute ago. Each
-//! manifest is checked by itself before it is deleted. A manifest that has changed since the decision is retained.
-//!
-//! A manifest is journaled with all of its dependents before the first of these is deleted. A registry may delete the
-//! referrers of a manifest with it, and after a crash the journal must show what is left over.
+//! A manifest is journaled with all of its dependents before the first of these is deleted, since a registry may delete
+//! its referrers with it. So after a crash the journal shows what is left over.
 
 mod observed_outcome;
 mod snapshot;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::build::refusal;
 use super::holder::HolderView;
 use super::humanize::{counted, format_bytes, format_count};
-use super::reason::{describe_mention, describe_possible_claim, describe_unresolved, format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
+use super::reason::{describe_mention, describe_possible_claim, describe_unresolved};
 use super::{HoldView, RefusalView};
 use crate::domain::{Deletion, Deletions, DependentRole, Refusal, RetainReason};
 

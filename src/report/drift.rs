@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::reason::short_digest;
+use super::notation::short_digest;
 
 /// The kinds of differences between the sources' claims and the registry's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! The conditions under which a retained tag would expire, as far as they are known.
 
 use super::humanize::counted;
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use super::shortfall::periods;
 use super::{HolderView, KeptView, ReasonView};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::expiry_conditions::expiry_conditions;
 use super::humanize::format_age;
-use super::reason::format_minute;
+use super::notation::format_minute;
 use super::storage::describe_removal_bytes;
 use super::summary::RemovalStatus;
 use super::text::{describe_record_drift, heading, line};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use super::text::{heading, line};
 use super::{EntryView, ReasonView};
 

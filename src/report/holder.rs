@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::holds::describe_hold;
-use super::reason::format_minute;
+use super::notation::format_minute;
 use crate::domain::Holder;
 
 /// The holder of a claim. The variants are those of [`Holder`].

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::humanize::sanitize;
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use crate::domain::{Cause, Failure, Hold, HoldOrigin, InvalidDigest, InvalidName};
 
 /// A hold on a tag, and on the digest that it had.

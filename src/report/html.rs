@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::humanize::{format_age, format_bytes, format_count, sanitize, truncate};
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use super::registry_info::describe_registry;
 use super::storage::{cells, describe_storage, largest};
 use super::summary::{

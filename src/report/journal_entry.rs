@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::humanize::{sanitize, truncate};
 use super::journal_evidence::journaled_evidence;
-use super::reason::short_digest;
+use super::notation::short_digest;
 use super::{ReasonView, RunContextView, SkippedAction};
 use crate::domain::{Action, Outcome, RemovalMethod};
 use crate::state::{JournalEntry, RecordedPolicy};

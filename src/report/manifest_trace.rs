@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::RetainReasonView;
 use super::humanize::sanitize;
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use crate::domain::{Digest, RegistryName, Repository, RepositoryName};
 use crate::engine::{Grace, ManifestTrace};
 

@@ -29,6 +29,7 @@ mod lazy_list;
 mod manifest_trace;
 mod markdown;
 mod natural_order;
+mod notation;
 mod plan_chunks;
 mod plan_id;
 mod plan_spool;
@@ -92,12 +93,13 @@ pub use journal_evidence::{journaled_evidence, journaled_policies};
 pub use lazy_list::LazyList;
 pub use manifest_trace::ManifestTraceView;
 pub use natural_order::natural_order;
+pub use notation::{format_minute, short_digest};
 pub use plan_chunks::{PlanLoadError, load_plan, plan_chunks, plan_head};
 pub use plan_id::{PlanReadError, assign_plan_id, read_plan};
 pub use plan_spool::{FinalRemovals, PlanSpool, SpooledPlan};
 pub use policy_tests::{PolicyTestFile, PolicyTestResult, PolicyTestTag, test_text};
 pub use progress::{Rate, RegistryProgress, RunPhase, RunProgress, TaskProgress, round_seconds_left};
-pub use reason::{ReasonView, format_minute, short_digest};
+pub use reason::ReasonView;
 pub use registries::{
     CapabilitiesView, ProbeView, RegistryStateView, RightsView, capabilities, probe_text, registries_text,
 };

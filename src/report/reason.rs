@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::holder::HolderView;
 use super::holds::describe_hold;
 use super::humanize::ordinal;
+use super::notation::{format_minute, short_digest};
 use super::shortfall::{ShortfallView, periods};
 use crate::domain::{ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, UndatedCause};
 
@@ -512,21 +513,6 @@ fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String 
         _ => "neither the registry nor the image gives it a time".to_owned(),
     };
     format!("policy {policy} goes by time, and {what}, so it stays")
-}
-
-/// Returns a digest's first twelve digits with its algorithm.
-#[must_use]
-pub fn short_digest(digest: &str) -> String {
-    match digest.split_once(':') {
-        Some((algorithm, hex)) if hex.len() > 12 && hex.is_char_boundary(12) => format!("{algorithm}:{}", &hex[..12]),
-        _ => digest.to_owned(),
-    }
-}
-
-/// Formats a time to the minute.
-#[must_use]
-pub fn format_minute(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

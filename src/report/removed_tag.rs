@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::ReasonView;
 use super::humanize::sanitize;
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use crate::state::JournalEntry;
 
 /// A tag that Tagwarden removed.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::humanize::counted;
-use super::reason::format_minute;
+use super::notation::format_minute;
 use super::{ReasonView, ShortfallView};
 use crate::domain::{
     Claims, Date, Globs, Inventory, Keep, KeepRule, Policy, Reason, Repository, Rules, TagPosition, TagSelector,

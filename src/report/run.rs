@@ -13,7 +13,7 @@ use super::html::run_html;
 use super::humanize::{counted, format_bytes, format_count, sanitize};
 use super::journal_entry::{EntryView, entry_text, policy_suffix};
 use super::markdown::run_markdown;
-use super::reason::format_minute;
+use super::notation::format_minute;
 use super::run_summary::{RegistryCounts, RunSummary};
 use super::skips::fold_skips;
 use super::storage::describe_bytes;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::humanize::{counted, format_age, format_count};
-use super::reason::{describe_match, format_minute};
+use super::notation::format_minute;
+use super::reason::describe_match;
 use super::text::{heading, line};
 use super::{ClaimView, MentionView, ProtectedTagView, SourceDetailView, UnresolvedView};
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attention::unread_headline;
 use super::humanize::{counted, format_bytes, format_count};
-use super::reason::{format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
 use super::registry_info::period;
 use super::{KeptView, PlanDocument, ReasonView, RemovalView};
 

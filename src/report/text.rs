@@ -5,7 +5,8 @@ use comfy_table::CellAlignment;
 use super::holds::HEADINGS;
 use super::humanize::{counted, format_age, format_count, sanitize};
 use super::natural_order::natural_order;
-use super::reason::{describe_match, format_minute, short_digest};
+use super::notation::{format_minute, short_digest};
+use super::reason::describe_match;
 use super::registry_info::describe_registry;
 use super::storage::{cells, describe_storage, largest};
 use super::summary::{

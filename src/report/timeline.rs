@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::humanize::{counted, format_count, sanitize};
-use super::reason::format_minute;
+use super::notation::format_minute;
 use super::rule_trace::{cutoff, date_of, group_text, rule_text};
 use super::text::{heading, line};
 use super::{CutoffView, PlanDocument, ReasonView};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::reason::format_minute;
+use super::notation::format_minute;
 use crate::domain::{Coverage, LastMatch, RuleEffect, RuleHint, RuleKey, RuleMistake, UnmatchedRule};
 
 /// A rule of a policy that matches nothing.

@@ -9,7 +9,7 @@ use crate::registry::Provider;
 use crate::registry::providers::{VerifyTool, provider};
 use crate::report::holds::HEADINGS;
 use crate::report::humanize::{counted, format_age, format_bytes, format_count};
-use crate::report::reason::{format_minute, short_digest};
+use crate::report::notation::{format_minute, short_digest};
 use crate::report::registry_info::describe_registry;
 use crate::report::storage::{cells, describe_storage, largest};
 use crate::report::summary::{

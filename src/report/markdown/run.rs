@@ -3,7 +3,7 @@
 use super::escape::{MAX_BYTES, code, escape, folded, lines, row, section};
 use super::plan::{basis, markdown, needs_attention};
 use crate::report::humanize::{counted, format_count};
-use crate::report::reason::{format_minute, short_digest};
+use crate::report::notation::{format_minute, short_digest};
 use crate::report::{EntryView, PlanDocument, RunView, fold_skips};
 
 const MOST_NOT_DONE: usize = 12_000;

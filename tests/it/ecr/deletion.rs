@@ -93,7 +93,7 @@ async fn images_are_deleted_by_opt_in_and_come_back_while_their_layers_are_there
     let plan = walk.plan().await;
     let came = walk.apply(&plan).await;
     assert_eq!(came.code, 0, "{}", came.text);
-    walk.registry.content(|content| drop(content.collect_garbage()));
+    walk.registry.content(|content| content.collect_garbage());
     let restored = walk.restore(&came.run_id()).await.unwrap();
     assert_ne!(restored.outcome().exit_code(), 0);
     assert!(format!("{restored:?}").contains("LayersNotFoundException"), "{restored:?}");

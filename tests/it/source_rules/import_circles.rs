@@ -11,7 +11,7 @@ use super::{Source, module_of, scan, sources};
 type Module = Vec<String>;
 
 /// The circles that are left, each with its reason.
-const KNOWN_CIRCLES: [(&[&str], &str); 5] = [
+const KNOWN_CIRCLES: [(&[&str], &str); 4] = [
     (&["apply/removal_queue", "apply/untag"], "the queue calls the removals, which share the state of its repository"),
     (&["daemon/event_loop", "daemon/reload"], "one `impl EventLoop` in two files"),
     (
@@ -24,10 +24,6 @@ const KNOWN_CIRCLES: [(&[&str], &str); 5] = [
             "registry/client/wire",
         ],
         "the parser of lists needs the context of a page, and a page its connection",
-    ),
-    (
-        &["report/holder", "report/holds", "report/humanize", "report/reason", "report/unmatched"],
-        "formats of digests and times are beside the reasons that use them",
     ),
     (
         &["sources/kubernetes/claims", "sources/kubernetes/objects", "sources/kubernetes/templates"],

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::api::{EcrApi, Operation, in_repository};
 use super::wire::{WireImage, WireImages};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidDigest, ListedKind, ListedManifest, Lock, Manifest, ManifestDetail,
-    Repository, RepositoryName, Tag, TagName,
+    PullTime, Repository, RepositoryName, Tag, TagName,
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
@@ -25,6 +25,9 @@ use crate::registry::{RegistryError, RegistryErrorKind};
 const PAGE: u32 = 1000;
 /// Most reads of a list in which tags move meanwhile.
 const MAX_READS: usize = 3;
+/// The delay with which pulls are recorded
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html>).
+const PULL_TIME_DELAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Everything that is listed of a repository.
 #[derive(Default)]
@@ -35,7 +38,7 @@ pub(super) struct Images {
     loose: Vec<ListedManifest>,
     /// The pushes of all of them.
     pushed_at: BTreeMap<Digest, Option<Timestamp>>,
-    /// The last pulls on record, to a day. No rule uses them yet.
+    /// The last pulls on record. Each can be a day older than the pull.
     pulled_at: BTreeMap<Digest, Timestamp>,
     pub(super) gaps: Vec<Gap>,
     /// The media types met so far, each once.
@@ -132,9 +135,10 @@ impl Images {
         self.gaps.sort();
     }
 
-    /// The last recorded pull of an image.
-    pub(super) fn pulled_at(&self, digest: &Digest) -> Option<Timestamp> {
-        self.pulled_at.get(digest).copied()
+    /// Returns the time until which an image may have been pulled: a day after the last pull on record.
+    fn pull_time(&self, digest: &Digest) -> PullTime {
+        let recorded = self.pulled_at.get(digest);
+        recorded.map_or(PullTime::Never, |at| PullTime::At((*at + PULL_TIME_DELAY).into()))
     }
 
     /// Returns the pushes of the manifests that no tag names.
@@ -146,12 +150,10 @@ impl Images {
 
     /// The facts of a repository.
     pub(super) fn into_repository(self, name: RepositoryName, look_for: &BTreeSet<Digest>) -> Repository {
-        for tag in &self.tags {
-            // Where the inventory gets a place for the last pull of an image, it goes there.
-            let pulled_at = tag.digest.as_ref().and_then(|digest| self.pulled_at(digest));
-            tracing::trace!(repository = %name, tag = %tag.name, ?pulled_at, "listed");
-        }
         let mut repository = Repository::empty(name);
+        for (tag, digest) in self.tags.iter().filter_map(|tag| Some((&tag.name, tag.digest.as_ref()?))) {
+            repository.set_pull_time(tag.clone(), self.pull_time(digest));
+        }
         (repository.tags, repository.manifests) = (self.tags, self.manifests);
         (repository.listed, repository.gaps) = (self.loose, self.gaps);
         let subjects: BTreeSet<Digest> =

@@ -287,7 +287,7 @@ impl DeletionContext<'_> {
         let digests: BTreeSet<Digest> =
             referrers.iter().chain(std::iter::once(&one)).map(|one| one.digest.clone()).collect();
         let fate = if let Some(above) = now.possibly_removed_parent(&one) {
-            Some(ObservedOutcome::Unknown(format!("it is not known what came of {above}, which it hangs on")))
+            Some(ObservedOutcome::Unknown(format!("it is not known what came of {above}, which it depends on")))
         } else {
             let against = match self.stop_reason().or_else(|| now.keep_reason(&one, &digests)) {
                 Some(skip) => Some(skip),

@@ -338,7 +338,7 @@ impl<'a> RegistryContext<'a> {
         let answer = hands.store.deletion_response(&endpoint, settings.removal, (hands.clock)()).await?;
         // If the registry's own retention may delete untagged manifests, a missing manifest proves nothing.
         let survived = experience == Some(UntagExperience::ManifestSurvives);
-        let survival = Survival::new(survived, settings.accepts_retention);
+        let survival = Survival::new(survived, settings.accepted.retention);
         let info = found.and_then(|registry| registry.info.as_ref());
         let keeps_untagged = match info.map(|info| info.untagged_retention) {
             _ if target.reader.hides_untagged() || target.reader.may_withhold_manifests() => false,

@@ -53,7 +53,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("tagwarden run", "decide and remove what is enforced"),
             ("tagwarden run --dry-run", "only report what that would do now"),
-            ("tagwarden run --policy candidates", "remove only what one policy lets go"),
+            ("tagwarden run --policy candidates", "remove only what one policy expires"),
         ],
     ),
     ("serve", &[("tagwarden serve --config /etc/tagwarden/tagwarden.toml", "run the daemon")]),

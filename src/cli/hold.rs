@@ -63,7 +63,7 @@ pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, R
         StopResult::NotRunning => {}
         StopResult::Stopped(holder) => print_stderr(&format!("stopped: {holder}; the next run decides with this hold")),
         StopResult::StillRunning(holder) => print_stderr(&format!(
-            "not stopped yet: {holder}; it leaves this tag and image alone, and may still remove what hangs on them"
+            "not stopped yet: {holder}; it leaves this tag and image alone, and may still remove what depends on them"
         )),
     }
     if earlier {

@@ -22,7 +22,7 @@ pub(super) struct NarrowArgs {
     repositories: Vec<String>,
     /// Narrow to a policy; repeatable
     ///
-    /// A tag that another policy lets go, too, is only reported.
+    /// A tag that another policy expires, too, is only reported.
     #[arg(long = "policy", value_name = "NAME")]
     policies: Vec<String>,
 }

@@ -73,10 +73,7 @@ fn environment(at: &Place, reader: &mut SettingsReader) -> Option<AwsIdentity> {
             return None;
         };
         let session_name = reader.variable_text("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "tagwarden".to_owned());
-        let token_service = match address("AWS_ENDPOINT_URL_STS", at, reader) {
-            Ok(found) => found,
-            Err(()) => return None,
-        };
+        let Ok(token_service) = address("AWS_ENDPOINT_URL_STS", at, reader) else { return None };
         return Some(AwsIdentity::WebIdentity { role_arn, token_file: token_file.into(), session_name, token_service });
     }
     if let Some(path) = reader.variable_text("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
@@ -96,10 +93,7 @@ fn environment(at: &Place, reader: &mut SettingsReader) -> Option<AwsIdentity> {
             .help("set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or give the workload a role");
         return None;
     }
-    let service = match address("AWS_EC2_METADATA_SERVICE_ENDPOINT", at, reader) {
-        Ok(found) => found,
-        Err(()) => return None,
-    };
+    let Ok(service) = address("AWS_EC2_METADATA_SERVICE_ENDPOINT", at, reader) else { return None };
     let metadata_service = service.or_else(|| METADATA_SERVICE.parse().ok())?;
     Some(AwsIdentity::Instance { metadata_service })
 }

@@ -14,7 +14,7 @@ use super::secrets::secret_at;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
 use crate::policy::{Entry, Fields, Node, Place, Problems, fields};
 use crate::registry::providers::{self, FirstAnswer, ProductApi, SettingsDraft};
-use crate::registry::{Auth, CanUntag, Provider, RateLimits, RegistrySettings};
+use crate::registry::{AcceptedRisks, Auth, CanUntag, Provider, RateLimits, RegistrySettings};
 
 const REMOVALS: [(&str, RemovalMethod); 2] =
     [("untag", RemovalMethod::Untag), ("manifest", RemovalMethod::DeleteManifest)];
@@ -70,7 +70,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         .map_or(Some(CanUntag::Unknown), |node| fields::choice("can_untag", node, &CAN_UNTAG, &mut reader.problems));
     let mut retention_at = None;
     let accepted =
-        fields.get("accept").map_or(Some(Accepted::default()), |node| accepted(node, &mut retention_at, reader));
+        fields.get("accept").map_or(Some(AcceptedRisks::default()), |node| accepted(node, &mut retention_at, reader));
     let bytes_node = fields.get("bytes");
     let exact_bytes = bytes_node.map(|node| fields::choice("bytes", node, &BYTES, &mut reader.problems));
     let rates = fields.get("rates").map_or(Some(RateLimits::default()), |node| rates(node, reader));
@@ -152,9 +152,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         rate_limits: rates?,
         api: api.map_or(Some(None), |api| api.map(Some))?,
         azure_resource: resource,
-        accepts_retention: accepted?.retention,
-        accepts_missing_date: accepted?.no_date,
-        accepts_pull_times: accepted?.pull_times,
+        accepted: accepted?,
         exact_bytes: exact_bytes.unwrap_or(Some(false))?,
     };
     reader.warnings.extend(provider.warnings(&settings));
@@ -192,25 +190,14 @@ fn refuse<'a>(
     refused
 }
 
-/// The risks of a registry that a person accepts by name, each of which would otherwise be a refusal.
-#[derive(Debug, Clone, Copy, Default)]
-struct Accepted {
-    /// True for `untagged-retention`: an undo may become impossible.
-    retention: bool,
-    /// True for `no-date`: the clock is confirmed by this machine only.
-    no_date: bool,
-    /// True for `pull-times`: the registry records every pull.
-    pull_times: bool,
-}
-
 /// Parses `accept`, and records the place of `untagged-retention` in it.
-fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut SettingsReader) -> Option<Accepted> {
+fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut SettingsReader) -> Option<AcceptedRisks> {
     const KNOWN: [&str; 3] = ["no-date", "pull-times", "untagged-retention"];
     let (texts, mut sound) = fields::texts("accept", node, &mut reader.problems)?;
-    let mut accepted = Accepted::default();
+    let mut accepted = AcceptedRisks::default();
     for (text, at) in texts {
         match &*text {
-            "no-date" => accepted.no_date = true,
+            "no-date" => accepted.missing_date = true,
             "pull-times" => accepted.pull_times = true,
             "untagged-retention" => {
                 accepted.retention = true;

@@ -57,7 +57,7 @@ fn registry(settings: &RegistrySettings) -> Value {
         "user": user,
         "removal": settings.removal.label(),
         "resource": resource,
-        "accepts_retention": settings.accepts_retention,
+        "accepts_retention": settings.accepted.retention,
         // The knowledge of images by it affects the meaning of a bare digest in a claim.
         "exact_bytes": settings.exact_bytes,
         "repositories": settings.repositories.iter().map(RepositoryName::as_str).collect::<Vec<_>>(),
@@ -73,10 +73,10 @@ fn registry(settings: &RegistrySettings) -> Value {
         revision["api"] = json!(api.endpoint.as_str());
     }
     // Only where it is so: a plan of an earlier version stays valid.
-    if settings.accepts_missing_date {
+    if settings.accepted.missing_date {
         revision["accepts_no_date"] = true.into();
     }
-    if settings.accepts_pull_times {
+    if settings.accepted.pull_times {
         revision["accepts_pull_times"] = true.into();
     }
     revision

@@ -191,7 +191,7 @@ async fn explain(app: &App, kept: &KeptView) -> Result<String, RunError> {
 fn narrate_plan(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     let summary = &plan.summary;
     say(&format!(
-        "{} tags: {} would go ({}{} reclaimable, {} shared with what stays), {} protected, {} retained, {} undecided, \
+        "{} tags: {} would be removed ({}{} reclaimable, {} shared with what stays), {} protected, {} retained, {} undecided, \
          {} out of scope",
         report::format_count(summary.tags),
         report::format_count(summary.expired),
@@ -206,7 +206,7 @@ fn narrate_plan(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
     for policy in &plan.policies {
         say(&format!("  {:<24} {:<8} lets {} go", policy.name, policy.mode, policy.expired));
     }
-    say("would go, for example:");
+    say("would be removed, for example:");
     let mut repositories = Vec::new();
     for removal in plan.removals.iter() {
         if repositories.len() < EXAMPLE_COUNT && !repositories.contains(&removal.repository) {

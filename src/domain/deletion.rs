@@ -181,7 +181,7 @@ pub enum RetainReason {
     NotSelected(PolicyName, TagName),
     /// The policy, which selects one of its former tags, does not request deletion.
     DeletionNotRequested(PolicyName),
-    /// It and what it hangs on hang on each other, so that none can go before the other.
+    /// It and what it depends on depend on each other, so that none can go before the other.
     Cyclic,
 }
 

@@ -21,6 +21,7 @@ pub struct Inventory {
 
 /// One registry as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each documented by itself")]
 pub struct Registry {
     /// Its name in the settings.
     pub name: RegistryName,

@@ -184,7 +184,7 @@ impl fmt::Display for SkipReason {
             Self::Kept(why) => write!(f, "it stays now: {why}"),
             Self::Held(hold) => write!(f, "it is held: {hold}"),
             Self::Locked(why) => write!(f, "it is locked now: {why}"),
-            Self::DryRun => f.write_str("a policy that lets it go says `mode: dry-run`"),
+            Self::DryRun => f.write_str("a policy that expires it says `mode: dry-run`"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Reverted(what) => write!(f, "put back: {what}"),
             Self::Postponed(why) => write!(f, "postponed: {why}"),

@@ -1,4 +1,4 @@
-//! Which manifests without a tag go, with what hangs on them, and why the others stay: those that Tagwarden took the tags
+//! Which manifests without a tag go, with what depends on them, and why the others stay: those that Tagwarden took the tags
 //! from, and where policies with `untagged` speak of a repository, all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,7 +133,7 @@ pub(super) fn assess_repository(
         }
     };
     let looked = site.postpone(looked, &waiting, &free, found);
-    // What only goes on paper still holds what hangs on it and what it refers to, and so takes that along first.
+    // What only goes on paper still holds what depends on it and what it refers to, and so takes that along first.
     let on_paper = looked.iter().filter(|one| one.retain_reasons.is_empty() && !site.enforces(&one.candidate));
     let held = site.pinned_by_dry_run(&looked, on_paper.filter_map(|one| one.candidate.node).collect());
     let mut looked: Vec<(bool, EligibleManifest<'_>)> = looked
@@ -145,7 +145,7 @@ pub(super) fn assess_repository(
     let deletions = looked.into_iter().map(|(enforce, one)| site.deletion(one, enforce, &along, &mut taken));
     let deletions: Vec<Deletion> = deletions.collect();
     if site.judges_all {
-        // What no policy with a say wants deleted stays, however free it is, and holds what hangs on it.
+        // What no policy with a say wants deleted stays, however free it is, and holds what depends on it.
         let staying = waiting.iter().filter(|(_, until)| until.is_none());
         let staying: Vec<Node> = staying.filter_map(|(digest, _)| site.graph.node(digest)).collect();
         let stays = site.graph.reachable(staying, Traversal::DownAndToSubjects);

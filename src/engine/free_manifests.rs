@@ -1,10 +1,10 @@
-//! Which manifests without a tag are free: nothing keeps them, and they hang on nothing that stays.
+//! Which manifests without a tag are free: nothing keeps them, and they depend on nothing that stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::Node;
 
-/// What a manifest without a tag hangs on.
+/// What a manifest without a tag depends on.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ManifestTies {
     /// The indexes that list it and what it refers to, as far as these are there: they must go before it.
@@ -17,12 +17,12 @@ pub(super) struct ManifestTies {
 #[derive(Debug, Default)]
 pub(super) struct FreeManifests {
     ties: BTreeMap<Node, ManifestTies>,
-    /// Those that hang on each other, so that none can go before the other.
+    /// Those that depend on each other, so that none can go before the other.
     cyclic: BTreeSet<Node>,
 }
 
 impl FreeManifests {
-    /// Finds those that are free among some that nothing keeps by itself: one stays with whatever it hangs on.
+    /// Finds those that are free among some that nothing keeps by itself: one stays with whatever it depends on.
     ///
     /// A manifest in an index that is free itself, or referred to by something that is, is free with it: an old index, its
     /// images and their signatures go together, each when its own time is over.
@@ -44,7 +44,7 @@ impl FreeManifests {
         self.ties.contains_key(&node)
     }
 
-    /// Returns true if a manifest stays because it and others hang on each other.
+    /// Returns true if a manifest stays because it and others depend on each other.
     pub(super) fn is_cyclic(&self, node: Node) -> bool {
         self.cyclic.contains(&node)
     }
@@ -65,7 +65,7 @@ impl FreeManifests {
         found
     }
 
-    /// Removes those that hang on something that stays, until none does.
+    /// Removes those that depend on something that stays, until none does.
     fn remove_held(&mut self) {
         loop {
             let is_held = |ties: &ManifestTies| {
@@ -81,7 +81,7 @@ impl FreeManifests {
         }
     }
 
-    /// Those that can be put into no order in which each goes after what it hangs on.
+    /// Those that can be put into no order in which each goes after what it depends on.
     fn unordered(&self) -> BTreeSet<Node> {
         let mut open: BTreeMap<Node, usize> = BTreeMap::new();
         let mut below: BTreeMap<Node, Vec<Node>> = BTreeMap::new();
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_goes_round_in_a_circle_stays() {
         assert_eq!(found(&[(1, &[2], &[2]), (2, &[1], &[1]), (3, &[], &[])]), [3]);
-        // What hangs on the circle stays, too.
+        // What depends on the circle stays, too.
         assert_eq!(found(&[(1, &[2], &[]), (2, &[1], &[]), (3, &[2], &[]), (4, &[], &[])]), [4]);
         assert_eq!(found(&[(1, &[1], &[])]), [] as [Node; 0]);
     }

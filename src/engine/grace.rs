@@ -71,7 +71,7 @@ pub fn grace_period(rules: &Rules, facts: &GraceFacts<'_>, now: Timestamp) -> Gr
     }
 }
 
-/// The policies that have a say: those that let a tag of a manifest go, those that select one of these tags now, and those
+/// The policies that have a say: those that expire a tag of a manifest, those that select one of these tags now, and those
 /// that have manifests without a tag deleted in its repository.
 pub(super) fn governing_policies<'a>(
     rules: &'a Rules,

@@ -166,7 +166,7 @@ impl<'a> RepositoryCleanup<'a, '_> {
         governing_policies(self.evaluation.rules, registry, repository, candidate.removed_tags())
     }
 
-    /// What a manifest hangs on.
+    /// What a manifest depends on.
     pub(super) fn ties(&self, candidate: &Candidate<'_>, node: Node) -> ManifestTies {
         let is_there = |digest: &Digest| self.repository.manifests.contains_key(digest);
         let subjects = self.subjects(candidate, node);
@@ -403,7 +403,7 @@ impl<'a> RepositoryCleanup<'a, '_> {
         stays
     }
 
-    /// What hangs on what goes, and on nothing else.
+    /// What depends on what goes, and on nothing else.
     pub(super) fn find_dependents(
         &self,
         looked: &[EligibleManifest<'_>],
@@ -420,7 +420,7 @@ impl<'a> RepositoryCleanup<'a, '_> {
                 }
             }
         }
-        // What something else holds as well stays, and then holds what hangs on it.
+        // What something else holds as well stays, and then holds what depends on it.
         loop {
             let goes = |node: &Node| going.contains(node) || along.contains(node);
             let bound: BTreeSet<Node> = along
@@ -501,7 +501,7 @@ impl<'a> RepositoryCleanup<'a, '_> {
         }
     }
 
-    /// What of `along` hangs on one manifest and was not taken along by another one already.
+    /// What of `along` depends on one manifest and was not taken along by another one already.
     fn dependents_of(&self, node: Node, along: &BTreeSet<Node>, taken: &mut BTreeSet<Node>) -> Vec<Dependent> {
         let mut found = Vec::new();
         let mut open = vec![node];

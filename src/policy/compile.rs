@@ -195,7 +195,7 @@ fn compile_policy<'a>(
         None => select,
     };
     // Without `keep`, a policy that speaks of tags is one whose author has forgotten something. No message proposes `keep`
-    // for one that speaks of manifests: it would let every tag go.
+    // for one that speaks of manifests: it would expire every tag.
     let keep_node = match subject {
         Subject::Tags => required(&mut fields, "keep", "to keep nothing write `keep: none`", problems),
         Subject::Untagged => {

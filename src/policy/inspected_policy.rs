@@ -117,7 +117,7 @@ impl<'a> InspectedPolicy<'a> {
     pub(super) fn never_expires_because(&self) -> Option<&'static str> {
         match (&self.policy.keep, &self.unbounded_rule) {
             (Keep::All, _) => Some("keeps all"),
-            (_, Some(_)) => Some("never lets anything go"),
+            (_, Some(_)) => Some("never removes anything"),
             _ => None,
         }
     }
@@ -139,7 +139,7 @@ impl<'a> InspectedPolicy<'a> {
             found.push(self.new_lint(Severity::Warning, "then-without-effect", diagnostic));
         }
         if let Some((at, why)) = &self.unbounded_rule {
-            let message = format!("policy `{}` never lets anything go: {why}", self.policy.name);
+            let message = format!("policy `{}` never removes anything: {why}", self.policy.name);
             let diagnostic = self.rule_place(*at).with_message_and_help(message, "if that is meant, write `keep: all`");
             found.push(self.new_lint(Severity::Warning, "never-expires", diagnostic));
             return;

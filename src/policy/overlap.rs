@@ -145,7 +145,7 @@ impl Pairs<'_> {
         })?;
         let (name, other) = (&inner.policy.name, &outer.policy.name);
         let message =
-            format!("policy `{name}` lets nothing go: policy `{other}` {why}, and selects all that this one does");
+            format!("policy `{name}` removes nothing: policy `{other}` {why}, and selects all that this one does");
         let help = "a keep anywhere wins: narrow the other policy, or remove this one";
         let mut diagnostic = inner.places.name.with_message_and_help(message, help);
         diagnostic.add_secondary(outer.places.name.with_message("the other policy"));
@@ -361,7 +361,7 @@ mod tests {
         }
         let (messages, walks, _) = found(&policies, USUAL);
         assert_eq!(messages.len(), 20, "{messages:#?}");
-        assert!(messages.iter().all(|message| message.contains("lets nothing go: policy `p0000` keeps all")));
+        assert!(messages.iter().all(|message| message.contains("removes nothing: policy `p0000` keeps all")));
         assert!(walks <= 2 * 40, "{walks} walks");
     }
 }

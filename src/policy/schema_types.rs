@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 #[derive(JsonSchema)]
 #[schemars(rename = "Tagwarden policies", deny_unknown_fields)]
 pub struct PolicyFile {
-    /// The policies of this file. A tag expires only if every policy that selects it lets it go.
+    /// The policies of this file. A tag expires only if every policy that selects it expires it.
     #[schemars(length(min = 1))]
     pub policies: Vec<PolicyShape>,
 }
@@ -53,7 +53,7 @@ pub struct PolicyShape {
     pub untagged: Option<UntaggedShape>,
     /// What comes after an untag. Default: nothing, so that every untag can be undone while the manifest is there.
     pub then: Option<ThenShape>,
-    /// Whether what it lets go may really be removed, where the settings enforce, too. Default: dry-run.
+    /// Whether what it expires may really be removed, where the settings enforce, too. Default: dry-run.
     #[schemars(default = "dry_run", example = &"enforce")]
     pub mode: Option<ModeShape>,
     /// Limits for this policy alone, below those of the settings. Above a limit the run refuses; it does not pick.
@@ -251,7 +251,7 @@ pub struct UntaggedShape {
     pub delete: String,
 }
 
-/// Whether what a policy lets go may really be removed.
+/// Whether what a policy expires may really be removed.
 #[derive(JsonSchema)]
 #[schemars(rename = "Mode", rename_all = "kebab-case")]
 pub enum ModeShape {

@@ -2,7 +2,7 @@
 //!
 //! Semantics: `cmd/acr/purge.go` and `cmd/repository/image_functions.go` of Azure/acr-cli. The part of a filter before the
 //! colon must match a whole repository name (`^…$`), the part behind it searches: `v1` finds `dev10`. A tag goes if it was
-//! last updated before `--ago`; `--keep` then spares the newest of those that would go.
+//! last updated before `--ago`; `--keep` then spares the newest of those that would be removed.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -204,7 +204,7 @@ fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], 
             );
         }
     }
-    // Tags of a rule before are that rule's, so they are not selected: else this policy would keep what that one lets go.
+    // Tags of a rule before are that rule's, so they are not selected: else this policy would keep what that one expires.
     if let Some(TagSelection::Globs(globs)) = &mut policy.tags {
         let taken: Vec<String> =
             claimed.iter().filter(|glob| overlap(globs, glob)).map(|glob| format!("!{glob}")).collect();

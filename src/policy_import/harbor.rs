@@ -386,7 +386,7 @@ fn translate_immutable(
     if !with_retention {
         policy.remark(
             RemarkKind::Image,
-            "Harbor keeps the whole artifact of an immutable tag; policies that let its other tags go need an `image_with` \
+            "Harbor keeps the whole artifact of an immutable tag; policies that expire its other tags need an `image_with` \
              rule, which is written for you where both kinds of rules are given together",
         );
     }

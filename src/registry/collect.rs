@@ -128,7 +128,7 @@ async fn read_head(
         identity: reader.identity(),
         removal: settings.removal,
         info,
-        accepts_retention: settings.accepts_retention,
+        accepts_retention: settings.accepted.retention,
         lists_untagged: reader.lists_untagged(),
         expires_companions: reader.expires_companions(),
         deletes_with_last_tag: reader.deletes_with_last_tag(),

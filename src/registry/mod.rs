@@ -81,15 +81,23 @@ pub struct RegistrySettings {
     pub api: Option<providers::ProductApi>,
     /// The registry as a resource of Azure, where it may be asked about itself.
     pub azure_resource: Option<providers::RegistryResource>,
-    /// True if the registry may delete untagged manifests before the undo window ends.
-    pub accepts_retention: bool,
-    /// True if tags may be removed although the registry does not report its time and no other confirms this machine's.
-    pub accepts_missing_date: bool,
-    /// True if a person states that the registry records every pull, where the registry itself cannot be asked.
-    pub accepts_pull_times: bool,
+    /// The risks that a person accepts.
+    pub accepted: AcceptedRisks,
     /// True if manifests are pulled for the sizes of their layers although a list contains enough to decide. Only in
     /// dialects with such lists; the others always pull.
     pub exact_bytes: bool,
+}
+
+/// The risks of a registry that a person accepts by name in its settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AcceptedRisks {
+    /// `untagged-retention`: the registry may delete untagged manifests before the undo window ends.
+    pub retention: bool,
+    /// `no-date`: tags may be removed although the registry does not report its time and no other confirms this
+    /// machine's.
+    pub missing_date: bool,
+    /// `pull-times`: the registry records every pull, although it cannot be asked whether it does.
+    pub pull_times: bool,
 }
 
 impl RegistrySettings {
@@ -104,7 +112,7 @@ impl RegistrySettings {
     pub fn records_pulls(&self) -> bool {
         match self.provider.capabilities().pull_times {
             Support::Yes => true,
-            Support::Unknown => self.accepts_pull_times,
+            Support::Unknown => self.accepted.pull_times,
             Support::No => false,
         }
     }
@@ -129,9 +137,7 @@ impl RegistrySettings {
             rate_limits: RateLimits::default(),
             api: None,
             azure_resource: None,
-            accepts_retention: false,
-            accepts_missing_date: false,
-            accepts_pull_times: false,
+            accepted: AcceptedRisks::default(),
             exact_bytes: false,
         }
     }

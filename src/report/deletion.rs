@@ -165,7 +165,7 @@ impl DeletionsView {
         if going > 0 {
             let along = self.manifest_count() - going;
             let with = if along > 0 {
-                format!(", with {} more that hang on them", format_count(along))
+                format!(", with {} more that depend on them", format_count(along))
             } else {
                 String::new()
             };
@@ -216,7 +216,7 @@ impl DeletionsView {
                 number => format!(", {} of unknown size", format_count(number)),
             };
             said.push(format!(
-                "{} free and would go once the time is over: {about}{} at most{unknown}",
+                "{} free and would be removed once the time is over: {about}{} at most{unknown}",
                 if forecast.manifests == 1 {
                     "1 manifest without a tag is".to_owned()
                 } else {
@@ -376,14 +376,16 @@ fn message(stay: &RetainReason) -> String {
         }
         RetainReason::Restored(tag) => format!("tag {tag} was put back since, and somebody else removed it"),
         RetainReason::Unrecorded(tag) => format!("the record of the removal of {tag} is not understood"),
-        RetainReason::PolicyMissing(policy) => format!("policy {policy}, which let a tag of it go, is gone"),
+        RetainReason::PolicyMissing(policy) => format!("policy {policy}, which expired a tag of it, is gone"),
         RetainReason::NotSelected(policy, tag) => {
             format!("policy {policy}, which let {tag} go, does not select it any more")
         }
         RetainReason::DeletionNotRequested(policy) => {
             format!("policy {policy} selects a tag that it had, and has no `then`")
         }
-        RetainReason::Cyclic => "it and what it hangs on hang on each other, so that none can go first".into(),
+        RetainReason::Cyclic => {
+            "it and what it depends on depend on each other, so that none can be removed first".into()
+        }
     }
 }
 

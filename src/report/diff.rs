@@ -274,7 +274,9 @@ impl DiffView {
     pub fn headline(&self) -> String {
         let DiffSummary { newly_expired, no_longer_expired, .. } = self.summary;
         match (newly_expired, no_longer_expired) {
-            (0, 0) if self.newly_enforced.is_empty() => "no tag goes that did not, and none comes back".to_owned(),
+            (0, 0) if self.newly_enforced.is_empty() => {
+                "no tag expires that did not, and none is kept again".to_owned()
+            }
             _ => format!(
                 "+{} go, {} come back",
                 super::format_count(newly_expired),

@@ -26,16 +26,21 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
         }
         ReasonView::Claimed { source, holder, .. } => describe_release(source, holder),
         ReasonView::Locked { on, .. } => format!("somebody unlocks the {on} in the registry; Tagwarden never does"),
-        ReasonView::ChildOfKept { index } => format!("the index {} goes or no longer contains it", short_digest(index)),
+        ReasonView::ChildOfKept { index } => {
+            format!("the index {} is removed or no longer contains it", short_digest(index))
+        }
         ReasonView::CompanionOfKept { subject } => {
-            format!("the last tag and claim of the image {} go; it then goes with them", short_digest(subject))
+            format!(
+                "the last tag and claim of the image {} are removed; it is then removed with them",
+                short_digest(subject)
+            )
         }
         ReasonView::CompanionOfUnknown { subject } => format!(
-            "the image {} appears here under a tag and that tag goes; or somebody removes it by hand",
+            "the image {} appears here under a tag and that tag is removed; or somebody removes it by hand",
             short_digest(subject)
         ),
-        ReasonView::SubjectOfKept { referrer } => format!("the referrer {} goes", short_digest(referrer)),
-        ReasonView::SharesManifest { tag } => format!("tag {tag} goes in the same plan"),
+        ReasonView::SubjectOfKept { referrer } => format!("the referrer {} is removed", short_digest(referrer)),
+        ReasonView::SharesManifest { tag } => format!("tag {tag} is removed in the same plan"),
         ReasonView::LastTag {} => {
             "another tag of its image stays; or the registry's settings say removal = \"manifest\"".to_owned()
         }

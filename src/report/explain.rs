@@ -217,7 +217,7 @@ fn describe_verdict(document: &PlanDocument, tag: &TagEntry<'_>) -> String {
                 if removal.method == "manifest" { "its manifest would be deleted" } else { "it would be untagged" };
             let enforcement = match RemovalStatus::of(document, removal) {
                 RemovalStatus::Enforced => "enforced",
-                RemovalStatus::DryRun => "reported only: not everything that lets it go says `mode: enforce`",
+                RemovalStatus::DryRun => "reported only: not everything that expires it says `mode: enforce`",
                 RemovalStatus::Refused => "REFUSED, so it is not removed",
             };
             format!("has expired: {how} ({enforcement})")
@@ -310,8 +310,8 @@ fn render_expiry_conditions(out: &mut String, kept: &KeptView) {
     let endings = expiry_conditions(kept);
     match endings.as_slice() {
         [] => return,
-        [_] => heading(out, "It would go, all else being as it is, only when"),
-        _ => heading(out, "It would go, all else being as it is, only when all of these have happened"),
+        [_] => heading(out, "It would be removed, with all else unchanged, only when"),
+        _ => heading(out, "It would be removed, with all else unchanged, only when all of these have happened"),
     }
     for ending in &endings {
         line(out, 1, ending);

@@ -274,7 +274,7 @@ fn cards(document: &PlanDocument) -> Vec<(&'static str, String)> {
     let summary = &document.summary;
     vec![
         ("tags", format_count(summary.tags)),
-        ("would go", format_count(summary.expired)),
+        ("would be removed", format_count(summary.expired)),
         ("protected", format_count(summary.protected)),
         ("retained", format_count(summary.retained)),
         ("undecided", format_count(summary.undecided)),

@@ -404,10 +404,13 @@ impl ReasonView {
             Self::NotKept { policy, shortfalls } if shortfalls.is_empty() => format!("policy {policy} keeps none"),
             Self::NotKept { policy, shortfalls } => {
                 let shortfalls: Vec<String> = shortfalls.iter().map(ShortfallView::describe).collect();
-                format!("policy {policy} lets it go: {}", shortfalls.join("; "))
+                format!("policy {policy} does not keep it: {}", shortfalls.join("; "))
             }
             Self::CompanionOfExpired { subject, policy } => {
-                format!("it goes with the image {}, whose last tags policy {policy} lets go", short_digest(subject))
+                format!(
+                    "it is removed with the image {}, whose last tags policy {policy} expires",
+                    short_digest(subject)
+                )
             }
         }
     }
@@ -518,7 +521,7 @@ fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Lock, Period};
+    use crate::domain::{Lock, Period, Shortfall};
 
     #[test]
     fn labels_are_those_of_the_json() {

@@ -279,7 +279,7 @@ impl ForecastView {
         match (self.kind.as_str(), self.at) {
             ("expires", Some(at)) => {
                 let mut sentences = vec![format!(
-                    "it goes on {}, unless something is pushed, released, claimed or locked before",
+                    "it expires on {}, unless something is pushed, released, claimed or locked before",
                     format_minute(at)
                 )];
                 sentences.extend(self.reasons.iter().map(|reason| format!("then {}", reason.sentence())));
@@ -306,7 +306,7 @@ impl PolicyTraceView {
 impl RuleTraceView {
     /// Describes its outcome, on one line.
     pub(super) fn line(&self) -> String {
-        let sign = if self.keeps { "keeps it" } else { "lets it go" };
+        let sign = if self.keeps { "keeps it" } else { "does not keep it" };
         let cutoff = match &self.cutoff {
             Some(CutoffView { at, tag: Some(tag) }) => format!("; cuts after {tag} of {}", format_minute(*at)),
             Some(CutoffView { at, tag: None }) => format!("; cuts at {}", format_minute(*at)),

@@ -432,7 +432,7 @@ fn harmless_note(meaning: &MatchedRepositories) -> String {
     match (meaning.ambiguous_in.len() as u64, meaning.is_resolved) {
         (0, true) => "keeps no tag undecided: a word beside it names a tag of the repository".to_owned(),
         (0, false) => "keeps no tag undecided: it names no repository that was read".to_owned(),
-        (open, _) => format!("keeps no tag undecided: no other tag of {} would go", counted_repositories(open)),
+        (open, _) => format!("keeps no tag undecided: no other tag of {} would be removed", counted_repositories(open)),
     }
 }
 

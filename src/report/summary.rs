@@ -97,7 +97,7 @@ pub(super) fn headline(document: &PlanDocument) -> String {
         number => format!(", {} of unknown size", format_count(number)),
     };
     format!(
-        "{}: {} would go ({}{} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope{unread}{refused}",
+        "{}: {} would be removed ({}{} reclaimable{unknown}), {} protected, {} retained, {} undecided, {} out of scope{unread}{refused}",
         counted(summary.tags, "tag"),
         format_count(summary.expired),
         if summary.is_estimated() { "about " } else { "" },
@@ -124,7 +124,7 @@ pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
         )
     } else {
         format!(
-            "Untagging frees nothing by itself. {reclaimable} are used only by what goes and can be reclaimed once the \
+            "Untagging frees nothing by itself. {reclaimable} are used only by what is removed and can be reclaimed once the \
              registry collects them; {shared} are shared with what stays."
         )
     };
@@ -175,7 +175,7 @@ fn describe_application(document: &PlanDocument, found: StatusCounts) -> String 
         .map(|one| 1 + one.dependents.len() as u64)
         .sum();
     if document.removals.is_empty() && document.deletions.deletable().next().is_none() {
-        return "Nothing would go, so there is nothing to apply.".to_owned();
+        return "Nothing would be removed, so there is nothing to apply.".to_owned();
     }
     if found.enforced == 0 && deletions == 0 {
         return "This plan cannot be applied: nothing in it is both enforced and allowed.".to_owned();
@@ -229,7 +229,9 @@ pub fn removal_reasons(removal: &RemovalView) -> String {
                 [] => "the policy keeps none".to_owned(),
                 shortfalls => shortfalls.iter().map(super::ShortfallView::describe).collect::<Vec<_>>().join("; "),
             },
-            ReasonView::CompanionOfExpired { subject, .. } => format!("goes with the image {}", short_digest(subject)),
+            ReasonView::CompanionOfExpired { subject, .. } => {
+                format!("removed with the image {}", short_digest(subject))
+            }
             reason => reason.sentence(),
         })
         .chain(removal.refused_by_registry.iter().map(|refused| refused.text.clone()))

@@ -201,7 +201,7 @@ fn policies(out: &mut String, document: &PlanDocument) {
             short_digest(&policy.revision),
         ]
     });
-    columns(out, &["policy", "mode", "selects", "lets go", "owner", "file", "revision"], &[2, 3], rows);
+    columns(out, &["policy", "mode", "selects", "expires", "owner", "file", "revision"], &[2, 3], rows);
 }
 
 fn unmatched(out: &mut String, document: &PlanDocument) {
@@ -286,7 +286,7 @@ pub(super) fn describe_record_drift(drift: &super::RecordDriftView) -> String {
 }
 
 fn removals(out: &mut String, document: &PlanDocument) {
-    heading(out, "What would go");
+    heading(out, "What would be removed");
     if document.removals.is_empty() {
         line(out, 1, "nothing");
         return;

@@ -237,7 +237,7 @@ pub(super) fn summary_line(result: &RunResult, mode: Mode, policies: usize) -> S
         return format!("{what} {}: nothing was read: {}", result.run, unread.join("; "));
     }
     let mut line = format!(
-        "{what} {} of {policies} {}: {} tags, {} would go ({}{} reclaimable), {}, {} retained, {} undecided, {done} removed",
+        "{what} {} of {policies} {}: {} tags, {} would be removed ({}{} reclaimable), {}, {} retained, {} undecided, {done} removed",
         result.run,
         if policies == 1 { "policy" } else { "policies" },
         report::format_count(summary.tags),

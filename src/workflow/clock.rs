@@ -125,7 +125,8 @@ impl App {
         let earlier = earlier.filter(|doubt| !(told && matches!(doubt, ClockIssue::BehindState { .. })));
         check.doubt = earlier.or_else(|| engine::clock_issue(start, now, newest));
         for registry in registries {
-            let accepted = self.readers.get(&registry.name).is_none_or(|reader| reader.settings().accepts_missing_date);
+            let accepted =
+                self.readers.get(&registry.name).is_none_or(|reader| reader.settings().accepted.missing_date);
             let unconfirmed = registry.clock_ahead.is_none() && !check.agrees && !accepted;
             let invalid = self.readers.get(&registry.name).and_then(|reader| reader.invalid_date_header());
             let doubt = invalid.map_or(ClockIssue::Unconfirmed, |header| ClockIssue::InvalidHeader { header });

@@ -165,7 +165,7 @@ impl App {
                 touched.contains(repository) || rules.delete_untagged_in(name, repository)
             };
             candidates.other_untagged.extend(others.into_iter().filter(|(_, repository, _)| is_judged(repository)));
-            // Which policies let each of their tags go matters once their time may be over, and not before.
+            // Which policies expire each of their tags matters once their time may be over, and not before.
             candidates.untagged.extend(early);
             for (mut untagged, entries) in due {
                 for (tag, id) in untagged.tags.iter_mut().zip(entries) {

@@ -20,7 +20,7 @@ pub struct Narrowing {
     pub registries: BTreeSet<RegistryName>,
     /// The repositories.
     pub repositories: Option<Globs>,
-    /// The policies. A removal belongs to the plan if all policies that let it go are among them.
+    /// The policies. A removal belongs to the plan if all policies that expire it are among them.
     pub policies: BTreeSet<PolicyName>,
 }
 
@@ -59,7 +59,7 @@ impl Narrowing {
         }
     }
 
-    /// The decision without what other policies let go, and without what hangs on that: it is only reported. Returns the
+    /// The decision without what other policies let go, and without what depends on that: it is only reported. Returns the
     /// positions of the removals that were enforced before; `None` where all policies are meant.
     pub(super) fn restrict(&self, decision: &RepositoryDecision) -> Option<(RepositoryDecision, Vec<u32>)> {
         if self.policies.is_empty() {

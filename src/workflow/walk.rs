@@ -457,7 +457,7 @@ impl<'a> Walk<'a> {
         if !removals.removals.is_empty() || deletions.deletable().next().is_some() {
             self.touched.entry(registry.name.clone()).or_default().insert(repository.name.clone());
         }
-        // What a policy's limit refuses is all of them or none where the same policies let all go.
+        // What a policy's limit refuses is all of them or none where the same policies expire all.
         let mixed = removals.removals.windows(2).any(|pair| pair[0].policies != pair[1].policies);
         if mixed && !removals.dependencies.is_empty() {
             self.dependent.insert(number, removals.clone());

@@ -258,7 +258,7 @@ proptest! {
         let place = (forged.registry.clone(), forged.repository.clone(), digest(image));
         let registry = after.world.inventory.registry(place.0.as_str()).unwrap();
         let manifests = &registry.repository(place.1.as_str()).unwrap().manifests;
-        // What hangs on nothing at all certainly does not hang on this.
+        // What depends on nothing at all certainly does not depend on this.
         let listed = manifests.values().any(|manifest| manifest.children.contains(&place.2));
         if all.contains(&place) || listed || manifests.get(&place.2).is_some_and(|manifest| manifest.subject.is_some()) {
             return Ok(());

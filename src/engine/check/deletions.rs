@@ -128,7 +128,7 @@ pub(in crate::engine) fn check_deletions_among(
             around.check_deletion((evidence, &held_digests), digest, manifest, &gone, &mut held);
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
             if !itself && (others.contains(&apart) || !around.is_dependent(digest, &gone)) {
-                held(format!("{digest} does not hang on what goes"));
+                held(format!("{digest} does not depend on what is removed"));
             }
             let by_itself = untagged.contains_key(&(&deletion.registry, &deletion.repository, digest))
                 || repository.untagged_history.is_some()
@@ -199,7 +199,7 @@ fn check_policies(
         }
     }
     if known.tags.iter().any(|tag| tag.policies.is_empty()) {
-        held("nobody knows which policy let one of its tags go".to_owned());
+        held("nobody knows which policy expired one of its tags".to_owned());
     }
 }
 

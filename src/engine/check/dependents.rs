@@ -149,7 +149,7 @@ impl HeldByPolicy {
             self.held.iter().filter(|(position, owners)| !unenforced.contains(position) && !refuses(owners))
         {
             let (registry, repository, policy) = (&self.registry, &self.repository, &self.policy);
-            let why = format!("something that policy {policy} lets go stays, and it hangs on that");
+            let why = format!("something that policy {policy} expires stays, and it depends on that");
             let image = format!("removal {position} of {registry}/{repository}");
             findings.push(Violation::WronglyEnforced { image, why });
         }
@@ -218,9 +218,9 @@ impl<'t, 'a> RemainingContent<'t, 'a> {
         } else if let Some(image) = images.find(|image| self.kept.contains(*image)) {
             Some(format!("its image {image} stays"))
         } else if !self.unsigned.is_empty() && self.unsigned.contains(&removal.digest.to_string()) {
-            Some("a signature that stays would go with its last tag".to_owned())
+            Some("a signature that stays would be removed with its last tag".to_owned())
         } else if self.tagged.as_ref().is_some_and(|tagged| !tagged.contains(&removal.digest)) {
-            Some("its image would go with its last tag".to_owned())
+            Some("its image would be removed with its last tag".to_owned())
         } else if self.whole_manifests && self.kept.contains(&removal.digest) {
             Some("its manifest stays for another".to_owned())
         } else {

@@ -55,10 +55,10 @@ pub(super) fn check_rules<'a>(
         if own.is_empty() {
             findings.push(Violation::ProtectedTag { image: image(), by: "no policy selects it".to_owned() });
         } else if own.first() != Some(&&one.removal.policy) {
-            findings.push(Violation::FactMismatch { image: image(), what: "the policy that lets it go" });
+            findings.push(Violation::FactMismatch { image: image(), what: "the policy that does not keep it" });
         } else if !own.iter().copied().eq(one.removal.policies.iter()) {
             // A refusal of a policy covers a removal by this list.
-            findings.push(Violation::FactMismatch { image: image(), what: "the list of policies that let it go" });
+            findings.push(Violation::FactMismatch { image: image(), what: "the list of policies that expire it" });
         }
         if one.removal.companion_of.is_none() && one.removal.enforce && dry.contains(at.tag) {
             findings.push(Violation::WronglyEnforced { image: image(), why: "a policy only reports it".to_owned() });

@@ -69,7 +69,7 @@ pub(super) fn basis(document: &PlanDocument) -> String {
 fn head(document: &PlanDocument) -> String {
     let summary = &document.summary;
     let verdicts = [
-        ("**expired** (would go)", summary.expired),
+        ("**expired** (would be removed)", summary.expired),
         ("protected", summary.protected),
         ("retained", summary.retained),
         ("undecided", summary.undecided),
@@ -256,7 +256,7 @@ fn source(document: &PlanDocument, source: &SourceView) -> String {
 }
 
 fn policies(document: &PlanDocument) -> String {
-    let header = "| policy | mode | selects | lets go | owner | what for | file | revision |\n\
+    let header = "| policy | mode | selects | expires | owner | what for | file | revision |\n\
                   | :-- | :-- | --: | --: | :-- | :-- | :-- | :-- |\n";
     let rows = document.policies.iter().map(|policy| {
         row(&[
@@ -312,11 +312,11 @@ fn holds(document: &PlanDocument) -> String {
 
 fn removals(document: &PlanDocument, most: usize) -> String {
     if document.removals.is_empty() {
-        return section("Removals", "Nothing would go.\n");
+        return section("Removals", "Nothing would be removed.\n");
     }
     let header = "| tag | digest | time | age | size | policy | enforcement | why |\n\
                   | :-- | :-- | :-- | --: | --: | :-- | :-- | :-- |\n";
-    let title = format!("{} would go", counted(document.removals.len() as u64, "tag"));
+    let title = format!("{} would be removed", counted(document.removals.len() as u64, "tag"));
     let by_repository = removals_by_repository(document);
     let frame = section("Removals", &(by_repository.clone() + &folded(&title, header))).len()
         + "\n… and 18,446,744,073,709,551,615 more in the JSON.\n".len();
@@ -337,7 +337,7 @@ fn removals_by_repository(document: &PlanDocument) -> String {
     let shown = sorted.iter().take(MOST_REPOSITORIES).map(|((place, policy, status), count)| {
         row(&[code(place), format_count(*count), code(policy), status.label().to_owned()])
     });
-    let header = "| repository | would go | policy | enforcement |\n| :-- | --: | :-- | :-- |\n";
+    let header = "| repository | would be removed | policy | enforcement |\n| :-- | --: | :-- | :-- |\n";
     format!("{header}{}\n", lines(MOST_FACTS, sorted.len(), shown))
 }
 

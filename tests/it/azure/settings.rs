@@ -29,7 +29,7 @@ fn little_is_needed() {
     let [contoso] = settings.registries.as_slice() else { panic!("{settings:?}") };
     assert_eq!((contoso.provider.name(), contoso.concurrency), ("acr", 32));
     assert_eq!(contoso.rate_limits, RateLimits::default());
-    assert!(contoso.azure_resource.is_none() && !contoso.accepts_retention);
+    assert!(contoso.azure_resource.is_none() && !contoso.accepted.retention);
     assert_eq!(settings.undo_window, Duration::from_hours(7 * 24));
     assert_eq!(load(&format!("undo_window = \"30d\"\n{ACR}"), &[]).undo_window, Duration::from_hours(30 * 24));
 }
@@ -112,13 +112,13 @@ fn rates_and_what_is_accepted() {
         load(&format!("{ACR}rates = {{ read = 5000, delete = 500 }}\naccept = [\"untagged-retention\"]\n"), &[]);
     let contoso = &settings.registries[0];
     assert_eq!(contoso.rate_limits, RateLimits { read: Some(5000), write: None, delete: Some(500) });
-    assert!(contoso.accepts_retention);
+    assert!(contoso.accepted.retention);
     let variables = [
         ("TAGWARDEN__REGISTRIES__CONTOSO__RATES__DELETE", "60"),
         ("TAGWARDEN__REGISTRIES__CONTOSO__ACCEPT", "untagged-retention"),
     ];
     let contoso = &load(ACR, &variables).registries[0];
-    assert_eq!((contoso.rate_limits.delete, contoso.accepts_retention), (Some(60), true));
+    assert_eq!((contoso.rate_limits.delete, contoso.accepted.retention), (Some(60), true));
 }
 
 #[test]

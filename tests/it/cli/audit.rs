@@ -86,7 +86,7 @@ async fn a_tag_has_a_history() {
         "(run) by anna@",
         "policy:   candidates, all.yaml at sha256:",
         "commit 111111111111…",
-        "because:  policy candidates lets it go: 5th newest",
+        "because:  policy candidates does not keep it: 5th newest",
         "restore: done",
         "(restore) by anna@",
         "Now: in the registry now",

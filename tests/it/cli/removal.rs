@@ -143,13 +143,13 @@ async fn each_tag_can_be_explained() {
     let (registry, desk) = shop().await;
     let host = registry.host();
     let done = desk.run(&format!("explain {host}/shop/api:candidate-1")).await.exits(0);
-    for words in ["candidate-1 stays: it is protected", "releases names this tag", "candidates lets it go"] {
+    for words in ["candidate-1 stays: it is protected", "releases names this tag", "candidates does not keep it"] {
         assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
     }
     let json = desk.run("explain contoso/shop/api:candidate-2 --format json").await.exits(0).json();
     assert_eq!(json["verdict"], "expired", "{json:#}");
     let later = desk.run("explain contoso/tools/lint:t-1 --at 2124-06-01").await.exits(0);
-    assert!(later.out.contains("tools lets it go"), "{}", later.out);
+    assert!(later.out.contains("tools does not keep it"), "{}", later.out);
     let done = desk.run("explain contoso/shop/api:gone").await.exits(2);
     assert!(done.err.contains("has no tag shop/api:gone"), "{}", done.err);
     let done = desk.run("explain elsewhere.example/shop/api:v1").await.exits(2);
@@ -185,7 +185,7 @@ async fn above_a_limit_nothing_is_picked() {
     desk.set("TAGWARDEN__LIMITS__UNTAG", "1");
     let done = desk.run("plan --format json").await.exits(3);
     let plan = done.json();
-    assert_eq!(names(&plan, "removals"), GOING, "what would go is listed all the same");
+    assert_eq!(names(&plan, "removals"), GOING, "what would be removed is listed all the same");
     assert_eq!(plan["refusals"].as_array().unwrap().len(), 1);
     assert!(done.err.contains("refused"), "{}", done.err);
     desk.run("run").await.exits(3);

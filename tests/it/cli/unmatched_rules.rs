@@ -4,7 +4,7 @@ use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
 
 use super::{CliFixture, CliOutput, fill, names, record, settings, tags};
 
-/// A shop with two old candidates, a release and a long-term version, and a policy that lets go whatever is old.
+/// A shop with two old candidates, a release and a long-term version, and a policy that expires whatever is old.
 async fn shop(policies: &str) -> (EmbeddedRegistry, CliFixture) {
     let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
     fill(&registry, "shop/api", "candidate", 3);

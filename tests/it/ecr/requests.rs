@@ -10,7 +10,7 @@ use super::{fixture, image, noon, put, request_counts};
 const TAGS: usize = 10_000;
 /// A thousand in an answer at most.
 const LEAST: usize = TAGS / 1000;
-/// Tags that a policy lets go.
+/// Tags that a policy expires.
 const EXPIRED: usize = 40;
 
 fn policies() -> String {

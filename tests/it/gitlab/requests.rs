@@ -7,7 +7,7 @@ use super::{API, fixture, image, request_counts};
 const TAGS: usize = 10_000;
 /// A thousand on a page at most.
 const PAGES: usize = 10;
-/// Tags that a policy lets go.
+/// Tags that a policy expires.
 const EXPIRED: usize = 40;
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn ten_thousand_tags_take_as_many_requests_as_they_have_pages() {
         ("GET /v2/", 1),
         ("GET /jwt/auth", 2),
         ("GET /gitlab/v1/repositories/shop/backend/api/tags/list/", PAGES),
-        // What would go, which an undo needs anyway.
+        // What would be removed, which an undo needs anyway.
         ("GET /v2/shop/backend/api/manifests/", EXPIRED),
     ];
     assert_eq!(asked, expected.map(|(path, count)| (path.to_owned(), count)).into());

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use tagwarden::demo::image::{self, Format};
 use tagwarden::domain::{PullTime, Repository};
-use tagwarden::registry::{RegistrySettings, connect};
+use tagwarden::registry::{AcceptedRisks, RegistrySettings, connect};
 
 use super::{ROBOT, image as build, name, options, put, settings, start};
 use crate::registry::quick;
 use crate::support::memory::MemoryCache;
 
 /// Reads `shop/api` where a person states that Harbor records every pull, or nobody does.
-async fn read(url: &str, accepts_pull_times: bool) -> Repository {
-    let settings = RegistrySettings { accepts_pull_times, ..settings(url) };
+async fn read(url: &str, pull_times: bool) -> Repository {
+    let accepted = AcceptedRisks { pull_times, ..AcceptedRisks::default() };
+    let settings = RegistrySettings { accepted, ..settings(url) };
     let reader = connect(settings, quick()).unwrap().reader();
     reader.repository(&name("shop/api"), &BTreeSet::new(), &MemoryCache::default()).await
 }

@@ -9,7 +9,7 @@ use super::{fixture, image, request_counts};
 const TAGS: usize = 10_000;
 /// A hundred in an answer at most.
 const LEAST: usize = TAGS / 100;
-/// Tags that a policy lets go.
+/// Tags that a policy expires.
 const EXPIRED: usize = 40;
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::{fixture, image, request_counts};
 const TAGS: usize = 10_000;
 /// The least for a list that nobody changes meanwhile would be 100.
 const TAG_REQUESTS: usize = 114 + 1;
-/// Tags that a policy lets go.
+/// Tags that a policy expires.
 const EXPIRED: usize = 40;
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn ten_thousand_tags_take_little_more_requests_than_they_have_pages() {
         ("GET /api/v1/organization/shop/autoprunepolicy/", 1),
         // A hundred on a page at most; pages overlap, and the first is read twice.
         ("GET /api/v1/repository/shop/api/tag/", TAG_REQUESTS),
-        // What would go, which an undo needs anyway.
+        // What would be removed, which an undo needs anyway.
         ("GET /api/v1/repository/shop/api/manifest/", EXPIRED),
     ];
     assert_eq!(asked, expected.map(|(path, count)| (path.to_owned(), count)).into());

@@ -476,6 +476,6 @@ fn a_bucket_says_which_period() {
     let reason = not_kept(vec![ShortfallView::Bucket { period: "daily".into(), count: 7 }]);
     assert_eq!(
         reason.sentence(),
-        "policy candidates lets it go: not the newest of any of the last 7 days that have one"
+        "policy candidates does not keep it: not the newest of any of the last 7 days that have one"
     );
 }

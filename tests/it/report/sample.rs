@@ -474,12 +474,12 @@ pub(crate) fn plan() -> PlanDocument {
             refusal(
                 true,
                 "shop/legacy",
-                "contoso/shop/legacy: 1 of 1 tags would go, and at most 50% are allowed; raise `percent`, or keep more",
+                "contoso/shop/legacy: 1 of 1 tags would be removed, and at most 50% are allowed; raise `percent`, or keep more",
             ),
             refusal(
                 false,
                 "shop/checkout",
-                "contoso/shop/checkout: 3 of 17 tags would go, and at most 10% are allowed (would hold if every policy said `enforce`)",
+                "contoso/shop/checkout: 3 of 17 tags would be removed, and at most 10% are allowed (would hold if every policy said `enforce`)",
             ),
         ],
         summary: SummaryView {
@@ -501,7 +501,7 @@ pub(crate) fn plan() -> PlanDocument {
     document
 }
 
-/// Two manifests untagged before: one goes with what hangs on it, one stays.
+/// Two manifests untagged before: one goes with what depends on it, one stays.
 fn deletions() -> DeletionsView {
     let one = DeletionView {
         registry: "contoso".into(),

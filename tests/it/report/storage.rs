@@ -84,7 +84,7 @@ fn rows(page: &str, heading: &str) -> Vec<Vec<(String, Option<i64>)>> {
 fn charts_and_tables_of_a_page_say_the_same() {
     for document in [plan(), wide()] {
         let page = html(&document);
-        let going = rows(&page, "What would go");
+        let going = rows(&page, "What would be removed");
         let freed = rows(&page, "What that frees once the registry collects it");
         let mut by_repository: BTreeMap<String, (i64, i64, i64)> = BTreeMap::new();
         for row in &going {

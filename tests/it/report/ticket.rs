@@ -30,7 +30,7 @@ fn a_ticket_fits_and_begins_with_the_decision() {
             assert!(text.len() <= most, "{dialect:?}: {}", text.len());
             assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
             let places: Vec<usize> =
-                ["4 would go", "Would be removed", "Refused", "What next", &document.id, "tagwarden restore"]
+                ["4 would be removed", "Would be removed", "Refused", "What next", &document.id, "tagwarden restore"]
                     .iter()
                     .map(|words| text.find(words).unwrap_or_else(|| panic!("{words} is not in {text}")))
                     .collect();

@@ -251,7 +251,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
             registry: Some("contoso".into()),
             repository: Some("shop/part-000".into()),
             binding: true,
-            message: format!("contoso/shop/part-000: 60 of 100 tags would go {HOSTILE}"),
+            message: format!("contoso/shop/part-000: 60 of 100 tags would be removed {HOSTILE}"),
         }],
         summary,
     };

@@ -180,7 +180,7 @@ async fn the_first_page_says_how_things_stand() {
         ">apply 01930000-0000-7000-8000-000000000005 failed: ",
         ">source releases failed: ",
         ">registry contoso could be read only in part: shop/torn: ",
-        ">refused: contoso/shop/part-000: 60 of 100 tags would go",
+        ">refused: contoso/shop/part-000: 60 of 100 tags would be removed",
         ">source aks-prod keeps 3 tags of 1 repository undecided: aks-prod: shop/WorkflowTemplate/deploy: ",
     ] {
         assert!(page.contains(words), "no {words} in\n{page}");

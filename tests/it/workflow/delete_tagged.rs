@@ -90,7 +90,7 @@ async fn what_no_longer_has_its_tag_is_not_deleted() {
 #[tokio::test]
 async fn an_index_and_what_it_contains() {
     let walk = by_manifest().await;
-    // One that goes and contains an image that stays, and one that stays and contains an image that would go.
+    // One that goes and contains an image that stays, and one that stays and contains an image that would be removed.
     let release = image("release-1", 50);
     walk.put("shop/api", "candidate-0", &index(Family::Oci, std::slice::from_ref(&release)));
     walk.put("shop/api", "release-2", &index(Family::Oci, &[image("candidate-1", 99)]));

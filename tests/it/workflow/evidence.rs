@@ -34,7 +34,7 @@ impl ManualClock {
 }
 
 impl WorkflowFixture {
-    /// Release records as evidence, of which one names what no policy lets go.
+    /// Release records as evidence, of which one names what no policy expires.
     pub(super) fn with_releases(&self, mode: &str, lines: &str) {
         self.settings(mode, lines, RECORDS);
         fs::create_dir(self.path("releases")).unwrap();

@@ -1,5 +1,5 @@
 //! The second step over Azure Container Registry: manifests that were untagged long enough ago are deleted, with what
-//! hangs on them, or stay for a reason.
+//! depends on them, or stay for a reason.
 
 mod approval;
 mod crash;
@@ -31,7 +31,7 @@ const THEN: &str = r#"policies:
 /// The repository of everything here.
 const REPOSITORY: &str = "shop/api";
 
-/// An index and what hangs on it.
+/// An index and what depends on it.
 struct ManifestTree {
     index: Image,
     sbom: Image,
@@ -102,7 +102,7 @@ impl WorkflowFixture {
         came.result.as_ref().unwrap_or_else(|| panic!("{}", came.text)).document.deletions.clone()
     }
 
-    /// The same with candidate-0, an index with all that can hang on it.
+    /// The same with candidate-0, an index with all that can depend on it.
     async fn with_family() -> (Self, ManifestTree) {
         let walk = Self::azure(|options| options).await;
         walk.policies(THEN);
@@ -114,7 +114,7 @@ impl WorkflowFixture {
         (walk, family)
     }
 
-    /// Pushes an index with all that can hang on it, two hundred days ago.
+    /// Pushes an index with all that can depend on it, two hundred days ago.
     fn family(&self, tag: &str) -> ManifestTree {
         let layers = |platform: &Platform| vec![Blob::layer(&format!("{tag} {platform:?}"), 300)];
         let index = image::multi_arch(noon(), layers);

@@ -69,7 +69,7 @@ const POLICIES: &str = r#"policies:
     keep: all
 "#;
 
-/// The candidates that [`POLICIES`] lets go, of those that [`Walk::fill`] makes.
+/// The candidates that [`POLICIES`] expires, of those that [`Walk::fill`] makes.
 pub(crate) const EXPIRED_TAGS: [&str; 4] = ["candidate-1", "candidate-2", "candidate-3", "candidate-4"];
 
 pub(crate) type Tags = BTreeMap<(String, String), Digest>;

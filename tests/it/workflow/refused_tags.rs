@@ -77,7 +77,7 @@ async fn a_bad_tag_is_tried_less_and_less_often_and_spoils_no_night_between() {
     assert!(text.contains("refused by the registry 4 times, next try on 2026-12-05"), "{text}");
     assert!(report::render(&plan, Format::Markdown).contains("refused by the registry 4 times"));
 
-    // Once the registry lets it go, it goes when its time has come, and is forgotten.
+    // Once the registry allows it, it goes when its time has come, and is forgotten.
     walk.registry.clear_faults();
     for _ in 0..7 {
         walk.night().await;

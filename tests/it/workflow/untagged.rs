@@ -100,7 +100,8 @@ async fn what_others_left_goes_after_its_time() {
     let forecast = first.forecast.clone().unwrap();
     assert_eq!(forecast.manifests, first.pending);
     assert!(
-        forecast.bytes > 0 && first.sentences().iter().any(|words| words.contains("would go once the time is over"))
+        forecast.bytes > 0
+            && first.sentences().iter().any(|words| words.contains("would be removed once the time is over"))
     );
     let (early, _) = stale.days_later(29).await;
     assert_eq!((early.eligible.len(), early.pending, stale.manifests()), (0, first.pending, before.clone()));

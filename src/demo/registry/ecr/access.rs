@@ -86,7 +86,7 @@ pub(super) fn check_signature(call: &ApiRequest<'_>, host: &str, options: &EcrOp
         ));
     }
     let names: Vec<&str> = signed.split(';').collect();
-    let present = call.headers.keys().map(|name| name.as_str());
+    let present = call.headers.keys().map(http::HeaderName::as_str);
     let must = present.filter(|name| *name == "content-type" || name.starts_with("x-amz-")).chain(["host"]);
     if let Some(missing) = must.into_iter().find(|name| !names.contains(name)) {
         return Err(Problem::new("InvalidSignatureException", &format!("'{missing}' must be a 'SignedHeader'")));
@@ -94,9 +94,9 @@ pub(super) fn check_signature(call: &ApiRequest<'_>, host: &str, options: &EcrOp
     let mut canonical = format!("{}\n{}\n\n", call.method, call.path);
     for name in &names {
         let value = if *name == "host" { host } else { header(name).unwrap_or_default() };
-        canonical.push_str(&format!("{name}:{}\n", value.trim()));
+        canonical.extend([name, ":", value.trim(), "\n"]);
     }
-    canonical.push_str(&format!("\n{signed}\n{}", hex(&Sha256::digest(&call.body))));
+    canonical.extend(["\n", signed, "\n", &hex(&Sha256::digest(&call.body))]);
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{place}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
     let mut key = format!("AWS4{}", keys.secret).into_bytes();
     for part in place.split('/') {
@@ -120,5 +120,9 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }

@@ -90,7 +90,7 @@ impl HarborService {
     }
 
     /// Runs garbage collection as it is scheduled: every artifact without a tag goes that nothing lists and that refers to
-    /// nothing, with what hangs on it. Returns how many went.
+    /// nothing, with what depends on it. Returns how many went.
     pub fn run_garbage_collection(&mut self, content: &mut Content) -> usize {
         if !self.options.garbage_collection.as_ref().is_some_and(|schedule| schedule.delete_untagged) {
             return 0;

@@ -45,7 +45,7 @@ pub enum AwsIdentity {
         /// The token to ask it with.
         token: Option<ContainerToken>,
     },
-    /// The role of the virtual machine, as its metadata service tells (IMDSv2).
+    /// The role of the virtual machine, as its metadata service tells (`IMDSv2`).
     Instance {
         /// The address of the metadata service.
         metadata_service: Url,

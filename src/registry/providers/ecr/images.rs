@@ -56,7 +56,9 @@ impl EcrApi {
         for _ in 0..MAX_READS {
             let rows = self.read_pages::<WireImages>(Operation::DescribeImages, &scope, &parameters, PAGE).await?;
             let mut images = Images::default();
-            rows.into_iter().for_each(|row| images.add_row(name, row));
+            for row in rows {
+                images.add_row(name, row);
+            }
             let mut seen = BTreeSet::new();
             // A tag that moves from what was read to what was not is met twice.
             if images.tags.iter().all(|tag| seen.insert(&tag.name)) {

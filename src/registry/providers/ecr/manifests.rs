@@ -55,8 +55,7 @@ impl EcrApi {
             read.insert(digest, found);
         }
         for image in answer.images {
-            let Some(digest) = image.image_id.image_digest.as_deref().and_then(|text| text.parse::<Digest>().ok())
-            else {
+            let Some(digest) = image.id.image_digest.as_deref().and_then(|text| text.parse::<Digest>().ok()) else {
                 continue;
             };
             let verified = verify(name, &digest, image);
@@ -74,7 +73,7 @@ impl EcrApi {
 
 /// Returns a manifest if its bytes have its digest.
 fn verify(name: &RepositoryName, digest: &Digest, image: WireManifest) -> Result<Option<RawManifest>, RegistryError> {
-    let bytes = image.image_manifest.into_bytes();
+    let bytes = image.manifest.into_bytes();
     if !digest.matches(&bytes) {
         let message = format!("{name}: the manifest that came for {digest} has another digest");
         return Err(RegistryError::new(RegistryErrorKind::DigestMismatch, message));
@@ -83,7 +82,7 @@ fn verify(name: &RepositoryName, digest: &Digest, image: WireManifest) -> Result
         let parsed: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         parsed["mediaType"].as_str().unwrap_or_default().to_owned()
     };
-    let media_type: Arc<str> = image.image_manifest_media_type.unwrap_or_else(own).into();
+    let media_type: Arc<str> = image.media_type.unwrap_or_else(own).into();
     Ok(Some(RawManifest { digest: digest.clone(), media_type, bytes: bytes.into() }))
 }
 
@@ -124,7 +123,7 @@ pub(super) fn store(repository: &mut Repository, read: Vec<(Digest, ParsedManife
         let known = repository.manifests.get(&digest);
         let (lock, created_at) = known.map_or((None, None), |known| (known.lock, known.created_at));
         let subject = parsed.manifest.subject.clone().or_else(|| known.and_then(|known| known.subject.clone()));
-        repository.manifests.insert(digest, Manifest { lock, created_at, subject, ..parsed.manifest });
+        repository.manifests.insert(digest, Manifest { subject, created_at, lock, ..parsed.manifest });
     }
     let subjects = repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();
     for digests in [&images, &attached, &subjects] {

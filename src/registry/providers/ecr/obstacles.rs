@@ -56,7 +56,7 @@ impl EcrApi {
             return Some(RemovalObstacle::Denied { message });
         }
         // What is deleted with its tags is not to be restored anyway.
-        if self.settings.accepts_retention || self.settings.removal == RemovalMethod::DeleteManifest {
+        if self.settings.accepted.retention || self.settings.removal == RemovalMethod::DeleteManifest {
             return None;
         }
         let accept = "accept = [\"untagged-retention\"]";

@@ -47,16 +47,14 @@ impl EcrApi {
             Err(error) => return Err(error),
         };
         let mut rows = answer.image_details.into_iter();
-        match (rows.next(), rows.next()) {
-            (Some(row), None) => serde_json::from_value(row).map(Some).map_err(|why| {
-                let message = format!("{repository}: an image is described in a way that is not understood");
-                RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(crate::domain::Cause::foreign(why))
-            }),
-            _ => {
-                let message = format!("{repository}: one image was asked for, and the answer is not about one");
-                Err(RegistryError::new(RegistryErrorKind::Malformed, message))
-            }
-        }
+        let (Some(row), None) = (rows.next(), rows.next()) else {
+            let message = format!("{repository}: one image was asked for, and the answer is not about one");
+            return Err(RegistryError::new(RegistryErrorKind::Malformed, message));
+        };
+        serde_json::from_value(row).map(Some).map_err(|why| {
+            let message = format!("{repository}: an image is described in a way that is not understood");
+            RegistryError::new(RegistryErrorKind::Malformed, message).caused_by(crate::domain::Cause::foreign(why))
+        })
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use jiff::{SignedDuration, Timestamp};
-use secrecy::ExposeSecret as _;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::credentials::KeySource;
@@ -116,7 +115,7 @@ impl RequestSigner for EcrSigner {
             Some((content_type, body)) => (Some(&**content_type), &**body),
             None => (None, &[][..]),
         };
-        let token = keys.session_token.as_ref().map(|token| token.expose_secret());
+        let token = keys.session_token.as_ref().map(secrecy::ExposeSecret::expose_secret);
         let covered =
             [("content-type", content_type), ("x-amz-security-token", token), ("x-amz-target", target.as_deref())];
         let covered: Vec<(&str, &str)> = covered.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();

@@ -126,13 +126,13 @@ pub(super) struct WireManifests {
 
 /// `Image`.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct WireManifest {
-    pub(super) image_id: WireImageId,
-    #[serde(default)]
-    pub(super) image_manifest: String,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) image_manifest_media_type: Option<String>,
+    #[serde(rename = "imageId")]
+    pub(super) id: WireImageId,
+    #[serde(default, rename = "imageManifest")]
+    pub(super) manifest: String,
+    #[serde(default, rename = "imageManifestMediaType", deserialize_with = "lenient")]
+    pub(super) media_type: Option<String>,
 }
 
 /// `PutImageResponse`.

@@ -65,9 +65,7 @@ impl EcrWriter {
         let parameters = in_repository(repository, parameters);
         let put = self.api.change::<WirePutImage>(Operation::PutImage, (&scope, parameters), clearance).await;
         match put {
-            Ok(put) if put.image.image_id.image_digest.as_deref() == Some(manifest.digest.to_string().as_str()) => {
-                Ok(())
-            }
+            Ok(put) if put.image.id.image_digest.as_deref() == Some(manifest.digest.to_string().as_str()) => Ok(()),
             Ok(_) => {
                 let message =
                     format!("{repository}: the image was stored under another digest than {}", manifest.digest);

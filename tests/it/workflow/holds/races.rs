@@ -51,7 +51,7 @@ async fn a_hold_that_is_set_while_a_run_removes_is_honoured() {
         let setting = async {
             walk.removals(2).await;
             let left = walk.builds();
-            // The last that would go, and its image under another name.
+            // The last that would be removed, and its image under another name.
             let tag = left.iter().rfind(|tag| tag.as_str() > "b-10" && tag.len() == 4).unwrap().clone();
             let hold = Hold {
                 registry: "main".parse().unwrap(),
@@ -89,7 +89,7 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
             let walk = ten(on, NEWEST).await;
             let before = walk.before.lock().unwrap().clone();
             let earlier = walk.run_enforcing().await.run_id();
-            // A policy of their own lets them go: a tag that a plain registry shows later is as young as its first sight.
+            // A policy of their own expires them: a tag that a plain registry shows later is as young as its first sight.
             let others = "  - { name: others, select: { tags: [\"c-*\"] }, keep: none, mode: enforce }\n";
             walk.policies(&format!("{NEWEST}{others}"));
             for number in 10..40 {

@@ -79,7 +79,7 @@ async fn killed_at_any_moment_every_deletion_is_accounted_for() {
     }
     assert!(in_the_middle > 10, "only {in_the_middle} of {ROUNDS} were killed while they deleted");
 
-    // What hangs on nothing any more was left over: it waits, however often a run comes by.
+    // What depends on nothing any more was left over: it waits, however often a run comes by.
     walk.real_time();
     walk.advance_clock(1);
     walk.enforce().await;

@@ -7,7 +7,7 @@ use super::*;
 use crate::workflow::evidence::RecordChange;
 
 /// What happens to a record at the first deletion, the exit code, which of the other manifests stay, in the order in which
-/// they would go, and the words of it.
+/// they would be removed, and the words of it.
 #[tokio::test]
 async fn what_is_said_while_manifests_are_deleted_counts_for_the_rest() {
     type Row = (&'static str, fn(&str) -> RecordChange, u8, [bool; 3], &'static str);

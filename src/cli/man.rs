@@ -1,4 +1,4 @@
-//! `tagwarden man`: the manual pages, one for each command.
+//! `tagwarden man`: the manual pages, one for each command, or all commands on one page.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use clap_mangen::Man;
 
 use super::context::{reject_unknown, unwritable};
 use super::output::{print, print_note, write_file};
+use super::reference::markdown_reference;
 use crate::workflow::RunError;
 
 #[derive(Debug, Args)]
@@ -17,12 +18,19 @@ pub(super) struct ManArgs {
     /// Write all pages into a folder instead
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Print the reference of all commands as Markdown instead
+    #[arg(long, conflicts_with_all = ["command", "out"])]
+    markdown: bool,
 }
 
 /// Prints one page, or writes all of them.
 pub(super) fn man(args: &ManArgs) -> Result<u8, RunError> {
     let mut root = super::command();
     root.build();
+    if args.markdown {
+        print(&markdown_reference(&root));
+        return Ok(0);
+    }
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
         let mut count = 0_u64;

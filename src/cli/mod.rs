@@ -25,6 +25,7 @@ mod output;
 mod paint;
 mod plan;
 mod progress;
+mod reference;
 mod registries;
 mod restore;
 mod run;

@@ -2,6 +2,7 @@
 //! all commands share.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
@@ -119,6 +120,28 @@ async fn completions_and_manual_pages_know_every_command() {
     assert_eq!(fs::read_dir(desk.path("pages")).unwrap().count(), commands.len() + 1);
     for (name, _) in commands {
         assert!(desk.path(&format!("pages/{}.1", name.replace(' ', "-"))).exists(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_reference_has_every_command_and_option() {
+    let page = CliFixture::new().run("man --markdown").await.exits(0).out;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert!(page == written, "write the output of `tagwarden man --markdown` to docs/commands.md");
+    let mut root = tagwarden::cli::command();
+    root.build();
+    let mut commands = Vec::new();
+    all_commands(&root, "tagwarden", &mut commands);
+    for (name, command) in commands.iter().filter(|(_, command)| !command.is_hide_set()) {
+        let start = page.find(&format!("# `{name}`\n")).unwrap_or_else(|| panic!("{name}"));
+        let part = &page[start..];
+        let part = &part[..part[1..].find("\n#").map_or(part.len(), |end| end + 1)];
+        for option in command.get_arguments().filter(|one| !one.is_global_set() && !one.is_hide_set()) {
+            if let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) {
+                assert!(part.contains(&format!("--{long}")), "{name} --{long}");
+            }
+        }
     }
 }
 

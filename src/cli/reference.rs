@@ -1,0 +1,114 @@
+//! The reference of all commands, as one page of Markdown.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, Command};
+
+/// The head of the page.
+const HEAD: &str = "# Commands\n\n\
+    Every command and option. This page is the output of `tagwarden man --markdown`; `tagwarden COMMAND --help` shows \
+    the\nsame in the terminal, and [command-line.md](command-line.md) explains what commands have in common.\n";
+
+/// Renders a command with all commands below it. It must have been built.
+pub(super) fn markdown_reference(root: &Command) -> String {
+    let mut page = HEAD.to_owned();
+    let global: Vec<&Arg> = options(root).filter(|option| option.is_global_set()).collect();
+    page.push_str("\n## Options of every command\n");
+    write_table(&mut page, &global);
+    for command in visible(root) {
+        write_command(&mut page, command, &format!("{} {}", root.get_name(), command.get_name()), 2);
+    }
+    page
+}
+
+/// The commands that users see, without the generated `help`.
+fn visible(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|one| one.get_name() != "help" && !one.is_hide_set())
+}
+
+/// The arguments that users see, without those that every program has.
+fn options(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_id() != "help" && arg.get_id() != "version")
+}
+
+fn write_command(page: &mut String, command: &Command, name: &str, level: usize) {
+    let _ = writeln!(page, "\n{} `{name}`\n", "#".repeat(level.min(4)));
+    let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
+    for paragraph in about.split("\n\n") {
+        let _ = writeln!(page, "{}\n", sentence(paragraph));
+    }
+    let usage = command.clone().bin_name(name).render_usage().to_string();
+    for line in usage.trim_start_matches("Usage: ").lines() {
+        let _ = writeln!(page, "    {}", line.trim());
+    }
+    let own: Vec<&Arg> = options(command).filter(|option| !option.is_global_set()).collect();
+    write_table(page, &own);
+    if let Some(after) = command.get_after_help().filter(|_| level == 2) {
+        for block in after.to_string().split("\n\n") {
+            write_block(page, block);
+        }
+    }
+    for one in visible(command) {
+        write_command(page, one, &format!("{name} {}", one.get_name()), level + 1);
+    }
+}
+
+/// Writes examples as code, and anything else as a paragraph.
+fn write_block(page: &mut String, block: &str) {
+    let Some(examples) = block.strip_prefix("Examples:\n").or_else(|| block.strip_prefix("Example:\n")) else {
+        let _ = writeln!(page, "\n{}", block.split_whitespace().collect::<Vec<_>>().join(" "));
+        return;
+    };
+    page.push('\n');
+    for line in examples.lines() {
+        let _ = writeln!(page, "  {line}");
+    }
+}
+
+fn write_table(page: &mut String, arguments: &[&Arg]) {
+    if arguments.is_empty() {
+        return;
+    }
+    page.push_str("\n| argument | meaning |\n| --- | --- |\n");
+    for argument in arguments {
+        let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string);
+        let mut meaning = sentence(&help.unwrap_or_default().replace("\n\n", ". ").replace("..", "."));
+        let values: Vec<String> = argument
+            .get_possible_values()
+            .iter()
+            .filter(|value| !value.is_hide_set() && takes_value(argument))
+            .map(|value| format!("`{}`", value.get_name()))
+            .collect();
+        if !values.is_empty() {
+            let _ = write!(meaning, " One of {}.", values.join(", "));
+        }
+        let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        if !default.is_empty() && takes_value(argument) {
+            let _ = write!(meaning, " Default: `{}`.", default.join(" "));
+        }
+        let _ = writeln!(page, "| {} | {} |", spelling(argument), meaning.replace('|', "\\|"));
+    }
+}
+
+fn takes_value(argument: &Arg) -> bool {
+    argument.get_action().takes_values()
+}
+
+/// Returns an argument as it is typed.
+fn spelling(argument: &Arg) -> String {
+    let names = argument.get_value_names().unwrap_or_default();
+    let value = names.first().map_or_else(|| argument.get_id().as_str().to_uppercase(), ToString::to_string);
+    let long = argument
+        .get_long()
+        .map(|long| if takes_value(argument) { format!("`--{long} {value}`") } else { format!("`--{long}`") });
+    let short = argument.get_short().map(|short| format!("`-{short}`"));
+    let named: Vec<String> = short.into_iter().chain(long).collect();
+    let spelled = if named.is_empty() { format!("`{value}`") } else { named.join(", ") };
+    spelled.replace('|', "\\|")
+}
+
+/// Returns a text on one line, with a full stop.
+fn sentence(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() || line.ends_with(['.', ':', '!', '?']) { line } else { format!("{line}.") }
+}

@@ -135,6 +135,7 @@ impl Leases for PostgresState {
                     .bind(label(scope)),
                 )
                 .await?;
+            unit.commit().await?;
             let (other, seconds) = other.unwrap_or_else(|| ("another process".to_owned(), LEASE_SECONDS));
             let what = format_args!(
                 "it is in use by {other}, for {:.0} more seconds unless that process renews its lease",

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{FromRow, PgConnection, Postgres, Transaction};
+use sqlx::{FromRow, PgConnection, Postgres};
 
 use super::PostgresState;
 use crate::state::row_reader::RowReader as _;
@@ -27,7 +28,36 @@ pub(super) type RowQuery<'q, T> = QueryAs<'q, Postgres, T, PgArguments>;
 pub(super) struct Unit<'a> {
     state: &'a PostgresState,
     doing: &'static str,
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction,
+}
+
+/// A connection of the pool inside a transaction. Unless that was committed it is closed, which undoes it: where a future was
+/// dropped in the middle of a statement, only the server knows what the connection is in. The transactions of
+/// `sqlx` would give it back with one that nobody ends if its `BEGIN` was not waited for.
+struct Transaction {
+    connection: PoolConnection<Postgres>,
+    is_over: bool,
+}
+
+impl Transaction {
+    async fn begin(mut self, statement: &'static str) -> Result<Self, sqlx::Error> {
+        sqlx::raw_sql(statement).execute(&mut *self.connection).await?;
+        Ok(self)
+    }
+
+    async fn commit(mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
+        self.is_over = true;
+        Ok(())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 impl PostgresState {
@@ -53,7 +83,11 @@ impl PostgresState {
         // Whoever comes after one that waited in vain does not wait as long again.
         let is_away = self.0.unreachable.load(Ordering::Relaxed);
         let patience = if is_away { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
-        let open = async || match tokio::time::timeout(patience, self.0.pool.begin_with(statement)).await {
+        let begin = async || {
+            let connection = self.0.pool.acquire().await?;
+            Transaction { connection, is_over: false }.begin(statement).await
+        };
+        let open = async || match tokio::time::timeout(patience, begin()).await {
             // It was waited for long enough.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Ok(None),
             Ok(begun) => begun.map(Some),
@@ -134,7 +168,7 @@ impl PostgresState {
 impl Unit<'_> {
     /// Runs a statement, and returns the number of rows that it changed.
     pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StateError> {
-        let work = statement.persistent(false).execute(&mut *self.transaction);
+        let work = statement.persistent(false).execute(&mut *self.transaction.connection);
         self.state.answer(self.doing, work).await.map(|done| done.rows_affected())
     }
 
@@ -143,7 +177,7 @@ impl Unit<'_> {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.state.answer(self.doing, query.persistent(false).fetch_all(&mut *self.transaction)).await
+        self.state.answer(self.doing, query.persistent(false).fetch_all(&mut *self.transaction.connection)).await
     }
 
     /// Reads one row, if there is one.
@@ -151,12 +185,12 @@ impl Unit<'_> {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.state.answer(self.doing, query.persistent(false).fetch_optional(&mut *self.transaction)).await
+        self.state.answer(self.doing, query.persistent(false).fetch_optional(&mut *self.transaction.connection)).await
     }
 
     /// The connection that is inside the transaction.
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.transaction
+        &mut self.transaction.connection
     }
 
     /// Commits it.

@@ -324,3 +324,34 @@ async fn passwords_are_never_shown_and_may_change() {
     let opened = StateStore::open(server.location()).await.unwrap();
     assert_eq!(opened.runs(1).await.unwrap(), []);
 }
+
+/// A future may be dropped at any of its awaits, also between `BEGIN` and its answer.
+#[tokio::test]
+async fn no_connection_keeps_the_transaction_of_a_future_that_was_dropped() {
+    let (server, store) = fresh().await;
+    let none = std::collections::BTreeMap::new();
+    for polls in (1..=6).cycle().take(60) {
+        // So that there is a connection already.
+        store.runs(1).await.unwrap();
+        let mut read = std::pin::pin!(store.runs(1));
+        for _ in 0..polls {
+            if futures::poll!(read.as_mut()).is_ready() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    // Enough of them at once for each connection of the pool.
+    for _ in 0..20 {
+        let writes = (0..16).map(|_| store.record_schedule_progress(&none));
+        for written in futures::future::join_all(writes).await {
+            written.unwrap();
+        }
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+    assert_eq!(server.number(open).await, 0);
+    let log = server.log();
+    assert!(!log.contains("already a transaction in progress"), "{log}");
+    assert!(!log.contains("read-only transaction"), "{log}");
+}

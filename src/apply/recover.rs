@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::absence;
 use crate::domain::{Action, Intent, JournalId, Outcome, RegistryName, SkipReason, TagState};
 use crate::registry::{RegistryError, RegistryReader};
-use crate::state::{JournalEntry, LeaseToken, StateError, StateStore};
+use crate::state::{JournalEntry, LeaseToken, StateError, StateErrorKind, StateStore};
 
 /// Resolves what an earlier run left open, and returns the entries with their outcomes.
 ///
@@ -76,7 +76,11 @@ pub async fn recover(
             }
             (Action::Restore, None) => Outcome::Skipped(SkipReason::Recovered("the tag is not there".to_owned())),
         };
-        store.record_restore_outcome(entry.id, &outcome, left_at, now).await?;
+        match store.record_restore_outcome(entry.id, &outcome, left_at, now).await {
+            // The process that began it lives, and has settled it since the list was read.
+            Err(error) if error.kind == StateErrorKind::Missing => continue,
+            recorded => recorded?,
+        }
         tracing::warn!(run = %entry.run, registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,
             outcome = outcome.label(), "settled what an interrupted run left open");
         settled.push((entry, outcome));

@@ -212,3 +212,31 @@ async fn a_tag_that_was_pushed_again_during_a_pause_stays() {
     let of = SkipReason::Moved { to: walk.registry.tags("shop/api")["candidate-5"].clone() };
     assert!(ended.text.contains(&of.to_string()), "{}", ended.text);
 }
+
+/// The process that was stopped goes on, and journals its own outcome, while another one looks at the tag.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_its_own_process_settles_in_the_meantime_is_left_alone() {
+    let walk = WorkflowFixture::removing_one_by_one().await;
+    let run = walk.intend("candidate-1").await;
+    walk.advance_clock(1);
+    let looks = Arc::new(tokio::sync::Semaphore::new(0));
+    let settled = Arc::new(std::sync::Barrier::new(2));
+    let (looking, waits) = (Arc::clone(&looks), Arc::clone(&settled));
+    let look = FaultKind::before_request(move |_| {
+        looking.add_permits(1);
+        waits.wait();
+    });
+    walk.registry.inject(Fault::on("manifests/candidate-1", look).method(Method::HEAD).times(1));
+    let own = async {
+        looks.acquire().await.unwrap().forget();
+        let app = walk.open().await.unwrap();
+        let open = app.store.pending_entries().await.unwrap();
+        assert_eq!(open.len(), 1, "the look comes before the outcome");
+        app.store.record_outcome(open[0].id, &Outcome::Failed("own".to_owned()), walk.now()).await.unwrap();
+        app.close().await;
+        tokio::task::spawn_blocking(move || settled.wait()).await.unwrap();
+    };
+    let (came, ()) = tokio::join!(walk.run_alone(), own);
+    assert_eq!((came.code, came.labels()), (0, vec!["done"; 4]), "{}", came.text);
+    assert_eq!(walk.outcomes(run).await, [("done", "own".to_owned())]);
+}

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::active_config::ActiveConfig;
 use super::file_access::Unresponsive;
+use super::leadership::Leadership;
 use super::reload::{FileReads, ReloadProblems};
 use super::schedule::{Timetable, build_timetable, find_scheduled};
 use super::watch::PolicyWatch;
@@ -46,12 +47,13 @@ pub(super) struct EventLoop {
     pub(super) status: Arc<DaemonStatus>,
     pub(super) stop: watch_channel::Receiver<bool>,
     /// The time up to which each schedule was handled.
-    handled: BTreeMap<String, Timestamp>,
+    pub(super) handled: BTreeMap<String, Timestamp>,
+    pub(super) leadership: Leadership,
     pub(super) running: Option<ActiveRun>,
     /// The problems of the settings and the policies since they were last valid.
     pub(super) problems: ReloadProblems,
     /// Why the state cannot be written.
-    write_error: Option<StateErrorKind>,
+    pub(super) write_error: Option<StateErrorKind>,
     /// True if it was logged that a run waits for another process.
     deferral_logged: bool,
     /// The logged error about an unreadable folder of approved plans.
@@ -82,7 +84,7 @@ pub(super) struct ActiveRun {
     /// Becomes true when no further removal of it may begin.
     pub(super) stop_sender: watch_channel::Sender<bool>,
     /// The policies to run again under the new rules, if the run was stopped because the rules changed.
-    rerun: Option<PolicyFilter>,
+    pub(super) rerun: Option<PolicyFilter>,
 }
 
 impl ActiveRun {
@@ -104,7 +106,7 @@ impl Daemon {
     pub async fn run(self, events: Events) {
         let Events { mut ticks, mut reload, mut stop } = events;
         let (edit_sender, mut edits) = mpsc::channel(1);
-        let Self { options, config, store, status, listener, address, handled, _lease: lease } = self;
+        let Self { options, config, store, status, listener, address, handled, lease } = self;
         let (web_stop_sender, web_stop) = watch_channel::channel(false);
         let context = WebContext {
             status: Arc::clone(&status),
@@ -123,6 +125,7 @@ impl Daemon {
             status,
             stop: stop.clone(),
             handled,
+            leadership: Leadership::new(lease),
             running: None,
             problems: ReloadProblems::default(),
             write_error: None,
@@ -140,6 +143,7 @@ impl Daemon {
         event_loop.start_up(address).await;
         // Runs missed during downtime start without waiting for the next minute.
         event_loop.tick().await;
+        event_loop.resume().await;
         event_loop.publish_status();
 
         let mut alive = tokio::time::interval(systemd::watchdog_interval().unwrap_or(DEFAULT_WATCHDOG_INTERVAL));
@@ -148,6 +152,7 @@ impl Daemon {
         let mut pages_up = true;
         loop {
             let look_at = event_loop.reload_at;
+            let attend_at = event_loop.leadership.attend_at;
             tokio::select! {
                 biased;
                 () = wait_for_stop(&mut stop) => break,
@@ -162,6 +167,7 @@ impl Daemon {
                     }
                 }
                 Some(()) = ticks.recv() => event_loop.tick().await,
+                () = sleep_until(attend_at), if attend_at.is_some() => event_loop.attend().await,
                 came = &mut pages, if pages_up => {
                     pages_up = false;
                     tracing::error!(?came, "HTTP server exited; scheduled runs continue");
@@ -178,7 +184,7 @@ impl Daemon {
         }
         event_loop.notifier.finish(NOTIFY_TIMEOUT).await;
         // First, because a database is told so over the connections that are closed here.
-        drop(lease);
+        event_loop.leadership.lease = None;
         if event_loop.running.is_none() {
             event_loop.store.close().await;
         }
@@ -208,8 +214,7 @@ impl EventLoop {
     async fn start_up(&mut self, address: SocketAddr) {
         let now = self.now();
         self.watch_policies();
-        // A write shows whether the state is writable.
-        self.register_new_schedules(now).await;
+        self.begin_leading(now).await;
         self.publish_status();
         let settings = &self.config.settings;
         self.store.warn_if_new(settings.mode != Mode::DryRun);
@@ -264,12 +269,12 @@ impl EventLoop {
     }
 
     /// Handles the passing of a minute.
-    async fn tick(&mut self) {
+    pub(super) async fn tick(&mut self) {
         if !self.reload_policies().await {
             self.tick_pending = true;
             return;
         }
-        if self.running.is_some() {
+        if self.running.is_some() || !self.leads() {
             return;
         }
         if let Err(error) = self.store.verify_file() {
@@ -309,6 +314,9 @@ impl EventLoop {
 
     /// Applies pending plans in the folder of approved plans. Returns true if there is one.
     async fn apply_approved_plans(&mut self, now: Timestamp) -> bool {
+        if !self.leads() {
+            return false;
+        }
         let settings = &self.config.settings;
         let removes = settings.mode != Mode::DryRun && settings.schedule.blocked_by(now).is_none();
         if !removes || settings.approvals.folder.is_none() || self.write_error.is_some() {
@@ -392,40 +400,7 @@ impl EventLoop {
         }
     }
 
-    /// Records the times up to which the schedules were handled. Returns true if they were written, which shows that
-    /// the state is writable.
-    async fn save_handled(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
-        // That is a tiny write, which fits even on a full disk; a run that fails at its end does more harm than none.
-        let proven = if self.write_error.is_some() { self.store.verify_disk_space().await } else { Ok(()) };
-        let noted = match proven {
-            Ok(()) => self.store.record_schedule_progress(&handled).await,
-            failed => failed,
-        };
-        match noted {
-            Ok(()) => {
-                self.handled = handled;
-                if self.write_error.take().is_some() {
-                    tracing::info!("the state can be written again");
-                }
-                true
-            }
-            Err(error) => {
-                self.report_write_error(&error);
-                false
-            }
-        }
-    }
-
-    /// Records new schedules as handled up to now. Removed ones are kept until the next tick, because an edit may be
-    /// reverted.
-    pub(super) async fn register_new_schedules(&mut self, now: Timestamp) {
-        let mut handled: BTreeMap<String, Timestamp> =
-            self.timetable.entries.iter().map(|line| (self.timetable.schedule_key(line), now)).collect();
-        handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
-        self.save_handled(handled).await;
-    }
-
-    fn report_write_error(&mut self, error: &StateError) {
+    pub(super) fn report_write_error(&mut self, error: &StateError) {
         if self.write_error.replace(error.kind) != Some(error.kind) {
             let kind = error.kind.label();
             tracing::error!(
@@ -457,14 +432,15 @@ impl EventLoop {
         }
     }
 
-    /// Repeats a run that was stopped because the rules changed, under the new ones.
-    async fn rerun(&mut self, due: PolicyFilter) {
+    /// Repeats a run that was stopped because the rules changed, under the new ones, or whose daemon died. Returns true if
+    /// it began.
+    pub(super) async fn rerun(&mut self, due: PolicyFilter) -> bool {
         let now = self.now();
         let removes =
             self.config.settings.mode == Mode::Enforce && self.config.settings.schedule.blocked_by(now).is_none();
         let lease = if removes { self.take_lease(now).await } else { None };
         if removes && lease.is_none() {
-            return;
+            return false;
         }
         let what = match &due {
             PolicyFilter::All => "all policies".to_owned(),
@@ -472,6 +448,7 @@ impl EventLoop {
         };
         let tidy = self.is_prune_pending(now);
         self.start_run(now, what, RunOptions { policies: due, lease, prune: tidy, ..RunOptions::default() }).await;
+        self.running.is_some()
     }
 
     /// Waits for the result of the current run; forever without one.
@@ -538,6 +515,7 @@ impl EventLoop {
             },
             None => Activity::Idle,
         };
+        let role = self.role();
         let problem = self.problems.settings.as_ref().or(self.problems.policies.as_ref()).cloned();
         let words = self.describe_status(&doing, next.first(), problem.as_ref());
         if words != self.systemd_status {
@@ -546,6 +524,7 @@ impl EventLoop {
         }
         self.status.update(|status| {
             status.ready = self.write_error.is_none();
+            status.role = role;
             (status.activity, status.next, status.blocked_by) = (doing, next, blocked_by);
             status.last_scheduled_time = self.timetable.last_scheduled_time(now);
             status.policies.problem = problem;
@@ -568,6 +547,9 @@ impl EventLoop {
             (Activity::Idle, Some(next)) => format!("Next run {}: {}", at(next.at), next.description),
             (Activity::Idle, None) => "No schedule".to_owned(),
         };
+        if !self.leads() {
+            words = "Stand-by: another daemon follows the schedule".to_owned();
+        }
         if let Some(kind) = self.write_error {
             let _ = write!(words, "; the state cannot be written ({})", kind.label());
         }

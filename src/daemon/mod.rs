@@ -7,6 +7,7 @@ mod active_config;
 mod event_loop;
 mod file_access;
 pub mod heartbeat;
+mod leadership;
 mod reload;
 mod schedule;
 mod systemd;
@@ -26,8 +27,8 @@ use crate::config::{Mode, Settings};
 use crate::domain::{Failure, Policy, PolicyMode, PolicyName};
 use crate::policy::PolicySet;
 use crate::registry::RetryPolicy;
-use crate::state::{Lease, LeaseScope, StateStore};
-use crate::web::{Activity, DaemonStatus, NextRun, PolicyState, StatusSnapshot};
+use crate::state::{Lease, LeaseScope, StateErrorKind, StateLocation, StateStore};
+use crate::web::{Activity, DaemonStatus, NextRun, PolicyState, Role, StatusSnapshot};
 use crate::workflow::{MonotonicClock, RunError};
 
 use active_config::ActiveConfig;
@@ -71,7 +72,8 @@ pub struct Daemon {
     listener: TcpListener,
     address: SocketAddr,
     handled: BTreeMap<String, Timestamp>,
-    _lease: Lease,
+    /// The right to go by the schedule; `None` while another daemon has it.
+    lease: Option<Lease>,
 }
 
 /// Why a daemon cannot start.
@@ -100,13 +102,17 @@ impl Daemon {
     /// Loads settings and policies, acquires the daemon's lease, opens the state, and listens.
     ///
     /// # Errors
-    /// Returns an error if any of that fails. If another daemon holds the state, the error names it, and its start.
+    /// Returns an error if any of that fails. If another daemon holds the state and it is a file, the error names it, and
+    /// its start; with PostgreSQL this one stands by.
     pub async fn open(options: DaemonOptions) -> Result<Self, DaemonError> {
         let now = (options.clock)();
         let config = active_config::load(&options.file, &options.environment)?;
-        let holder = format!("serve by {}, process {}, since {now}", options.by, std::process::id());
+        let holder = leadership::describe_holder(&options, now);
         let store = StateStore::open(&config.settings.state).await.map_err(RunError::from)?;
-        let lease = store.take_lease(LeaseScope::Daemon, &holder).await.map_err(RunError::from)?;
+        let lease = match store.take_lease(LeaseScope::Daemon, &holder).await {
+            Err(error) if error.kind == StateErrorKind::Leased && is_shared(&store) => None,
+            taken => Some(taken.map_err(RunError::from)?),
+        };
         let handled = store.schedule_progress().await.map_err(RunError::from)?;
         let address = config.settings.listen;
         let listen_error = |error: std::io::Error| {
@@ -118,13 +124,14 @@ impl Daemon {
         let status = Arc::new(DaemonStatus::new(StatusSnapshot {
             started_at: now,
             ready: false,
+            role: Role::Single,
             activity: Activity::Idle,
             next: Vec::new(),
             last_scheduled_time: None,
             blocked_by: None,
             policies: policy_state(&config.policies, now),
         }));
-        Ok(Self { options, config, store, status, listener, address, handled, _lease: lease })
+        Ok(Self { options, config, store, status, listener, address, handled, lease })
     }
 
     /// Returns its published status.
@@ -144,6 +151,11 @@ impl Daemon {
     pub fn warnings(&self) -> &[String] {
         &self.config.settings.warnings
     }
+}
+
+/// Returns true if daemons on other machines may use the same state, so that leases expire.
+fn is_shared(store: &StateStore) -> bool {
+    matches!(store.location(), StateLocation::Postgres(_))
 }
 
 fn policy_state(policies: &PolicySet, loaded_at: Timestamp) -> PolicyState {

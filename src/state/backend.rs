@@ -251,6 +251,12 @@ pub trait Leases: Send + Sync {
     /// When it could not be found out.
     async fn lease_holder(&self) -> Result<Option<String>, StateError>;
 
+    /// Who has the lease to go by the schedule, in words, or `None`.
+    ///
+    /// # Errors
+    /// When it could not be found out.
+    async fn daemon_holder(&self) -> Result<Option<String>, StateError>;
+
     /// Begins a new epoch for the holder of the lease, which makes all earlier tokens worthless. Durable when it
     /// returns.
     ///
@@ -310,6 +316,18 @@ pub trait Schedules: Send + Sync {
     /// # Errors
     /// Returns an error if it cannot be written. Nothing may be removed by a schedule then.
     async fn record_schedule_progress(&self, handled: &BTreeMap<String, Timestamp>) -> Result<(), StateError>;
+
+    /// Does what [`Self::record_schedule_progress`] does for the holder of the lease to go by the schedule, which the same
+    /// write proves. So of several daemons one begins each due run, also if one of them was suspended for long.
+    ///
+    /// # Errors
+    /// [`Leased`](super::StateErrorKind::Leased) when the lease is over or another process's; otherwise when it cannot be
+    /// written. Nothing may be run by a schedule then.
+    async fn record_leased_progress(
+        &self,
+        lease: &Lease,
+        handled: &BTreeMap<String, Timestamp>,
+    ) -> Result<(), StateError>;
 }
 
 /// The recorded times of a state, and which of them are confirmed.

@@ -35,7 +35,12 @@ pub struct Lease {
 }
 
 /// A lease as its backend holds it, until it is dropped.
-pub(super) trait HeldLease: Any + TokenLease {}
+pub(super) trait HeldLease: Any + TokenLease {
+    /// Returns true once another process took it.
+    fn is_lost(&self) -> bool {
+        false
+    }
+}
 
 #[derive(Debug)]
 struct Lock {
@@ -46,6 +51,9 @@ struct Lock {
 
 /// The ending of the lock file of the lease to change registries.
 const RUN_LOCK: &str = ".lock";
+
+/// The ending of the lock file of the lease to go by the schedule.
+const DAEMON_LOCK: &str = ".daemon.lock";
 
 impl Lease {
     /// Acquires the lease of the state at that path. `holder` describes it to others: command, user, place, start.
@@ -63,7 +71,7 @@ impl Lease {
     /// # Errors
     /// Fails as [`Lease::take`] does.
     pub fn take_daemon(state_path: &Path, holder: &str) -> Result<Self, StateError> {
-        Self::take_file(".daemon.lock", state_path, holder)
+        Self::take_file(DAEMON_LOCK, state_path, holder)
     }
 
     /// Returns the description of the holder of the lease of the state at that path, or `None`.
@@ -71,7 +79,11 @@ impl Lease {
     /// # Errors
     /// Returns an error if the lock file cannot be used.
     pub fn holder(state_path: &Path) -> Result<Option<String>, StateError> {
-        let path = sibling_path(&real_path(state_path)?, RUN_LOCK);
+        Self::file_holder(RUN_LOCK, state_path)
+    }
+
+    fn file_holder(ending: &str, state_path: &Path) -> Result<Option<String>, StateError> {
+        let path = sibling_path(&real_path(state_path)?, ending);
         let unusable = |error: io::Error| unusable_lock(state_path, &path, error);
         let file = match owner_only().read(true).open(&path) {
             Ok(file) => file,
@@ -109,6 +121,12 @@ impl Lease {
         file.set_len(0).and_then(|()| file.rewind()).map_err(unusable)?;
         file.write_all(holder.as_bytes()).and_then(|()| file.sync_data()).map_err(unusable)?;
         Ok(Self::new(Arc::new(Lock { _file: file, path }), holder))
+    }
+
+    /// Returns true once another process took it: the holder finds out with its next renewal. A file's is never lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.held.is_lost()
     }
 
     /// A lease that a backend took.
@@ -151,6 +169,10 @@ impl Leases for SqliteState {
 
     async fn lease_holder(&self) -> Result<Option<String>, StateError> {
         Lease::holder(&self.0.path)
+    }
+
+    async fn daemon_holder(&self) -> Result<Option<String>, StateError> {
+        Lease::file_holder(DAEMON_LOCK, &self.0.path)
     }
 
     async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Schedules, SqliteState, StateError, WriteTransaction, format_time};
+use super::{Lease, Schedules, SqliteState, StateError, WriteTransaction, format_time};
 
 /// The context of a run besides its settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +47,15 @@ impl Schedules for SqliteState {
                 .map_err(fault)?;
         }
         write.commit(doing).await
+    }
+
+    async fn record_leased_progress(
+        &self,
+        _lease: &Lease,
+        handled: &BTreeMap<String, Timestamp>,
+    ) -> Result<(), StateError> {
+        // The kernel gives the lock to nobody else while this process is alive.
+        self.record_schedule_progress(handled).await
     }
 }
 

@@ -39,7 +39,7 @@ use crate::state::{StateErrorKind, StateStore};
 use connections::{BoundedListener, Bounds};
 
 pub use daemon_status::DaemonStatus;
-pub use status::{Activity, NextRun, PolicyProblem, PolicyState, StatusSnapshot};
+pub use status::{Activity, NextRun, PolicyProblem, PolicyState, Role, StatusSnapshot};
 
 /// The inputs of the pages.
 #[derive(Clone)]
@@ -123,7 +123,8 @@ async fn metrics_text(State(app): State<AppState>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.context.status.metrics()).into_response()
 }
 
-/// Responds with readiness. Unauthenticated, so no name and no path is exposed.
+/// Responds with readiness. Unauthenticated, so nothing of registries, files or policies is exposed; a stand-by names the
+/// process that leads.
 async fn ready(State(app): State<AppState>) -> Response {
     let status = app.context.status.snapshot();
     let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
@@ -138,12 +139,18 @@ async fn ready(State(app): State<AppState>) -> Response {
         tracing::warn!(error = %error.chain(), "not ready");
         return not_ready(match error.kind {
             StateErrorKind::Replaced => "the state file was deleted or replaced: the log says more\n",
-            StateErrorKind::Leased => "another daemon took over: the log says more\n",
             _ => "the state does not answer: the log says more\n",
         });
     }
     match app.context.store.runs(1).await {
-        Ok(_) => "ready\n".into_response(),
+        Ok(_) => match status.role {
+            Role::Single => "ready\n".into_response(),
+            Role::Leader => "ready\nleader: this daemon goes by the schedule\n".into_response(),
+            Role::StandBy { leader } => {
+                let leader = leader.unwrap_or_else(|| "not known yet".to_owned());
+                format!("ready\nstand-by; leader: {leader}\n").into_response()
+            }
+        },
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");
             not_ready("the state cannot be read: the log says why\n")

@@ -11,6 +11,8 @@ pub struct StatusSnapshot {
     pub started_at: Timestamp,
     /// True if it follows its schedule: the state is open and policies were loaded.
     pub ready: bool,
+    /// Its part among the daemons with the same state.
+    pub role: Role,
     /// The current activity.
     pub activity: Activity,
     /// The next runs, the earliest first.
@@ -21,6 +23,20 @@ pub struct StatusSnapshot {
     pub blocked_by: Option<String>,
     /// The policies in force.
     pub policies: PolicyState,
+}
+
+/// The part of a daemon among those with the same state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// There is no other: the state is a file.
+    Single,
+    /// It goes by the schedule.
+    Leader,
+    /// Another one goes by the schedule.
+    StandBy {
+        /// Which, in words; `None` while that is not known.
+        leader: Option<String>,
+    },
 }
 
 /// The activity of the daemon.

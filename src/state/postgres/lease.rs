@@ -49,7 +49,11 @@ struct RowLease {
     _keeper: oneshot::Sender<()>,
 }
 
-impl HeldLease for RowLease {}
+impl HeldLease for RowLease {
+    fn is_lost(&self) -> bool {
+        self.validity.is_lost()
+    }
+}
 
 impl TokenLease for RowLease {
     fn is_current(&self) -> bool {
@@ -60,6 +64,9 @@ impl TokenLease for RowLease {
         self.validity.extend(until);
     }
 }
+
+/// The end of a lease that another process took.
+const LOST: u64 = 0;
 
 /// Until when a lease is held for which the database was asked at that time.
 fn lease_end(asked: Duration) -> Duration {
@@ -73,13 +80,22 @@ struct Validity(AtomicU64);
 impl Validity {
     /// That of a lease for which the database was asked after `asked`.
     fn since(asked: Duration) -> Self {
-        let validity = Self(AtomicU64::new(0));
+        let validity = Self(AtomicU64::new(1));
         validity.extend(lease_end(asked));
         validity
     }
 
     fn extend(&self, until: Duration) {
         self.0.fetch_max(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Notes that somebody else took it.
+    fn lose(&self) {
+        self.0.store(LOST, Ordering::Relaxed);
+    }
+
+    fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == LOST
     }
 
     fn is_current(&self) -> bool {
@@ -156,6 +172,12 @@ impl Leases for PostgresState {
         self.await_releases().await;
         let query = sqlx::query_as("SELECT holder FROM leases WHERE scope = 'run' AND expires_at > clock_timestamp()");
         Ok(self.row("look who has its lease", query).await?.map(|(holder,): (String,)| holder))
+    }
+
+    async fn daemon_holder(&self) -> Result<Option<String>, StateError> {
+        let query =
+            sqlx::query_as("SELECT holder FROM leases WHERE scope = 'daemon' AND expires_at > clock_timestamp()");
+        Ok(self.row("look who goes by the schedule", query).await?.map(|(holder,): (String,)| holder))
     }
 
     async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {
@@ -278,6 +300,17 @@ impl PostgresState {
         }
     }
 
+    /// Fails unless that lease to go by the schedule is held. Nobody else can take it until the unit ends.
+    pub(super) async fn check_daemon_lease(&self, unit: &mut Unit<'_>, lease: &Lease) -> Result<(), StateError> {
+        let held = lease.held::<RowLease>().filter(|held| held.scope == LeaseScope::Daemon);
+        let query = sqlx::query_as(
+            "SELECT epoch FROM leases WHERE scope = 'daemon' AND holder_id = $1 AND expires_at > clock_timestamp()
+             FOR SHARE",
+        );
+        let row: Option<(i64,)> = unit.row(query.bind(held.map_or("-", |held| held.holder_id.as_str()))).await?;
+        row.map(drop).ok_or_else(|| self.error(StateErrorKind::Leased, "its lease to go by the schedule is over"))
+    }
+
     /// Waits until intents that looked for holds before now are committed: what is set in this unit is seen by all others.
     pub(super) async fn await_intents(&self, unit: &mut Unit<'_>) -> Result<(), StateError> {
         let query = sqlx::query_as("SELECT epoch FROM leases WHERE scope = 'run' FOR UPDATE");
@@ -310,11 +343,8 @@ impl PostgresState {
                 renewed = self.renew_lease(scope, &holder_id) => match renewed {
                     Ok(true) => validity.extend(lease_end(asked)),
                     Ok(false) => {
-                        validity.0.store(0, Ordering::Relaxed);
+                        validity.lose();
                         tracing::error!(lease = label(scope), "the lease was lost to another process: nothing more is begun under it");
-                        if scope == LeaseScope::Daemon {
-                            self.0.superseded.store(true, Ordering::Relaxed);
-                        }
                         let _ = dropped.await;
                         break;
                     }

@@ -66,8 +66,6 @@ struct Inner {
     failures: LastFailure,
     /// The last thing that was asked of the database was not answered.
     unreachable: AtomicBool,
-    /// Another daemon took over the schedule.
-    superseded: AtomicBool,
     /// Opening it made its tables, and nobody was told yet.
     created: AtomicBool,
     pending_cache: Mutex<PendingContent>,
@@ -136,7 +134,6 @@ impl PostgresState {
             pool,
             failures,
             unreachable: AtomicBool::new(false),
-            superseded: AtomicBool::new(false),
             created: AtomicBool::new(created),
             pending_cache: Mutex::default(),
             journal: {

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::unit::Unit;
 use super::{PostgresState, storable};
 use crate::state::policies::{policy_list, recorded_policies};
 use crate::state::row_reader::RowReader as _;
 use crate::state::{
-    NewestTime, Notifications, PolicyRecords, RecordedPolicy, RecordedTimes, Schedules, StateError, format_time,
+    Lease, NewestTime, Notifications, PolicyRecords, RecordedPolicy, RecordedTimes, Schedules, StateError, format_time,
 };
 
 impl PostgresState {
@@ -33,14 +34,33 @@ impl Schedules for PostgresState {
     }
 
     async fn record_schedule_progress(&self, handled: &BTreeMap<String, Timestamp>) -> Result<(), StateError> {
+        let mut unit = self.write(RECORD_PROGRESS).await?;
+        unit.replace_progress(handled).await?;
+        unit.commit().await
+    }
+
+    async fn record_leased_progress(
+        &self,
+        lease: &Lease,
+        handled: &BTreeMap<String, Timestamp>,
+    ) -> Result<(), StateError> {
+        let mut unit = self.write(RECORD_PROGRESS).await?;
+        self.check_daemon_lease(&mut unit, lease).await?;
+        unit.replace_progress(handled).await?;
+        unit.commit().await
+    }
+}
+
+const RECORD_PROGRESS: &str = "remember when the schedules were looked after";
+
+impl Unit<'_> {
+    async fn replace_progress(&mut self, handled: &BTreeMap<String, Timestamp>) -> Result<(), StateError> {
         let (names, times) = columns(handled);
-        let mut unit = self.write("remember when the schedules were looked after").await?;
-        unit.execute(sqlx::query("DELETE FROM schedules")).await?;
+        self.execute(sqlx::query("DELETE FROM schedules")).await?;
         let statement = sqlx::query(
             "INSERT INTO schedules (schedule, processed_until) SELECT * FROM unnest($1::text[], $2::text[])",
         );
-        unit.execute(statement.bind(names).bind(times)).await?;
-        unit.commit().await
+        self.execute(statement.bind(names).bind(times)).await.map(drop)
     }
 }
 

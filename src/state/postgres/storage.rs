@@ -46,9 +46,6 @@ impl Storage for PostgresState {
     }
 
     fn verify_file(&self) -> Result<(), StateError> {
-        if self.0.superseded.load(Ordering::Relaxed) {
-            return Err(self.error(StateErrorKind::Leased, "another daemon took over its schedule"));
-        }
         if self.0.unreachable.load(Ordering::Relaxed) {
             return Err(self.error(StateErrorKind::Unavailable, "the database did not answer when it was last asked"));
         }

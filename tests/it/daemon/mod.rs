@@ -9,6 +9,8 @@ mod process;
 mod records;
 #[cfg(unix)]
 mod reload;
+#[cfg(target_os = "linux")]
+mod replicas;
 mod schedule;
 mod state;
 

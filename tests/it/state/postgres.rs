@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use jiff::ToSpan as _;
 use tagwarden::domain::Outcome;
 use tagwarden::state::{
     InvalidPostgresUrl, LeaseScope, PostgresLocation, PostgresPassword, StateErrorKind, StateLocation, StateStore,
@@ -73,6 +74,28 @@ async fn whoever_lost_the_lease_hears_of_it_with_the_next_renewal() {
         assert!(begun.elapsed().as_secs() < 10, "the renewal finds out");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn only_the_holder_of_the_schedule_records_its_progress() {
+    let (server, first) = fresh().await;
+    let second = StateStore::open(server.location()).await.unwrap();
+    let progress = |hours: i64| std::collections::BTreeMap::from([("@daily".to_owned(), noon() + hours.hours())]);
+    assert_eq!(first.daemon_holder().await.unwrap(), None);
+    let lease = first.take_lease(LeaseScope::Daemon, "serve by ada@here").await.unwrap();
+    assert_eq!(second.daemon_holder().await.unwrap().as_deref(), Some("serve by ada@here"));
+    first.record_leased_progress(&lease, &progress(1)).await.unwrap();
+    server.meddle("UPDATE leases SET expires_at = clock_timestamp() WHERE scope = 'daemon'").await;
+    let late = first.record_leased_progress(&lease, &progress(2)).await.unwrap_err();
+    assert_eq!(late.kind, StateErrorKind::Leased, "{late:#}");
+    let other = second.take_lease(LeaseScope::Daemon, "serve by bob@there").await.unwrap();
+    second.record_leased_progress(&other, &progress(3)).await.unwrap();
+    let late = first.record_leased_progress(&lease, &progress(4)).await.unwrap_err();
+    assert_eq!(late.kind, StateErrorKind::Leased, "{late:#}");
+    assert_eq!(first.schedule_progress().await.unwrap(), progress(3));
+    // The lease to run is none to go by the schedule.
+    let run = second.take_lease(LeaseScope::Run, "run").await.unwrap();
+    assert_eq!(second.record_leased_progress(&run, &progress(5)).await.unwrap_err().kind, StateErrorKind::Leased);
 }
 
 /// The tables of the version before, with an open entry.

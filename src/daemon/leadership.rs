@@ -1,0 +1,225 @@
+//! Leadership: of several daemons with one state, one goes by the schedule and the others stand by.
+//!
+//! The leader has the lease to go by the schedule, and each write of the schedules' progress proves it. A stand-by tries to
+//! take that lease every few seconds. With a file as state there is one daemon, and none stands by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::event_loop::EventLoop;
+use super::{DaemonOptions, is_shared};
+use crate::domain::PolicyName;
+use crate::state::{Lease, LeaseScope, RunKind, RunRecord, StateErrorKind};
+use crate::web::Role;
+use crate::workflow::PolicyFilter;
+
+/// How often a stand-by tries to take over, and a leader looks whether it lost the lease.
+const ATTENTION_INTERVAL: Duration = Duration::from_secs(3);
+/// A run that was interrupted so recently, or begun at a schedule's time so recently, is resumed by the next leader.
+const RESUME_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// The recorded runs among which an unfinished one is looked for.
+const RECENT_RUNS: u32 = 50;
+
+/// The part of this daemon among those with the same state.
+#[derive(Debug)]
+pub(super) struct Leadership {
+    /// The right to go by the schedule; `None` in a stand-by.
+    pub(super) lease: Option<Lease>,
+    /// Who has it instead, in words, if known.
+    leader: Option<String>,
+    /// Time of the next look at the lease; `None` where it cannot be lost.
+    pub(super) attend_at: Option<Instant>,
+    /// The policies of a run that another leader did not finish, until it is begun again.
+    unfinished: Option<PolicyFilter>,
+}
+
+impl Leadership {
+    pub(super) fn new(lease: Option<Lease>) -> Self {
+        Self { lease, leader: None, attend_at: None, unfinished: None }
+    }
+}
+
+/// The words by which others know this daemon.
+pub(super) fn describe_holder(options: &DaemonOptions, now: Timestamp) -> String {
+    format!("serve by {}, process {}, since {now}", options.by, std::process::id())
+}
+
+impl EventLoop {
+    /// Returns true if this daemon goes by the schedule.
+    pub(super) fn leads(&self) -> bool {
+        self.leadership.lease.as_ref().is_some_and(|lease| !lease.is_lost())
+    }
+
+    /// The part of this daemon, for its status.
+    pub(super) fn role(&self) -> Role {
+        match (is_shared(&self.store), self.leads()) {
+            (false, _) => Role::Single,
+            (true, true) => Role::Leader,
+            (true, false) => Role::StandBy { leader: self.leadership.leader.clone() },
+        }
+    }
+
+    /// Begins to go by the schedule, or to stand by.
+    pub(super) async fn begin_leading(&mut self, now: Timestamp) {
+        if is_shared(&self.store) {
+            self.leadership.attend_at = Some(Instant::now() + ATTENTION_INTERVAL);
+        }
+        if !self.leads() {
+            self.stand_by().await;
+            return;
+        }
+        if is_shared(&self.store) {
+            self.leadership.unfinished = self.find_unfinished(now).await;
+        }
+        // A write shows whether the state is writable.
+        self.register_new_schedules(now).await;
+    }
+
+    /// Looks after the lease: a stand-by tries to take it, a leader that lost it stands by.
+    pub(super) async fn attend(&mut self) {
+        self.leadership.attend_at = Some(Instant::now() + ATTENTION_INTERVAL);
+        if self.leads() {
+            self.resume().await;
+            return;
+        }
+        if self.leadership.lease.is_some() {
+            self.step_down();
+        }
+        if self.running.is_some() {
+            // It ends before its next removal, and then this daemon may lead again.
+            return;
+        }
+        let now = self.now();
+        let holder = describe_holder(&self.options, now);
+        match self.store.take_lease(LeaseScope::Daemon, &holder).await {
+            Ok(lease) => match self.store.schedule_progress().await {
+                Ok(handled) => {
+                    tracing::info!("this daemon goes by the schedule from now on");
+                    self.leadership.lease = Some(lease);
+                    self.leadership.leader = None;
+                    self.handled = handled;
+                    self.begin_leading(now).await;
+                    self.tick().await;
+                    self.resume().await;
+                }
+                Err(error) => self.report_write_error(&error),
+            },
+            Err(error) if error.kind == StateErrorKind::Leased => self.stand_by().await,
+            Err(error) => self.report_write_error(&error),
+        }
+    }
+
+    /// Finds out who leads, and logs it once.
+    async fn stand_by(&mut self) {
+        // Where that is not known this time, the next look tells.
+        let Ok(Some(leader)) = self.store.daemon_holder().await else { return };
+        if self.write_error.take().is_some() {
+            tracing::info!("the state can be read again");
+        }
+        if self.leadership.leader.as_ref() != Some(&leader) {
+            tracing::info!("standing by: {leader} goes by the schedule");
+            self.leadership.leader = Some(leader);
+        }
+    }
+
+    /// Stops going by the schedule. A run ends before its next removal and is left to the new leader.
+    fn step_down(&mut self) {
+        tracing::warn!("another daemon took over the schedule: this one stands by");
+        self.leadership.lease = None;
+        self.leadership.unfinished = None;
+        if let Some(running) = &mut self.running {
+            running.rerun = None;
+            running.stop_sender.send_replace(true);
+        }
+    }
+
+    /// Begins the run again that another leader did not finish. It decides anew, by the policies and limits of now.
+    pub(super) async fn resume(&mut self) {
+        if self.running.is_some() || !self.leads() {
+            return;
+        }
+        let Some(policies) = self.leadership.unfinished.take() else { return };
+        if self.rerun(policies.clone()).await {
+            tracing::warn!("a run that another daemon began and did not finish is begun again");
+        } else {
+            // The lease to run may still be that daemon's.
+            self.leadership.unfinished = Some(policies);
+        }
+    }
+
+    /// Returns the policies of the last scheduled run if it was not finished: its daemon died before its record was
+    /// complete, or was told to stop a moment ago. Schedules that were written since then are left out.
+    async fn find_unfinished(&self, now: Timestamp) -> Option<PolicyFilter> {
+        let last = self.timetable.last_scheduled_time(now)?;
+        let runs = self.store.runs(RECENT_RUNS).await.ok()?;
+        let newest = runs.iter().find(|record| record.run.kind == RunKind::Run && record.run.started_at >= last);
+        let is_recent = |at: Timestamp| now.duration_since(at) <= RESUME_WITHIN;
+        let ended = |record: &RunRecord| {
+            record.end.as_ref().is_some_and(|end| end.outcome != "interrupted" || !is_recent(end.ended_at))
+        };
+        if newest.is_some_and(ended) || newest.is_none() && !is_recent(last) {
+            return None;
+        }
+        let mut policies = BTreeSet::<PolicyName>::new();
+        for entry in &self.timetable.entries {
+            let due = last.checked_sub(entry.delay).unwrap_or(last);
+            let before = due.checked_sub(SignedDuration::from_secs(1)).unwrap_or(due);
+            let was_due = entry.cron.next(before, &self.timetable.timezone) == Some(due);
+            // Without a record, only what was looked after as soon as it was due.
+            let until = self.handled.get(&self.timetable.schedule_key(entry));
+            let begun = newest.is_some() || until.is_some_and(|until| until.duration_since(due) <= RESUME_WITHIN);
+            if was_due && begun && until.is_some_and(|until| *until >= due) {
+                policies.extend(entry.policies.iter().cloned());
+            }
+        }
+        match policies.len() {
+            0 => None,
+            all if all == self.timetable.policy_count => Some(PolicyFilter::All),
+            _ => Some(PolicyFilter::Only(policies)),
+        }
+    }
+
+    /// Records the times up to which the schedules were handled. Returns true if they were written, which shows that
+    /// the state is writable.
+    pub(super) async fn save_handled(&mut self, handled: BTreeMap<String, Timestamp>) -> bool {
+        // That is a tiny write, which fits even on a full disk; a run that fails at its end does more harm than none.
+        let proven = if self.write_error.is_some() { self.store.verify_disk_space().await } else { Ok(()) };
+        let noted = match proven {
+            Ok(()) => match &self.leadership.lease {
+                Some(lease) => self.store.record_leased_progress(lease, &handled).await,
+                None => return false,
+            },
+            failed => failed,
+        };
+        match noted {
+            Ok(()) => {
+                self.handled = handled;
+                if self.write_error.take().is_some() {
+                    tracing::info!("the state can be written again");
+                }
+                true
+            }
+            // The next look at the lease says who has it.
+            Err(error) if error.kind == StateErrorKind::Leased => {
+                tracing::warn!("nothing is begun: {}", error.chain());
+                false
+            }
+            Err(error) => {
+                self.report_write_error(&error);
+                false
+            }
+        }
+    }
+
+    /// Records new schedules as handled up to now. Removed ones are kept until the next tick, because an edit may be
+    /// reverted.
+    pub(super) async fn register_new_schedules(&mut self, now: Timestamp) {
+        let mut handled: BTreeMap<String, Timestamp> =
+            self.timetable.entries.iter().map(|line| (self.timetable.schedule_key(line), now)).collect();
+        handled.extend(self.handled.iter().map(|(key, until)| (key.clone(), *until)));
+        self.save_handled(handled).await;
+    }
+}

@@ -1,0 +1,294 @@
+//! Several daemons of the real binary with one state in PostgreSQL: they are killed and stopped while they remove.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+use tagwarden::demo::blob::Blob;
+use tagwarden::demo::image::ImageSpec;
+use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
+use tagwarden::domain::Outcome;
+use tagwarden::state::{JournalEntry, RunKind, RunRecord, StateStore};
+use tempfile::TempDir;
+
+use super::at;
+use crate::support::postgres::Postgres;
+
+const REGISTRIES: usize = 3;
+/// Tags that are there to be removed from each registry, at least, whenever a daemon takes over.
+const STOCK: usize = 60;
+/// A schedule whose time is long ago, so that no run is due but those that a death leaves unfinished.
+const SCHEDULE: &str = "0 3 1 1 *";
+
+const POLICIES: &str =
+    "policies:\n  - { name: old, select: { tags: ['c-*'] }, keep: [{ newest: 1 }], mode: enforce }\n";
+
+struct Replica {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Replica {
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What `/readyz` answers.
+    async fn readiness(&self) -> String {
+        let log = self.log();
+        let address = log.split("listening on http://").nth(1).unwrap().split([',', '"', ' ']).next().unwrap();
+        reqwest::get(format!("http://{address}/readyz")).await.unwrap().text().await.unwrap()
+    }
+}
+
+/// Registries, a server, and a folder with settings for all replicas.
+struct World {
+    registries: Vec<EmbeddedRegistry>,
+    server: Postgres,
+    store: StateStore,
+    folder: TempDir,
+    /// How many tags were pushed to each registry.
+    pushed: usize,
+    started: usize,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = Postgres::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut registries = Vec::new();
+        let mut settings = format!(
+            "mode = \"enforce\"\nlisten = \"127.0.0.1:0\"\nstate = \"{}\"\n[postgres]\npassword_file = \"{}\"\n\
+             [limits]\npercent = 100\n[schedule]\ncron = \"{SCHEDULE}\"\n",
+            server.url(),
+            server.password_file().display(),
+        );
+        for number in 0..REGISTRIES {
+            let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+            let slow = FaultKind::Delay(Duration::from_millis(50));
+            registry.inject(Fault::on("manifests/c-", slow).method(http::Method::DELETE));
+            settings.push_str(&format!(
+                "[registries.r{number}]\nkind = \"distribution\"\nendpoint = \"{}\"\ntimeout = \"3s\"\nconcurrency = 2\n",
+                registry.url()
+            ));
+            registries.push(registry);
+        }
+        fs::write(folder.path().join("tagwarden.toml"), settings).unwrap();
+        fs::create_dir(folder.path().join("policies")).unwrap();
+        fs::write(folder.path().join("policies/old.yaml"), POLICIES).unwrap();
+        let store = StateStore::open(server.location()).await.unwrap();
+        let long_ago = at("2020-06-01T00:00:00Z");
+        store.record_schedule_progress(&[(format!("{SCHEDULE} UTC"), long_ago)].into()).await.unwrap();
+        let mut world = Self { registries, server, store, folder, pushed: 0, started: 0 };
+        world.stock_up();
+        world
+    }
+
+    /// Pushes tags until enough are there to be removed.
+    fn stock_up(&mut self) {
+        let fewest = self.registries.iter().map(|registry| registry.tags("shop/api").len()).min().unwrap();
+        for _ in fewest..=STOCK {
+            let created = at("2026-01-01T00:00:00Z") + SignedDuration::from_mins(i64::try_from(self.pushed).unwrap());
+            let image = ImageSpec::new(created, &[Blob::layer(&format!("layer {}", self.pushed), 200)]).build();
+            for registry in &self.registries {
+                registry.put_image("shop/api", &format!("c-{}", self.pushed), &image);
+            }
+            self.pushed += 1;
+        }
+    }
+
+    fn start(&mut self) -> Replica {
+        self.started += 1;
+        let log = self.folder.path().join(format!("log-{}", self.started));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
+        command.arg("serve").arg("--config").arg(self.folder.path().join("tagwarden.toml")).env_clear();
+        command.env("USER", "anna").env("TAGWARDEN_LOG_FORMAT", "json");
+        let process = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        Replica { process, log }
+    }
+
+    /// What is gone from each registry.
+    fn removed(&self) -> BTreeSet<(String, String)> {
+        let mut removed = BTreeSet::new();
+        for (number, registry) in self.registries.iter().enumerate() {
+            let there = registry.tags("shop/api");
+            let pushed = (0..self.pushed).map(|tag| format!("c-{tag}")).filter(|tag| !there.contains_key(tag));
+            removed.extend(pushed.map(|tag| (format!("r{number}"), tag)));
+        }
+        removed
+    }
+
+    async fn until(&self, replicas: &[Replica], what: &str, done: impl AsyncFn() -> bool) {
+        let begun = Instant::now();
+        while !done().await {
+            if begun.elapsed() > Duration::from_secs(60) {
+                let logs: Vec<String> = replicas.iter().map(Replica::log).collect();
+                panic!("never: {what}\n{}", logs.join("\n----\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn removes(&self, replicas: &[Replica]) {
+        let before = self.removed().len();
+        self.until(replicas, "a removal", async || self.removed().len() >= before + 6).await;
+    }
+
+    /// Which of these leads; `None` while none does.
+    async fn leader(&self, replicas: &[Replica]) -> Option<usize> {
+        let holder = self.store.daemon_holder().await.unwrap()?;
+        replicas.iter().position(|replica| holder.contains(&format!("process {},", replica.process.id())))
+    }
+
+    /// Lets fifteen seconds pass for whoever does not renew a lease.
+    async fn expire(&self) {
+        self.server
+            .meddle(
+                "UPDATE leases SET expires_at = '-infinity';
+                 UPDATE registry_leases SET expires_at = '-infinity'",
+            )
+            .await;
+    }
+
+    async fn records(&self) -> (Vec<RunRecord>, Vec<JournalEntry>) {
+        let runs = self.store.runs(10_000).await.unwrap();
+        let mut entries = Vec::new();
+        for run in &runs {
+            entries.extend(self.store.journal(run.run.id).await.unwrap());
+        }
+        (runs, entries)
+    }
+
+    /// Whether registries and journal say the same, and nothing was done twice.
+    async fn audit(&self) {
+        let (_, entries) = self.records().await;
+        let mut done = BTreeMap::<(String, String), usize>::new();
+        for entry in &entries {
+            assert!(entry.outcome.is_some(), "open: {entry:?}");
+            if matches!(entry.outcome, Some((Outcome::Done(_), _))) {
+                let intent = &entry.intent;
+                *done.entry((intent.registry.to_string(), intent.tag.to_string())).or_default() += 1;
+            }
+        }
+        let twice: Vec<_> = done.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "journaled twice: {twice:?}");
+        assert_eq!(done.into_keys().collect::<BTreeSet<_>>(), self.removed());
+    }
+}
+
+/// Numbers that look random, and are the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// Three replicas, of which the leader is killed or stopped so often while it removes. `expires` waits for leases to
+/// expire by themselves.
+async fn replicas_take_over(rounds: usize, seed: u64, expires: bool) {
+    let mut world = World::new().await;
+    let mut numbers = Numbers(seed);
+    let mut replicas: Vec<Replica> = (0..3).map(|_| world.start()).collect();
+    world
+        .until(&replicas, "all are up", async || replicas.iter().all(|one| one.log().contains("listening on http")))
+        .await;
+    let mut kills = 0;
+    for round in 0..rounds {
+        world.removes(&replicas).await;
+        let leader = world.leader(&replicas).await.expect("somebody removes");
+        if round == 0 {
+            for (number, replica) in replicas.iter().enumerate() {
+                let said = replica.readiness().await;
+                let id = replicas[leader].process.id();
+                let fits = if number == leader {
+                    said.starts_with("ready\nleader")
+                } else {
+                    said.starts_with("ready\nstand-by") && said.contains(&format!("process {id},"))
+                };
+                assert!(fits, "{number}: {said}");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(numbers.below(300))).await;
+        let killed = match round {
+            0 => true,
+            1 => false,
+            _ => numbers.below(2) == 0,
+        };
+        replicas[leader].signal(if killed { "-KILL" } else { "-STOP" });
+        world.stock_up();
+        if !expires {
+            world.expire().await;
+        }
+        let begun = Instant::now();
+        let next = async || world.leader(&replicas).await.is_some_and(|next| next != leader);
+        world.until(&replicas, "another one takes over", next).await;
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        if killed {
+            kills += 1;
+            let new = world.start();
+            replicas[leader] = new;
+        } else {
+            tokio::time::sleep(Duration::from_millis(numbers.below(1500))).await;
+            replicas[leader].signal("-CONT");
+        }
+    }
+    let over = async || {
+        let (runs, _) = world.records().await;
+        runs[0].end.as_ref().is_some_and(|end| end.outcome == "done")
+    };
+    world.until(&replicas, "the last run is over", over).await;
+    let (runs, _) = world.records().await;
+    let unfinished = runs.iter().filter(|run| run.end.is_none()).count();
+    assert!(unfinished <= kills + 1, "{unfinished} runs are unfinished after {kills} kills");
+    assert!(runs.iter().all(|run| run.run.kind == RunKind::Run));
+    assert_eq!(runs.len(), rounds + 1, "one run for each death, and the one that was due");
+    for replica in &mut replicas {
+        replica.signal("-TERM");
+        replica.process.wait().unwrap();
+    }
+    // What is too young to be settled by then is settled by the next run.
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
+    command.arg("run").arg("--config").arg(world.folder.path().join("tagwarden.toml")).env_clear().env("USER", "anna");
+    let last = command.output().unwrap();
+    assert_eq!(last.status.code(), Some(0), "{}", String::from_utf8_lossy(&last.stderr));
+    world.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_dies_or_is_stopped_is_followed_by_another() {
+    replicas_take_over(3, 7, false).await;
+}
+
+/// Many deaths: `cargo test -- --ignored replicas_of_a_long_night`. As many rounds as `TAGWARDEN_TEST_ROUNDS` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes many minutes"]
+async fn replicas_of_a_long_night() {
+    let rounds = std::env::var("TAGWARDEN_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    replicas_take_over(rounds, 42, false).await;
+}
+
+/// The same where leases expire by themselves, fifteen seconds each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute"]
+async fn replicas_take_over_within_the_time_of_the_lease() {
+    replicas_take_over(3, 11, true).await;
+}

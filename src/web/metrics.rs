@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::dto::is_complete;
-use super::status::{Activity, StatusSnapshot};
+use super::status::{Activity, Role, StatusSnapshot};
 use crate::registry::RequestCounts;
 use crate::report::{RegistryCounts, RunSummary, SourceView};
 use crate::state::{RunKind, RunRecord};
@@ -61,6 +61,7 @@ pub(super) struct Metrics {
     next_run: Gauges<1>,
     blocked_by: Gauge,
     ready: Gauge,
+    leader: Gauge,
     running: Gauge,
     start: Gauge,
     memory: Gauge,
@@ -189,6 +190,7 @@ impl Metrics {
             next_run: register!(ours, "next_run_timestamp_seconds", "When the next run starts", Family::default()),
             blocked_by: register!(ours, "runs_blocked", "1 if runs remove nothing right now", Gauge::default()),
             ready: register!(ours, "ready", "1 if scheduled runs are active", Gauge::default()),
+            leader: register!(ours, "leader", "1 if this daemon goes by the schedule, 0 on stand-by", Gauge::default()),
             running: register!(ours, "running", "1 while a run is in progress", Gauge::default()),
             start: register!(registry, "process_start_time_seconds", "When the process started", Gauge::default()),
             memory: register!(registry, "process_resident_memory_bytes", "Memory in use", Gauge::default()),
@@ -276,6 +278,7 @@ impl Metrics {
         }
         self.blocked_by.set(status.blocked_by.is_some().into());
         self.ready.set((status.ready && status.activity != Activity::Stopping).into());
+        self.leader.set((!matches!(status.role, Role::StandBy { .. })).into());
         self.running.set(matches!(status.activity, Activity::Run { .. }).into());
         self.start.set(status.started_at.as_second());
         self.memory.set(resident_bytes().unwrap_or_default());

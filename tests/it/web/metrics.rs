@@ -6,7 +6,7 @@ use std::process::Command;
 use regex::Regex;
 use tagwarden::domain::Failure;
 use tagwarden::state::RunKind;
-use tagwarden::web::PolicyProblem;
+use tagwarden::web::{PolicyProblem, Role};
 use tagwarden::workflow::RunError;
 
 use super::fixture::{LEAST, WebFixture, noon, plan, record, run_result};
@@ -64,11 +64,21 @@ async fn a_run_is_told_in_numbers() {
         "tagwarden_policies 3",
         "tagwarden_policies_problem 0",
         "tagwarden_ready 1",
+        "tagwarden_leader 1",
         "tagwarden_runs_blocked 0",
         concat!("tagwarden_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "process_start_time_seconds 1795435200",
     ] {
         assert!(lines.iter().any(|found| found == line), "no {line} in\n{}", lines.join("\n"));
+    }
+}
+
+#[tokio::test]
+async fn of_several_daemons_one_says_that_it_leads() {
+    let world = WebFixture::new().await;
+    for (role, value) in [(Role::Leader, 1), (Role::StandBy { leader: None }, 0), (Role::Single, 1)] {
+        world.context.status.update(|status| status.role = role);
+        assert!(lines(&world).await.contains(&format!("tagwarden_leader {value}")));
     }
 }
 

@@ -5,20 +5,22 @@ use std::fmt::Write as _;
 use clap::{Arg, Command};
 
 /// The head of the page.
-const HEAD: &str = "# Commands\n\n\
-    Every command and option. This page is the output of `tagwarden man --markdown`; `tagwarden COMMAND --help` shows \
-    the\nsame in the terminal, and [command-line.md](command-line.md) explains what commands have in common.\n";
+const HEAD: &str = "Every command and option. This page is the output of `tagwarden man --markdown`; `tagwarden COMMAND \
+                    --help` shows the same in the terminal, and [command-line.md](command-line.md) explains what \
+                    commands have in common.";
+/// The longest line of a paragraph.
+const WIDTH: usize = 100;
 
 /// Renders a command with all commands below it. It must have been built.
 pub(super) fn markdown_reference(root: &Command) -> String {
-    let mut page = HEAD.to_owned();
+    let mut page = format!("# Commands\n\n{}", wrapped(HEAD));
     let global: Vec<&Arg> = options(root).filter(|option| option.is_global_set()).collect();
     page.push_str("\n## Options of every command\n");
     write_table(&mut page, &global);
     for command in visible(root) {
         write_command(&mut page, command, &format!("{} {}", root.get_name(), command.get_name()), 2);
     }
-    page
+    page.replace("\n\n\n", "\n\n")
 }
 
 /// The commands that users see, without the generated `help`.
@@ -35,11 +37,14 @@ fn write_command(page: &mut String, command: &Command, name: &str, level: usize)
     let _ = writeln!(page, "\n{} `{name}`\n", "#".repeat(level.min(4)));
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     for paragraph in about.split("\n\n") {
-        let _ = writeln!(page, "{}\n", sentence(paragraph));
+        let _ = writeln!(page, "{}", wrapped(&sentence(paragraph)));
     }
     let usage = command.clone().bin_name(name).render_usage().to_string();
-    for line in usage.trim_start_matches("Usage: ").lines() {
-        let _ = writeln!(page, "    {}", line.trim());
+    for line in usage.trim_start_matches("Usage:").lines() {
+        let arguments = line.trim().trim_start_matches(name).trim();
+        if !["", "[OPTIONS]"].contains(&arguments) {
+            let _ = writeln!(page, "Usage: {name} `{arguments}`");
+        }
     }
     let own: Vec<&Arg> = options(command).filter(|option| !option.is_global_set()).collect();
     write_table(page, &own);
@@ -56,12 +61,23 @@ fn write_command(page: &mut String, command: &Command, name: &str, level: usize)
 /// Writes examples as code, and anything else as a paragraph.
 fn write_block(page: &mut String, block: &str) {
     let Some(examples) = block.strip_prefix("Examples:\n").or_else(|| block.strip_prefix("Example:\n")) else {
-        let _ = writeln!(page, "\n{}", block.split_whitespace().collect::<Vec<_>>().join(" "));
+        let _ = write!(page, "\n{}", wrapped(block));
         return;
     };
     page.push('\n');
-    for line in examples.lines() {
-        let _ = writeln!(page, "  {line}");
+    let mut command = "";
+    for line in examples.lines().map(str::trim) {
+        let meaning = match line.strip_prefix("tagwarden ") {
+            Some(_) => {
+                let (words, meaning) = line.split_once("  ").unwrap_or((line, ""));
+                command = words;
+                meaning.trim()
+            }
+            None => line,
+        };
+        if !meaning.is_empty() {
+            let _ = writeln!(page, "    # {meaning}\n    {command}");
+        }
     }
 }
 
@@ -102,9 +118,29 @@ fn spelling(argument: &Arg) -> String {
         .get_long()
         .map(|long| if takes_value(argument) { format!("`--{long} {value}`") } else { format!("`--{long}`") });
     let short = argument.get_short().map(|short| format!("`-{short}`"));
-    let named: Vec<String> = short.into_iter().chain(long).collect();
-    let spelled = if named.is_empty() { format!("`{value}`") } else { named.join(", ") };
+    let flags: Vec<String> = short.into_iter().chain(long).collect();
+    let spelled = if flags.is_empty() { format!("`{value}`") } else { flags.join(", ") };
     spelled.replace('|', "\\|")
+}
+
+/// Returns a text in lines that are not too long.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        let fits = length + 1 + word.len() <= WIDTH;
+        out.push_str(if length == 0 {
+            ""
+        } else if fits {
+            " "
+        } else {
+            "\n"
+        });
+        length = word.len() + if fits && length > 0 { length + 1 } else { 0 };
+        out.push_str(word);
+    }
+    out.push('\n');
+    out
 }
 
 /// Returns a text on one line, with a full stop.

@@ -183,10 +183,19 @@ impl AtMostLimit {
         })?;
         let kept = group.selected.iter().enumerate().filter_map(|(position, one)| {
             let own = one.candidate.date.timestamp()?;
-            let by_time = rules.iter().filter(|rule| matches!(rule, PreparedRule::ByTime(_) | PreparedRule::Pulled(_)));
-            let is_kept = by_time
-                .map(|rule| group.rule_outcome(rule, position, one))
-                .any(|outcome| matches!(outcome, RuleOutcome::Keeps(_)));
+            // What stays only because a time is not known takes no place from others.
+            let is_kept = rules.iter().any(|rule| {
+                let outcome = group.rule_outcome(rule, position, one);
+                matches!(
+                    outcome,
+                    RuleOutcome::Keeps(
+                        Reason::KeptNewest { .. }
+                            | Reason::KeptBucket { .. }
+                            | Reason::KeptWithin { .. }
+                            | Reason::KeptPulled { .. }
+                    )
+                )
+            });
             let image = one.candidate.image?;
             is_kept.then_some((one.group, image, own))
         });

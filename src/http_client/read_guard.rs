@@ -14,6 +14,10 @@ const READ_OPERATIONS: [&str; 6] = [
     "DescribePullThroughCacheRules",
 ];
 
+/// The path for session tokens of the metadata service of Amazon's machines, the one service that gives tokens by PUT
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>).
+pub(crate) const METADATA_TOKEN_PATH: &str = "/latest/api/token";
+
 impl Request {
     /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, the POST to a token service for
     /// authentication (a PUT at the metadata service of Amazon's machines), or an operation that only reads.
@@ -25,7 +29,7 @@ impl Request {
             Method::POST => {
                 self.gets_token || self.operation.is_some_and(|operation| READ_OPERATIONS.contains(&operation))
             }
-            Method::PUT => self.gets_token,
+            Method::PUT => self.gets_token && self.url.path() == METADATA_TOKEN_PATH,
             _ => false,
         }
     }

@@ -25,12 +25,19 @@ async fn only_a_writers_transport_sends_what_changes() {
     let (reading, changing) = (client(), client().allow_writes());
     let get = Request::get(server.uri().parse().unwrap(), "*/*", 0);
     let of = |method: Method, signs_in| Request { method, gets_token: signs_in, ..get.clone() };
+    let at = |path: &str, request: Request| Request { url: request.url.join(path).unwrap(), ..request };
+    let operation = |name: &'static str| Request { operation: Some(name), ..of(Method::POST, false) };
     for (request, reads) in [
         (get.clone(), true),
         (of(Method::HEAD, false), true),
         (of(Method::POST, true), true),
         (of(Method::POST, false), false),
         (of(Method::PUT, true), false),
+        (at("/latest/api/token", of(Method::PUT, true)), true),
+        (at("/latest/api/token", of(Method::PUT, false)), false),
+        (operation("DescribeImages"), true),
+        (operation("BatchDeleteImage"), false),
+        (operation("PutImage"), false),
         (of(Method::PATCH, true), false),
         (of(Method::DELETE, true), false),
         (of(Method::OPTIONS, false), false),

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, Remark, TagSelection, Translation};
+use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, Remark, RemarkKind, TagSelection, Translation};
 use super::{ImportError, ImportErrorKind};
 use crate::domain::{Failure, Policy};
 use crate::policy;
 
 /// Beyond this, no policy can say it: a hundred years.
 const MOST_SECONDS: u64 = 36_525 * 24 * 3600;
+
+/// The shortest wait before the deletion of an untagged manifest, in seconds: the default of `undo_window`, below which
+/// `check` fails.
+const LEAST_UNTAGGED_WAIT: u64 = 7 * 24 * 3600;
 
 /// The translation as a policy file, read back to be sure that it is one.
 pub(super) fn write(translation: &mut Translation, heading: &str) -> Result<String, ImportError> {
@@ -56,6 +60,13 @@ fn read_back(text: &str) -> Result<Vec<Policy>, Failure<()>> {
 
 /// Leaves out a policy that cannot be written as it is meant.
 fn settle(policy: &mut ImportedPolicy) {
+    if policy.untagged_after.is_some_and(|wait| wait < LEAST_UNTAGGED_WAIT) {
+        policy.untagged_after = Some(LEAST_UNTAGGED_WAIT);
+        policy.remark(
+            RemarkKind::Untagged,
+            "the original waits less than seven days; Tagwarden waits for its `undo_window` at least, seven days by default",
+        );
+    }
     let endless = |rule: &ImportedRule| match rule {
         ImportedRule::Within(seconds) | ImportedRule::PulledWithin(seconds) => *seconds > MOST_SECONDS,
         ImportedRule::ImageWith { within, .. } => within.is_some_and(|seconds| seconds > MOST_SECONDS),

@@ -9,10 +9,10 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tagwarden::domain::{
-    Digest, GapTarget, Keep, KeepRule, Plan, Reason, Refusal, RefusalScope, Registry, RemovalAbility, RemovalMethod,
-    Repository, RetentionDays, Rules, SourceState, TagName, Verdict,
+    Digest, GapTarget, Keep, KeepRule, Plan, Reason, Refusal, RefusalScope, RemovalAbility, RemovalMethod,
+    RetentionDays, SourceState, TagName, Verdict,
 };
-use tagwarden::engine::{plan, reclaim};
+use tagwarden::engine::reclaim;
 
 use crate::scenarios::{apply, forge};
 

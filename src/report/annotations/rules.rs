@@ -1,7 +1,7 @@
 //! The labels of annotations.
 
 /// Each label with its meaning.
-const RULES: [(&str, &str); 27] = [
+const RULES: [(&str, &str); 28] = [
     ("another-dialect", "A glob is written as a regular expression"),
     ("command-failed", "The command could not do its work"),
     ("evidence-missing", "A file of evidence is missing here, so a run would keep what it may protect"),
@@ -20,6 +20,7 @@ const RULES: [(&str, &str); 27] = [
     ("one-repository", "A protecting glob names one repository alone"),
     ("overlap", "Policies may select the same tags"),
     ("pattern-names-one-tag", "A pattern is written as a search and names one tag alone"),
+    ("pulls-not-recorded", "A rule goes by pulls where no registry records them"),
     ("registry-kind", "A registry is of another kind than the settings say"),
     ("registry-unreachable", "A registry does not answer"),
     ("rule-without-effect", "A rule keeps nothing that another one would not keep"),

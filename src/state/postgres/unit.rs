@@ -90,14 +90,14 @@ impl PostgresState {
         let open = async || match tokio::time::timeout(patience, begin()).await {
             // It was waited for long enough.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Ok(None),
-            Ok(begun) => begun.map(Some),
+            Ok(outcome) => outcome.map(Some),
         };
-        let mut begun = self.answer(doing, open()).await;
-        if begun.as_ref().is_err_and(|error| error.kind == StateErrorKind::Unavailable) {
+        let mut outcome = self.answer(doing, open()).await;
+        if outcome.as_ref().is_err_and(|error| error.kind == StateErrorKind::Unavailable) {
             // It may have been the connection alone, which a restart of the database or a pooler ended.
-            begun = self.answer(doing, open()).await;
+            outcome = self.answer(doing, open()).await;
         }
-        match begun? {
+        match outcome? {
             Some(transaction) => {
                 self.0.unreachable.store(false, Ordering::Relaxed);
                 Ok(Unit { state: self, doing, transaction })

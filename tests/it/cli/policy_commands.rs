@@ -63,7 +63,7 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     let (registry, desk) = shop().await;
     desk.write("old/all.yaml", SHOP);
     let done = desk.run("diff --against old --exit-code").await.exits(0);
-    assert!(done.out.starts_with("no tag goes that did not"), "{}", done.out);
+    assert!(done.out.starts_with("no tag expires that did not"), "{}", done.out);
     desk.write("policies/all.yaml", &SHOP.replace("newest: 3", "newest: 2"));
     let live = desk.run("diff --against old --format json").await.exits(0).json();
     assert_eq!(live["summary"]["newly_expired"], 1, "{live:#}");

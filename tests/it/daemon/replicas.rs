@@ -239,7 +239,7 @@ async fn replicas_take_over(rounds: usize, seed: u64) {
         let begun = Instant::now();
         let next = async || world.leader(&replicas).await.is_some_and(|next| next != leader);
         world.until(&replicas, "another one takes over", next).await;
-        assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
         if killed {
             kills += 1;
             let new = world.start();

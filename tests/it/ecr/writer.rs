@@ -126,7 +126,9 @@ async fn restores_say_what_is_missing() {
     put(&registry, "shop/api", "v1", &one, 5);
     put(&registry, "shop/api", "v2", &two, 5);
     let (writer, shop) = (writer(&registry.url()), name("shop/api"));
-    registry.ecr(|ecr| ecr.options.immutable.insert("shop/api".to_owned()));
+    registry.ecr(|ecr| {
+        ecr.options.immutable.insert("shop/api".to_owned());
+    });
     let error = put_tag(&writer, &shop, &tag("v1"), &raw(&two)).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Locked, "{}", error.chain());
     // The image was deleted, and then its layers.

@@ -548,7 +548,7 @@ impl EventLoop {
             (Activity::Idle, None) => "No schedule".to_owned(),
         };
         if !self.leads() {
-            words = "Stand-by: another daemon follows the schedule".to_owned();
+            "Stand-by: another daemon follows the schedule".clone_into(&mut words);
         }
         if let Some(kind) = self.write_error {
             let _ = write!(words, "; the state cannot be written ({})", kind.label());

@@ -93,7 +93,7 @@ async fn each_snippet_runs_on_an_edit() {
         for file in written {
             let text = desk.read(file);
             assert!(!text.is_empty(), "{name}: {file}");
-            if file.ends_with(".md") {
+            if std::path::Path::new(file).extension().is_some_and(|end| end == "md") {
                 assert!(text.starts_with("### Tagwarden: +1 go"), "{name}: {text}");
             }
         }

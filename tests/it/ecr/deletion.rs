@@ -20,7 +20,7 @@ async fn last_tags_stay_and_say_why() {
     put(&walk.registry, "shop/api", "build-4", &new, 1);
     walk.snapshot_tags();
     let plan = walk.plan().await;
-    let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.to_string()).collect();
+    let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.clone()).collect();
     assert_eq!(planned, ["build-3"]);
     for tag in ["build-1", "build-2", "build-2-again"] {
         let kept = plan.kept.iter().find(|view| view.tag == tag).unwrap();
@@ -71,7 +71,7 @@ async fn images_are_deleted_by_opt_in_and_come_back_while_their_layers_are_there
     walk.snapshot_tags();
     let before = walk.tags();
     let plan = walk.plan().await;
-    let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.to_string()).collect();
+    let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.clone()).collect();
     assert_eq!(
         planned,
         ["build-1", "build-1-amd64", "build-1-arm64"],
@@ -93,7 +93,7 @@ async fn images_are_deleted_by_opt_in_and_come_back_while_their_layers_are_there
     let plan = walk.plan().await;
     let came = walk.apply(&plan).await;
     assert_eq!(came.code, 0, "{}", came.text);
-    walk.registry.content(|content| content.collect_garbage());
+    walk.registry.content(tagwarden::demo::registry::Content::collect_garbage);
     let restored = walk.restore(&came.run_id()).await.unwrap();
     assert_ne!(restored.outcome().exit_code(), 0);
     assert!(format!("{restored:?}").contains("LayersNotFoundException"), "{restored:?}");

@@ -109,7 +109,7 @@ async fn single_looks_answer_what_is_there_now() {
     assert!(!reader.has_manifest(&shop, &two.digest).await.unwrap());
     let state = reader.manifest_state(&shop, &one.digest).await.unwrap().unwrap();
     assert_eq!(state.tags, [tag("v1"), tag("v2")]);
-    assert_eq!(reader.referrers(&shop, &one.digest).await.unwrap(), [note.digest.clone()]);
+    assert_eq!(reader.referrers(&shop, &one.digest).await.unwrap(), std::slice::from_ref(&note.digest));
     let raw = reader.manifest(&shop, &one.digest).await.unwrap().unwrap();
     assert_eq!((raw.bytes.to_vec(), &*raw.media_type), (one.bytes.to_vec(), one.media_type));
     assert_eq!(reader.manifest(&shop, &two.digest).await.unwrap(), None);

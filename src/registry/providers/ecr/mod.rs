@@ -70,7 +70,7 @@ impl Provider for Ecr {
         settings::check(draft)
     }
 
-    /// By signed requests. Settings without an identity of AWS or a region never come here: [`EcrApi`] refuses them.
+    /// By signed requests. Settings without an identity of AWS or a region never come here: `EcrApi` refuses them.
     fn authenticator(&self, settings: &RegistrySettings, retry: RetryPolicy) -> Authenticator {
         match (&settings.auth, RegistryPlace::of(&settings.endpoint, &settings.aliases)) {
             (Auth::Aws(identity), Some(place)) => {

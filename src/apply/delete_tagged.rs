@@ -384,15 +384,16 @@ impl<'a> ManifestDeletion<'a> {
                 return Ok(Outcome::Failed(error.chain()));
             }
         };
+        if let Some(why) = site.context.lost_lease().await {
+            return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, why));
+        }
         match prepare(site, digest, orders, absent).await {
             Ok(ready) => *tags = ready.current_tags,
             Err(outcome) => return Ok(outcome),
         }
-        if let Some(why) = site.context.lost_lease().await {
-            return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, why));
-        }
-        let clearance = site.context.bind_to_look(clearance);
-        match site.registry.writer.delete_manifest(intent, clearance).await? {
+        // These are as many looks as the repository has tags, which can take longer than one look may be old.
+        let look = site.context.begin_look();
+        match site.registry.writer.delete_manifest(intent, look.bind(clearance)).await? {
             RemovalResponse::Removed { request_id: evidence, .. } => {
                 site.record_success();
                 Ok(Outcome::Done(evidence))

@@ -488,7 +488,11 @@ impl DeletionContext<'_> {
             if let Some(skip) = self.kept_by_referrer(&one.digest, begun).await? {
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(skip)));
             }
+            if let Some(why) = self.context.lost_lease().await {
+                return Ok(ObservedOutcome::Unknown(why));
+            }
             // Last of all, because tags change most easily.
+            let look = self.context.begin_look();
             let Some(seen) = reader.manifest_state(self.repository, &one.digest).await? else {
                 return Ok(ObservedOutcome::Known(Outcome::Skipped(SkipReason::Missing)));
             };
@@ -507,10 +511,7 @@ impl DeletionContext<'_> {
             if one.role.is_none() && seen.changed_at.is_some_and(|seen| seen > known) {
                 return Ok(ObservedOutcome::kept("it was changed meanwhile".to_owned()));
             }
-            if let Some(why) = self.context.lost_lease().await {
-                return Ok(ObservedOutcome::Unknown(why));
-            }
-            match writer.delete_manifest(intent, self.context.bind_to_look(clearance)).await {
+            match writer.delete_manifest(intent, look.bind(clearance)).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, .. }) => {
                     self.breaker.record_success(self.repository);
                     return Ok(self.confirm_deletion(one, evidence).await);

@@ -15,9 +15,9 @@ use crate::state::{JournalEntry, LeaseToken, StateError, StateErrorKind, StateSt
 /// A tag that does not exist was removed. One that is still there is `superseded`: whoever began its removal may be alive
 /// and send the request late. If it is found gone at a later start, and no other entry says why, a new entry attributes
 /// that to the superseded one, as long as that was closed at `since` or later. The same applies to a manifest that was
-/// deleted by its digest; a tag or manifest that was to be put and does not exist was not put. A 404 counts only if the repository itself answers as well, because it may be
-/// transient. If a registry cannot answer, the entry stays open until the next start; so does one so recent that its
-/// request may still be carried out.
+/// deleted by its digest; a tag or manifest that was to be put and does not exist was not put. A 404 counts only if the
+/// repository itself answers as well, because it may be transient. If a registry cannot answer, the entry stays open
+/// until the next start; so does one so recent that its request may still be carried out.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read or written.

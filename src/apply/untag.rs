@@ -235,6 +235,7 @@ impl UntagAttempt<'_> {
                 // Whoever has the lease now says what came of it.
                 return ObservedOutcome::Unknown(why);
             }
+            let look = site.context.begin_look();
             match site.registry.reader.resolve(repository, tag).await {
                 Ok(Some(now)) => {
                     if let Some(skip) = changed_since_plan(site, removal, &now) {
@@ -244,8 +245,7 @@ impl UntagAttempt<'_> {
                 Ok(None) => return self.outcome_if_absent().await,
                 Err(error) => return self.outcome_if_not_sent(&error.within("the tag could not be read again")),
             }
-            let clearance = site.context.bind_to_look(clearance);
-            let error = match site.registry.writer.untag(self.intent, clearance).await {
+            let error = match site.registry.writer.untag(self.intent, look.bind(clearance)).await {
                 Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) => {
                     return self.confirm_removal(evidence, named).await;
                 }

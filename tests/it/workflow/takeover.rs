@@ -155,13 +155,13 @@ async fn usual_looks() -> usize {
     looks(&walk, "candidate-5")
 }
 
-/// A clock that stands still, except that it advances by `step` between the answer of a look at `candidate-5` and the
+/// A clock that stands still, except that it advances by `step` between the question of a look at `candidate-5` and the
 /// request to remove it, so many `times` from the look of that number on.
 fn paused_after_looks(walk: &WorkflowFixture, look: usize, step: i64, times: usize) -> MonotonicClock {
     let (readings, elapsed) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Duration::from_secs(1000))));
     let arm = Arc::clone(&readings);
-    // The first reading is that of the answer, the second that before the request.
-    let armed = FaultKind::BeforeRequest(Arc::new(move |_| arm.store(2, Ordering::SeqCst)));
+    // The next reading is that right before the request.
+    let armed = FaultKind::BeforeRequest(Arc::new(move |_| arm.store(1, Ordering::SeqCst)));
     let fault = Fault::on("manifests/candidate-5", armed).method(Method::HEAD);
     walk.registry.inject(fault.after(look - 1).times(times));
     let now = Arc::clone(&walk.now);

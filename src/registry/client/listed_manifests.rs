@@ -2,6 +2,7 @@
 //! lists no manifests without tags.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 
@@ -51,6 +52,23 @@ pub(in crate::registry) fn add_children(repository: &mut Repository) {
     for digest in children {
         let detail = ManifestDetail::Listed { image_size: None };
         repository.manifests.entry(digest).or_insert_with(|| listed_manifest("", detail));
+    }
+}
+
+/// The media types of a list, each of them once.
+#[derive(Debug, Default)]
+pub(in crate::registry) struct MediaTypes(BTreeSet<Arc<str>>);
+
+impl MediaTypes {
+    /// Returns the shared text of a media type; empty for none.
+    pub(in crate::registry) fn intern(&mut self, text: Option<&str>) -> Arc<str> {
+        let text = text.unwrap_or_default();
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
     }
 }
 

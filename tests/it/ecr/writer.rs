@@ -2,19 +2,11 @@
 
 use tagwarden::demo::image;
 use tagwarden::demo::registry::{Fault, FaultKind};
-use tagwarden::registry::{RawManifest, RegistryErrorKind, RemovalResponse};
+use tagwarden::registry::{RegistryErrorKind, RemovalResponse};
 
 use super::{image as build, name, options, put, refusal, request_counts, start, throttling, writer};
 use crate::registry::tag;
-use crate::support::removal::{delete_manifest, put_tag, untag_manifest};
-
-fn raw(image: &image::Image) -> RawManifest {
-    RawManifest {
-        digest: image.digest.clone(),
-        media_type: image.media_type.into(),
-        bytes: image.bytes.to_vec().into(),
-    }
-}
+use crate::support::removal::{delete_manifest, put_tag, raw_manifest, untag_manifest};
 
 #[tokio::test]
 async fn a_tag_that_is_not_the_last_one_is_removed_and_comes_back() {
@@ -30,8 +22,8 @@ async fn a_tag_that_is_not_the_last_one_is_removed_and_comes_back() {
     assert_eq!(request_counts(&registry), expected.into(), "a look at the image's tags, and the removal");
     assert_eq!(registry.tags("shop/api").into_keys().collect::<Vec<_>>(), ["stable"]);
     assert_eq!(untag_manifest(&writer, &shop, &tag("v1"), &one.bytes).await.unwrap(), RemovalResponse::AlreadyMissing);
-    put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap();
-    put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&one)).await.unwrap();
+    put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&one)).await.unwrap();
     assert_eq!(registry.tags("shop/api")["v1"], one.digest);
 }
 
@@ -129,17 +121,17 @@ async fn restores_say_what_is_missing() {
     registry.ecr(|ecr| {
         ecr.options.immutable.insert("shop/api".to_owned());
     });
-    let error = put_tag(&writer, &shop, &tag("v1"), &raw(&two)).await.unwrap_err();
+    let error = put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&two)).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Locked, "{}", error.chain());
     // The image was deleted, and then its layers.
     registry.content(|content| {
         content.delete_manifest("shop/api", &two.digest);
         let _freed = content.collect_garbage();
     });
-    let error = put_tag(&writer, &shop, &tag("v2"), &raw(&two)).await.unwrap_err();
+    let error = put_tag(&writer, &shop, &tag("v2"), &raw_manifest(&two)).await.unwrap_err();
     assert!(error.chain().contains("LayersNotFoundException") && error.chain().contains("push it again"), "{error}");
     let index = image::index(image::Format::Oci, &[two]);
-    let error = put_tag(&writer, &shop, &tag("v3"), &raw(&index)).await.unwrap_err();
+    let error = put_tag(&writer, &shop, &tag("v3"), &raw_manifest(&index)).await.unwrap_err();
     assert!(error.chain().contains("ReferencedImagesNotFoundException"), "{}", error.chain());
 }
 

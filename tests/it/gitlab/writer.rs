@@ -2,21 +2,12 @@
 
 use http::Method;
 use jiff::SignedDuration;
-use tagwarden::demo::image;
 use tagwarden::demo::registry::{Fault, FaultKind, GitlabOptions, GitlabRole, GitlabScope, TagRule};
-use tagwarden::registry::{RawManifest, RegistryErrorKind, RemovalResponse};
+use tagwarden::registry::{RegistryErrorKind, RemovalResponse};
 
 use super::{API, api, image as build, options, put, start, user, writer};
 use crate::registry::tag;
-use crate::support::removal::{delete_manifest, put_tag, untag};
-
-fn raw(image: &image::Image) -> RawManifest {
-    RawManifest {
-        digest: image.digest.clone(),
-        media_type: image.media_type.into(),
-        bytes: image.bytes.to_vec().into(),
-    }
-}
+use crate::support::removal::{delete_manifest, put_tag, raw_manifest, untag};
 
 #[tokio::test]
 async fn a_tag_is_removed_alone_and_comes_back() {
@@ -31,7 +22,7 @@ async fn a_tag_is_removed_alone_and_comes_back() {
     let deletions = registry.requests().into_iter().filter(|request| request.method == Method::DELETE);
     assert_eq!(deletions.map(|request| request.path).collect::<Vec<_>>(), ["/v2/shop/backend/api/manifests/v1"]);
     assert_eq!(untag(&writer, &api(), &tag("v1")).await.unwrap(), RemovalResponse::AlreadyMissing);
-    put_tag(&writer, &api(), &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&writer, &api(), &tag("v1"), &raw_manifest(&one)).await.unwrap();
     assert_eq!(registry.tags(API)["v1"], one.digest);
 }
 
@@ -83,7 +74,7 @@ async fn protected_tags_and_renames_are_enforced() {
         let error = untag(&writer, &api(), &tag(name)).await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Locked, "{error}");
         assert!(error.chain().contains(code), "{}", error.chain());
-        let error = put_tag(&writer, &api(), &tag(name), &raw(&one)).await.unwrap_err();
+        let error = put_tag(&writer, &api(), &tag(name), &raw_manifest(&one)).await.unwrap_err();
         assert_eq!(error.kind, RegistryErrorKind::Locked, "{error}");
     }
     registry.gitlab(|gitlab| gitlab.options_mut().projects.get_mut("shop/backend").unwrap().renaming = true);
@@ -121,11 +112,11 @@ async fn what_was_collected_comes_back_as_long_as_its_blobs_are_there() {
     assert!(registry.manifest(API, &one.digest).is_some());
     registry.advance_time(SignedDuration::from_hours(2));
     assert!(registry.manifest(API, &one.digest).is_none(), "a day after its last tag");
-    put_tag(&fresh(), &api(), &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&fresh(), &api(), &tag("v1"), &raw_manifest(&one)).await.unwrap();
     untag(&fresh(), &api(), &tag("v1")).await.unwrap();
     registry.advance_time(SignedDuration::from_hours(25));
     let _freed = registry.collect_garbage();
-    let error = put_tag(&fresh(), &api(), &tag("v1"), &raw(&one)).await.unwrap_err();
+    let error = put_tag(&fresh(), &api(), &tag("v1"), &raw_manifest(&one)).await.unwrap_err();
     assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN"), "{}", error.chain());
 }
 
@@ -138,5 +129,5 @@ async fn no_manifest_is_deleted_by_its_digest() {
     let error = delete_manifest(&writer, &api(), &one.bytes).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported);
     assert!(registry.requests().iter().all(|request| request.method == Method::GET));
-    writer.put_manifest(&api(), &raw(&one)).await.unwrap();
+    writer.put_manifest(&api(), &raw_manifest(&one)).await.unwrap();
 }

@@ -3,19 +3,11 @@
 use http::Method;
 use tagwarden::demo::image;
 use tagwarden::demo::registry::{Fault, FaultKind, HARBOR_READS, HarborAccount, HarborProject, HarborSchedule};
-use tagwarden::registry::{RawManifest, RegistryErrorKind, RemovalResponse};
+use tagwarden::registry::{RegistryErrorKind, RemovalResponse};
 
 use super::{ROBOT, image as build, make_immutable, name, options, put, reader, robot, start, writer};
 use crate::registry::tag;
-use crate::support::removal::{delete_manifest, put_tag, untag_manifest};
-
-fn raw(image: &image::Image) -> RawManifest {
-    RawManifest {
-        digest: image.digest.clone(),
-        media_type: image.media_type.into(),
-        bytes: image.bytes.to_vec().into(),
-    }
-}
+use crate::support::removal::{delete_manifest, put_tag, raw_manifest, untag_manifest};
 
 #[tokio::test]
 async fn a_tag_is_removed_on_condition_of_its_digest_and_comes_back() {
@@ -31,7 +23,7 @@ async fn a_tag_is_removed_on_condition_of_its_digest_and_comes_back() {
     let sent: Vec<_> = registry.requests().into_iter().map(|request| (request.method, request.path)).collect();
     assert_eq!(sent, [(Method::DELETE, path)], "one request");
     assert_eq!(untag_manifest(&writer, &shop, &tag("v1"), &one.bytes).await.unwrap(), RemovalResponse::AlreadyMissing);
-    put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&one)).await.unwrap();
     assert_eq!(registry.tags("shop/a/b")["v1"], one.digest);
     assert!(registry.requests().iter().all(|request| request.method != Method::PUT), "nothing is pushed");
 }
@@ -103,7 +95,7 @@ async fn rights_immutability_and_read_only_systems_are_enforced() {
     });
     let error = untag_manifest(&writer, &shop, &tag("v1"), &one.bytes).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Denied, "{error}");
-    let error = put_tag(&writer, &shop, &tag("v3"), &raw(&one)).await.unwrap_err();
+    let error = put_tag(&writer, &shop, &tag("v3"), &raw_manifest(&one)).await.unwrap_err();
     assert!(error.kind == RegistryErrorKind::Denied && error.chain().contains("`Create` of `Tag`"), "{error}");
     assert_eq!(registry.tags("shop/api").len(), 1);
 }
@@ -116,7 +108,8 @@ async fn a_proxy_cache_takes_no_tag_back() {
     registry.harbor(|harbor, _| {
         harbor.options.projects.insert("shop".into(), HarborProject { registry_id: 7, ..HarborProject::new(1) });
     });
-    let error = put_tag(&writer(&registry.url()), &name("shop/api"), &tag("v2"), &raw(&one)).await.unwrap_err();
+    let error =
+        put_tag(&writer(&registry.url()), &name("shop/api"), &tag("v2"), &raw_manifest(&one)).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Unsupported, "{error}");
     assert!(error.chain().contains("proxy cache project"), "{error}");
 }
@@ -133,12 +126,12 @@ async fn what_garbage_collection_deleted_is_pushed_again_where_its_layers_are_th
         harbor.options.garbage_collection = Some(schedule);
         assert_eq!(harbor.run_garbage_collection(content), 1);
     });
-    let error = put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap_err();
+    let error = put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&one)).await.unwrap_err();
     assert!(error.chain().contains("garbage collection or a tag retention"), "it may not push: {}", error.chain());
     registry.harbor(|harbor, _| {
         harbor.options.accounts = vec![robot().project("shop", &[("repository", "push")])];
     });
-    put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&one)).await.unwrap();
     assert_eq!(registry.tags("shop/api")["v1"], one.digest);
 }
 

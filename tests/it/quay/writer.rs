@@ -3,19 +3,11 @@
 use http::Method;
 use tagwarden::demo::image;
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, QuayScope, QuayState, QuayToken, Target};
-use tagwarden::registry::{RawManifest, RegistryErrorKind, RemovalResponse};
+use tagwarden::registry::{RegistryErrorKind, RemovalResponse};
 
 use super::{TOKEN, image as build, name, options, put, start, writer};
 use crate::registry::tag;
-use crate::support::removal::{delete_manifest, put_tag, untag};
-
-fn raw(image: &image::Image) -> RawManifest {
-    RawManifest {
-        digest: image.digest.clone(),
-        media_type: image.media_type.into(),
-        bytes: image.bytes.to_vec().into(),
-    }
-}
+use crate::support::removal::{delete_manifest, put_tag, raw_manifest, untag};
 
 #[tokio::test]
 async fn a_tag_goes_into_the_time_machine_and_comes_back() {
@@ -31,7 +23,7 @@ async fn a_tag_goes_into_the_time_machine_and_comes_back() {
     let deletions = registry.requests().into_iter().filter(|request| request.method == Method::DELETE);
     assert_eq!(deletions.map(|request| request.path).collect::<Vec<_>>(), ["/api/v1/repository/shop/api/tag/v1"]);
     assert_eq!(untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap(), RemovalResponse::AlreadyMissing);
-    put_tag(&writer, &name("shop/api"), &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&writer, &name("shop/api"), &tag("v1"), &raw_manifest(&one)).await.unwrap();
     assert_eq!(registry.tags("shop/api")["v1"], one.digest);
 }
 
@@ -104,7 +96,7 @@ async fn rights_immutability_and_states_are_enforced() {
         assert_eq!(error.kind, RegistryErrorKind::Locked, "{error}");
         assert!(error.chain().contains(phrase), "{error}");
     }
-    let error = put_tag(&writer, &name("shop/api"), &tag("v1"), &raw(&one)).await.unwrap_err();
+    let error = put_tag(&writer, &name("shop/api"), &tag("v1"), &raw_manifest(&one)).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::Locked);
     registry.expire_tokens();
     registry.quay(|quay| quay.add_token(QuayToken::new(TOKEN, &[QuayScope::RepoRead], "shop")));
@@ -120,7 +112,7 @@ async fn what_left_the_time_machine_does_not_come_back() {
     let writer = writer(&registry.url());
     untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap();
     registry.advance_time(jiff::SignedDuration::from_hours(15 * 24));
-    let error = put_tag(&writer, &name("shop/api"), &tag("v1"), &raw(&one)).await.unwrap_err();
+    let error = put_tag(&writer, &name("shop/api"), &tag("v1"), &raw_manifest(&one)).await.unwrap_err();
     assert_eq!(error.kind, RegistryErrorKind::NotFound);
     assert!(error.chain().contains("left the time machine of its namespace"), "{error}");
 }
@@ -132,7 +124,7 @@ async fn no_manifest_is_deleted_or_put_by_its_digest() {
     put(&registry, "shop/api", "v1", &one, 5);
     let writer = writer(&registry.url());
     let error = delete_manifest(&writer, &name("shop/api"), &one.bytes).await.unwrap_err();
-    let other = writer.put_manifest(&name("shop/api"), &raw(&one)).await.unwrap_err();
+    let other = writer.put_manifest(&name("shop/api"), &raw_manifest(&one)).await.unwrap_err();
     assert_eq!((error.kind, other.kind), (RegistryErrorKind::Unsupported, RegistryErrorKind::Unsupported));
     assert!(registry.requests().is_empty());
 }
@@ -152,7 +144,7 @@ async fn signatures_that_quay_removed_with_their_image_come_back_with_it() {
     registry.advance_time(jiff::SignedDuration::from_hours(5));
     untag(&writer, &shop, &tag("v1")).await.unwrap();
     assert_eq!(registry.tags("shop/api").len(), 0, "they went along");
-    put_tag(&writer, &shop, &tag("v1"), &raw(&one)).await.unwrap();
+    put_tag(&writer, &shop, &tag("v1"), &raw_manifest(&one)).await.unwrap();
     let back: Vec<String> = registry.tags("shop/api").into_keys().collect();
     assert_eq!(back, [tags[2].as_str(), tags[0].as_str(), "v1"]);
     assert_eq!(registry.tags("shop/api")[&tags[0]], build(&tags[0], 9).digest);

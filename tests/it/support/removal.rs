@@ -3,12 +3,22 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tagwarden::demo::image::Image;
 use tagwarden::domain::{Action, Digest, Intent, JournaledIntent, RemovalMethod, RepositoryName, TagName};
 use tagwarden::registry::{RawManifest, RegistryError, RegistryWriter, RemovalResponse};
 use tagwarden::state::{NewRun, RunKind, StateStore};
 use uuid::Uuid;
 
 use super::lease::lease;
+
+/// The manifest of an image, as a registry transfers it.
+pub(crate) fn raw_manifest(image: &Image) -> RawManifest {
+    RawManifest {
+        digest: image.digest.clone(),
+        media_type: image.media_type.into(),
+        bytes: image.bytes.to_vec().into(),
+    }
+}
 
 /// Waits for what the removal of a tag has to wait for, and removes it.
 pub(crate) async fn untag(

@@ -5,7 +5,6 @@
 //! that was seen to move later counts from then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use crate::domain::{
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
-use crate::registry::client::listed_manifests::listed_manifest;
+use crate::registry::client::listed_manifests::{MediaTypes, listed_manifest};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// Most images on a page.
@@ -41,8 +40,7 @@ pub(super) struct Images {
     /// The last pulls on record. Each can be a day older than the pull.
     pulled_at: BTreeMap<Digest, Timestamp>,
     pub(super) gaps: Vec<Gap>,
-    /// The media types met so far, each once.
-    types: BTreeSet<Arc<str>>,
+    types: MediaTypes,
 }
 
 impl EcrApi {
@@ -105,7 +103,7 @@ impl Images {
         // Nothing is read from the archive, so what is in it could not be put back.
         let lock = image.is_archived().then_some(Lock::DeleteAndWrite);
         let image_size = image.image_size_in_bytes.filter(|_| kind != ListedKind::Index);
-        let media_type = self.media_type(image.image_manifest_media_type.as_deref());
+        let media_type = self.types.intern(image.image_manifest_media_type.as_deref());
         if image.image_tags.is_empty() && subject.is_none() {
             self.loose.push(ListedManifest { digest, media_type, image_size, lock, kind });
             return Ok(());
@@ -119,16 +117,6 @@ impl Images {
         self.manifests
             .insert(digest, Manifest { media_type, subject, created_at, lock, ..listed_manifest("", detail) });
         Ok(())
-    }
-
-    fn media_type(&mut self, text: Option<&str>) -> Arc<str> {
-        let text = text.unwrap_or_default();
-        if let Some(known) = self.types.get(text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = text.into();
-        self.types.insert(Arc::clone(&new));
-        new
     }
 
     fn finish(&mut self) {

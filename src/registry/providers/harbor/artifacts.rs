@@ -5,7 +5,6 @@
 //! list tells everything but what is in the manifests themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +19,7 @@ use crate::domain::{
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
+use crate::registry::client::listed_manifests::{MediaTypes, listed_manifest};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// Most reads of a list in which tags move meanwhile.
@@ -46,8 +46,7 @@ pub(super) struct Artifacts {
     /// The last pull of each artifact by its digest, where one is on record.
     pulls: BTreeMap<Digest, Timestamp>,
     pub(super) gaps: Vec<Gap>,
-    /// The media types met so far, each once.
-    types: BTreeSet<Arc<str>>,
+    types: MediaTypes,
 }
 
 impl HarborReader {
@@ -115,7 +114,7 @@ impl Artifacts {
         self.rows.insert(digest.clone(), artifact.push_time);
         self.pulls.extend(artifact.pull_time.map(|pulled| (digest.clone(), pulled)));
         let kind = kind(artifact);
-        let media_type = self.media_type(artifact.manifest_media_type.as_deref());
+        let media_type = self.types.intern(artifact.manifest_media_type.as_deref());
         let (tags, ties) = (artifact.tags.len(), artifact.references.len() + artifact.accessories.len());
         for tag in &artifact.tags {
             self.add_tag(&digest, tag, artifact.pull_time);
@@ -137,7 +136,7 @@ impl Artifacts {
         };
         let known = self.manifests.remove(&digest);
         let subject = known.and_then(|known| known.subject);
-        self.manifests.insert(digest, Manifest { media_type, children, subject, ..manifest(detail) });
+        self.manifests.insert(digest, Manifest { media_type, children, subject, ..listed_manifest("", detail) });
         Ok(())
     }
 
@@ -169,7 +168,7 @@ impl Artifacts {
             ManifestDetail::Unread { image_size, kind: UnreadKind::Index }
         };
         let subject = Some(Box::new(subject.clone()));
-        self.manifests.insert(digest, Manifest { subject, ..manifest(detail) });
+        self.manifests.insert(digest, Manifest { subject, ..listed_manifest("", detail) });
         Ok(())
     }
 
@@ -189,19 +188,9 @@ impl Artifacts {
                 }
                 ListedPlatform::Missing => ManifestDetail::Unread { image_size: None, kind: UnreadKind::Index },
             };
-            self.manifests.entry(digest).or_insert_with(|| manifest(detail));
+            self.manifests.entry(digest).or_insert_with(|| listed_manifest("", detail));
         }
         Ok(children)
-    }
-
-    fn media_type(&mut self, text: Option<&str>) -> Arc<str> {
-        let text = text.unwrap_or_default();
-        if let Some(known) = self.types.get(text) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = text.into();
-        self.types.insert(Arc::clone(&new));
-        new
     }
 
     /// Puts right what only the whole list tells.
@@ -337,19 +326,5 @@ fn kind(artifact: &WireArtifact) -> ListedKind {
         "application/vnd.oci.image.manifest.v1+json" => ListedKind::Artifact,
         // An index, or something of no known type, which may be one.
         _ => ListedKind::Index,
-    }
-}
-
-fn manifest(detail: ManifestDetail) -> Manifest {
-    Manifest {
-        media_type: "".into(),
-        size: 0,
-        config: None,
-        blobs: Box::default(),
-        children: Vec::new(),
-        subject: None,
-        created_at: None,
-        lock: None,
-        detail,
     }
 }

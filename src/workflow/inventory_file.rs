@@ -83,6 +83,12 @@ struct RecordedRegistry {
     /// True if the registry is known to keep untagged manifests forever.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     keeps_untagged: bool,
+    /// True if the registry removes signatures along with the last tag of their image.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    expires_companions: bool,
+    /// True if the registry deletes a manifest with its last tag.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deletes_with_last_tag: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<RecordedGap>,
     repositories: Vec<RecordedRepository>,
@@ -289,6 +295,8 @@ impl From<&Registry> for RecordedRegistry {
             hosts: registry.hosts.clone(),
             other_hosts: registry.other_hosts.clone(),
             removal: registry.removal.label().to_owned(),
+            expires_companions: registry.expires_companions,
+            deletes_with_last_tag: registry.deletes_with_last_tag,
             keeps_untagged: registry.info.as_ref().is_some_and(|info| info.untagged_retention == RetentionDays::Off),
             gaps: registry.gaps.iter().map(RecordedGap::from).collect(),
             repositories: registry.repositories.iter().map(RecordedRepository::from).collect(),
@@ -309,6 +317,8 @@ impl RecordedRegistry {
             other_hosts: self.other_hosts,
             removal: removal.ok_or_else(|| InvalidInventory::Unknown(format!("unknown removal `{}`", self.removal)))?,
             info: self.keeps_untagged.then(RegistryInfo::that_keeps_untagged),
+            expires_companions: self.expires_companions,
+            deletes_with_last_tag: self.deletes_with_last_tag,
             repositories: repositories?,
             gaps: gaps?,
             ..Registry::empty(parse(&self.name)?, labels.intern(&self.kind))

@@ -31,8 +31,11 @@ pub(super) fn refuse_network_share(path: &Path) -> Result<(), StateError> {
     let Some(name) = magic_number(path).or_else(|| magic_number(folder(path))).and_then(share_name) else {
         return Ok(());
     };
-    let what = format_args!("it is on a network share ({name}), where the locks of SQLite do not protect it");
-    Err(StateError::about(StateErrorKind::Open, path, what).with_help(HELP))
+    let message = format!(
+        "the state {}: it is on a network share ({name}), where the locks of SQLite do not protect it",
+        path.display()
+    );
+    Err(StateError::new(StateErrorKind::Open, message).with_help(HELP))
 }
 
 /// Returns the name of a file system on which SQLite's locks are not reliable, by its magic number.

@@ -1,6 +1,6 @@
-//! Leadership: of several daemons with one state, one goes by the schedule and the others stand by.
+//! Leadership: of several daemons with one state, one follows the schedule and the others stand by.
 //!
-//! The leader has the lease to go by the schedule, and each write of the schedules' progress proves it. A stand-by tries to
+//! The leader has the lease of the schedule, and each write of the schedules' progress proves it. A stand-by tries to
 //! take that lease every few seconds. With a file as state there is one daemon, and none stands by.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,21 +16,21 @@ use crate::state::{Lease, LeaseScope, RunKind, RunRecord, StateErrorKind};
 use crate::web::Role;
 use crate::workflow::PolicyFilter;
 
-/// How often a stand-by tries to take over, and a leader looks whether it lost the lease.
+/// The interval at which a stand-by tries to take over, and a leader checks that it still has the lease.
 const ATTENTION_INTERVAL: Duration = Duration::from_secs(3);
 /// A run that was interrupted so recently, or begun at a schedule's time so recently, is resumed by the next leader.
 const RESUME_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// The recorded runs among which an unfinished one is looked for.
 const RECENT_RUNS: u32 = 50;
 
-/// The part of this daemon among those with the same state.
+/// The role of this daemon among those with the same state.
 #[derive(Debug)]
 pub(super) struct Leadership {
-    /// The right to go by the schedule; `None` in a stand-by.
+    /// The lease of the schedule; `None` in a stand-by.
     pub(super) lease: Option<Lease>,
-    /// Who has it instead, in words, if known.
+    /// The description of the daemon that has it, if known.
     leader: Option<String>,
-    /// Time of the next look at the lease; `None` where it cannot be lost.
+    /// The time of the next check of the lease; `None` if it cannot be lost.
     pub(super) attend_at: Option<Instant>,
     /// The policies of a run that another leader did not finish, until it is begun again.
     unfinished: Option<PolicyFilter>,
@@ -48,12 +48,12 @@ pub(super) fn describe_holder(options: &DaemonOptions, now: Timestamp) -> String
 }
 
 impl EventLoop {
-    /// Returns true if this daemon goes by the schedule.
+    /// Returns true if this daemon follows the schedule.
     pub(super) fn leads(&self) -> bool {
         self.leadership.lease.as_ref().is_some_and(|lease| !lease.is_lost())
     }
 
-    /// The part of this daemon, for its status.
+    /// Returns the role of this daemon, for its status.
     pub(super) fn role(&self) -> Role {
         match (is_shared(&self.store), self.leads()) {
             (false, _) => Role::Single,
@@ -62,7 +62,7 @@ impl EventLoop {
         }
     }
 
-    /// Begins to go by the schedule, or to stand by.
+    /// Begins to follow the schedule, or to stand by.
     pub(super) async fn begin_leading(&mut self, now: Timestamp) {
         if is_shared(&self.store) {
             self.leadership.attend_at = Some(Instant::now() + ATTENTION_INTERVAL);
@@ -97,7 +97,7 @@ impl EventLoop {
         match self.store.take_lease(LeaseScope::Daemon, &holder).await {
             Ok(lease) => match self.store.schedule_progress().await {
                 Ok(handled) => {
-                    tracing::info!("this daemon goes by the schedule from now on");
+                    tracing::info!("this daemon follows the schedule from now on");
                     self.leadership.lease = Some(lease);
                     self.leadership.leader = None;
                     self.handled = handled;
@@ -120,12 +120,12 @@ impl EventLoop {
             tracing::info!("the state can be read again");
         }
         if self.leadership.leader.as_ref() != Some(&leader) {
-            tracing::info!("standing by: {leader} goes by the schedule");
+            tracing::info!("standing by: {leader} follows the schedule");
             self.leadership.leader = Some(leader);
         }
     }
 
-    /// Stops going by the schedule. A run ends before its next removal and is left to the new leader.
+    /// Stops following the schedule. A run ends before its next removal and is left to the new leader.
     fn step_down(&mut self) {
         tracing::warn!("another daemon took over the schedule: this one stands by");
         self.leadership.lease = None;

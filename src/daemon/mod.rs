@@ -72,7 +72,7 @@ pub struct Daemon {
     listener: TcpListener,
     address: SocketAddr,
     handled: BTreeMap<String, Timestamp>,
-    /// The right to go by the schedule; `None` while another daemon has it.
+    /// The lease of the schedule; `None` while another daemon has it.
     lease: Option<Lease>,
 }
 

@@ -251,7 +251,7 @@ pub trait Leases: Send + Sync {
     /// When it could not be found out.
     async fn lease_holder(&self) -> Result<Option<String>, StateError>;
 
-    /// Who has the lease to go by the schedule, in words, or `None`.
+    /// Returns the description of the holder of the schedule's lease, or `None`.
     ///
     /// # Errors
     /// When it could not be found out.
@@ -317,7 +317,7 @@ pub trait Schedules: Send + Sync {
     /// Returns an error if it cannot be written. Nothing may be removed by a schedule then.
     async fn record_schedule_progress(&self, handled: &BTreeMap<String, Timestamp>) -> Result<(), StateError>;
 
-    /// Does what [`Self::record_schedule_progress`] does for the holder of the lease to go by the schedule, which the same
+    /// Does what [`Self::record_schedule_progress`] does for the holder of the schedule's lease, which the same
     /// write proves. So of several daemons one begins each due run, also if one of them was suspended for long.
     ///
     /// # Errors

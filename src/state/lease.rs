@@ -21,7 +21,7 @@ use crate::domain::LeaseToken;
 pub enum LeaseScope {
     /// The right to change registries.
     Run,
-    /// The right to go by the schedule. It is another one, so that a person can apply and restore beside a daemon that
+    /// The right to follow the schedule. It is another one, so that a person can apply and restore beside a daemon that
     /// waits.
     Daemon,
 }
@@ -52,7 +52,7 @@ struct Lock {
 /// The ending of the lock file of the lease to change registries.
 const RUN_LOCK: &str = ".lock";
 
-/// The ending of the lock file of the lease to go by the schedule.
+/// The ending of the lock file of the lease of the schedule.
 const DAEMON_LOCK: &str = ".daemon.lock";
 
 impl Lease {

@@ -16,7 +16,7 @@ use super::dto::{self, TagDto, latest_complete_run, load_recent_runs};
 use super::plan_index::{OpenPlan, TagFilter, VERDICTS};
 use super::plan_json::plan_json;
 use super::problem::Problem;
-use super::status::{Activity, StatusSnapshot};
+use super::status::{Activity, Role, StatusSnapshot};
 use crate::domain::{RegistryName, RepositoryName};
 use crate::report::{HoldView, RunView};
 use crate::state::{JournalScope, RunRecord};
@@ -123,6 +123,11 @@ fn status_json(status: &StatusSnapshot, mode: &str, now: Timestamp) -> Value {
         }
         Activity::Stopping => json!({ "state": "stopping" }),
     };
+    let (role, leader) = match &status.role {
+        Role::Single => ("single", None),
+        Role::Leader => ("leader", None),
+        Role::StandBy { leader } => ("stand-by", leader.as_deref()),
+    };
     let next = status
         .next
         .iter()
@@ -134,6 +139,8 @@ fn status_json(status: &StatusSnapshot, mode: &str, now: Timestamp) -> Value {
         "now": now,
         "started_at": status.started_at,
         "ready": status.ready,
+        "role": role,
+        "leader": leader,
         "activity": activity,
         "next": next.collect::<Vec<_>>(),
         "blocked_by": status.blocked_by,

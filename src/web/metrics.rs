@@ -190,7 +190,7 @@ impl Metrics {
             next_run: register!(ours, "next_run_timestamp_seconds", "When the next run starts", Family::default()),
             blocked_by: register!(ours, "runs_blocked", "1 if runs remove nothing right now", Gauge::default()),
             ready: register!(ours, "ready", "1 if scheduled runs are active", Gauge::default()),
-            leader: register!(ours, "leader", "1 if this daemon goes by the schedule, 0 on stand-by", Gauge::default()),
+            leader: register!(ours, "leader", "1 if this daemon follows the schedule, 0 on stand-by", Gauge::default()),
             running: register!(ours, "running", "1 while a run is in progress", Gauge::default()),
             start: register!(registry, "process_start_time_seconds", "When the process started", Gauge::default()),
             memory: register!(registry, "process_resident_memory_bytes", "Memory in use", Gauge::default()),

@@ -123,8 +123,7 @@ async fn metrics_text(State(app): State<AppState>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.context.status.metrics()).into_response()
 }
 
-/// Responds with readiness. Unauthenticated, so nothing of registries, files or policies is exposed; a stand-by names the
-/// process that leads.
+/// Responds with readiness. Unauthenticated, so no name and no path is exposed.
 async fn ready(State(app): State<AppState>) -> Response {
     let status = app.context.status.snapshot();
     let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
@@ -145,11 +144,8 @@ async fn ready(State(app): State<AppState>) -> Response {
     match app.context.store.runs(1).await {
         Ok(_) => match status.role {
             Role::Single => "ready\n".into_response(),
-            Role::Leader => "ready\nleader: this daemon goes by the schedule\n".into_response(),
-            Role::StandBy { leader } => {
-                let leader = leader.unwrap_or_else(|| "not known yet".to_owned());
-                format!("ready\nstand-by; leader: {leader}\n").into_response()
-            }
+            Role::Leader => "ready\nleader\n".into_response(),
+            Role::StandBy { .. } => "ready\nstand-by\n".into_response(),
         },
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");

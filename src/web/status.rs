@@ -11,7 +11,7 @@ pub struct StatusSnapshot {
     pub started_at: Timestamp,
     /// True if it follows its schedule: the state is open and policies were loaded.
     pub ready: bool,
-    /// Its part among the daemons with the same state.
+    /// Its role among the daemons with the same state.
     pub role: Role,
     /// The current activity.
     pub activity: Activity,
@@ -25,16 +25,16 @@ pub struct StatusSnapshot {
     pub policies: PolicyState,
 }
 
-/// The part of a daemon among those with the same state.
+/// The role of a daemon among those with the same state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// There is no other: the state is a file.
+    /// The only daemon: its state is a file.
     Single,
-    /// It goes by the schedule.
+    /// It follows the schedule.
     Leader,
-    /// Another one goes by the schedule.
+    /// Another daemon follows the schedule.
     StandBy {
-        /// Which, in words; `None` while that is not known.
+        /// The description of that daemon; `None` while it is unknown.
         leader: Option<String>,
     },
 }

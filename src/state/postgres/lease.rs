@@ -177,7 +177,7 @@ impl Leases for PostgresState {
     async fn daemon_holder(&self) -> Result<Option<String>, StateError> {
         let query =
             sqlx::query_as("SELECT holder FROM leases WHERE scope = 'daemon' AND expires_at > clock_timestamp()");
-        Ok(self.row("look who goes by the schedule", query).await?.map(|(holder,): (String,)| holder))
+        Ok(self.row("look who follows the schedule", query).await?.map(|(holder,): (String,)| holder))
     }
 
     async fn begin_epoch(&self, lease: &Lease, now: Timestamp) -> Result<LeaseToken, StateError> {
@@ -300,7 +300,7 @@ impl PostgresState {
         }
     }
 
-    /// Fails unless that lease to go by the schedule is held. Nobody else can take it until the unit ends.
+    /// Fails unless that lease of the schedule is held. Nobody else can take it until the unit ends.
     pub(super) async fn check_daemon_lease(&self, unit: &mut Unit<'_>, lease: &Lease) -> Result<(), StateError> {
         let held = lease.held::<RowLease>().filter(|held| held.scope == LeaseScope::Daemon);
         let query = sqlx::query_as(
@@ -308,7 +308,7 @@ impl PostgresState {
              FOR SHARE",
         );
         let row: Option<(i64,)> = unit.row(query.bind(held.map_or("-", |held| held.holder_id.as_str()))).await?;
-        row.map(drop).ok_or_else(|| self.error(StateErrorKind::Leased, "its lease to go by the schedule is over"))
+        row.map(drop).ok_or_else(|| self.error(StateErrorKind::Leased, "its lease of the schedule is over"))
     }
 
     /// Waits until intents that looked for holds before now are committed: what is set in this unit is seen by all others.

@@ -20,7 +20,7 @@ use crate::web::chart::{Chart, Point, build_chart};
 use crate::web::dto::{RECENT_RUNS, is_complete, latest_complete_run, load_recent_runs};
 use crate::web::problem::Problem;
 use crate::web::rows::{RunRow, escape_path};
-use crate::web::status::{Activity, StatusSnapshot};
+use crate::web::status::{Activity, Role, StatusSnapshot};
 use crate::web::time::DisplayTime;
 
 /// The period whose removals are added up.
@@ -203,6 +203,10 @@ fn attention_row(found: &AttentionView) -> AttentionRow {
 }
 
 fn activity(status: &StatusSnapshot, now: &Zoned) -> String {
+    if let (Activity::Idle, Role::StandBy { leader }) = (&status.activity, &status.role) {
+        let leader = leader.as_deref().unwrap_or("another daemon");
+        return format!("standing by: {leader} follows the schedule");
+    }
     match &status.activity {
         Activity::Idle if status.ready => "waiting for the next run".to_owned(),
         Activity::Idle => "waiting for valid settings and policies".to_owned(),

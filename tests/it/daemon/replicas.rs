@@ -48,11 +48,11 @@ impl Replica {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What `/readyz` answers.
-    async fn readiness(&self) -> String {
+    /// The answer to a request of a path.
+    async fn get(&self, path: &str) -> String {
         let log = self.log();
         let address = log.split("listening on http://").nth(1).unwrap().split([',', '"', ' ']).next().unwrap();
-        reqwest::get(format!("http://{address}/readyz")).await.unwrap().text().await.unwrap()
+        reqwest::get(format!("http://{address}{path}")).await.unwrap().text().await.unwrap()
     }
 }
 
@@ -215,12 +215,12 @@ async fn replicas_take_over(rounds: usize, seed: u64) {
         let leader = world.leader(&replicas).await.expect("somebody removes");
         if round == 0 {
             for (number, replica) in replicas.iter().enumerate() {
-                let said = replica.readiness().await;
+                let said = replica.get("/readyz").await;
                 let id = replicas[leader].process.id();
                 let fits = if number == leader {
-                    said.starts_with("ready\nleader")
+                    said == "ready\nleader\n"
                 } else {
-                    said.starts_with("ready\nstand-by") && said.contains(&format!("process {id},"))
+                    said == "ready\nstand-by\n" && replica.get("/").await.contains(&format!("process {id},"))
                 };
                 assert!(fits, "{number}: {said}");
             }

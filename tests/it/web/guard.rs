@@ -1,6 +1,6 @@
 //! Who may look, and that nothing can be changed.
 
-use tagwarden::web::{Activity, PolicyProblem};
+use tagwarden::web::{Activity, PolicyProblem, Role};
 
 use super::fixture::{LEAST, WebFixture, noon};
 
@@ -67,6 +67,13 @@ async fn readiness_says_why_not_and_names_nothing() {
     let board = &world.context.status;
     assert_eq!(world.get("/healthz").await.body, "ok\n");
     assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (200, "ready\n"));
+    let leader = Some("serve by ops@host-7, process 7".to_owned());
+    for (role, words) in [(Role::Leader, "leader"), (Role::StandBy { leader }, "stand-by"), (Role::Single, "")] {
+        board.update(|status| status.role = role);
+        let answer = world.get("/readyz").await;
+        assert_eq!((answer.status, answer.body), (200, format!("ready\n{words}\n").replace("\n\n", "\n")));
+        assert_eq!(world.get("/").await.body.contains("standing by: serve by ops@host-7"), words == "stand-by");
+    }
     board.update(|status| status.ready = false);
     assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (503, "starting\n"));
     let text = "policies/secret.yaml:3: no".to_owned();

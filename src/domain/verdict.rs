@@ -269,7 +269,7 @@ pub enum Shortfall {
     AtMost {
         /// Its rank among what they keep, from 1; `None` where they do not keep it.
         rank: Option<u32>,
-        /// How many images they keep at most.
+        /// The most images that they keep.
         count: u32,
     },
 }

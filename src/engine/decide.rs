@@ -33,7 +33,7 @@ pub struct RepositoryDecision {
     pub deletions: Deletions,
     /// The manifests without a tag that are free, where policies with `untagged` speak of the repository.
     pub free: BTreeSet<Digest>,
-    /// What the deletions depend on.
+    /// The dependencies of the deletions.
     pub deletion_dependencies: DeletionDependencies,
     /// The mentions that were found, each with its source.
     pub mentions: Vec<(SourceName, Mention)>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::Node;
 
-/// What a manifest without a tag depends on.
+/// The manifests on which one without a tag depends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ManifestTies {
     /// The indexes that list it and what it refers to, as far as these are there: they must go before it.

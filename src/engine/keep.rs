@@ -167,15 +167,15 @@ enum PreparedRule<'a> {
 /// The limit on what the rules by time of a policy keep: so many images of each group, the newest first.
 struct AtMostLimit {
     count: u32,
-    /// What these rules keep, by group: each image by the newest of its tags that they keep.
+    /// The images that the rules keep, by group, each with the newest of its kept tags.
     kept: Ranking<u32, Timestamp>,
 }
 
 impl AtMostLimit {
     /// The limit among some rules, where there is one.
     ///
-    /// What is older than all that stays takes no place from it. So once the rest is removed, whatever the rules keep in its
-    /// stead is older still, and pushes nothing out.
+    /// An image takes no place from a newer one. So after the removals, the images that the rules keep instead are older
+    /// than those that stayed, and push none of them out.
     fn of(group: &Group<'_>, rules: &[PreparedRule<'_>]) -> Option<Self> {
         let count = rules.iter().find_map(|rule| match rule {
             PreparedRule::AtMost { count } => Some(*count),
@@ -183,7 +183,7 @@ impl AtMostLimit {
         })?;
         let kept = group.selected.iter().enumerate().filter_map(|(position, one)| {
             let own = one.candidate.date.timestamp()?;
-            // What stays only because a time is not known takes no place from others.
+            // A tag that is kept for an unknown time takes no place from others.
             let is_kept = rules.iter().any(|rule| {
                 let outcome = group.rule_outcome(rule, position, one);
                 matches!(
@@ -375,8 +375,8 @@ impl<'a> Group<'a> {
         PreparedRule::ByVersion(VersionRule { part, count, order, releases, ranking })
     }
 
-    /// Returns the outcome of a rule within the limit of the policy, if it has one. What `within` keeps stays, and so does what has no
-    /// time.
+    /// Returns the outcome of a rule within the limit of the policy, if it has one. The limit never applies to tags that
+    /// `within` keeps, and to those without a time.
     fn limited_outcome(
         &self,
         rule: &PreparedRule<'_>,
@@ -448,8 +448,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// What was pulled or pushed in the window stays, and so does what may have been pulled without a record of it. A pull that
-    /// has not come yet was recorded by a clock that was wrong.
+    /// Keeps tags that were pulled or pushed within the window, and those whose last pull is unknown. A pull in the future
+    /// was recorded by a wrong clock, so it counts as unknown.
     fn pulled_outcome(&self, span: &WrittenDuration, one: &Selected<'_>) -> RuleOutcome {
         let policy = || self.policy.name.clone();
         let pulled = match one.candidate.pulled {

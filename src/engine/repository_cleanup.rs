@@ -166,7 +166,7 @@ impl<'a> RepositoryCleanup<'a, '_> {
         governing_policies(self.evaluation.rules, registry, repository, candidate.removed_tags())
     }
 
-    /// What a manifest depends on.
+    /// The manifests on which one depends.
     pub(super) fn ties(&self, candidate: &Candidate<'_>, node: Node) -> ManifestTies {
         let is_there = |digest: &Digest| self.repository.manifests.contains_key(digest);
         let subjects = self.subjects(candidate, node);
@@ -403,7 +403,7 @@ impl<'a> RepositoryCleanup<'a, '_> {
         stays
     }
 
-    /// What depends on what goes, and on nothing else.
+    /// The dependents of removed manifests alone.
     pub(super) fn find_dependents(
         &self,
         looked: &[EligibleManifest<'_>],

@@ -6,6 +6,7 @@
 //! its referrers with it. So after a crash the journal shows what is left over.
 
 mod observed_outcome;
+mod queue;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -18,12 +19,12 @@ use super::skip_log::log_skip;
 use super::untag::may_still_execute;
 use super::{ApplyContext, CircuitBreaker, MAX_DEFERRALS, RegistryHandle};
 use crate::domain::{
-    Action, Deletion, Dependent, DependentRole, Digest, Failure, Gap, Intent, JournaledIntent, Outcome, RegistryName,
-    RepositoryName, SkipReason,
+    Action, Deletion, DependentRole, Digest, Failure, Gap, Intent, Outcome, RegistryName, RepositoryName, SkipReason,
 };
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
 use observed_outcome::ObservedOutcome;
+use queue::{DeletionQueue, JournaledManifest, ManifestTask};
 use snapshot::Snapshot;
 
 /// The maximum age of a snapshot. Pushing an index does not change its children, so only a new snapshot shows it.
@@ -129,53 +130,6 @@ struct DeletionContext<'a> {
     target: &'a RegistryHandle,
     breaker: &'a CircuitBreaker,
     repository: &'a RepositoryName,
-}
-
-/// One manifest to be deleted.
-#[derive(Clone)]
-struct ManifestTask {
-    deletion: Arc<Deletion>,
-    evidence: Box<str>,
-    digest: Digest,
-    role: Option<DependentRole>,
-}
-
-/// The work in one repository: pending, journaled, and done.
-#[derive(Default)]
-struct DeletionQueue {
-    /// The manifests to be deleted.
-    pending: HashMap<Digest, ManifestTask>,
-    /// The manifests that are journaled without an outcome.
-    journaled: HashMap<Digest, JournaledManifest>,
-    results: Vec<DeletionResult>,
-}
-
-/// A manifest that is journaled without an outcome.
-struct JournaledManifest {
-    intent: JournaledIntent,
-    /// The manifest that it refers to, by its own content.
-    subject: Option<Digest>,
-}
-
-impl DeletionQueue {
-    fn new(tasks: Vec<DeletionTask>) -> Self {
-        let mut work = Self::default();
-        for DeletionTask { deletion, evidence: proof } in tasks {
-            let along = deletion.dependents.iter().map(|Dependent { role, digest }| (digest, Some(*role)));
-            for (digest, role) in std::iter::once((&deletion.digest, None)).chain(along) {
-                let (deletion, proof) = (Arc::clone(&deletion), proof.clone());
-                work.pending
-                    .insert(digest.clone(), ManifestTask { deletion, evidence: proof, digest: digest.clone(), role });
-            }
-        }
-        work
-    }
-
-    /// Returns the dependents of a manifest; empty for a dependent.
-    fn dependents_of(&self, one: &ManifestTask) -> Vec<ManifestTask> {
-        let along = one.deletion.dependents.iter().filter(|_| one.role.is_none());
-        along.filter_map(|along| self.pending.get(&along.digest).cloned()).collect()
-    }
 }
 
 impl DeletionContext<'_> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::signature::AccessKeys;
-use crate::http_client::{ClientConfig, HttpClient, Request, Response, RetryPolicy};
+use crate::http_client::{ClientConfig, HttpClient, METADATA_TOKEN_PATH, Request, Response, RetryPolicy};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// An identity of AWS.
@@ -203,7 +203,7 @@ async fn instance_keys(client: &HttpClient, service: &Url) -> Result<AccessKeys,
         url.set_path(path);
         Request::get(url, "*/*", MAX_BYTES)
     };
-    let request = Request { method: Method::PUT, gets_token: true, ..at("/latest/api/token") };
+    let request = Request { method: Method::PUT, gets_token: true, ..at(METADATA_TOKEN_PATH) };
     let lifetime = [(LIFETIME, HeaderValue::from_static("300"))].into_iter().collect();
     let session = text_of(&client.send_with_headers(&request, &lifetime).await?)?;
     let session: HeaderMap = [(TOKEN, secret_header(session.expose_secret())?)].into_iter().collect();

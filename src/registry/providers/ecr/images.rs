@@ -173,3 +173,28 @@ fn kind(image: &WireImage, has_subject: bool) -> ListedKind {
         _ => ListedKind::Index,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pulls_count_from_a_day_after_their_record_for_all_tags_of_an_image() {
+        let name: RepositoryName = "shop/api".parse().unwrap();
+        let row = |word: &str, tags: Value, pulled: Value| {
+            let digest = Digest::of(word.as_bytes()).to_string();
+            json!({ "imageDigest": digest, "imageTags": tags, "imagePushedAt": 1_760_000_000, "lastRecordedPullTime": pulled })
+        };
+        let mut images = Images::default();
+        images.add_row(&name, row("pulled", json!(["stable", "v1"]), json!(1_764_460_800.5)));
+        images.add_row(&name, row("never", json!(["v2"]), Value::Null));
+        images.add_row(&name, row("untagged", json!([]), json!(1_764_460_800)));
+        images.finish();
+        assert_eq!(images.gaps, []);
+        let repository = images.into_repository(name, &BTreeSet::new());
+        let pulled = PullTime::At(Timestamp::from_second(1_764_460_800 + 24 * 3600).unwrap().into());
+        let expected = [("stable", pulled), ("v1", pulled), ("v2", PullTime::Never)];
+        let found: Vec<_> = repository.pull_times.iter().map(|(tag, pulled)| (tag.as_str(), *pulled)).collect();
+        assert_eq!(found, expected);
+    }
+}

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
+use textwrap::{Options, WordSeparator, WordSplitter};
 
 /// The head of the page.
 const HEAD: &str = "Every command and option. This page is the output of `tagwarden man --markdown`; `tagwarden COMMAND \
@@ -88,7 +89,7 @@ fn write_table(page: &mut String, arguments: &[&Arg]) {
     page.push_str("\n| argument | meaning |\n| --- | --- |\n");
     for argument in arguments {
         let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string);
-        let mut meaning = sentence(&help.unwrap_or_default().replace("\n\n", ". ").replace("..", "."));
+        let mut meaning = help.unwrap_or_default().split("\n\n").map(sentence).collect::<Vec<_>>().join(" ");
         let values: Vec<String> = argument
             .get_possible_values()
             .iter()
@@ -125,22 +126,9 @@ fn spelling(argument: &Arg) -> String {
 
 /// Returns a text in lines that are not too long.
 fn wrapped(text: &str) -> String {
-    let mut out = String::new();
-    let mut length = 0;
-    for word in text.split_whitespace() {
-        let fits = length + 1 + word.len() <= WIDTH;
-        out.push_str(if length == 0 {
-            ""
-        } else if fits {
-            " "
-        } else {
-            "\n"
-        });
-        length = word.len() + if fits && length > 0 { length + 1 } else { 0 };
-        out.push_str(word);
-    }
-    out.push('\n');
-    out
+    let options = Options::new(WIDTH).break_words(false).word_separator(WordSeparator::AsciiSpace);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{}\n", textwrap::fill(&line, options.word_splitter(WordSplitter::NoHyphenation)))
 }
 
 /// Returns a text on one line, with a full stop.

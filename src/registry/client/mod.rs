@@ -13,4 +13,5 @@ pub(super) mod pagination;
 pub(super) mod probe;
 pub(super) mod pull;
 pub(super) mod push;
+pub(super) mod tag_rows;
 pub(super) mod wire;

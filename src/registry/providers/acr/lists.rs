@@ -10,6 +10,7 @@ use crate::http_client::{Request, Response};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::connection::{HttpConnection, RedirectPolicy};
 use crate::registry::client::pagination;
+pub(super) use crate::registry::client::tag_rows::InvalidRow;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// The most that the service gives on a page; it gives as many where more are asked for.
@@ -25,15 +26,6 @@ pub(super) trait Row {
     type Key: Clone + Eq + Ord + Hash + Display + Send + Sync;
 
     fn key(&self) -> &Self::Key;
-}
-
-/// What is listed and cannot be understood.
-#[derive(Debug)]
-pub(super) struct InvalidRow {
-    /// Its name, as far as it has one.
-    pub(super) name: String,
-    /// What is wrong with it.
-    pub(super) why: String,
 }
 
 /// What a page holds; no list at all (as opposed to an empty one) is a fault.

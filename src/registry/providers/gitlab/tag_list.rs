@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::reader::GitlabReader;
 use super::wire::{self, Right, Row, TagAnswer};
 use crate::domain::{RepositoryName, TagName};
+use crate::registry::RegistryError;
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::pagination::next_page_link;
-use crate::registry::{RegistryError, RegistryErrorKind};
+use crate::registry::client::tag_rows;
 
 /// The most that the registry gives on a page.
 const PAGE: usize = 1000;
@@ -40,11 +41,12 @@ impl GitlabReader {
                 _ => return Err(wire::refusal(&response, Right::Read)),
             }
             let page: Vec<Value> = response.parse_json()?;
-            let linked = next_page_link(&response.headers).map_err(|why| incomplete(repository, why))?.is_some();
+            let linked =
+                next_page_link(&response.headers).map_err(|why| tag_rows::incomplete_list(repository, why))?.is_some();
             let (before, is_full) = (seen.len(), page.len() >= PAGE);
             last = page.last().and_then(|row| row["name"].as_str()).map(str::to_owned);
-            for row in page.into_iter().map(wire::parse_row) {
-                if seen.insert(row_name(&row).to_owned()) {
+            for row in page.into_iter().map(tag_rows::parse) {
+                if seen.insert(tag_rows::name(&row).to_owned()) {
                     rows.push(row);
                 }
             }
@@ -54,7 +56,7 @@ impl GitlabReader {
             }
             has_links |= linked;
             if seen.len() == before || last.is_none() || seen.len() > MAX_TAGS {
-                return Err(incomplete(
+                return Err(tag_rows::incomplete_list(
                     repository,
                     "a page of it leads to no further one, and says that there are more",
                 ));
@@ -93,16 +95,4 @@ impl GitlabReader {
 /// The path of a repository's tags. Without the slash at its end the registry redirects.
 fn tags_path(repository: &RepositoryName) -> String {
     format!("/gitlab/v1/repositories/{repository}/tags/list/")
-}
-
-fn row_name(row: &Row) -> &str {
-    match row {
-        Ok((name, _)) => name.as_str(),
-        Err(odd) => &odd.name,
-    }
-}
-
-fn incomplete(repository: &RepositoryName, why: &str) -> RegistryError {
-    let message = format!("the list of tags of {repository} is not complete: {why}");
-    RegistryError::new(RegistryErrorKind::Malformed, message)
 }

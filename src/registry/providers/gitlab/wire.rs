@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::TagName;
 use crate::http_client::Response;
+use crate::registry::client::tag_rows::TagRow;
 use crate::registry::client::wire::lenient;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
@@ -75,27 +75,8 @@ pub(super) enum TagAnswer {
     NotAsked,
 }
 
-/// An entry of a list that cannot be understood.
-#[derive(Debug)]
-pub(super) struct InvalidRow {
-    /// Its name, as far as it has one.
-    pub(super) name: String,
-    pub(super) why: String,
-}
-
 /// A row of a list of tags.
-pub(super) type Row = Result<(TagName, WireTag), InvalidRow>;
-
-/// Understands a row; one that is not understood is in doubt by itself.
-pub(super) fn parse_row(entry: Value) -> Row {
-    let shown = entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
-    let tag: WireTag =
-        serde_json::from_value(entry).map_err(|error| InvalidRow { name: shown, why: error.to_string() })?;
-    match tag.name.parse::<TagName>() {
-        Ok(name) => Ok((name, tag)),
-        Err(error) => Err(InvalidRow { name: tag.name, why: error.to_string() }),
-    }
-}
+pub(super) type Row = TagRow<WireTag>;
 
 /// The right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,8 @@ use http::StatusCode;
 use super::reader::QuayReader;
 use super::wire::{self, Right, Row, WireTags};
 use crate::domain::RepositoryName;
-use crate::registry::{RegistryError, RegistryErrorKind};
+use crate::registry::RegistryError;
+use crate::registry::client::tag_rows;
 
 /// The most that Quay gives on a page.
 const MAX_PAGE: usize = 100;
@@ -58,7 +59,7 @@ impl QuayReader {
             }
         }
         let why = "tags were pushed or removed each time that it was read; run again when that is over";
-        Err(incomplete(repository, why))
+        Err(tag_rows::incomplete_list(repository, why))
     }
 
     async fn try_list(&self, repository: &RepositoryName) -> Result<Option<Listing>, RegistryError> {
@@ -66,7 +67,7 @@ impl QuayReader {
         let Some((mut rows, mut has_more)) = self.fetch(repository, first).await? else { return Ok(None) };
         let (begin, is_long) = (keys(&rows), has_more);
         if has_more && rows.len() != MAX_PAGE {
-            return Err(incomplete(repository, "a page that is not full is not its last one"));
+            return Err(tag_rows::incomplete_list(repository, "a page that is not full is not its last one"));
         }
         while has_more {
             let window = Window::after(rows.len());
@@ -76,7 +77,10 @@ impl QuayReader {
                 return Ok(Some(Listing::Changed));
             }
             if more && page.len() != window.limit || rows.len() > MAX_TAGS {
-                return Err(incomplete(repository, "a page that is not full is not its last one, or it has no end"));
+                return Err(tag_rows::incomplete_list(
+                    repository,
+                    "a page that is not full is not its last one, or it has no end",
+                ));
             }
             rows.extend(page.into_iter().skip(known));
             has_more = more;
@@ -88,7 +92,7 @@ impl QuayReader {
             }
         }
         let mut seen = HashSet::new();
-        rows.retain(|row| seen.insert(row_name(row).to_owned()));
+        rows.retain(|row| seen.insert(tag_rows::name(row).to_owned()));
         Ok(Some(Listing::Whole(rows)))
     }
 
@@ -107,7 +111,7 @@ impl QuayReader {
             _ => return Err(wire::refusal(&response, Right::Read)),
         }
         let WireTags { tags, has_additional } = response.parse_json()?;
-        Ok(Some((tags.into_iter().map(wire::parse_row).collect(), has_additional)))
+        Ok(Some((tags.into_iter().map(tag_rows::parse).collect(), has_additional)))
     }
 }
 
@@ -126,21 +130,9 @@ fn keys(rows: &[Row]) -> Vec<(String, Option<String>, Option<i64>)> {
     rows.iter()
         .map(|row| {
             let (digest, pushed_at) = state(row);
-            (row_name(row).to_owned(), digest, pushed_at)
+            (tag_rows::name(row).to_owned(), digest, pushed_at)
         })
         .collect()
-}
-
-fn row_name(row: &Row) -> &str {
-    match row {
-        Ok((name, _)) => name.as_str(),
-        Err(odd) => &odd.name,
-    }
-}
-
-fn incomplete(repository: &RepositoryName, why: &str) -> RegistryError {
-    let message = format!("the list of tags of {repository} is not complete: {why}");
-    RegistryError::new(RegistryErrorKind::Malformed, message)
 }
 
 #[cfg(test)]

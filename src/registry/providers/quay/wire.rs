@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::domain::{Lock, TagName};
+use crate::domain::Lock;
 use crate::http_client::{Response, one_line, parse_json_lossy};
+use crate::registry::client::tag_rows::TagRow;
 use crate::registry::client::wire::lenient;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
@@ -78,27 +79,8 @@ pub(super) struct WireTag {
     pub(super) child_manifests_presence: Option<BTreeMap<String, bool>>,
 }
 
-/// An entry of a list that cannot be understood.
-#[derive(Debug)]
-pub(super) struct InvalidRow {
-    /// Its name, as far as it has one.
-    pub(super) name: String,
-    pub(super) why: String,
-}
-
 /// A row of a list of tags.
-pub(super) type Row = Result<(TagName, WireTag), InvalidRow>;
-
-/// Understands a row; one that is not understood is in doubt by itself.
-pub(super) fn parse_row(entry: Value) -> Row {
-    let shown = entry["name"].as_str().map_or_else(|| entry.to_string(), str::to_owned);
-    let tag: WireTag =
-        serde_json::from_value(entry).map_err(|error| InvalidRow { name: shown, why: error.to_string() })?;
-    match tag.name.parse::<TagName>() {
-        Ok(name) => Ok((name, tag)),
-        Err(error) => Err(InvalidRow { name: tag.name, why: error.to_string() }),
-    }
-}
+pub(super) type Row = TagRow<WireTag>;
 
 /// A manifest with its exact bytes as a text.
 #[derive(Debug, Deserialize)]

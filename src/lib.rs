@@ -19,5 +19,6 @@ pub mod registry;
 pub mod report;
 pub mod sources;
 pub mod state;
+pub mod telemetry;
 pub mod web;
 pub mod workflow;

@@ -216,6 +216,7 @@ pub async fn apply(
     Ok(applied)
 }
 
+#[tracing::instrument(name = "removals", skip_all, fields(registry = %name, tags = repositories.values().map(Vec::len).sum::<usize>()))]
 async fn apply_in_registry(
     hands: &ApplyContext,
     name: RegistryName,

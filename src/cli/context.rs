@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::collector;
 use super::output::{print_note, print_report_as, print_stderr, write_file};
 use super::sanitize::{OutputKind, sanitize};
 use super::signals::listen_for_stop;
@@ -48,6 +49,7 @@ pub(super) type LoadedConfig = ((Settings, PolicySet), ConfigFiles);
 /// Loads settings and policies, and prints the warnings about them.
 pub(super) fn load(config: Option<&Path>) -> Result<LoadedConfig, RunError> {
     let (loaded, files) = ConfigFiles::load(&config::find(config)?, environment())?;
+    collector::start(loaded.0.telemetry.as_ref());
     for warning in &loaded.0.warnings {
         print_note(&report::sanitize(&format!("warning: {warning}")));
     }

@@ -3,6 +3,7 @@
 mod apply;
 mod arguments;
 mod check;
+mod collector;
 mod completions;
 mod context;
 #[cfg(feature = "demo")]
@@ -17,6 +18,7 @@ mod import;
 mod init;
 mod init_files;
 mod inventory;
+mod logging;
 mod man;
 mod narrow;
 mod notify;
@@ -49,7 +51,8 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use crate::domain::chain;
 use crate::policy;
 use crate::workflow::RunError;
-use output::{ColorChoice, LogDefaults, Verbosity, is_color_enabled, print_stderr, print_stderr_as};
+use logging::LogDefaults;
+use output::{ColorChoice, Verbosity, is_color_enabled, print_stderr, print_stderr_as};
 use sanitize::OutputKind;
 
 /// Remove expired container image tags, and keep whatever is in use or in doubt
@@ -190,7 +193,7 @@ pub fn main() -> ExitCode {
     };
     output::set_color(cli.color);
     output::set_verbosity(Verbosity::of(cli.quiet, cli.verbose));
-    output::init_logging(cli.command.log_defaults());
+    logging::init_logging(cli.command.log_defaults());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -244,6 +247,7 @@ async fn dispatch(cli: Cli) -> u8 {
         Command::Completions(args) => Ok(completions::completions(&args)),
         Command::Man(args) => man::man(&args),
     };
+    collector::finish().await;
     done.unwrap_or_else(|error| {
         report_error(&error);
         error.exit_code()

@@ -4,14 +4,10 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
-
 use super::paint::PaintingWriter;
 use super::sanitize::{OutputKind, SanitizingWriter, sanitize};
 use crate::domain::chain;
 use crate::report::{self, Format};
-use crate::workflow::PROGRESS;
 
 /// True if something could not be printed. Stdout belongs to the process, and so does this.
 static STDOUT_FAILED: AtomicBool = AtomicBool::new(false);
@@ -57,7 +53,7 @@ pub(super) fn set_verbosity(verbosity: Verbosity) {
     VERBOSITY.store(verbosity as u8, Ordering::Relaxed);
 }
 
-fn verbosity() -> Verbosity {
+pub(super) fn verbosity() -> Verbosity {
     let all = [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose, Verbosity::Trace];
     all.get(usize::from(VERBOSITY.load(Ordering::Relaxed))).copied().unwrap_or(Verbosity::Normal)
 }
@@ -194,89 +190,9 @@ pub(super) fn print_stderr_as(output: OutputKind, words: &str) {
     let _ = io::stderr().lock().write_all(sanitize(output, &format!("{words}\n")).as_bytes());
 }
 
-/// The writer of logs: stderr, whether or not it can be written. A run must not end in the middle of its removals
-/// because logging fails; the journal has them.
-#[derive(Debug, Clone, Copy)]
-struct LogWriter(OutputKind);
-
-/// One event of the log.
-struct LogEventWriter(OutputKind);
-
-impl<'a> MakeWriter<'a> for LogWriter {
-    type Writer = LogEventWriter;
-
-    fn make_writer(&'a self) -> LogEventWriter {
-        LogEventWriter(self.0)
-    }
-}
-
-impl Write for LogEventWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes);
-        // A line break within an event must not start a line that looks like an event.
-        let (event, end) = text.strip_suffix('\n').map_or((&*text, ""), |event| (event, "\n"));
-        let event = sanitize(self.0, event).replace('\n', "\n  | ");
-        let _ = io::stderr().lock().write_all(format!("{event}{end}").as_bytes());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Whether colours can be shown on stderr.
 pub(super) fn is_color_enabled() -> bool {
     uses_color(io::stderr().is_terminal())
-}
-
-/// The default log settings of a command, without environment variables.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LogDefaults {
-    /// The events that are logged, as in `TAGWARDEN_LOG`.
-    pub(super) filter: &'static str,
-    /// True if the command shows a progress bar on a terminal.
-    pub(super) has_progress_bar: bool,
-}
-
-/// Sends logs to stderr: warnings by default, and single steps for commands that change something. The format is text,
-/// or JSON if `TAGWARDEN_LOG_FORMAT` says `json`; the systemd journal adds the time itself.
-#[expect(clippy::disallowed_methods, reason = "a way in: how logs are written is read here and nowhere else")]
-pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults) {
-    // On a terminal the bar shows the same.
-    let progress = if has_progress_bar && io::stderr().is_terminal() { "off" } else { "info" };
-    let (default, flag) = match verbosity() {
-        Verbosity::Quiet => ("error".to_owned(), true),
-        Verbosity::Normal => (format!("{filter},{PROGRESS}={progress}"), false),
-        Verbosity::Verbose => (format!("warn,tagwarden=debug,{PROGRESS}={progress}"), true),
-        Verbosity::Trace => ("info,tagwarden=trace".to_owned(), true),
-    };
-    // A flag of this call says more than a variable that was set some day.
-    let wanted = std::env::var("TAGWARDEN_LOG").ok().filter(|_| !flag).unwrap_or_default();
-    let filter = EnvFilter::try_new(if wanted.is_empty() { &default } else { &wanted });
-    let filter = filter.unwrap_or_else(|error| {
-        print_stderr(&format!("invalid log filter in TAGWARDEN_LOG ({}); using `{default}`", chain(&error)));
-        EnvFilter::new(&default)
-    });
-    let format = std::env::var("TAGWARDEN_LOG_FORMAT").unwrap_or_default();
-    if !["", "text", "json"].contains(&&*format) {
-        print_stderr(&format!("TAGWARDEN_LOG_FORMAT is `text` or `json`, not `{format}`; using `text`"));
-    }
-    // <https://www.freedesktop.org/software/systemd/man/systemd.exec.html>, `$JOURNAL_STREAM`.
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal();
-    let output = match (&*format, journal) {
-        ("json", _) => OutputKind::Json,
-        (_, false) if is_color_enabled() => OutputKind::Colored,
-        _ => OutputKind::Plain,
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter(output)).with_target(false);
-    // Otherwise an unwritable stderr is reported on stderr, with a panic.
-    let logs = logs.log_internal_errors(false).with_ansi(output == OutputKind::Colored);
-    match (output, journal) {
-        (OutputKind::Json, _) => logs.json().flatten_event(true).init(),
-        (_, true) => logs.without_time().init(),
-        (_, false) => logs.init(),
-    }
 }
 
 /// Writes a file completely or not at all.

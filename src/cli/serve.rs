@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::sync::{mpsc, watch};
 
+use super::collector;
 use super::context::{current_user, environment, monotonic_clock, system_clock};
 use super::output::print_stderr;
 use super::signals::{SighupAction, listen_for_stop_with};
@@ -38,6 +39,10 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
             return Ok(1);
         }
     };
+    let exporting = collector::start(daemon.telemetry()).map(|telemetry| {
+        let status = daemon.status();
+        tokio::spawn(async move { telemetry.export_metrics(|| status.metrics()).await })
+    });
     let (ticks, taken) = mpsc::channel(1);
     let (halt, halted) = watch::channel(false);
     let beating = async {
@@ -50,6 +55,9 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
         beaten
     };
     let (beaten, ()) = tokio::join!(beating, daemon.run(Events { ticks: taken, reload, stop: halted }));
+    if let Some(exporting) = exporting {
+        exporting.abort();
+    }
     if let Err(error) = beaten {
         print_stderr(&format!("error: the scheduler could not be started: {}", chain(&error)));
         return Ok(1);

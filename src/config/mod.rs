@@ -19,6 +19,7 @@ mod schedule;
 mod secrets;
 mod sources;
 mod state;
+mod telemetry;
 mod text_encoding;
 mod text_settings;
 
@@ -43,6 +44,8 @@ pub use notify::{Channel, Email, Encryption, NotifyEvent, NotifySettings, Templa
 use reader::SettingsReader;
 
 pub use state::{parse_state_location, state_location};
+
+pub use telemetry::TelemetrySettings;
 
 pub use schedule::{Freeze, Missed, RemovalBlock, Schedule, Window};
 
@@ -77,6 +80,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The receivers of notifications, by name.
     pub notify: Vec<NotifySettings>,
+    /// The collector of traces and metrics; `None` if nothing is sent.
+    pub telemetry: Option<TelemetrySettings>,
     /// The approvers of plans, and the folder of approved plans.
     pub approvals: Approvals,
     /// The hash over the settings that affect decisions, `sha256:…`. Independent of their notation.
@@ -265,6 +270,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
     let sources = sources::sources(fields.get("sources"), &names, &azure, reader);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reader));
     let notify = notify::channels(fields.get("notify"), reader);
+    let telemetry = fields.get("telemetry").map(|node| telemetry::telemetry(node, reader));
     let approvals =
         fields.get("approvals").map_or(Some(Approvals::default()), |node| approvals::approvals(node, reader));
     fields.finish(hint, &mut reader.problems);
@@ -283,6 +289,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
         sources,
         limits: limits?,
         notify,
+        telemetry: telemetry.map_or(Some(None), |read| read.map(Some))?,
         approvals: approvals?,
         revision: String::new(),
         warnings: Vec::new(),

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch as watch_channel};
 
 use crate::apply::Clock;
-use crate::config::{Mode, Settings};
+use crate::config::{Mode, Settings, TelemetrySettings};
 use crate::domain::{Failure, Policy, PolicyMode, PolicyName};
 use crate::policy::PolicySet;
 use crate::registry::RetryPolicy;
@@ -138,6 +138,12 @@ impl Daemon {
     #[must_use]
     pub fn status(&self) -> Arc<DaemonStatus> {
         Arc::clone(&self.status)
+    }
+
+    /// Returns the collector of its traces and metrics, if the settings name one.
+    #[must_use]
+    pub fn telemetry(&self) -> Option<&TelemetrySettings> {
+        self.config.settings.telemetry.as_ref()
     }
 
     /// Returns its listening address.

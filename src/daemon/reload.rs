@@ -131,6 +131,7 @@ impl EventLoop {
         for (key, same) in [
             ("listen", rules.settings.listen == before.settings.listen),
             ("state", rules.settings.state == before.settings.state),
+            ("telemetry", rules.settings.telemetry == before.settings.telemetry),
         ] {
             if !same {
                 tracing::warn!("`{key}` has changed in the settings, which only a restart can take up");

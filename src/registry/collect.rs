@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use super::client::challenge::host_and_port;
 use super::{ContentCache, ExtraManifests, RegistryConnection, RegistryError, RegistryReader, RegistrySettings};
@@ -82,7 +83,8 @@ pub async fn read_heads(
     let heads = wanted.map(|reader| {
         let others = names.iter().filter(|(name, _)| **name != reader.settings().name);
         let other_hosts = others.flat_map(|(_, hosts)| hosts.iter().cloned()).collect();
-        read_head(&**reader, other_hosts, scope, progress)
+        let span = tracing::info_span!("catalogue", registry = %reader.settings().name);
+        read_head(&**reader, other_hosts, scope, progress).instrument(span)
     });
     let mut heads = future::join_all(heads).await;
     heads.sort_by(|a, b| a.registry.name.cmp(&b.registry.name));

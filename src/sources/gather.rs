@@ -6,6 +6,8 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::azure::AzureWorkloads;
 use super::docker::Docker;
@@ -94,12 +96,14 @@ pub async fn gather(
     at: Timestamp,
 ) -> Claims {
     let answers = sources.into_iter().map(|(settings, source)| async move {
-        let (state, texts) = match query_source(&settings, &*source, at)
-            .await
-            .and_then(|evidence| validate(&settings, evidence, hosts, now))
-        {
+        let span = tracing::info_span!("source", source = %settings.name, kind = settings.kind.label(), error = Empty);
+        let answer = query_source(&settings, &*source, at).instrument(span.clone()).await;
+        let (state, texts) = match answer.and_then(|evidence| validate(&settings, evidence, hosts, now)) {
             Ok((state, texts)) => (state, Some(texts)),
-            Err(error) => (SourceState::Failed { kind: error.kind, message: error.chain().into() }, None),
+            Err(error) => {
+                span.record("error", error.kind);
+                (SourceState::Failed { kind: error.kind, message: error.chain().into() }, None)
+            }
         };
         let SourceSettings { name, kind, registries, .. } = settings;
         (SourceOutcome { name, kind: kind.label(), registries, state }, texts)

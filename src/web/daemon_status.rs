@@ -75,8 +75,9 @@ impl DaemonStatus {
         self.metrics.load_history(recent);
     }
 
-    /// Formats all metrics as of now.
-    pub(super) fn metrics(&self) -> String {
+    /// Returns all metrics as of now, in the OpenMetrics text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
         self.metrics.render(&self.snapshot.borrow())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::decision::EarlierEvidence;
@@ -21,6 +22,7 @@ impl App {
     ///
     /// # Errors
     /// Returns [`RunError::Refused`] if the plan may not be applied at all; see [`RunError`] for the rest.
+    #[tracing::instrument(name = "apply", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<RunResult, RunError> {
         let signer = signature::verify_signer(&self.settings.approvals, text.as_bytes(), approval.signature.as_deref());
         let run_context = RunContext { override_reason: approval.override_reason.clone(), ..self.policy_context() };

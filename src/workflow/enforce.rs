@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tracing::field::Empty;
 
 use super::clock::{ClockWatch, refuse_if_clock_changed};
 use super::decision::DecideOptions;
@@ -86,6 +87,7 @@ impl App {
     ///
     /// # Errors
     /// See [`RunError`].
+    #[tracing::instrument(name = "run", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
         let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing } = turn;
         let blocked_by = self.blocked_by(despite.as_deref());

@@ -1,6 +1,7 @@
 //! The command `plan`: one dry run.
 
 use jiff::Timestamp;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::decision::{DecideOptions, Decision};
@@ -35,6 +36,7 @@ impl App {
     ///
     /// # Errors
     /// See [`RunError`].
+    #[tracing::instrument(name = "plan", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn plan_with(&self, options: PlanOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
         let PlanOptions { at, narrowing, acceptances } = options;
         let run = self.begin_run(RunKind::Plan, &Approval::default(), &self.policy_context()).await?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::heartbeat::Phase;
@@ -68,6 +69,7 @@ impl App {
     ///
     /// # Errors
     /// Fails as [`App::restore`] does.
+    #[tracing::instrument(name = "restore", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn restore_with_hold(
         &self,
         what: &RestoreSelection,

@@ -1,5 +1,7 @@
 //! The audit record of a run: its beginning, its plan, and its end.
 
+use tracing::Span;
+use tracing::field::display;
 use uuid::Uuid;
 
 use super::{App, Approval, RunError, RunOutcome, RunResult, audit};
@@ -16,6 +18,7 @@ impl App {
         run_context: &RunContext,
     ) -> Result<Uuid, RunError> {
         let id = Uuid::now_v7();
+        Span::current().record("run", display(id));
         let run = NewRun {
             id,
             kind,
@@ -105,6 +108,11 @@ impl App {
         summary: &RunSummary,
         error: Option<String>,
     ) -> Result<(), RunError> {
+        let span = Span::current();
+        span.record("outcome", outcome);
+        if let Some(error) = &error {
+            span.record("error", error).record("otel.status_code", "ERROR");
+        }
         let summary = summary.to_json();
         let end = RunEnd { ended_at: self.now(), outcome: outcome.to_owned(), exit_code, summary, error };
         Ok(self.store.finish_run(run, &end).await?)

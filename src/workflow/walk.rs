@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tracing::{Instrument as _, Span};
 
 use super::blob_spool::BlobSpool;
 use super::clock::RecordedTime;
@@ -135,6 +136,8 @@ struct ReadRepository<'p> {
 /// The values shared by all repositories of one registry.
 struct RegistryWalk<'a> {
     head: &'a RegistryHead,
+    /// Covers the reading and deciding of all its repositories.
+    span: Span,
     reader: &'a Arc<dyn RegistryReader>,
     observation: RegistryObservation,
     /// As of now, to find out what has to be read.
@@ -161,8 +164,10 @@ impl App {
                 Evidence::new(input.rules, &head.registry, (claims, texts), input.candidates.untagged_manifests(), at)
             };
             let (now, at) = input.times;
+            let (name, repositories) = (&head.registry.name, head.names.len());
             registries.push(RegistryWalk {
                 head,
+                span: tracing::info_span!("registry", registry = %name, repositories),
                 reader,
                 observation: self.store.begin_observation(&head.registry, input.look).await?,
                 present: evidence(now),
@@ -202,7 +207,7 @@ impl App {
                         };
                         ReadRepository { registry: at, number, repository, changed_at, permit }
                     };
-                    read.boxed()
+                    read.instrument(registry.span.clone()).boxed()
                 });
                 streams.push(stream::iter(reads).buffered(at_once).boxed());
             }

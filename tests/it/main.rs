@@ -35,6 +35,7 @@ mod source_rules;
 mod sources;
 mod state;
 mod support;
+mod telemetry;
 mod uncertain_claims;
 mod unmatched_rules;
 mod unread_indexes;

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::http_client::Response;
 use crate::registry::client::tag_rows::TagRow;
@@ -22,7 +21,6 @@ pub(super) struct WireRepository {
 /// A tag with what it names.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireTag {
-    pub(super) name: String,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) digest: Option<String>,
     #[serde(default, deserialize_with = "lenient")]

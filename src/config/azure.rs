@@ -245,7 +245,7 @@ fn resource_group(node: &Node, reader: &mut SettingsReader) -> Option<String> {
     if written.chars().all(legal) && !written.ends_with('.') && written.chars().count() <= 90 {
         return Some(written.to_owned());
     }
-    let problem = format!("`resource_group` is no name of one: {}", node.value.describe());
+    let problem = format!("invalid `resource_group`: {}", node.value.describe());
     reader.problems.add(&node.at, problem).help("write its name alone, such as `rg-registries`");
     None
 }

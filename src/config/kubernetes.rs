@@ -74,7 +74,7 @@ fn namespaces(node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for (text, at) in texts {
         if !is_dns_name(&text, false) {
-            let problem = format!("`{text}` is no name of a namespace");
+            let problem = format!("invalid namespace `{text}`");
             reader.problems.add(&at, problem).help("write whole names; leave `namespaces` out to read all of them");
             sound = false;
         }

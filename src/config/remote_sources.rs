@@ -118,7 +118,7 @@ fn header(name: &str, node: &Node, reader: &mut SettingsReader) -> Option<Secret
         let written = fields::text("name", node, &mut reader.problems)?;
         let named = written.parse::<HeaderName>().ok();
         if named.is_none() {
-            reader.problems.add(&node.at, "`name` is no name of a header").help("write name = \"Authorization\"");
+            reader.problems.add(&node.at, "`name` is not a valid header name").help("write name = \"Authorization\"");
         }
         named
     });

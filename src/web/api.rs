@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -179,6 +180,8 @@ pub(super) async fn plan(State(app): State<AppState>, Path(id): Path<String>) ->
         let piece = receive.recv().await?;
         Some((piece, receive))
     });
+    // Compression polls once more after the end.
+    let pieces = pieces.fuse();
     Ok(([(CONTENT_TYPE, "application/json")], Body::from_stream(pieces)).into_response())
 }
 
@@ -194,6 +197,9 @@ pub(super) async fn tags(
 
 async fn tags_json(plan: &OpenPlan, query: &TagQuery, repository: Option<(String, String)>) -> ApiResult<Value> {
     let (wanted, limit, number) = (query.filter(repository)?, query.limit(100)?, query.page_number());
+    if query.page == Some(0) {
+        return Err(Problem::bad_request("`page` is 0, and must be at least 1".to_owned()));
+    }
     let skip = (number - 1).saturating_mul(limit.into());
     let found = plan.tags(&wanted, skip, limit as usize).await?;
     let tags: Vec<TagDto> = found.tags.into_iter().map(|tag| TagDto::new(tag, &plan.document)).collect();
@@ -220,7 +226,8 @@ pub(super) async fn removals(
 async fn journal_entries(app: &AppState, of: &JournalScope, paging: &PageParams) -> ApiResult<Json<Value>> {
     let limit = limit(paging.limit, 100)?;
     let number = |text: &str| {
-        text.parse().map_err(|_| Problem::bad_request(format!("`before` is no number of an entry: {text}")))
+        let number = text.parse().ok().filter(|number: &i64| *number >= 0);
+        number.ok_or_else(|| Problem::bad_request(format!("`before` must be the number of an entry, not `{text}`")))
     };
     let before = paging.before.as_deref().map(number).transpose()?;
     let found = app.context.store.journal_page(of, before, limit).await?;
@@ -308,7 +315,7 @@ pub(super) async fn repository(
 
 /// Returns the journal scope of a repository, if the names are valid.
 pub(super) fn repository_journal(registry: &str, repository: &str) -> ApiResult<JournalScope> {
-    let wrong = |what: &str, name: &str| Problem::not_found(format!("`{name}` is no name of a {what}"));
+    let wrong = |what: &str, name: &str| Problem::not_found(format!("invalid name of a {what}: `{name}`"));
     let registry: RegistryName = registry.parse().map_err(|_| wrong("registry", registry))?;
     let repository: RepositoryName = repository.parse().map_err(|_| wrong("repository", repository))?;
     Ok(JournalScope::Repository(registry, repository))
@@ -355,5 +362,5 @@ fn no_plan(record: &RunRecord) -> Problem {
 }
 
 pub(super) fn parse_run_id(text: &str) -> ApiResult<Uuid> {
-    text.parse().map_err(|_| Problem::bad_request(format!("`before` is no id of a run: {text}")))
+    text.parse().map_err(|_| Problem::bad_request(format!("`before` must be the id of a run, not `{text}`")))
 }

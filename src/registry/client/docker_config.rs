@@ -203,7 +203,7 @@ impl DockerConfig {
     async fn run_helper(&self, helper: &str, key: &str) -> Result<Option<StoredCredentials>, RegistryError> {
         let program = format!("docker-credential-{helper}");
         if helper.contains(['/', '\\']) {
-            return Err(settings_error(format!("`{program}` is no name of a credential helper: it is a path")));
+            return Err(settings_error(format!("invalid credential helper `{program}`: a path instead of a name")));
         }
         let failed = |why: String| settings_error(format!("credential helper `{program}` for {key} {why}"));
         let mut command = Command::new(&program);

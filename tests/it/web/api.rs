@@ -12,7 +12,7 @@ use crate::support::lease::lease;
 
 const DESCRIPTION: &str = include_str!("../../../schema/openapi.json");
 
-async fn world() -> WebFixture {
+pub(super) async fn world() -> WebFixture {
     let world = WebFixture::new().await;
     let store = &world.context.store;
     record(store, 1, plan(60), noon() - jiff::Span::new().hours(24)).await;
@@ -81,10 +81,12 @@ async fn what_is_not_there_is_told_in_json() {
         (format!("/runs/{}/plan", run_id(3)), 404, "not-found"),
         (format!("/runs/{id}/tags?verdict=gone"), 400, "bad-request"),
         (format!("/runs/{id}/tags?page=x"), 400, "bad-request"),
+        (format!("/runs/{id}/tags?page=0"), 400, "bad-request"),
         ("/runs?limit=0".to_owned(), 400, "bad-request"),
         ("/runs?limit=1001".to_owned(), 400, "bad-request"),
         ("/runs?before=x".to_owned(), 400, "bad-request"),
         ("/removals?before=x".to_owned(), 400, "bad-request"),
+        ("/removals?before=-1".to_owned(), 400, "bad-request"),
         ("/registries/fabrikam".to_owned(), 404, "not-found"),
         ("/registries/contoso/no/such".to_owned(), 404, "not-found"),
         ("/registries/contoso/..%2F..".to_owned(), 404, "not-found"),
@@ -250,4 +252,19 @@ async fn entries_name_the_text_of_their_policy() {
         });
         assert_eq!(told.collect::<Vec<_>>(), expected, "{address}");
     }
+}
+
+/// Most clients ask for it, and each had got a plan that broke off.
+#[tokio::test]
+async fn a_compressed_plan_is_whole() {
+    let world = world().await;
+    let address = format!("/api/v1/runs/{}/plan", run_id(2));
+    let plain = world.get(&address).await.body;
+    let request = reqwest::Client::new().get(format!("http://{}{address}", world.address));
+    let answer = request.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    let packed = answer.bytes().await.unwrap();
+    // Ten bytes of header and eight of checksum and length surround the stream (RFC 1952).
+    let unpacked = miniz_oxide::inflate::decompress_to_vec(&packed[10..packed.len() - 8]).unwrap();
+    assert_eq!(String::from_utf8(unpacked).unwrap(), plain);
 }

@@ -2,6 +2,7 @@
 
 mod api;
 mod browser;
+mod derived_requests;
 mod fixture;
 mod guard;
 mod metrics;

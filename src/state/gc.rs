@@ -93,8 +93,13 @@ impl Maintenance for SqliteState {
                 .map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, error))?;
         }
         self.forget(&mut write, "DELETE FROM missing_tags WHERE missed_at < ?1", since.runs).await?;
-        let unnamed = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
-        let manifests = unnamed.map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, error))?.rows_affected();
+        // Each was named by an entry when it was written, and finding the entries of digests means reading all.
+        let manifests = if entries == 0 {
+            0
+        } else {
+            let unnamed = sqlx::query(FORGET_UNJOURNALED_MANIFESTS).execute(&mut *write.transaction).await;
+            unnamed.map_err(|error| self.sqlx_error(FORGET_OLD_RUNS, error))?.rows_affected()
+        };
         write.commit(FORGET_OLD_RUNS).await?;
         Ok(PruneCounts { runs, plans: plans + of_runs, entries, manifests })
     }

@@ -52,6 +52,14 @@ impl Entry {
         Self::Intent { lease, run, intent, manifest, restoring: Box::new(restoring), now }
     }
 
+    /// The intent and its time; `None` for other entries.
+    pub(super) fn intent_and_time(&self) -> Option<(&Intent, Timestamp)> {
+        match self {
+            Self::Intent { intent, now, .. } => Some((intent, *now)),
+            Self::Outcome { .. } | Self::NotAttempted { .. } => None,
+        }
+    }
+
     /// What was never begun.
     pub(super) fn not_attempted(
         lease: &LeaseToken,
@@ -73,11 +81,31 @@ pub(super) trait JournalQueue: RowReader + Sync {
     /// The queue to the task that [`spawn_writer`] started for it.
     fn queue(&self) -> &mpsc::Sender<QueuedEntry>;
 
-    /// Writes all of a group in one transaction, and says of each entry whether it fits the journal.
+    /// Writes all of a group in one transaction, and returns of each entry whether it fits the journal.
     ///
     /// # Errors
-    /// When they could not be written; none is then.
-    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError>;
+    /// Returns an error if they could not be written; none is then. One of the kind
+    /// [`Constraint`](StateErrorKind::Constraint) may concern any of them.
+    async fn write_entries(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError>;
+
+    /// Writes all of a group in one transaction; or each entry in its own, if one breaks a rule of the tables.
+    ///
+    /// # Errors
+    /// Returns an error if they could not be written; none is then.
+    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+        match self.write_entries(group).await {
+            // One statement wrote many of them, so it is unknown which of them it was.
+            Err(error) if error.kind == StateErrorKind::Constraint && group.len() > 1 => {
+                let mut answers = Vec::with_capacity(group.len());
+                for entry in group {
+                    let written = self.write_entries(std::slice::from_ref(entry)).await;
+                    answers.push(written.and_then(|mut answers| answers.pop().unwrap_or_else(|| Err(error.clone()))));
+                }
+                Ok(answers)
+            }
+            written => written,
+        }
+    }
 
     /// Writes an entry to the journal together with those of others. Durable when it returns.
     async fn submit(&self, entry: Entry) -> EntryResult {

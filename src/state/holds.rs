@@ -112,63 +112,52 @@ impl SqliteState {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Fails if a hold covers an intent to remove something, or a stop was requested. As a part of the write that
-    /// journals it, so that every earlier hold counts without a gap.
+    /// Reads what may keep removals among these intents from being journaled. As a part of the write that journals them,
+    /// so that every earlier hold counts without a gap.
+    pub(super) async fn removal_guard<'e>(
+        &self,
+        write: &mut WriteTransaction<'_>,
+        intents: impl Iterator<Item = (&'e Intent, Timestamp)>,
+    ) -> Result<RemovalGuard, StateError> {
+        let Some((earliest, endpoints)) = guarded_removals(intents) else { return Ok(RemovalGuard::default()) };
+        let fault = |error: sqlx::Error| self.sqlx_error("look for holds", error);
+        let stop_requests =
+            sqlx::query_as("SELECT requested_by, until FROM stop_requests WHERE until > ?1 ORDER BY id")
+                .bind(&earliest)
+                .fetch_all(&mut *write.transaction)
+                .await
+                .map_err(fault)?;
+        let holds = sqlx::query_as(
+            "SELECT endpoint, repository, tag, digest, held_by, reason, until FROM holds
+             WHERE ended_at IS NULL AND until > ?1 AND endpoint IN (SELECT value FROM json_each(?2))",
+        )
+        .bind(&earliest)
+        .bind(serde_json::to_string(&endpoints).unwrap_or_default())
+        .fetch_all(&mut *write.transaction)
+        .await
+        .map_err(fault)?;
+        Ok(RemovalGuard { stop_requests, holds })
+    }
+
+    /// Fails if the guard of a write keeps an intent from being journaled.
     ///
     /// # Errors
     /// Returns [`StateErrorKind::Held`] and [`StateErrorKind::Interrupted`] with the reason as the whole message.
-    pub(super) async fn check_holds(
+    pub(super) async fn check_removal(
         &self,
         write: &mut WriteTransaction<'_>,
+        guard: &RemovalGuard,
         intent: &Intent,
         manifest: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        if !is_removal(intent) {
-            return Ok(());
-        }
-        let doing = "look for holds";
-        let asked: Option<String> =
-            sqlx::query_scalar("SELECT requested_by FROM stop_requests WHERE until > ?1 ORDER BY id LIMIT 1")
-                .bind(format_time(now))
-                .fetch_optional(&mut *write.transaction)
-                .await
-                .map_err(|error| self.sqlx_error(doing, error))?;
-        if let Some(message) = asked {
-            return Err(stop_error(message));
-        }
-        let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(()) };
-        let any: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM holds WHERE endpoint = ?1 AND repository = ?2 AND ended_at IS NULL AND until > ?3)",
-        )
-        .bind(endpoint)
-        .bind(intent.repository.as_str())
-        .bind(format_time(now))
-        .fetch_one(&mut *write.transaction)
-        .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
-        if !any {
+        let holds = guard.holds_of(intent, now)?;
+        if holds.is_empty() {
             return Ok(());
         }
         verify_parts_known(self, intent, manifest)?;
         let within = self.contained_digests(write, &intent.digest, manifest.unwrap_or_default()).await?;
-        let within: Vec<String> = within.iter().map(ToString::to_string).collect();
-        let held: Option<(String, String, String, String)> = sqlx::query_as(
-            "SELECT tag, held_by, reason, until FROM holds
-             WHERE endpoint = ?1 AND repository = ?2 AND ended_at IS NULL AND until > ?3
-             AND (tag = ?4 OR digest IN (SELECT value FROM json_each(?5)))
-             ORDER BY tag <> ?4, until DESC, tag LIMIT 1",
-        )
-        .bind(endpoint)
-        .bind(intent.repository.as_str())
-        .bind(format_time(now))
-        .bind(intent.tag.as_str())
-        .bind(serde_json::to_string(&within).unwrap_or_default())
-        .fetch_optional(&mut *write.transaction)
-        .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
-        let Some((tag, by, reason, until)) = held else { return Ok(()) };
-        Err(held_error(&tag, &by, &reason, self.read(&until)?))
+        verify_not_held(self, holds, intent, &within)
     }
 
     /// Returns a manifest's digest and those of everything in it, as far as the state has their content.
@@ -177,11 +166,11 @@ impl SqliteState {
         write: &mut WriteTransaction<'_>,
         digest: &Digest,
         manifest: &[u8],
-    ) -> Result<BTreeSet<Digest>, StateError> {
-        let mut found = BTreeSet::from([digest.clone()]);
+    ) -> Result<BTreeSet<String>, StateError> {
+        let mut found = BTreeSet::from([digest.to_string()]);
         let mut open: Vec<Digest> = parts(manifest);
         while let Some(next) = open.pop() {
-            if found.len() > MOST_PARTS || !found.insert(next.clone()) {
+            if found.len() > MOST_PARTS || !found.insert(next.to_string()) {
                 continue;
             }
             let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM manifests WHERE digest = ?1")
@@ -215,20 +204,82 @@ impl HoldRow {
     }
 }
 
-/// Returns true if an intent is one that a hold, or a request to stop, prevents.
-pub(super) fn is_removal(intent: &Intent) -> bool {
-    matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged)
+/// The data that keeps intents of one write from being journaled.
+#[derive(Default)]
+pub(super) struct RemovalGuard {
+    /// Who asks for no more removals, and until when.
+    pub(super) stop_requests: Vec<(String, String)>,
+    /// The holds in the registries of the removals.
+    pub(super) holds: Vec<GuardingHold>,
 }
 
-/// The error of an intent that somebody's request to stop prevents.
-pub(super) fn stop_error(requested_by: String) -> StateError {
-    StateError::new(StateErrorKind::Interrupted, requested_by)
+/// A hold as far as it keeps intents from being journaled.
+#[derive(sqlx::FromRow)]
+pub(super) struct GuardingHold {
+    endpoint: String,
+    repository: String,
+    tag: String,
+    digest: String,
+    held_by: String,
+    reason: String,
+    until: String,
 }
 
-/// The error of an intent that a hold covers.
-pub(super) fn held_error(tag: &str, by: &str, reason: &str, until: Timestamp) -> StateError {
+impl RemovalGuard {
+    /// Returns the holds in the repository of an intent at that time, if it removes something.
+    ///
+    /// # Errors
+    /// Returns [`StateErrorKind::Interrupted`] if somebody asks for no more removals.
+    pub(super) fn holds_of(&self, intent: &Intent, now: Timestamp) -> Result<Vec<&GuardingHold>, StateError> {
+        if !is_removal(intent) {
+            return Ok(Vec::new());
+        }
+        let at = format_time(now);
+        if let Some((by, _)) = self.stop_requests.iter().find(|(_, until)| *until > at) {
+            return Err(StateError::new(StateErrorKind::Interrupted, by.clone()));
+        }
+        let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(Vec::new()) };
+        let covers = |hold: &&GuardingHold| {
+            hold.endpoint == endpoint && hold.repository == intent.repository.as_str() && hold.until > at
+        };
+        Ok(self.holds.iter().filter(covers).collect())
+    }
+}
+
+/// Returns the earliest time of the removals among intents, as it is stored, and the endpoints of their registries;
+/// `None` if there are no removals.
+pub(super) fn guarded_removals<'e>(
+    intents: impl Iterator<Item = (&'e Intent, Timestamp)>,
+) -> Option<(String, Vec<&'e str>)> {
+    let mut endpoints = BTreeSet::new();
+    let mut earliest: Option<Timestamp> = None;
+    for (intent, now) in intents.filter(|(intent, _)| is_removal(intent)) {
+        endpoints.extend(intent.endpoint.as_deref());
+        earliest = Some(earliest.map_or(now, |time| time.min(now)));
+    }
+    Some((format_time(earliest?), endpoints.into_iter().collect()))
+}
+
+/// Fails if one of these holds covers the tag of an intent, or one of the digests in `within`.
+pub(super) fn verify_not_held(
+    reader: &impl RowReader,
+    mut holds: Vec<&GuardingHold>,
+    intent: &Intent,
+    within: &BTreeSet<String>,
+) -> Result<(), StateError> {
+    let is_tag = |hold: &GuardingHold| hold.tag == intent.tag.as_str();
+    holds.retain(|hold| is_tag(hold) || within.contains(&hold.digest));
+    holds.sort_by(|a, b| (!is_tag(a), &b.until, &a.tag).cmp(&(!is_tag(b), &a.until, &b.tag)));
+    let Some(hold) = holds.first() else { return Ok(()) };
+    let until: Timestamp = reader.read(&hold.until)?;
     let until = until.strftime("%Y-%m-%d %H:%M UTC");
-    StateError::new(StateErrorKind::Held, format!("{by} holds tag {tag} until {until}: {reason}"))
+    let GuardingHold { tag, held_by, reason, .. } = hold;
+    Err(StateError::new(StateErrorKind::Held, format!("{held_by} holds tag {tag} until {until}: {reason}")))
+}
+
+/// Returns true if an intent is one that a hold, or a request to stop, prevents.
+fn is_removal(intent: &Intent) -> bool {
+    matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged)
 }
 
 /// Fails if it is not known what is in a manifest of which a hold may cover a part.

@@ -2,16 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::columns::{action, date, date_columns, outcome, outcome_columns};
-use super::group_commit::{Entry, EntryResult, JournalQueue, QueuedEntry, is_entry_error};
+use super::columns::{action, date, outcome};
+use super::group_commit::{Entry, JournalQueue as _};
+use super::journal_rows::NewEntry;
 use super::row_reader::RowReader;
-use super::{
-    Journal, LeaseToken, RestoreRecord, RestoredTags, SqliteState, StateError, StateErrorKind, WriteTransaction,
-    format_time,
-};
+use super::{Journal, LeaseToken, RestoreRecord, RestoredTags, SqliteState, StateError, StateErrorKind, format_time};
 use crate::domain::{Digest, Intent, JournaledIntent, Outcome, RegistryName, RepositoryName, SkipReason, TagName};
 use crate::registry::RawManifest;
 
@@ -145,11 +142,10 @@ impl Journal for SqliteState {
         notes: &[(&Intent, &Outcome)],
         now: Timestamp,
     ) -> Result<Vec<JournalId>, StateError> {
+        let entries: Vec<NewEntry<'_>> =
+            notes.iter().map(|(intent, outcome)| NewEntry::new(run, lease, intent, Some(outcome), now)).collect();
         let mut write = self.write_durably().await?;
-        let mut ids = Vec::with_capacity(notes.len());
-        for (intent, outcome) in notes {
-            ids.push(self.insert(&mut write, lease, run, intent, Some(outcome), now).await?);
-        }
+        let ids = self.insert_entries(&mut write, &entries).await?;
         write.commit(RECORD_NOT_ATTEMPTED).await?;
         Ok(ids)
     }
@@ -354,153 +350,7 @@ impl RestoredTags for SqliteState {
     }
 }
 
-#[async_trait]
-impl JournalQueue for SqliteState {
-    fn queue(&self) -> &mpsc::Sender<QueuedEntry> {
-        &self.0.journal
-    }
-
-    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
-        let mut write = self.write_durably().await?;
-        let mut answers = Vec::with_capacity(group.len());
-        for entry in group {
-            let written = match entry {
-                Entry::Intent { lease, run, intent, manifest, restoring, now } => {
-                    self.write_intent(&mut write, (lease, *run), intent, manifest.as_ref(), restoring, *now).await
-                }
-                Entry::Outcome { id, outcome, registry_time, now } => {
-                    self.write_outcome(&mut write, *id, outcome, *registry_time, *now).await
-                }
-                Entry::NotAttempted { lease, run, intent, outcome, now } => {
-                    self.insert(&mut write, lease, *run, intent, Some(outcome), *now).await
-                }
-            };
-            answers.push(match written {
-                // SQLite takes back the one statement that breaks a rule of a table, or finds nothing to change; what a
-                // hold covers was not written, nor was what came with an old lease. After any other failure the
-                // transaction may be gone, so nothing more may be written as a part of it.
-                Err(error) if is_entry_error(error.kind) => Err(error),
-                Err(error) => return Err(error),
-                Ok(id) => Ok(id),
-            });
-        }
-        write.commit("write the journal").await?;
-        Ok(answers)
-    }
-}
-
 impl SqliteState {
-    /// Writes an intent with its manifest, as a part of a write.
-    pub(super) async fn write_intent(
-        &self,
-        write: &mut WriteTransaction<'_>,
-        (lease, run): (&LeaseToken, Uuid),
-        intent: &Intent,
-        manifest: Option<&RawManifest>,
-        restoring: &RestoreRecord,
-        now: Timestamp,
-    ) -> Result<JournalId, StateError> {
-        self.check_epoch(write, lease).await?;
-        if let Some(endpoint) = intent.endpoint.as_deref() {
-            self.take_registry_lease(write, lease, endpoint, now).await?;
-        }
-        self.check_holds(write, intent, manifest.map(|manifest| &*manifest.bytes), now).await?;
-        let id = self.insert(write, lease, run, intent, None, now).await?;
-        self.write_restore_record(write, id, intent, restoring, now).await?;
-        let Some(manifest) = manifest else { return Ok(id) };
-        self.write_manifest(write, manifest).await?;
-        Ok(id)
-    }
-
-    /// Writes the content of a manifest that the journal names, as a part of a write.
-    pub(super) async fn write_manifest(
-        &self,
-        write: &mut WriteTransaction<'_>,
-        manifest: &RawManifest,
-    ) -> Result<(), StateError> {
-        // Many tags have the same manifest. An existing one is rewritten only if it was damaged.
-        sqlx::query(
-            "INSERT INTO journaled_manifests (digest, bytes) VALUES (?1, ?2)
-             ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes IS NOT excluded.bytes",
-        )
-        .bind(manifest.digest.to_string())
-        .bind(&*manifest.bytes)
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(|error| self.sqlx_error(JOURNAL_INTENT, error))?;
-        Ok(())
-    }
-
-    /// Writes the outcome of an intent, as a part of a write.
-    pub(super) async fn write_outcome(
-        &self,
-        write: &mut WriteTransaction<'_>,
-        id: JournalId,
-        outcome: &Outcome,
-        registry_time: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<JournalId, StateError> {
-        let (skip, detail) = outcome_columns(outcome);
-        let done = sqlx::query(
-            "UPDATE journal SET outcome = ?2, skip = ?3, detail = ?4, resolved_at = ?5 WHERE id = ?1 AND outcome IS NULL",
-        )
-        .bind(id.0)
-        .bind(outcome.label())
-        .bind(skip)
-        .bind(detail)
-        .bind(format_time(now))
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(|error| self.sqlx_error(JOURNAL_OUTCOME, error))?;
-        if done.rows_affected() == 0 {
-            return Err(settled_entry(self, id));
-        }
-        self.complete_restore_record(write, id, outcome, registry_time).await?;
-        Ok(id)
-    }
-
-    /// Inserts one row of the journal, as a part of a write.
-    pub(super) async fn insert(
-        &self,
-        write: &mut WriteTransaction<'_>,
-        lease: &LeaseToken,
-        run: Uuid,
-        intent: &Intent,
-        outcome: Option<&Outcome>,
-        now: Timestamp,
-    ) -> Result<JournalId, StateError> {
-        let doing = if outcome.is_some() { RECORD_NOT_ATTEMPTED } else { JOURNAL_INTENT };
-        let (skip, detail) = outcome.map(outcome_columns).unwrap_or_default();
-        let (dated_at, dated_by) = intent.date.map(date_columns).unwrap_or_default();
-        let done = sqlx::query(
-            "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
-                                  outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-        )
-        .bind(run.to_string())
-        .bind(intent.action.label())
-        .bind(intent.registry.as_str())
-        .bind(intent.repository.as_str())
-        .bind(intent.tag.as_str())
-        .bind(intent.digest.to_string())
-        .bind(&*intent.media_type)
-        .bind(&intent.policy)
-        .bind(&intent.evidence)
-        .bind(format_time(now))
-        .bind(outcome.map(Outcome::label))
-        .bind(skip)
-        .bind(detail)
-        .bind(outcome.map(|_| format_time(now)))
-        .bind(intent.endpoint.as_deref())
-        .bind(dated_at)
-        .bind(dated_by)
-        .bind(lease.epoch())
-        .execute(&mut *write.transaction)
-        .await
-        .map_err(|error| self.sqlx_error(doing, error))?;
-        Ok(JournalId(done.last_insert_rowid()))
-    }
-
     fn entries(&self, rows: Result<Vec<JournalRow>, sqlx::Error>) -> Result<Vec<JournalEntry>, StateError> {
         let rows = rows.map_err(|error| self.sqlx_error("read the journal", error))?;
         rows.into_iter().map(|row| row.into_entry(self)).collect()
@@ -585,10 +435,4 @@ pub(super) fn journaled_manifest(
 /// The error of an entry that does not exist.
 pub(super) fn unknown_entry(reader: &impl RowReader, id: JournalId) -> StateError {
     reader.error(StateErrorKind::Missing, format_args!("there is no journal entry {id}"))
-}
-
-/// The error of an outcome whose entry has one, or does not exist.
-pub(super) fn settled_entry(reader: &impl RowReader, id: JournalId) -> StateError {
-    let what = format_args!("cannot {JOURNAL_OUTCOME}: journal entry {} is settled already, or was never made", id.0);
-    reader.error(StateErrorKind::Missing, what)
 }

@@ -230,18 +230,14 @@ pub struct RegistryLease {
 }
 
 impl SqliteState {
-    /// Fails if the lease was taken again since the token was made. As a part of the write that journals an intent, so
-    /// that a holder who lost the lease unknowingly journals nothing more.
-    ///
-    /// # Errors
-    /// Returns [`StateErrorKind::Leased`] if it was, naming the later holder.
-    pub(super) async fn check_epoch(
+    /// Reads the last epoch of the lease and its holder, as a part of the write that journals intents: a holder who lost
+    /// the lease unknowingly journals nothing more. See [`SqliteState::verify_epoch`].
+    pub(super) async fn last_lease(
         &self,
         write: &mut WriteTransaction<'_>,
-        lease: &LeaseToken,
-    ) -> Result<(), StateError> {
+    ) -> Result<Option<(i64, String)>, StateError> {
         let last = sqlx::query_as(LAST_LEASE).fetch_optional(&mut *write.transaction).await;
-        self.verify_epoch(lease, last.map_err(|error| self.sqlx_error("look who has the lease", error))?)
+        last.map_err(|error| self.sqlx_error("look who has the lease", error))
     }
 
     /// Takes the lease of the registry at that endpoint for the holder of a token, unless it has it. As a part of a write
@@ -271,7 +267,11 @@ impl SqliteState {
         Ok(())
     }
 
-    fn verify_epoch(&self, lease: &LeaseToken, last: Option<(i64, String)>) -> Result<(), StateError> {
+    /// Fails if the lease was taken again since the token was made.
+    ///
+    /// # Errors
+    /// Returns [`StateErrorKind::Leased`] if it was, naming the later holder.
+    pub(super) fn verify_epoch(&self, lease: &LeaseToken, last: Option<(i64, String)>) -> Result<(), StateError> {
         match last {
             Some((epoch, _)) if epoch == lease.epoch() => Ok(()),
             Some((epoch, holder)) => Err(lost_lease(self, lease, epoch, &holder)),

@@ -84,10 +84,11 @@ impl MissingManifests for SqliteState {
         for manifest in manifests {
             verify_manifest(self, &manifest.digest, &manifest.bytes)?;
         }
+        // Neighbours in the index.
+        let mut sorted: Vec<&RawManifest> = manifests.iter().collect();
+        sorted.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
         let mut write = self.write_durably().await?;
-        for manifest in manifests {
-            self.write_manifest(&mut write, manifest).await?;
-        }
+        self.insert_manifests(&mut write, &sorted).await?;
         write.commit("journal manifests").await
     }
 }

@@ -26,6 +26,8 @@ mod gc;
 mod group_commit;
 mod holds;
 mod journal;
+mod journal_group;
+mod journal_rows;
 mod lease;
 mod location;
 mod missing_manifests;

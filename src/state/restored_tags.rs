@@ -7,9 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::row_reader::RowReader;
 use super::{SqliteState, StateError, WriteTransaction, format_time};
-use crate::domain::{
-    CompactTime, DateOrigin, Digest, Hold, Intent, JournalId, OriginalDate, Outcome, Repository, TagName,
-};
+use crate::domain::{CompactTime, DateOrigin, Digest, Hold, Intent, JournalId, OriginalDate, Repository, TagName};
 
 /// The record of a restore, written before it puts a tag.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -234,36 +232,44 @@ impl SqliteState {
         Ok(())
     }
 
-    /// Completes the record of [`SqliteState::write_restore_record`]: the tag exists, since `registry_time` by the
-    /// registry's own time; or it was not put, and its record and hold are void. A removal ends it.
-    pub(super) async fn complete_restore_record(
+    /// Completes the records of [`SqliteState::write_restore_record`] by the numbers of their entries: a tag exists, since
+    /// the registry's own time of it; or it was not put, and its record and hold are void. A removal ends its tag's.
+    pub(super) async fn complete_restore_records(
         &self,
         write: &mut WriteTransaction<'_>,
-        id: JournalId,
-        outcome: &Outcome,
-        registry_time: Option<Timestamp>,
+        done: &[(i64, Option<Timestamp>)],
+        undone: &[i64],
     ) -> Result<(), StateError> {
         let fault = |error: sqlx::Error| self.sqlx_error(COMPLETE_RESTORED, error);
-        if matches!(outcome, Outcome::Done(_)) {
-            sqlx::query("UPDATE restored_tags SET complete = 1, registry_time = ?2 WHERE entry = ?1")
-                .bind(id.0)
-                .bind(registry_time.map(format_time))
-                .execute(&mut *write.transaction)
-                .await
-                .map_err(fault)?;
+        let json = |ids: &[i64]| serde_json::to_string(ids).unwrap_or_default();
+        if !done.is_empty() {
+            let times: Vec<(i64, Option<String>)> =
+                done.iter().map(|(id, time)| (*id, time.map(format_time))).collect();
             sqlx::query(
-                "DELETE FROM restored_tags WHERE (endpoint, repository, tag) IN (
-                     SELECT endpoint, repository, tag FROM journal
-                     WHERE id = ?1 AND action IN ('untag', 'delete-manifest'))",
+                "UPDATE restored_tags SET complete = 1, registry_time = new.value ->> 1 FROM json_each(?1) AS new
+                 WHERE entry = new.value ->> 0",
             )
-            .bind(id.0)
+            .bind(serde_json::to_string(&times).unwrap_or_default())
             .execute(&mut *write.transaction)
             .await
             .map_err(fault)?;
-            return Ok(());
+            sqlx::query(
+                "DELETE FROM restored_tags WHERE (endpoint, repository, tag) IN (
+                     SELECT endpoint, repository, tag FROM journal
+                     WHERE id IN (SELECT value FROM json_each(?1)) AND action IN ('untag', 'delete-manifest'))",
+            )
+            .bind(json(&done.iter().map(|(id, _)| *id).collect::<Vec<_>>()))
+            .execute(&mut *write.transaction)
+            .await
+            .map_err(fault)?;
         }
-        for statement in ["DELETE FROM restored_tags WHERE entry = ?1", "DELETE FROM holds WHERE entry = ?1"] {
-            sqlx::query(statement).bind(id.0).execute(&mut *write.transaction).await.map_err(fault)?;
+        if !undone.is_empty() {
+            for statement in [
+                "DELETE FROM restored_tags WHERE entry IN (SELECT value FROM json_each(?1))",
+                "DELETE FROM holds WHERE entry IN (SELECT value FROM json_each(?1))",
+            ] {
+                sqlx::query(statement).bind(json(undone)).execute(&mut *write.transaction).await.map_err(fault)?;
+            }
         }
         Ok(())
     }

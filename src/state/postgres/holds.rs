@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use super::unit::Unit;
 use super::{PostgresState, storable};
 use crate::domain::{Digest, Hold, Intent, JournalId, RepositoryName, TagName};
-use crate::state::group_commit::Entry;
-use crate::state::holds::{HoldRow, MOST_PARTS, held_error, is_removal, parts, stop_error, verify_parts_known};
-use crate::state::row_reader::RowReader as _;
+use crate::state::holds::{
+    HoldRow, MOST_PARTS, RemovalGuard, guarded_removals, parts, verify_not_held, verify_parts_known,
+};
 use crate::state::{Holds, StateError, format_time};
 
 #[async_trait]
@@ -49,25 +49,6 @@ impl Holds for PostgresState {
     }
 }
 
-/// What keeps intents of one transaction from being journaled.
-pub(super) struct RemovalGuard {
-    /// Who asks for no more removals, and until when.
-    stop_requests: Vec<(String, String)>,
-    holds: Vec<GuardingHold>,
-}
-
-/// A hold as far as it keeps intents from being journaled.
-#[derive(sqlx::FromRow)]
-struct GuardingHold {
-    endpoint: String,
-    repository: String,
-    tag: String,
-    digest: String,
-    held_by: String,
-    reason: String,
-    until: String,
-}
-
 impl PostgresState {
     /// Fails if an intent to remove something is covered by a hold, or somebody asks for no more removals.
     ///
@@ -82,28 +63,13 @@ impl PostgresState {
         manifest: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<(), StateError> {
-        if !is_removal(intent) {
-            return Ok(());
-        }
-        let at = format_time(now);
-        if let Some((by, _)) = guard.stop_requests.iter().find(|(_, until)| *until > at) {
-            return Err(stop_error(by.clone()));
-        }
-        let Some(endpoint) = intent.endpoint.as_deref() else { return Ok(()) };
-        let covers = |hold: &&GuardingHold| {
-            hold.endpoint == endpoint && hold.repository == intent.repository.as_str() && hold.until > at
-        };
-        let mut holds: Vec<&GuardingHold> = guard.holds.iter().filter(covers).collect();
+        let holds = guard.holds_of(intent, now)?;
         if holds.is_empty() {
             return Ok(());
         }
         verify_parts_known(self, intent, manifest)?;
         let within = unit.contained_digests(&intent.digest, manifest.unwrap_or_default()).await?;
-        let is_tag = |hold: &GuardingHold| hold.tag == intent.tag.as_str();
-        holds.retain(|hold| is_tag(hold) || within.contains(&hold.digest));
-        holds.sort_by(|a, b| (!is_tag(a), &b.until, &a.tag).cmp(&(!is_tag(b), &a.until, &b.tag)));
-        let Some(hold) = holds.first() else { return Ok(()) };
-        Err(held_error(&hold.tag, &hold.held_by, &hold.reason, self.read(&hold.until)?))
+        verify_not_held(self, holds, intent, &within)
     }
 }
 
@@ -137,28 +103,15 @@ impl Unit<'_> {
     /// Reads what may keep removals among these intents from being journaled.
     pub(super) async fn removal_guard<'e>(
         &mut self,
-        intents: impl Iterator<Item = &'e Entry>,
+        intents: impl Iterator<Item = (&'e Intent, Timestamp)>,
     ) -> Result<RemovalGuard, StateError> {
-        let mut endpoints = BTreeSet::new();
-        let mut earliest: Option<Timestamp> = None;
-        for entry in intents {
-            if let Entry::Intent { intent, now, .. } = entry
-                && is_removal(intent)
-            {
-                endpoints.extend(intent.endpoint.as_deref());
-                earliest = Some(earliest.map_or(*now, |time| time.min(*now)));
-            }
-        }
-        let Some(earliest) = earliest.map(format_time) else {
-            return Ok(RemovalGuard { stop_requests: Vec::new(), holds: Vec::new() });
-        };
+        let Some((earliest, endpoints)) = guarded_removals(intents) else { return Ok(RemovalGuard::default()) };
         let query = sqlx::query_as("SELECT requested_by, until FROM stop_requests WHERE until > $1 ORDER BY id");
         let stop_requests = self.rows(query.bind(&earliest)).await?;
         let query = sqlx::query_as(
             "SELECT endpoint, repository, tag, digest, held_by, reason, until FROM holds
              WHERE ended_at IS NULL AND until > $1 AND endpoint = ANY($2)",
         );
-        let endpoints: Vec<&str> = endpoints.into_iter().collect();
         let holds = self.rows(query.bind(&earliest).bind(endpoints)).await?;
         Ok(RemovalGuard { stop_requests, holds })
     }

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::PostgresState;
-use super::journal_group::NewEntry;
 use crate::domain::{
     Digest, Intent, JournalId, JournaledIntent, LeaseToken, Outcome, RegistryName, RepositoryName, TagName,
 };
@@ -14,6 +13,7 @@ use crate::state::group_commit::{Entry, JournalQueue as _};
 use crate::state::journal::{
     JournalRow, RECORD_NOT_ATTEMPTED, journaled_manifest, select_entries, unknown_entry, verify_manifest,
 };
+use crate::state::journal_rows::NewEntry;
 use crate::state::{
     Journal, JournalCount, JournalEntry, JournalScope, RestoreRecord, RestoredTags, StateError, format_time,
 };
@@ -72,10 +72,8 @@ impl Journal for PostgresState {
         notes: &[(&Intent, &Outcome)],
         now: Timestamp,
     ) -> Result<Vec<JournalId>, StateError> {
-        let entry = |(intent, outcome): &(&'_ Intent, &'_ Outcome)| {
-            NewEntry::new(run, lease, (*intent).clone(), Some((*outcome).clone()), now)
-        };
-        let entries: Vec<NewEntry> = notes.iter().map(entry).collect();
+        let entries: Vec<NewEntry<'_>> =
+            notes.iter().map(|(intent, outcome)| NewEntry::new(run, lease, intent, Some(outcome), now)).collect();
         let mut unit = self.write(RECORD_NOT_ATTEMPTED).await?;
         let ids = unit.insert_entries(&entries).await?;
         unit.commit().await?;

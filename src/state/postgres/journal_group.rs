@@ -4,42 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::unit::Unit;
 use super::{PostgresState, storable};
-use crate::domain::{Intent, JournalId, LeaseToken, Outcome};
+use crate::domain::JournalId;
 use crate::registry::RawManifest;
 use crate::state::columns::{date_columns, outcome_columns};
 use crate::state::group_commit::{Entry, EntryResult, JournalQueue, QueuedEntry, is_entry_error};
-use crate::state::journal::settled_entry;
-use crate::state::row_reader::RowReader as _;
-use crate::state::{RestoreRecord, StateError, StateErrorKind, format_time};
-
-/// An entry that is about to be written.
-pub(super) struct NewEntry {
-    run: String,
-    epoch: i64,
-    intent: Intent,
-    outcome: Option<Outcome>,
-    now: String,
-}
-
-impl NewEntry {
-    pub(super) fn new(run: Uuid, lease: &LeaseToken, intent: Intent, outcome: Option<Outcome>, now: Timestamp) -> Self {
-        Self { run: run.to_string(), epoch: lease.epoch(), intent, outcome, now: format_time(now) }
-    }
-}
-
-/// An outcome that is about to be written.
-struct NewOutcome<'a> {
-    id: JournalId,
-    outcome: &'a Outcome,
-    registry_time: Option<Timestamp>,
-    now: Timestamp,
-}
+use crate::state::journal_rows::{GroupRows, NewEntry, NewOutcome, group_answers};
+use crate::state::{RestoreRecord, StateError, format_time};
 
 #[async_trait]
 impl JournalQueue for PostgresState {
@@ -47,71 +21,33 @@ impl JournalQueue for PostgresState {
         &self.0.journal
     }
 
-    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
-        match self.write_entries(group).await {
-            // One statement wrote them all, so nobody knows which of them breaks a rule of the tables.
-            Err(error) if error.kind == StateErrorKind::Constraint && group.len() > 1 => {
-                let mut answers = Vec::with_capacity(group.len());
-                for entry in group {
-                    let written = self.write_entries(std::slice::from_ref(entry)).await;
-                    answers.push(written.and_then(|mut answers| answers.pop().unwrap_or_else(|| Err(error.clone()))));
-                }
-                Ok(answers)
-            }
-            written => written,
-        }
-    }
-}
-
-impl PostgresState {
     async fn write_entries(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
         let mut unit = self.write("write the journal").await?;
         let refusals = self.refusals(&mut unit, group).await?;
-        let (mut entries, mut outcomes, mut manifests) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for (entry, refusal) in group.iter().zip(&refusals) {
-            match entry {
-                _ if refusal.is_some() => {}
-                Entry::Intent { lease, run, intent, manifest, now, .. } => {
-                    entries.push(NewEntry::new(*run, lease, intent.clone(), None, *now));
-                    manifests.extend(manifest.iter().map(|manifest| (manifest.digest.to_string(), manifest)));
-                }
-                Entry::NotAttempted { lease, run, intent, outcome, now } => {
-                    entries.push(NewEntry::new(*run, lease, intent.clone(), Some(outcome.clone()), *now));
-                }
-                Entry::Outcome { id, outcome, registry_time, now } => {
-                    outcomes.push(NewOutcome { id: *id, outcome, registry_time: *registry_time, now: *now });
-                }
+        let rows = GroupRows::new(group, &refusals);
+        let ids = unit.insert_entries(&rows.entries).await?;
+        unit.insert_manifests(&rows.manifests).await?;
+        let settled = unit.settle_entries(&rows.outcomes).await?;
+        let (done, undone) = rows.split_settled(&settled);
+        unit.complete_restore_records(&done, &undone).await?;
+        let answers = group_answers(self, group, refusals, ids, settled)?;
+        for (entry, answer) in group.iter().zip(&answers) {
+            if let (Entry::Intent { intent, restoring, now, .. }, Ok(id)) = (entry, answer)
+                && **restoring != RestoreRecord::default()
+            {
+                unit.write_restore_record(*id, intent, restoring, *now).await?;
             }
-        }
-        let ids = unit.insert_entries(&entries).await?;
-        unit.insert_manifests(&manifests).await?;
-        let mut settled = unit.settle_entries(&outcomes).await?;
-        let (mut ids, mut answers) = (ids.into_iter(), Vec::with_capacity(group.len()));
-        for (entry, refusal) in group.iter().zip(refusals) {
-            let lost = || self.error(StateErrorKind::Io, "the database wrote fewer journal entries than it was given");
-            answers.push(match (entry, refusal) {
-                (_, Some(error)) => Err(error),
-                // A later outcome of the same entry in this group comes too late.
-                (Entry::Outcome { id, .. }, _) if settled.remove(&id.0) => Ok(*id),
-                (Entry::Outcome { id, .. }, _) => Err(settled_entry(self, *id)),
-                (Entry::Intent { intent, restoring, now, .. }, _) => {
-                    let id = ids.next().ok_or_else(lost)?;
-                    if **restoring != RestoreRecord::default() {
-                        unit.write_restore_record(id, intent, restoring, *now).await?;
-                    }
-                    Ok(id)
-                }
-                (Entry::NotAttempted { .. }, _) => Ok(ids.next().ok_or_else(lost)?),
-            });
         }
         unit.commit().await?;
         Ok(answers)
     }
+}
 
+impl PostgresState {
     /// Says of each entry why it must not be written, if so: an intent whose lease was lost, that a hold covers, or that
     /// somebody asks not to begin.
     async fn refusals(&self, unit: &mut Unit<'_>, group: &[Entry]) -> Result<Vec<Option<StateError>>, StateError> {
-        let intents = || group.iter().filter(|entry| matches!(entry, Entry::Intent { .. }));
+        let intents = || group.iter().filter_map(Entry::intent_and_time);
         if intents().next().is_none() {
             return Ok(group.iter().map(|_| None).collect());
         }
@@ -145,12 +81,12 @@ impl PostgresState {
 
 impl Unit<'_> {
     /// Writes entries in their order, and returns their numbers.
-    pub(super) async fn insert_entries(&mut self, entries: &[NewEntry]) -> Result<Vec<JournalId>, StateError> {
+    pub(super) async fn insert_entries(&mut self, entries: &[NewEntry<'_>]) -> Result<Vec<JournalId>, StateError> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let text = |column: fn(&NewEntry) -> String| entries.iter().map(column).collect::<Vec<String>>();
-        let optional = |column: fn(&NewEntry) -> Option<String>| entries.iter().map(column).collect::<Vec<_>>();
+        let text = |column: fn(&NewEntry<'_>) -> String| entries.iter().map(column).collect::<Vec<String>>();
+        let optional = |column: fn(&NewEntry<'_>) -> Option<String>| entries.iter().map(column).collect::<Vec<_>>();
         let query = sqlx::query_as(
             "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
                                   outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch)
@@ -175,10 +111,10 @@ impl Unit<'_> {
             .bind(optional(|new| new.intent.policy.as_deref().map(|policy| storable(policy).into_owned())))
             .bind(text(|new| storable(&new.intent.evidence).into_owned()))
             .bind(text(|new| new.now.clone()))
-            .bind(optional(|new| Some(new.outcome.as_ref()?.label().to_owned())))
-            .bind(optional(|new| outcome_columns(new.outcome.as_ref()?).0.map(str::to_owned)))
-            .bind(optional(|new| outcome_columns(new.outcome.as_ref()?).1.map(|text| storable(&text).into_owned())))
-            .bind(optional(|new| new.outcome.as_ref().map(|_| new.now.clone())))
+            .bind(optional(|new| Some(new.outcome?.label().to_owned())))
+            .bind(optional(|new| outcome_columns(new.outcome?).0.map(str::to_owned)))
+            .bind(optional(|new| outcome_columns(new.outcome?).1.map(|text| storable(&text).into_owned())))
+            .bind(optional(|new| new.outcome.map(|_| new.now.clone())))
             .bind(optional(|new| new.intent.endpoint.as_deref().map(str::to_owned)))
             .bind(optional(|new| date_columns(new.intent.date?).0))
             .bind(optional(|new| date_columns(new.intent.date?).1.map(str::to_owned)))
@@ -209,16 +145,11 @@ impl Unit<'_> {
     }
 
     /// Writes outcomes, and returns the numbers of the entries that had none yet.
-    async fn settle_entries(&mut self, outcomes: &[NewOutcome<'_>]) -> Result<BTreeSet<i64>, StateError> {
-        // The first of an entry stands.
-        let mut first = BTreeMap::new();
-        for outcome in outcomes {
-            first.entry(outcome.id.0).or_insert(outcome);
-        }
-        if first.is_empty() {
+    async fn settle_entries(&mut self, outcomes: &BTreeMap<i64, NewOutcome<'_>>) -> Result<BTreeSet<i64>, StateError> {
+        if outcomes.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let columns = || first.values().map(|new| outcome_columns(new.outcome));
+        let columns = || outcomes.values().map(|new| outcome_columns(new.outcome));
         let query = sqlx::query_as(
             "UPDATE journal SET outcome = new.outcome, skip = new.skip, detail = new.detail, resolved_at = new.resolved_at
              FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[])
@@ -226,23 +157,12 @@ impl Unit<'_> {
              WHERE journal.id = new.id AND journal.outcome IS NULL RETURNING journal.id",
         );
         let query = query
-            .bind(first.keys().copied().collect::<Vec<i64>>())
-            .bind(first.values().map(|new| new.outcome.label()).collect::<Vec<_>>())
+            .bind(outcomes.keys().copied().collect::<Vec<i64>>())
+            .bind(outcomes.values().map(|new| new.outcome.label()).collect::<Vec<_>>())
             .bind(columns().map(|(skip, _)| skip).collect::<Vec<_>>())
             .bind(columns().map(|(_, detail)| detail.map(|text| storable(&text).into_owned())).collect::<Vec<_>>())
-            .bind(first.values().map(|new| format_time(new.now)).collect::<Vec<_>>());
+            .bind(outcomes.values().map(|new| format_time(new.now)).collect::<Vec<_>>());
         let settled: Vec<(i64,)> = self.rows(query).await?;
-        let settled: BTreeSet<i64> = settled.into_iter().map(|(id,)| id).collect();
-        let of = |done: bool| {
-            let kind = move |new: &&&NewOutcome<'_>| matches!(new.outcome, Outcome::Done(_)) == done;
-            first
-                .values()
-                .filter(|new| settled.contains(&new.id.0))
-                .filter(kind)
-                .map(|new| (new.id.0, new.registry_time))
-        };
-        let (done, undone): (Vec<_>, Vec<_>) = (of(true).collect(), of(false).map(|(id, _)| id).collect());
-        self.complete_restore_records(&done, &undone).await?;
-        Ok(settled)
+        Ok(settled.into_iter().map(|(id,)| id).collect())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A backend is one more line in `suite!`. What only concerns files of SQLite is in the modules beside this one.
 
+mod groups;
 mod registries;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::{end, intent, manifest, new_run, noon};
 use crate::support::lease::lease;
+use groups::journal_groups;
 use registries::{
     catalogues, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times, refused_tags,
     registry_addresses, registry_experience, rule_matches, schedules, source_history, storage, tag_lists,
@@ -56,6 +58,7 @@ suite!(
     runs,
     plans,
     journal,
+    journal_groups,
     restored_tags,
     untagged_manifests,
     missing_manifests,

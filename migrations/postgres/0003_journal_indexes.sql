@@ -1,0 +1,4 @@
+-- Entries are written in the order of their tags, and digests have none: an index of all digests touched a page for each
+-- entry. Only deletions of manifests are looked up by digest.
+DROP INDEX journal_by_digest;
+CREATE INDEX journal_deletions ON journal (digest) WHERE action = 'delete-untagged';

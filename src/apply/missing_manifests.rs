@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::domain::{Digest, RegistryName};
 use crate::registry::{ContentCache as _, RawManifest, RegistryReader};
@@ -14,8 +14,10 @@ use crate::state::{MissingManifest, StateError, StateStore};
 
 /// Consecutive failures after which the rest of a registry's manifests is left to the next run.
 const MAX_CONSECUTIVE_FAILURES: u32 = 8;
-/// Most manifests in one write.
-const MAX_BATCH: usize = 128;
+/// Most manifests in one write. Nothing waits for a single one of them, so each write has as many, if there are.
+const MAX_BATCH: usize = 256;
+/// The same, in bytes.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// Completes the journal: reads the missing manifests of the removals since `since`, each digest once, and returns the
 /// number that is still missing. A failed read is logged, and retried by the next run.
@@ -67,17 +69,39 @@ async fn fetch_from(
         let given_up = *stop.borrow() || failures.load(Ordering::Relaxed) >= MAX_CONSECUTIVE_FAILURES;
         if given_up { None } else { fetch(store, reader, places, failures).await }
     });
-    let concurrency = reader.settings().concurrency.max(1);
-    let mut batches = stream::iter(fetches).buffer_unordered(concurrency).ready_chunks(MAX_BATCH);
-    let mut journaled = 0;
-    while let Some(batch) = batches.next().await {
-        let found: Vec<RawManifest> = batch.into_iter().flatten().collect();
-        if !found.is_empty() {
-            store.journal_manifests(&found).await?;
-            journaled += found.len();
+    let mut fetches = stream::iter(fetches).buffer_unordered(reader.settings().concurrency.max(1));
+    let (sender, receiver) = mpsc::channel(MAX_BATCH);
+    let read = async move {
+        while let Some(fetched) = fetches.next().await {
+            if let Some(manifest) = fetched
+                && sender.send(manifest).await.is_err()
+            {
+                break;
+            }
         }
-    }
+        Ok(())
+    };
+    let ((), journaled) = futures::try_join!(read, journal_batches(store, receiver))?;
     Ok(all.saturating_sub(journaled))
+}
+
+/// Journals manifests, many in one write, and returns their number.
+async fn journal_batches(store: &StateStore, mut fetched: mpsc::Receiver<RawManifest>) -> Result<usize, StateError> {
+    let (mut batch, mut journaled) = (Vec::with_capacity(MAX_BATCH), 0);
+    loop {
+        let mut bytes = 0;
+        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let Some(manifest) = fetched.recv().await else { break };
+            bytes += manifest.bytes.len();
+            batch.push(manifest);
+        }
+        if batch.is_empty() {
+            return Ok(journaled);
+        }
+        store.journal_manifests(&batch).await?;
+        journaled += batch.len();
+        batch.clear();
+    }
 }
 
 /// Reads a manifest from the cache, or from the first of its repositories that has it.

@@ -35,8 +35,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::{
-    Action, Digest, Intent, Inventory, Outcome, RegistryName, Removal, RemovalMethod, Repository, RepositoryName,
-    RetentionDays, SkipReason, TagName, TagPosition,
+    Action, Digest, Intent, Inventory, Manifest, ManifestDetail, Outcome, RegistryName, Removal, RemovalMethod,
+    Repository, RepositoryName, RetentionDays, SkipReason, TagName, TagPosition,
 };
 use crate::engine::{Verdicts, tag_date};
 use crate::registry::{ContentCache as _, RawManifest, RegistryError, RegistryReader, RegistryWriter};
@@ -498,15 +498,17 @@ impl RepositoryContext<'_> {
     }
 
     /// Returns the type of a manifest whose content need not be journaled before one of its tags is removed: it
-    /// certainly remains, and its content is not cached.
+    /// certainly remains, and its content is not cached by this run. Content that an earlier run cached is journaled
+    /// after the removals: a look for each of a hundred thousand manifests would delay them.
     async fn deferred_media_type(&self, digest: &Digest) -> Option<Arc<str>> {
         if !self.manifest_stays() {
             return None;
         }
-        let media_type = &self.repository.manifests.get(digest)?.media_type;
+        let Manifest { media_type, detail, .. } = self.repository.manifests.get(digest)?;
         // Registries may delete other content by other rules.
         let is_known = STANDARD_MANIFESTS.contains(&&**media_type);
-        let cached = !is_known || self.context.store.manifest(digest).await.is_some();
+        let was_read = *detail == ManifestDetail::Full;
+        let cached = !is_known || was_read && self.context.store.manifest(digest).await.is_some();
         (!cached).then(|| Arc::clone(media_type))
     }
 

@@ -17,8 +17,11 @@ const DIGEST_PREFIX: &[u8] = b"sha256:";
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
 
-/// The byte in the text in place of a digest. JSON escapes it wherever else it occurs.
+/// The byte in the text in place of the next digest. JSON escapes it wherever else it occurs.
 const PLACEHOLDER: u8 = 1;
+
+/// The same for the digest before once more: a view names its digest, and the commands that show it do, too.
+const REPEATED: u8 = 2;
 
 /// In place of the number of digests: the text was left unchanged.
 const VERBATIM: u32 = u32::MAX;
@@ -36,7 +39,7 @@ pub fn compress_fast(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn compress_at(bytes: &[u8], level: i32) -> Vec<u8> {
-    if !bytes.contains(&PLACEHOLDER)
+    if memchr::memchr2(PLACEHOLDER, REPEATED, bytes).is_none()
         && let Some((count, digests, text)) = take_digests(bytes)
     {
         return [&count.to_le_bytes()[..], &digests, &pack(&text, level)].concat();
@@ -60,21 +63,26 @@ pub fn decompress(packed: &[u8]) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(text.len() + digests.len() * 2 + (count as usize) * DIGEST_PREFIX.len());
     let mut digests = digests.chunks_exact(DIGEST_BYTES);
-    for byte in text {
-        if byte != PLACEHOLDER {
-            bytes.push(byte);
-            continue;
+    let mut last = None;
+    let mut rest = &text[..];
+    while let Some(at) = memchr::memchr2(PLACEHOLDER, REPEATED, rest) {
+        let (before, behind) = rest.split_at(at);
+        bytes.extend_from_slice(before);
+        if behind[0] == PLACEHOLDER {
+            last = Some(digests.next().ok_or_else(damaged)?);
         }
         bytes.extend_from_slice(DIGEST_PREFIX);
-        for half in digests.next().ok_or_else(damaged)?.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        for half in last.ok_or_else(damaged)?.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
             bytes.push(hex_digit(half));
         }
+        rest = &behind[1..];
     }
+    bytes.extend_from_slice(rest);
     if digests.next().is_none() { Ok(bytes) } else { Err(damaged()) }
 }
 
-/// Extracts the digests from a text: returns their number, their concatenated bytes, and the text without them. `None`
-/// if there are too many to count.
+/// Extracts the digests from a text: returns their number, their concatenated bytes, and the text without them. One that
+/// repeats the one before is not counted. `None` if there are too many to count.
 fn take_digests(bytes: &[u8]) -> Option<(u32, Vec<u8>, Vec<u8>)> {
     let (mut count, mut digests, mut text) = (0_u32, Vec::new(), Vec::with_capacity(bytes.len() / 2));
     let mut rest = bytes;
@@ -84,10 +92,14 @@ fn take_digests(bytes: &[u8]) -> Option<(u32, Vec<u8>, Vec<u8>)> {
         let (prefix, behind) = from.split_at(DIGEST_PREFIX.len());
         text.extend_from_slice(before);
         if let Some(digest) = parse_digest(behind) {
+            rest = &behind[2 * DIGEST_BYTES..];
+            if digests.ends_with(&digest) {
+                text.push(REPEATED);
+                continue;
+            }
             count = count.checked_add(1).filter(|count| *count != VERBATIM)?;
             digests.extend_from_slice(&digest);
             text.push(PLACEHOLDER);
-            rest = &behind[2 * DIGEST_BYTES..];
         } else {
             text.extend_from_slice(prefix);
             rest = behind;
@@ -172,6 +184,8 @@ mod tests {
             digest.replace("sha256", "sha512"),
             "sha256:sha256:".repeat(3) + digest,
             format!("{digest}\u{1}{digest}"),
+            format!("{digest}\u{2}{digest}"),
+            format!("{digest}{digest}{}{}{digest}", digest.replace("00ff", "ff00"), digest.replace("00ff", "ff00")),
             "ä".repeat(200_000),
         ];
         for text in texts {
@@ -188,12 +202,23 @@ mod tests {
         let views = |n: u32| {
             let one = |number| {
                 let digest = crate::domain::Digest::of(&u32::to_le_bytes(number));
-                format!("{{\"repository\":\"shop/api\",\"digest\":\"{digest}\",\"verdict\":\"retained\"}}")
+                format!("{{\"repository\":\"shop/api\",\"digest\":\"{digest}\",\"verify\":\"show shop/api@{digest}\"}}")
             };
             (0..n).map(one).collect::<Vec<_>>().join(",")
         };
         let packed = compress(views(1000).as_bytes()).len();
         assert!(packed < 1000 * 34, "{packed} bytes");
+    }
+
+    /// As versions before 0018 of the tables stored it: a digest that repeats was stored again.
+    #[test]
+    fn what_an_older_version_compressed_is_read() {
+        let digest = "sha256:00ff11223344556677889900aabbccddeeff00112233445566778899aabbccdd";
+        let bytes = parse_digest(&digest.as_bytes()[DIGEST_PREFIX.len()..]).unwrap();
+        let packed = [&2_u32.to_le_bytes()[..], &bytes, &bytes, &pack(b"[\x01,\x01]", 3)].concat();
+        assert_eq!(decompress(&packed).unwrap(), format!("[{digest},{digest}]").into_bytes());
+        let missing = [&1_u32.to_le_bytes()[..], &bytes, &pack(b"[\x02,\x01]", 3)].concat();
+        assert!(decompress(&missing).is_err(), "nothing to repeat");
     }
 
     #[test]

@@ -107,21 +107,27 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != N * 2 {
         return None;
     }
-    let mut out = [0; N];
+    let (mut out, mut all) = ([0; N], 0);
     for (slot, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-        *slot = (nibble(pair[0])? << 4) | nibble(pair[1])?;
+        let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+        all |= high | low;
+        *slot = (high << 4) | (low & 15);
     }
-    Some(out)
+    (all < 16).then_some(out)
 }
 
-fn nibble(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
+/// The values of hex digits by their bytes; more than 15 for other bytes. A table, because lists have a digest in each row.
+const NIBBLES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        let digit = HEX[value as usize];
+        values[digit as usize] = value;
+        values[digit.to_ascii_uppercase() as usize] = value;
+        value += 1;
     }
-}
+    values
+};
 
 impl FromStr for Digest {
     type Err = InvalidDigest;

@@ -196,7 +196,13 @@ impl Repository {
         if !digests.iter().any(|digest| self.listed_manifest(digest).is_some()) {
             return;
         }
-        for row in self.listed.extract_if(.., |row| digests.contains(&row.digest)) {
+        // Both are in the order of digests, and there may be hundreds of thousands.
+        let mut wanted = digests.iter().peekable();
+        let is_wanted = |row: &mut ListedManifest| {
+            while wanted.next_if(|digest| **digest < row.digest).is_some() {}
+            wanted.peek().is_some_and(|digest| **digest == row.digest)
+        };
+        for row in self.listed.extract_if(.., is_wanted) {
             self.manifests.entry(row.digest.clone()).or_insert_with(|| row.into_manifest());
         }
     }

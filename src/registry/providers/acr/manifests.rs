@@ -150,7 +150,7 @@ impl ManifestCollector<'_> {
         let tagged: BTreeSet<Digest> = tags.cloned().collect();
         rows.sort_unstable_by(compare_digests);
         // Pushed between the two lists, or hidden from one of them.
-        let unlisted: Vec<Digest> = tagged.iter().filter(|digest| find_row(&rows, digest).is_none()).cloned().collect();
+        let unlisted = find_unlisted(&tagged, &rows);
         let (name, wanted) = (repository.name.clone(), sought);
         let name = &name;
         let found: Vec<_> = stream::iter(unlisted)
@@ -256,9 +256,14 @@ fn compare_digests(a: &ListedManifest, b: &ListedManifest) -> Ordering {
     a.digest.cmp(&b.digest)
 }
 
-/// The row of a digest among some in the order of their digests.
-fn find_row<'r>(rows: &'r [ListedManifest], digest: &Digest) -> Option<&'r ListedManifest> {
-    rows.binary_search_by(|row| row.digest.cmp(digest)).ok().and_then(|at| rows.get(at))
+/// Returns the digests without a row among rows in the order of digests.
+fn find_unlisted(digests: &BTreeSet<Digest>, rows: &[ListedManifest]) -> Vec<Digest> {
+    let mut listed = rows.iter().peekable();
+    let is_unlisted = |digest: &&Digest| {
+        while listed.next_if(|row| row.digest < **digest).is_some() {}
+        listed.peek().is_none_or(|row| row.digest != **digest)
+    };
+    digests.iter().filter(is_unlisted).cloned().collect()
 }
 
 /// A listed manifest in the domain's words. `types` holds the media types met so far, each once.

@@ -1,8 +1,10 @@
 //! What Azure Container Registry says, in its own shapes. Every field may be missing: services differ by version.
 
+use std::fmt;
+
 use jiff::Timestamp;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::domain::Lock;
@@ -98,13 +100,20 @@ pub(super) struct WireRepository {
     changeable_attributes: Option<WireAttributes>,
 }
 
+#[derive(Debug, Clone, Copy, Default)]
+struct WireAttributes {
+    delete_enabled: Option<bool>,
+    write_enabled: Option<bool>,
+}
+
+/// The attributes that matter.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireAttributes {
-    #[serde(default, deserialize_with = "switch")]
-    delete_enabled: Option<bool>,
-    #[serde(default, deserialize_with = "switch")]
-    write_enabled: Option<bool>,
+enum Attribute {
+    DeleteEnabled,
+    WriteEnabled,
+    #[serde(other)]
+    Other,
 }
 
 /// A list may be missing, which is an error, or `null`, which is an empty one.
@@ -113,21 +122,112 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) 
 }
 
 /// Whether something is allowed. What is there and not understood may be a lock.
-fn switch<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
-    Ok(match Value::deserialize(input)? {
-        Value::Null => None,
-        Value::Bool(allowed) => Some(allowed),
-        Value::String(text) => Some(text.eq_ignore_ascii_case("true")),
-        Value::Number(number) => Some(number.as_u64() == Some(1)),
-        Value::Array(_) | Value::Object(_) => Some(false),
-    })
+struct Switch;
+
+impl<'de> DeserializeSeed<'de> for Switch {
+    type Value = Option<bool>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Switch {
+    type Value = Option<bool>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a switch")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, allowed: bool) -> Result<Self::Value, E> {
+        Ok(Some(allowed))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(text.eq_ignore_ascii_case("true")))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(number == 1))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Some(false))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Some(false))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_seq(list).map(|_| Some(false))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_map(object).map(|_| Some(false))
+    }
 }
 
 /// What is allowed. Attributes that are no object may hold a lock.
 fn attributes<'de, D: Deserializer<'de>>(input: D) -> Result<Option<WireAttributes>, D::Error> {
-    let locked = WireAttributes { delete_enabled: Some(false), write_enabled: Some(false) };
-    let value = Value::deserialize(input)?;
-    Ok(if value.is_null() { None } else { Some(serde_json::from_value(value).unwrap_or(locked)) })
+    input.deserialize_any(Attributes)
+}
+
+/// Reads attributes without a tree of values: there are as many as manifests.
+struct Attributes;
+
+const LOCKED: WireAttributes = WireAttributes { delete_enabled: Some(false), write_enabled: Some(false) };
+
+impl<'de> Visitor<'de> for Attributes {
+    type Value = Option<WireAttributes>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("attributes")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Some(LOCKED))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Some(LOCKED))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Some(LOCKED))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Some(LOCKED))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Some(LOCKED))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_seq(list).map(|_| Some(LOCKED))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut found = WireAttributes::default();
+        while let Some(key) = object.next_key()? {
+            match key {
+                Attribute::DeleteEnabled => found.delete_enabled = object.next_value_seed(Switch)?,
+                Attribute::WriteEnabled => found.write_enabled = object.next_value_seed(Switch)?,
+                Attribute::Other => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Some(found))
+    }
 }
 
 impl WireTag {
@@ -239,6 +339,33 @@ mod tests {
             let tag: WireTag = serde_json::from_str(json).unwrap();
             assert_eq!(tag.pushed_at(), pushed_at.map(|text| text.parse().unwrap()), "{json}");
             assert_eq!(tag.lock(), lock, "{json}");
+        }
+    }
+
+    #[test]
+    fn attributes_in_any_shape_are_locks_if_they_are_not_understood() {
+        let lock = |attributes: &str| {
+            let json = format!(r#"{{"name":"a","changeableAttributes":{attributes},"digest":"d"}}"#);
+            let tag: WireTag = serde_json::from_str(&json).unwrap();
+            assert_eq!(tag.digest.as_deref(), Some("d"), "{json}");
+            tag.lock()
+        };
+        for odd in ["true", "\"no\"", "1", "-1", "1.5", "[]", "[{\"deleteEnabled\":true},[]]"] {
+            assert_eq!(lock(odd), Some(Lock::DeleteAndWrite), "{odd}");
+        }
+        for (switch, expected) in [
+            ("null", None),
+            ("true", None),
+            ("\"True\"", None),
+            ("1", None),
+            ("\"yes\"", Some(Lock::Delete)),
+            ("0", Some(Lock::Delete)),
+            ("-1", Some(Lock::Delete)),
+            ("1.0", Some(Lock::Delete)),
+            ("[1]", Some(Lock::Delete)),
+            ("{\"a\":{}}", Some(Lock::Delete)),
+        ] {
+            assert_eq!(lock(&format!("{{\"x\":[{{}}],\"deleteEnabled\":{switch}}}")), expected, "{switch}");
         }
     }
 

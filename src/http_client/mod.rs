@@ -125,6 +125,8 @@ const FAILURES_UNTIL_DOWN: u64 = 8;
 
 /// Bodies of error responses are short.
 pub(crate) const MAX_ERROR_BYTES: usize = 1 << 20;
+/// Most bytes for which there is room before they are received.
+const MAX_EXPECTED_BODY: usize = 1 << 20;
 
 /// Sends requests to one server and to the hosts that it refers to. Follows no redirect by itself, and sends only read
 /// requests unless it was created by [`HttpClient::allow_writes`]. Clones share connections, rates, counts and the
@@ -477,7 +479,9 @@ impl HttpClient {
         if let Some(home) = home {
             home.dates.lock().unwrap_or_else(PoisonError::into_inner).record(response.headers(), uptime());
         }
-        let mut body = Vec::new();
+        // One that grows step by step is copied each time, and leaves holes in the memory.
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let mut body = Vec::with_capacity(length.min(ask.max_bytes).min(MAX_EXPECTED_BODY));
         while let Some(chunk) = response.chunk().await.map_err(|error| cut("was cut in the answer", error))? {
             if body.len() + chunk.len() > ask.max_bytes.max(MAX_ERROR_BYTES) {
                 let error = RequestError::new(

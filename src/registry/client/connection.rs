@@ -31,6 +31,10 @@ pub(in crate::registry) enum RedirectPolicy {
 
 const MAX_REDIRECTS: usize = 5;
 
+/// Most pages of long lists that are requested, received or parsed at once. A page of a thousand rows takes about a
+/// megabyte until it is parsed, and ten at once keep a processor busy even if answers are slow.
+const MAX_PAGES_IN_FLIGHT: usize = 10;
+
 /// The completed waits of one deletion or push: its slot in the rate limit, and a token. Acquired before a tag is
 /// checked for its removal, because otherwise the check would be outdated when the request is sent.
 #[derive(Debug)]
@@ -68,6 +72,8 @@ pub(in crate::registry) struct HttpConnection {
     /// Separate for reader and writer: otherwise a removal would wait behind reads, and the check of its tag would be
     /// outdated.
     slots: Semaphore,
+    /// Bounds the pages of long lists that are in memory at once, whatever the number of repositories that are read.
+    pub(in crate::registry) page_slots: Semaphore,
     /// True if it may change the registry: only a writer's does.
     is_writer: bool,
 }
@@ -113,6 +119,7 @@ impl HttpConnection {
             client,
             authenticator,
             slots: Semaphore::new(settings.concurrency.max(1)),
+            page_slots: Semaphore::new(MAX_PAGES_IN_FLIGHT),
             is_writer: false,
             settings,
         })
@@ -126,6 +133,7 @@ impl HttpConnection {
             client: self.client.clone().allow_writes(),
             authenticator: Arc::clone(&self.authenticator),
             slots: Semaphore::new(self.settings.concurrency.max(1)),
+            page_slots: Semaphore::new(MAX_PAGES_IN_FLIGHT),
             is_writer: true,
         }
     }

@@ -141,6 +141,7 @@ pub(super) async fn scan<T: Row>(
     way: PageQuery<'_>,
     mut take: impl FnMut(Vec<Result<T, InvalidRow>>) -> PageResult,
 ) -> Result<ScanEnd, RegistryError> {
+    let mut slot = http.page_slots.acquire().await.ok();
     let mut response = fetch_page(http, list, way, PAGE_SIZE).await?;
     if response.is_absence() && response.error_code().as_deref() == Some("NAME_UNKNOWN") {
         return Ok(ScanEnd::UnknownRepository);
@@ -148,6 +149,8 @@ pub(super) async fn scan<T: Row>(
     let mut visited: HashSet<String> = HashSet::new();
     loop {
         let rows = parse_rows(list, &response)?;
+        response.body = Vec::new();
+        drop(slot);
         let count = rows.len();
         let own = rows.last().map(|row| match row {
             Ok(row) => row.key().to_string(),
@@ -175,6 +178,7 @@ pub(super) async fn scan<T: Row>(
         if visited.len() >= MAX_PAGES || !visited.insert(after.clone()) {
             return Err(incomplete_list_error(&response, "its `Link` leads in a circle"));
         }
+        slot = http.page_slots.acquire().await.ok();
         response = fetch_page(http, list, PageQuery { after: Some(&after), ..way }, PAGE_SIZE).await?;
     }
 }

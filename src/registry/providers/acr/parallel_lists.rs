@@ -81,8 +81,8 @@ pub(super) async fn scan_from_both_ends<T: Timed + Send>(
     count: u64,
 ) -> Option<Vec<T>> {
     let meeting = Mutex::new(BidirectionalScan {
-        found_by: HashMap::new(),
-        rows: Vec::new(),
+        found_by: HashMap::with_capacity(expected_rows(count)),
+        rows: Vec::with_capacity(expected_rows(count)),
         positions: [None; 2],
         newest: None,
         met: false,
@@ -125,26 +125,35 @@ pub(super) async fn scan_partitions<T: Row<Key = Digest> + Send>(
     let borders =
         (1..PARTITIONS).map(|part| format!("sha256:{:x}{}", part * (16 / PARTITIONS) - 1, "f".repeat(63)).parse().ok());
     let borders: Vec<Digest> = borders.collect::<Option<_>>()?;
+    let rows = Mutex::new(Vec::with_capacity(expected_rows(count)));
     let parts = (0..usize::from(PARTITIONS)).map(|part| {
         let after = part.checked_sub(1).and_then(|before| borders.get(before));
-        scan_partition(http, list, after, borders.get(part))
+        scan_partition(http, list, (after, borders.get(part)), &rows)
     });
-    let parts: Vec<Vec<T>> = future::join_all(parts).await.into_iter().collect::<Option<_>>()?;
-    let rows: Vec<T> = parts.into_iter().flatten().collect();
-    (rows.len() as u64 == count).then_some(rows)
+    let is_complete = future::join_all(parts).await.into_iter().all(|is_complete| is_complete);
+    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (is_complete && rows.len() as u64 == count).then_some(rows)
 }
 
-/// What is listed after one digest, up to another.
+/// Most rows for which there is room from the beginning: a list that grows leaves holes in the memory.
+const MAX_EXPECTED_ROWS: u64 = 1 << 20;
+
+fn expected_rows(count: u64) -> usize {
+    usize::try_from(count.min(MAX_EXPECTED_ROWS)).unwrap_or_default()
+}
+
+/// Adds what is listed after one digest, up to another. Returns false where anything leaves a doubt.
 async fn scan_partition<T: Row<Key = Digest> + Send>(
     http: &HttpConnection,
     list: &ListRequest<'_, T>,
-    after: Option<&Digest>,
-    until: Option<&Digest>,
-) -> Option<Vec<T>> {
-    let mut rows: Vec<T> = Vec::new();
+    (after, until): (Option<&Digest>, Option<&Digest>),
+    rows: &Mutex<Vec<T>>,
+) -> bool {
+    let mut last = after.cloned();
     let mut doubt = false;
     let from = after.map(ToString::to_string);
     let walked = lists::scan(http, list, PageQuery { after: from.as_deref(), order: None }, |page| {
+        let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
         for row in page {
             let Ok(row) = row else {
                 doubt = true;
@@ -153,13 +162,14 @@ async fn scan_partition<T: Row<Key = Digest> + Send>(
             if until.is_some_and(|until| row.key() > until) {
                 return PageResult::Stop;
             }
-            doubt |= rows.last().map(Row::key).or(after).is_some_and(|before| row.key() <= before);
+            doubt |= last.as_ref().is_some_and(|before| row.key() <= before);
+            last = Some(row.key().clone());
             rows.push(row);
         }
         if doubt { PageResult::Stop } else { PageResult::NewRows }
     })
     .await;
-    (walked.ok()? == ScanEnd::Completed && !doubt).then_some(rows)
+    matches!(walked, Ok(ScanEnd::Completed)) && !doubt
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

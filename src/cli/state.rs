@@ -10,9 +10,11 @@ use super::arguments::parse_reason;
 use super::context::{current_user, environment, pretty_json, system_clock};
 use super::output::{print, print_note, print_stderr};
 use crate::config;
+use crate::domain::Failure;
+use crate::policy;
 use crate::report;
-use crate::state::{Backup, StateCheck, StateLocation, StateStore};
-use crate::workflow::RunError;
+use crate::state::{Backup, Sighting, StateCheck, StateLocation, StateStore};
+use crate::workflow::{self, LoadedRules, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct StateArgs {
@@ -43,6 +45,16 @@ enum StateCommand {
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
     },
+    /// Put these settings and policies in force for all daemons
+    ///
+    /// Daemons with one database go by the newest settings and policies that any of them came with. This goes back on
+    /// purpose: the files of the settings on this machine are in force from now on, although newer ones are known. What
+    /// is newer than them and appears later takes their place again.
+    AcceptRules {
+        /// Say why older ones are to be in force, for the record
+        #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+        reason: String,
+    },
     /// Trust the present time, although a later one was recorded
     AcceptClock {
         /// Say why the recorded time is wrong, for the record
@@ -50,6 +62,9 @@ enum StateCommand {
         reason: String,
     },
 }
+
+/// The message of a command that accepted nothing.
+const ALREADY_IN_FORCE: &str = "the settings and policies here are in force already; nothing was to be accepted";
 
 const COPY_HELP: &str = "Stop the daemon first. Nothing else may work with the state meanwhile. A database is connected to as \
                          `[postgres]` in the settings says; no password belongs into its URL. What was written is read back \
@@ -82,6 +97,7 @@ pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8,
         StateCommand::Backup { file } => backup(&state, file).await,
         StateCommand::Check { format } => check(&state, *format).await,
         StateCommand::AcceptClock { reason } => accept_clock(&state, reason).await,
+        StateCommand::AcceptRules { reason } => accept_rules(&settings, &environment, &state, reason).await,
         StateCommand::Copy { .. } => Ok(0),
     }
 }
@@ -184,6 +200,38 @@ fn counted_entries(entries: u64) -> String {
     } else {
         format!("{} journal entries", report::format_count(entries))
     }
+}
+
+/// Puts the settings and policies of these files in force.
+async fn accept_rules(
+    file: &Path,
+    environment: &[(String, String)],
+    state: &StateLocation,
+    reason: &str,
+) -> Result<u8, RunError> {
+    if matches!(state, StateLocation::File(_)) {
+        let failure = Failure::new((), format!("{state} has one daemon, which goes by its own settings and policies"));
+        return Err(RunError::Usage(failure.with_help("reload or restart it instead")));
+    }
+    // Before loading: a later commit has later files.
+    let commit = policy::find_commit(file);
+    let (settings, policies) = workflow::load(file, environment.iter().cloned())?;
+    let loaded = LoadedRules::new(&settings, &policies, commit);
+    let store = StateStore::open(state).await?;
+    let (by, at) = (current_user(), system_clock()());
+    let accepted = workflow::accept_rules(&store, &loaded, Sighting { by: &by, at }, reason).await?;
+    store.close().await;
+    for (revision, replaced) in &accepted {
+        let instead = replaced.as_ref().map_or_else(String::new, |replaced| {
+            format!(" instead of {}", workflow::describe_revision(&replaced.revision))
+        });
+        let (part, new) = (revision.part.label(), workflow::describe_revision(revision));
+        print_stderr(&format!("from now on, the {part} of {new} are in force{instead}"));
+    }
+    if accepted.is_empty() {
+        print_stderr(ALREADY_IN_FORCE);
+    }
+    Ok(0)
 }
 
 /// Takes the present time for right.

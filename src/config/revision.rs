@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::Settings;
+use super::schedule::{Freeze, Window};
 use crate::azure::{Credential, Identity};
 use crate::domain::{Digest, Globs, RangeSelection, RegistryName, RepositoryName};
 use crate::registry::{Auth, CanUntag, RegistrySettings};
@@ -29,6 +30,22 @@ pub(super) fn revision(settings: &Settings) -> String {
     });
     // Objects of serde_json are sorted by key, so the same settings are the same text.
     Digest::of(deciding.to_string().as_bytes()).to_string()
+}
+
+impl Settings {
+    /// Returns the hash of all settings that affect removals: those of [`Settings::revision`], the mode, and the times
+    /// without removals.
+    #[must_use]
+    pub fn removal_revision(&self) -> String {
+        let freeze = |freeze: &Freeze| json!([freeze.from.to_string(), freeze.to.to_string()]);
+        let removing = json!({
+            "revision": self.revision,
+            "mode": self.mode.label(),
+            "window": self.schedule.window.as_ref().map(Window::as_str),
+            "freezes": self.schedule.freezes.iter().map(freeze).collect::<Vec<_>>(),
+        });
+        Digest::of(removing.to_string().as_bytes()).to_string()
+    }
 }
 
 fn registry(settings: &RegistrySettings) -> Value {

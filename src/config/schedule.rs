@@ -82,6 +82,14 @@ pub enum RemovalBlock {
     },
 }
 
+impl Window {
+    /// Returns the window as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Default for Schedule {
     fn default() -> Self {
         Self {

@@ -15,6 +15,8 @@ use crate::workflow::{self, RunError};
 pub(super) struct ActiveConfig {
     pub(super) settings: Settings,
     pub(super) policies: PolicySet,
+    /// The git commit of the checkout around the settings file, if it is in one.
+    pub(super) settings_commit: Option<String>,
     /// The text of the settings file.
     text: String,
 }
@@ -26,8 +28,9 @@ pub(super) struct ActiveConfig {
 pub(super) fn load(file: &Path, environment: &[(String, String)]) -> Result<ActiveConfig, RunError> {
     // Read before: a change in between is then reported twice rather than never.
     let text = std::fs::read_to_string(file).unwrap_or_default();
+    let settings_commit = policy::find_commit(file);
     let (settings, policies) = workflow::load(file, environment.iter().cloned())?;
-    Ok(ActiveConfig { settings, policies, text })
+    Ok(ActiveConfig { settings, policies, settings_commit, text })
 }
 
 impl ActiveConfig {

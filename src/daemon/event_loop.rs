@@ -15,6 +15,7 @@ use super::active_config::ActiveConfig;
 use super::file_access::Unresponsive;
 use super::leadership::Leadership;
 use super::reload::{FileReads, ReloadProblems};
+use super::rules::RuleStanding;
 use super::schedule::{Timetable, build_timetable, find_scheduled};
 use super::watch::PolicyWatch;
 use super::{Daemon, DaemonOptions, Events, host, next_runs, systemd};
@@ -49,6 +50,8 @@ pub(super) struct EventLoop {
     /// The time up to which each schedule was handled.
     pub(super) handled: BTreeMap<String, Timestamp>,
     pub(super) leadership: Leadership,
+    /// The standing of its policies and settings among those of other daemons.
+    pub(super) rules: RuleStanding,
     pub(super) running: Option<ActiveRun>,
     /// The problems of the settings and the policies since they were last valid.
     pub(super) problems: ReloadProblems,
@@ -126,6 +129,7 @@ impl Daemon {
             stop: stop.clone(),
             handled,
             leadership: Leadership::new(lease),
+            rules: RuleStanding::default(),
             running: None,
             problems: ReloadProblems::default(),
             write_error: None,
@@ -214,6 +218,7 @@ impl EventLoop {
     async fn start_up(&mut self, address: SocketAddr) {
         let now = self.now();
         self.watch_policies();
+        self.check_rules().await;
         self.begin_leading(now).await;
         self.publish_status();
         let settings = &self.config.settings;
@@ -283,8 +288,13 @@ impl EventLoop {
         }
         let now = self.now();
         let due = find_scheduled(&self.timetable, &self.handled, now);
-        let removes =
-            self.config.settings.mode == Mode::Enforce && self.config.settings.schedule.blocked_by(now).is_none();
+        if !due.policies.is_empty() {
+            self.check_rules().await;
+            if !self.leads() {
+                return;
+            }
+        }
+        let removes = self.may_remove(now);
         let lease = if removes && !due.policies.is_empty() {
             match self.take_lease(now).await {
                 Some(lease) => Some(lease),
@@ -309,7 +319,8 @@ impl EventLoop {
         let all = due.policies.len() == self.timetable.policy_count;
         let policies = if all { PolicyFilter::All } else { PolicyFilter::Only(due.policies) };
         let tidy = self.is_prune_pending(now);
-        self.start_run(now, what, RunOptions { policies, lease, prune: tidy, ..RunOptions::default() }).await;
+        let options = RunOptions { policies, lease, prune: tidy, ..RunOptions::default() };
+        self.start_run(now, what, options).await;
     }
 
     /// Applies pending plans in the folder of approved plans. Returns true if there is one.
@@ -319,7 +330,11 @@ impl EventLoop {
         }
         let settings = &self.config.settings;
         let removes = settings.mode != Mode::DryRun && settings.schedule.blocked_by(now).is_none();
-        if !removes || settings.approvals.folder.is_none() || self.write_error.is_some() {
+        if !removes
+            || self.rules.outdated().is_some()
+            || settings.approvals.folder.is_none()
+            || self.write_error.is_some()
+        {
             return false;
         }
         let (halt, halted) = watch_channel::channel(false);
@@ -412,6 +427,7 @@ impl EventLoop {
     }
 
     async fn start_run(&mut self, now: Timestamp, what: String, turn: RunOptions) {
+        let turn = RunOptions { blocked_by: self.rules.outdated(), ..turn };
         let (halt, halted) = watch_channel::channel(false);
         match self.open_app(halted).await {
             Ok(app) => {
@@ -436,8 +452,7 @@ impl EventLoop {
     /// it began.
     pub(super) async fn rerun(&mut self, due: PolicyFilter) -> bool {
         let now = self.now();
-        let removes =
-            self.config.settings.mode == Mode::Enforce && self.config.settings.schedule.blocked_by(now).is_none();
+        let removes = self.may_remove(now);
         let lease = if removes { self.take_lease(now).await } else { None };
         if removes && lease.is_none() {
             return false;
@@ -447,7 +462,8 @@ impl EventLoop {
             PolicyFilter::Only(names) => self.timetable.describe_policies(names),
         };
         let tidy = self.is_prune_pending(now);
-        self.start_run(now, what, RunOptions { policies: due, lease, prune: tidy, ..RunOptions::default() }).await;
+        let options = RunOptions { policies: due, lease, prune: tidy, ..RunOptions::default() };
+        self.start_run(now, what, options).await;
         self.running.is_some()
     }
 
@@ -506,7 +522,8 @@ impl EventLoop {
         let now = self.now();
         let ActiveConfig { settings, policies, .. } = &self.config;
         let next = next_runs(settings, policies, host(&self.options.by), now, NEXT_RUN_COUNT);
-        let blocked_by = super::blocked_by(settings, &policies.policies, |_| true, now);
+        let outdated = self.rules.outdated();
+        let blocked_by = outdated.clone().or_else(|| super::blocked_by(settings, &policies.policies, |_| true, now));
         let doing = match &self.running {
             Some(running) => Activity::Run {
                 kind: running.kind,
@@ -525,6 +542,7 @@ impl EventLoop {
         self.status.update(|status| {
             status.ready = self.write_error.is_none();
             status.role = role;
+            status.outdated = outdated;
             (status.activity, status.next, status.blocked_by) = (doing, next, blocked_by);
             status.last_scheduled_time = self.timetable.last_scheduled_time(now);
             status.policies.problem = problem;
@@ -549,6 +567,9 @@ impl EventLoop {
         };
         if !self.leads() {
             "Stand-by: another daemon follows the schedule".clone_into(&mut words);
+        }
+        if let Some(outdated) = self.rules.outdated() {
+            let _ = write!(words, "; removes nothing: {outdated}");
         }
         if let Some(kind) = self.write_error {
             let _ = write!(words, "; the state cannot be written ({})", kind.label());

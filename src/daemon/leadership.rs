@@ -81,15 +81,20 @@ impl EventLoop {
     /// Looks after the lease: a stand-by tries to take it, a leader that lost it stands by.
     pub(super) async fn attend(&mut self) {
         self.leadership.attend_at = Some(Instant::now() + ATTENTION_INTERVAL);
+        self.check_rules().await;
         if self.leads() {
             self.resume().await;
             return;
         }
         if self.leadership.lease.is_some() {
-            self.step_down();
+            self.step_down("another daemon took over the schedule: this one stands by");
         }
         if self.running.is_some() {
             // It ends before its next removal, and then this daemon may lead again.
+            return;
+        }
+        if self.rules.yields() {
+            self.stand_by().await;
             return;
         }
         let now = self.now();
@@ -126,8 +131,8 @@ impl EventLoop {
     }
 
     /// Stops following the schedule. A run ends before its next removal and is left to the new leader.
-    fn step_down(&mut self) {
-        tracing::warn!("another daemon took over the schedule: this one stands by");
+    pub(super) fn step_down(&mut self, why: &str) {
+        tracing::warn!("{why}");
         self.leadership.lease = None;
         self.leadership.unfinished = None;
         if let Some(running) = &mut self.running {

@@ -9,6 +9,7 @@ mod file_access;
 pub mod heartbeat;
 mod leadership;
 mod reload;
+mod rules;
 mod schedule;
 mod systemd;
 mod watch;
@@ -125,6 +126,7 @@ impl Daemon {
             started_at: now,
             ready: false,
             role: Role::Single,
+            outdated: None,
             activity: Activity::Idle,
             next: Vec::new(),
             last_scheduled_time: None,

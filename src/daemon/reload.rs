@@ -15,7 +15,7 @@ use crate::domain::chain;
 use crate::notify::{self, Notifier};
 use crate::policy::{Diagnostic, PolicySet};
 use crate::web::PolicyProblem;
-use crate::workflow::{App, RunError};
+use crate::workflow::{App, PlacedRevision, RunError};
 
 /// File access of the daemon, by purpose.
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(super) struct FileReads {
     settings: FileAccess<Result<ActiveConfig, RunError>>,
     /// Secrets and certificates, for a run.
     pub(super) secrets: FileAccess<Result<App, RunError>>,
+    /// The commits of policies and settings.
+    pub(super) rules: FileAccess<[PlacedRevision; 2]>,
     /// The folder of approved plans.
     pub(super) approved_plans: FileAccess<Result<Vec<std::path::PathBuf>, RunError>>,
 }
@@ -171,6 +173,7 @@ impl EventLoop {
             state.count
         );
         self.status.update(|status| status.policies = state);
+        self.check_rules().await;
         self.register_new_schedules(self.now()).await;
     }
 

@@ -8,6 +8,7 @@ mod compile;
 mod diagnostic;
 pub(crate) mod fields;
 mod git_commit;
+mod git_objects;
 mod inspected_policy;
 mod keep_rules;
 mod lint;
@@ -33,6 +34,8 @@ use compile::{LocatedPolicy, Origin};
 pub(crate) use diagnostic::Problems;
 pub use diagnostic::{Diagnostic, render};
 pub(crate) use fields::Fields;
+pub use git_commit::{commit_time, compare_commits, find_commit};
+pub use git_objects::CommitOrder;
 pub use lint::lint;
 pub use lint_result::{Lint, Severity};
 pub use load::{

@@ -18,8 +18,8 @@ use super::transfer::back_up_postgres;
 use super::{
     Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseScope, LeaseToken, ManifestCache,
     MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PostgresState, PruneCounts, RefusedTags,
-    RegistryAddresses, RegistryExperience, RegistryLease, RestoredTags, RetentionCutoffs, RuleMatches, Runs,
-    SourceHistory, SqliteState, StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
+    RegistryAddresses, RegistryExperience, RegistryLease, RestoredTags, RetentionCutoffs, RuleMatches, RuleRevisions,
+    Runs, SourceHistory, SqliteState, StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
 };
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};
@@ -41,6 +41,7 @@ pub trait Backend:
     + Holds
     + PolicyRecords
     + RuleMatches
+    + RuleRevisions
     + Plans
     + ManifestCache
     + Observations
@@ -71,6 +72,7 @@ impl<T> Backend for T where
         + Holds
         + PolicyRecords
         + RuleMatches
+        + RuleRevisions
         + Plans
         + ManifestCache
         + Observations

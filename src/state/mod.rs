@@ -47,6 +47,7 @@ mod registry_record;
 mod restored_tags;
 mod row_reader;
 mod rule_history;
+mod rule_revisions;
 mod run_context;
 mod runs;
 mod sources;
@@ -102,6 +103,7 @@ pub use registry_record::{
     SourceHistory, TagLists,
 };
 pub use restored_tags::RestoreRecord;
+pub use rule_revisions::{KnownRevision, RulePart, RuleRevision, RuleRevisions, Sighting};
 pub use run_context::RunContext;
 pub use runs::{JournalTotals, NewRun, RunEnd, RunKind, RunRecord};
 pub use sources::SourceBaseline;

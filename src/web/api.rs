@@ -142,6 +142,7 @@ fn status_json(status: &StatusSnapshot, mode: &str, now: Timestamp) -> Value {
         "ready": status.ready,
         "role": role,
         "leader": leader,
+        "outdated": status.outdated,
         "activity": activity,
         "next": next.collect::<Vec<_>>(),
         "blocked_by": status.blocked_by,

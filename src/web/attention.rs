@@ -73,6 +73,7 @@ mod tests {
     fn status(last_due: Option<&str>, doing: Activity) -> StatusSnapshot {
         StatusSnapshot {
             role: crate::web::Role::Single,
+            outdated: None,
             started_at: at("2026-11-20T00:00:00Z"),
             ready: true,
             activity: doing,

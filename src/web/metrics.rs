@@ -62,6 +62,7 @@ pub(super) struct Metrics {
     blocked_by: Gauge,
     ready: Gauge,
     leader: Gauge,
+    outdated: Gauge,
     running: Gauge,
     start: Gauge,
     memory: Gauge,
@@ -190,6 +191,12 @@ impl Metrics {
             next_run: register!(ours, "next_run_timestamp_seconds", "When the next run starts", Family::default()),
             blocked_by: register!(ours, "runs_blocked", "1 if runs remove nothing right now", Gauge::default()),
             ready: register!(ours, "ready", "1 if scheduled runs are active", Gauge::default()),
+            outdated: register!(
+                ours,
+                "rules_outdated",
+                "1 if this daemon removes nothing because its policies or settings are older than those of another daemon",
+                Gauge::default()
+            ),
             leader: register!(ours, "leader", "1 if this daemon follows the schedule, 0 on stand-by", Gauge::default()),
             running: register!(ours, "running", "1 while a run is in progress", Gauge::default()),
             start: register!(registry, "process_start_time_seconds", "When the process started", Gauge::default()),
@@ -278,6 +285,7 @@ impl Metrics {
         }
         self.blocked_by.set(status.blocked_by.is_some().into());
         self.ready.set((status.ready && status.activity != Activity::Stopping).into());
+        self.outdated.set(status.outdated.is_some().into());
         self.leader.set((!matches!(status.role, Role::StandBy { .. })).into());
         self.running.set(matches!(status.activity, Activity::Run { .. }).into());
         self.start.set(status.started_at.as_second());

@@ -123,6 +123,9 @@ async fn metrics_text(State(app): State<AppState>) -> Response {
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], app.context.status.metrics()).into_response()
 }
 
+/// The line of a daemon that removes nothing because of its rules.
+const OUTDATED: &str = "removes nothing: its policies or settings are older than those in force: the log says which\n";
+
 /// Responds with readiness. Unauthenticated, so no name and no path is exposed.
 async fn ready(State(app): State<AppState>) -> Response {
     let status = app.context.status.snapshot();
@@ -142,11 +145,14 @@ async fn ready(State(app): State<AppState>) -> Response {
         });
     }
     match app.context.store.runs(1).await {
-        Ok(_) => match status.role {
-            Role::Single => "ready\n".into_response(),
-            Role::Leader => "ready\nleader\n".into_response(),
-            Role::StandBy { .. } => "ready\nstand-by\n".into_response(),
-        },
+        Ok(_) => {
+            let role = match status.role {
+                Role::Single => "ready\n",
+                Role::Leader => "ready\nleader\n",
+                Role::StandBy { .. } => "ready\nstand-by\n",
+            };
+            (role.to_owned() + status.outdated.as_ref().map_or("", |_| OUTDATED)).into_response()
+        }
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");
             not_ready("the state cannot be read: the log says why\n")

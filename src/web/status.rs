@@ -13,6 +13,9 @@ pub struct StatusSnapshot {
     pub ready: bool,
     /// Its role among the daemons with the same state.
     pub role: Role,
+    /// Why it removes nothing although settings and policies enforce: its policies or settings are older than those of
+    /// another daemon with the same state.
+    pub outdated: Option<String>,
     /// The current activity.
     pub activity: Activity,
     /// The next runs, the earliest first.

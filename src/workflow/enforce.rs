@@ -33,6 +33,8 @@ pub struct RunOptions {
     pub prune: bool,
     /// What the run's plan is narrowed to.
     pub narrowing: Narrowing,
+    /// Why it may not remove, besides the mode, windows and freezes.
+    pub blocked_by: Option<String>,
 }
 
 /// The policies that may remove in a run. All of them are evaluated in every run, and always keep what they keep.
@@ -89,8 +91,8 @@ impl App {
     /// See [`RunError`].
     #[tracing::instrument(name = "run", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
-        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing } = turn;
-        let blocked_by = self.blocked_by(despite.as_deref());
+        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing, blocked_by } = turn;
+        let blocked_by = blocked_by.or_else(|| self.blocked_by(despite.as_deref()));
         let run_context = RunContext {
             enforced_policies: due.names(),
             blocked_by: blocked_by.clone(),

@@ -64,6 +64,7 @@ mod registries;
 mod removal_size;
 mod restore;
 mod result;
+mod rule_revision;
 mod run_record;
 mod signature;
 mod sorted_runs;
@@ -97,6 +98,9 @@ pub use refused::Refused;
 pub use registries::ProbeResult;
 pub use restore::{RestoreCandidate, RestoreSelection};
 use result::{PlanIssues, run_result};
+pub use rule_revision::{
+    LoadedRules, OutdatedRules, PlacedRevision, Standing, accept_rules, describe_revision, in_force, settle_standing,
+};
 pub use signature::{SignatureError, find_signature_file};
 pub use storage_change::StorageChange;
 

@@ -18,6 +18,7 @@ mod plans;
 mod records;
 mod registries;
 mod restored_tags;
+mod rule_revisions;
 mod rules;
 mod runs;
 mod storage;

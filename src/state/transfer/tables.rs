@@ -170,6 +170,8 @@ pub(super) const TABLES: &[Table] = &[
     table!("refused_tags" by endpoint: t, repository: t, tag: t; digest: t, times: n, last_at: t, message: t),
     table!("source_baselines" by source: t; claims: n, queried_at: t, suspect_claims: n, suspect_at: t, accepted_by: t,
            accepted_at: t),
+    table!("rule_revisions" by part: t, revision: t; git_commit: t, committed_at: t, first_seen_at: t, first_seen_by: t,
+           seen_at: t, seen_by: t, superseded_at: t, accepted_by: t, accepted_reason: t),
     table!("rule_matches" by policy: t, key: t, rule: t, endpoint: t; matched_at: t),
     table!("unmatched_rules" by policy: t, key: t, rule: t; judged_at: t),
     table!("manifests" by digest: t; media_type: t, bytes: b),

@@ -109,7 +109,11 @@ impl DaemonFixture {
     }
 
     pub(super) async fn start_daemon(&self) -> RunningDaemon {
-        let daemon = Daemon::open(self.options()).await.unwrap();
+        Self::start_with(self.options()).await
+    }
+
+    pub(super) async fn start_with(options: DaemonOptions) -> RunningDaemon {
+        let daemon = Daemon::open(options).await.unwrap();
         let board = daemon.status();
         assert!(!board.snapshot().ready, "not before it lives");
         let (ticks, taken) = mpsc::channel(1);

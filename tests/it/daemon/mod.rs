@@ -10,6 +10,8 @@ mod records;
 #[cfg(unix)]
 mod reload;
 #[cfg(target_os = "linux")]
+mod replica_rules;
+#[cfg(target_os = "linux")]
 mod replicas;
 mod schedule;
 mod state;

@@ -25,7 +25,8 @@ use crate::support::lease::lease;
 use groups::journal_groups;
 use registries::{
     catalogues, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times, refused_tags,
-    registry_addresses, registry_experience, rule_matches, schedules, source_history, storage, tag_lists,
+    registry_addresses, registry_experience, rule_matches, rule_revisions, schedules, source_history, storage,
+    tag_lists,
 };
 
 /// Runs all cases against one backend, each on a state that `$fresh` makes.
@@ -69,6 +70,7 @@ suite!(
     superseded_entries,
     policy_records,
     rule_matches,
+    rule_revisions,
     schedules,
     recorded_times,
     notifications,

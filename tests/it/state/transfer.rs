@@ -6,8 +6,8 @@ use std::path::Path;
 use jiff::ToSpan as _;
 use tagwarden::domain::{Action, DateOrigin, Intent, OriginalDate, Outcome};
 use tagwarden::state::{
-    ChunkCounts, KnownCatalogue, LeaseScope, PlanChunk, RecordedPolicy, RestoreRecord, RunContext, StateErrorKind,
-    StateLocation, StateStore,
+    ChunkCounts, KnownCatalogue, LeaseScope, PlanChunk, RecordedPolicy, RestoreRecord, RulePart, RuleRevision,
+    RunContext, Sighting, StateErrorKind, StateLocation, StateStore,
 };
 
 use super::{end, intent, manifest, meddle, new_run, noon};
@@ -55,6 +55,14 @@ async fn fill(store: &StateStore) {
     let known = KnownCatalogue { names, trusted_at: Some(noon()), suspect: None };
     store.record_catalogue(ENDPOINT, &known, noon()).await.unwrap();
     store.record_sent_notifications("ops", &BTreeMap::from([("run failed".to_owned(), noon())])).await.unwrap();
+    let revision = RuleRevision {
+        part: RulePart::Policies,
+        revision: "r1".into(),
+        commit: Some("cafe".into()),
+        committed_at: Some(noon()),
+    };
+    let by = Sighting { by: "ada \u{0}", at: noon() };
+    assert!(store.put_rules_in_force(&revision, None, by, Some("why")).await.unwrap());
     store.flush_cache().await;
 }
 
@@ -83,6 +91,7 @@ async fn seen(location: &StateLocation) -> String {
             store.newest_time().await.unwrap(),
             store.catalogue(&"contoso".parse().unwrap(), ENDPOINT).await.unwrap(),
             store.sent_notifications("ops").await.unwrap(),
+            store.rule_revisions().await.unwrap(),
         )
     );
     store.close().await;

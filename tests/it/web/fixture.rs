@@ -51,6 +51,7 @@ pub(super) fn settings(folder: &std::path::Path, text: &str) -> Settings {
 pub(super) fn status() -> StatusSnapshot {
     StatusSnapshot {
         role: tagwarden::web::Role::Single,
+        outdated: None,
         started_at: noon(),
         ready: true,
         activity: Activity::Idle,

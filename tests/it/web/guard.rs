@@ -74,6 +74,15 @@ async fn readiness_says_why_not_and_names_nothing() {
         assert_eq!((answer.status, answer.body), (200, format!("ready\n{words}\n").replace("\n\n", "\n")));
         assert_eq!(world.get("/").await.body.contains("standing by: serve by ops@host-7"), words == "stand-by");
     }
+    let outdated =
+        "the policies here are of commit 1111111111, which is older than 2222222222, by which ops@host-7 goes";
+    board.update(|status| status.outdated = Some(outdated.to_owned()));
+    let answer = world.get("/readyz").await;
+    assert_eq!((answer.status, answer.body.lines().count()), (200, 2));
+    assert!(answer.body.contains("removes nothing: its policies or settings are older"), "{}", answer.body);
+    assert!(!answer.body.contains("1111111111") && !answer.body.contains("host-7"), "{}", answer.body);
+    assert!(world.get("/api/v1/status").await.body.contains(outdated));
+    board.update(|status| status.outdated = None);
     board.update(|status| status.ready = false);
     assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (503, "starting\n"));
     let text = "policies/secret.yaml:3: no".to_owned();

@@ -83,6 +83,15 @@ async fn of_several_daemons_one_says_that_it_leads() {
 }
 
 #[tokio::test]
+async fn a_daemon_with_outdated_rules_says_so() {
+    let world = WebFixture::new().await;
+    for (outdated, value) in [(Some("older".to_owned()), 1), (None, 0)] {
+        world.context.status.update(|status| status.outdated = outdated);
+        assert!(lines(&world).await.contains(&format!("tagwarden_rules_outdated {value}")));
+    }
+}
+
+#[tokio::test]
 async fn edits_that_cannot_be_gone_by_are_counted_once_each() {
     let world = WebFixture::new().await;
     let problem = |text: &str| Some(PolicyProblem { since: noon(), text: text.to_owned() });

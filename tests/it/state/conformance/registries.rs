@@ -9,9 +9,9 @@ use tagwarden::domain::{
     RuleHistory, RuleId, RuleKey, SourceName, UnmatchedRule,
 };
 use tagwarden::state::{
-    DeletionResponse, EndedSeries, Experience, FormerTag, FreeManifestChanges, KnownCatalogue, NewestTime,
-    ObservationContext, PruneCounts, REFUSAL_TTL, RemovalRefusal, RetentionCutoffs, SourceBaseline, StateStore,
-    SuspectCatalogue, UntagExperience,
+    DeletionResponse, EndedSeries, Experience, FormerTag, FreeManifestChanges, KnownCatalogue, KnownRevision,
+    NewestTime, ObservationContext, PruneCounts, REFUSAL_TTL, RemovalRefusal, RetentionCutoffs, RulePart, RuleRevision,
+    Sighting, SourceBaseline, StateStore, SuspectCatalogue, UntagExperience,
 };
 
 use super::super::{end, intent, manifest, new_run, noon};
@@ -85,6 +85,66 @@ pub(super) async fn free_manifests(store: &StateStore) {
     store.record_tag_lists(&inventory(&[("v2", "b")]), later).await.unwrap();
     let former = store.former_tags(ENDPOINT, &api).await.unwrap();
     assert_eq!(former, [FormerTag { tag: "v1".parse().unwrap(), digest: a.short() }]);
+}
+
+pub(super) async fn rule_revisions(store: &StateStore) {
+    assert_eq!(store.rule_revisions().await.unwrap(), []);
+    let of = |part, revision: &str, commit: Option<&str>| RuleRevision {
+        part,
+        revision: revision.to_owned(),
+        commit: commit.map(str::to_owned),
+        committed_at: commit.map(|_| noon()),
+    };
+    let known = async || {
+        let known = store.rule_revisions().await.unwrap();
+        let line = |found: KnownRevision| {
+            let commit = found.revision.commit.unwrap_or_default();
+            assert_eq!(found.revision.committed_at.is_some(), !commit.is_empty());
+            let standing = if found.superseded_at.is_none() { "in force" } else { "superseded" };
+            let accepted = found.accepted_by.map(|by| format!(" accepted by {by}")).unwrap_or_default();
+            format!(
+                "{} {} {commit} {standing}, {} to {}{accepted}",
+                found.revision.part.label(),
+                found.revision.revision,
+                found.first_seen_by,
+                found.seen_by
+            )
+        };
+        known.into_iter().map(line).collect::<Vec<_>>()
+    };
+    let (ada, bob) = (Sighting { by: "ada", at: noon() }, Sighting { by: "bob", at: noon() + 1.hour() });
+    let (one, two) = (of(RulePart::Policies, "one", Some("c1")), of(RulePart::Policies, "two", None));
+    assert!(!store.put_rules_in_force(&one, Some("other"), ada, None).await.unwrap(), "none is in force");
+    assert!(store.put_rules_in_force(&one, None, ada, None).await.unwrap());
+    assert!(!store.put_rules_in_force(&two, None, bob, None).await.unwrap(), "another one was faster");
+    assert!(store.put_rules_in_force(&two, Some("one"), bob, None).await.unwrap());
+    assert!(store.put_rules_in_force(&of(RulePart::Settings, "one", None), None, ada, None).await.unwrap());
+    let zero = of(RulePart::Policies, "zero", None);
+    for seen in [&one, &two, &zero] {
+        store.record_rule_sighting(seen, bob).await.unwrap();
+    }
+    assert_eq!(
+        known().await,
+        [
+            "policies one c1 superseded, ada to bob",
+            "policies two  in force, bob to bob",
+            "policies zero  superseded, bob to bob",
+            "settings one  in force, ada to ada",
+        ]
+    );
+    // What comes back is in force with its place of now, and the others are not.
+    let back = of(RulePart::Policies, "one", Some("c3"));
+    assert!(!store.put_rules_in_force(&back, Some("one"), ada, None).await.unwrap(), "it is not in force");
+    assert!(store.put_rules_in_force(&back, Some("two"), ada, Some("two is wrong")).await.unwrap());
+    let known = known().await;
+    assert_eq!(
+        known[..2],
+        ["policies one c3 in force, ada to ada accepted by ada", "policies two  superseded, bob to bob"]
+    );
+    let newer = of(RulePart::Policies, "one", Some("c4"));
+    assert!(store.put_rules_in_force(&newer, Some("one"), bob, None).await.unwrap(), "the same at another commit");
+    let in_force = store.rule_revisions().await.unwrap().into_iter().find(|found| found.revision == newer).unwrap();
+    assert_eq!((in_force.superseded_at, in_force.accepted_by), (None, None));
 }
 
 pub(super) async fn schedules(store: &StateStore) {

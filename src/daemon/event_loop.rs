@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
 
 use super::active_config::ActiveConfig;
 use super::file_access::Unresponsive;
@@ -450,7 +451,7 @@ impl EventLoop {
 
     /// Repeats a run that was stopped because the rules changed, under the new ones, or whose daemon died. Returns true if
     /// it began.
-    pub(super) async fn rerun(&mut self, due: PolicyFilter) -> bool {
+    pub(super) async fn rerun(&mut self, due: PolicyFilter, continues: Option<Uuid>) -> bool {
         let now = self.now();
         let removes = self.may_remove(now);
         let lease = if removes { self.take_lease(now).await } else { None };
@@ -462,7 +463,7 @@ impl EventLoop {
             PolicyFilter::Only(names) => self.timetable.describe_policies(names),
         };
         let tidy = self.is_prune_pending(now);
-        let options = RunOptions { policies: due, lease, prune: tidy, ..RunOptions::default() };
+        let options = RunOptions { policies: due, lease, prune: tidy, continues, ..RunOptions::default() };
         self.start_run(now, what, options).await;
         self.running.is_some()
     }
@@ -483,7 +484,7 @@ impl EventLoop {
         let again = result.and_then(|running| running.rerun.take().filter(|_| *running.stop_sender.borrow()));
         self.record_completion(came);
         if let Some(due) = again {
-            self.rerun(due).await;
+            self.rerun(due, None).await;
         } else if scheduled {
             self.apply_approved_plans(self.now()).await;
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::event_loop::EventLoop;
 use super::{DaemonOptions, is_shared};
@@ -23,6 +24,15 @@ const RESUME_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// The recorded runs among which an unfinished one is looked for.
 const RECENT_RUNS: u32 = 50;
 
+/// A run that another leader did not finish.
+#[derive(Debug, Clone)]
+pub(super) struct UnfinishedRun {
+    /// Its policies.
+    pub(super) policies: PolicyFilter,
+    /// Its id; `None` if it was not recorded.
+    pub(super) run: Option<Uuid>,
+}
+
 /// The role of this daemon among those with the same state.
 #[derive(Debug)]
 pub(super) struct Leadership {
@@ -32,8 +42,8 @@ pub(super) struct Leadership {
     leader: Option<String>,
     /// The time of the next check of the lease; `None` if it cannot be lost.
     pub(super) attend_at: Option<Instant>,
-    /// The policies of a run that another leader did not finish, until it is begun again.
-    unfinished: Option<PolicyFilter>,
+    /// A run that another leader did not finish, until it is begun again.
+    unfinished: Option<UnfinishedRun>,
 }
 
 impl Leadership {
@@ -141,23 +151,24 @@ impl EventLoop {
         }
     }
 
-    /// Begins the run again that another leader did not finish. It decides anew, by the policies and limits of now.
+    /// Begins the run again that another leader did not finish. It goes on with the plan of that run; if there is none,
+    /// it decides anew.
     pub(super) async fn resume(&mut self) {
         if self.running.is_some() || !self.leads() {
             return;
         }
-        let Some(policies) = self.leadership.unfinished.take() else { return };
-        if self.rerun(policies.clone()).await {
+        let Some(unfinished) = self.leadership.unfinished.take() else { return };
+        if self.rerun(unfinished.policies.clone(), unfinished.run).await {
             tracing::warn!("a run that another daemon began and did not finish is begun again");
         } else {
             // The lease to run may still be that daemon's.
-            self.leadership.unfinished = Some(policies);
+            self.leadership.unfinished = Some(unfinished);
         }
     }
 
-    /// Returns the policies of the last scheduled run if it was not finished: its daemon died before its record was
+    /// Returns the last scheduled run with its policies if it was not finished: its daemon died before its record was
     /// complete, or was told to stop a moment ago. Schedules that were written since then are left out.
-    async fn find_unfinished(&self, now: Timestamp) -> Option<PolicyFilter> {
+    async fn find_unfinished(&self, now: Timestamp) -> Option<UnfinishedRun> {
         let last = self.timetable.last_scheduled_time(now)?;
         let runs = self.store.runs(RECENT_RUNS).await.ok()?;
         let newest = runs.iter().find(|record| record.run.kind == RunKind::Run && record.run.started_at >= last);
@@ -180,11 +191,12 @@ impl EventLoop {
                 policies.extend(entry.policies.iter().cloned());
             }
         }
-        match policies.len() {
-            0 => None,
-            all if all == self.timetable.policy_count => Some(PolicyFilter::All),
-            _ => Some(PolicyFilter::Only(policies)),
-        }
+        let policies = match policies.len() {
+            0 => return None,
+            all if all == self.timetable.policy_count => PolicyFilter::All,
+            _ => PolicyFilter::Only(policies),
+        };
+        Some(UnfinishedRun { policies, run: newest.map(|record| record.run.id) })
     }
 
     /// Records the times up to which the schedules were handled. Returns true if they were written, which shows that

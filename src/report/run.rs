@@ -90,12 +90,21 @@ pub struct RunContextView {
     pub blocked_by: Option<String>,
     /// The reason that a person gave for an override.
     pub override_reason: Option<String>,
+    /// The id of the unfinished run whose plan it went on with.
+    pub continues: Option<String>,
 }
 
 impl From<RunContext> for RunContextView {
     fn from(context: RunContext) -> Self {
-        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason } = context;
-        Self { policies_revision: revision, policies_commit: commit, enforced_policies, blocked_by, override_reason }
+        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues } = context;
+        Self {
+            policies_revision: revision,
+            policies_commit: commit,
+            enforced_policies,
+            blocked_by,
+            override_reason,
+            continues: continues.map(|run| run.to_string()),
+        }
     }
 }
 
@@ -258,6 +267,7 @@ impl RunView {
             ("ended", ended),
         ];
         let went_by = self.context.clone().unwrap_or_default();
+        let continues = went_by.continues.as_ref().map(|run| format!("the plan of run {run}, which was not finished"));
         let said = [
             ("error", &self.error),
             ("plan", &self.plan_id),
@@ -268,6 +278,7 @@ impl RunView {
             ("enforced", &went_by.enforced_policies),
             ("blocked", &went_by.blocked_by),
             ("override", &went_by.override_reason),
+            ("continues", &continues),
         ];
         facts.extend(said.into_iter().filter_map(|(what, value)| Some((what, value.clone()?))));
         if self.is_plan_pruned() {

@@ -21,6 +21,8 @@ pub struct RunContext {
     pub blocked_by: Option<String>,
     /// A person's reason to override that.
     pub override_reason: Option<String>,
+    /// The unfinished run whose plan this one goes on with.
+    pub continues: Option<Uuid>,
 }
 
 #[async_trait]
@@ -61,10 +63,10 @@ impl Schedules for SqliteState {
 
 impl WriteTransaction<'_> {
     pub(super) async fn insert_run_context(&mut self, run: Uuid, run_context: &RunContext) -> Result<(), sqlx::Error> {
-        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason } = run_context;
+        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues } = run_context;
         sqlx::query(
-            "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason, continues)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )
         .bind(run.to_string())
         .bind(revision)
@@ -72,6 +74,7 @@ impl WriteTransaction<'_> {
         .bind(enforced_policies)
         .bind(blocked_by)
         .bind(override_reason)
+        .bind(continues.map(|run| run.to_string()))
         .execute(&mut *self.transaction)
         .await
         .map(drop)

@@ -265,13 +265,14 @@ impl Runs for SqliteState {
 
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
         let row: Option<RunContextRow> = sqlx::query_as(
-            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason FROM run_contexts WHERE run = ?1",
+            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason, continues
+             FROM run_contexts WHERE run = ?1",
         )
         .bind(run.to_string())
         .fetch_optional(&self.0.readers)
         .await
         .map_err(|error| self.sqlx_error("read what a run went by", error))?;
-        Ok(run_context(row.unwrap_or_default()))
+        row.unwrap_or_default().into_context(self)
     }
 }
 
@@ -339,12 +340,27 @@ pub(super) fn journal_totals(
     Ok(totals)
 }
 
-/// Revision, commit, enforced policies, block and override.
-pub(super) type RunContextRow = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+/// The context of a run as it is stored.
+#[derive(Default, sqlx::FromRow)]
+pub(super) struct RunContextRow {
+    revision: Option<String>,
+    git_commit: Option<String>,
+    enforced_policies: Option<String>,
+    blocked_by: Option<String>,
+    override_reason: Option<String>,
+    continues: Option<String>,
+}
 
-/// Makes the context of a row.
-pub(super) fn run_context(
-    (revision, commit, enforced_policies, blocked_by, override_reason): RunContextRow,
-) -> RunContext {
-    RunContext { revision, commit, enforced_policies, blocked_by, override_reason }
+impl RunContextRow {
+    /// Makes the context of a row.
+    pub(super) fn into_context(self, reader: &impl RowReader) -> Result<RunContext, StateError> {
+        Ok(RunContext {
+            revision: self.revision,
+            commit: self.git_commit,
+            enforced_policies: self.enforced_policies,
+            blocked_by: self.blocked_by,
+            override_reason: self.override_reason,
+            continues: self.continues.map(|run| reader.read(&run)).transpose()?,
+        })
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::field::Empty;
+use uuid::Uuid;
 
 use super::clock::{ClockWatch, refuse_if_clock_changed};
 use super::decision::DecideOptions;
@@ -33,6 +34,8 @@ pub struct RunOptions {
     pub prune: bool,
     /// What the run's plan is narrowed to.
     pub narrowing: Narrowing,
+    /// The unfinished run whose plan it is to go on with, if that has one.
+    pub continues: Option<Uuid>,
     /// Why it may not remove, besides the mode, windows and freezes.
     pub blocked_by: Option<String>,
 }
@@ -91,7 +94,11 @@ impl App {
     /// See [`RunError`].
     #[tracing::instrument(name = "run", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
-        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing, blocked_by } = turn;
+        if let Some(unfinished) = self.find_unfinished_plan(&turn).await? {
+            return self.finish_plan(turn, unfinished, progress).await;
+        }
+        let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing, blocked_by, .. } =
+            turn;
         let blocked_by = blocked_by.or_else(|| self.blocked_by(despite.as_deref()));
         let run_context = RunContext {
             enforced_policies: due.names(),

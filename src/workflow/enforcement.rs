@@ -37,7 +37,7 @@ const MIN_TAGS: u64 = 200_000;
 /// A plan to be carried out.
 pub(super) struct PlannedRemovals<'p> {
     pub(super) document: &'p PlanDocument,
-    /// The removals that the plan made before, by name.
+    /// The removals that earlier runs of the plan made, by name.
     pub(super) earlier: BTreeMap<String, Uuid>,
     pub(super) policies: PolicyFilter,
     /// The handling of removals in the plan that are only reported or refused.
@@ -95,7 +95,9 @@ impl App {
         earlier.mentioning.extend(answered.filter_map(|source| source.name.parse::<SourceName>().ok()));
         let shared = SharedState {
             evidence: Mutex::new(earlier),
-            limits: LimitCounts::new(&self.rules()).accepting(planned.document),
+            limits: LimitCounts::new(&self.rules())
+                .accepting(planned.document)
+                .after(planned.document, &planned.earlier),
             has_begun: AtomicBool::new(false),
         };
         let planned = &planned;
@@ -302,12 +304,19 @@ struct SharedState {
 }
 
 impl PlannedRemovals<'_> {
+    /// Returns true if a removal is neither made nor journaled: it is only reported, or an unfinished run of the same
+    /// plan made it.
+    fn leaves_out(&self, view: &RemovalView) -> bool {
+        self.unenforced == Unenforced::LeftOut
+            && (!admission::is_enforced(self.document, view) || self.earlier.contains_key(&view.name()))
+    }
+
     /// Returns the removals of a part, as views and as tasks.
     fn removals_of(&self, part: &Part) -> Result<(Vec<RemovalView>, Vec<Arc<Removal>>), RunError> {
         let (mut views, mut removals) = (Vec::new(), Vec::new());
         for position in part.removals.iter().flat_map(Clone::clone) {
             let view = self.document.removals.get(position).map(Cow::into_owned).ok_or_else(unreadable_plan)?;
-            if self.unenforced == Unenforced::LeftOut && !admission::is_enforced(self.document, &view) {
+            if self.leaves_out(&view) {
                 continue;
             }
             let removal = admission::removal(&view);
@@ -331,7 +340,7 @@ fn parts(planned: &PlannedRemovals<'_>) -> Result<BTreeMap<RegistryName, Vec<Par
     let mut last: Option<(String, String)> = None;
     for position in 0..document.removals.len() {
         let view = document.removals.get(position).ok_or_else(unreadable_plan)?;
-        if unenforced == Unenforced::LeftOut && !admission::is_enforced(document, &view) {
+        if planned.leaves_out(&view) {
             continue;
         }
         let place = || view.registry.parse().ok().zip(view.repository.parse().ok());

@@ -42,6 +42,21 @@ impl LimitCounts {
         Self(Mutex::new(left))
     }
 
+    /// The same without what earlier runs of the plan removed already.
+    pub(super) fn after(self, plan: &PlanDocument, earlier: &BTreeMap<String, Uuid>) -> Self {
+        let mut left = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let removed = plan.removals.iter().filter(|view| !earlier.is_empty() && earlier.contains_key(&view.name()));
+        for view in removed {
+            let policies: BTreeSet<&str> = view.policies().chain([view.policy.as_str()]).collect();
+            for (policy, left) in &mut left {
+                if policies.contains(policy.as_str()) {
+                    *left = left.saturating_sub(1);
+                }
+            }
+        }
+        Self(Mutex::new(left))
+    }
+
     /// Takes the removals that all their policies may still make; the others are skipped.
     fn admit(&self, tasks: Vec<RemovalTask>, skipped: &mut Vec<(RemovalTask, SkipReason)>) -> Vec<RemovalTask> {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -70,6 +70,7 @@ mod signature;
 mod sorted_runs;
 mod source_detail;
 mod storage_change;
+mod unfinished_plan;
 mod untagged_history;
 mod walk;
 

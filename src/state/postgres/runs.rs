@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{PostgresState, storable};
 use crate::state::row_reader::RowReader as _;
-use crate::state::runs::{RunContextRow, RunRow, TotalsRow, journal_totals, only_run, run_context, select_runs};
+use crate::state::runs::{RunContextRow, RunRow, TotalsRow, journal_totals, only_run, select_runs};
 use crate::state::{
     JournalTotals, NewRun, RunContext, RunEnd, RunRecord, Runs, StateError, StateErrorKind, format_time,
 };
@@ -43,10 +43,11 @@ impl Runs for PostgresState {
             .bind(run.ticket.as_deref().map(storable));
         unit.execute(statement).await?;
         if *context != RunContext::default() {
-            let RunContext { revision, commit, enforced_policies, blocked_by, override_reason } = context;
+            let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues } = context;
             let statement = sqlx::query(
-                "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason)
-                 VALUES ($1, $2, $3, $4, $5, $6)",
+                "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason,
+                                           continues)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
             );
             let statement = statement
                 .bind(run.id.to_string())
@@ -54,7 +55,8 @@ impl Runs for PostgresState {
                 .bind(commit)
                 .bind(enforced_policies)
                 .bind(blocked_by.as_deref().map(storable))
-                .bind(override_reason.as_deref().map(storable));
+                .bind(override_reason.as_deref().map(storable))
+                .bind(continues.map(|run| run.to_string()));
             unit.execute(statement).await?;
         }
         unit.commit().await
@@ -99,10 +101,11 @@ impl Runs for PostgresState {
 
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
         let query = sqlx::query_as(
-            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason FROM run_contexts WHERE run = $1",
+            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason, continues
+             FROM run_contexts WHERE run = $1",
         );
         let row: Option<RunContextRow> = self.row("read what a run went by", query.bind(run.to_string())).await?;
-        Ok(run_context(row.unwrap_or_default()))
+        row.unwrap_or_default().into_context(self)
     }
 
     async fn journal_totals(&self, runs: &[Uuid]) -> Result<BTreeMap<Uuid, JournalTotals>, StateError> {

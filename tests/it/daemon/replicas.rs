@@ -18,7 +18,7 @@ use super::at;
 use crate::support::postgres::Postgres;
 
 const REGISTRIES: usize = 3;
-/// Tags that are there to be removed from each registry, at least, whenever a daemon takes over.
+/// Tags that are there to be removed from each registry by the first plan, for each leader that removes by it.
 const STOCK: usize = 60;
 /// A schedule whose time is long ago, so that no run is due but those that a death leaves unfinished.
 const SCHEDULE: &str = "0 3 1 1 *";
@@ -62,19 +62,21 @@ struct World {
     server: Postgres,
     store: StateStore,
     folder: TempDir,
+    /// How many tags are there to be removed from each registry, at least, whenever a daemon takes over.
+    stock: usize,
     /// How many tags were pushed to each registry.
     pushed: usize,
     started: usize,
 }
 
 impl World {
-    async fn new() -> Self {
+    async fn new(stock: usize) -> Self {
         let server = Postgres::start().await;
         let folder = tempfile::tempdir().unwrap();
         let mut registries = Vec::new();
         let mut settings = format!(
             "mode = \"enforce\"\nlisten = \"127.0.0.1:0\"\nstate = \"{}\"\n[postgres]\npassword_file = \"{}\"\n\
-             [limits]\npercent = 100\n[schedule]\ncron = \"{SCHEDULE}\"\n",
+             [limits]\npercent = 100\nuntag = 1000000\n[schedule]\ncron = \"{SCHEDULE}\"\n",
             server.url(),
             server.password_file().display(),
         );
@@ -94,7 +96,7 @@ impl World {
         let store = StateStore::open(server.location()).await.unwrap();
         let long_ago = at("2020-06-01T00:00:00Z");
         store.record_schedule_progress(&[(format!("{SCHEDULE} UTC"), long_ago)].into()).await.unwrap();
-        let mut world = Self { registries, server, store, folder, pushed: 0, started: 0 };
+        let mut world = Self { registries, server, store, folder, stock, pushed: 0, started: 0 };
         world.stock_up();
         world
     }
@@ -102,7 +104,7 @@ impl World {
     /// Pushes tags until enough are there to be removed.
     fn stock_up(&mut self) {
         let fewest = self.registries.iter().map(|registry| registry.tags("shop/api").len()).min().unwrap();
-        for _ in fewest..=STOCK {
+        for _ in fewest..=self.stock {
             let created = at("2026-01-01T00:00:00Z") + SignedDuration::from_mins(i64::try_from(self.pushed).unwrap());
             let image = ImageSpec::new(created, &[Blob::layer(&format!("layer {}", self.pushed), 200)]).build();
             for registry in &self.registries {
@@ -174,6 +176,15 @@ impl World {
         (runs, entries)
     }
 
+    /// Whether each of these runs, the newest first, went on with the plan of the one before.
+    async fn assert_one_plan(&self, runs: &[RunRecord]) {
+        for (number, run) in runs.iter().enumerate() {
+            let continues = self.store.run_context(run.run.id).await.unwrap().continues;
+            assert_eq!(continues, runs.get(number + 1).map(|before| before.run.id), "run {number} from the end");
+            assert_eq!(run.plan_id, runs[0].plan_id);
+        }
+    }
+
     /// Whether registries and journal say the same, and nothing was done twice.
     async fn audit(&self) {
         let (_, entries) = self.records().await;
@@ -203,7 +214,7 @@ impl Numbers {
 
 /// Three replicas, of which the leader is killed or stopped so often while it removes. The first lease expires by itself.
 async fn replicas_take_over(rounds: usize, seed: u64) {
-    let mut world = World::new().await;
+    let mut world = World::new(STOCK * (rounds + 1)).await;
     let mut numbers = Numbers(seed);
     let mut replicas: Vec<Replica> = (0..3).map(|_| world.start()).collect();
     world
@@ -259,6 +270,7 @@ async fn replicas_take_over(rounds: usize, seed: u64) {
     assert!(unfinished <= kills + 1, "{unfinished} runs are unfinished after {kills} kills");
     assert!(runs.iter().all(|run| run.run.kind == RunKind::Run));
     assert_eq!(runs.len(), rounds + 1, "one run for each death, and the one that was due");
+    world.assert_one_plan(&runs).await;
     for replica in &mut replicas {
         replica.signal("-TERM");
         replica.process.wait().unwrap();
@@ -278,4 +290,40 @@ async fn a_leader_that_dies_or_is_stopped_is_followed_by_another() {
     #[expect(clippy::disallowed_methods, reason = "more rounds are asked for by hand")]
     let rounds = std::env::var("TAGWARDEN_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     replicas_take_over(rounds, 7).await;
+}
+
+/// However often daemons die, they remove together what the first one planned, and nothing that came later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_taken_over_goes_on_with_its_plan() {
+    let mut world = World::new(100).await;
+    let planned: BTreeSet<String> = (0..world.pushed - 1).map(|tag| format!("c-{tag}")).collect();
+    let mut replicas: Vec<Replica> = (0..2).map(|_| world.start()).collect();
+    world.until(&replicas, "one leads", async || world.leader(&replicas).await.is_some()).await;
+    for _ in 0..2 {
+        world.removes(&replicas).await;
+        let leader = world.leader(&replicas).await.expect("somebody removes");
+        replicas[leader].signal("-KILL");
+        replicas[leader].process.wait().unwrap();
+        assert!(world.removed().len() < REGISTRIES * planned.len(), "it was killed in the middle");
+        // A decision of now would remove these as well, and the tag that was the newest.
+        world.stock_up();
+        world.expire().await;
+        let new = world.start();
+        replicas[leader] = new;
+    }
+    let over = async || {
+        let (runs, _) = world.records().await;
+        runs.len() == 3 && runs[0].end.is_some()
+    };
+    world.until(&replicas, "the third run is over", over).await;
+    let (runs, _) = world.records().await;
+    let end = runs[0].end.as_ref().unwrap();
+    assert_eq!(end.outcome, "done", "{end:?}");
+    world.assert_one_plan(&runs).await;
+    let all = (0..REGISTRIES).flat_map(|number| planned.iter().map(move |tag| (format!("r{number}"), tag.clone())));
+    assert_eq!(world.removed(), all.collect::<BTreeSet<_>>());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
+    command.args(["runs", "show", "last", "--config"]).arg(world.folder.path().join("tagwarden.toml"));
+    let shown = String::from_utf8(command.env_clear().env("USER", "anna").output().unwrap().stdout).unwrap();
+    assert!(shown.contains(&format!("the plan of run {}, which was not finished", runs[1].run.id)), "{shown}");
 }

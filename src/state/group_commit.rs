@@ -86,13 +86,21 @@ pub(super) trait JournalQueue: RowReader + Sync {
     /// # Errors
     /// Returns an error if they could not be written; none is then. One of the kind
     /// [`Constraint`](StateErrorKind::Constraint) may concern any of them.
-    async fn write_entries(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError>;
+    async fn write_entries(&self, group: &[&Entry]) -> Result<Vec<EntryResult>, StateError>;
+
+    /// Writes all of a group.
+    ///
+    /// # Errors
+    /// Returns an error if they could not be written; none is then.
+    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+        self.write_singly_if_refused(&group.iter().collect::<Vec<_>>()).await
+    }
 
     /// Writes all of a group in one transaction; or each entry in its own, if one breaks a rule of the tables.
     ///
     /// # Errors
     /// Returns an error if they could not be written; none is then.
-    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+    async fn write_singly_if_refused(&self, group: &[&Entry]) -> Result<Vec<EntryResult>, StateError> {
         match self.write_entries(group).await {
             // One statement wrote many of them, so it is unknown which of them it was.
             Err(error) if error.kind == StateErrorKind::Constraint && group.len() > 1 => {

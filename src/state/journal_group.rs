@@ -24,7 +24,7 @@ impl JournalQueue for SqliteState {
         &self.0.journal
     }
 
-    async fn write_entries(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+    async fn write_entries(&self, group: &[&Entry]) -> Result<Vec<EntryResult>, StateError> {
         let mut write = self.write_durably().await?;
         let refusals = self.refusals(&mut write, group).await?;
         let rows = GroupRows::new(group, &refusals);
@@ -52,9 +52,9 @@ impl SqliteState {
     async fn refusals(
         &self,
         write: &mut WriteTransaction<'_>,
-        group: &[Entry],
+        group: &[&Entry],
     ) -> Result<Vec<Option<StateError>>, StateError> {
-        let intents = || group.iter().filter_map(Entry::intent_and_time);
+        let intents = || group.iter().filter_map(|entry| entry.intent_and_time());
         if intents().next().is_none() {
             return Ok(group.iter().map(|_| None).collect());
         }

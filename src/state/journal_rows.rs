@@ -51,7 +51,7 @@ pub(super) struct GroupRows<'a> {
 
 impl<'a> GroupRows<'a> {
     /// Collects the rows of the entries that are not refused.
-    pub(super) fn new(group: &'a [Entry], refusals: &[Option<StateError>]) -> Self {
+    pub(super) fn new(group: &[&'a Entry], refusals: &[Option<StateError>]) -> Self {
         let mut rows = Self { entries: Vec::new(), outcomes: BTreeMap::new(), manifests: BTreeMap::new() };
         for (entry, _) in group.iter().zip(refusals).filter(|(_, refusal)| refusal.is_none()) {
             match entry {
@@ -88,14 +88,14 @@ impl<'a> GroupRows<'a> {
 /// entries that got their outcome.
 pub(super) fn group_answers(
     reader: &impl RowReader,
-    group: &[Entry],
+    group: &[&Entry],
     refusals: Vec<Option<StateError>>,
     ids: Vec<JournalId>,
     mut settled: BTreeSet<i64>,
 ) -> Result<Vec<EntryResult>, StateError> {
     let lost = || reader.error(StateErrorKind::Io, "the database wrote fewer journal entries than it was given");
     let mut ids = ids.into_iter();
-    let answer = |(entry, refusal)| {
+    let answer = |(entry, refusal): (&Entry, _)| {
         Ok(match (entry, refusal) {
             (_, Some(error)) => Err(error),
             // A later outcome of the same entry in this group comes too late.
@@ -104,11 +104,11 @@ pub(super) fn group_answers(
             (Entry::Intent { .. } | Entry::NotAttempted { .. }, None) => Ok(ids.next().ok_or_else(lost)?),
         })
     };
-    group.iter().zip(refusals).map(answer).collect()
+    group.iter().copied().zip(refusals).map(answer).collect()
 }
 
 /// The error of an outcome whose entry has one, or does not exist.
-fn settled_entry(reader: &impl RowReader, id: JournalId) -> StateError {
+pub(super) fn settled_entry(reader: &impl RowReader, id: JournalId) -> StateError {
     let what = format_args!("cannot journal an outcome: journal entry {} is settled already, or was never made", id.0);
     reader.error(StateErrorKind::Missing, what)
 }

@@ -13,7 +13,8 @@ use crate::registry::RawManifest;
 use crate::state::columns::{date_columns, outcome_columns};
 use crate::state::group_commit::{Entry, EntryResult, JournalQueue, QueuedEntry, is_entry_error};
 use crate::state::journal_rows::{GroupRows, NewEntry, NewOutcome, group_answers};
-use crate::state::{RestoreRecord, StateError, format_time};
+use crate::state::row_reader::RowReader as _;
+use crate::state::{Journal as _, RestoreRecord, StateError, StateErrorKind, format_time};
 
 #[async_trait]
 impl JournalQueue for PostgresState {
@@ -21,7 +22,36 @@ impl JournalQueue for PostgresState {
         &self.0.journal
     }
 
-    async fn write_entries(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+    async fn write_group(&self, group: &[Entry]) -> Result<Vec<EntryResult>, StateError> {
+        let nothing = || group.iter().map(|_| None).collect::<Vec<Option<EntryResult>>>();
+        let (mut answers, is_answer_lost) = if self.is_away() {
+            (nothing(), false)
+        } else {
+            match self.write_at_once(group).await {
+                Ok(answers) => (answers, false),
+                // The connection may have been over before. What was refused is refused again, and says why.
+                Err(error) => (nothing(), error.kind == StateErrorKind::Unavailable),
+            }
+        };
+        let open: Vec<&Entry> = group.iter().zip(&answers).filter(|one| one.1.is_none()).map(|one| one.0).collect();
+        if !open.is_empty() {
+            let mut written = self.write_singly_if_refused(&open).await?.into_iter();
+            for (entry, answer) in group.iter().zip(&mut answers).filter(|one| one.1.is_none()) {
+                *answer = written.next();
+                if is_answer_lost
+                    && let (Entry::Outcome { id, outcome, .. }, Some(Err(_))) = (entry, &answer)
+                    && let Ok(found) = self.journal_entry(*id).await
+                    && found.outcome.is_some_and(|(had, _)| had == *outcome)
+                {
+                    *answer = Some(Ok(*id));
+                }
+            }
+        }
+        let lost = || self.error(StateErrorKind::Io, "the database wrote fewer journal entries than it was given");
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(lost()))).collect())
+    }
+
+    async fn write_entries(&self, group: &[&Entry]) -> Result<Vec<EntryResult>, StateError> {
         let mut unit = self.write("write the journal").await?;
         let refusals = self.refusals(&mut unit, group).await?;
         let rows = GroupRows::new(group, &refusals);
@@ -46,8 +76,8 @@ impl JournalQueue for PostgresState {
 impl PostgresState {
     /// Says of each entry why it must not be written, if so: an intent whose lease was lost, that a hold covers, or that
     /// somebody asks not to begin.
-    async fn refusals(&self, unit: &mut Unit<'_>, group: &[Entry]) -> Result<Vec<Option<StateError>>, StateError> {
-        let intents = || group.iter().filter_map(Entry::intent_and_time);
+    async fn refusals(&self, unit: &mut Unit<'_>, group: &[&Entry]) -> Result<Vec<Option<StateError>>, StateError> {
+        let intents = || group.iter().filter_map(|entry| entry.intent_and_time());
         if intents().next().is_none() {
             return Ok(group.iter().map(|_| None).collect());
         }

@@ -247,7 +247,7 @@ impl PostgresState {
     pub(super) async fn lock_leases(
         &self,
         unit: &mut Unit<'_>,
-        group: &[Entry],
+        group: &[&Entry],
     ) -> Result<Option<LeaseRow>, StateError> {
         let mut named = BTreeMap::new();
         for entry in group {

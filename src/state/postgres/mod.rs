@@ -9,6 +9,7 @@ mod free_manifests;
 mod gc;
 mod holds;
 mod journal;
+mod journal_exchange;
 mod journal_group;
 mod lease;
 mod manifests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{FromRow, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
 
 use super::PostgresState;
 use crate::state::row_reader::RowReader as _;
@@ -81,8 +81,7 @@ impl PostgresState {
     async fn begin(&self, doing: &'static str, statement: &'static str) -> Result<Unit<'_>, StateError> {
         self.refresh_password().await?;
         // Whoever comes after one that waited in vain does not wait as long again.
-        let is_away = self.0.unreachable.load(Ordering::Relaxed);
-        let patience = if is_away { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
+        let patience = if self.is_away() { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
         let begin = async || {
             let connection = self.0.pool.acquire().await?;
             Transaction { connection, is_over: false }.begin(statement).await
@@ -104,6 +103,27 @@ impl PostgresState {
             }
             None => Err(self.sqlx_error(doing, sqlx::Error::PoolTimedOut)),
         }
+    }
+
+    /// Runs statements as one transaction and in one round trip, and returns all of their rows, whose values are texts.
+    ///
+    /// # Errors
+    /// Returns an error if the database does not answer, or refuses one of them: none has an effect then, unless the
+    /// answer alone was lost.
+    pub(super) async fn exchange(&self, doing: &'static str, statements: String) -> Result<Vec<PgRow>, StateError> {
+        self.refresh_password().await?;
+        let work = async {
+            let mut transaction = Transaction { connection: self.0.pool.acquire().await?, is_over: false };
+            let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut *transaction.connection).await?;
+            transaction.is_over = true;
+            Ok(rows)
+        };
+        self.answer(doing, work).await
+    }
+
+    /// Returns true if the last thing that was asked of the database was not answered.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.unreachable.load(Ordering::Relaxed)
     }
 
     /// Waits for an answer of the database.

@@ -1,0 +1,73 @@
+-- A group of journal entries in one round trip. Each function returns the numbers of what it wrote, as JSON, or NULL where it
+-- wrote nothing because that needs a closer look. The plans of their statements are kept by the session, whoever has it.
+
+-- Writes entries in their order. With an epoch, all of them without an outcome are intents to remove something under the lease
+-- to run of that epoch, the earliest of that time: none is written unless that lease and those of their registries are
+-- held, nobody asks for no more removals, and nothing in their repositories is held.
+CREATE FUNCTION write_journal_entries(entries json, manifests json, of_epoch bigint, earliest text)
+RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    ids bigint[];
+BEGIN
+    IF of_epoch IS NOT NULL THEN
+        -- Nobody else can take the lease until this is committed, and holds are set under a stronger lock of the same row:
+        -- each statement below sees those that were set before.
+        PERFORM FROM leases WHERE scope = 'run' AND epoch = of_epoch AND expires_at > clock_timestamp() FOR SHARE;
+        IF NOT FOUND
+           OR EXISTS (SELECT FROM stop_requests WHERE until > earliest)
+           OR EXISTS (
+               SELECT FROM json_to_recordset(entries) AS new (repository text, outcome text, endpoint text)
+               WHERE new.outcome IS NULL AND new.endpoint IS NOT NULL
+                 AND (NOT EXISTS (SELECT FROM registry_leases AS own
+                                  WHERE own.endpoint = new.endpoint AND own.run_epoch = of_epoch
+                                    AND own.expires_at > clock_timestamp())
+                      OR EXISTS (SELECT FROM holds
+                                 WHERE holds.endpoint = new.endpoint AND holds.repository = new.repository
+                                   AND holds.ended_at IS NULL AND holds.until > earliest)))
+        THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    WITH written AS (
+        INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
+                             outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch)
+        SELECT run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
+               outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch
+        FROM json_to_recordset(entries) AS new (
+            place bigint, run text, action text, registry text, repository text, tag text, digest text, media_type text,
+            policy text, evidence text, intended_at text, outcome text, skip text, detail text, resolved_at text,
+            endpoint text, dated_at text, dated_by text, epoch bigint)
+        ORDER BY place RETURNING id
+    ) SELECT array_agg(id ORDER BY id) INTO ids FROM written;
+    IF manifests IS NOT NULL THEN
+        INSERT INTO journaled_manifests (digest, bytes)
+        SELECT digest, decode(hex, 'hex') FROM json_to_recordset(manifests) AS new (digest text, hex text)
+        ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes
+        WHERE journaled_manifests.bytes IS DISTINCT FROM excluded.bytes;
+    END IF;
+    RETURN array_to_json(ids)::text;
+END
+$$;
+-- Writes the outcomes of entries that have none yet, unless one of them may be of a restore.
+CREATE FUNCTION write_journal_outcomes(outcomes json) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    ids bigint[];
+BEGIN
+    IF EXISTS (SELECT FROM json_to_recordset(outcomes) AS new (id bigint)
+               WHERE EXISTS (SELECT FROM restored_tags WHERE restored_tags.entry = new.id)
+                  OR EXISTS (SELECT FROM holds WHERE holds.entry = new.id)) THEN
+        RETURN NULL;
+    END IF;
+    WITH settled AS (
+        UPDATE journal SET outcome = new.outcome, skip = new.skip, detail = new.detail, resolved_at = new.resolved_at
+        FROM json_to_recordset(outcomes) AS new (id bigint, outcome text, skip text, detail text, resolved_at text)
+        WHERE journal.id = new.id AND journal.outcome IS NULL
+        RETURNING journal.id
+    ) SELECT coalesce(array_agg(id), '{}') INTO ids FROM settled;
+    DELETE FROM restored_tags USING journal
+    WHERE journal.id = ANY(ids) AND journal.outcome = 'done' AND journal.action IN ('untag', 'delete-manifest')
+      AND restored_tags.endpoint = journal.endpoint AND restored_tags.repository = journal.repository
+      AND restored_tags.tag = journal.tag;
+    RETURN array_to_json(ids)::text;
+END
+$$;

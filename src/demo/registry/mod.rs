@@ -1,8 +1,8 @@
 //! A registry in memory, bound to loopback only, for pushes and pulls by real clients.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr`, `ecr`, `gitlab`, `harbor` and `quay` are the dialects that it speaks, on the same
-//! content, rules and faults. `generated` answers for repositories that are computed and not held.
+//! and `distribution` (with `uploads`), `acr`, `artifact_registry`, `ecr`, `gitlab`, `harbor` and `quay` are the dialects that it
+//! speaks, on the same content, rules and faults. `generated` answers for repositories that are computed and not held.
 //! This file puts them together for each request.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,6 @@ use axum::extract::{Request as HttpRequest, State as Shared};
 use axum::http::{HeaderValue, Method, StatusCode, header, request};
 use axum::response::{IntoResponse, Response};
 use jiff::SignedDuration;
-use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -24,7 +23,9 @@ use tokio::task::JoinHandle;
 use self::acr::AcrService;
 use self::api_request::{ApiRequest, Route};
 use self::auth::{Guard, IssuedTokens};
+use self::date_header::DateHeader;
 use self::faults::ActiveFaults;
+use self::percent_encoding::percent_decode;
 use self::response::Query;
 use self::tls::TlsListener;
 use self::uploads::Uploads;
@@ -34,8 +35,10 @@ use crate::domain::{Digest, chain};
 
 mod acr;
 mod api_request;
+mod artifact_registry;
 mod auth;
 mod content;
+mod date_header;
 mod distribution;
 mod ecr;
 mod faults;
@@ -43,12 +46,14 @@ mod generated;
 mod gitlab;
 mod harbor;
 mod jwt;
+mod percent_encoding;
 mod quay;
 mod response;
 mod tls;
 mod uploads;
 
 pub use acr::{AcrOptions, Admin, Identity, Permission, Rate, ScopedUser, ServerRateLimits};
+pub use artifact_registry::{ArtifactRegistryOptions, ArtifactRegistryService, ArtifactRepository, ServiceAccount};
 pub use auth::{Action, AuthMode};
 pub use content::{
     Attributes, Child, CollectedGarbage, Content, DeletionRules, GeneratedWorld, Manifest, ManifestError, Order,
@@ -99,6 +104,8 @@ pub enum Dialect {
     Distribution,
     /// The same, with the API of Azure Container Registry.
     Acr(Box<AcrOptions>),
+    /// The API of Google Artifact Registry, and the registry API for manifests.
+    ArtifactRegistry(Box<ArtifactRegistryOptions>),
     /// The API of Amazon ECR alone.
     Ecr(Box<EcrOptions>),
     /// GitLab's container registry with its own API, and so much of GitLab itself as signing in and its REST API need.
@@ -114,6 +121,12 @@ impl Dialect {
     #[must_use]
     pub fn acr(options: AcrOptions) -> Self {
         Self::Acr(Box::new(options))
+    }
+
+    /// The dialect of Google Artifact Registry.
+    #[must_use]
+    pub fn artifact_registry(options: ArtifactRegistryOptions) -> Self {
+        Self::ArtifactRegistry(Box::new(options))
     }
 
     /// The dialect of Amazon ECR.
@@ -207,6 +220,7 @@ struct State {
     uploads: Uploads,
     tokens: IssuedTokens,
     acr: Option<AcrService>,
+    artifact_registry: Option<ArtifactRegistryService>,
     ecr: Option<EcrService>,
     gitlab: Option<GitlabService>,
     harbor: Option<HarborService>,
@@ -214,28 +228,6 @@ struct State {
     faults: ActiveFaults,
     requests: Vec<ServedRequest>,
     date: DateHeader,
-}
-
-/// The `Date` header of a registry without the ACR dialect.
-#[derive(Clone, Default)]
-struct DateHeader {
-    /// Without a clock it is the real time.
-    clock: Option<Clock>,
-    skew: SignedDuration,
-}
-
-impl DateHeader {
-    fn value(&self) -> Option<HeaderValue> {
-        let now = self.clock.as_ref()?() + self.skew;
-        let date = now.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        Some(HeaderValue::try_from(date).expect("a date is plain text"))
-    }
-}
-
-impl std::fmt::Debug for DateHeader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DateHeader").field("skew", &self.skew).finish_non_exhaustive()
-    }
 }
 
 impl EmbeddedRegistry {
@@ -250,6 +242,9 @@ impl EmbeddedRegistry {
         if let Dialect::Acr(acr) = &options.dialect {
             state.content.set_rules(acr.rules());
             state.acr = Some(AcrService::new(acr));
+        }
+        if let Dialect::ArtifactRegistry(artifact_registry) = &options.dialect {
+            state.artifact_registry = Some(ArtifactRegistryService::new(artifact_registry));
         }
         if let Dialect::Ecr(ecr) = &options.dialect {
             state.ecr = Some(EcrService::new(ecr));
@@ -364,6 +359,9 @@ impl EmbeddedRegistry {
         if let Some(acr) = &mut state.acr {
             acr.expire_tokens();
         }
+        if let Some(artifact_registry) = &mut state.artifact_registry {
+            artifact_registry.expire_tokens();
+        }
         if let Some(gitlab) = &mut state.gitlab {
             gitlab.expire_tokens();
         }
@@ -379,9 +377,10 @@ impl EmbeddedRegistry {
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
-    /// by then. Only where it speaks the API of ACR, Amazon ECR, GitLab, Harbor or Quay.
+    /// by then. Only where it speaks the API of a product.
     pub fn advance_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.advance_time(time));
+        self.artifact_registry(|artifact_registry| artifact_registry.advance_time(time));
         self.ecr(|ecr| ecr.advance_time(time));
         self.gitlab(|gitlab| gitlab.advance_time(time));
         self.harbor(|harbor, _| harbor.advance_time(time));
@@ -411,6 +410,13 @@ impl EmbeddedRegistry {
     /// Sets the enforced rates, starting with full buckets.
     pub fn set_rate_limits(&self, limits: ServerRateLimits) {
         self.acr(|acr| acr.set_rate_limits(limits));
+    }
+
+    /// Changes what Artifact Registry knows besides the registry's content. Nothing where it does not speak its API.
+    pub fn artifact_registry(&self, change: impl FnOnce(&mut ArtifactRegistryService)) {
+        if let Some(artifact_registry) = &mut self.server.state().artifact_registry {
+            change(artifact_registry);
+        }
     }
 
     /// Changes what Amazon ECR knows besides the registry's content. Nothing where it does not speak its API.
@@ -465,7 +471,10 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
-        let State { ecr, quay, gitlab, harbor, content, .. } = &mut *state;
+        let State { artifact_registry, ecr, quay, gitlab, harbor, content, .. } = &mut *state;
+        if let Some(artifact_registry) = artifact_registry {
+            content.set_now(artifact_registry.now());
+        }
         if let Some(ecr) = ecr {
             content.set_now(ecr.now());
         }
@@ -494,6 +503,10 @@ impl Server {
         if let Some(acr) = &mut state.acr {
             let realm = (self.url.as_str(), self.host.as_str());
             return acr.respond(call, &path, realm, &self.options, (&mut state.content, &mut state.uploads));
+        }
+        if let Some(artifact_registry) = &mut state.artifact_registry {
+            let content = (&mut state.content, &mut state.uploads);
+            return artifact_registry.respond(call, (&self.url, &self.options), content);
         }
         if let Some(ecr) = &mut state.ecr {
             return ecr.respond(&call, &self.host, &mut state.content);
@@ -579,21 +592,4 @@ async fn handle(Shared(served): Shared<Arc<Server>>, request: HttpRequest) -> Re
         ServedRequest { method: parts.method, path, status: response.status().as_u16(), authorization_present };
     served.state().requests.push(answered);
     response
-}
-
-/// Clients may write `%2F` and `%3A` in names and digests.
-fn percent_decode(path: &str) -> String {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            bytes.push(byte);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -35,8 +35,8 @@ pub(super) struct InitArgs {
     kind: Option<&'static str>,
     /// Choose how to sign in [default: by the registry]
     ///
-    /// `azure-cli` for Azure Container Registry, `aws` for Amazon ECR, else `docker-config` if `docker login` left its file,
-    /// else `anonymous`.
+    /// `azure-cli` for Azure Container Registry, `aws` for Amazon ECR, `google` for Google Artifact Registry, else
+    /// `docker-config` if `docker login` left its file, else `anonymous`.
     #[arg(long, value_enum, value_name = "HOW")]
     auth: Option<SignInKind>,
     /// Sign in as this user (`--auth basic`)
@@ -63,6 +63,7 @@ enum SignInKind {
     Aws,
     Basic,
     Token,
+    Google,
 }
 
 fn parse_kind(text: &str) -> Result<&'static str, String> {
@@ -150,6 +151,7 @@ fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> 
     let default = match kind {
         "acr" => SignInKind::AzureCli,
         "ecr" => SignInKind::Aws,
+        "artifact-registry" => SignInKind::Google,
         _ if is_docker_config_present(environment()) => SignInKind::DockerConfig,
         _ => SignInKind::Anonymous,
     };
@@ -184,6 +186,7 @@ fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> 
         SignInKind::ManagedIdentity => SignIn::Kind("managed-identity"),
         SignInKind::WorkloadIdentity => SignIn::Kind("workload-identity"),
         SignInKind::Aws => SignIn::Kind("aws"),
+        SignInKind::Google => SignIn::Kind("google"),
     })
 }
 

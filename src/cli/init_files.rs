@@ -73,6 +73,13 @@ impl FirstFiles {
                 format!("{{ kind = \"token\", token_file = {} }}", quote(&file.to_string_lossy()))
             }
         };
+        // It lists the repositories of a project, which its address does not tell.
+        let namespaces = match *kind {
+            "artifact-registry" => {
+                "namespaces = [\"my-project\"]   # write your projects here, or single repositories: \"PROJECT/REPOSITORY\"\n"
+            }
+            _ => "",
+        };
         let paths = if evidence.is_empty() { vec![EVIDENCE.to_owned()] } else { evidence.clone() };
         let paths: Vec<String> = paths.iter().map(|path| quote(path)).collect();
         let table = if name.as_str().contains('.') { quote(name.as_str()) } else { name.to_string() };
@@ -86,6 +93,7 @@ impl FirstFiles {
              kind     = {}\n\
              endpoint = {}\n\
              auth     = {auth}\n\
+             {namespaces}\
              # aliases = [\"images.example.com\"]   # other hosts by which image references name this registry\n\
              \n\
              # What is live: everything named here stays, whatever the policies say. Also read Kubernetes, Azure and others.\n\

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::aws;
 use super::azure;
+use super::google;
 use super::reader::SettingsReader;
 use super::secrets::secret;
 use crate::azure::{AzureEnvironment, Credential};
@@ -18,9 +19,10 @@ enum Kind {
     DockerConfig,
     Entra(azure::Kind),
     Aws(aws::Kind),
+    Google(google::Kind),
 }
 
-const KINDS: [(&str, Kind); 10] = [
+const KINDS: [(&str, Kind); 12] = [
     ("anonymous", Kind::Anonymous),
     ("basic", Kind::Basic),
     ("token", Kind::Token),
@@ -31,6 +33,8 @@ const KINDS: [(&str, Kind); 10] = [
     ("azure-cli", Kind::Entra(azure::Kind::AzureCli)),
     ("aws", Kind::Aws(aws::Kind::Environment)),
     ("aws-keys", Kind::Aws(aws::Kind::Keys)),
+    ("google", Kind::Google(google::Kind::Environment)),
+    ("google-credentials", Kind::Google(google::Kind::File)),
 ];
 
 /// Parses the authentication with a registry; `path` is the prefix of its variables, as in `REGISTRIES__CONTOSO`.
@@ -68,6 +72,9 @@ pub(super) fn auth(
         Kind::Entra(kind) => azure::identity(kind, path, &mut fields, reader)
             .map(|identity| Auth::Entra(Box::new(Credential { identity, environment: surroundings.clone() }))),
         Kind::Aws(kind) => aws::identity(kind, path, &mut fields, reader).map(|identity| Auth::Aws(Box::new(identity))),
+        Kind::Google(kind) => {
+            google::identity(kind, &mut fields, reader).map(|identity| Auth::Google(Box::new(identity)))
+        }
     };
     fields.finish(|_| None, &mut reader.problems);
     auth

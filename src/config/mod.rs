@@ -6,6 +6,7 @@ mod aws;
 mod azure;
 mod cross_check;
 mod git_history;
+mod google;
 mod kubernetes;
 mod layers;
 mod listen;

@@ -56,6 +56,7 @@ fn registry(settings: &RegistrySettings) -> Value {
         Auth::DockerConfig(_) => ("docker-config", None),
         Auth::Entra(credential) => ("entra", Some(identity(credential))),
         Auth::Aws(identity) => ("aws", Some(json!([identity.label(), identity.name()]))),
+        Auth::Google(identity) => ("google", Some(json!([identity.label(), identity.name()]))),
     };
     let resource = settings.azure_resource.as_ref().map(|resource| {
         json!({

@@ -94,13 +94,14 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
     None
 }
 
+/// Returns true if every user of the machine may read a file.
 #[cfg(unix)]
-fn readable_by_all(path: &Path) -> bool {
+pub(super) fn readable_by_all(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0)
 }
 
 #[cfg(not(unix))]
-fn readable_by_all(_: &Path) -> bool {
+pub(super) fn readable_by_all(_: &Path) -> bool {
     false
 }

@@ -32,7 +32,7 @@ pub(crate) use error::first_error;
 pub use error::{RequestError, RequestErrorKind};
 pub use rate_limit::RateLimits;
 pub(crate) use rate_limit::{Operation, Reservation};
-pub(crate) use read_guard::METADATA_TOKEN_PATH;
+pub(crate) use read_guard::{METADATA_TOKEN_PATH, PERMISSIONS_PATH_END};
 pub(crate) use request::{Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::{Backoff, RetryHint, status_retry_hint};

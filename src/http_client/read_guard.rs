@@ -18,6 +18,10 @@ const READ_OPERATIONS: [&str; 6] = [
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>).
 pub(crate) const METADATA_TOKEN_PATH: &str = "/latest/api/token";
 
+/// The end of the path by which Google's services are asked what an identity may do
+/// (<https://cloud.google.com/iam/docs/testing-permissions>).
+pub(crate) const PERMISSIONS_PATH_END: &str = ":testIamPermissions";
+
 impl Request {
     /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, the POST to a token service for
     /// authentication (a PUT at the metadata service of Amazon's machines), or an operation that only reads.
@@ -27,7 +31,9 @@ impl Request {
         match self.method {
             Method::GET | Method::HEAD => true,
             Method::POST => {
-                self.gets_token || self.operation.is_some_and(|operation| READ_OPERATIONS.contains(&operation))
+                self.gets_token
+                    || self.operation.is_some_and(|operation| READ_OPERATIONS.contains(&operation))
+                    || self.url.path().ends_with(PERMISSIONS_PATH_END)
             }
             Method::PUT => self.gets_token && self.url.path() == METADATA_TOKEN_PATH,
             _ => false,
@@ -48,5 +54,28 @@ impl HttpClient {
     /// Allows requests that change something, for writers and for senders of messages.
     pub(crate) fn allow_writes(self) -> Self {
         Self { allows_writes: true, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_told_from_changes() {
+        let request = |method: Method, url: &str| Request { method, ..Request::get(url.parse().unwrap(), "*/*", 1) };
+        let repository = "https://artifactregistry.googleapis.com/v1/projects/p/locations/l/repositories/r";
+        for (method, url, is_read_only) in [
+            (Method::GET, repository.to_owned(), true),
+            (Method::POST, format!("{repository}:testIamPermissions"), true),
+            (Method::POST, format!("{repository}:setIamPolicy"), false),
+            (Method::POST, format!("{repository}/packages/a/tags?tagId=x:testIamPermissions"), false),
+            (Method::DELETE, format!("{repository}:testIamPermissions"), false),
+            (Method::PUT, format!("https://169.254.169.254{METADATA_TOKEN_PATH}"), false),
+        ] {
+            assert_eq!(request(method.clone(), &url).is_read_only(), is_read_only, "{method} {url}");
+        }
+        let token = format!("https://169.254.169.254{METADATA_TOKEN_PATH}");
+        assert!(Request { gets_token: true, ..request(Method::PUT, &token) }.is_read_only());
     }
 }

@@ -188,6 +188,8 @@ pub enum Auth {
     Entra(Box<azure::Credential>),
     /// An identity of AWS, whose keys sign each request. Only for Amazon ECR.
     Aws(Box<providers::AwsIdentity>),
+    /// An identity of Google Cloud, which gets access tokens. Only for Artifact Registry.
+    Google(Box<providers::GoogleIdentity>),
 }
 
 /// A manifest as transferred, verified against its digest.

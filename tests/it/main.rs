@@ -2,6 +2,7 @@
 
 mod acr;
 mod approvals;
+mod artifact_registry;
 mod azure;
 mod case_studies;
 mod causes;

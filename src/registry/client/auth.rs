@@ -216,6 +216,7 @@ impl Authenticate for DistributionAuthenticator {
             (Auth::Token(_), _) => "the bearer of a token".into(),
             (Auth::Entra(_), _) => "an identity of Entra ID".into(),
             (Auth::Aws(identity), _) => identity.to_string(),
+            (Auth::Google(identity), _) => identity.to_string(),
             (Auth::DockerConfig(_), Some(Credentials::Password { username, .. })) => {
                 format!("user {username}, by the docker configuration")
             }
@@ -296,6 +297,11 @@ impl DistributionAuthenticator {
                 return Err(
                     self.denied_error("is to be signed in to with an identity of AWS, which its kind does not take")
                 );
+            }
+            (Auth::Google(_), _) => {
+                return Err(self.denied_error(
+                    "is to be signed in to with an identity of Google Cloud, which its kind does not take",
+                ));
             }
             (_, Some(docker)) => match docker.credentials(&host_and_port(&self.endpoint), grant.repository()).await? {
                 StoredCredentials::Password { username, password } => Credentials::Password { username, password },

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 use super::auth::TokenScope;
-use super::authenticator::Authenticate;
+use super::authenticator::{Authenticate, Authenticator};
 use crate::domain::RepositoryName;
 use crate::http_client::{
     ClientConfig, HttpClient, MAX_ERROR_BYTES, Operation, Request, Reservation, Response, RetryMode, RetryPolicy,
@@ -88,6 +88,19 @@ impl HttpConnection {
         settings: RegistrySettings,
         retry_policy: RetryPolicy,
     ) -> Result<Self, RegistryError> {
+        let authenticator = settings.provider.authenticator(&settings, retry_policy);
+        Self::with_authenticator(settings, retry_policy, authenticator)
+    }
+
+    /// Does the same with an authenticator that shares something with another one.
+    ///
+    /// # Errors
+    /// Fails as [`Self::new`] does.
+    pub(in crate::registry) fn with_authenticator(
+        settings: RegistrySettings,
+        retry_policy: RetryPolicy,
+        authenticator: Authenticator,
+    ) -> Result<Self, RegistryError> {
         let endpoint = &settings.endpoint;
         let bare = matches!(endpoint.scheme(), "http" | "https")
             && endpoint.host_str().is_some()
@@ -110,8 +123,7 @@ impl HttpConnection {
             ca_file: settings.ca_file.clone(),
             timeout: settings.timeout,
         };
-        let authenticator: Arc<dyn Authenticate> =
-            settings.provider.authenticator(&settings, retry_policy).into_inner().into();
+        let authenticator: Arc<dyn Authenticate> = authenticator.into_inner().into();
         let client = HttpClient::new(&config, retry_policy)?
             .with_rate_limits(&settings.endpoint, settings.rate_limits)
             .with_signer(authenticator.signer());
@@ -135,6 +147,19 @@ impl HttpConnection {
             slots: Semaphore::new(self.settings.concurrency.max(1)),
             page_slots: Semaphore::new(MAX_PAGES_IN_FLIGHT),
             is_writer: true,
+        }
+    }
+
+    /// Returns the connection to another host of the same registry, with its own authenticator. Both share counts and the
+    /// memory of failures; rates and the clock are those of the first host.
+    #[must_use]
+    pub(in crate::registry) fn to_host(&self, endpoint: Url, authenticator: Authenticator) -> Self {
+        Self {
+            settings: RegistrySettings { endpoint, ..self.settings.clone() },
+            client: self.client.clone(),
+            authenticator: authenticator.into_inner().into(),
+            slots: Semaphore::new(self.settings.concurrency.max(1)),
+            is_writer: self.is_writer,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The registry products: one folder each, with everything that is known of the product, and one table of all.
 
 mod acr;
+mod artifact_registry;
 mod capabilities;
 mod distribution;
 mod ecr;
@@ -19,6 +20,7 @@ use crate::domain::{Product, Registry, Removal};
 use crate::http_client::RetryPolicy;
 
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
+pub use artifact_registry::{ArtifactRegistry, FederatedIdentity, GoogleIdentity};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
 pub use ecr::{AwsIdentity, ContainerToken, Ecr};
@@ -29,7 +31,7 @@ pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{ProductApi, SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &Distribution, &Ecr, &Gitlab, &Harbor, &Quay];
+pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &ArtifactRegistry, &Distribution, &Ecr, &Gitlab, &Harbor, &Quay];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

@@ -57,7 +57,7 @@ fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
     draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
         SettingProblem::new(
             "namespaces",
-            "only Quay, GitLab and Harbor list their repositories by namespace",
+            "only Artifact Registry, GitLab, Harbor and Quay list their repositories by namespace",
             "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
         )
     })

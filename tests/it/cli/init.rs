@@ -99,6 +99,18 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
     assert!(written.contains("[registries.shop]") && written.contains("{ kind = \"aws\" }"), "{written}");
 }
 
+#[tokio::test]
+async fn the_settings_of_artifact_registry_say_where_to_write_projects() {
+    let desk = CliFixture::new();
+    desk.run("init europe-west3-docker.pkg.dev --kind artifact-registry --no-plan").await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    for phrase in
+        ["kind     = \"artifact-registry\"", "{ kind = \"google\" }", "namespaces = [\"my-project\"]   # write"]
+    {
+        assert!(written.contains(phrase), "{written}");
+    }
+}
+
 /// A registry that answers `GET /v2/` so.
 async fn answering(status: u16, headers: &[(&str, &str)]) -> MockServer {
     let server = MockServer::start().await;

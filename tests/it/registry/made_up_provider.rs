@@ -188,7 +188,10 @@ fn a_kind_is_known_only_from_the_table() {
         error.diagnostics.iter().map(|problem| (&*problem.message, problem.help.as_deref())).collect();
     assert_eq!(
         told,
-        [("unknown kind `made-up`", Some("known: `acr`, `distribution`, `ecr`, `gitlab`, `harbor`, `quay`"))]
+        [(
+            "unknown kind `made-up`",
+            Some("known: `acr`, `artifact-registry`, `distribution`, `ecr`, `gitlab`, `harbor`, `quay`")
+        )]
     );
     let error = config::load_with_providers(&file, [], OTHER_PRODUCTS).unwrap_err();
     assert_eq!(error.diagnostics[0].help.as_deref(), Some("known: `distribution`"));

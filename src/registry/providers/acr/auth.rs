@@ -186,6 +186,7 @@ impl Authenticate for AcrAuthenticator {
                 None => credential.description(),
             },
             (Auth::Aws(identity), _) => identity.to_string(),
+            (Auth::Google(identity), _) => identity.to_string(),
             (Auth::DockerConfig(_), Some(Credentials::Password { username, .. })) => {
                 format!("user {username}, by the docker configuration")
             }
@@ -371,8 +372,8 @@ impl AcrAuthenticator {
                         let tokens = Box::new(credential.connect(self.retry_policy)?);
                         return Ok(Credentials::Entra { tokens, scope: credential.environment.cloud.registry_scope() });
                     }
-                    Auth::Aws(_) => {
-                        let message = "an identity of AWS signs in to Amazon ECR only".to_owned();
+                    Auth::Aws(_) | Auth::Google(_) => {
+                        let message = "an identity of another cloud does not sign in to Azure".to_owned();
                         return Err(RegistryError::new(RegistryErrorKind::InvalidSettings, message));
                     }
                     Auth::Basic { username, password } => {

@@ -26,7 +26,7 @@ pub(super) fn check(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
             "write endpoint = \"https://NAME.azurecr.io\"",
         ));
     }
-    problems.extend(refuse_aws_identity(draft));
+    problems.extend(refuse_foreign_identity(draft));
     if draft.removal == Some(RemovalMethod::DeleteManifest) {
         problems.push(SettingProblem::new(
             "removal",
@@ -38,15 +38,17 @@ pub(super) fn check(draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
     problems
 }
 
-/// Returns the refusal of an identity of AWS, for every product but Amazon ECR.
-fn refuse_aws_identity(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
-    matches!(draft.auth, Some(Auth::Aws(_))).then(|| {
-        SettingProblem::new(
-            "auth",
-            "an identity of AWS signs in to Amazon ECR only",
-            "write kind = \"ecr\" if it is one, or sign in by `basic`, `token` or `docker-config`",
-        )
-    })
+/// Returns the refusal of an identity of AWS or Google Cloud, for every product but that cloud's own.
+fn refuse_foreign_identity(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
+    let (message, kind) = match draft.auth? {
+        Auth::Aws(_) => ("an identity of AWS signs in to Amazon ECR only", "ecr"),
+        Auth::Google(_) => {
+            ("an identity of Google Cloud signs in to Google Artifact Registry only", "artifact-registry")
+        }
+        _ => return None,
+    };
+    let help = format!("write kind = \"{kind}\" if it is one, or sign in by `basic`, `token` or `docker-config`");
+    Some(SettingProblem::new("auth", message, help))
 }
 
 /// Returns the settings that only Azure Container Registry has, for every other product.
@@ -59,7 +61,7 @@ pub(in crate::registry::providers) fn refuse_azure_settings(draft: &SettingsDraf
             "write kind = \"acr\" if it is one, or sign in by `basic`, `token` or `docker-config`",
         ));
     }
-    problems.extend(refuse_aws_identity(draft));
+    problems.extend(refuse_foreign_identity(draft));
     if let Some(key) = draft.azure_key {
         problems.push(SettingProblem::new(
             key,
@@ -70,7 +72,7 @@ pub(in crate::registry::providers) fn refuse_azure_settings(draft: &SettingsDraf
     if draft.accepts_retention {
         problems.push(SettingProblem::new(
             "accept",
-            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `ecr`, `gitlab`, `harbor`, `quay`)",
+            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `artifact-registry`, `ecr`, `gitlab`, `harbor`, `quay`)",
             "leave `accept` out",
         ));
     }

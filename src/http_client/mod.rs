@@ -3,6 +3,7 @@
 
 mod body;
 mod error;
+mod github_limit;
 mod rate_limit;
 mod read_guard;
 mod request;

@@ -10,7 +10,7 @@ use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Request, Response, RetryMode, RetryPolicy, SendError, date};
+use super::{Request, Response, RetryMode, RetryPolicy, SendError, date, github_limit};
 
 /// A request to retry, and the pause before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,8 @@ pub(super) fn retry_hint(ask: &Request, outcome: &Result<Response, SendError>) -
         Ok(response) if ask.operation.is_some() && is_throttled_operation(response) => {
             Some(RetryHint { after: retry_after(&response.headers), throttled: true })
         }
-        Ok(response) => status_retry_hint(response.status, &response.headers, ask.retry_mode.is_idempotent()),
+        Ok(response) => github_limit::hint(response)
+            .or_else(|| status_retry_hint(response.status, &response.headers, ask.retry_mode.is_idempotent())),
     }
 }
 
@@ -80,7 +81,7 @@ const MIN_EPOCH_MILLIS: f64 = 1e12;
 /// seconds or milliseconds since 1970, as a date in another of the old formats. A date is relative to the response's
 /// own `Date`, so that two clocks need not agree; without that it is ignored. Invalid texts and negative pauses are
 /// ignored, and the usual pauses apply.
-fn parse_delay(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
+pub(super) fn parse_delay(wanted: &str, told: Option<Timestamp>) -> Option<Duration> {
     let until = match wanted.parse::<f64>() {
         Ok(seconds) if !(0.0..f64::INFINITY).contains(&seconds) => return None,
         Ok(seconds) if seconds < MIN_EPOCH_SECONDS => return Some(Duration::from_secs_f64(seconds.ceil())),

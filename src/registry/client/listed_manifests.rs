@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use super::list_gaps;
 use super::manifest_graph::read_cached_manifest;
 use crate::domain::{Digest, GapTarget, Manifest, ManifestDetail, Repository};
-use crate::registry::{ContentCache, RegistryReader};
+use crate::registry::{ContentCache, ParsedManifest, RegistryReader};
 
 /// Reads manifests that a repository lists, from the cache or by [`RegistryReader::manifest`]. Failures become gaps.
 pub(in crate::registry) async fn read_listed(
@@ -43,6 +43,33 @@ pub(in crate::registry) async fn read_listed(
     // What is not there lists nothing and refers to nothing; its tags say so themselves.
     repository.manifests.retain(|digest, _| !missing.contains(digest));
     repository.gaps.sort();
+}
+
+/// Puts manifests that were read into the facts of a repository, with what they list. Pushes and locks are those of the
+/// list.
+pub(in crate::registry) fn store_read(repository: &mut Repository, read: Vec<(Digest, ParsedManifest)>) {
+    let children = repository.manifests.values().flat_map(|manifest| &manifest.children);
+    // What one index lists as an image is one, whatever another lists it as.
+    let mut images: BTreeSet<Digest> =
+        children.filter(|child| !repository.attached.contains(*child)).cloned().collect();
+    let mut attached = BTreeSet::new();
+    for (digest, parsed) in read {
+        for child in parsed.children {
+            let set = if child.is_image { &mut images } else { &mut attached };
+            set.insert(child.digest);
+        }
+        let known = repository.manifests.get(&digest);
+        let (lock, created_at) = known.map_or((None, None), |known| (known.lock, known.created_at));
+        let subject = parsed.manifest.subject.clone().or_else(|| known.and_then(|known| known.subject.clone()));
+        repository.manifests.insert(digest, Manifest { subject, created_at, lock, ..parsed.manifest });
+    }
+    let subjects = repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();
+    for digests in [&images, &attached, &subjects] {
+        repository.include_listed(digests);
+    }
+    images.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
+    repository.attached.extend(attached);
+    repository.attached.retain(|digest| !images.contains(digest));
 }
 
 /// Puts the manifests that indexes list among the repository's: images of one platform, of which nothing else is known.

@@ -1,6 +1,6 @@
 //! Manifests by their bytes. Each is a pull in the eyes of Amazon ECR, so only those are read that a decision needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::api::{EcrApi, Operation, in_repository};
 use super::wire::{WireImageId, WireManifest, WireManifests};
-use crate::domain::{Digest, Manifest, Repository, RepositoryName};
+use crate::domain::{Digest, RepositoryName};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::manifest_graph::read_cached_manifest;
 use crate::registry::{ContentCache, ParsedManifest, RawManifest, RegistryError, RegistryErrorKind};
@@ -105,31 +105,4 @@ pub(super) async fn parse(
         parsed.push((digest, found));
     }
     parsed
-}
-
-/// Puts manifests that were read into the facts of a repository, with what they list. Pushes and locks are those of the
-/// list.
-pub(super) fn store(repository: &mut Repository, read: Vec<(Digest, ParsedManifest)>) {
-    let children = repository.manifests.values().flat_map(|manifest| &manifest.children);
-    // What one index lists as an image is one, whatever another lists it as.
-    let mut images: BTreeSet<Digest> =
-        children.filter(|child| !repository.attached.contains(*child)).cloned().collect();
-    let mut attached = BTreeSet::new();
-    for (digest, parsed) in read {
-        for child in parsed.children {
-            let set = if child.is_image { &mut images } else { &mut attached };
-            set.insert(child.digest);
-        }
-        let known = repository.manifests.get(&digest);
-        let (lock, created_at) = known.map_or((None, None), |known| (known.lock, known.created_at));
-        let subject = parsed.manifest.subject.clone().or_else(|| known.and_then(|known| known.subject.clone()));
-        repository.manifests.insert(digest, Manifest { subject, created_at, lock, ..parsed.manifest });
-    }
-    let subjects = repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();
-    for digests in [&images, &attached, &subjects] {
-        repository.include_listed(digests);
-    }
-    images.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
-    repository.attached.extend(attached);
-    repository.attached.retain(|digest| !images.contains(digest));
 }

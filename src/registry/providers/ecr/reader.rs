@@ -15,7 +15,7 @@ use crate::domain::{
     RepositoryName, TagName, TagState,
 };
 use crate::registry::client::auth::TokenScope;
-use crate::registry::client::list_gaps;
+use crate::registry::client::{list_gaps, listed_manifests};
 use crate::registry::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
     RequestCounts, ServerTime,
@@ -148,7 +148,7 @@ impl RegistryReader for EcrReader {
                 Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
             }
         }
-        manifests::store(repository, read);
+        listed_manifests::store_read(repository, read);
         list_gaps::add_missing_manifests(self, repository, &missing).await;
         // What is not there lists nothing and refers to nothing; its tags say so themselves.
         repository.manifests.retain(|digest, _| !missing.contains(digest));

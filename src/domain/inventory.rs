@@ -94,6 +94,9 @@ pub struct Repository {
     pub original_dates: BTreeMap<TagName, OriginalDate>,
     /// The last pull of each tag, where the registry records pulls. A tag without an entry may have been pulled at any time.
     pub pull_times: BTreeMap<TagName, PullTime>,
+    /// The latest time at which a tag can have come to a manifest, where the registry tells no more of its tags than that.
+    /// Such tags have no date until they are seen to move.
+    pub latest_pushes: BTreeMap<Digest, CompactTime>,
     /// Every manifest that was read: those of the tags, their children at any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
     /// The existing ones among the manifests that were looked up by digest (see `registry_info::ExtraManifests`), with
@@ -462,6 +465,7 @@ impl Repository {
             tags: Vec::new(),
             original_dates: BTreeMap::new(),
             pull_times: BTreeMap::new(),
+            latest_pushes: BTreeMap::new(),
             manifests: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),

@@ -34,19 +34,23 @@ pub fn tag_date(repository: &Repository, tag: &Tag, now: Timestamp) -> Date {
     }
 }
 
-/// Returns the latest time at which an undated tag can have been pushed: it existed at the first read. `None` for a tag
-/// that has a date, and if that read does not cover it.
+/// Returns the latest time at which an undated tag can have been pushed: it existed at the first read, or at the last change
+/// of its manifest. `None` for a tag that has a date, and if neither covers it.
 ///
 /// A bound is not a date: by it a tag can be too old, and others can be certainly younger. If a creation time could not
 /// be read, there is no bound, because missing evidence never makes a tag older.
 #[must_use]
 pub fn no_later_than(repository: &Repository, tag: &Tag, now: Timestamp) -> Option<Timestamp> {
-    let look = validate(repository.first_read_at?.timestamp(), now).ok()?;
     let elsewhere =
         tag.pushed_at.is_some() || tag.first_seen.is_some() || repository.original_dates.contains_key(&tag.name);
     let digest = tag.digest.as_ref().filter(|digest| !elsewhere && repository.manifests.contains_key(*digest))?;
+    let look = repository.first_read_at.map(|look| validate(look.timestamp(), now));
+    if let Some(latest) = repository.latest_pushes.get(digest) {
+        let latest = validate(latest.timestamp(), now).ok()?;
+        return Some(look.and_then(Result::ok).map_or(latest, |look| look.min(latest)));
+    }
     let known = created(repository, digest, now).is_ok() || is_unread(repository, digest);
-    (!known).then_some(look)
+    if known { None } else { look?.ok() }
 }
 
 fn validate(time: Timestamp, now: Timestamp) -> Result<Timestamp, UndatedCause> {
@@ -64,6 +68,10 @@ fn validate(time: Timestamp, now: Timestamp) -> Result<Timestamp, UndatedCause> 
 /// own time that an unread part could exceed.)
 fn created(repository: &Repository, digest: &Digest, now: Timestamp) -> Result<Timestamp, UndatedCause> {
     let manifest = repository.manifests.get(digest).ok_or(UndatedCause::Missing)?;
+    // A tag came to it at some time since, which no image in it tells.
+    if repository.latest_pushes.contains_key(digest) {
+        return Err(UndatedCause::Missing);
+    }
     let own = manifest.created_at.map_or(Err(UndatedCause::Missing), |own| validate(own.timestamp(), now));
     if manifest.children.is_empty() {
         return own;
@@ -179,6 +187,31 @@ mod tests {
             let tag = Tag { name, digest: Some(index), pushed_at: None, first_seen: None, lock: None };
             assert_eq!(tag_date(&repository, &tag, now), expected, "{own:?} {inside:?}");
         }
+    }
+
+    #[test]
+    fn a_last_change_bounds_the_tags_of_a_manifest_and_dates_none() {
+        let [old, change, look, now] =
+            ["2024-01-01T00:00:00Z", "2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z", "2026-11-23T12:00:00Z"]
+                .map(|text| text.parse::<Timestamp>().unwrap());
+        let [index, child] = ["index", "child"].map(|name| Digest::of(name.as_bytes()));
+        let mut repository = Repository::empty("shop/api".parse().unwrap());
+        repository.manifests.insert(index.clone(), manifest(None, vec![child.clone()]));
+        repository.manifests.insert(child, manifest(Some(old), vec![]));
+        let name = "stable".parse().unwrap();
+        let mut tag = Tag { name, digest: Some(index.clone()), pushed_at: None, first_seen: None, lock: None };
+        assert_eq!(tag_date(&repository, &tag, now), Date::Created(old), "by the image in it");
+        repository.latest_pushes.insert(index.clone(), change.into());
+        assert_eq!(tag_date(&repository, &tag, now), Date::Unknown(UndatedCause::Missing));
+        assert_eq!(no_later_than(&repository, &tag, now), Some(change), "also before a first read");
+        repository.first_read_at = Some(look.into());
+        assert_eq!(no_later_than(&repository, &tag, now), Some(change));
+        repository.first_read_at = Some(old.into());
+        assert_eq!(no_later_than(&repository, &tag, now), Some(old), "it was there at the first read");
+        repository.latest_pushes.insert(index, "2027-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(no_later_than(&repository, &tag, now), None, "ahead");
+        tag.first_seen = Some(look.into());
+        assert_eq!(tag_date(&repository, &tag, now), Date::FirstSeen(look), "it was seen to come");
     }
 
     #[test]

@@ -202,7 +202,11 @@ fn describe_reading(
         }
         KeepRule::Newest(_) | KeepRule::Within(_) | KeepRule::Bucketed { .. } | KeepRule::PulledWithin(_) => {
             let look = engine::no_later_than(repository, tag, now)?;
-            Some(format!("without a date, but there at the first look on {}", format_minute(look)))
+            let changed = tag.digest.as_ref().and_then(|digest| repository.latest_pushes.get(digest));
+            Some(match changed.filter(|at| at.timestamp() == look) {
+                Some(_) => format!("without a date, but its image changed last on {}", format_minute(look)),
+                None => format!("without a date, but there at the first look on {}", format_minute(look)),
+            })
         }
         KeepRule::Matching(_) | KeepRule::ImageWith { .. } | KeepRule::AtMost(_) => None,
     }

@@ -103,6 +103,9 @@ struct RecordedRepository {
     gaps: Vec<RecordedGap>,
     tags: Vec<RecordedTag>,
     manifests: BTreeMap<String, RecordedManifest>,
+    /// The latest times at which tags can have come to manifests, where no more is known of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    latest_pushes: BTreeMap<String, Timestamp>,
     /// The manifests that Tagwarden untagged and may delete, with the time of their last change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     untagged: BTreeMap<String, Option<Timestamp>>,
@@ -335,6 +338,9 @@ impl From<&Repository> for RecordedRepository {
             gaps: repository.gaps.iter().map(RecordedGap::from).collect(),
             tags: repository.tags.iter().map(|tag| RecordedTag::new(tag, repository)).collect(),
             manifests: manifests.map(|(digest, one)| (digest.to_string(), RecordedManifest::from(one))).collect(),
+            latest_pushes: (repository.latest_pushes.iter())
+                .map(|(digest, at)| (digest.to_string(), at.timestamp()))
+                .collect(),
             untagged: repository.untagged.iter().map(|(digest, changed)| (digest.to_string(), *changed)).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
             listed: repository.listed.iter().map(RecordedListedManifest::from).collect(),
@@ -357,6 +363,9 @@ impl RecordedRepository {
             original_dates: originals?,
             pull_times: pulls?,
             manifests: manifests.collect::<Result<_, InvalidInventory>>()?,
+            latest_pushes: (self.latest_pushes.into_iter())
+                .map(|(digest, at)| Ok((parse(&digest)?, at.into())))
+                .collect::<Result<_, InvalidInventory>>()?,
             untagged: self
                 .untagged
                 .into_iter()

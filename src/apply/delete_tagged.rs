@@ -97,16 +97,17 @@ async fn delete_manifest(
     orders: Vec<RemovalTask>,
 ) -> Result<Vec<RemovalResult>, StateError> {
     let turn = site.acquire_permit().await;
-    let Precheck { manifest, current_tags: mut tags } = match prepare(site, digest, &orders, &[]).await {
-        Ok(ready) => ready,
-        Err(outcome) => {
-            let mut applied = Vec::new();
-            for task in orders {
-                applied.push(site.journal_result(task, outcome.clone()).await?);
+    let Precheck { manifest, current_tags: mut tags } =
+        match prepare(site, digest, (&orders, &[]), Stage::Journal).await {
+            Ok(ready) => ready,
+            Err(outcome) => {
+                let mut applied = Vec::new();
+                for task in orders {
+                    applied.push(site.journal_result(task, outcome.clone()).await?);
+                }
+                return Ok(applied);
             }
-            return Ok(applied);
-        }
-    };
+        };
     // These were removed externally; the manifest is deleted for the others.
     let (orders, gone): (Vec<RemovalTask>, Vec<RemovalTask>) =
         orders.into_iter().partition(|task| tags.contains(&task.removal.tag));
@@ -231,13 +232,22 @@ struct Precheck {
     current_tags: Vec<TagName>,
 }
 
+/// The step that is about to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The intents are journaled.
+    Journal,
+    /// The manifest is deleted.
+    Deletion,
+}
+
 /// Verifies that everything about a manifest is as it was when decided. Planned tags that are `absent` by now do not
 /// block it, unless one of them exists again.
 async fn prepare(
     site: &RepositoryContext<'_>,
     digest: &Digest,
-    orders: &[RemovalTask],
-    absent: &[TagName],
+    (orders, absent): (&[RemovalTask], &[TagName]),
+    stage: Stage,
 ) -> Result<Precheck, Outcome> {
     if let Some(skip) = site.stop_reason() {
         return Err(Outcome::Skipped(skip));
@@ -252,15 +262,11 @@ async fn prepare(
         }
     }
     let ordered: BTreeSet<&TagName> = orders.iter().map(|task| &task.removal.tag).collect();
-    let kept = |why: String| Outcome::Skipped(SkipReason::Kept(why));
     let stays = |tag: &TagName| !ordered.contains(tag) && !absent.contains(tag);
     if let Some(tag) = site.repository.tags.iter().find(|tag| tag.digest.as_ref() == Some(digest) && stays(&tag.name)) {
         return Err(kept(format!("tag {} has the same manifest and is not to be removed", tag.name)));
     }
-    let unread = |error: RegistryError| {
-        site.record_failure(&error);
-        Outcome::Failed(format!("the repository could not be read again: {}", error.chain()))
-    };
+    let unread = |error: RegistryError| unread_outcome(site, &error);
     let manifest = match site.fetch_manifest(digest).await {
         Ok(Some(manifest)) => manifest,
         Ok(None) => return Err(Outcome::Skipped(SkipReason::Missing)),
@@ -274,16 +280,31 @@ async fn prepare(
     if !tags.iter().any(|tag| ordered.contains(tag)) {
         return Err(Outcome::Skipped(SkipReason::Missing));
     }
-    // All of them: the deletion removes every tag that names the manifest, including a retained one that was moved onto
-    // it since.
+    match (site.registry.reader.names_all_tags(), stage) {
+        (false, _) => look_at_tags(site, digest, &ordered, &tags).await?,
+        // The look before the deletion is enough: registries that name all tags may count each look.
+        (true, Stage::Journal) => {}
+        (true, Stage::Deletion) => look_at_manifest(site, digest, &ordered, &tags).await?,
+    }
+    Ok(Precheck { manifest, current_tags: tags })
+}
+
+/// Looks at all tags of the repository: the deletion removes every tag that names the manifest, including a retained one
+/// that was moved onto it since.
+async fn look_at_tags(
+    site: &RepositoryContext<'_>,
+    digest: &Digest,
+    ordered: &BTreeSet<&TagName>,
+    tags: &[TagName],
+) -> Result<(), Outcome> {
     let at_once = site.registry.reader.settings().concurrency.max(1);
-    let looks = stream::iter(tags.clone()).map(|tag| async move {
+    let looks = stream::iter(tags.to_vec()).map(|tag| async move {
         let now = site.registry.reader.resolve(&site.repository.name, &tag).await;
         now.map(|now| (tag, now.is_some_and(|now| now.digest == *digest)))
     });
     let mut looks = looks.buffer_unordered(at_once);
     while let Some(look) = looks.next().await {
-        match look.map_err(unread)? {
+        match look.map_err(|error| unread_outcome(site, &error))? {
             (tag, false) if ordered.contains(&tag) => return Err(kept(format!("tag {tag} has moved away from it"))),
             (tag, true) if !ordered.contains(&tag) => {
                 return Err(kept(format!("tag {tag}, which stays, names the same manifest now")));
@@ -291,8 +312,40 @@ async fn prepare(
             _ => {}
         }
     }
-    drop(looks);
-    Ok(Precheck { manifest, current_tags: tags })
+    Ok(())
+}
+
+/// Looks at the manifest, where the registry names all of its tags: one answer of one instant.
+async fn look_at_manifest(
+    site: &RepositoryContext<'_>,
+    digest: &Digest,
+    ordered: &BTreeSet<&TagName>,
+    tags: &[TagName],
+) -> Result<(), Outcome> {
+    let seen = site.registry.reader.manifest_state(&site.repository.name, digest).await;
+    let Some(seen) = seen.map_err(|error| unread_outcome(site, &error))? else {
+        return Err(Outcome::Skipped(SkipReason::Missing));
+    };
+    if let Some(lock) = seen.lock {
+        return Err(Outcome::Skipped(SkipReason::Locked(format!("it has a {} lock", lock.label()))));
+    }
+    if let Some(tag) = seen.tags.iter().find(|tag| !ordered.contains(tag)) {
+        return Err(kept(format!("tag {tag}, which stays, names the same manifest now")));
+    }
+    match tags.iter().find(|tag| ordered.contains(tag) && !seen.tags.contains(tag)) {
+        Some(tag) => Err(kept(format!("tag {tag} has moved away from it"))),
+        None => Ok(()),
+    }
+}
+
+fn kept(why: String) -> Outcome {
+    Outcome::Skipped(SkipReason::Kept(why))
+}
+
+/// Returns the outcome of a deletion whose preconditions could not be read.
+fn unread_outcome(site: &RepositoryContext<'_>, error: &RegistryError) -> Outcome {
+    site.record_failure(error);
+    Outcome::Failed(format!("the repository could not be read again: {}", error.chain()))
 }
 
 /// Converts the skip of one tag into that of all tags of its manifest.
@@ -387,7 +440,7 @@ impl<'a> ManifestDeletion<'a> {
         if let Some(why) = site.context.lost_lease().await {
             return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, why));
         }
-        match prepare(site, digest, orders, absent).await {
+        match prepare(site, digest, (orders, absent), Stage::Deletion).await {
             Ok(ready) => *tags = ready.current_tags,
             Err(outcome) => return Ok(outcome),
         }

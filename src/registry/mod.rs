@@ -370,6 +370,12 @@ pub trait RegistryReader: Send + Sync {
         false
     }
 
+    /// Returns true if [`RegistryReader::manifest_state`] names every tag of a manifest. Then one look at the manifest is
+    /// enough before it is deleted with its tags, instead of one at each tag of the repository.
+    fn names_all_tags(&self) -> bool {
+        false
+    }
+
     /// Returns the manifest's current state with the tags that name it, or `None` if it does not exist.
     ///
     /// # Errors

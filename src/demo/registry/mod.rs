@@ -1,8 +1,9 @@
 //! A registry in memory, bound to loopback only, for pushes and pulls by real clients.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr`, `artifact_registry`, `ecr`, `gitlab`, `harbor` and `quay` are the dialects that it
-//! speaks, on the same content, rules and faults. `generated` answers for repositories that are computed and not held.
+//! and `distribution` (with `uploads`), `acr`, `artifact_registry`, `ecr`, `ghcr`, `gitlab`, `harbor` and `quay` are the
+//! dialects that it speaks, on the same content, rules and faults. `generated` answers for repositories that are computed
+//! and not held.
 //! This file puts them together for each request.
 
 use std::collections::BTreeMap;
@@ -39,10 +40,12 @@ mod artifact_registry;
 mod auth;
 mod content;
 mod date_header;
+mod dialect;
 mod distribution;
 mod ecr;
 mod faults;
 mod generated;
+mod ghcr;
 mod gitlab;
 mod harbor;
 mod jwt;
@@ -59,8 +62,10 @@ pub use content::{
     Attributes, Child, CollectedGarbage, Content, DeletionRules, GeneratedWorld, Manifest, ManifestError, Order,
     Reference, Tag, Target,
 };
+pub use dialect::Dialect;
 pub use ecr::{EcrKeys, EcrOptions, EcrService};
 pub use faults::{Fault, FaultKind};
+pub use ghcr::{GhcrOptions, GhcrService, GithubToken};
 pub use gitlab::{
     GitlabOptions, GitlabProject, GitlabRole, GitlabScope, GitlabService, GitlabUser, SigningKey, TagRule,
 };
@@ -94,64 +99,6 @@ pub struct Options {
     pub denied: Vec<Action>,
     /// True if it refuses every change.
     pub read_only: bool,
-}
-
-/// The dialect of a registry.
-#[derive(Debug, Clone, Default)]
-pub enum Dialect {
-    /// The OCI distribution specification, with the responses of distribution.
-    #[default]
-    Distribution,
-    /// The same, with the API of Azure Container Registry.
-    Acr(Box<AcrOptions>),
-    /// The API of Google Artifact Registry, and the registry API for manifests.
-    ArtifactRegistry(Box<ArtifactRegistryOptions>),
-    /// The API of Amazon ECR alone.
-    Ecr(Box<EcrOptions>),
-    /// GitLab's container registry with its own API, and so much of GitLab itself as signing in and its REST API need.
-    Gitlab(Box<GitlabOptions>),
-    /// The API of Harbor, and its registry API beside it.
-    Harbor(Box<HarborOptions>),
-    /// The API of Quay alone; nothing can be pushed.
-    Quay(Box<QuayOptions>),
-}
-
-impl Dialect {
-    /// Returns the dialect of Azure Container Registry.
-    #[must_use]
-    pub fn acr(options: AcrOptions) -> Self {
-        Self::Acr(Box::new(options))
-    }
-
-    /// The dialect of Google Artifact Registry.
-    #[must_use]
-    pub fn artifact_registry(options: ArtifactRegistryOptions) -> Self {
-        Self::ArtifactRegistry(Box::new(options))
-    }
-
-    /// The dialect of Amazon ECR.
-    #[must_use]
-    pub fn ecr(options: EcrOptions) -> Self {
-        Self::Ecr(Box::new(options))
-    }
-
-    /// The dialect of GitLab's container registry.
-    #[must_use]
-    pub fn gitlab(options: GitlabOptions) -> Self {
-        Self::Gitlab(Box::new(options))
-    }
-
-    /// The dialect of Harbor.
-    #[must_use]
-    pub fn harbor(options: HarborOptions) -> Self {
-        Self::Harbor(Box::new(options))
-    }
-
-    /// The dialect of Quay.
-    #[must_use]
-    pub fn quay(options: QuayOptions) -> Self {
-        Self::Quay(Box::new(options))
-    }
 }
 
 /// The effect of deleting a tag.
@@ -222,6 +169,7 @@ struct State {
     acr: Option<AcrService>,
     artifact_registry: Option<ArtifactRegistryService>,
     ecr: Option<EcrService>,
+    ghcr: Option<GhcrService>,
     gitlab: Option<GitlabService>,
     harbor: Option<HarborService>,
     quay: Option<QuayService>,
@@ -248,6 +196,9 @@ impl EmbeddedRegistry {
         }
         if let Dialect::Ecr(ecr) = &options.dialect {
             state.ecr = Some(EcrService::new(ecr));
+        }
+        if let Dialect::Ghcr(ghcr) = &options.dialect {
+            state.ghcr = Some(GhcrService::new(ghcr));
         }
         if let Dialect::Gitlab(gitlab) = &options.dialect {
             state.gitlab = Some(GitlabService::new(gitlab));
@@ -362,6 +313,9 @@ impl EmbeddedRegistry {
         if let Some(artifact_registry) = &mut state.artifact_registry {
             artifact_registry.expire_tokens();
         }
+        if let Some(ghcr) = &mut state.ghcr {
+            ghcr.expire_tokens();
+        }
         if let Some(gitlab) = &mut state.gitlab {
             gitlab.expire_tokens();
         }
@@ -382,6 +336,7 @@ impl EmbeddedRegistry {
         self.acr(|acr| acr.advance_time(time));
         self.artifact_registry(|artifact_registry| artifact_registry.advance_time(time));
         self.ecr(|ecr| ecr.advance_time(time));
+        self.ghcr(|ghcr| ghcr.advance_time(time));
         self.gitlab(|gitlab| gitlab.advance_time(time));
         self.harbor(|harbor, _| harbor.advance_time(time));
         self.quay(|quay| quay.advance_time(time));
@@ -423,6 +378,13 @@ impl EmbeddedRegistry {
     pub fn ecr(&self, change: impl FnOnce(&mut EcrService)) {
         if let Some(ecr) = &mut self.server.state().ecr {
             change(ecr);
+        }
+    }
+
+    /// Changes what GitHub knows besides the registry's content. Nothing where it does not speak its API.
+    pub fn ghcr(&self, change: impl FnOnce(&mut GhcrService)) {
+        if let Some(ghcr) = &mut self.server.state().ghcr {
+            change(ghcr);
         }
     }
 
@@ -471,12 +433,15 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
-        let State { artifact_registry, ecr, quay, gitlab, harbor, content, .. } = &mut *state;
+        let State { artifact_registry, ecr, ghcr, quay, gitlab, harbor, content, .. } = &mut *state;
         if let Some(artifact_registry) = artifact_registry {
             content.set_now(artifact_registry.now());
         }
         if let Some(ecr) = ecr {
             content.set_now(ecr.now());
+        }
+        if let Some(ghcr) = ghcr {
+            content.set_now(ghcr.now());
         }
         if let Some(harbor) = harbor {
             content.set_now(harbor.now());
@@ -510,6 +475,10 @@ impl Server {
         }
         if let Some(ecr) = &mut state.ecr {
             return ecr.respond(&call, &self.host, &mut state.content);
+        }
+        if let Some(ghcr) = &mut state.ghcr {
+            let content = (&mut state.content, &mut state.uploads);
+            return ghcr.respond(call, &path, (&self.url, &self.options), content);
         }
         if let Some(gitlab) = &mut state.gitlab {
             let content = (&mut state.content, &mut state.uploads);

@@ -35,8 +35,8 @@ pub(super) struct InitArgs {
     kind: Option<&'static str>,
     /// Choose how to sign in [default: by the registry]
     ///
-    /// `azure-cli` for Azure Container Registry, `aws` for Amazon ECR, `google` for Google Artifact Registry, else
-    /// `docker-config` if `docker login` left its file, else `anonymous`.
+    /// `azure-cli` for Azure Container Registry, `aws` for Amazon ECR, `google` for Google Artifact Registry, `token` for
+    /// GitHub, else `docker-config` if `docker login` left its file, else `anonymous`.
     #[arg(long, value_enum, value_name = "HOW")]
     auth: Option<SignInKind>,
     /// Sign in as this user (`--auth basic`)
@@ -152,6 +152,7 @@ fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> 
         "acr" => SignInKind::AzureCli,
         "ecr" => SignInKind::Aws,
         "artifact-registry" => SignInKind::Google,
+        "ghcr" => SignInKind::Token,
         _ if is_docker_config_present(environment()) => SignInKind::DockerConfig,
         _ => SignInKind::Anonymous,
     };

@@ -89,6 +89,7 @@ fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option
         aliases: aliases.as_deref(),
         auth: auth.as_ref(),
         removal,
+        can_untag: can_untag.unwrap_or_default(),
         accepts_retention: retention_at.is_some(),
         exact_bytes: exact_bytes.flatten(),
         azure_key,

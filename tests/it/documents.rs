@@ -12,6 +12,7 @@ const README: &str = include_str!("../../README.md");
 const ACR: &str = include_str!("../../docs/acr.md");
 const ARTIFACT_REGISTRY: &str = include_str!("../../docs/artifact-registry.md");
 const ECR: &str = include_str!("../../docs/ecr.md");
+const GHCR: &str = include_str!("../../docs/ghcr.md");
 const GITLAB: &str = include_str!("../../docs/gitlab.md");
 const HARBOR: &str = include_str!("../../docs/harbor.md");
 const QUAY: &str = include_str!("../../docs/quay.md");
@@ -127,12 +128,13 @@ fn settings_in_the_documents_load_and_what_is_commented_out_in_them_too() {
     let files = [
         (".docker/config.json", "{}"),
         ("token", "t"),
+        ("github-token", "t"),
         ("registry-password", "p"),
         ("secret", "s"),
         ("company-ca.pem", "-----BEGIN CERTIFICATE-----"),
     ];
     let mut seen = 0;
-    for document in [ACR, ARTIFACT_REGISTRY, ECR, GITLAB, HARBOR, QUAY, SETTINGS, REGISTRIES] {
+    for document in [ACR, ARTIFACT_REGISTRY, ECR, GHCR, GITLAB, HARBOR, QUAY, SETTINGS, REGISTRIES] {
         for (_, text) in blocks(document, "toml") {
             let whole: String = text.lines().flat_map(|line| [uncommented(line), "\n"]).collect();
             for text in [text, &whole] {

@@ -17,6 +17,7 @@ mod ecr;
 mod embedded_registry;
 mod experience;
 mod explain;
+mod ghcr;
 mod gitlab;
 mod harbor;
 mod holds;

@@ -5,6 +5,7 @@ mod artifact_registry;
 mod capabilities;
 mod distribution;
 mod ecr;
+mod ghcr;
 mod gitlab;
 mod harbor;
 mod quay;
@@ -24,6 +25,7 @@ pub use artifact_registry::{ArtifactRegistry, FederatedIdentity, GoogleIdentity}
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
 pub use ecr::{AwsIdentity, ContainerToken, Ecr};
+pub use ghcr::Ghcr;
 pub use gitlab::Gitlab;
 pub use harbor::Harbor;
 pub use quay::Quay;
@@ -31,7 +33,7 @@ pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{ProductApi, SettingProblem, SettingsDraft};
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &ArtifactRegistry, &Distribution, &Ecr, &Gitlab, &Harbor, &Quay];
+pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &ArtifactRegistry, &Distribution, &Ecr, &Ghcr, &Gitlab, &Harbor, &Quay];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::domain::{RemovalMethod, RepositoryName};
-use crate::registry::Auth;
+use crate::registry::{Auth, CanUntag};
 
 /// The settings of a registry that its product may refuse, as far as they could be read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,6 +17,8 @@ pub struct SettingsDraft<'a> {
     pub auth: Option<&'a Auth>,
     /// `removal`; `None` if it is invalid.
     pub removal: Option<RemovalMethod>,
+    /// `can_untag`; unknown if it is not written or invalid.
+    pub can_untag: CanUntag,
     /// `accept` has `untagged-retention`.
     pub accepts_retention: bool,
     /// `bytes`; `None` if it is not written or invalid.
@@ -47,9 +49,13 @@ pub(super) fn refuse_product_settings(draft: &SettingsDraft<'_>) -> impl Iterato
 
 /// Returns the refusal of `api`, for every product that has no other API than the registry's.
 pub(super) fn refuse_api(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
-    draft
-        .has_api
-        .then(|| SettingProblem::new("api", "only GitLab has an API besides that of its registry", "leave `api` out"))
+    draft.has_api.then(|| {
+        SettingProblem::new(
+            "api",
+            "only GitLab and GitHub have an API besides that of their registry",
+            "leave `api` out",
+        )
+    })
 }
 
 /// Returns the refusal of `namespaces`, for every product that lists its repositories without them.
@@ -57,7 +63,7 @@ fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
     draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
         SettingProblem::new(
             "namespaces",
-            "only Artifact Registry, GitLab, Harbor and Quay list their repositories by namespace",
+            "only Artifact Registry, GitHub, GitLab, Harbor and Quay list their repositories by namespace",
             "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
         )
     })

@@ -23,7 +23,8 @@ const GITHUB: Product = Product {
     version: None,
     recognized_by: "its host name",
     untag: UntagEffect::Unsupported,
-    consequence: "it has no deletion by tag: a package version goes with all its tags, by GitHub's own API only",
+    consequence: "it has no deletion by tag: a package version goes with all its tags, by GitHub's own API only; write `kind = \"ghcr\"`, \
+                  which has that as `removal = \"manifest\"`",
 };
 const ECR: Product = Product {
     name: "Amazon ECR",
@@ -110,7 +111,7 @@ const ZOT_LEAVES_MANIFEST_SINCE: (u64, u64, u64) = (2, 1, 2);
 pub(in crate::registry::providers) fn detect_by_host(endpoint: &Url) -> Option<Product> {
     let host = endpoint.host_str()?.to_ascii_lowercase();
     let under = |domains: &[&str]| domains.iter().any(|domain| host.ends_with(domain));
-    let found = if host == "ghcr.io" {
+    let found = if host == "ghcr.io" || host.starts_with("containers.") && host.ends_with(".ghe.com") {
         GITHUB
     } else if is_ecr(&host) {
         ECR
@@ -254,6 +255,7 @@ mod tests {
             ("https://registry-1.docker.io", "Docker Hub", Unsupported),
             ("https://europe-west1-docker.pkg.dev", "Google Artifact Registry", LeavesManifest),
             ("https://eu.gcr.io", "Google Artifact Registry", LeavesManifest),
+            ("https://containers.octo.ghe.com", "GitHub Container Registry", Unsupported),
             ("https://contoso.azurecr.io", "Azure Container Registry", Unsupported),
             ("https://quay.io", "Quay", LeavesManifest),
             ("https://registry.gitlab.com", "GitLab container registry", LeavesManifest),

@@ -1,0 +1,87 @@
+//! The ids by which GitHub names versions: a deletion needs that of a digest.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::{Digest, RepositoryName};
+
+/// Most repositories whose ids are remembered. What was forgotten is listed again.
+const MAX_REPOSITORIES: usize = 64;
+
+/// The ids of the versions of the repositories that were listed last.
+#[derive(Debug, Default)]
+pub(super) struct VersionBook(Mutex<Pages>);
+
+#[derive(Debug, Default)]
+struct Pages {
+    ids: BTreeMap<RepositoryName, BTreeMap<Digest, u64>>,
+    /// The oldest first.
+    order: VecDeque<RepositoryName>,
+    /// Repositories with more versions than a page holds, as the list of packages counts them.
+    large: BTreeMap<RepositoryName, u64>,
+}
+
+impl VersionBook {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces everything that is known of a repository.
+    pub(super) fn replace(&self, repository: &RepositoryName, ids: BTreeMap<Digest, u64>) {
+        let mut pages = self.pages();
+        pages.order.retain(|known| known != repository);
+        pages.order.push_back(repository.clone());
+        pages.ids.insert(repository.clone(), ids);
+        while pages.order.len() > MAX_REPOSITORIES
+            && let Some(oldest) = pages.order.pop_front()
+        {
+            pages.ids.remove(&oldest);
+        }
+    }
+
+    /// Returns the id of a version.
+    pub(super) fn id(&self, repository: &RepositoryName, digest: &Digest) -> Option<u64> {
+        self.pages().ids.get(repository)?.get(digest).copied()
+    }
+
+    /// Forgets the id of a version, which may be gone.
+    pub(super) fn forget(&self, repository: &RepositoryName, digest: &Digest) {
+        if let Some(ids) = self.pages().ids.get_mut(repository) {
+            ids.remove(digest);
+        }
+    }
+
+    /// Notes the number of versions that the list of packages has for a repository.
+    pub(super) fn note_count(&self, repository: &RepositoryName, count: u64, page: u64) {
+        if count > page {
+            self.pages().large.insert(repository.clone(), count);
+        }
+    }
+
+    /// Returns true if a repository has more versions than a page holds, as far as that is known.
+    pub(super) fn is_large(&self, repository: &RepositoryName) -> bool {
+        self.pages().large.contains_key(repository)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_repositories_are_forgotten() {
+        let book = VersionBook::default();
+        let name = |number: usize| format!("contoso/r{number}").parse::<RepositoryName>().unwrap();
+        let digest = Digest::of(b"one");
+        for number in 0..=MAX_REPOSITORIES {
+            book.replace(&name(number), [(digest.clone(), 7)].into());
+        }
+        assert_eq!(book.id(&name(0), &digest), None);
+        assert_eq!(book.id(&name(1), &digest), Some(7));
+        book.replace(&name(1), BTreeMap::new());
+        assert_eq!(book.id(&name(1), &digest), None);
+        assert_eq!(book.id(&name(2), &digest), Some(7));
+        book.forget(&name(2), &digest);
+        assert_eq!(book.id(&name(2), &digest), None);
+    }
+}

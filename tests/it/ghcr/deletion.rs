@@ -1,0 +1,161 @@
+//! Deletions of whole images, by opt-in, in the order that breaks no index; and of manifests without tags.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::SignedDuration;
+use tagwarden::demo::image::{self, Format};
+use tagwarden::demo::registry::{Fault, FaultKind};
+
+use super::{API, date, fixture, image as build, noon, put};
+
+const MANIFESTS: &str = "removal = \"manifest\"";
+const POLICIES: &str = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ newest: 1 }]\n    mode: enforce\n  \
+                        - name: releases\n    select: { tags: [\"release-*\"] }\n    keep: all\n";
+
+#[tokio::test]
+async fn without_the_opt_in_nothing_is_removed_and_the_plan_says_why() {
+    let walk = fixture(|options| options, "", POLICIES).await;
+    put(&walk.registry, API, "build-1", &build("one", 90), 90);
+    put(&walk.registry, API, "build-2", &build("two", 1), 1);
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    let refusals: Vec<&str> = plan.refusals.iter().map(|refusal| &*refusal.message).collect();
+    assert!(
+        refusals.iter().any(|message| message.contains("a package version goes with all its tags")),
+        "{refusals:?}"
+    );
+    let came = walk.apply(&plan).await;
+    assert_eq!(came.code, 3, "{}", came.text);
+    assert_eq!(walk.registry.tags(API).len(), 2);
+    let asked = walk.registry.requests().iter().any(|request| request.method == "DELETE");
+    assert!(!asked);
+}
+
+#[tokio::test]
+async fn images_go_with_all_of_their_tags_and_come_back() {
+    let walk = fixture(|options| options, MANIFESTS, POLICIES).await;
+    let (amd64, arm64) = (build("amd64", 90), build("arm64", 90));
+    let index = image::index(Format::Oci, &[amd64.clone(), arm64.clone()]);
+    let [shared, kept_child, new] = ["shared", "kept child", "new"].map(|name| build(name, 90));
+    let kept = image::index(Format::Oci, std::slice::from_ref(&kept_child));
+    // The images of the index have tags of their own, which only go once the index is gone.
+    put(&walk.registry, API, "build-1", &index, 90);
+    assert!(walk.registry.move_tag(API, "build-1-again", &index.digest));
+    put(&walk.registry, API, "build-1-amd64", &amd64, 90);
+    put(&walk.registry, API, "build-1-arm64", &arm64, 90);
+    put(&walk.registry, API, "build-3", &shared, 70);
+    assert!(walk.registry.move_tag(API, "release-3", &shared.digest));
+    // An image that a kept index lists stays, whatever its tag.
+    put(&walk.registry, API, "release-4", &kept, 60);
+    put(&walk.registry, API, "build-4-amd64", &kept_child, 60);
+    put(&walk.registry, API, "build-5", &new, 1);
+    walk.snapshot_tags();
+    let before = walk.tags();
+    let plan = walk.plan().await;
+    let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.clone()).collect();
+    assert_eq!(planned, ["build-1", "build-1-again", "build-1-amd64", "build-1-arm64"], "{:?}", plan.refusals);
+    let came = walk.apply(&plan).await;
+    assert_eq!(came.code, 0, "{}", came.text);
+    assert!([&index, &amd64, &arm64].iter().all(|gone| walk.registry.manifest(API, &gone.digest).is_none()));
+    assert!([&shared, &kept, &kept_child].iter().all(|kept| walk.registry.manifest(API, &kept.digest).is_some()));
+    let restored = walk.restore(&came.run_id()).await.unwrap();
+    assert_eq!(restored.outcome().exit_code(), 0, "{restored:?}");
+    assert_eq!(walk.tags(), before);
+    let pushed = walk.registry.requests().iter().any(|request| request.method == "PUT");
+    assert!(!pushed, "GitHub restores versions with their tags");
+}
+
+#[tokio::test]
+async fn a_tag_that_comes_to_an_image_meanwhile_keeps_it() {
+    let walk = fixture(|options| options, MANIFESTS, POLICIES).await;
+    let [old, other, new] = ["old", "other", "new"].map(|name| build(name, 90));
+    put(&walk.registry, API, "build-1", &old, 90);
+    put(&walk.registry, API, "release-2", &other, 80);
+    put(&walk.registry, API, "build-3", &new, 1);
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    assert_eq!(plan.removals.len(), 1);
+    // After everything was decided, and before the last look.
+    let (moved, to) = (AtomicBool::new(false), old.digest.clone());
+    let change = FaultKind::before_request(move |content| {
+        if !moved.swap(true, Ordering::Relaxed) {
+            assert!(content.move_tag(API, "release-2", &to));
+        }
+    });
+    walk.registry.inject(Fault::on("/tags/list", change).after(1).times(1));
+    let came = walk.apply(&plan).await;
+    assert_eq!(came.tags["contoso/api:build-1"], "kept", "{}", came.text);
+    assert!(came.text.contains("release-2"), "{}", came.text);
+    assert!(walk.registry.manifest(API, &old.digest).is_some());
+}
+
+#[tokio::test]
+async fn the_last_version_stays_with_the_reason() {
+    let policies = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ within: 30d }]\n    mode: enforce\n";
+    let walk = fixture(|options| options, MANIFESTS, policies).await;
+    // By default no repository loses its last tag.
+    let settings = std::fs::read_to_string(walk.path("tagwarden.toml")).unwrap();
+    std::fs::write(walk.path("tagwarden.toml"), settings.replace("percent = 100", "percent = 100\nleave = 0")).unwrap();
+    put(&walk.registry, API, "build-1", &build("one", 90), 90);
+    put(&walk.registry, API, "build-2", &build("two", 80), 80);
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    assert_eq!(plan.removals.len(), 2, "{:?}", plan.refusals);
+    let came = walk.apply(&plan).await;
+    let mut labels: Vec<&str> = came.tags.values().map(String::as_str).collect();
+    labels.sort_unstable();
+    assert_eq!(labels, ["done", "locked"], "{}", came.text);
+    assert!(came.text.contains("delete the package by hand"), "{}", came.text);
+    assert_eq!(walk.registry.tags(API).len(), 1);
+}
+
+#[tokio::test]
+async fn tags_of_an_image_that_changed_are_not_dated_by_its_push() {
+    let policies = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ within: 30d }]\n    mode: enforce\n";
+    let walk = fixture(|options| options, MANIFESTS, policies).await;
+    let (rolled_back, old) = (build("rolled back", 200), build("old", 200));
+    put(&walk.registry, API, "build-1", &rolled_back, 200);
+    put(&walk.registry, API, "build-2", &old, 200);
+    put(&walk.registry, API, "build-3", &build("new", 1), 1);
+    let days = |days: i64| noon() - SignedDuration::from_hours(24 * days);
+    walk.registry.ghcr(|ghcr| {
+        // A tag may have come to the one five days ago, to the other two months ago.
+        ghcr.date_version(API, &rolled_back.digest, days(200), days(5));
+        ghcr.date_version(API, &old.digest, days(200), days(60));
+    });
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.clone()).collect();
+    assert_eq!(planned, ["build-2"], "the other may have been pushed five days ago");
+}
+
+#[tokio::test]
+async fn manifests_without_tags_go_only_where_nothing_lists_them() {
+    let policies = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ newest: 5 }]\n    mode: enforce\n  \
+                    - name: leftovers\n    select: { repositories: [\"**\"] }\n    untagged: { delete: after 30d }\n    mode: enforce\n";
+    let walk = fixture(|options| options, MANIFESTS, policies).await;
+    let settings = std::fs::read_to_string(walk.path("tagwarden.toml")).unwrap();
+    std::fs::write(walk.path("tagwarden.toml"), settings.replace("\"approved\"", "\"enforce\"")).unwrap();
+    let (child, loose, young) = (build("child", 90), build("loose", 90), build("young", 1));
+    let index = image::index(Format::Oci, std::slice::from_ref(&child));
+    put(&walk.registry, API, "build-1", &index, 90);
+    put(&walk.registry, API, "build-2", &build("two", 80), 80);
+    for untagged in [&loose, &young] {
+        walk.registry.content(|content| content.put_image(API, None, untagged));
+        walk.registry.ghcr(|ghcr| date(ghcr, API, untagged, 90));
+    }
+    walk.snapshot_tags();
+    let first = walk.run().await;
+    assert_eq!(first.code, 0, "{}", first.text);
+    assert!(walk.registry.manifest(API, &loose.digest).is_some(), "its time begins when a run finds it free");
+    walk.advance_clock(31 * 24);
+    // Somebody pushed it again yesterday.
+    walk.registry.ghcr(|ghcr| date(ghcr, API, &young, -30));
+    let second = walk.run().await;
+    let deletions = &second.result.as_ref().unwrap().document.deletions;
+    assert_eq!((second.code, deletions.manifest_count()), (0, 1), "{deletions:?}");
+    assert!(walk.registry.manifest(API, &loose.digest).is_none(), "{deletions:?}");
+    for kept in [&index, &child, &young] {
+        assert!(walk.registry.manifest(API, &kept.digest).is_some(), "the children of an index look untagged");
+    }
+}

@@ -12,7 +12,7 @@ use super::context::{environment, is_docker_config_present, unwritable};
 use super::init_files::{self, FirstFiles, SignIn};
 use super::output::{print_note, print_stderr};
 use super::plan::{self, PlanArgs};
-use crate::domain::{Failure, RegistryName};
+use crate::domain::{Failure, RegistryName, chain};
 use crate::registry::provider;
 use crate::workflow::{self, RunError};
 
@@ -74,12 +74,7 @@ fn parse_kind(text: &str) -> Result<&'static str, String> {
 /// Writes the files, checks them, and plans.
 pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
-    let address = match &args.address {
-        Some(address) => address.clone(),
-        None if asks => ask("Address of the registry, such as contoso.azurecr.io", "")?,
-        None => return Err(RunError::usage("name the registry: `tagwarden init registry.example`".to_owned())),
-    };
-    let endpoint = parse_endpoint(&address)?;
+    // First, so that no question is answered in vain.
     for name in init_files::names(args.evidence.is_empty()) {
         let path = args.folder.join(name);
         if path.exists() {
@@ -89,6 +84,11 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
             ));
         }
     }
+    let endpoint = match &args.address {
+        Some(address) => parse_endpoint(address)?,
+        None if asks => ask("Address of the registry, such as contoso.azurecr.io", "", parse_endpoint)?,
+        None => return Err(RunError::usage("name the registry: `tagwarden init registry.example`".to_owned())),
+    };
     let (kind, remark) = match args.kind {
         Some(kind) => (kind, "chosen with `--kind`".to_owned()),
         None => recognize(&endpoint).await?,
@@ -102,7 +102,7 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     };
     print_note(&format!("{endpoint}: kind = \"{kind}\": {remark}"));
     let evidence = if args.evidence.is_empty() && asks {
-        let answer = ask("Release records, as files or globs", init_files::EVIDENCE)?;
+        let answer = ask("Release records, as files or globs", init_files::EVIDENCE, |text| Ok(text.to_owned()))?;
         Some(answer).filter(|answer| answer != init_files::EVIDENCE).into_iter().collect()
     } else {
         args.evidence.clone()
@@ -161,24 +161,29 @@ fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> 
         None if asks => {
             let name = |how: SignInKind| how.to_possible_value().map(|value| value.get_name().to_owned());
             let all: Vec<String> = SignInKind::value_variants().iter().filter_map(|how| name(*how)).collect();
-            let answer = ask(&format!("Sign in by {}", all.join(", ")), &name(default).unwrap_or_default())?;
-            SignInKind::from_str(&answer, false).map_err(|_| {
-                workflow::unknown_name("sign-in", &answer, &all.iter().map(String::as_str).collect::<Vec<_>>())
+            ask(&format!("Sign in by {}", all.join(", ")), &name(default).unwrap_or_default(), |answer| {
+                let known: Vec<&str> = all.iter().map(String::as_str).collect();
+                SignInKind::from_str(answer, false).map_err(|_| workflow::unknown_name("sign-in", answer, &known))
             })?
         }
         None => default,
     };
     let secret = || {
         let missing = || RunError::usage("this sign-in needs `--secret-file FILE`, a file with the secret".to_owned());
-        let file = args.secret_file.as_ref().ok_or_else(missing)?;
-        std::path::absolute(file).map_err(|error| {
-            RunError::Usage(Failure::new((), format!("--secret-file {}", file.display())).caused_by(error))
-        })
+        match &args.secret_file {
+            Some(file) => absolute(file),
+            None if asks => ask("File with the secret", "", |text| readable(Path::new(text))),
+            None => Err(missing()),
+        }
     };
     Ok(match how {
         SignInKind::Basic => {
-            let missing = || RunError::usage("`--auth basic` needs `--username USER`".to_owned());
-            SignIn::Basic(args.username.clone().ok_or_else(missing)?, secret()?)
+            let user = match &args.username {
+                Some(user) => user.clone(),
+                None if asks => ask("User", "", |text| Ok(text.to_owned()))?,
+                None => return Err(RunError::usage("`--auth basic` needs `--username USER`".to_owned())),
+            };
+            SignIn::Basic(user, secret()?)
         }
         SignInKind::Token => SignIn::Token(secret()?),
         SignInKind::Anonymous => SignIn::Kind("anonymous"),
@@ -235,19 +240,41 @@ fn name_of(endpoint: &Url) -> RegistryName {
     "main".parse().expect("a valid name")
 }
 
-/// Asks on the terminal; an empty answer is the default.
-fn ask(question: &str, default: &str) -> Result<String, RunError> {
+fn absolute(file: &Path) -> Result<PathBuf, RunError> {
+    std::path::absolute(file).map_err(|error| unreadable(file, error))
+}
+
+/// The path of a file that can be read now. Its content is not looked at.
+fn readable(file: &Path) -> Result<PathBuf, RunError> {
+    std::fs::File::open(file).map_err(|error| unreadable(file, error))?;
+    absolute(file)
+}
+
+fn unreadable(file: &Path, error: io::Error) -> RunError {
+    RunError::Usage(Failure::new((), format!("secret file {}", file.display())).caused_by(error))
+}
+
+/// Asks on the terminal, again after an answer that is not understood. An empty answer is the default.
+///
+/// # Errors
+/// Returns an error if the input ends, or an answer is empty without a default.
+fn ask<T>(question: &str, default: &str, parse: impl Fn(&str) -> Result<T, RunError>) -> Result<T, RunError> {
     let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
     let failed = |error| RunError::Usage(Failure::new((), "cannot read the answer").caused_by(error));
-    write!(io::stderr(), "{question}{shown}: ").map_err(failed)?;
-    let mut line = String::new();
-    let read = io::stdin().lock().read_line(&mut line).map_err(failed)?;
-    let answer = line.trim();
-    if read == 0 || answer.is_empty() && default.is_empty() {
-        print_stderr("");
-        return Err(RunError::usage("nothing was answered; nothing was written".to_owned()));
+    loop {
+        write!(io::stderr(), "{question}{shown}: ").map_err(failed)?;
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line).map_err(failed)?;
+        let answer = line.trim();
+        if read == 0 || answer.is_empty() && default.is_empty() {
+            print_stderr("");
+            return Err(RunError::usage("nothing was answered; nothing was written".to_owned()));
+        }
+        match parse(if answer.is_empty() { default } else { answer }) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => print_stderr(&chain(&error)),
+        }
     }
-    Ok(if answer.is_empty() { default } else { answer }.to_owned())
 }
 
 /// Writes a file that must not exist, with its folder.

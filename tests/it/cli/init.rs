@@ -2,11 +2,14 @@
 
 use std::fs;
 
+use assert_cmd::cargo::cargo_bin;
+use serde_json::{Value, json};
 use tagwarden::demo::registry::{EmbeddedRegistry, Options};
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{CliFixture, fill, names, settings};
+use crate::support::clients;
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
 
 const POLICY: &str = "policies:\n  - name: all\n    select: { tags: [\"*\"] }\n    keep: [{ newest: 1 }]\n";
@@ -47,6 +50,42 @@ async fn an_address_is_enough_for_the_first_plan() {
     assert!(!desk.path("other/releases").exists());
     assert!(desk.read("other/tagwarden.toml").contains("[registries.shop]"), "{}", other.err);
     assert!(desk.read("other/tagwarden.toml").contains("paths = [\"../releases/*.json\"]"));
+}
+
+/// Runs `init` on a terminal, with an answer to each question.
+async fn init_on_a_terminal(desk: &CliFixture, answers: &[(&str, &str)]) -> Value {
+    let folder = desk.path("");
+    let job = json!({ "command": [cargo_bin("tagwarden"), "init"], "folder": folder, "answers": answers });
+    clients::run("terminal.py", &[&job.to_string()], &folder).await
+}
+
+#[tokio::test]
+async fn on_a_terminal_it_asks_and_asks_again() {
+    let registry = DockerRegistry::start(Setup { delete: true, login: true, tls: None }).await;
+    let desk = CliFixture::with(&[("password", PASSWORD)]);
+    let answers = [
+        ("Address of the registry", "no host"),
+        ("Address of the registry", &registry.host()),
+        ("Sign in by", "basci"),
+        ("Sign in by", "basic"),
+        ("User:", USER),
+        ("File with the secret:", "passwort"),
+        ("File with the secret:", "password"),
+        ("Release records, as files or globs [releases/*.json]:", ""),
+    ];
+    let done = init_on_a_terminal(&desk, &answers).await;
+    let shown = done["shown"].as_str().unwrap();
+    assert_eq!((&done["code"], &done["unasked"]), (&json!(0), &json!([])), "{shown}");
+    for words in ["invalid address of a registry", "did you mean `basic`?", "secret file passwort: ", "Dry run: "] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(!shown.contains(PASSWORD), "{shown}");
+    desk.run("check --online").await.exits(0);
+
+    let again = init_on_a_terminal(&desk, &[]).await;
+    assert_eq!(again["code"], 2);
+    let shown = again["shown"].as_str().unwrap();
+    assert!(shown.contains("tagwarden.toml exists already") && !shown.contains("Address"), "{shown}");
 }
 
 #[tokio::test]

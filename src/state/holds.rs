@@ -278,7 +278,7 @@ pub(super) fn verify_not_held(
 }
 
 /// Returns true if an intent is one that a hold, or a request to stop, prevents.
-fn is_removal(intent: &Intent) -> bool {
+pub(super) fn is_removal(intent: &Intent) -> bool {
     matches!(intent.action, Action::Remove(_) | Action::DeleteUntagged)
 }
 

@@ -159,6 +159,7 @@ impl HttpConnection {
             client: self.client.clone(),
             authenticator: authenticator.into_inner().into(),
             slots: Semaphore::new(self.settings.concurrency.max(1)),
+            page_slots: Semaphore::new(MAX_PAGES_IN_FLIGHT),
             is_writer: self.is_writer,
         }
     }

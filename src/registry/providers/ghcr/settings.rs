@@ -63,7 +63,7 @@ fn refuse_auth(auth: &Auth) -> Option<SettingProblem> {
         Auth::Anonymous => {
             return Some(SettingProblem::new("auth", "GitHub's API for packages answers nobody without a token", HELP));
         }
-        Auth::DockerConfig(_) | Auth::Entra(_) | Auth::Aws(_) => {
+        Auth::DockerConfig(_) | Auth::Entra(_) | Auth::Aws(_) | Auth::Google(_) => {
             let message = "GitHub's API takes a token from a file or the environment; `docker login` does not reach it";
             return Some(SettingProblem::new("auth", message, HELP));
         }

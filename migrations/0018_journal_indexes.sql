@@ -4,3 +4,4 @@ DROP INDEX journal_by_digest;
 DROP INDEX journal_by_tag;
 CREATE INDEX journal_by_tag ON journal (registry, repository, tag, digest);
 CREATE INDEX journal_deletions ON journal (digest) WHERE action = 'delete-untagged';
+CREATE INDEX journal_manifest_removals ON journal (digest) WHERE action = 'delete-manifest';

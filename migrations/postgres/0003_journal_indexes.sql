@@ -2,3 +2,4 @@
 -- entry. Only deletions of manifests are looked up by digest.
 DROP INDEX journal_by_digest;
 CREATE INDEX journal_deletions ON journal (digest) WHERE action = 'delete-untagged';
+CREATE INDEX journal_manifest_removals ON journal (digest) WHERE action = 'delete-manifest';

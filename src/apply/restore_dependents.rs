@@ -162,7 +162,7 @@ pub(super) fn needed_manifests(manifest: &RawManifest) -> Vec<Digest> {
     children(&manifest.bytes).chain(subject.map(|subject| *subject)).collect()
 }
 
-/// Returns Tagwarden's own deletion of a manifest since its tag was removed.
+/// Returns Tagwarden's own deletion of a manifest since its tag was removed, or with it.
 ///
 /// # Errors
 /// Returns an error if the journal cannot be read.
@@ -172,7 +172,7 @@ pub(super) async fn deletion_since(
 ) -> Result<Option<JournalEntry>, StateError> {
     let Intent { registry, repository, digest, .. } = &entry.intent;
     let last = store.last_deletion(registry, repository, digest).await?;
-    Ok(last.filter(|last| last.id > entry.id))
+    Ok(last.filter(|last| last.id >= entry.id))
 }
 
 /// Describes the time and the run of a manifest's deletion.

@@ -16,7 +16,7 @@ use crate::workflow::{RestoreSelection, RunError, RunOutcome};
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RestoreTarget {
-    /// Restore all tags of a run: its id, a unique prefix, or `last`
+    /// Restore all tags of a run: its id, a unique prefix, or `last` for the last run that removed any
     #[arg(long, value_name = "ID")]
     run: Option<String>,
     /// Restore all tags that were removed from a repository

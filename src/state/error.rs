@@ -186,6 +186,8 @@ fn classify(error: &sqlx::Error) -> StateErrorKind {
         sqlx::Error::Database(error) => {
             let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
             match code & 0xff {
+                // SQLITE_IOERR_SHMSIZE: no room for the file beside the database that its users share.
+                _ if code == 4874 => StateErrorKind::Full,
                 5 | 6 => StateErrorKind::Locked,
                 8 => StateErrorKind::ReadOnly,
                 11 | 26 => StateErrorKind::Corrupt,

@@ -237,8 +237,12 @@ impl Journal for SqliteState {
         digest: &Digest,
     ) -> Result<Option<JournalEntry>, StateError> {
         let rows = sqlx::query_as(select_entries!(
-            "WHERE digest = ?3 AND registry = ?1 AND repository = ?2 AND outcome = 'done' AND action = 'delete-untagged'
-             ORDER BY id DESC LIMIT 1"
+            "WHERE id = (SELECT max(id) FROM (
+                 SELECT id FROM journal WHERE digest = ?3 AND registry = ?1 AND repository = ?2 AND outcome = 'done'
+                                          AND action = 'delete-untagged'
+                 UNION ALL
+                 SELECT id FROM journal WHERE digest = ?3 AND registry = ?1 AND repository = ?2 AND outcome = 'done'
+                                          AND action = 'delete-manifest') AS deletions)"
         ))
         .bind(registry.as_str())
         .bind(repository.as_str())

@@ -23,7 +23,7 @@ use super::{
     App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
 };
 use crate::apply::{self, ApplyContext, DeletionResult, DeletionTask, RemovalResult, RemovalTask};
-use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState, chain};
+use crate::domain::{Outcome, RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState, chain};
 use crate::registry::{CollectScope, Progress};
 use crate::report::{self, AcceptedView, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
 
@@ -277,7 +277,8 @@ impl EnforcementResult {
 
     /// Marks a run as refused if refusals kept it from removing.
     pub(super) fn refuse(&self, result: &mut RunResult) {
-        if self.lacks_rights {
+        let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Skipped(SkipReason::Refused(_)));
+        if self.lacks_rights || result.outcomes().any(is_refused) {
             result.outcome = result.outcome.min(RunOutcome::Refused);
         }
         if self.is_refused_by_clock && result.outcome != RunOutcome::Interrupted {

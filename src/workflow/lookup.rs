@@ -12,7 +12,7 @@ use crate::report::{self, PlanDocument, PlanLoadError, RunSummary, RunView};
 use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
 
 /// The name of the last run in place of an id.
-const LAST_RUN: &str = "last";
+pub(super) const LAST_RUN: &str = "last";
 
 /// A manifest of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

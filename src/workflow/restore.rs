@@ -8,12 +8,16 @@ use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::heartbeat::Phase;
+use super::lookup::LAST_RUN;
 use super::{App, Approval, RestoreRunResult, RunError, audit, unknown_name, was_removed};
 use crate::apply::{self, RestoreHold, RestorePreview};
 use crate::domain::{Failure, RegistryName, RepositoryName, TagName, chain};
 use crate::registry;
 use crate::report::{self, RunSummary};
-use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind};
+use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind, RunRecord};
+
+/// Most runs among which the last one that removed a tag is looked for.
+const MOST_RUNS: u32 = 1000;
 
 /// The removals to be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,13 +108,33 @@ impl App {
         Ok(foreseen.into_iter().map(restorable).collect())
     }
 
+    /// Returns the last run that removed a tag: what somebody means who undoes the last one, whatever ran since.
+    async fn last_removing_run(&self) -> Result<RunRecord, RunError> {
+        let records = self.store.runs(MOST_RUNS).await?;
+        let ids: Vec<Uuid> = records.iter().map(|record| record.run.id).collect();
+        let totals = self.store.journal_totals(&ids).await?;
+        let has_removed = |record: &RunRecord| totals.get(&record.run.id).is_some_and(|totals| totals.removed > 0);
+        let none = || {
+            let failure = Failure::new((), "no recent run removed a tag");
+            RunError::Usage(failure.with_help("name the run with `--run ID`; `tagwarden runs` lists them"))
+        };
+        records.into_iter().find(has_removed).ok_or_else(none)
+    }
+
     /// Returns the selected removals, the last one first, so that dependencies come first.
     async fn select_removals(&self, what: &RestoreSelection) -> Result<Vec<JournalEntry>, RunError> {
         match what {
             RestoreSelection::Run(id) => {
-                let record = self.run_record(id).await?;
+                let record = if id == LAST_RUN { self.last_removing_run().await? } else { self.run_record(id).await? };
                 let journal = self.store.journal(record.run.id).await?;
-                Ok(journal.into_iter().filter(was_removed).rev().collect())
+                let removed: Vec<JournalEntry> = journal.into_iter().filter(was_removed).rev().collect();
+                if removed.is_empty() {
+                    let failure = Failure::new((), format!("run {} removed nothing", record.run.id));
+                    let help =
+                        "`tagwarden runs` says what each run did; `--run last` is the last one that removed a tag";
+                    return Err(RunError::Usage(failure.with_help(help)));
+                }
+                Ok(removed)
             }
             RestoreSelection::Repository { name, since } => {
                 let (registry, repository) = self.find_repository(name)?;

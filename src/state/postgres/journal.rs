@@ -155,8 +155,12 @@ impl Journal for PostgresState {
         digest: &Digest,
     ) -> Result<Option<JournalEntry>, StateError> {
         let query = sqlx::query_as(select_entries!(
-            "WHERE digest = $3 AND registry = $1 AND repository = $2 AND outcome = 'done' AND action = 'delete-untagged'
-             ORDER BY id DESC LIMIT 1"
+            "WHERE id = (SELECT max(id) FROM (
+                 SELECT id FROM journal WHERE digest = $3 AND registry = $1 AND repository = $2 AND outcome = 'done'
+                                          AND action = 'delete-untagged'
+                 UNION ALL
+                 SELECT id FROM journal WHERE digest = $3 AND registry = $1 AND repository = $2 AND outcome = 'done'
+                                          AND action = 'delete-manifest') AS deletions)"
         ));
         let query = query.bind(registry.as_str()).bind(repository.as_str()).bind(digest.to_string());
         Ok(self.entries(query).await?.pop())

@@ -205,6 +205,11 @@ async fn whole_manifests_go_and_come_back_byte_for_byte() {
     let shown = desk.run(&format!("runs show {run}")).await.exits(0).out;
     assert_eq!(shown.matches("delete-manifest").count(), 3, "{shown}");
     assert!(desk.run("runs").await.exits(0).out.contains(run));
+    // Tagwarden itself deleted it, and says so wherever it is asked.
+    let explained = desk.run("explain contoso/shop/api:candidate-1").await.out;
+    assert!(explained.contains(&format!("in run {run}")) && !explained.contains("did not delete it"), "{explained}");
+    let preview = desk.run(&format!("restore --run {run} --dry-run")).await.exits(0).out;
+    assert!(preview.contains("Tagwarden deleted its manifest on") && !preview.contains("has collected"), "{preview}");
     let restored = desk.run(&format!("restore --run {run}")).await.exits(0);
     assert!(restored.out.contains("3 restored, 0 skipped, 0 failed"), "{}", restored.out);
     assert_eq!(registry.pull_manifest("shop/web", "nightly-1").await, Some(before));

@@ -128,7 +128,9 @@ pub(super) fn report_outcome(result: &RunResult, refused: RefusalEffect) -> u8 {
             RefusalEffect::Enforced => "limits exceeded: this run skipped the refused removals (see REFUSED)",
             RefusalEffect::DryRun => "limits exceeded: an enforcing run would skip the refused removals (see REFUSED)",
         }),
-        RunOutcome::Failed => print_stderr("some removals failed; `tagwarden runs show` has them"),
+        RunOutcome::Failed => {
+            print_stderr(&format!("some removals failed; `tagwarden runs show {}` has them", result.run))
+        }
         RunOutcome::EvidenceMissing => {
             print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
         }
@@ -147,7 +149,10 @@ pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, Ru
             }
             let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
             let format = Format::from_extension(extension).ok_or_else(|| {
-                RunError::usage(format!("{}: name it .json, .md, .html, .csv or .txt", file.display()))
+                RunError::usage(format!(
+                    "{}: name it .json, .md, .html, .csv, .txt, .jira or .servicenow",
+                    file.display()
+                ))
             })?;
             Ok((file.as_path(), format))
         })

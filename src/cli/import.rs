@@ -83,7 +83,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<u8, RunError> {
         print_stderr(&sanitize(&format!("differs ({}): {}", remark.kind.label(), remark.text)));
     }
     let policies = if written == 1 { "1 policy".to_owned() } else { format!("{written} policies") };
-    print_stderr(&format!("{policies}, all of them `mode: dry-run`; what differs stands above each"));
+    print_stderr(&format!("{policies} in `mode: dry-run`; what differs stands above each"));
     Ok(0)
 }
 

@@ -185,7 +185,10 @@ pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
     }
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
         let mut problem = Diagnostic::new(DEFAULT_PATHS[0], "no settings file, neither here nor in /etc/tagwarden");
-        problem.help = Some("name one with `--config FILE`; `tagwarden demo` needs none".to_owned());
+        problem.help = Some(
+            "write one with `tagwarden init ADDRESS`, or name one with `--config FILE`; `tagwarden demo` needs none"
+                .to_owned(),
+        );
         ConfigError { diagnostics: vec![problem] }
     })
 }

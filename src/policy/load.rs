@@ -243,7 +243,7 @@ fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf
             let mut problem = Diagnostic::new(path.display().to_string(), "policies cannot be read");
             problem
                 .caused_by(error)
-                .help("`policies` in the settings names a file or a folder, relative to the settings");
+                .help("name a file or a folder; `policies` in the settings is relative to the settings");
             problems.push(problem);
         }
     }

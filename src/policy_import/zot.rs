@@ -299,10 +299,10 @@ fn add_rules(entry: &KeepTags, policy: &mut ImportedPolicy) {
     let pulls = entry.pulled_within.is_some() || entry.pulled_count > 0;
     if pulls {
         let within = entry.pulled_within.as_deref().and_then(json::seconds).map(super::writer::duration);
-        let later = within.map(|within| format!("; once it is, write `pulled_within: {within}`")).unwrap_or_default();
+        let later = within.map(|within| format!(" (`pulled_within: {within}`)")).unwrap_or_default();
         policy.remark(
             RemarkKind::KeepsMore,
-            format!("it keeps by the last pull, which this version does not know; so its tags stay{later}"),
+            format!("it keeps by the last pull{later}, which is not read from zot; so its tags stay"),
         );
     }
     let no_rules = pushed.is_none() && entry.pushed_count == 0 && !pulls;

@@ -68,7 +68,7 @@ impl HistoryView {
     pub fn describe_state(&self) -> String {
         let seen = self.last_seen.as_ref();
         match (self.exists, self.removed_by_tagwarden) {
-            (Some(true), _) => "in the registry now".to_owned(),
+            (Some(true), _) => "in the registry".to_owned(),
             (exists, true) => {
                 let now = if exists.is_none() {
                     "not known whether it is in the registry now"

@@ -343,7 +343,16 @@ impl RunView {
             ),
         };
         if removed.peek().is_none() {
-            let nothing = "It removed nothing, so there is nothing to undo.".to_owned();
+            let open = self.entries().iter().filter(|entry| entry.outcome.is_none()).count() as u64;
+            let nothing = if open > 0 {
+                let verb = if open == 1 { "has" } else { "have" };
+                format!(
+                    "{} {verb} no known outcome yet; the next run or restore finds it out.",
+                    counted(open, "action")
+                )
+            } else {
+                "It removed nothing, so there is nothing to undo.".to_owned()
+            };
             return if deleted.is_empty() {
                 nothing
             } else {

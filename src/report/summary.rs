@@ -71,7 +71,7 @@ pub(super) fn describe_mode(document: &PlanDocument) -> String {
         format!("; NARROWED to {} (everything was read and decided; limits count the whole plan)", narrowed.describe())
     });
     if document.hypothetical {
-        format!("{what}; simulated for {time}{narrowed}")
+        format!("Simulation: it cannot be applied; as of {time}{narrowed}")
     } else {
         format!("{what}; as of {time}{narrowed}")
     }

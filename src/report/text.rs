@@ -219,7 +219,7 @@ fn refusals(out: &mut String, document: &PlanDocument) {
     if document.refusals.is_empty() {
         return;
     }
-    heading(out, "REFUSED: nothing below will be removed");
+    heading(out, "REFUSED: nothing that these cover will be removed");
     for refusal in document.refusals.iter().take(MOST_REFUSALS) {
         line(out, 1, &format!("{}{}", if refusal.binding { "!! " } else { "" }, refusal.message));
     }

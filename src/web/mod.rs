@@ -135,7 +135,11 @@ async fn ready(State(app): State<AppState>) -> Response {
     }
     if !status.ready {
         let starting = status.policies.problem.is_none();
-        return not_ready(if starting { "starting\n" } else { "no policies to go by: the log says what is wrong\n" });
+        return not_ready(if starting {
+            "starting, or unable to write its state: the log says which\n"
+        } else {
+            "no policies to go by: the log says what is wrong\n"
+        });
     }
     if let Err(error) = app.context.store.verify_file() {
         tracing::warn!(error = %error.chain(), "not ready");

@@ -10,7 +10,8 @@ const SCHEMA_PREFIX: &str = "tagwarden.";
 const RELEASES_SCHEMA: &str = "tagwarden.releases/";
 
 /// Texts that only the reports contain, in their first lines.
-const REPORT_HEADINGS: [&str; 9] = [
+const REPORT_HEADINGS: [&str; 10] = [
+    "Simulation: it cannot be applied; as of ",
     "Dry run: nothing is removed; ",
     "Plan for approval: only `tagwarden apply` of it removes; ",
     "Plan in mode enforce: `run` and `serve` remove what their own plans list; ",
@@ -25,7 +26,13 @@ const REPORT_HEADINGS: [&str; 9] = [
 /// Returns true for a text that is a report of Tagwarden or contains one.
 pub(super) fn is_report(text: &str) -> bool {
     // Nearly all texts contain none of these words and skip the second check.
-    let words = ["agwarden", "nothing is removed", "Plan in mode enforce", "registry,repository,tag,"];
+    let words = [
+        "agwarden",
+        "nothing is removed",
+        "Simulation: it cannot be applied",
+        "Plan in mode enforce",
+        "registry,repository,tag,",
+    ];
     let may_be = words.iter().any(|word| text.contains(word));
     may_be
         && text

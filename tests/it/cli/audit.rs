@@ -89,7 +89,7 @@ async fn a_tag_has_a_history() {
         "because:  policy candidates does not keep it: 5th newest",
         "restore: done",
         "(restore) by anna@",
-        "Now: in the registry now",
+        "Now: in the registry",
     ];
     let found: Vec<Option<usize>> = places.iter().map(|words| done.out.find(words)).collect();
     assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in:\n{}", done.out);

@@ -54,7 +54,7 @@ async fn rules_of_every_tool_become_policies_that_check_takes() {
         let printed = desk.run(&words).await.exits(0);
         assert!(printed.out.contains("    mode: dry-run\n") && !printed.out.contains("enforce"), "{}", printed.out);
         assert!(printed.out.starts_with(&format!("# Translated from {file} by `tagwarden import {tool}`.\n")));
-        assert!(printed.err.contains("all of them `mode: dry-run`"), "{}", printed.err);
+        assert!(printed.err.contains("in `mode: dry-run`"), "{}", printed.err);
         let written = desk.run(&format!("{words} --out policies/{tool}.yaml")).await.exits(0);
         assert_eq!((written.out.as_str(), desk.read(&format!("policies/{tool}.yaml"))), ("", printed.out.clone()));
         let from_stdin = piped(&desk, &format!("import {tool} - --scope shop/{tool}"), rules).await.exits(0);

@@ -80,7 +80,7 @@ async fn what_does_not_exist_is_a_usage_error() {
         assert!(!done.err.is_empty(), "{words}");
     }
     let done = desk.run("plan --out plan.pdf").await.exits(2);
-    assert!(done.err.contains("plan.pdf: name it .json, .md, .html, .csv or .txt"), "{}", done.err);
+    assert!(done.err.contains("plan.pdf: name it .json, .md, .html, .csv, .txt, .jira or .servicenow"), "{}", done.err);
     for words in ["--help", "--version", "help plan"] {
         let done = desk.run(words).await.exits(0);
         assert!(!done.out.is_empty() && done.err.is_empty(), "{words}");

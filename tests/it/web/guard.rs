@@ -84,7 +84,10 @@ async fn readiness_says_why_not_and_names_nothing() {
     assert!(world.get("/api/v1/status").await.body.contains(outdated));
     board.update(|status| status.outdated = None);
     board.update(|status| status.ready = false);
-    assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (503, "starting\n"));
+    assert_eq!(
+        (world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()),
+        (503, "starting, or unable to write its state: the log says which\n")
+    );
     let text = "policies/secret.yaml:3: no".to_owned();
     board.update(|status| status.policies.problem = Some(PolicyProblem { since: noon(), text }));
     let answer = world.get("/readyz").await;

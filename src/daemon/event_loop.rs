@@ -287,14 +287,12 @@ impl EventLoop {
             self.report_write_error(&error);
             return;
         }
+        // Rules that cannot be compared may be older than those of another daemon.
+        if !self.check_rules().await || !self.leads() {
+            return;
+        }
         let now = self.now();
         let due = find_scheduled(&self.timetable, &self.handled, now);
-        if !due.policies.is_empty() {
-            self.check_rules().await;
-            if !self.leads() {
-                return;
-            }
-        }
         let removes = self.may_remove(now);
         let lease = if removes && !due.policies.is_empty() {
             match self.take_lease(now).await {

@@ -154,7 +154,7 @@ impl EventLoop {
     /// Begins the run again that another leader did not finish. It goes on with the plan of that run; if there is none,
     /// it decides anew.
     pub(super) async fn resume(&mut self) {
-        if self.running.is_some() || !self.leads() {
+        if self.running.is_some() || !self.leads() || !self.rules.is_compared() {
             return;
         }
         let Some(unfinished) = self.leadership.unfinished.take() else { return };

@@ -45,6 +45,11 @@ impl RuleStanding {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
+    /// Returns true unless the last comparison failed.
+    pub(super) fn is_compared(&self) -> bool {
+        self.logged_error.is_none()
+    }
+
     /// Returns true if the schedule is to be left to a daemon with newer rules.
     pub(super) fn yields(&self) -> bool {
         !self.outdated.is_empty() && self.is_led_elsewhere
@@ -73,10 +78,11 @@ impl EventLoop {
     }
 
     /// Compares the rules of this daemon with those of the others. Newer ones are in force from now on; with older ones
-    /// it ends a run before its next removal, and stands by if a daemon with newer ones is alive.
-    pub(super) async fn check_rules(&mut self) {
+    /// it ends a run before its next removal, and stands by if a daemon with newer ones is alive. Returns false if they
+    /// cannot be compared: no run must begin then.
+    pub(super) async fn check_rules(&mut self) -> bool {
         if !is_shared(&self.store) {
-            return;
+            return true;
         }
         let was_outdated = self.rules.outdated();
         if let Err(words) = self.compare_rules().await {
@@ -84,7 +90,7 @@ impl EventLoop {
                 tracing::warn!("cannot compare the policies and settings with those of other daemons: {words}");
                 self.rules.logged_error = Some(words);
             }
-            return;
+            return false;
         }
         self.rules.logged_error = None;
         let outdated = self.rules.outdated();
@@ -108,6 +114,7 @@ impl EventLoop {
         if self.rules.yields() && self.leadership.lease.is_some() {
             self.step_down("a daemon with newer policies or settings is to follow the schedule: this one stands by");
         }
+        true
     }
 
     async fn compare_rules(&mut self) -> Result<(), String> {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::postgres::{PASSWORD, Postgres};
+use crate::support::proxy::Proxy;
 
 const TAGS: usize = 240;
 
@@ -135,6 +136,45 @@ async fn a_server_that_dies_ends_the_removals_and_the_journal_has_every_one() {
     let done = tags(journal.iter().filter(|entry| matches!(entry.outcome, Some((Outcome::Done(_), _)))));
     assert_eq!(done, fixture.removed());
     assert_eq!(fixture.tags(), BTreeSet::from([format!("c-{}", TAGS - 1)]));
+}
+
+/// Whoever gets no answer does not know whether its entry was written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_break_lose_no_entry_and_remove_nothing_twice() {
+    let fixture = Fixture::new().await;
+    let slow = Fault::on("manifests/", FaultKind::Delay(Duration::from_millis(5))).method(Method::DELETE);
+    fixture.registry.inject(slow);
+    let proxy = Proxy::start(fixture.server.port).await;
+    let url = Postgres::url_at(proxy.port);
+    let mut rounds = 0;
+    while fixture.tags().len() > 1 {
+        rounds += 1;
+        assert!(rounds < 100, "it comes to no end: {} tags", fixture.tags().len());
+        let before = fixture.removed().len();
+        let mut command = fixture.command("run");
+        command.env("TAGWARDEN__STATE", &url).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        while fixture.removed().len() < before + 3 && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        while child.try_wait().unwrap().is_none() {
+            proxy.cut();
+            // One that survives that goes on, until it does not.
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        let journal = fixture.journal().await;
+        let missing: Vec<_> = fixture.removed().difference(&tags(&journal)).cloned().collect();
+        assert_eq!(missing, [""; 0], "removed without an intent");
+        fixture.server.meddle("UPDATE leases SET expires_at = '-infinity'").await;
+    }
+    assert!(proxy.lost_answers() > 3, "{} answers were lost", proxy.lost_answers());
+    let last = fixture.run("run").await;
+    assert_eq!(last.code, 0, "{}\n{}", last.out, last.err);
+    let journal = fixture.journal().await;
+    assert!(journal.iter().all(|entry| entry.outcome.is_some()), "nothing stays open");
+    let done: Vec<_> = journal.iter().filter(|entry| matches!(entry.outcome, Some((Outcome::Done(_), _)))).collect();
+    assert_eq!(tags(done.iter().copied()), fixture.removed());
+    assert_eq!(done.len(), fixture.removed().len(), "each was removed once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

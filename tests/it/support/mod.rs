@@ -18,5 +18,7 @@ pub(crate) mod old_state;
 pub(crate) mod pgbouncer;
 #[cfg(target_os = "linux")]
 pub(crate) mod postgres;
+#[cfg(target_os = "linux")]
+pub(crate) mod proxy;
 pub(crate) mod removal;
 pub(crate) mod skopeo;

@@ -16,7 +16,10 @@ const KNOWN_CIRCLES: [(&[&str], &str); 4] = [
         &["apply/companions", "apply/removal_queue", "apply/untag"],
         "the queue calls the removals, which share the state of its repository",
     ),
-    (&["daemon/event_loop", "daemon/leadership", "daemon/reload"], "one `impl EventLoop` in three files"),
+    (
+        &["daemon/event_loop", "daemon/leadership", "daemon/reload", "daemon/rules"],
+        "one `impl EventLoop` in four files",
+    ),
     (
         &[
             "registry/client/auth",

@@ -1,12 +1,14 @@
-//! Google's own client for Python, by its published description, against the embedded registry; and what that refuses.
+//! Google's own client for Python, by its published description, and the built binary, both against the embedded registry.
 
 use std::path::Path;
+use std::process::Command;
 
+use assert_cmd::cargo::cargo_bin;
 use serde_json::json;
 use tagwarden::demo::image::{self, Format};
-use tagwarden::demo::registry::ArtifactRepository;
+use tagwarden::demo::registry::{ArtifactRegistryOptions, ArtifactRepository, ServiceAccount};
 
-use super::{API, TOKEN, image as build, options, put, start};
+use super::{API, EMAIL, HOST, TOKEN, image as build, options, put, start};
 use crate::support::clients::run;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,4 +48,57 @@ async fn googles_own_client_takes_it_for_a_real_one() {
     assert_eq!(saw["wrong_page"], json!([400, "INVALID_ARGUMENT"]));
     assert_eq!(saw["wrong_token"], json!([401, "UNAUTHENTICATED"]));
     assert_eq!(saw["unknown_members"], json!([]), "every member of every answer is in the published description");
+}
+
+/// Runs the built binary in a folder, with an environment of its own.
+fn tagwarden(folder: &Path, variable: (&str, &str), arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(cargo_bin("tagwarden"));
+    for name in ["GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "GCE_METADATA_HOST"] {
+        command.env_remove(name);
+    }
+    let output = command.args(arguments).current_dir(folder).env("HOME", folder).env(variable.0, variable.1).output();
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (output.status.code(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_built_binary_signs_in_by_the_environment() {
+    for by_file in [true, false] {
+        let account = ServiceAccount::generate(EMAIL);
+        let registry = start(ArtifactRegistryOptions { account: Some(account.clone()), ..options() }).await;
+        for number in 1..=3 {
+            let tag = format!("build-{number}");
+            put(&registry, API, &tag, &build(&tag, 50), 50 - number);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!(
+            "mode = \"approved\"\npolicies = \"policies.yaml\"\nstate = \"sqlite:tagwarden.db\"\n[limits]\npercent = 100\n\
+             [registries.main]\nkind = \"artifact-registry\"\nendpoint = \"{}\"\naliases = [\"{HOST}\"]\n\
+             auth = {{ kind = \"google\" }}\nnamespaces = [\"acme/shop\"]\n",
+            registry.url()
+        );
+        let policies = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ newest: 1 }]\n    mode: enforce\n";
+        for (name, text) in [
+            ("tagwarden.toml", &*settings),
+            ("policies.yaml", policies),
+            ("key.json", &*account.key_file(&registry.url())),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let variable = if by_file {
+            ("GOOGLE_APPLICATION_CREDENTIALS", "key.json")
+        } else {
+            ("GCE_METADATA_HOST", registry.host())
+        };
+        let (code, said) = tagwarden(folder.path(), variable, &["plan", "--out", "plan.json"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(registry.tags(API).len(), 3, "a plan only reads");
+        let (code, said) = tagwarden(folder.path(), variable, &["apply", "plan.json"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(registry.tags(API).into_keys().collect::<Vec<_>>(), ["build-3"], "{said}");
+        let identity = if by_file { EMAIL } else { "the service account of the machine or the pod" };
+        let (code, said) = tagwarden(folder.path(), variable, &["plan", "--format", "json"]);
+        assert!(code == Some(0) && said.contains(identity), "{said}");
+    }
 }

@@ -107,3 +107,22 @@ impl Provider for Ghcr {
         Ok(RegistryConnection::new(Arc::new(reader), Arc::new(writer)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn github_is_known_by_its_addresses() {
+        for (endpoint, expected) in [
+            ("https://ghcr.io", ProductMatch::Mine),
+            ("https://containers.octo.ghe.com", ProductMatch::Mine),
+            ("https://containers.github.contoso.example", ProductMatch::Maybe),
+            ("https://registry.contoso.example", ProductMatch::NotMine),
+            ("https://quay.io", ProductMatch::NotMine),
+        ] {
+            let answer = FirstAnswer::of_address(endpoint.parse().unwrap());
+            assert_eq!(Ghcr.recognize(&answer), expected, "{endpoint}");
+        }
+    }
+}

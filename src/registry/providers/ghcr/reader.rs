@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::{list_gaps, pagination, pull};
 use crate::registry::{
-    Capabilities, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
+    Auth, Capabilities, Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
     RegistrySettings, RequestCounts, ServerTime, parse_manifest,
 };
 
@@ -62,7 +62,10 @@ impl RegistryReader for GhcrReader {
     }
 
     fn identity(&self) -> String {
-        self.api.registry.identity()
+        match self.api.settings.auth {
+            Auth::Basic { .. } => self.api.registry.identity(),
+            _ => self.api.rest.identity(),
+        }
     }
 
     fn request_counts(&self) -> RequestCounts {

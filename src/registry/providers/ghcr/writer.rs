@@ -74,11 +74,12 @@ impl GhcrWriter {
         if pull::has_manifest(&self.api.registry, repository, digest).await? {
             return Ok(());
         }
-        if !deleted.get(repository).is_some_and(|known| known.contains_key(digest)) {
+        // Once, because each digest that GitHub no longer has would list all of them again.
+        if !deleted.contains_key(repository) {
             deleted.insert(repository.clone(), self.list_deleted(repository).await?);
         }
-        let Some(version) = deleted.get_mut(repository).and_then(|known| known.remove(digest)) else { return Ok(()) };
-        if let Some(other) = self.occupied_tag(repository, tag, &version).await? {
+        let Some(version) = deleted.get(repository).and_then(|known| known.get(digest)) else { return Ok(()) };
+        if let Some(other) = self.occupied_tag(repository, tag, version).await? {
             tracing::info!(
                 %repository, %digest, tag = other,
                 "the version is pushed and not restored: one of its tags names another image by now, which must not change"
@@ -135,7 +136,15 @@ impl GhcrWriter {
             }
             Err(error) => return Err(error),
         };
-        Ok(rows.into_iter().filter_map(|row| parse(row).ok()).collect())
+        let mut deleted = DeletedVersions::new();
+        for (digest, version) in rows.into_iter().filter_map(|row| parse(row).ok()) {
+            // The last one, where a digest was pushed and deleted several times.
+            let known = deleted.entry(digest).or_insert_with(|| version.clone());
+            if version.id > known.id {
+                *known = version;
+            }
+        }
+        Ok(deleted)
     }
 }
 
@@ -178,6 +187,8 @@ impl RegistryWriter for GhcrWriter {
         let result = self.removal_result(&response, (repository, id)).await;
         if result.is_ok() {
             self.api.shared.versions.forget(repository, digest);
+            // There is one more.
+            self.deleted.lock().await.remove(repository);
         }
         result
     }

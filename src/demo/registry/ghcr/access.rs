@@ -165,7 +165,7 @@ pub(super) fn challenge(url: &str, repository: Option<&str>) -> Response {
 
 /// Returns the rows of a page with `Link` as GitHub has it, by the path that GitHub itself links to.
 pub(super) fn paginate<T>(
-    rows: Vec<T>,
+    rows: &[T],
     body: impl FnMut(&T) -> Value,
     query: &Query,
     (url, path): (&str, &str),

@@ -63,11 +63,11 @@ impl GhcrService {
                 let path = format!("{linked}/container/{}/versions", name.replace('/', "%2F"));
                 if call.query.get("state") == Some("deleted") {
                     let rows = self.deleted_versions(&repository, url);
-                    return paginate(rows, Clone::clone, call.query, (url, &path));
+                    return paginate(&rows, Clone::clone, call.query, (url, &path));
                 }
                 let rows = self.versions(&repository, content);
                 let body = |(digest, manifest): &(&Digest, &Manifest)| self.version(&repository, digest, manifest, url);
-                paginate(rows, body, call.query, (url, &path))
+                paginate(&rows, body, call.query, (url, &path))
             }
             PackageRoute::Version { id, .. } if *call.method == Method::DELETE => {
                 self.delete_version((&repository, *id), token, content)
@@ -98,7 +98,7 @@ impl GhcrService {
         let names =
             content.repositories().filter(|name| name.starts_with(&own) && !self.options.hidden.contains(*name));
         let rows: Vec<&str> = names.collect();
-        paginate(rows, |name| self.package(name, url, content), call.query, (url, linked))
+        paginate(&rows, |name| self.package(name, url, content), call.query, (url, linked))
     }
 
     /// `package`.

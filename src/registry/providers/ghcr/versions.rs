@@ -73,7 +73,7 @@ impl GhcrApi {
             let first = self.page(path, 1).await?;
             if next_link(&first.headers).is_none() {
                 // One answer is of one instant.
-                let rows = first.parse_json()?;
+                let rows: Vec<Value> = first.parse_json()?;
                 return Ok(Reading { is_whole: is_consistent(&rows), rows });
             }
         }
@@ -176,7 +176,7 @@ fn unclear(repository: &RepositoryName, why: &str) -> RegistryError {
 }
 
 /// Returns true if no version and no tag is met twice, as they are when something moved while pages were read.
-fn is_consistent(rows: &Vec<Value>) -> bool {
+fn is_consistent(rows: &[Value]) -> bool {
     let (mut ids, mut tags) = (BTreeSet::new(), BTreeSet::new());
     rows.iter().all(|row| {
         let own = row["metadata"]["container"]["tags"].as_array().into_iter().flatten();
@@ -224,9 +224,9 @@ mod tests {
     #[test]
     fn what_moved_between_pages_is_met_twice() {
         let row = |id: u64, tags: &[&str]| json!({ "id": id, "metadata": { "container": { "tags": tags } } });
-        assert!(is_consistent(&vec![row(1, &["a"]), row(2, &[]), row(3, &["b", "c"])]));
-        assert!(!is_consistent(&vec![row(1, &["a"]), row(2, &["a"])]));
-        assert!(!is_consistent(&vec![row(1, &[]), row(1, &[])]));
+        assert!(is_consistent(&[row(1, &["a"]), row(2, &[]), row(3, &["b", "c"])]));
+        assert!(!is_consistent(&[row(1, &["a"]), row(2, &["a"])]));
+        assert!(!is_consistent(&[row(1, &[]), row(1, &[])]));
     }
 
     #[test]

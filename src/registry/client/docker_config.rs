@@ -472,7 +472,7 @@ esac"#,
             ("failing.example", "failed (exit status: 1)"),
             ("none.example", "has no credentials for none.example"),
             ("absent.example", "cannot be run"),
-            ("path.example", "is a path"),
+            ("path.example", "a path instead of a name"),
         ] {
             let said = shown(config.credentials(host, None).await);
             assert!(said.contains(words) && !said.contains("secret"), "{host}: {said}");

@@ -129,7 +129,9 @@ async fn a_404_is_never_an_absence() {
     put(&registry, API, "v2", &build("two", 9), 4);
     let reader = reader(&registry);
     reader.repository(&name(API), &BTreeSet::new(), &MemoryCache::default()).await;
-    registry.ghcr(|ghcr| drop(ghcr.options.hidden.insert(API.to_owned())));
+    registry.ghcr(|ghcr| {
+        ghcr.options.hidden.insert(API.to_owned());
+    });
     let found = read(&registry).await;
     assert_eq!(gaps(&found.gaps), [(GapTarget::TagList, "denied")]);
     assert!(found.gaps[0].message.contains("`read:packages`"), "{}", found.gaps[0].message);

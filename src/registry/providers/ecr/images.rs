@@ -192,7 +192,8 @@ mod tests {
         images.finish();
         assert_eq!(images.gaps, []);
         let repository = images.into_repository(name, &BTreeSet::new());
-        let pulled = PullTime::At(Timestamp::from_second(1_764_460_800 + 24 * 3600).unwrap().into());
+        let pulled =
+            PullTime::At(Timestamp::from_millisecond((1_764_460_800 + 24 * 3600) * 1000 + 500).unwrap().into());
         let expected = [("stable", pulled), ("v1", pulled), ("v2", PullTime::Never)];
         let found: Vec<_> = repository.pull_times.iter().map(|(tag, pulled)| (tag.as_str(), *pulled)).collect();
         assert_eq!(found, expected);

@@ -41,7 +41,7 @@ pub(super) async fn serve(config: Option<&Path>) -> Result<u8, RunError> {
     };
     let exporting = collector::start(daemon.telemetry()).map(|telemetry| {
         let status = daemon.status();
-        tokio::spawn(async move { telemetry.export_metrics(|| status.metrics()).await })
+        tokio::spawn(async move { telemetry.export_metrics(system_clock(), || status.metrics()).await })
     });
     let (ticks, taken) = mpsc::channel(1);
     let (halt, halted) = watch::channel(false);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::retry::{RetryHint, parse_delay, retry_after};
+use super::pauses::{RetryHint, parse_delay, retry_after};
 use super::{Response, date};
 
 /// The pause that GitHub asks for where a secondary limit has none of its own.

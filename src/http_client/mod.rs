@@ -4,6 +4,7 @@
 mod body;
 mod error;
 mod github_limit;
+mod pauses;
 mod rate_limit;
 mod read_guard;
 mod request;
@@ -31,12 +32,13 @@ pub(crate) use crate::domain::one_line;
 pub(crate) use body::parse_json_lossy;
 pub(crate) use error::first_error;
 pub use error::{RequestError, RequestErrorKind};
+pub(crate) use pauses::RetryHint;
 pub use rate_limit::RateLimits;
 pub(crate) use rate_limit::{Operation, Reservation};
 pub(crate) use read_guard::{METADATA_TOKEN_PATH, PERMISSIONS_PATH_END};
 pub(crate) use request::{Request, RetryMode};
 pub(crate) use response::Response;
-pub(crate) use retry::{Backoff, RetryHint, status_retry_hint};
+pub(crate) use retry::{Backoff, status_retry_hint};
 pub(crate) use signer::RequestSigner;
 pub use time::{ServerTime, uptime};
 
@@ -522,7 +524,7 @@ fn format_seconds(time: Duration) -> String {
 
 /// Returns the `Date` of a response; `None` if it has none, or an invalid one.
 pub(crate) fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    retry::parse_time(headers.get(DATE)?.to_str().ok()?.trim())
+    pauses::parse_time(headers.get(DATE)?.to_str().ok()?.trim())
 }
 
 /// Returns the remaining calls that Azure Container Registry reports, in most responses of its token service and to

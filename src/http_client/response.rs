@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{RequestError, RequestErrorKind, WireError, first_error, operation_error};
 use super::parse_json_lossy;
-use super::retry::retry_after;
+use super::pauses::retry_after;
 use crate::domain::{Cause, one_line};
 
 /// A response with its whole body.

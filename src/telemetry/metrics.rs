@@ -2,8 +2,8 @@
 //! (<https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/>).
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -18,23 +18,20 @@ use opentelemetry_sdk::Resource;
 use super::SCOPE;
 use super::openmetrics::{self, MetricFamily, Sample};
 
-/// Translates metrics. Counters and histograms begin when it is made.
+/// Translates metrics. Counters and histograms begin at `started`.
 pub(super) struct MetricExporter {
     resource: WireResource,
     started: u64,
 }
 
 impl MetricExporter {
-    pub(super) fn new(resource: &Resource) -> Self {
+    pub(super) fn new(resource: &Resource, now: Timestamp) -> Self {
         let attributes = ResourceAttributesWithSchema::from(resource).attributes.0;
-        Self {
-            resource: WireResource { attributes, ..WireResource::default() },
-            started: nanoseconds(SystemTime::now()),
-        }
+        Self { resource: WireResource { attributes, ..WireResource::default() }, started: nanoseconds(now) }
     }
 
     /// Returns the request with all families of a page in the OpenMetrics text format.
-    pub(super) fn request(&self, page: &str, now: SystemTime) -> ExportMetricsServiceRequest {
+    pub(super) fn request(&self, page: &str, now: Timestamp) -> ExportMetricsServiceRequest {
         let now = nanoseconds(now);
         let families = openmetrics::parse(page);
         let metrics = families.iter().filter_map(|family| self.metric(family, now)).collect();
@@ -137,9 +134,8 @@ fn count(value: f64) -> u64 {
     value as u64
 }
 
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+fn nanoseconds(time: Timestamp) -> u64 {
+    u64::try_from(time.as_nanosecond()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -156,8 +152,8 @@ mod tests {
                     a_took_bucket{le=\"+Inf\",kind=\"run\"} 4\n# EOF\n";
         let resource =
             Resource::builder_empty().with_attribute(opentelemetry::KeyValue::new("service.name", "x")).build();
-        let exporter = MetricExporter::new(&resource);
-        let request = exporter.request(page, UNIX_EPOCH + std::time::Duration::from_secs(9));
+        let exporter = MetricExporter::new(&resource, Timestamp::UNIX_EPOCH);
+        let request = exporter.request(page, Timestamp::from_second(9).unwrap());
         let all = &request.resource_metrics[0];
         assert_eq!(all.resource.as_ref().unwrap().attributes[0].key, "service.name");
         let metrics = &all.scope_metrics[0].metrics;

@@ -16,6 +16,7 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracer, SdkTracerProvider};
 
+use crate::apply::Clock;
 use crate::config::TelemetrySettings;
 use crate::domain::chain;
 use crate::http_client::RequestError;
@@ -65,12 +66,12 @@ impl Telemetry {
 
     /// Sends metrics again and again, until the future is dropped. `render` returns them in the OpenMetrics text format.
     /// Returns at once if no metrics are sent.
-    pub async fn export_metrics(&self, render: impl Fn() -> String) {
+    pub async fn export_metrics(&self, clock: Clock, render: impl Fn() -> String) {
         let Some(interval) = self.metrics_interval else { return };
-        let exporter = metrics::MetricExporter::new(&self.resource);
+        let exporter = metrics::MetricExporter::new(&self.resource, clock());
         loop {
             tokio::time::sleep(interval).await;
-            let request = exporter.request(&render(), std::time::SystemTime::now());
+            let request = exporter.request(&render(), clock());
             if let Err(error) = self.collector.send("metrics", &request).await {
                 tracing::warn!("metrics were not sent: {}", chain(&error));
             }
@@ -82,7 +83,7 @@ impl Telemetry {
         let Some(provider) = self.provider.clone() else { return };
         let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FINISH_TIMEOUT)).await;
         if let Ok(Err(error)) = ended {
-            tracing::warn!("the last traces were not sent: {error}");
+            tracing::warn!("the last traces were not sent: {}", chain(&error));
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
 };
 use crate::apply::{self, ApplyContext, DeletionResult, DeletionTask, RemovalResult, RemovalTask};
-use crate::domain::{Outcome, RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState, chain};
+use crate::domain::{RegistryName, Removal, RepositoryName, SkipReason, SourceName, SourceState, chain};
 use crate::registry::{CollectScope, Progress};
 use crate::report::{self, AcceptedView, AttentionView, DeletionView, PlanDocument, RegistryView, RemovalView};
 
@@ -68,6 +68,8 @@ pub(super) struct EnforcementResult {
     pub(super) lacks_rights: bool,
     pub(super) lacks_evidence: bool,
     pub(super) is_refused_by_clock: bool,
+    /// True if removals that the plan allows were refused when they were due.
+    is_refused_late: bool,
     pub(super) failed_sources: Vec<AttentionView>,
 }
 
@@ -202,6 +204,17 @@ impl App {
         };
         let grounds = (&planned.earlier, journaled, &shared.limits);
         let (tasks, skipped) = intersection::intersect(document, (&views, &removals), &decision, grounds);
+        // What the plan itself refuses was there to see when it was approved.
+        let known: BTreeSet<String> = views
+            .iter()
+            .filter(|view| intersection::planned_skip(document, view).is_some())
+            .map(RemovalView::name)
+            .collect();
+        let is_late = |(task, skip): &(RemovalTask, SkipReason)| {
+            let Removal { registry, repository, tag, .. } = &*task.removal;
+            matches!(skip, SkipReason::Refused(_)) && !known.contains(&format!("{registry}/{repository}:{tag}"))
+        };
+        found.is_refused_late |= skipped.iter().any(is_late);
         let (deletions, not_deleted) = manifest_cleanup::intersect(&deletions, &decision);
         found.lacks_rights |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
         found.lacks_evidence |= decision.lacks_evidence();
@@ -257,6 +270,7 @@ impl EnforcementResult {
         self.lacks_rights |= other.lacks_rights;
         self.lacks_evidence |= other.lacks_evidence;
         self.is_refused_by_clock |= other.is_refused_by_clock;
+        self.is_refused_late |= other.is_refused_late;
         self.add_registries(other.registries);
         self
     }
@@ -277,8 +291,7 @@ impl EnforcementResult {
 
     /// Marks a run as refused if refusals kept it from removing.
     pub(super) fn refuse(&self, result: &mut RunResult) {
-        let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Skipped(SkipReason::Refused(_)));
-        if self.lacks_rights || result.outcomes().any(is_refused) {
+        if self.lacks_rights || self.is_refused_late {
             result.outcome = result.outcome.min(RunOutcome::Refused);
         }
         if self.is_refused_by_clock && result.outcome != RunOutcome::Interrupted {

@@ -127,14 +127,7 @@ impl App {
             RestoreSelection::Run(id) => {
                 let record = if id == LAST_RUN { self.last_removing_run().await? } else { self.run_record(id).await? };
                 let journal = self.store.journal(record.run.id).await?;
-                let removed: Vec<JournalEntry> = journal.into_iter().filter(was_removed).rev().collect();
-                if removed.is_empty() {
-                    let failure = Failure::new((), format!("run {} removed nothing", record.run.id));
-                    let help =
-                        "`tagwarden runs` says what each run did; `--run last` is the last one that removed a tag";
-                    return Err(RunError::Usage(failure.with_help(help)));
-                }
-                Ok(removed)
+                Ok(journal.into_iter().filter(was_removed).rev().collect())
             }
             RestoreSelection::Repository { name, since } => {
                 let (registry, repository) = self.find_repository(name)?;

@@ -48,7 +48,7 @@ pub enum Standing {
     /// It is to take the place of the one in force.
     Newer,
     /// It is not to be removed by.
-    Outdated(OutdatedRules),
+    Outdated(Box<OutdatedRules>),
 }
 
 /// A revision that is older than the one in force, or may be.
@@ -120,7 +120,8 @@ impl PlacedRevision {
         let before =
             known.iter().find(|found| found.revision.part == own.part && found.revision.revision == own.revision);
         let outdated = |is_older_commit| {
-            Standing::Outdated(OutdatedRules { own: own.clone(), in_force: current.clone(), is_older_commit })
+            let outdated = OutdatedRules { own: own.clone(), in_force: current.clone(), is_older_commit };
+            Standing::Outdated(Box::new(outdated))
         };
         match self.is_later_commit(current) {
             // The very files that were replaced: going back to them is for a person to accept.
@@ -171,7 +172,7 @@ pub async fn settle_standing(
                     }) {
                         store.record_rule_sighting(revision, sighting).await?;
                     }
-                    outdated.push(found);
+                    outdated.push(*found);
                     break;
                 }
                 Standing::Newer if attempt > MAX_ATTEMPTS => break,

@@ -15,6 +15,7 @@ use super::result::{PlanIssues, run_result};
 use super::{App, Approval, RunError, RunOptions, RunOutcome, RunResult, admission, manifest_cleanup, was_removed};
 use crate::apply;
 use crate::config::Mode;
+use crate::domain::chain;
 use crate::registry::Progress;
 use crate::report::{self, PlanDocument, PlanLoadError};
 use crate::state::{RunContext, RunKind};
@@ -40,13 +41,13 @@ impl App {
         let (mut document, mut runs) = (None, Vec::new());
         while runs.len() < MAX_RUNS && !runs.contains(&run) {
             let context = self.store.run_context(run).await?;
-            let removed = context.blocked_by.is_none()
+            let was_enforced = context.blocked_by.is_none()
                 && self
                     .store
                     .run(&run.to_string())
                     .await?
                     .is_some_and(|record| record.run.mode == Mode::Enforce.label());
-            if !removed {
+            if !was_enforced {
                 break;
             }
             runs.push(run);
@@ -55,7 +56,7 @@ impl App {
                 document = match report::load_plan(&self.store, run).await {
                     Err(PlanLoadError::State(error)) => return Err(error.into()),
                     Err(error @ PlanLoadError::Unreadable { .. }) => {
-                        tracing::warn!("the plan of an unfinished run is not used: {error}");
+                        tracing::warn!("the plan of an unfinished run is not used: {}", chain(&error));
                         return Ok(None);
                     }
                     Ok(found) => found,

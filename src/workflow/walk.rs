@@ -133,6 +133,10 @@ struct ReadRepository<'p> {
     permit: Option<SemaphorePermit<'p>>,
 }
 
+fn registry_span(head: &RegistryHead) -> Span {
+    tracing::info_span!("registry", registry = %head.registry.name, repositories = head.names.len())
+}
+
 /// The values shared by all repositories of one registry.
 struct RegistryWalk<'a> {
     head: &'a RegistryHead,
@@ -164,10 +168,9 @@ impl App {
                 Evidence::new(input.rules, &head.registry, (claims, texts), input.candidates.untagged_manifests(), at)
             };
             let (now, at) = input.times;
-            let (name, repositories) = (&head.registry.name, head.names.len());
             registries.push(RegistryWalk {
                 head,
-                span: tracing::info_span!("registry", registry = %name, repositories),
+                span: registry_span(head),
                 reader,
                 observation: self.store.begin_observation(&head.registry, input.look).await?,
                 present: evidence(now),

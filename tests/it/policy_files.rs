@@ -277,7 +277,7 @@ fn all_faults_of_all_files_are_told_together() {
 fn no_policies_is_an_error() {
     let folder = folder(&[("a.test.yaml", b""), ("README.md", b"")]);
     insta::assert_snapshot!(error_of(folder.path(), &folder), @".: no policies in this folder (put `*.yaml` files there, or set `policies` to another file or folder)");
-    insta::assert_snapshot!(error_of(&folder.path().join("nowhere"), &folder), @"nowhere: policies cannot be read: No such file or directory (os error 2) (`policies` in the settings names a file or a folder, relative to the settings)");
+    insta::assert_snapshot!(error_of(&folder.path().join("nowhere"), &folder), @"nowhere: policies cannot be read: No such file or directory (os error 2) (name a file or a folder; `policies` in the settings is relative to the settings)");
 }
 
 #[cfg(unix)]

@@ -26,6 +26,7 @@ const ROOMS: [&str; 19] = [
     "apply",
     "workflow",
     "notify",
+    "telemetry",
     "web",
     "daemon",
     "demo",

@@ -156,7 +156,8 @@ impl Batch {
         if !self.outcomes.is_empty() {
             let outcomes: Vec<&NewOutcome> = self.outcomes.values().collect();
             let outcomes = literal(&serde_json::to_string(&outcomes)?);
-            text += &format!("SELECT 'settled' AS kind, write_journal_outcomes({outcomes}) AS ids;");
+            // Writing to a string cannot fail.
+            let _ = write!(text, "SELECT 'settled' AS kind, write_journal_outcomes({outcomes}) AS ids;");
         }
         Ok(text)
     }

@@ -149,7 +149,7 @@ async fn scan_partition<T: Row<Key = Digest> + Send>(
     (after, until): (Option<&Digest>, Option<&Digest>),
     rows: &Mutex<Vec<T>>,
 ) -> bool {
-    let mut last = after.cloned();
+    let mut previous = after.cloned();
     let mut doubt = false;
     let from = after.map(ToString::to_string);
     let walked = lists::scan(http, list, PageQuery { after: from.as_deref(), order: None }, |page| {
@@ -162,8 +162,8 @@ async fn scan_partition<T: Row<Key = Digest> + Send>(
             if until.is_some_and(|until| row.key() > until) {
                 return PageResult::Stop;
             }
-            doubt |= last.as_ref().is_some_and(|before| row.key() <= before);
-            last = Some(row.key().clone());
+            doubt |= previous.as_ref().is_some_and(|before| row.key() <= before);
+            previous = Some(row.key().clone());
             rows.push(row);
         }
         if doubt { PageResult::Stop } else { PageResult::NewRows }

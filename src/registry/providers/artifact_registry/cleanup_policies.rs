@@ -79,7 +79,7 @@ impl WireCondition {
         }
         for (age, what) in [(&self.older_than, "after their push"), (&self.newer_than, "at most after it")] {
             if let Some(age) = age {
-                words.push_str(&format!(" {} {what}", period(age)));
+                words.extend([" ", &period(age), " ", what]);
             }
         }
         words
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    fn policies(policies: Value, dry_run: bool) -> CleanupPolicies {
+    fn policies(policies: &Value, dry_run: bool) -> CleanupPolicies {
         let repository = json!({ "name": "r", "cleanupPolicies": policies, "cleanupPolicyDryRun": dry_run });
         CleanupPolicies::of(&serde_json::from_value(repository).unwrap())
     }
@@ -220,12 +220,12 @@ mod tests {
             ),
             (json!([]), Some("its cleanup policy `?` is not understood, so it may delete untagged images")),
         ] {
-            let found = policies(rules.clone(), false);
+            let found = policies(&rules, false);
             assert_eq!(found.deletion_of_untagged("api").as_deref(), expected, "{rules}");
             if expected.is_some() {
                 assert!(found.may_delete_untagged(), "{rules}");
             }
-            assert_eq!(policies(rules, true).deletion_of_untagged("api"), None, "a dry run deletes nothing");
+            assert_eq!(policies(&rules, true).deletion_of_untagged("api"), None, "a dry run deletes nothing");
         }
     }
 }

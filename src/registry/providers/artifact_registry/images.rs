@@ -122,7 +122,7 @@ impl Images {
             Some(kind) => ManifestDetail::Unread { image_size, kind },
         };
         let created_at = uploaded_at.map(CompactTime::from);
-        self.manifests.insert(digest, Manifest { media_type, created_at, children, ..listed_manifest("", detail) });
+        self.manifests.insert(digest, Manifest { media_type, children, created_at, ..listed_manifest("", detail) });
     }
 
     fn children(&mut self, details: &WireDetails) -> Vec<Digest> {

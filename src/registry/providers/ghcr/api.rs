@@ -136,7 +136,7 @@ impl GhcrApi {
     /// Sends a GET, and returns its answer if it was successful.
     ///
     /// # Errors
-    /// When it was not; a 404 is no absence.
+    /// When it was not; a 404 does not prove absence.
     pub(super) async fn get(
         &self,
         path: &str,

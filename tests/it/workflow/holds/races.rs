@@ -101,7 +101,8 @@ async fn restore_and_hold_stop_a_run_before_its_next_removal() {
             }
             // A push has the walk forget what is gone already.
             walk.before.lock().unwrap().extend(before);
-            let delay = FaultKind::Delay(Duration::from_millis(20));
+            // Long enough for the other to open the state meanwhile, also on a busy machine.
+            let delay = FaultKind::Delay(Duration::from_millis(100));
             walk.registry.inject(Fault::on("c-", delay).method(Method::DELETE));
             if on == RegistryKind::Plain {
                 walk.settings("enforce", "concurrency = 1", "");

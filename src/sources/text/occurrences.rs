@@ -41,6 +41,8 @@ pub(in crate::sources) enum Ending {
     Ellipsis,
     /// A pattern that stands for several references.
     Pattern,
+    /// A dash or a letter outside ASCII. It may have replaced a character of the reference.
+    Foreign(char),
 }
 
 /// The meaning of a reference without placeholders.
@@ -173,6 +175,9 @@ fn reference_ending(text: &str, span: &Range<usize>, is_host: bool) -> Ending {
     if behind.starts_with('…') || run.ends_with("...") {
         return Ending::Ellipsis;
     }
+    if let Some(foreign) = behind.chars().next().filter(|c| is_dash(*c) || !c.is_ascii() && c.is_alphanumeric()) {
+        return Ending::Foreign(foreign);
+    }
     if behind.starts_with('*') {
         // Markdown's emphasis surrounds it.
         let is_emphasis = text[..span.start].ends_with('*');
@@ -181,6 +186,27 @@ fn reference_ending(text: &str, span: &Range<usize>, is_host: bool) -> Ending {
     let opens = is_host || run.ends_with(['/', ':', '@', '-', '_']);
     let is_more = behind.starts_with(['{', '[', '(', '$', '!', '%', '?', '^']);
     if opens && is_more { Ending::Pattern } else { Ending::Complete }
+}
+
+/// Returns true for dashes outside ASCII, which word processors and chats write for `-`.
+fn is_dash(c: char) -> bool {
+    matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' | '\u{feff}')
+}
+
+/// Returns true for dashes that do not separate the parts of a sentence.
+fn is_hyphen(c: char) -> bool {
+    is_dash(c) && !matches!(c, '\u{2012}'..='\u{2015}')
+}
+
+/// Describes the character that ended a reference too early.
+fn foreign_note(text: &str, foreign: char) -> String {
+    let code = u32::from(foreign);
+    let remedy = if is_dash(foreign) {
+        "write it with a plain `-`, or with a space before it"
+    } else {
+        "write a space after it"
+    };
+    format!("`{text}` is followed by U+{code:04X}, so its tag is open; {remedy}")
 }
 
 /// Returns the kind of a run that has a placeholder near its beginning; `None` if it is not a reference.
@@ -246,8 +272,14 @@ pub(in crate::sources) fn meaning(text: &str, cut: Ending, behind: &str) -> Mean
             images.push(image);
         }
     }
+    let mut note = None;
     let left = match (images.first(), untagged) {
-        (Some(image), _) if cut != Ending::Complete || is_half => open_tag(image, Vec::new()),
+        (Some(image), _) if cut != Ending::Complete || is_half => {
+            if let Ending::Foreign(foreign) = cut {
+                note = Some(foreign_note(text, foreign));
+            }
+            open_tag(image, Vec::new())
+        }
         (Some(image), _) => match &image.tag {
             Some(tag) if image.digest.is_none() && is_placeholder_tag(tag) => {
                 open_tag(image, vec![tag.as_str().into()])
@@ -259,14 +291,15 @@ pub(in crate::sources) fn meaning(text: &str, cut: Ending, behind: &str) -> Mean
             let is_colon = mark == Some(':') && (cut != Ending::Complete || !is_punctuation(behind));
             match cut {
                 _ if is_half || is_colon || mark == Some('@') => open_tag(&image, Vec::new()),
-                Ending::Complete => OpenPart::Untagged(image),
+                Ending::Foreign(foreign) if is_hyphen(foreign) => truncated_path(&image, run),
+                Ending::Complete | Ending::Foreign(_) => OpenPart::Untagged(image),
                 Ending::Ellipsis => truncated_path(&image, run),
                 Ending::Pattern => return pattern_of_paths(host, run),
             }
         }
         (None, None) => return invalid_meaning(host, name),
     };
-    Meaning { images, open_part: left, ..Meaning::default() }
+    Meaning { images, open_part: left, note, ..Meaning::default() }
 }
 
 /// Returns an image of which only the repository is certain.

@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
                 return;
             }
         }
-        if one.ending == Ending::Complete || one.origin == Origin::Host {
+        if matches!(one.ending, Ending::Complete | Ending::Foreign(_)) || one.origin == Origin::Host {
             found.add_placeholders(one.text, place);
         }
     }

@@ -14,6 +14,7 @@ mod references_http;
 mod release_forms;
 mod release_records;
 mod settings;
+mod slips;
 
 use std::path::Path;
 use std::time::Duration;

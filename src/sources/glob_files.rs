@@ -3,7 +3,7 @@
 //! Missing evidence must not look like an absence of evidence: a glob without a match is an error, and so is an
 //! unreadable file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
@@ -20,6 +20,9 @@ pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Most files and folders that are visited for one glob.
 const MOST_ENTRIES: usize = 1_000_000;
 
+/// Most files of a folder below the reach of a glob that are looked at.
+const MOST_DEEPER: usize = 1000;
+
 /// A file that a glob found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GlobFile {
@@ -29,6 +32,14 @@ pub(super) struct GlobFile {
     pub(super) display_path: String,
 }
 
+/// The files that globs match.
+#[derive(Debug)]
+pub(super) struct Expansion {
+    pub(super) files: Vec<GlobFile>,
+    /// Remarks on files that the globs do not reach although they may be meant.
+    pub(super) notes: Vec<String>,
+}
+
 /// A file's content.
 #[derive(Debug)]
 pub(super) struct Content {
@@ -36,14 +47,21 @@ pub(super) struct Content {
     pub(super) modified: Option<Timestamp>,
 }
 
-/// Returns all files that the globs match, by name, each once.
-pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
+/// Returns all files that the globs match, by name, each once. A file that no glob matches only because of upper and
+/// lower case is an error: it is probably evidence.
+pub(super) fn expand(files: &FileSet) -> Result<Expansion, SourceError> {
     let mut all = BTreeMap::new();
+    let (mut other_case, mut deeper) = (BTreeMap::new(), Vec::new());
     for glob in &files.globs {
         let (folder, pattern) = split(glob);
         let found = match pattern {
             None => expand_literal(files, glob)?,
-            Some(pattern) => Walk::new(glob, folder, pattern)?.start(&files.base)?,
+            Some(pattern) => {
+                let walk = Walk::new(glob, folder, pattern)?.start(&files.base)?;
+                other_case.extend(walk.other_case.into_iter().map(|found| (found.path, (found.display_path, glob))));
+                deeper.push((glob, walk.deeper));
+                walk.found
+            }
         };
         if found.is_empty() {
             let base = if files.base.as_os_str().is_empty() { Path::new(".") } else { &files.base };
@@ -55,7 +73,28 @@ pub(super) fn expand(files: &FileSet) -> Result<Vec<GlobFile>, SourceError> {
         }
         all.extend(found.into_iter().map(|found| (found.path, found.display_path)));
     }
-    Ok(all.into_iter().map(|(path, shown)| GlobFile { path, display_path: shown }).collect())
+    if let Some((shown, glob)) = other_case.iter().find(|(path, _)| !all.contains_key(*path)).map(|(_, found)| found) {
+        let message = format!(
+            "{shown} is not read, since `{glob}` distinguishes upper and lower case; rename the file, or add a glob for it"
+        );
+        return Err(SourceError::new("spelling", message));
+    }
+    let notes = deeper.into_iter().filter_map(|(glob, mut found)| {
+        found.retain(|found| !all.contains_key(&found.path));
+        deeper_note(glob, &found)
+    });
+    let notes: BTreeSet<String> = notes.collect();
+    let files = all.into_iter().map(|(path, shown)| GlobFile { path, display_path: shown }).collect();
+    Ok(Expansion { files, notes: notes.into_iter().collect() })
+}
+
+/// Describes the files one folder below a glob's reach.
+fn deeper_note(glob: &str, found: &[GlobFile]) -> Option<String> {
+    let first = found.iter().map(|found| &found.display_path).min()?;
+    let (folders, name) =
+        glob.rsplit_once('/').map_or((String::new(), glob), |(before, name)| (format!("{before}/"), name));
+    let more = if found.len() > 1 { " and other files" } else { "" };
+    Some(format!("`{glob}` does not reach {first}{more} one folder deeper; if they count, write `{folders}**/{name}`"))
 }
 
 /// Reads a whole file.
@@ -113,23 +152,35 @@ struct Walk<'a> {
     matcher: GlobMatcher,
     /// The number of folder levels that the rest can match; `None` if it has `**`.
     depth: Option<usize>,
+    /// The rest without regard to case; `None` if it has classes of characters, which mean one case.
+    any_case: Option<GlobMatcher>,
     entries: usize,
     found: Vec<GlobFile>,
+    /// The files that match in another case only.
+    other_case: Vec<GlobFile>,
+    /// The first files that would match one folder further up.
+    deeper: Vec<GlobFile>,
 }
 
 impl<'a> Walk<'a> {
     fn new(glob: &'a str, folder: &'a str, pattern: &str) -> Result<Self, SourceError> {
-        let compiled = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| {
-            // Without the glob, which the library's message names first.
-            let message = format!("`{glob}` is no glob: {}", error.kind());
-            SourceError::new("settings", message).with_help("correct it in the settings")
-        })?;
+        let compile = |any_case| {
+            let built = GlobBuilder::new(pattern).literal_separator(true).case_insensitive(any_case).build();
+            built.map(|built| built.compile_matcher()).map_err(|error| {
+                // Without the glob, which the library's message names first.
+                let message = format!("`{glob}` is no glob: {}", error.kind());
+                SourceError::new("settings", message).with_help("correct it in the settings")
+            })
+        };
+        let matcher = compile(false)?;
+        let any_case = if pattern.contains('[') { None } else { Some(compile(true)?) };
         let bounded = !pattern.contains("**") && !pattern.contains('{');
         let depth = bounded.then(|| pattern.matches('/').count());
-        Ok(Self { glob, folder, matcher: compiled.compile_matcher(), depth, entries: 0, found: Vec::new() })
+        let (found, other_case, deeper) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { glob, folder, matcher, depth, any_case, entries: 0, found, other_case, deeper })
     }
 
-    fn start(mut self, base: &Path) -> Result<Vec<GlobFile>, SourceError> {
+    fn start(mut self, base: &Path) -> Result<Self, SourceError> {
         let path = base.join(self.folder);
         // The settings file may be named without a folder, and so may files beside it.
         let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
@@ -138,7 +189,24 @@ impl<'a> Walk<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(self.folder, error)),
         }
-        Ok(self.found)
+        Ok(self)
+    }
+
+    fn matches_in_any_case(&self, path: &str) -> bool {
+        self.any_case.as_ref().is_some_and(|matcher| matcher.is_match(path))
+    }
+
+    /// Collects the files of a folder that would match in the one above it. What cannot be read there is not meant.
+    fn look_deeper(&mut self, path: &Path, shown: &str, upper: &str) {
+        for entry in fs::read_dir(path).into_iter().flatten().filter_map(Result::ok).take(MOST_DEEPER) {
+            let name = entry.file_name();
+            let would_be = format!("{}{}", &upper[self.folder.len()..], name.to_string_lossy());
+            let is_meant = self.deeper.len() < 2 && !is_ignored(&name) && self.matcher.is_match(&would_be);
+            if is_meant && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let display_path = format!("{shown}/{}", name.to_string_lossy());
+                self.deeper.push(GlobFile { path: entry.path(), display_path });
+            }
+        }
     }
 
     /// Visits one folder. `above` contains the real paths of it and its parents, to detect link cycles.
@@ -157,6 +225,7 @@ impl<'a> Walk<'a> {
             }
             let entry_shown = format!("{shown}{}", name.to_string_lossy());
             let matched = self.matcher.is_match(&entry_shown[self.folder.len()..]);
+            let other_case = !matched && self.matches_in_any_case(&entry_shown[self.folder.len()..]);
             let data = match fs::metadata(entry.path()) {
                 Ok(data) => data,
                 // A broken link matters only if it matches.
@@ -165,6 +234,8 @@ impl<'a> Walk<'a> {
             };
             if data.is_file() && matched {
                 self.found.push(GlobFile { path: entry.path(), display_path: entry_shown });
+            } else if data.is_file() && other_case {
+                self.other_case.push(GlobFile { path: entry.path(), display_path: entry_shown });
             } else if data.is_dir() && self.depth.is_none_or(|depth| above.len() <= depth) {
                 let real = fs::canonicalize(entry.path()).map_err(|error| unreadable(&entry_shown, error))?;
                 if above.contains(&real) {
@@ -173,6 +244,8 @@ impl<'a> Walk<'a> {
                 above.push(real);
                 self.folder(&entry.path(), &format!("{entry_shown}/"), above)?;
                 above.pop();
+            } else if data.is_dir() && self.deeper.len() < 2 {
+                self.look_deeper(&entry.path(), &entry_shown, shown);
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::document::Format;
-use super::glob_files::GlobFile;
+use super::glob_files::{Expansion, GlobFile};
 use super::known_hosts::KnownHosts;
 use super::stable_read::{ReadPass, read_stable};
 use super::text::{Document, ParsedText, TextEvidence, TextReader, TextSettings};
@@ -72,7 +72,7 @@ fn read_all(
     hosts: &KnownHosts,
     settings: &TextSettings,
 ) -> Result<SourceEvidence, SourceError> {
-    let found = reading.expand()?;
+    let Expansion { files: found, notes: of_globs } = reading.expand()?;
     let (sender, receiver) = sync_channel::<File>(MAX_QUEUED_FILES);
     let (read, findings) = thread::scope(|scope| {
         let searching = scope.spawn(move || {
@@ -98,7 +98,7 @@ fn read_all(
         unresolved,
         texts,
         report_only_texts: reported,
-        notes: truncate_messages([of_files, notes].concat()),
+        notes: truncate_messages([of_globs, of_files, notes].concat()),
         as_of,
     })
 }

@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::document::{Format, Node, Value, parse};
+use super::glob_files::Expansion;
 use super::stable_read::{ReadPass, read_stable};
 use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
 use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName, chain};
@@ -44,6 +45,8 @@ impl Source for ReleaseRecords {
 /// Records that were read so far.
 #[derive(Default)]
 struct Records {
+    /// The number of records, also of those that protect nothing.
+    count: usize,
     claims: Vec<Claim>,
     problems: Vec<String>,
     oldest_snapshot: Option<Timestamp>,
@@ -52,8 +55,11 @@ struct Records {
 
 fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, SourceError> {
     let mut records = Records::default();
-    for found in reading.expand()? {
+    let mut without_record = Vec::new();
+    let Expansion { files, mut notes } = reading.expand()?;
+    for found in files {
         let content = reading.read(&found)?;
+        let before = records.count;
         let mut file =
             RecordReader { display_path: &found.display_path, now, generated_at: None, records: &mut records };
         let Some(format) = Format::of(&found.path) else {
@@ -81,11 +87,18 @@ fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, So
             }
             None => records.newest_file = records.newest_file.max(content.modified),
         }
+        if records.count == before {
+            without_record.push(format!("{} has no record", found.display_path));
+        }
     }
-    let Records { claims, problems, oldest_snapshot, newest_file } = records;
+    let Records { count, claims, problems, oldest_snapshot, newest_file } = records;
     if problems.is_empty() {
+        // Where nothing is released, every file is empty.
+        if count > 0 {
+            notes.extend(without_record);
+        }
         let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
-        return Ok(SourceEvidence { claims, as_of, ..SourceEvidence::default() });
+        return Ok(SourceEvidence { claims, as_of, notes: truncate_messages(notes), ..SourceEvidence::default() });
     }
     Err(SourceError::new("malformed", truncate_messages(problems).join("\n")))
 }
@@ -155,6 +168,7 @@ impl RecordReader<'_> {
     }
 
     fn read_record(&mut self, record: &Node) {
+        self.records.count += 1;
         if !matches!(record.value, Value::Map(_)) {
             return self
                 .add_problem(record.line, format_args!("expected a release record, found {}", record.describe()));

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::glob_files::{self, Content, GlobFile};
+use super::glob_files::{self, Content, Expansion, GlobFile};
 use super::{FileSet, SourceError, SourceEvidence};
 use crate::domain::time_until_stable;
 
@@ -53,7 +53,7 @@ pub(super) struct ReadPass {
 
 impl ReadPass {
     /// Returns all files that the globs match.
-    pub(super) fn expand(&self) -> Result<Vec<GlobFile>, SourceError> {
+    pub(super) fn expand(&self) -> Result<Expansion, SourceError> {
         glob_files::expand(&self.files)
     }
 
@@ -78,7 +78,7 @@ impl ReadPass {
 
     /// Returns the first file that was changed, added or deleted.
     fn changed(&self) -> Option<String> {
-        let Ok(found) = self.expand() else { return Some(self.files.globs.join(", ")) };
+        let Ok(Expansion { files: found, .. }) = self.expand() else { return Some(self.files.globs.join(", ")) };
         let stands = |found: &GlobFile| {
             let now = fs::metadata(&found.path).ok().map(|data| FileStamp::of(&data));
             now.as_ref() == self.stamps.get(&found.path)

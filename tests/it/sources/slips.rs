@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use tagwarden::domain::{RegistryName, SourceState, Verdict};
 use tagwarden::engine::evaluate;
-use tagwarden::sources::{self, GatherContext, SourceKind, SourceSettings, TextSettings, source};
+use tagwarden::sources::{
+    self, GatherContext, ImageReferences, SourceKind, SourceSettings, TextSettings, source,
+};
 
-use super::{folder, now, set};
+use super::{folder, now, query, set};
 use crate::scenarios::shape::Scenario;
 
 /// The registry of all cases: every tag is old and selected, and nothing names the tags `gone`.
@@ -84,4 +86,46 @@ fn a_dash_that_is_none_leaves_the_tag_open() {
         assert_eq!((found.as_str(), said.contains(says)), (stays, true), "{text:?}: {said}");
         assert!(!says.is_empty() || said.is_empty() || text.contains('\u{2010}'), "{text:?}: {said}");
     }
+}
+
+#[test]
+fn evidence_that_a_glob_misses_by_a_hair_is_told() {
+    const RECORD: &str = r#"{"image": "shop/web:v1"}"#;
+    let other_case = "is not read, since `";
+    let deeper = "does not reach releases/prod/p.json one folder deeper; if they count, write `releases/**/*.json`";
+    for (files, globs, stays, says) in [
+        (
+            &["releases/a.json", "releases/P.JSON"][..],
+            &["releases/**/*.json"][..],
+            "failed",
+            "releases/P.JSON is not read",
+        ),
+        (
+            &["releases/a.json", "releases/Prod/p.json"],
+            &["releases/prod*/*.json", "releases/*.json"],
+            "failed",
+            "no file",
+        ),
+        (&["releases/prod-a/a.json", "releases/Prod/p.json"], &["releases/prod*/*.json"], "failed", other_case),
+        (&["releases/a.json", "releases/P.JSON"], &["releases/*.json", "releases/*.JSON"], "shop/web:v1", ""),
+        (&["releases/a.json", "releases/B.json"], &["releases/[a-z].json"], "shop/web:v1", ""),
+        (&["releases/a.json", "releases/README.md"], &["releases/*.json"], "shop/web:v1", ""),
+        (&["releases/a.json", "releases/prod/p.json"], &["releases/*.json"], "shop/web:v1", deeper),
+        (&["releases/a.json", "releases/prod/p.json"], &["releases/*.json", "releases/*/*.json"], "shop/web:v1", ""),
+        (&["releases/a.json", "releases/prod/p.json"], &["releases/**/*.json"], "shop/web:v1", ""),
+    ] {
+        let files: Vec<(&str, &str)> = files.iter().map(|name| (*name, RECORD)).collect();
+        let (found, said) = outcome(SourceKind::ReleaseRecords, &files, globs);
+        assert_eq!((found.as_str(), said.contains(says)), (stays, true), "{files:?} {globs:?}: {said}");
+        assert!(!says.is_empty() || said.is_empty(), "{files:?} {globs:?}: {said}");
+    }
+    let texts = folder(&[("deploy/a.yaml", ""), ("deploy/prod/b.yaml", ""), ("deploy/prod/c.yaml", "")]);
+    let read = ImageReferences::new(set(texts.path(), &["deploy/*.yaml"]), Vec::new(), TextSettings::default());
+    let notes = query(&read).unwrap().notes;
+    assert!(notes[0].contains("does not reach deploy/prod/") && notes[0].contains(" and other files"), "{notes:?}");
+
+    let empty = [("a.json", RECORD), ("b.json", "[]")];
+    assert_eq!(outcome(SourceKind::ReleaseRecords, &empty, &["*.json"]).1, "b.json has no record");
+    let retired = [("a.json", RECORD), ("b.json", r#"[{"image": "a:1", "status": "retired"}]"#)];
+    assert_eq!(outcome(SourceKind::ReleaseRecords, &retired, &["*.json"]).1, "");
 }

@@ -184,6 +184,12 @@ const PUBLIC_REGISTRIES: [&str; 29] = [
     "xpkg.upbound.io",
 ];
 
+/// Returns true for the host of a public registry.
+#[must_use]
+pub fn is_public_registry(host: &str) -> bool {
+    PUBLIC_REGISTRIES.binary_search(&host).is_ok()
+}
+
 impl ImageReference {
     /// Returns true if an image id with this name may be that of an image in `repository`.
     ///
@@ -197,9 +203,7 @@ impl ImageReference {
         match hosts.repository_path(host, path.as_str()) {
             Some(path) => path == repository.as_str(),
             None => {
-                path == repository
-                    && !hosts.belongs_to_other_registry(host, path.as_str())
-                    && PUBLIC_REGISTRIES.binary_search(&host.as_str()).is_err()
+                path == repository && !hosts.belongs_to_other_registry(host, path.as_str()) && !is_public_registry(host)
             }
         }
     }

@@ -60,7 +60,7 @@ pub(crate) use failure::one_line;
 pub use failure::{Cause, Failure, chain};
 pub use file_stability::time_until_stable;
 pub use hold::{Hold, HoldMatch, HoldOrigin, HoldReason};
-pub use hosts::{Hosts, azure_registry_name};
+pub use hosts::{Hosts, azure_registry_name, is_public_registry};
 pub use interned::SharedText;
 pub use inventory::{
     Blob, Gap, GapTarget, Inventory, Lock, Manifest, ManifestDetail, ManifestState, Registry, RemovalMethod,

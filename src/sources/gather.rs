@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
@@ -18,8 +19,9 @@ use super::kubernetes::Kubernetes;
 use super::release_records::ReleaseRecords;
 use super::{Source, SourceError, SourceEvidence, SourceKind, SourceSettings, truncate_messages};
 use crate::domain::{
-    Claim, Claims, Holder, Hosts, Inventory, Mention, MentionedImage, RegistryName, SourceName, SourceOutcome,
-    SourceState, SourceTexts, UntaggedManifest,
+    Claim, Claims, Holder, Hosts, ImageReference, Inventory, Mention, MentionedImage, Naming, PathPattern,
+    RegistryName, SourceName, SourceOutcome, SourceState, SourceTexts, UnresolvedReference, UntaggedManifest,
+    is_public_registry,
 };
 use crate::engine;
 use crate::http_client::RetryPolicy;
@@ -34,6 +36,9 @@ const MOST_HOSTS: usize = 10;
 #[must_use]
 pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
     match &settings.kind {
+        SourceKind::ReleaseRecords(files) if settings.max_age.is_some() => {
+            Box::new(ReleaseRecords::new(files.clone()).with_age_limit())
+        }
         SourceKind::ReleaseRecords(files) => Box::new(ReleaseRecords::new(files.clone())),
         SourceKind::ImageReferences(files) => {
             Box::new(ImageReferences::new(files.clone(), hosts.to_vec(), settings.texts.clone()))
@@ -143,7 +148,8 @@ fn validate(
     hosts: &[(RegistryName, Vec<String>)],
     now: Timestamp,
 ) -> Result<(SourceState, SourceTexts), SourceError> {
-    let SourceEvidence { mut claims, unresolved, texts, report_only_texts: report_only, as_of, mut notes } = evidence;
+    let SourceEvidence { mut claims, mut unresolved, texts, report_only_texts: report_only, as_of, mut notes } =
+        evidence;
     check_age(settings, as_of, now)?;
     claims.sort();
     claims.dedup();
@@ -161,10 +167,15 @@ fn validate(
             .any(|((name, own), others)| (!ours || protects(name)) && claim.may_match_registry(Hosts::new(own, others)))
     };
     let relevant = claims.iter().filter(|claim| names_one(claim, true)).count();
+    let is_open = unresolved.iter().any(|one| {
+        let Some((host, path)) = one.host.as_deref().zip(one.path.literal()) else { return true };
+        let mut protected = hosts.iter().zip(&others).filter(|((name, _), _)| protects(name));
+        protected.any(|((_, own), others)| Hosts::new(own, others).repository_path(host, path).is_some())
+    });
     let unknown = unknown_hosts(claims.iter().filter(|claim| !names_one(claim, false)));
 
     let mut unless_mentioned = None;
-    if relevant == 0 && unresolved.is_empty() && !settings.allow_empty {
+    if relevant == 0 && !is_open && !settings.allow_empty {
         let message = if claims.is_empty() {
             "it answered with no claim at all; if that is right, write `allow_empty = true`".to_owned()
         } else if unknown.is_empty() {
@@ -196,8 +207,72 @@ fn validate(
             join_hosts(&unknown)
         ));
     }
+    let readings = RecordReadings::of(&claims, &unresolved, hosts);
+    notes.extend(truncate_messages(readings.notes));
+    claims.extend(readings.claims);
+    unresolved.extend(readings.unresolved);
     let state = SourceState::Complete { claims, unresolved, mentions: Vec::new(), as_of, notes };
     Ok((state, SourceTexts { protecting: texts, report_only, unless_mentioned }))
+}
+
+/// Second readings of release records with a slip in the registry: its name in the settings instead of its host, or a
+/// host that no registry is known by.
+///
+/// A record states that an image was released, so a slip must not end its protection. Claiming too much only keeps too
+/// much.
+#[derive(Default)]
+struct RecordReadings {
+    claims: Vec<Claim>,
+    unresolved: Vec<UnresolvedReference>,
+    notes: Vec<String>,
+}
+
+impl RecordReadings {
+    fn of(claims: &[Claim], unresolved: &[UnresolvedReference], hosts: &[(RegistryName, Vec<String>)]) -> Self {
+        let mut readings = Self::default();
+        let is_record = |holder: &Holder| matches!(holder, Holder::Release(_));
+        for Claim { image, holder, naming } in claims.iter().filter(|claim| is_record(&claim.holder)) {
+            let Some(path) = image.repository.as_ref().filter(|_| *naming == Naming::Written) else { continue };
+            let Some((host, path)) = second_reading(image.host.as_deref(), path.as_str(), hosts) else { continue };
+            // A digest protects its image wherever the record says it is.
+            let digest = image.digest.clone().filter(|_| host.is_some());
+            if image.tag.is_none() && digest.is_none() {
+                continue;
+            }
+            let Ok(path) = path.parse() else { continue };
+            let second = ImageReference { host, repository: Some(path), tag: image.tag.clone(), digest };
+            readings.notes.push(match &second.host {
+                Some(_) => format!("`{image}` begins with the name of a registry, so `{second}` is protected as well"),
+                None => {
+                    format!("no registry is known by the host of `{image}`, so `{second}` is protected in every one")
+                }
+            });
+            readings.claims.push(Claim { image: second, holder: Arc::clone(holder), naming: Naming::Corrected });
+        }
+        for one in unresolved.iter().filter(|one| is_record(&one.holder)) {
+            let Some(path) = one.path.literal() else { continue };
+            if let Some((host, path)) = second_reading(one.host.as_deref(), path, hosts) {
+                readings.unresolved.push(UnresolvedReference { host, path: PathPattern::of(&[&path]), ..one.clone() });
+            }
+        }
+        readings
+    }
+}
+
+/// Returns the second reading of a host and a path, if there is a slip in them.
+fn second_reading(
+    host: Option<&str>,
+    path: &str,
+    hosts: &[(RegistryName, Vec<String>)],
+) -> Option<(Option<String>, String)> {
+    let Some(host) = host else {
+        let (first, rest) = path.split_once('/')?;
+        let (_, own) = hosts.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(first))?;
+        let known = own.iter().find(|host| !host.contains('/'))?;
+        return Some((Some(known.trim_end_matches(":443").to_owned()), rest.to_owned()));
+    };
+    let is_known = hosts.iter().any(|(_, own)| Hosts::new(own, &[]).repository_path(host, path).is_some());
+    (!is_known && !is_public_registry(host)).then(|| (None, path.to_owned()))
 }
 
 /// The kind of failure of a source without evidence about the registries that it protects.

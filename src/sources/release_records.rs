@@ -7,26 +7,38 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::document::{Format, Node, Value, parse};
 use super::glob_files::Expansion;
 use super::stable_read::{ReadPass, read_stable};
 use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
-use crate::domain::{Claim, Digest, Holder, ImageReference, Release, ReleaseStatus, TagName, chain};
+use crate::domain::{
+    Claim, Digest, Holder, ImageReference, PathPattern, Release, ReleaseStatus, TagName, UnresolvedReference, chain,
+};
+
+/// Earlier ends of a protection are slips: `0026-12-31`, or the zero of a program's clock.
+const EARLIEST_END: Timestamp = Timestamp::constant(946_684_800, 0);
 
 /// Release records in the files of a file set.
 #[derive(Debug, Clone)]
 pub struct ReleaseRecords {
     files: FileSet,
+    is_age_limited: bool,
 }
 
 impl ReleaseRecords {
     /// Creates a source for those files. It reads anew on each call.
     #[must_use]
     pub fn new(files: FileSet) -> Self {
-        Self { files }
+        Self { files, is_age_limited: false }
+    }
+
+    /// Returns the same source with a note on files whose own time decides about the age of the evidence.
+    #[must_use]
+    pub fn with_age_limit(self) -> Self {
+        Self { is_age_limited: true, ..self }
     }
 }
 
@@ -38,7 +50,8 @@ impl Source for ReleaseRecords {
     /// counts; files without are written once for each release, so the newest of those counts (by the file's time). Of
     /// the two, the older counts.
     async fn query(&self, now: Timestamp) -> Result<SourceEvidence, SourceError> {
-        read_stable(&self.files, now, move |reading| read_all(reading, now)).await
+        let is_age_limited = self.is_age_limited;
+        read_stable(&self.files, now, move |reading| read_all(reading, now, is_age_limited)).await
     }
 }
 
@@ -48,12 +61,14 @@ struct Records {
     /// The number of records, also of those that protect nothing.
     count: usize,
     claims: Vec<Claim>,
+    unresolved: Vec<UnresolvedReference>,
     problems: Vec<String>,
     oldest_snapshot: Option<Timestamp>,
-    newest_file: Option<Timestamp>,
+    /// The time and the name of the newest file without a time of its own.
+    newest_file: Option<(Timestamp, String)>,
 }
 
-fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, SourceError> {
+fn read_all(reading: &mut ReadPass, now: Timestamp, is_age_limited: bool) -> Result<SourceEvidence, SourceError> {
     let mut records = Records::default();
     let mut without_record = Vec::new();
     let Expansion { files, mut notes } = reading.expand()?;
@@ -85,22 +100,32 @@ fn read_all(reading: &mut ReadPass, now: Timestamp) -> Result<SourceEvidence, So
             Some(time) => {
                 records.oldest_snapshot = Some(records.oldest_snapshot.map_or(time, |oldest| oldest.min(time)));
             }
-            None => records.newest_file = records.newest_file.max(content.modified),
+            None => {
+                let own = content.modified.map(|time| (time, found.display_path.clone()));
+                records.newest_file = records.newest_file.take().max(own);
+            }
         }
         if records.count == before {
             without_record.push(format!("{} has no record", found.display_path));
         }
     }
-    let Records { count, claims, problems, oldest_snapshot, newest_file } = records;
-    if problems.is_empty() {
-        // Where nothing is released, every file is empty.
-        if count > 0 {
-            notes.extend(without_record);
-        }
-        let as_of = [oldest_snapshot, newest_file].into_iter().flatten().min();
-        return Ok(SourceEvidence { claims, as_of, notes: truncate_messages(notes), ..SourceEvidence::default() });
+    let Records { count, claims, unresolved, problems, oldest_snapshot, newest_file } = records;
+    if !problems.is_empty() {
+        return Err(SourceError::new("malformed", truncate_messages(problems).join("\n")));
     }
-    Err(SourceError::new("malformed", truncate_messages(problems).join("\n")))
+    // Where nothing is released, every file is empty.
+    if count > 0 {
+        notes.extend(without_record);
+    }
+    if let Some((time, name)) = newest_file.as_ref().filter(|_| is_age_limited)
+        && oldest_snapshot.is_none_or(|snapshot| *time < snapshot)
+    {
+        notes.push(format!(
+            "`max_age` goes by the time of the file {name}, which a copy or a clone renews; write `generated_at` into it"
+        ));
+    }
+    let as_of = [oldest_snapshot, newest_file.map(|(time, _)| time)].into_iter().flatten().min();
+    Ok(SourceEvidence { claims, unresolved, as_of, notes: truncate_messages(notes), ..SourceEvidence::default() })
 }
 
 /// The meaning of a record's `status`.
@@ -127,7 +152,10 @@ impl RecordReader<'_> {
     fn read_text(&mut self, text: &str, format: Format) {
         let documents = match parse(text, format) {
             Ok(documents) => documents,
-            Err(problem) => return self.add_problem(problem.line, problem.message),
+            Err(problem) => {
+                let hint = json_hint(text, format, &problem.message);
+                return self.add_problem(problem.line, problem.message + hint);
+            }
         };
         // An extra `---` leaves an empty document, which is harmless beside others.
         let documents: Vec<&Node> = documents.iter().filter(|document| document.value != Value::Null).collect();
@@ -153,6 +181,11 @@ impl RecordReader<'_> {
 
     fn read_releases(&mut self, document: &Node) {
         self.check_duplicates(document);
+        if document.get("generated_at").is_none()
+            && let Some((line, key)) = find_key(document, |key| plain_key(key) == "generatedat")
+        {
+            self.add_problem(line, format_args!("unknown key `{key}`; write `generated_at`"));
+        }
         if let Some(time) = self.time(document, "generated_at", false) {
             self.generated_at = Some(self.generated_at.map_or(time, |earlier| earlier.min(time)));
         }
@@ -170,8 +203,13 @@ impl RecordReader<'_> {
     fn read_record(&mut self, record: &Node) {
         self.records.count += 1;
         if !matches!(record.value, Value::Map(_)) {
-            return self
-                .add_problem(record.line, format_args!("expected a release record, found {}", record.describe()));
+            let hint = if let Value::Text(text) = &record.value {
+                format!("; write `{{ \"image\": \"{}\" }}`", text.chars().take(80).collect::<String>())
+            } else {
+                String::new()
+            };
+            let what = format!("expected a release record, found {}{hint}", record.describe());
+            return self.add_problem(record.line, what);
         }
         let before = self.records.problems.len();
         self.check_duplicates(record);
@@ -191,21 +229,55 @@ impl RecordReader<'_> {
             keep_until: self.time(record, "keep_until", true),
         };
         let retired = stand == Some(RecordStatus::Retired);
+        if !retired && release.keep_until.is_some_and(|until| until < EARLIEST_END) {
+            let node = record.get("keep_until");
+            let text = node.and_then(scalar_text).unwrap_or_default();
+            let what = format!(
+                "`keep_until` is `{text}`, which cannot be; write the year with four digits, or `\"status\": \"retired\"`"
+            );
+            return self.add_problem(node.map_or(record.line, |node| node.line), what);
+        }
         let over = release.keep_until.is_some_and(|until| until < self.now);
         if self.records.problems.len() > before || retired || over {
             return;
         }
         let holder = Arc::new(Holder::Release(release));
-        self.records.claims.extend(images.into_iter().map(|image| Claim::new(image, Arc::clone(&holder))));
+        for mut image in images {
+            if image.tag.is_none() && image.digest.is_none() {
+                if let Some((line, key, right)) = misnamed_part(record) {
+                    return self.add_problem(line, format_args!("unknown key `{key}`; write `{right}`"));
+                }
+                self.add_tagless(&image, &holder);
+                image.tag = "latest".parse().ok();
+            }
+            self.records.claims.push(Claim::new(image, Arc::clone(&holder)));
+        }
+    }
+
+    /// Adds an image without tag and digest as unresolved: its record may have forgotten them.
+    fn add_tagless(&mut self, image: &ImageReference, holder: &Arc<Holder>) {
+        let Some(path) = &image.repository else { return };
+        self.records.unresolved.push(UnresolvedReference {
+            text: image.to_string().into(),
+            host: image.host.clone(),
+            path: PathPattern::of(&[path.as_str()]),
+            adjacent_words: [].into(),
+            holder: Arc::clone(holder),
+        });
     }
 
     /// Returns the images that a record names: its `image`, completed by a separate `tag` or `digest` if present. If
-    /// those differ from `image`, both are named.
+    /// those differ from `image`, both are named. An image may have neither.
     fn images(&mut self, record: &Node) -> Vec<ImageReference> {
         let (line, written) = match record.get("image") {
             Some(Node { line, value: Value::Text(text) }) => (*line, ImageReference::parse_verbatim(text)),
             None | Some(Node { value: Value::Null, .. }) => {
-                self.add_problem(record.line, "this release record has no `image`");
+                let hint = match find_key(record, |key| matches!(&*plain_key(key), "image" | "items" | "releases")) {
+                    Some((_, key)) if plain_key(key) == "image" => format!("; it has `{key}`: write `image`"),
+                    Some((_, key)) => format!("; it has `{key}`: call the list `releases`"),
+                    None => String::new(),
+                };
+                self.add_problem(record.line, format_args!("this release record has no `image`{hint}"));
                 return Vec::new();
             }
             Some(other) => {
@@ -235,9 +307,6 @@ impl RecordReader<'_> {
                 images.push(ImageReference { tag: None, digest: Some(digest), ..image.clone() });
             }
             _ => {}
-        }
-        if image.tag.is_none() && image.digest.is_none() {
-            image.tag = "latest".parse().ok();
         }
         images.push(image);
         images
@@ -292,7 +361,8 @@ impl RecordReader<'_> {
         }
     }
 
-    /// Returns a key's time; a date alone means its first moment in UTC, or its last.
+    /// Returns a key's time; a date alone means its first moment in UTC, or its last. The end of the year 9999 is
+    /// written for "never", and is as late as a time can be.
     fn time(&mut self, record: &Node, key: &str, to_the_end: bool) -> Option<Timestamp> {
         let text = self.text_of(record, key, false)?;
         let text = text.trim();
@@ -301,6 +371,9 @@ impl RecordReader<'_> {
             time.to_zoned(TimeZone::UTC).map(|time| time.timestamp())
         };
         let time = if text.len() == "2026-11-30".len() { text.parse().and_then(of_date) } else { text.parse() };
+        if to_the_end && time.is_err() && is_end_of_time(text) {
+            return Some(Timestamp::MAX);
+        }
         time.inspect_err(|error| {
             let line = record.get(key).map_or(record.line, |node| node.line);
             let what = format!(
@@ -326,5 +399,58 @@ fn scalar_text(node: &Node) -> Option<String> {
     match &node.value {
         Value::Text(text) | Value::Literal(text) => Some(text.clone()),
         Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+/// Returns the first own key of a map that a condition holds for, and its line.
+fn find_key(map: &Node, holds: impl Fn(&str) -> bool) -> Option<(u32, &str)> {
+    let Value::Map(entries) = &map.value else { return None };
+    entries.iter().find(|(_, key, _)| holds(key)).map(|(line, key, _)| (*line, key.as_str()))
+}
+
+/// Returns a key in lower case, without the marks between its words.
+fn plain_key(key: &str) -> String {
+    key.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).collect::<String>().to_ascii_lowercase()
+}
+
+/// Returns the key that probably contains the tag or digest of a record without either: its line, its name, and the
+/// right name.
+fn misnamed_part(record: &Node) -> Option<(u32, &str, &'static str)> {
+    let Value::Map(entries) = &record.value else { return None };
+    entries.iter().find_map(|(line, key, node)| {
+        let right = match &*plain_key(key) {
+            "tag" | "imagetag" | "version" => "tag",
+            "digest" | "imagedigest" | "sha" | "sha256" => "digest",
+            _ => return None,
+        };
+        let is_given = scalar_text(node).is_some_and(|text| !text.trim().is_empty());
+        (is_given && key != right).then_some((*line, key.as_str(), right))
+    })
+}
+
+/// Returns true for a valid date or time in the last days of the year 9999.
+fn is_end_of_time(text: &str) -> bool {
+    let is_date = text.get(..10).is_some_and(|date| date.parse::<Date>().is_ok());
+    let is_time = text.len() == 10 || text.get(..19).is_some_and(|time| time.parse::<DateTime>().is_ok());
+    text.starts_with("9999-12-3") && is_date && is_time
+}
+
+/// Returns the probable cause of a text that is not valid JSON, to be appended to the parser's message.
+fn json_hint(text: &str, format: Format, message: &str) -> &'static str {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let has_comma_before =
+        |close: char| text.match_indices(',').any(|(at, _)| text[at + 1..].trim_start().starts_with(close));
+    if format == Format::Yaml {
+        ""
+    } else if text.is_empty() {
+        ": it is empty; write `[]`, and `allow_empty = true` if nothing is released"
+    } else if text.starts_with('<') {
+        ": it is a web page or XML, not JSON"
+    } else if message.starts_with("expected value") && has_comma_before(']') {
+        ": remove the comma before `]`"
+    } else if message.starts_with("key must be") && has_comma_before('}') {
+        ": remove the comma before `}`"
+    } else {
+        ""
     }
 }

@@ -2,6 +2,7 @@
 //! around them.
 
 mod body;
+mod echo;
 mod error;
 mod github_limit;
 mod pauses;
@@ -508,6 +509,7 @@ impl HttpClient {
                 unsent: false,
                 transient: false,
             })?;
+        let body = if response.status().is_success() { body } else { echo::mask_echo(body, headers, ask) };
         Ok(Response {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),

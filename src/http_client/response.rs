@@ -11,6 +11,7 @@ use super::error::{RequestError, RequestErrorKind, WireError, first_error, opera
 use super::parse_json_lossy;
 use super::pauses::retry_after;
 use crate::domain::{Cause, one_line};
+use crate::policy::redact_message;
 
 /// A response with its whole body.
 #[derive(Debug, Clone)]
@@ -88,7 +89,7 @@ impl Response {
 
     /// Returns an error about the content of a successful response.
     pub(crate) fn malformed(&self, why: &str) -> RequestError {
-        self.with_page_help(format!("{}: {}", self.describe_malformed(), one_line(why)))
+        self.with_page_help(format!("{}: {}", self.describe_malformed(), redact_message(&one_line(why))))
     }
 
     /// Parses the JSON of a successful response, as [`parse_json_lossy`] does.

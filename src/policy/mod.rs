@@ -46,6 +46,7 @@ pub(crate) use pattern_coverage::{Extent, NameKind};
 pub use policy_tests::{
     Expectation, PolicyTest, PolicyTests, load_any_policy_tests, load_policy_tests, parse_policy_tests,
 };
+pub(crate) use redact::redact_message;
 pub use schema::{schema, tests_schema};
 pub(crate) use yaml::{Entry, Node, Place, Value};
 

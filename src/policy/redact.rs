@@ -121,6 +121,9 @@ static SECRET_PATTERNS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
     ]
 });
 
+/// User and password before a host, without a scheme; a tag before a digest looks alike.
+static USER_INFO: LazyLock<Regex> = LazyLock::new(|| pattern(r#"([^\s"'`@/:=(,]*:[^\s"'`@]+)@"#));
+
 /// Long words; those that mix small letters, capitals and digits are keys of some kind.
 static LONG_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+]{20,}=*"));
 /// The number of changes between digits and letters in a key, but not in a name.
@@ -141,8 +144,12 @@ pub(super) fn redact_settings(text: &str) -> String {
         let key = key.as_str().trim_matches(['"', '\'']);
         let key = key.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
         let is_path = key.ends_with("_file") && text[value.clone()].contains(['/', '.']);
+        let is_sign = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+        // A kind that looks like none may be a secret in the wrong place.
+        let is_odd_kind = key == "kind" && text[value.clone()].bytes().any(is_sign);
+        let is_visible = VISIBLE_KEYS.contains(&&*key) && !is_odd_kind;
         // Each key of an inline table is checked by itself.
-        if is_path || VISIBLE_KEYS.contains(&&*key) || text[value.clone()].starts_with('{') {
+        if is_path || is_visible || text[value.clone()].starts_with('{') {
             continue;
         }
         mask(&mut shown, value.clone());
@@ -165,7 +172,7 @@ pub(super) fn redact_file(text: &str) -> String {
 }
 
 /// Returns a message without anything that looks like a secret.
-pub(super) fn redact_message(text: &str) -> String {
+pub(crate) fn redact_message(text: &str) -> String {
     let mut shown = text.to_owned();
     mask_secret_patterns(&mut shown);
     shown
@@ -232,6 +239,14 @@ fn mask_secret_patterns(shown: &mut String) {
             mask(shown, span);
         }
     }
+    let spans: Vec<Range<usize>> = USER_INFO
+        .captures_iter(shown)
+        .filter_map(|found| Some(found.get(1)?.range()))
+        .filter(|span| is_user_info(&shown[span.clone()], &shown[span.end + 1..]))
+        .collect();
+    for span in spans {
+        mask(shown, span);
+    }
     let mixed = |word: &str| {
         let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
         let turns = word.as_bytes().windows(2).filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit());
@@ -242,6 +257,18 @@ fn mask_secret_patterns(shown: &mut String) {
     for span in spans {
         mask(shown, span);
     }
+}
+
+/// Returns false for the tag of a reference with a digest, the port of an address, the rest of a URL, and names of
+/// identities that registries write so.
+fn is_user_info(text: &str, after: &str) -> bool {
+    if ["arn:", "mailto:", "serviceAccount:"].iter().any(|prefix| text.starts_with(prefix)) {
+        return false;
+    }
+    let secret = text.split_once(':').map_or("", |(_, secret)| secret);
+    let port = secret.split('/').next().unwrap_or_default();
+    let has_port = port.len() < secret.len() && port.bytes().all(|byte| byte.is_ascii_digit());
+    !["sha256:", "sha512:"].iter().any(|algorithm| after.starts_with(algorithm)) && !has_port
 }
 
 /// Appends a star for each byte that does not end a line.
@@ -272,10 +299,15 @@ mod tests {
             ("password: hunter2", "password: *******"),
             ("password hunter2", "password *******"),
             ("# key = hunter2", "# key = *******"),
+            ("auth = { kind = \"Geheim123\" }", "auth = { kind = *********** }"),
+            ("auth = { kind = \"azure-cli\" }", "auth = { kind = \"azure-cli\" }"),
             ("token_file = \"secrets/token\"", "token_file = \"secrets/token\""),
             ("token_file = \"hunter2\"", "token_file = *********"),
             ("token_hosts = [\"a.example\"]", "token_hosts = [\"a.example\"]"),
             ("endpoint = \"https://u:p@r.example\"", "endpoint = \"https://***@r.example\""),
+            ("endpoint = \"u:Geheim123@127.0.0.1:15556\"", "endpoint = \"***********@127.0.0.1:15556\""),
+            ("aliases = [\"u:p@r.example/x\"]", "aliases = [\"***@r.example/x\"]"),
+            ("endpoint = \":Geheim123@r.example\"", "endpoint = \"**********@r.example\""),
             ("[registries.contoso]", "[registries.contoso]"),
         ] {
             let found = redact_settings(line);
@@ -293,6 +325,9 @@ mod tests {
             ("https://x.example/a?sv=1&sig=abc%3D", "abc%3D"),
             ("Authorization: Bearer abcdefgh1234", "abcdefgh1234"),
             ("the text `Zm9vYmFyOmJhejpxdXV4MTIzNDU2`", "Zm9v"),
+            ("dsn u:Geheim123@db refused", "Geheim123"),
+            ("no address `u:Geheim/123@127.0.0.1:15556`", "Geheim"),
+            ("user=u:Geheim123@[::1]:5000", "Geheim123"),
         ] {
             assert!(!redact_message(text).contains(secret), "{}", redact_message(text));
         }
@@ -303,6 +338,9 @@ mod tests {
             "/srv/tagwarden/policies/production.yaml:3:7",
             "policy `ContosoProductionRegistry2-Candidate-Builds-2026`",
             "kind `basic` needs a `username`",
+            "shop/api:v1@sha256:0123 and 127.0.0.1:5000/shop/api:v1@sha256:0123",
+            "User: arn:aws:sts::123456789012:assumed-role/Admin/ada@contoso.example is not authorized",
+            "http://127.0.0.1:5000/users/@me and ada@contoso.example",
             "write endpoint = \"https://NAME.azurecr.io\"",
         ] {
             assert_eq!(redact_message(harmless), harmless);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tagwarden::demo::registry::{AuthMode, EmbeddedRegistry, Options};
+use tagwarden::demo::registry::{AuthMode, EmbeddedRegistry, Fault, FaultKind, Options};
 use tagwarden::domain::Digest;
 
 use super::network::proxy;
@@ -135,4 +135,27 @@ async fn credentials_in_an_endpoint_or_a_proxy_are_not_repeated() {
     desk.set("HTTP_PROXY", &format!("http://{USER}:{PASSWORD}@{address}"));
     let done = desk.run("plan").await.exits(0);
     clean("plan by a proxy", format!("{}{}", done.out, done.err).as_bytes());
+}
+
+#[tokio::test]
+async fn a_registry_that_quotes_the_request_does_not_show_the_password() {
+    let auth = format!("{{ kind = \"basic\", username = \"{USER}\", password_file = \"secret/password\" }}");
+    let encoded = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    for (status, message, shown) in [
+        (401, format!("bad creds Basic {encoded}"), "bad creds Basic ***"),
+        (500, format!("dsn {USER}:{PASSWORD}@db refused"), "dsn ***@db refused"),
+        (403, format!("user ci-user with {PASSWORD} may not"), "user ci-user with *** may not"),
+    ] {
+        let (registry, mut desk) = guarded(basic(), &auth).await;
+        desk.write("secret/password", PASSWORD);
+        desk.set("TAGWARDEN__REGISTRIES__CONTOSO__REPOSITORIES", "shop/api");
+        let body = format!("{{\"errors\":[{{\"code\":\"DENIED\",\"message\":\"{message}\"}}]}}");
+        registry.inject(Fault::on("/tags/list", FaultKind::Status { status, headers: Vec::new(), body }));
+        let done = desk.run("plan --out plan.json --out plan.html").await.exits(5);
+        assert!(done.out.contains(shown), "{shown}: {}", done.out);
+        clean(&message, format!("{}{}", done.out, done.err).as_bytes());
+        for file in ["plan.json", "plan.html", "tagwarden.db"] {
+            clean(file, &fs::read(desk.path(file)).unwrap());
+        }
+    }
 }

@@ -49,7 +49,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::domain::chain;
-use crate::policy;
+use crate::policy::{self, redact_message};
 use crate::workflow::RunError;
 use logging::LogDefaults;
 use output::{ColorChoice, Verbosity, is_color_enabled, print_stderr, print_stderr_as};
@@ -257,12 +257,13 @@ async fn dispatch(cli: Cli) -> u8 {
 fn report_error(error: &RunError) {
     let diagnostics = error.diagnostics();
     if diagnostics.is_empty() {
-        // Messages from outside may have several lines.
-        print_stderr(&format!("error: {}", chain(error).replace('\n', "\n  ")));
+        // Messages from outside may have several lines, and arguments may contain a user and a password.
+        print_stderr(&format!("error: {}", redact_message(&chain(error)).replace('\n', "\n  ")));
         return;
     }
     let output = if is_color_enabled() { OutputKind::Colored } else { OutputKind::Plain };
-    print_stderr_as(output, policy::render(diagnostics, is_color_enabled()).trim_end());
+    let shown = policy::render(diagnostics, is_color_enabled());
+    print_stderr_as(output, redact_message(&shown).trim_end());
     let problems =
         if diagnostics.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", diagnostics.len()) };
     print_stderr(&problems);

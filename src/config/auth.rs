@@ -53,8 +53,9 @@ pub(super) fn auth(
     }
     let mut fields = Fields::of(node, "sign-in", &mut reader.problems)?;
     let at = fields.at();
-    let kind =
-        reader.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems))?;
+    let kind = reader
+        .kind(&mut fields, at)
+        .and_then(|node| fields::choice_beside_secrets("kind", node, &KINDS, &mut reader.problems))?;
     let auth = match kind {
         Kind::Anonymous => Some(Auth::Anonymous),
         Kind::Basic => {

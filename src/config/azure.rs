@@ -91,8 +91,9 @@ fn address(key: &str, node: &Node, or_loopback: bool, reader: &mut SettingsReade
 pub(super) fn own_identity(path: &str, node: &Node, reader: &mut SettingsReader) -> Option<Identity> {
     let mut fields = Fields::of(node, "sign-in", &mut reader.problems)?;
     let at = fields.at();
-    let kind =
-        reader.kind(&mut fields, at).and_then(|node| fields::choice("kind", node, &KINDS, &mut reader.problems))?;
+    let kind = reader
+        .kind(&mut fields, at)
+        .and_then(|node| fields::choice_beside_secrets("kind", node, &KINDS, &mut reader.problems))?;
     let identity = identity(kind, path, &mut fields, reader);
     fields.finish(|_| None, &mut reader.problems);
     identity

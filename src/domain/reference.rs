@@ -24,7 +24,7 @@ pub struct ImageReference {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no image reference: {problem}")]
 pub struct InvalidReference {
-    /// The invalid text, cut after 300 characters.
+    /// The invalid text, cut after 300 characters; without a user and a password.
     pub text: String,
     /// The problem.
     pub problem: String,
@@ -67,9 +67,20 @@ impl ImageReference {
     /// # Errors
     /// Returns [`InvalidReference`] if the text is not a reference.
     pub fn parse_verbatim(text: &str) -> Result<Self, InvalidReference> {
+        if let Some(after) = after_user_info(text) {
+            let text = format!("***@{after}").chars().take(300).collect();
+            let problem = "there is a user or password in it; write the reference without them".to_owned();
+            return Err(InvalidReference { text, problem });
+        }
         parse(strip_decoration(text))
             .map_err(|problem| InvalidReference { text: text.chars().take(300).collect(), problem })
     }
+}
+
+/// Returns the part of a reference after a user and a password, which is never shown; `None` if it contains neither.
+pub(crate) fn after_user_info(text: &str) -> Option<&str> {
+    let (before, after) = strip_decoration(text).rsplit_once('@')?;
+    (before.contains(':') && after.contains('/')).then_some(after)
 }
 
 impl FromStr for ImageReference {
@@ -281,6 +292,23 @@ mod tests {
             let parsed = text.parse::<ImageReference>();
             assert!(parsed.is_err(), "{text:?} was read as {parsed:?}");
         }
+    }
+
+    #[test]
+    fn a_user_and_a_password_are_not_shown() {
+        for (text, shown) in [
+            ("u:Geheim123@contoso.example/shop/api:v1", "***@contoso.example/shop/api:v1"),
+            ("http://u:Geheim123@127.0.0.1:15556/shop/api", "***@127.0.0.1:15556/shop/api"),
+            ("u:Geheim@123@contoso.example/api", "***@contoso.example/api"),
+        ] {
+            let error = text.parse::<ImageReference>().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("`{shown}` is no image reference: there is a user or password")),
+                "{error}"
+            );
+        }
+        let error = "api:v1@sha256:abc".parse::<ImageReference>().unwrap_err();
+        assert_eq!(error.text, "api:v1@sha256:abc", "it is a tag and a digest");
     }
 
     #[test]

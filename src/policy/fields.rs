@@ -194,6 +194,25 @@ pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], probl
     found
 }
 
+/// Parses one of a closed set of words beside secrets: another word is quoted only if it resembles a known one, because
+/// it may be a secret in the wrong place.
+pub(crate) fn choice_beside_secrets<T: Copy>(
+    key: &str,
+    node: &Node,
+    known: &[(&str, T)],
+    problems: &mut Problems,
+) -> Option<T> {
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    if let Value::Text(written) = &node.value
+        && nearest(written, &words).is_none()
+    {
+        let help = format!("known: {}", quoted_list(&words));
+        problems.add(&node.at, format!("unknown {key}, not shown because it may be a secret")).help(help);
+        return None;
+    }
+    choice(key, node, known, problems)
+}
+
 /// Parses a non-empty list; from the environment, as words separated by commas, or as a JSON list.
 pub(crate) fn list<'a>(key: &str, node: &'a Node, problems: &mut Problems) -> Option<Cow<'a, [Node]>> {
     let nodes = match (&node.value, &node.at) {

@@ -159,3 +159,37 @@ async fn a_registry_that_quotes_the_request_does_not_show_the_password() {
         }
     }
 }
+
+#[tokio::test]
+async fn credentials_in_an_argument_or_a_record_are_not_repeated() {
+    let (registry, desk) = guarded(AuthMode::Open, "{ kind = \"anonymous\" }").await;
+    let host = registry.host();
+    for (words, code) in [
+        (format!("explain http://{USER}:{PASSWORD}@{host}/shop/api:c-1"), 2),
+        (format!("explain {USER}:{PASSWORD}@{host}/shop/api:c-1"), 2),
+        (format!("hold {USER}:{PASSWORD}@{host}/shop/api:c-1 --reason x"), 2),
+        (format!("check --config https://{USER}:{PASSWORD}@{host}/tagwarden.toml"), 2),
+        (format!("check --config {USER}:{PASSWORD}@{host}"), 2),
+    ] {
+        let done = desk.run(&words).await.exits(code);
+        clean(&words, format!("{}{}", done.out, done.err).as_bytes());
+    }
+    desk.write("releases/api.json", &record(&format!("{USER}:{PASSWORD}@{host}/shop/api:c-4")));
+    let done = desk.run("plan").await.exits(5);
+    clean("a record", format!("{}{}", done.out, done.err).as_bytes());
+    assert!(done.out.contains("there is a user or password in it"), "{}", done.out);
+}
+
+#[tokio::test]
+async fn a_password_in_a_wrong_place_of_the_settings_is_not_shown() {
+    let (_registry, desk) = guarded(basic(), "{ kind = \"anonymous\" }").await;
+    for text in [
+        settings(&format!("{USER}:{PASSWORD}@127.0.0.1:15556")),
+        settings("http://127.0.0.1:9").replace("\n\n", &format!("\nauth = {{ kind = \"{PASSWORD}\" }}\n\n")),
+        settings("http://127.0.0.1:9").replace("\n\n", &format!("\naliases = [\"{USER}:{PASSWORD}@x/y\"]\n\n")),
+    ] {
+        desk.write("tagwarden.toml", &text);
+        let done = desk.run("check").await.exits(2);
+        clean(&text, format!("{}{}", done.out, done.err).as_bytes());
+    }
+}

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::history::is_removed;
 use super::interruption::StopResult;
-use super::{App, Refused, RunError};
-use crate::domain::{Hold, HoldOrigin, RegistryName};
+use super::{App, Refused, RunError, TagRef};
+use crate::domain::{Failure, Hold, HoldOrigin, RegistryName, RepositoryName, TagName};
+use crate::report::format_minute;
 
 /// The request for a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl App {
     /// Returns [`RunError::Usage`] if the tag does not exist or the end is past, [`RunError::Refused`] if the tag was
     /// removed in the meantime, and other errors if the registry or the state cannot be used.
     pub async fn hold(&self, request: &HoldRequest) -> Result<HoldResult, RunError> {
-        let (registry, repository, tag) = self.find_image(&request.image)?;
+        let (registry, repository, tag) = self.find_held_tag(&request.image)?;
         let name = format!("{registry}/{repository}:{tag}");
         let now = self.now();
         let until = match request.until {
@@ -58,7 +60,9 @@ impl App {
             HoldUntil::At(until) => until,
         };
         if until <= now {
-            return Err(RunError::usage(format!("{name}: the hold would end at {until}, which is past")));
+            let until = format_minute(until);
+            let failure = Failure::new((), format!("{name}: the hold would end at {until}, which is past"));
+            return Err(RunError::Usage(failure.with_help("`+1d` is in one day, or write `--for 1d`")));
         }
         let reader = self.readers.get(&registry);
         let reader = reader.ok_or_else(|| RunError::usage(format!("no registry {registry} in the settings")))?;
@@ -66,10 +70,11 @@ impl App {
             Ok(Some(found)) => Some(found.digest),
             Ok(None) if request.allow_missing => None,
             Ok(None) => {
-                return Err(RunError::usage(format!(
-                    "{name}: no such tag in the registry, so nothing would be held\n  help: check the name; `--anyway` \
-                     holds the tag for when it comes"
-                )));
+                let words = format!("{name}: no such tag in the registry, so nothing would be held");
+                let removed = self.describe_removal(&registry, &repository, &tag).await?;
+                let help =
+                    removed.unwrap_or_else(|| "check the name; `--anyway` holds the tag for when it comes".to_owned());
+                return Err(RunError::usage(format!("{words}\n  help: {help}")));
             }
             Err(error) if request.allow_missing => {
                 tracing::warn!("{name}: the tag could not be looked up, so only its name is held: {}", error.chain());
@@ -108,6 +113,37 @@ impl App {
         Ok(HoldResult { hold: in_force, is_earlier: !set, stop_result: stopped })
     }
 
+    /// Returns the tag that an image names. A hold without a tag would be on `latest`, and look like one on the
+    /// repository.
+    fn find_held_tag(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
+        let TagRef { registry, repository, tag } = self.find_tag_ref(image)?;
+        let without_tag = || {
+            RunError::usage(format!(
+                "`{image}` names no tag; write `{registry}/{repository}:TAG`: a hold is on one tag and its image, not on a \
+                 repository"
+            ))
+        };
+        let tag = tag.ok_or_else(without_tag)?;
+        Ok((registry, repository, tag))
+    }
+
+    /// Returns when Tagwarden removed a missing tag, and how to get it back; `None` if it did not remove it.
+    async fn describe_removal(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Option<String>, RunError> {
+        if !is_removed(&self.store.journal_of_tag(registry, repository, tag).await?) {
+            return Ok(None);
+        }
+        let Some(entry) = self.last_removal(registry, repository, tag).await? else { return Ok(None) };
+        let at = format_minute(entry.outcome.as_ref().map_or(entry.intended_at, |(_, at)| *at));
+        Ok(Some(format!(
+            "Tagwarden removed it {at}; `tagwarden restore {registry}/{repository}:{tag}` puts it back and holds it"
+        )))
+    }
+
     /// Returns the holds in force, by registry, repository and tag.
     ///
     /// # Errors
@@ -121,7 +157,7 @@ impl App {
     /// # Errors
     /// Returns [`RunError::Usage`] if there is none, and other errors if the state cannot be used.
     pub async fn unhold(&self, image: &str) -> Result<(String, u64), RunError> {
-        let (registry, repository, tag) = self.find_image(image)?;
+        let (registry, repository, tag) = self.find_held_tag(image)?;
         let name = format!("{registry}/{repository}:{tag}");
         let Some(address) = self.address(&registry) else {
             return Err(RunError::usage(format!("no registry {registry} in the settings")));

@@ -382,3 +382,20 @@ async fn a_rule_that_protects_nothing_is_accepted() {
     desk.run("apply plan.json").await.exits(0);
     assert_eq!((tags(&registry, "shop/api").len(), tags(&registry, "shop/web").len()), (1, 1));
 }
+
+#[tokio::test]
+async fn a_hold_on_a_removed_tag_says_how_to_get_it_back() {
+    let (registry, desk) = shop(POLICY).await;
+    desk.run("run").await.exits(0);
+    assert_eq!(tags(&registry, "shop/api"), ["candidate-3"]);
+    for image in ["contoso/shop/api:candidate-1", "contoso/shop/api:candidate-2", "contoso/shop/web:candidate-1"] {
+        let error = desk.run(&format!("hold {image} --reason x")).await.exits(2).err;
+        assert!(error.starts_with(&format!("error: {image}: no such tag in the registry, so nothing would be held")));
+        let help = format!(" UTC; `tagwarden restore {image}` puts it back and holds it\n");
+        assert!(error.contains("help: Tagwarden removed it 20") && error.ends_with(&help), "{error}");
+    }
+    desk.run("restore contoso/shop/api:candidate-1").await.exits(0);
+    desk.run("hold contoso/shop/api:candidate-1 --reason x").await.exits(0);
+    let error = desk.run("hold contoso/shop/api:candidate-7 --reason x").await.exits(2).err;
+    assert!(error.contains("help: check the name; `--anyway` holds the tag"), "{error}");
+}

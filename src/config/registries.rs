@@ -387,16 +387,56 @@ fn warn_shared_hosts(
         None => host.to_owned(),
     });
     for host in own.into_iter().chain(settings.aliases.iter().cloned()) {
-        match hosts.get(&host) {
+        let server = server_of(&host);
+        match hosts.get(&server) {
             Some((other, first)) if *other != settings.name => {
                 let first = reader.problems.diagnostic(first, format!("`{other}` is here"));
+                let same = if server == host { format!("`{host}`") } else { format!("`{host}`, which is `{server}`") };
                 reader
                     .problems
-                    .add(at, format!("`{}` and `{other}` are both `{host}`", settings.name))
+                    .add(at, format!("`{}` and `{other}` are both {same}", settings.name))
                     .help("a host stands for one registry: keep one of the two, or take the alias away")
                     .add_secondary(first);
             }
-            _ => drop(hosts.insert(host, (settings.name.clone(), at.clone()))),
+            _ => drop(hosts.insert(server, (settings.name.clone(), at.clone()))),
+        }
+    }
+}
+
+/// Returns the one name of a host that has several: without the port that stands for none, and without the dot at its
+/// end. The names of this machine are `127.0.0.1`. A path stays as it is.
+fn server_of(host: &str) -> String {
+    let (host, path) = host.split_at(host.find('/').unwrap_or(host.len()));
+    let end_of_name = host.rfind(']').map_or(0, |end| end + 1);
+    let (name, port) = host.split_at(host[end_of_name..].find(':').map_or(host.len(), |colon| end_of_name + colon));
+    let name = match name.trim_end_matches('.') {
+        "localhost" | "[::1]" => "127.0.0.1",
+        name => name,
+    };
+    let port = if matches!(port, ":443" | ":80") { "" } else { port };
+    format!("{name}{port}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_server_are_equal() {
+        for (host, server) in [
+            ("127.0.0.1:15556", "127.0.0.1:15556"),
+            ("localhost:15556", "127.0.0.1:15556"),
+            ("[::1]:15556", "127.0.0.1:15556"),
+            ("localhost", "127.0.0.1"),
+            ("contoso.example:443", "contoso.example"),
+            ("contoso.example.:80", "contoso.example"),
+            ("contoso.example:8443", "contoso.example:8443"),
+            ("127.0.0.2:5000", "127.0.0.2:5000"),
+            ("[2001:db8::1]:443", "[2001:db8::1]"),
+            ("harbor.example:443/acr-proxy", "harbor.example/acr-proxy"),
+            ("localhost:80/a:443", "127.0.0.1/a:443"),
+        ] {
+            assert_eq!(server_of(host), server, "{host}");
         }
     }
 }

@@ -76,13 +76,29 @@ pub(in crate::registry) fn vanished_tag(repository: &RepositoryName, tag: &TagNa
 /// Returns the gap of a tag that the registry lists repeatedly without having its manifest.
 pub(in crate::registry) fn missing_manifest(repository: &RepositoryName, tag: &TagName) -> Gap {
     let message = format!(
-        "{repository}:{tag} is listed, but the registry has no manifest for it; push the image again, or remove the tag by \
-         hand"
+        "{repository}:{tag} is listed, but the registry has no manifest for it; pull it to make sure, then push it again, \
+         or remove the tag by hand"
     );
     Gap { target: GapTarget::VanishedTag(tag.clone()), kind: NO_MANIFEST, message: message.into() }
 }
 
-/// Records the tags whose manifests are missing, after another read of each: it may have been moved meanwhile.
+/// Returns the gap of a repository in which most manifests are missing: rather a fault on the way or in the storage than
+/// so many damaged images.
+fn mostly_missing_manifests(repository: &RepositoryName, missing: usize, tags: usize) -> Gap {
+    let share = if missing == tags {
+        format!("none of the {tags} tags of {repository} has")
+    } else {
+        format!("{missing} of the {tags} tags of {repository} do not have")
+    };
+    let message = format!(
+        "{share} a manifest at the digest that the registry gives for the tag: a proxy or a broken storage; look there \
+         before anything is removed"
+    );
+    Gap { target: GapTarget::ManifestList, kind: NO_MANIFEST, message: message.into() }
+}
+
+/// Records the tags whose manifests are missing, after another read of each: it may have been moved meanwhile. If that
+/// are most tags of the repository, its manifests count as unread.
 pub(in crate::registry) async fn add_missing_manifests(
     reader: &dyn RegistryReader,
     repository: &mut Repository,
@@ -90,12 +106,21 @@ pub(in crate::registry) async fn add_missing_manifests(
 ) {
     let at_missing = |digest: &Option<Digest>| digest.as_ref().is_some_and(|digest| missing.contains(digest));
     let tags = repository.tags.iter().filter(|tag| at_missing(&tag.digest));
+    let (mut gaps, mut damaged) = (Vec::new(), 0);
     for (tag, digest) in tags.map(|tag| (&tag.name, tag.digest.as_ref())) {
         let gap = match reader.resolve(&repository.name, tag).await {
-            Ok(Some(now)) if Some(&now.digest) == digest => missing_manifest(&repository.name, tag),
+            Ok(Some(now)) if Some(&now.digest) == digest => {
+                damaged += 1;
+                missing_manifest(&repository.name, tag)
+            }
             Ok(_) => vanished_tag(&repository.name, tag),
             Err(error) => error.into_gap(GapTarget::Tag(tag.clone())),
         };
-        repository.gaps.push(gap);
+        gaps.push(gap);
     }
+    if damaged > 1 && 2 * damaged > repository.tags.len() {
+        gaps.retain(|gap| gap.kind != NO_MANIFEST);
+        gaps.push(mostly_missing_manifests(&repository.name, damaged, repository.tags.len()));
+    }
+    repository.gaps.extend(gaps);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
-use tagwarden::domain::{GapTarget, RemovalAbility};
+use tagwarden::domain::{Gap, GapTarget, RemovalAbility};
 use tagwarden::registry::{CollectScope, ExtraManifests, RegistryReader, collect, hosts};
 use wiremock::matchers::{method, path, path_regex};
 use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -381,6 +381,42 @@ async fn a_tag_that_vanished_is_a_gap_of_its_own_and_others_are_read() {
     assert!(repository.gaps.iter().all(|gap| gap.is_note() && !gap.blocks_repository()));
     assert_eq!(repository.tag("gone").unwrap().digest, None);
     assert_eq!(repository.tag("v1").unwrap().digest, Some(image.digest));
+}
+
+/// A proxy that gives a wrong digest for every tag, or for some of them.
+#[tokio::test]
+async fn manifests_that_are_mostly_missing_are_a_failure_of_the_repository() {
+    let config = config("2024-01-01T00:00:00Z", "x");
+    let (image, never) = (image(&config, &[]), layer("served by nobody"));
+    for (names, served, words) in [
+        ("a b c", "", Some("none of the 3 tags of app has a manifest at the digest")),
+        ("a b", "", Some("none of the 2 tags of app has")),
+        ("a b c", "c", Some("2 of the 3 tags of app do not have a manifest")),
+        ("a b c d", "c d", None),
+        ("a b", "b", None),
+        ("a", "", None),
+    ] {
+        let [names, served] = [names, served].map(|text| text.split_whitespace().collect::<Vec<_>>());
+        let server = MockServer::start().await;
+        answer(&server, "GET", "/v2/app/tags/list", ok_json(&json!({"tags": names}))).await;
+        for name in &names {
+            let digest = if served.contains(name) { &image.digest } else { &never.digest };
+            let head = ResponseTemplate::new(200).insert_header("docker-content-digest", digest.to_string());
+            answer(&server, "HEAD", &format!("/v2/app/manifests/{name}"), head).await;
+        }
+        serve_manifests(&server, &[&image]).await;
+        serve_blobs(&server, &[&config]).await;
+        let repository = read(&server).await;
+        if let Some(words) = words {
+            assert_eq!(gaps(&repository.gaps), [(GapTarget::ManifestList, "no-manifest")], "{names:?}");
+            assert!(repository.gaps[0].message.starts_with(words), "{}", repository.gaps[0].message);
+            assert!(repository.gaps[0].blocks_repository() && !repository.gaps[0].is_note());
+        } else {
+            assert_eq!(repository.gaps.len(), names.len() - served.len(), "{names:?}: {:?}", repository.gaps);
+            let single = |gap: &Gap| gap.is_note() && gap.message.contains("pull it to make sure, then push it again");
+            assert!(repository.gaps.iter().all(single), "{:?}", repository.gaps);
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::config::{self, Settings};
 use crate::domain::Failure;
 use crate::policy::PolicySet;
 use crate::registry::{self, RetryPolicy};
-use crate::report::{self, Format, PlanDocument};
+use crate::report::{self, AttentionKind, AttentionView, Format, PlanDocument};
 use crate::state::StateStore;
 use crate::workflow::{self, App, ConfigFiles, MonotonicClock, RunError, RunOutcome, RunResult};
 
@@ -124,18 +124,45 @@ pub(super) fn report_outcome(result: &RunResult, refused: RefusalEffect) -> u8 {
             let by = result.interrupted_by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
             print_stderr(&format!("interrupted{by}: what had not begun was left as it is"));
         }
-        RunOutcome::Refused => print_stderr(match refused {
-            RefusalEffect::Enforced => "limits exceeded: this run skipped the refused removals (see REFUSED)",
-            RefusalEffect::DryRun => "limits exceeded: an enforcing run would skip the refused removals (see REFUSED)",
-        }),
+        RunOutcome::Refused => {
+            let first = first_of(&result.attention(), &[AttentionKind::Refused, AttentionKind::WouldBeRefused]);
+            let effect = match refused {
+                RefusalEffect::Enforced => "this run skipped the refused removals (see REFUSED)",
+                RefusalEffect::DryRun => "an enforcing run would skip the refused removals (see REFUSED)",
+            };
+            print_stderr(&format!("{}; {effect}", first.unwrap_or_else(|| "refused".to_owned())));
+        }
         RunOutcome::Failed => {
             print_stderr(&format!("some removals failed; `tagwarden runs show {}` has them", result.run))
         }
         RunOutcome::EvidenceMissing => {
-            print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+            print_stderr(&missing_evidence(&result.attention(), result.document.summary.undecided));
         }
     }
     result.outcome.exit_code()
+}
+
+/// Describes missing evidence on one line: the first thing that could not be read, with its cause, and the effect.
+pub(super) fn missing_evidence(attention: &[AttentionView], undecided: u64) -> String {
+    let kinds = [AttentionKind::RegistryUnread, AttentionKind::SourceFailed, AttentionKind::RegistryPartlyUnread];
+    let first = first_of(attention, &kinds);
+    let first = first.unwrap_or_else(|| "a source or a registry could not be read".to_owned());
+    let effect = match undecided {
+        0 => String::new(),
+        1 => "; 1 tag is undecided and stays".to_owned(),
+        tags => format!("; {} tags are undecided and stay", report::format_count(tags)),
+    };
+    format!("evidence is missing: {first}{effect}")
+}
+
+/// Returns the message of the first item of these kinds, and the number of the others.
+fn first_of(attention: &[AttentionView], kinds: &[AttentionKind]) -> Option<String> {
+    let mut found = attention.iter().filter(|item| item.is_one_of(kinds));
+    let first = found.next()?.message.clone();
+    Some(match found.count() {
+        0 => first,
+        more => format!("{first}; and {} more", report::format_count(more as u64)),
+    })
 }
 
 /// Pairs each file with the format that its extension names.

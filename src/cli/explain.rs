@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::arguments::{DataFormat, parse_time};
-use super::context::{open_app, open_read_only, pretty_json, run_until_stopped};
+use super::context::{missing_evidence, open_app, open_read_only, pretty_json, run_until_stopped};
 use super::output::{print, print_stderr};
 use crate::policy::fields::nearest;
 use crate::report::{self, PlanDocument};
@@ -39,18 +39,16 @@ pub(super) struct ExplainArgs {
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
     let app = if args.run.is_some() { open_read_only(config).await? } else { open_app(config).await? };
     let done = match &args.run {
-        None if args.history => run_until_stopped(&app, explain_history(&app, args)).await.map(|found| (found, false)),
-        Some(run) => explain_past_run(&app, args, run).await.map(|found| (found, false)),
+        None if args.history => run_until_stopped(&app, explain_history(&app, args)).await.map(|found| (found, None)),
+        Some(run) => explain_past_run(&app, args, run).await.map(|found| (found, None)),
         None => run_until_stopped(&app, explain_current(&app, args)).await,
     };
     app.close().await;
     let (found, missing) = done?;
     print(&found);
-    if !missing {
-        return Ok(0);
-    }
+    let Some(missing) = missing else { return Ok(0) };
     // The log contains the details, with cause and remedy.
-    print_stderr("evidence is missing: a source or a registry could not be read, so some tags are undecided");
+    print_stderr(&missing);
     Ok(RunOutcome::EvidenceMissing.exit_code())
 }
 
@@ -63,8 +61,13 @@ async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunErr
     })
 }
 
-/// Explains the current state: returns the explanation, and true if something could not be read.
-async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool), RunError> {
+/// Describes what could not be read for a decision; `None` if all was read.
+fn describe_missing(document: &PlanDocument) -> Option<String> {
+    document.evidence_missing().then(|| missing_evidence(&document.attention, document.summary.undecided))
+}
+
+/// Explains the current state: returns the explanation, and what could not be read.
+async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Option<String>), RunError> {
     if let Some(named) = app.find_manifest_ref(&args.image)? {
         let decision = app.decide_repository(&named.registry, &named.repository, args.at).await?;
         let view = app.manifest_trace(&decision, &named);
@@ -72,13 +75,13 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, bool)
             DataFormat::Text => view.text(),
             DataFormat::Json => pretty_json(&json!(view)),
         };
-        return Ok((found, decision.document.evidence_missing()));
+        return Ok((found, describe_missing(&decision.document)));
     }
     let named = app.find_tag_ref(&args.image)?;
     let TagRef { registry, repository, tag } = &named;
     let decision = app.decide_repository(registry, repository, args.at).await?;
     let document = &decision.document;
-    let missing = document.evidence_missing();
+    let missing = describe_missing(document);
     let Some(tag) = tag else {
         let view = app.timeline(&decision, &named).ok_or_else(|| not_found(document, &named))?;
         let found = match args.format {

@@ -96,9 +96,15 @@ async fn a_refusal_is_told_with_what_to_do() {
     desk.set("TAGWARDEN__LIMITS__UNTAG", "1");
     let done = desk.run("run").await.exits(3);
     told_everywhere(&desk, &done, "refused: this run: ", "refused").await;
-    assert!(done.err.contains("limits exceeded: this run skipped the refused removals (see REFUSED)"), "{}", done.err);
+    let (first, effect) = ("refused: this run: ", "; this run skipped the refused removals (see REFUSED)");
+    let last = done.err.lines().last().unwrap();
+    assert!(last.starts_with(first) && last.ends_with(effect), "{}", done.err);
     let planned = desk.run("plan").await.exits(3).err;
-    assert!(planned.contains("limits exceeded: an enforcing run would skip"), "{planned}");
+    let last = planned.lines().last().unwrap();
+    assert!(
+        last.starts_with(first) && last.contains("; an enforcing run would skip the refused removals"),
+        "{planned}"
+    );
     let second = done.out.lines().nth(1).unwrap();
     assert!(second.contains("; REFUSED: this run: "), "{second}");
     assert_eq!(tags(&registry, "shop/api").len(), 4);
@@ -151,4 +157,23 @@ async fn a_fingerprint_says_whether_something_has_changed() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 4);
+}
+
+/// The last line on stderr is all that a script's log may have.
+#[tokio::test]
+async fn the_last_line_names_place_and_cause() {
+    let (registry, desk) = shop().await;
+    desk.write("releases/api.json", "[{\"image\":");
+    let last = |done: CliOutput| done.err.lines().last().unwrap_or_default().to_owned();
+    let effect = "; 4 tags are undecided and stay";
+    for words in ["run", "plan -q"] {
+        let line = last(desk.run(words).await.exits(5));
+        let begins = line.starts_with("evidence is missing: source releases failed: ") && line.contains("api.json:1");
+        assert!(begins && line.ends_with(effect), "{words}: {line}");
+    }
+    let line = last(desk.run("explain contoso/shop/api:c-1").await.exits(5));
+    assert!(line.starts_with("evidence is missing: source releases failed: "), "{line}");
+    registry.inject(Fault::on("shop/web/tags/list", FaultKind::status(403)));
+    let line = last(desk.run("run").await.exits(5));
+    assert!(line.contains("; and 1 more; 2 tags are undecided and stay"), "{line}");
 }

@@ -36,16 +36,17 @@ impl App {
 }
 
 impl App {
-    /// Counts the actions of a failed run for its record, and logs how to undo its removals. They are in the journal
-    /// alone, because a failed run returns no result.
-    pub(super) async fn failed_run_summary(&self, run: Uuid) -> RunSummary {
+    /// Counts the actions of a failed run for its record, and returns how to undo its removals, if there are any. They are
+    /// in the journal alone, because a failed run returns no result.
+    pub(super) async fn failed_run_summary(&self, run: Uuid) -> (RunSummary, Option<String>) {
         let entries = match self.store.journal_counts(run).await {
             Ok(entries) => entries,
             Err(error) => {
                 tracing::warn!(%run, "cannot count what the run did before it failed: {}", error.chain());
-                return RunSummary::default();
+                return (RunSummary::default(), None);
             }
         };
+        let mut undo = None;
         let tags = [RemovalMethod::Untag, RemovalMethod::DeleteManifest].map(|method| Action::Remove(method).label());
         let manifests = [Action::DeleteUntagged.label()];
         let count = |actions: &[&str], outcome: Option<&str>| -> u64 {
@@ -62,15 +63,16 @@ impl App {
             if open > 0 {
                 let _ = write!(words, ", {} with an outcome that the next run finds out", report::format_count(open));
             }
-            tracing::warn!("{words}; to undo: tagwarden restore --run {run}");
+            undo = Some(format!("{words}; to undo: tagwarden restore --run {run}"));
         }
-        RunSummary {
+        let summary = RunSummary {
             removed: Some(removed),
             deleted: Some(deleted),
             skipped: Some(both(Some("skipped"))),
             failed: Some(both(Some("failed"))),
             ..RunSummary::default()
-        }
+        };
+        (summary, undo)
     }
 }
 

@@ -97,6 +97,25 @@ impl RunError {
         Self::Failed(Failure::new((), message))
     }
 
+    /// Adds what to do next to a failure. It is logged beside an error that has no place for it.
+    pub(super) fn with_help(self, help: String) -> Self {
+        match self {
+            Self::Registry(error) => Self::Registry(error.with_help(help)),
+            Self::Store(error) => Self::Store(error.with_help(help)),
+            Self::Usage(error) => Self::Usage(error.with_help(help)),
+            Self::Output(error) => Self::Output(error.with_help(help)),
+            Self::Failed(error) => Self::Failed(error.with_help(help)),
+            error @ (Self::Invalid(_)
+            | Self::Interrupted
+            | Self::InterruptedBy(_)
+            | Self::Refused(_)
+            | Self::Check(_)) => {
+                tracing::error!("{help}");
+                error
+            }
+        }
+    }
+
     /// Returns its exit code.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

@@ -71,12 +71,15 @@ impl App {
                     _ if code == RunOutcome::Refused.exit_code() => RunOutcome::Refused.label(),
                     _ => "error",
                 };
-                let counts = self.failed_run_summary(run).await;
+                let (counts, undo) = self.failed_run_summary(run).await;
                 // The caller must get the original failure, even if the record cannot be written.
                 if let Err(second) = self.record_end(run, label, code, &counts, Some(chain(&error))).await {
                     tracing::error!(%run, error = %chain(&second), "the end of the run could not be recorded");
                 }
-                Err(error)
+                Err(match undo {
+                    Some(undo) => error.with_help(undo),
+                    None => error,
+                })
             }
         }
     }

@@ -92,3 +92,32 @@ async fn a_run_whose_log_is_taken_away_says_what_it_removed() {
     let listed = desk.run("runs").await.exits(0).out;
     assert!(listed.lines().nth(2).unwrap().ends_with(" 3"), "{listed}");
 }
+
+/// Also with `--quiet`, and after one or many removals.
+#[tokio::test]
+async fn a_quiet_run_that_fails_says_how_to_undo_it() {
+    for (removed, words) in [(1, "1 tag removed"), (2, "2 tags removed"), (4, "4 tags removed")] {
+        let (registry, desk) = shop().await;
+        desk.run("plan").await.exits(0);
+        let full = match removed {
+            1 => {
+                "CREATE TRIGGER full BEFORE INSERT ON journal WHEN (SELECT count(*) FROM journal) >= 1
+                  BEGIN SELECT raise(ABORT, 'database or disk is full'); END"
+            }
+            2 => {
+                "CREATE TRIGGER full BEFORE INSERT ON journal WHEN (SELECT count(*) FROM journal) >= 2
+                  BEGIN SELECT raise(ABORT, 'database or disk is full'); END"
+            }
+            _ => {
+                "CREATE TRIGGER full BEFORE INSERT ON journal WHEN (SELECT count(*) FROM journal) >= 4
+                  BEGIN SELECT raise(ABORT, 'database or disk is full'); END"
+            }
+        };
+        meddle(&desk.path("tagwarden.db"), full).await;
+        let done = desk.run("run -q").await.exits(1);
+        assert_eq!(tags(&registry, "shop/api").len(), 6 - removed);
+        let error = done.err.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        let words = format!("; {words} before the run failed; to undo: tagwarden restore --run ");
+        assert!(error.contains(&words), "{}", done.err);
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::arguments::{DataFormat, parse_reason};
+use super::arguments::{DataFormat, parse_approver, parse_reason, parse_ticket};
 use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, read_input, report_outcome};
 use super::outcome_text;
 use super::output::print;
@@ -22,10 +22,10 @@ pub(super) struct ApplyArgs {
     #[arg(value_name = "PLAN.json")]
     plan: PathBuf,
     /// Record who approved the plan
-    #[arg(long, value_name = "WHO")]
+    #[arg(long, value_name = "WHO", value_parser = parse_approver)]
     approved_by: Option<String>,
     /// Record the change ticket
-    #[arg(long, value_name = "REF")]
+    #[arg(long, value_name = "REF", value_parser = parse_ticket)]
     ticket: Option<String>,
     /// Apply in spite of a window or freeze, for this reason
     ///

@@ -82,6 +82,16 @@ pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("it is empty; say why".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// Parses the non-empty name of a person who approved something.
+pub(super) fn parse_approver(text: &str) -> Result<String, String> {
+    parse_reason(text).map_err(|_| "it is empty; say who approved it".to_owned())
+}
+
+/// Parses the non-empty reference of a change ticket.
+pub(super) fn parse_ticket(text: &str) -> Result<String, String> {
+    parse_reason(text).map_err(|_| "it is empty; name the ticket, such as CHG-1024".to_owned())
+}
+
 /// A refusal that is accepted: its kind, and the part of the plan where.
 pub(super) fn parse_acceptance(text: &str) -> Result<(&'static str, AcceptanceScope), String> {
     let (word, scope) = text.split_once('@').map_or((text, None), |(word, scope)| (word, Some(scope)));

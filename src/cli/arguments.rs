@@ -61,6 +61,12 @@ fn parse_time_from(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if text == "now" {
         return Ok(now);
     }
+    if let Some((year, _)) = text.split_once('-')
+        && year.len() == 4
+        && year.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Err("no such day; write YYYY-MM-DD, such as 2026-12-24, or 2026-12-24T03:00:00Z".to_owned());
+    }
     let (later, duration) = match text.strip_prefix('+') {
         Some(duration) => (true, duration),
         None => (false, text.strip_prefix('-').unwrap_or(text)),
@@ -155,6 +161,10 @@ mod tests {
         assert_eq!(parse_time("2026-12-24").unwrap().to_string(), "2026-12-24T00:00:00Z");
         assert_eq!(parse_time("2026-12-24T03:00:00+01:00").unwrap().to_string(), "2026-12-24T02:00:00Z");
         assert!(parse_time("tomorrow").is_err());
+        for text in ["2026-13-01", "2026-02-30", "2026-1-1", "2026-12-24T25:00:00Z"] {
+            let why = parse_time(text).unwrap_err();
+            assert!(why.starts_with("no such day; write YYYY-MM-DD, such as 2026-12-24"), "{text}: {why}");
+        }
     }
 
     #[test]

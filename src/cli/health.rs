@@ -1,6 +1,7 @@
 //! `tagwarden health`: a query of the daemon on this machine, for a container's health check, which has no other
 //! program.
 
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::context::environment;
 use super::output::{print, print_stderr};
 use crate::config;
 use crate::domain::Failure;
-use crate::http_client::{ClientConfig, HttpClient, Request, RetryPolicy, one_line};
+use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, RetryPolicy, one_line};
 use crate::workflow::RunError;
 
 #[derive(Debug, Args)]
@@ -56,9 +57,22 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
             }
             print_stderr(&format!("{url} answered {}: {told}", response.status));
         }
-        Err(error) => print_stderr(&error.chain()),
+        Err(error) => print_stderr(&format!("error: {}", describe_failure(&url, args.url.is_some(), &error))),
     }
     Ok(1)
+}
+
+/// Describes a request without an answer: the address, the innermost cause, and what to do next.
+fn describe_failure(url: &Url, is_given: bool, error: &RequestError) -> String {
+    let (RequestErrorKind::Connection, Some(host)) = (error.kind, url.host_str()) else { return error.chain() };
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(Error::source) {
+        cause = Some(inner);
+    }
+    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
+    let correct = if is_given { "--url" } else { "listen" };
+    format!("no daemon answers at {host}{port}{cause}; start it with `tagwarden serve`, or correct `{correct}`")
 }
 
 /// Returns the health URL of the daemon with these settings. Only `listen` is read: later errors in the settings do not

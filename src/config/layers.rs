@@ -33,6 +33,11 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
         return None;
     }
     let file = table_node(table);
+    let before = problems.count();
+    refuse_large_numbers(&file, problems);
+    if problems.count() > before {
+        return None;
+    }
     let variables = variables(environment, problems);
     let source: HashMap<String, String> = variables.values().cloned().collect();
     let merged = Config::builder()
@@ -47,6 +52,19 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
         return None;
     };
     Some(locate(&merged.cache, Some(&file), &mut Vec::new(), &variables))
+}
+
+/// Notes whole numbers beyond the range of TOML, at which the library fails without a place.
+fn refuse_large_numbers(node: &Node, problems: &mut Problems) {
+    match &node.value {
+        Value::Integer(number) if i64::try_from(*number).is_err() => {
+            let message = format!("a number out of range: whole numbers are from {} to {}", i64::MIN, i64::MAX);
+            problems.add(&node.at, message).help("write a smaller number");
+        }
+        Value::List(nodes) => nodes.iter().for_each(|node| refuse_large_numbers(node, problems)),
+        Value::Map(entries) => entries.iter().for_each(|entry| refuse_large_numbers(&entry.node, problems)),
+        _ => {}
+    }
 }
 
 /// Returns the variables for the settings, by the path of their key.
@@ -169,7 +187,8 @@ fn value_node(value: Spanned<DeValue<'_>>) -> Node {
         DeValue::Boolean(value) => Value::Bool(value),
         DeValue::Integer(number) => match i128::from_str_radix(&number.as_str().replace('_', ""), number.radix()) {
             Ok(number) => Value::Integer(number),
-            Err(_) => Value::Text(number.as_str().to_owned()),
+            // Only because it is too long.
+            Err(_) => Value::Integer(i128::MAX),
         },
         DeValue::Float(number) => number
             .as_str()

@@ -159,7 +159,12 @@ pub(crate) fn integer(key: &str, node: &Node, range: RangeInclusive<u32>, proble
     if let (Value::Text(text), Place::Text(_)) = (&node.value, &node.at)
         && text.parse::<u32>().is_ok_and(|fit| range.contains(&fit))
     {
-        problem.help(format!("write it without quotes: {text}"));
+        match text.trim_start_matches('0') {
+            number if number.len() < text.len() && !number.is_empty() => {
+                problem.help(format!("write {number}, without a zero before it"))
+            }
+            _ => problem.help(format!("write it without quotes: {text}")),
+        };
     }
     None
 }

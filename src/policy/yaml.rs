@@ -161,7 +161,9 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
             Some("in YAML a `!` at the start of a value is a type: put exclusions in quotes, such as \"!*-hold\""),
         ),
         _ if wording.starts_with("recursion limit") => (TOO_LARGE.to_owned(), Some(TOO_LARGE_HELP)),
-        _ if wording.starts_with("tabs") => ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces")),
+        _ if wording.starts_with("tabs") || is_indented_by_tab(text, span.start) => {
+            ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces"))
+        }
         _ => (format!("no valid YAML: {}", without_place(&wording)), quoting_help(text, span.start)),
     };
     YamlError { span, message, help }
@@ -170,6 +172,13 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
 /// Returns a message without the place that the parser puts at its end, because it is shown separately.
 fn without_place(message: &str) -> &str {
     message.rfind(" at line ").map_or(message, |end| &message[..end])
+}
+
+/// Returns true if a tab is among the white space at the start of a line.
+fn is_indented_by_tab(text: &str, at: usize) -> bool {
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let rest = &text[line_start..];
+    rest[..rest.len() - rest.trim_start_matches([' ', '\t']).len()].contains('\t')
 }
 
 /// Returns help for the most frequent cause of invalid YAML in a file full of globs: one without quotes.

@@ -55,7 +55,7 @@ pub(super) fn auth(
     let at = fields.at();
     let kind = reader
         .kind(&mut fields, at)
-        .and_then(|node| fields::choice_beside_secrets("kind", node, &KINDS, &mut reader.problems))?;
+        .and_then(|node| fields::choice_beside_secrets("kind", node, &KINDS, &[], &mut reader.problems))?;
     let auth = match kind {
         Kind::Anonymous => Some(Auth::Anonymous),
         Kind::Basic => {

@@ -29,6 +29,10 @@ const KINDS: [(&str, Kind); 4] = [
     ("azure-cli", Kind::AzureCli),
 ];
 
+/// Kinds of sign-ins that only registries have.
+const REGISTRY_KINDS: [&str; 8] =
+    ["anonymous", "basic", "token", "docker-config", "aws", "aws-keys", "google", "google-credentials"];
+
 /// `[azure]`.
 #[derive(Default)]
 pub(super) struct Azure {
@@ -93,7 +97,7 @@ pub(super) fn own_identity(path: &str, node: &Node, reader: &mut SettingsReader)
     let at = fields.at();
     let kind = reader
         .kind(&mut fields, at)
-        .and_then(|node| fields::choice_beside_secrets("kind", node, &KINDS, &mut reader.problems))?;
+        .and_then(|node| fields::choice_beside_secrets("kind", node, &KINDS, &REGISTRY_KINDS, &mut reader.problems))?;
     let identity = identity(kind, path, &mut fields, reader);
     fields.finish(|_| None, &mut reader.problems);
     identity

@@ -199,17 +199,19 @@ pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], probl
     found
 }
 
-/// Parses one of a closed set of words beside secrets: another word is quoted only if it resembles a known one, because
-/// it may be a secret in the wrong place.
+/// Parses one of a closed set of words beside secrets: another word is quoted only if it resembles a known one or is one
+/// of `others`, which are known elsewhere, because it may be a secret in the wrong place.
 pub(crate) fn choice_beside_secrets<T: Copy>(
     key: &str,
     node: &Node,
     known: &[(&str, T)],
+    others: &[&str],
     problems: &mut Problems,
 ) -> Option<T> {
     let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
     if let Value::Text(written) = &node.value
         && nearest(written, &words).is_none()
+        && !others.contains(&written.as_str())
     {
         let help = format!("known: {}", quoted_list(&words));
         problems.add(&node.at, format!("unknown {key}, not shown because it may be a secret")).help(help);

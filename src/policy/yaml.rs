@@ -161,7 +161,7 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
             Some("in YAML a `!` at the start of a value is a type: put exclusions in quotes, such as \"!*-hold\""),
         ),
         _ if wording.starts_with("recursion limit") => (TOO_LARGE.to_owned(), Some(TOO_LARGE_HELP)),
-        _ if wording.starts_with("tabs") || is_indented_by_tab(text, span.start) => {
+        _ if wording.starts_with("tabs") || wording.contains("found a tab") || is_indented_by_tab(text, span.start) => {
             ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces"))
         }
         _ => (format!("no valid YAML: {}", without_place(&wording)), quoting_help(text, span.start)),

@@ -199,8 +199,8 @@ pub(crate) fn choice<T: Copy>(key: &str, node: &Node, known: &[(&str, T)], probl
     found
 }
 
-/// Parses one of a closed set of words beside secrets: another word is quoted only if it resembles a known one or is one
-/// of `others`, which are known elsewhere, because it may be a secret in the wrong place.
+/// Parses one of a closed set of words beside secrets: another word is quoted only if it resembles a known one or is
+/// one of `others`, which are known elsewhere, because it may be a secret in the wrong place.
 pub(crate) fn choice_beside_secrets<T: Copy>(
     key: &str,
     node: &Node,

@@ -133,7 +133,7 @@ pub(super) fn report_outcome(result: &RunResult, refused: RefusalEffect) -> u8 {
             print_stderr(&format!("{}; {effect}", first.unwrap_or_else(|| "refused".to_owned())));
         }
         RunOutcome::Failed => {
-            print_stderr(&format!("some removals failed; `tagwarden runs show {}` has them", result.run))
+            print_stderr(&format!("some removals failed; `tagwarden runs show {}` has them", result.run));
         }
         RunOutcome::EvidenceMissing => {
             print_stderr(&missing_evidence(&result.attention(), result.document.summary.undecided));

@@ -125,7 +125,7 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     if args.no_plan || checked != 0 {
         return Ok(checked);
     }
-    let done = plan::plan(Some(&settings), &PlanArgs::default()).await;
+    let done = Box::pin(plan::plan(Some(&settings), &PlanArgs::default())).await;
     print_note(&format!(
         "next: edit {} and {}, then run `tagwarden plan` again; nothing is removed in mode `dry-run`",
         settings.display(),

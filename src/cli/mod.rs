@@ -220,7 +220,7 @@ async fn dispatch(cli: Cli) -> u8 {
         Command::Demo(args) => demo::demo(&args).await,
         Command::Init(args) => Box::pin(init::init(&args)).await,
         Command::Check(args) => check::check(config, &args).await,
-        Command::Plan(args) => plan::plan(config, &args).await,
+        Command::Plan(args) => Box::pin(plan::plan(config, &args)).await,
         Command::Apply(args) => apply::apply(config, &args).await,
         Command::Run(args) => Box::pin(run::run(config, &args)).await,
         Command::Serve => serve::serve(config).await,

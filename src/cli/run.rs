@@ -61,7 +61,7 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
         app.close().await;
         ended
     };
-    let result = result.await;
+    let result = Box::pin(result).await;
     notifier.notify_run(RunKind::Run, result.as_ref());
     let shown = result.and_then(|ended| {
         print_report(&ended.document, args.format.into(), &formats)?;

@@ -96,14 +96,11 @@ fn read_all(reading: &mut ReadPass, now: Timestamp, is_age_limited: bool) -> Res
                 file.add_problem(u32::try_from(line).unwrap_or_default(), "is not UTF-8 text");
             }
         }
-        match file.generated_at {
-            Some(time) => {
-                records.oldest_snapshot = Some(records.oldest_snapshot.map_or(time, |oldest| oldest.min(time)));
-            }
-            None => {
-                let own = content.modified.map(|time| (time, found.display_path.clone()));
-                records.newest_file = records.newest_file.take().max(own);
-            }
+        if let Some(time) = file.generated_at {
+            records.oldest_snapshot = Some(records.oldest_snapshot.map_or(time, |oldest| oldest.min(time)));
+        } else {
+            let own = content.modified.map(|time| (time, found.display_path.clone()));
+            records.newest_file = records.newest_file.take().max(own);
         }
         if records.count == before {
             without_record.push(format!("{} has no record", found.display_path));

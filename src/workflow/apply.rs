@@ -76,7 +76,7 @@ impl App {
             let result = clock::refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
-        self.finish_run(run, walked.await).await
+        self.finish_run(run, Box::pin(walked).await).await
     }
 
     /// Returns the removals by earlier applications of a plan, by name and with the run.

@@ -95,7 +95,7 @@ impl App {
     #[tracing::instrument(name = "run", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn run_with(&self, turn: RunOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
         if let Some(unfinished) = self.find_unfinished_plan(&turn).await? {
-            return self.finish_plan(turn, unfinished, progress).await;
+            return Box::pin(self.finish_plan(turn, unfinished, progress)).await;
         }
         let RunOptions { policies: due, override_reason: despite, lease, prune: tidy, narrowing, blocked_by, .. } =
             turn;
@@ -181,7 +181,7 @@ impl App {
             let result = refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
-        self.finish_run(run, walked.await).await
+        self.finish_run(run, Box::pin(walked).await).await
     }
 
     /// Returns the window or freeze that blocks removals now; `None` if there is none, or the settings do not enforce.

@@ -64,12 +64,10 @@ pub(super) struct EnforcementResult {
     pub(super) deleted: Vec<DeletionResult>,
     /// The registries as of their last decision.
     pub(super) registries: Vec<RegistryView>,
-    /// True if something was skipped because the identity may not do it.
-    pub(super) lacks_rights: bool,
+    /// True if something that the plan allows was refused when it was due, or the identity may not do it.
+    is_refused: bool,
     pub(super) lacks_evidence: bool,
     pub(super) is_refused_by_clock: bool,
-    /// True if removals that the plan allows were refused when they were due.
-    is_refused_late: bool,
     pub(super) failed_sources: Vec<AttentionView>,
 }
 
@@ -214,9 +212,9 @@ impl App {
             let Removal { registry, repository, tag, .. } = &*task.removal;
             matches!(skip, SkipReason::Refused(_)) && !known.contains(&format!("{registry}/{repository}:{tag}"))
         };
-        found.is_refused_late |= skipped.iter().any(is_late);
+        found.is_refused |= skipped.iter().any(is_late);
         let (deletions, not_deleted) = manifest_cleanup::intersect(&deletions, &decision);
-        found.lacks_rights |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
+        found.is_refused |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
         found.lacks_evidence |= decision.lacks_evidence();
         found.is_refused_by_clock |= decision.is_refused_by_clock();
         let fresh = self.fresh_evidence(&decision);
@@ -267,10 +265,9 @@ impl EnforcementResult {
         self.applied.extend(other.applied);
         self.deleted.extend(other.deleted);
         self.failed_sources.extend(other.failed_sources);
-        self.lacks_rights |= other.lacks_rights;
+        self.is_refused |= other.is_refused;
         self.lacks_evidence |= other.lacks_evidence;
         self.is_refused_by_clock |= other.is_refused_by_clock;
-        self.is_refused_late |= other.is_refused_late;
         self.add_registries(other.registries);
         self
     }
@@ -291,7 +288,7 @@ impl EnforcementResult {
 
     /// Marks a run as refused if refusals kept it from removing.
     pub(super) fn refuse(&self, result: &mut RunResult) {
-        if self.lacks_rights || self.is_refused_late {
+        if self.is_refused {
             result.outcome = result.outcome.min(RunOutcome::Refused);
         }
         if self.is_refused_by_clock && result.outcome != RunOutcome::Interrupted {

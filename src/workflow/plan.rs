@@ -50,7 +50,7 @@ impl App {
             let issues = PlanIssues::of_report(&decision);
             Ok(run_result(run, decision.document, Vec::new(), Vec::new(), issues))
         };
-        self.finish_dry_run(run, walked.await).await
+        self.finish_dry_run(run, Box::pin(walked).await).await
     }
 
     async fn record_plan(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {

@@ -135,7 +135,7 @@ impl App {
             let result = refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
-        self.finish_run(run, walked.await).await
+        self.finish_run(run, Box::pin(walked).await).await
     }
 
     /// Returns the completed removals of some runs, by name and with the run.

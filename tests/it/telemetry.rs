@@ -34,7 +34,7 @@ async fn world(collector: &str, telemetry: &str) -> (EmbeddedRegistry, TempDir) 
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("policies.yaml"), POLICIES).unwrap();
     fs::write(folder.path().join("headers"), "Authorization: Bearer hunter2\nX-Team: platform\n").unwrap();
-    let address = registry.url().to_string();
+    let address = registry.url();
     let image = format!("{}/shop/api:candidate-2\n", address.trim_start_matches("http://").trim_end_matches('/'));
     fs::write(folder.path().join("images.txt"), image).unwrap();
     let settings = format!(
@@ -178,7 +178,7 @@ async fn the_daemon_sends_its_metrics() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
     command.arg("serve").current_dir(folder.path()).env_clear().kill_on_drop(true);
     let _daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
     let request = loop {
         let requests = server.received_requests().await.unwrap();
         if let Some(found) = requests.into_iter().find(|request| request.url.path() == "/v1/metrics") {

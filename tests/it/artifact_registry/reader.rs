@@ -47,10 +47,13 @@ async fn one_list_tells_tags_uploads_types_and_children() {
     let uploaded = of(&one).created_at.unwrap().timestamp();
     assert_eq!(uploaded, noon() - jiff::SignedDuration::from_hours(5 * 24), "that of the image is known");
     assert!(matches!(of(&one).detail, ManifestDetail::Listed { image_size: Some(4000..) }), "{:?}", of(&one));
-    assert_eq!(of(&index).children, [amd64.digest.clone()]);
+    assert_eq!(of(&index).children, std::slice::from_ref(&amd64.digest));
     assert!(!of(&index).is_unread(), "the list tells its images");
     assert_eq!(of(&note).unread_kind(), Some(UnreadKind::Artifact), "it may refer to something");
-    assert_eq!(found.listed.iter().map(|row| row.digest.clone()).collect::<Vec<_>>(), [loose.digest.clone()]);
+    assert_eq!(
+        found.listed.iter().map(|row| row.digest.clone()).collect::<Vec<_>>(),
+        std::slice::from_ref(&loose.digest)
+    );
     assert_eq!(found.gaps, []);
 
     // Read again, it is read by itself.

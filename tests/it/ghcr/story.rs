@@ -114,8 +114,8 @@ async fn three_hundred_tags_are_planned_deleted_and_restored() {
 
     // With a token that is accepted again the rest follows.
     walk.registry.clear_faults();
-    let rest = walk.plan().await;
-    let came = walk.apply_text(&report::render(&rest, report::Format::Json)).await;
+    let later = walk.plan().await;
+    let came = walk.apply_text(&report::render(&later, report::Format::Json)).await;
     let (second_run, second) = (came.run_id(), labelled(&came, "done"));
     assert!(second > 0, "{}", came.text);
     for tag in [POPULAR, "commit-037"] {

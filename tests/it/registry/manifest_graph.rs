@@ -397,16 +397,16 @@ async fn manifests_that_are_mostly_missing_are_a_failure_of_the_repository() {
         ("a", "", None),
     ] {
         let [names, served] = [names, served].map(|text| text.split_whitespace().collect::<Vec<_>>());
-        let server = MockServer::start().await;
-        answer(&server, "GET", "/v2/app/tags/list", ok_json(&json!({"tags": names}))).await;
+        let registry = MockServer::start().await;
+        answer(&registry, "GET", "/v2/app/tags/list", ok_json(&json!({"tags": names}))).await;
         for name in &names {
             let digest = if served.contains(name) { &image.digest } else { &never.digest };
             let head = ResponseTemplate::new(200).insert_header("docker-content-digest", digest.to_string());
-            answer(&server, "HEAD", &format!("/v2/app/manifests/{name}"), head).await;
+            answer(&registry, "HEAD", &format!("/v2/app/manifests/{name}"), head).await;
         }
-        serve_manifests(&server, &[&image]).await;
-        serve_blobs(&server, &[&config]).await;
-        let repository = read(&server).await;
+        serve_manifests(&registry, &[&image]).await;
+        serve_blobs(&registry, &[&config]).await;
+        let repository = read(&registry).await;
         if let Some(words) = words {
             assert_eq!(gaps(&repository.gaps), [(GapTarget::ManifestList, "no-manifest")], "{names:?}");
             assert!(repository.gaps[0].message.starts_with(words), "{}", repository.gaps[0].message);

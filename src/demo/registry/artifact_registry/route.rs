@@ -113,7 +113,7 @@ impl Route {
                 ("artifactregistry.repositories.list", &["filter", "orderBy", "pageSize", "pageToken"])
             }
             (Self::Repository(_), &Method::GET) => ("artifactregistry.repositories.get", &[]),
-            (Self::Permissions(_), &Method::POST) => ("", &[]),
+            (Self::Permissions(_), &Method::POST) | (Self::Operation { .. }, &Method::GET) => ("", &[]),
             (Self::Images(_), &Method::GET) => {
                 ("artifactregistry.dockerimages.list", &["orderBy", "pageSize", "pageToken"])
             }
@@ -132,7 +132,6 @@ impl Route {
             }
             (Self::Version(..), &Method::GET) => ("artifactregistry.versions.get", &["view"]),
             (Self::Version(..), &Method::DELETE) => ("artifactregistry.versions.delete", &["force"]),
-            (Self::Operation { .. }, &Method::GET) => ("", &[]),
             _ => return None,
         };
         Some(Rule { permission, parameters })
@@ -154,7 +153,8 @@ impl Route {
         if let Some(name) = unsupported {
             return Err(Problem::invalid(format!("`{name}` is not supported here")));
         }
-        debug_assert!(PAGES.iter().all(|page| !rule.permission.ends_with(".list") || rule.parameters.contains(page)));
+        let is_list = rule.permission.rsplit('.').next() == Some("list");
+        debug_assert!(!is_list || PAGES.iter().all(|page| rule.parameters.contains(page)));
         Ok(rule)
     }
 }

@@ -65,14 +65,15 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
 /// Describes a request without an answer: the address, the innermost cause, and what to do next.
 fn describe_failure(url: &Url, is_given: bool, error: &RequestError) -> String {
     let (RequestErrorKind::Connection, Some(host)) = (error.kind, url.host_str()) else { return error.chain() };
-    let mut cause = error.source();
-    while let Some(inner) = cause.and_then(Error::source) {
-        cause = Some(inner);
+    let mut innermost = error.source();
+    while let Some(inner) = innermost.and_then(Error::source) {
+        innermost = Some(inner);
     }
-    let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+    // The layers above it say only that there was no connection.
+    let reason = innermost.map(|innermost| format!(": {innermost}")).unwrap_or_default();
     let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
     let correct = if is_given { "--url" } else { "listen" };
-    format!("no daemon answers at {host}{port}{cause}; start it with `tagwarden serve`, or correct `{correct}`")
+    format!("no daemon answers at {host}{port}{reason}; start it with `tagwarden serve`, or correct `{correct}`")
 }
 
 /// Returns the health URL of the daemon with these settings. Only `listen` is read: later errors in the settings do not

@@ -171,19 +171,8 @@ impl Image {
 /// Returns the last part of a resource's name, such as a package or a tag, without its escapes.
 pub(super) fn last_part(resource: &str, kind: &str) -> Option<String> {
     let (_, part) = resource.split_once(&format!("/{kind}/"))?;
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            bytes.push(byte);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|part| !part.is_empty())
+    let part = percent_encoding::percent_decode_str(part).decode_utf8().ok()?.into_owned();
+    Some(part).filter(|part| !part.is_empty())
 }
 
 /// Returns the place of a registry and the address of its API: Google's, unless the endpoint is not a host of Artifact

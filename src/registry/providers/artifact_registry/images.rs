@@ -249,27 +249,3 @@ fn kind(details: &WireDetails) -> ListedKind {
         _ => ListedKind::Index,
     }
 }
-
-/// Puts manifests that were read into the facts of a repository, with what they list. Uploads are those of the list.
-pub(super) fn store(repository: &mut Repository, read: Vec<(Digest, crate::registry::ParsedManifest)>) {
-    let children = repository.manifests.values().flat_map(|manifest| &manifest.children);
-    // What one index lists as an image is one, whatever another lists it as.
-    let mut images: BTreeSet<Digest> =
-        children.filter(|child| !repository.attached.contains(*child)).cloned().collect();
-    let mut attached = BTreeSet::new();
-    for (digest, parsed) in read {
-        for child in parsed.children {
-            let set = if child.is_image { &mut images } else { &mut attached };
-            set.insert(child.digest);
-        }
-        let created_at = repository.manifests.get(&digest).and_then(|known| known.created_at);
-        repository.manifests.insert(digest, Manifest { created_at, ..parsed.manifest });
-    }
-    let subjects = repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();
-    for digests in [&images, &attached, &subjects] {
-        repository.include_listed(digests);
-    }
-    images.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
-    repository.attached.extend(attached);
-    repository.attached.retain(|digest| !images.contains(digest));
-}

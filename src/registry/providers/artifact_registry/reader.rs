@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::address::{Image, last_part};
 use super::api::ArtifactApi;
 use super::image_lists::SharedLists;
-use super::images::{self, Images, IndexLists, named_version};
+use super::images::{Images, IndexLists, named_version};
 use super::repositories::{Repositories, named_catalogue};
 use super::wire::{MAX_RELATED_TAGS, Right, WireTag, WireVersion};
 use crate::domain::{
@@ -19,7 +19,7 @@ use crate::domain::{
 use crate::http_client::RetryPolicy;
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::manifest_graph::read_cached_manifest;
-use crate::registry::client::{list_gaps, pull};
+use crate::registry::client::{list_gaps, listed_manifests, pull};
 use crate::registry::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
     RequestCounts, ServerTime,
@@ -198,7 +198,7 @@ impl RegistryReader for ArtifactReader {
                 Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
             }
         }
-        images::store(repository, read);
+        listed_manifests::store_read(repository, read);
         list_gaps::add_missing_manifests(self, repository, &missing).await;
         // What is not there lists nothing and refers to nothing; its tags say so themselves.
         repository.manifests.retain(|digest, _| !missing.contains(digest));

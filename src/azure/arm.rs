@@ -152,7 +152,7 @@ impl Arm {
 
     /// Returns the address of the next page, if it is on the same server.
     fn next_page_url(&self, link: &str, response: &Response) -> Result<Url, RequestError> {
-        let url = self.endpoint.join(link).map_err(|_| response.malformed("its `nextLink` is no address"))?;
+        let url = self.endpoint.join(link).map_err(|_| response.malformed("its `nextLink` is not a valid URL"))?;
         if url.origin() != self.endpoint.origin() || !url.username().is_empty() || url.password().is_some() {
             let host = url.host_str().unwrap_or_default();
             return Err(response.malformed(&format!("its `nextLink` leads to another server, {host}")));

@@ -85,7 +85,7 @@ fn health_url(config: Option<&Path>, ready: bool) -> Result<Url, RunError> {
     let path = if ready { "readyz" } else { "healthz" };
     let url = format!("http://{listen}/{path}").parse();
     url.map_err(|error: url::ParseError| {
-        RunError::Usage(Failure::new((), format!("http://{listen}/{path} is no address")).caused_by(error))
+        RunError::Usage(Failure::new((), format!("http://{listen}/{path} is not a valid address")).caused_by(error))
     })
 }
 

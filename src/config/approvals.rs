@@ -119,13 +119,13 @@ fn or_report(key: Result<SignerKey, String>, node: &Node, reader: &mut SettingsR
 
 fn minisign_key(text: &str) -> Result<SignerKey, String> {
     minisign_verify::PublicKey::from_base64(text.trim()).map(SignerKey::Minisign).map_err(|_| {
-        "this is no public key of minisign: it is the second line of `minisign.pub`, which begins with `RW`".to_owned()
+        "this is not a minisign public key: it is the second line of `minisign.pub`, which begins with `RW`".to_owned()
     })
 }
 
 fn ssh_key(text: &str) -> Result<SignerKey, String> {
     let key = ssh_key::PublicKey::from_openssh(text.trim()).map_err(|_| {
-        "this is no public key of OpenSSH: it is the line in `id_ed25519.pub`, such as `ssh-ed25519 AAAA…`".to_owned()
+        "this is not an OpenSSH public key: it is the line in `id_ed25519.pub`, such as `ssh-ed25519 AAAA…`".to_owned()
     })?;
     match key.algorithm() {
         ssh_key::Algorithm::Ed25519

@@ -158,7 +158,7 @@ fn id(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String> {
         "subscription" => "the subscription's id, not its name",
         _ => "the client id (application id), not a name, an object id or a resource id",
     };
-    let problem = format!("`{key}` is no id: {}", node.value.describe());
+    let problem = format!("`{key}` is not a valid id: {}", node.value.describe());
     reader.problems.add(&node.at, problem).help(format!("write {what}, such as 00000000-0000-0000-0000-000000000000"));
     None
 }

@@ -133,7 +133,7 @@ fn custom_resource(node: &Node, reader: &mut SettingsReader) -> Option<CustomRes
             return Some(text.to_owned());
         }
         let help = "write group, version and kind as the `apiVersion` and `kind` of its objects have them";
-        reader.problems.add(&node.at, format!("`{text}` is no {key} of an API")).help(help);
+        reader.problems.add(&node.at, format!("`{text}` is not a valid API {key}")).help(help);
         None
     };
     let group = word("group", |text| is_dns_name(text, true), reader);

@@ -417,7 +417,7 @@ fn mailbox(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<String
     if !sound || written.contains(['\r', '\n']) || address.contains([' ', '<', '>']) {
         reader
             .problems
-            .add(&node.at, format!("`{key}` has what is no address"))
+            .add(&node.at, format!("`{key}` contains an invalid address"))
             .help("write `ops@contoso.example`, or `Tagwarden <tagwarden@contoso.example>`");
         return None;
     }

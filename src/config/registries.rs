@@ -288,7 +288,7 @@ fn endpoint(node: &Node, reader: &mut SettingsReader) -> Option<Url> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => url,
         // The text is not shown: it may contain a password.
         _ => {
-            problems.add(&node.at, "`endpoint` is no address of a registry").help(ENDPOINT_HELP);
+            problems.add(&node.at, "`endpoint` is not a valid registry address").help(ENDPOINT_HELP);
             return None;
         }
     };
@@ -329,7 +329,7 @@ fn namespaces(node: Option<&Node>, reader: &mut SettingsReader) -> Option<Vec<St
 
 fn hosts(key: &str, node: &Node, reader: &mut SettingsReader) -> Option<Vec<String>> {
     const HELP: &str = "write the host as it stands in image references, such as `images.contoso.example`";
-    names((key, "that is no host", HELP), node, host_of, reader)
+    names((key, "that is not a valid host", HELP), node, host_of, reader)
 }
 
 /// Parses other names of a registry in image references: hosts, or a host with the path of a cache.

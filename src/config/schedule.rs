@@ -235,7 +235,7 @@ fn timezone(node: &Node, reader: &mut SettingsReader) -> Option<TimeZone> {
     if zone.is_none() {
         reader
             .problems
-            .add(&node.at, format!("`{written}` is no time zone that this system knows"))
+            .add(&node.at, format!("`{written}` is not a time zone that this system knows"))
             .help("write an IANA name, such as `Europe/London` or `UTC`");
     }
     zone
@@ -291,7 +291,7 @@ fn day(text: &str, at: &Place, reader: &mut SettingsReader) -> Option<usize> {
     if found.is_none() {
         reader
             .problems
-            .add(at, format!("`{}` is no day of the week", text.trim()))
+            .add(at, format!("`{}` is not a day of the week", text.trim()))
             .help("write `mon`, `sat-sun` or `mon-fri`");
     }
     found

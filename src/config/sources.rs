@@ -149,7 +149,7 @@ fn files<'a>(fields: &mut Fields<'a>, entry: &'a Entry, reader: &mut SettingsRea
     let mut globs = Vec::new();
     for (text, at) in texts {
         if let Err(error) = globset::Glob::new(&text) {
-            reader.problems.add(&at, format!("`{text}` is no glob: {}", error.kind()));
+            reader.problems.add(&at, format!("`{text}` is not a valid glob: {}", error.kind()));
             sound = false;
         }
         globs.push(text);

@@ -29,7 +29,7 @@ pub type DigestSet<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// Error for an invalid digest. Displays the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no digest: expected `sha256:` and 64 hex digits, or `sha512:` and 128")]
+#[error("`{text}` is not a valid digest: expected `sha256:` and 64 hex digits, or `sha512:` and 128")]
 pub struct InvalidDigest {
     /// The invalid text.
     pub text: String,

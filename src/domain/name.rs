@@ -9,7 +9,7 @@ use super::interned::ShortText;
 
 /// Error for an invalid name. Displays the text and the violated rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no {what}: {rule}")]
+#[error("`{text}` is not a valid {what}: {rule}")]
 pub struct InvalidName {
     /// The invalid text, cut after 160 characters.
     pub text: String,

@@ -22,7 +22,7 @@ pub struct ImageReference {
 
 /// Error for an invalid image reference. Displays the text and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no image reference: {problem}")]
+#[error("`{text}` is not a valid image reference: {problem}")]
 pub struct InvalidReference {
     /// The invalid text, cut after 300 characters; without a user and a password.
     pub text: String,
@@ -154,7 +154,7 @@ pub(super) fn is_docker_hub(host: &str) -> bool {
 
 /// Parses a name, an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn parse_host(text: &str) -> Result<String, String> {
-    let no_host = || format!("`{text}` is no host");
+    let no_host = || format!("`{text}` is not a valid host");
     let (name, rest) = if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         let address: Ipv6Addr = address.parse().map_err(|_| no_host())?;
         (format!("[{address}]"), rest)
@@ -303,7 +303,7 @@ mod tests {
         ] {
             let error = text.parse::<ImageReference>().unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("`{shown}` is no image reference: there is a user or password")),
+                error.starts_with(&format!("`{shown}` is not a valid image reference: there is a user or password")),
                 "{error}"
             );
         }

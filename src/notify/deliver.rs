@@ -203,7 +203,7 @@ fn build_mail(
 ) -> Result<Mail, NotifyError> {
     let mailbox = |text: &str| {
         let parsed = text.parse::<Mailbox>();
-        parsed.map_err(|error| settings_error(settings, &format!("`{text}` is no address")).caused_by(error))
+        parsed.map_err(|error| settings_error(settings, &format!("`{text}` is not a valid address")).caused_by(error))
     };
     let from = mailbox(&email.from)?;
     let id = format!("<{}@{}>", message.id, from.email.domain());

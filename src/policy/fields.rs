@@ -315,7 +315,7 @@ fn parse_duration(written: &str) -> Result<Duration, (&'static str, &'static str
         Ok(duration) if duration > MAX_DURATION => Err(TOO_LONG),
         Ok(duration) => Ok(duration),
         Err(humantime::DurationError::NumberOverflow) => Err(TOO_LONG),
-        Err(_) => Err(("is no duration", HELP)),
+        Err(_) => Err(("is not a valid duration", HELP)),
     }
 }
 

@@ -327,7 +327,7 @@ fn unreadable(error: std::io::Error) -> Failure<()> {
 
 pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Failure::new((), "is no plain file"));
+        return Err(Failure::new((), "is not a regular file"));
     }
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -342,6 +342,6 @@ fn decode(bytes: Vec<u8>) -> Result<String, Failure<()>> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|&byte| byte == b'\n').count();
-        Failure::new((), format!("is no UTF-8 text (line {line}); save it as UTF-8"))
+        Failure::new((), format!("is not valid UTF-8 (line {line}); save it as UTF-8"))
     })
 }

@@ -477,7 +477,7 @@ fn read_timestamp(key: &str, node: &Node, problems: &mut Problems) -> Option<Tim
     let text = fields::text(key, node, problems)?;
     let found = time_of(text);
     if found.is_none() {
-        let message = format!("`{}` is no time", problems.format_entry(key, yaml::shorten(text)));
+        let message = format!("`{}` is not a valid time", problems.format_entry(key, yaml::shorten(text)));
         problems.add(&node.at, message).help("write it as 2026-12-24T03:00:00Z, or a day as 2026-12-24");
     }
     found

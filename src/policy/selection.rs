@@ -45,7 +45,7 @@ fn globs(key: &str, node: &Node, names: NameKind, problems: &mut Problems) -> Op
         };
         match expression(bare) {
             Err(why) => {
-                problems.add(at, format!("`{}` is no glob: {why}", shorten(text)));
+                problems.add(at, format!("`{}` is not a valid glob: {why}", shorten(text)));
                 sound = false;
             }
             // An exclusion that excludes nothing leaves tags unprotected that its author meant to keep. In another
@@ -123,7 +123,7 @@ pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
     let regex = match Regex::new(written).and_then(|_| Regex::new(&whole)) {
         Ok(regex) => regex,
         Err(error) => {
-            problems.add(&node.at, format!("`pattern` is no regular expression: {}", reason(&error)));
+            problems.add(&node.at, format!("`pattern` is not a valid regular expression: {}", reason(&error)));
             return None;
         }
     };
@@ -143,7 +143,7 @@ pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
         }
         Extent::Some if regex.is_match("") => {
             problems
-                .add(&node.at, "`pattern` matches the empty text, which is no tag")
+                .add(&node.at, "`pattern` matches the empty text, which is not a valid tag")
                 .help(format!("an alternative of it is empty, or all of it is optional; {EVERY}"));
             None
         }

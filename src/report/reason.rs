@@ -510,7 +510,7 @@ fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String 
     let what = match (why, time) {
         ("restored", _) => "it was restored and its time from before is not known".to_owned(),
         ("before-2013", Some(time)) => {
-            format!("its image claims to be from {}, which is no real time", format_minute(time))
+            format!("its image claims to be from {}, which is not a real time", format_minute(time))
         }
         ("future", Some(time)) => format!("its time lies in the future ({})", format_minute(time)),
         _ => "neither the registry nor the image gives it a time".to_owned(),

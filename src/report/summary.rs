@@ -366,7 +366,7 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::KeptMatching { .. } => "name is kept",
         ReasonView::KeptImageWith { .. } => "another tag of its image is kept",
         ReasonView::Undated { .. } => "has no time that can be trusted",
-        ReasonView::NotAVersion { .. } => "is no version",
+        ReasonView::NotAVersion { .. } => "is not a version",
         ReasonView::SourceFailed { .. } => "a source failed",
         ReasonView::Gap { .. } => "something could not be read",
         ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's",

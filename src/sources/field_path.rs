@@ -17,7 +17,7 @@ pub struct FieldPath {
 
 /// Error for an invalid path of fields.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no path of fields; write one like `spec.template` or `spec.containers[*].image`")]
+#[error("`{0}` is not a valid field path; write one like `spec.template` or `spec.containers[*].image`")]
 pub struct InvalidPath(String);
 
 impl FromStr for FieldPath {

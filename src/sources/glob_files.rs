@@ -106,7 +106,7 @@ pub(super) fn read(found: &GlobFile) -> Result<Content, SourceError> {
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = format!(
-            "{} is larger than {} MiB, which is no evidence; narrow the glob to the files that are meant",
+            "{} is larger than {} MiB, too large for evidence; narrow the glob to the files that are meant",
             found.display_path,
             MAX_FILE_BYTES >> 20
         );
@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
             let built = GlobBuilder::new(pattern).literal_separator(true).case_insensitive(any_case).build();
             built.map(|built| built.compile_matcher()).map_err(|error| {
                 // Without the glob, which the library's message names first.
-                let message = format!("`{glob}` is no glob: {}", error.kind());
+                let message = format!("`{glob}` is not a valid glob: {}", error.kind());
                 SourceError::new("settings", message).with_help("correct it in the settings")
             })
         };

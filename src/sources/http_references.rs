@@ -218,7 +218,7 @@ impl HttpReferences {
                     Ok(image) => evidence.claims.push(claim(image, node.line)),
                     Err(error) => problems.push(place(node.line, &error.to_string())),
                 },
-                _ => problems.push(place(node.line, &format!("{} is no image reference", node.describe()))),
+                _ => problems.push(place(node.line, &format!("{} is not a valid image reference", node.describe()))),
             }
         }
     }
@@ -233,7 +233,7 @@ impl HttpReferences {
         };
         let next = url.join(&link).ok().filter(|next| next.origin() == self.document.url.origin());
         next.map(Some)
-            .ok_or_else(|| page.response.malformed("it goes on at another host, or at what is no address").into())
+            .ok_or_else(|| page.response.malformed("the next page points to another host or is not a valid URL").into())
     }
 }
 
@@ -298,7 +298,7 @@ fn page_time(page: &Page) -> Result<Option<Timestamp>, SourceError> {
     if let Some(node) = page.documents.iter().find_map(|document| document.get("generated_at")) {
         let time = if let Value::Text(text) = &node.value { text.trim().parse().ok() } else { None };
         return time.map(Some).ok_or_else(|| {
-            let what = format!("line {}: `generated_at` is {}, which is no time", node.line, node.describe());
+            let what = format!("line {}: `generated_at` is {}, which is not a valid time", node.line, node.describe());
             page.response.malformed(&what).into()
         });
     }

@@ -374,7 +374,7 @@ impl RecordReader<'_> {
         time.inspect_err(|error| {
             let line = record.get(key).map_or(record.line, |node| node.line);
             let what = format!(
-                "`{key}` is `{text}`, which is no time ({}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`",
+                "`{key}` is `{text}`, which is not a valid time ({}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`",
                 chain(error)
             );
             self.add_problem(line, what);

@@ -92,13 +92,13 @@ pub enum Refused {
         ended_at: Timestamp,
     },
     /// The plan names a tag that cannot exist.
-    #[error("the plan names {name}, which is no image")]
+    #[error("the plan names {name}, which is not a valid image")]
     InvalidImage {
         /// Its name in the plan.
         name: String,
     },
     /// The plan names an untagged manifest that cannot exist.
-    #[error("the plan names {name}, which is no manifest")]
+    #[error("the plan names {name}, which is not a valid manifest")]
     InvalidManifest {
         /// Its name in the plan.
         name: String,
@@ -232,8 +232,8 @@ mod tests {
                  what it skipped stays, and what was put back since stays; make a new one"
                     .into(),
             ),
-            (Refused::InvalidImage { name: "a/B:c".into() }, "the plan names a/B:c, which is no image".into()),
-            (Refused::InvalidManifest { name: "a/B@c".into() }, "the plan names a/B@c, which is no manifest".into()),
+            (Refused::InvalidImage { name: "a/B:c".into() }, "the plan names a/B:c, which is not a valid image".into()),
+            (Refused::InvalidManifest { name: "a/B@c".into() }, "the plan names a/B@c, which is not a valid manifest".into()),
             (
                 over(None),
                 "the plan asks for 3 removals, and the limit of one run is 2; no plan made here does that; make a new one"

@@ -29,7 +29,7 @@ pub enum SignatureError {
     )]
     NoSigners,
     /// An SSH signature that cannot be read.
-    #[error("the signature is no SSH signature that can be read")]
+    #[error("the signature is not a readable SSH signature")]
     InvalidSsh(#[source] ssh_key::Error),
     /// An SSH signature for another purpose.
     #[error(
@@ -197,7 +197,11 @@ mod tests {
             (PLAN, Some(stranger), "nobody in the settings"),
             (PLAN, Some(include_str!("../../tests/fixtures/approvals/grace.legacy.minisig")), "without `-l`"),
             (PLAN, Some(""), "neither one of minisign"),
-            (PLAN, Some("-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"), "no SSH signature"),
+            (
+                PLAN,
+                Some("-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n"),
+                "not a readable SSH signature",
+            ),
         ] {
             let told = told(&approvals(), plan, signature);
             assert!(told.contains(expected), "expected {expected:?}: {told}");

@@ -231,8 +231,8 @@ impl DockerConfig {
             }
             return Err(failed(format!("failed ({})", output.status)));
         }
-        let answered: WireHelperOutput =
-            serde_json::from_slice(&output.stdout).map_err(|_| failed("answered what is no credential".into()))?;
+        let answered: WireHelperOutput = serde_json::from_slice(&output.stdout)
+            .map_err(|_| failed("did not answer with a valid credential".into()))?;
         if answered.secret.is_empty() {
             return Ok(None);
         }
@@ -468,7 +468,7 @@ esac"#,
         assert_eq!(shown(config.credentials("own.example", None).await), "ada / a:b");
         assert_eq!(shown(config.credentials("token.example", None).await), "token refresh");
         for (host, words) in [
-            ("broken.example", "answered what is no credential"),
+            ("broken.example", "did not answer with a valid credential"),
             ("failing.example", "failed (exit status: 1)"),
             ("none.example", "has no credentials for none.example"),
             ("absent.example", "cannot be run"),

@@ -80,7 +80,7 @@ async fn configuration(
         match value {
             Value::Null => {}
             Value::String(text) => found.add_fx_version(&owner, text, &asking.hosts),
-            other => found.add_problem(&owner, format_args!("what it runs is told as {other}, which is no text")),
+            other => found.add_problem(&owner, format_args!("what it runs is reported as {other}, which is not text")),
         }
     }
     found.add_texts(&owner, site.whole.clone(), &read, &asking.hosts);

@@ -39,8 +39,8 @@ impl<'a> FxVersion<'a> {
                 let packed: String = rest.split_whitespace().collect();
                 let bytes = BASE64
                     .decode(packed)
-                    .map_err(|error| format!("its `{word}` file is no base64: {}", chain(&error)))?;
-                String::from_utf8(bytes).map(Self::Compose).map_err(|_| format!("its `{word}` file is no UTF-8 text"))
+                    .map_err(|error| format!("its `{word}` file is not valid base64: {}", chain(&error)))?;
+                String::from_utf8(bytes).map(Self::Compose).map_err(|_| format!("its `{word}` file is not valid UTF-8"))
             }
             // A runtime's version is a plain word; an image under an unknown prefix is an error.
             _ if rest.contains(['/', ':', '@']) => {
@@ -102,8 +102,8 @@ mod tests {
             assert_eq!(FxVersion::read(text), expected, "{text}");
         }
         for (text, words) in [
-            ("COMPOSE|%%%", "no base64"),
-            ("KUBE|/w==", "no UTF-8"),
+            ("COMPOSE|%%%", "not valid base64"),
+            ("KUBE|/w==", "not valid UTF-8"),
             ("WASM|contoso.azurecr.io/api:v1", "none of the known forms"),
         ] {
             assert!(FxVersion::read(text).unwrap_err().contains(words), "{text}");

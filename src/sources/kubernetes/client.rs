@@ -262,11 +262,14 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
 
 fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<Config, SourceError> {
     let server = server.ok_or_else(|| {
-        settings_error("this runs in no pod, so there is no service account; give `kubeconfig` or `context`".to_owned())
+        settings_error(
+            "this process does not run in a pod, so there is no service account; give `kubeconfig` or `context`"
+                .to_owned(),
+        )
     })?;
-    let address = server
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| settings_error(format!("`{server}` is no address")).caused_by(error))?;
+    let address = server.parse().map_err(|error: http::uri::InvalidUri| {
+        settings_error(format!("`{server}` is not a valid address")).caused_by(error)
+    })?;
     let mut config = Config::new(address);
     for (name, what) in [("token", "the token"), ("ca.crt", "the certificate authority")] {
         let path = folder.join(name);
@@ -290,7 +293,9 @@ fn auth_error(kind: &'static str, error: AuthError) -> SourceError {
             SourceError::new(kind, format!("the credential plugin failed ({})", out.status))
                 .with_help("run `kubectl` with this context to see why")
         }
-        AuthError::AuthExecParse(_) => SourceError::new(kind, "what the credential plugin printed is no credential"),
+        AuthError::AuthExecParse(_) => {
+            SourceError::new(kind, "the credential plugin's output is not a valid credential")
+        }
         error => SourceError::new(kind, "signing in failed").caused_by(error),
     }
 }

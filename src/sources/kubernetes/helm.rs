@@ -73,8 +73,8 @@ pub(super) fn add_release(secret: &WireSecret, reader: &Reader<'_>, found: &mut 
 fn release(secret: &WireSecret) -> Result<WireRelease, String> {
     let unread = |why: &str| format!("this release cannot be read: {why}; delete it if nobody will go back to it");
     let outer = secret.data.get("release").ok_or_else(|| unread("it has no `release`"))?;
-    let inner = STANDARD.decode(outer).map_err(|_| unread("it is no base64"))?;
-    let packed = STANDARD.decode(inner.trim_ascii()).map_err(|_| unread("it is no base64 inside"))?;
+    let inner = STANDARD.decode(outer).map_err(|_| unread("it is not valid base64"))?;
+    let packed = STANDARD.decode(inner.trim_ascii()).map_err(|_| unread("it is not valid base64 inside"))?;
     let bytes = if packed.starts_with(&[0x1f, 0x8b]) { gunzip(&packed).map_err(unread)? } else { packed };
     serde_json::from_slice(&bytes).map_err(|error| unread(&error.to_string()))
 }

@@ -56,7 +56,7 @@ async fn part_of_a_list_is_no_list() {
         (json!({ "value": [1], "nextLink": format!("http://127.0.0.1:{other_port}/things") }), "another server"),
         (json!({ "value": [1], "nextLink": here.replacen("http:", "https:", 1) }), "another server"),
         (json!({ "value": [1], "nextLink": here.replacen("//", "//x@", 1) }), "another server"),
-        (json!({ "value": [1], "nextLink": "http://[x" }), "no address"),
+        (json!({ "value": [1], "nextLink": "http://[x" }), "not a valid URL"),
         (json!({ "value": [1], "nextLink": format!("{here}things?api-version=2025-11-01") }), "in a circle"),
         (json!({ "nextLink": null }), "missing field `value`"),
         (json!({ "value": ["one"] }), "invalid type"),

@@ -105,7 +105,7 @@ fn faults_are_told_and_never_show_a_secret() {
         (email, "without `server`"),
         (
             "kind = \"email\"\nserver = \"mail.example\"\nfrom = \"me\"\nto = [\"a b@c.example\"]",
-            "`from` has what is no address",
+            "`from` contains an invalid address",
         ),
     ] {
         let folder = folder();

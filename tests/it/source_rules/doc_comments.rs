@@ -1,5 +1,5 @@
-//! Rules for the wording of comments: doc comments open with a noun phrase or a verb instead of a question word, and
-//! nothing "is no X".
+//! Rules for the wording of comments and texts: doc comments open with a noun phrase or a verb instead of a question
+//! word, and nothing "is no X".
 
 use super::{Source, sources};
 
@@ -34,7 +34,7 @@ fn few_doc_comments_open_with_a_question_word() {
 }
 
 #[test]
-fn comments_do_not_say_is_no() {
+fn comments_and_texts_do_not_say_is_no() {
     let found: Vec<String> = sources("src").iter().flat_map(is_no).collect();
     assert!(found.is_empty(), "write \"is not a valid X\" or \"invalid X\":\n{}", found.join("\n"));
 }
@@ -59,13 +59,16 @@ fn is_no_is_seen_across_lines_and_good_english_is_not() {
         "/// A text that is no glob.\nfn f() {}",
         "    // It is\n    // no reason to stop.\n",
         "//! There is no other, and this is no list.\n",
+        "let text = \"is no glob\";\n",
+        "let text = \"the file is \\\n    no glob\";\n",
     ] {
         assert_eq!(is_no(&source(text)).len(), 1, "{text}");
     }
     for text in [
         "// There is no such run, or there is\n// no tag.\n",
         "/// It is no longer there.\n/// It is no more than a hint.\n",
-        "let text = \"is no glob\"; // fine: a text\n",
+        "let text = \"there is no glob\";\n",
+        "let text = \"it is no longer held\";\n",
         "// It is\n\n// no glob\n",
     ] {
         assert_eq!(is_no(&source(text)), [""; 0], "{text}");
@@ -115,11 +118,14 @@ fn count_openings(file: &Source) -> (String, usize, usize) {
     (file.path.clone(), docs.len(), docs.iter().filter(asks).count())
 }
 
-/// Returns the places where a comment says "is no", apart from "there is no" and "is no longer", "more" or "less".
+/// Returns the places where a comment or a text says "is no", apart from "there is no" and "is no longer", "more" or
+/// "less".
 fn is_no(file: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    for comment in comments(&file.text) {
-        let words: Vec<&str> = comment.text.split_whitespace().collect();
+    let comments = comments(&file.text).into_iter().map(|comment| (comment.line, comment.text));
+    for (line, text) in comments.chain(code(&file.text)) {
+        let words: Vec<&str> =
+            text.split(|c: char| c.is_whitespace() || c == '"').filter(|word| !word.is_empty()).collect();
         let is_meant = |at: &usize| {
             let before = at.checked_sub(1).map(|before| words[before].to_lowercase());
             let after = words.get(at + 2).map(|after| after.trim_end_matches(|c: char| !c.is_alphanumeric()));
@@ -130,8 +136,27 @@ fn is_no(file: &Source) -> Vec<String> {
         };
         found.extend((0..words.len()).filter(is_meant).map(|at| {
             let end = words.len().min(at + 4);
-            format!("{}:{}: `{}`", file.path, comment.line, words[at.saturating_sub(2)..end].join(" "))
+            format!("{}:{line}: `{}`", file.path, words[at.saturating_sub(2)..end].join(" "))
         }));
+    }
+    found
+}
+
+/// Returns the lines without comments, with their numbers from 1. A text that continues on the next line is one line.
+fn code(text: &str) -> Vec<(usize, String)> {
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut continues = false;
+    for (line, content) in (1..).zip(text.lines()) {
+        if comment_line(content.trim_start()).is_some() {
+            continues = false;
+            continue;
+        }
+        let words = content.trim_end_matches('\\');
+        match found.last_mut().filter(|_| continues) {
+            Some((_, before)) => *before = format!("{before} {words}"),
+            None => found.push((line, words.to_owned())),
+        }
+        continues = content.ends_with('\\');
     }
     found
 }

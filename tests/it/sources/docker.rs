@@ -175,7 +175,11 @@ async fn half_an_answer_is_none() {
         (json!([{ "Id": "c1", "Names": ["/a"], "ImageID": D }]), json!([]), "missing field `Image`"),
         (json!([{ "Id": "c1", "Names": ["/a"], "Image": "a:1" }]), json!([]), "missing field `ImageID`"),
         (sound(), json!([{ "RepoTags": [] }]), "missing field `Id`"),
-        (json!([{ "Id": "c1", "Names": ["/a"], "Image": "a", "ImageID": "sha256:12" }]), json!([]), "no digest"),
+        (
+            json!([{ "Id": "c1", "Names": ["/a"], "Image": "a", "ImageID": "sha256:12" }]),
+            json!([]),
+            "not a valid digest",
+        ),
     ] {
         let (_folder, path) = engine(containers, images);
         let error = ask(&path).await.expect_err(words);

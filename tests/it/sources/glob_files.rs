@@ -64,7 +64,7 @@ fn globs_find_files_and_missing_evidence_is_an_error() {
         (&["nowhere/**/*.json"][..], "missing", "no file matches"),
         (&["releases"][..], "unreadable", "is a folder"),
         (&["a.json/*.json"][..], "unreadable", "a.json"),
-        (&["releases/[.json"][..], "settings", "is no glob"),
+        (&["releases/[.json"][..], "settings", "is not a valid glob"),
     ];
     for (globs, kind, says) in errors {
         let error = found(globs).unwrap_err();

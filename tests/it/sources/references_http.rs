@@ -120,12 +120,12 @@ async fn named_fields_hold_references_of_any_form() {
     let renamed = of(&["items[].image", "items[].images"]).await.unwrap_err();
     assert!(renamed.contains("there is nothing at `items[].images`"), "{renamed}");
     let wrong = of(&["items[]"]).await.unwrap_err();
-    assert!(wrong.contains("a map is no image reference"), "{wrong}");
+    assert!(wrong.contains("a map is not a valid image reference"), "{wrong}");
     let text = claims(body("text/plain", "contoso.azurecr.io/a:1"), at(&["image"])).await.unwrap_err();
     assert!(text.contains("nothing at `image`"), "{text}");
     let odd =
         claims(body("application/json", r#"{"image": "contoso.azurecr.io/A"}"#), at(&["image"])).await.unwrap_err();
-    assert!(odd.contains("/deployed:1: `contoso.azurecr.io/A` is no image reference"), "{odd}");
+    assert!(odd.contains("/deployed:1: `contoso.azurecr.io/A` is not a valid image reference"), "{odd}");
 }
 
 #[tokio::test]
@@ -153,9 +153,12 @@ async fn what_is_no_whole_answer_fails_the_source() {
         (ResponseTemplate::new(302), "to nowhere that may be followed"),
         (ResponseTemplate::new(302).insert_header("location", "file:///etc/passwd"), "to nowhere that may be followed"),
         (ResponseTemplate::new(302).insert_header("location", "/deployed"), "redirects"),
-        (body("application/json", r#"{"generated_at": "soon"}"#), "`generated_at` is `soon`, which is no time"),
+        (
+            body("application/json", r#"{"generated_at": "soon"}"#),
+            "`generated_at` is `soon`, which is not a valid time",
+        ),
         (body("application/json", good).insert_header("link", "</deployed?key=hunter2>; rel=next"), "in a circle"),
-        (body("application/json", r#"{"nextLink": "https://elsewhere.example/2"}"#), "goes on at another host"),
+        (body("application/json", r#"{"nextLink": "https://elsewhere.example/2"}"#), "points to another host"),
     ];
     for (answer, words) in rows {
         let error = claims(answer, |document| document).await.expect_err(words);

@@ -177,8 +177,8 @@ fn a_time_with_a_slip_fails_the_source() {
         (until("2000-01-01"), "failed", "its claims are over"),
         (until("9999-12-31"), "shop/web:v1", ""),
         (until("9999-12-31T23:59:59Z"), "shop/web:v1", ""),
-        (until("9999-12-32"), "failed", "which is no time"),
-        (until("9999-12-31T25:00:00Z"), "failed", "which is no time"),
+        (until("9999-12-32"), "failed", "which is not a valid time"),
+        (until("9999-12-31T25:00:00Z"), "failed", "which is not a valid time"),
         (retired("1970-01-01"), "shop/web:v1", ""),
     ];
     for (text, stays, says) in cases {

@@ -21,8 +21,9 @@ pub(super) fn set_attributes(
     target: Target<'_>,
     body: &Bytes,
 ) -> Result<bool, ErrorResponse> {
-    let invalid =
-        || ErrorResponse::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", "the attributes are no JSON object of booleans");
+    let invalid = || {
+        ErrorResponse::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", "the attributes are not a JSON object of booleans")
+    };
     let body: Value = serde_json::from_slice(body).map_err(|_| invalid())?;
     let Some(attributes) = content.attributes_mut(name, target) else { return Ok(false) };
     let Attributes { delete, write, read, list } = attributes;

@@ -120,10 +120,10 @@ async fn every_list_and_configuration_must_be_readable() {
 #[tokio::test]
 async fn what_an_app_runs_is_understood_or_told() {
     for (runs, words) in [
-        (linux("COMPOSE|%%%"), "its `compose` file is no base64"),
+        (linux("COMPOSE|%%%"), "its `compose` file is not valid base64"),
         (linux(&format!("COMPOSE|{}", STANDARD.encode("services: {}"))), "names no image"),
         (linux("WASM|contoso.azurecr.io/api:v1"), "none of the known forms"),
-        (json!({ "linuxFxVersion": 7 }), "which is no text"),
+        (json!({ "linuxFxVersion": 7 }), "which is not text"),
         (json!({}), "does not tell what it runs"),
     ] {
         let estate = shop().await;

@@ -175,7 +175,7 @@ async fn an_invalid_text_is_told_and_fails_nothing() {
     let server = ApiServer::recorded().await;
     let pod = |name: &str, image: &str| json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name}, "spec": {"containers": [{"name": "c", "image": image}]}});
     let cases: [Case; 10] = [
-        ("foreign", "ghcr.io/Owner/thing", None, None, "is no image reference"),
+        ("foreign", "ghcr.io/Owner/thing", None, None, "is not a valid image reference"),
         ("upper", "MyApp:latest", Some("myapp:latest"), None, "read as `myapp:latest`"),
         ("ours", "contoso.azurecr.io/Shop/api:V1", Some("~/shop/api:V1"), None, "read as `contoso"),
         ("tag", "contoso.azurecr.io/shop/api:.v1", None, Some("contoso.azurecr.io shop/api"), "every tag"),
@@ -229,9 +229,12 @@ async fn an_invalid_text_is_told_and_fails_nothing() {
 
 #[tokio::test]
 async fn a_release_of_helm_that_cannot_be_read_fails_the_source() {
-    for (release, says) in
-        [("!", "no base64"), ("IQ==", "no base64 inside"), ("SDRzSUFBQUFBQUFD", "gzip"), ("ZTMwPQ==", "missing field")]
-    {
+    for (release, says) in [
+        ("!", "not valid base64"),
+        ("IQ==", "not valid base64 inside"),
+        ("SDRzSUFBQUFBQUFD", "gzip"),
+        ("ZTMwPQ==", "missing field"),
+    ] {
         let server = ApiServer::recorded().await;
         let secret = json!({
             "kind": "Secret", "type": "helm.sh/release.v1", "data": {"release": release},
@@ -278,7 +281,7 @@ async fn who_cannot_sign_in_is_told_why() {
         (Access::Kubeconfig { files: vec![missing], context: None }, "/nonexistent/kubeconfig"),
         (Access::Kubeconfig { files, context: Some("other".into()) }, "`context`"),
         (Access::Kubeconfig { files: vec![plugin], context: None }, "credential plugin failed (exit status: 3)"),
-        (Access::ServiceAccount { server: None, folder: "/nonexistent".into() }, "runs in no pod"),
+        (Access::ServiceAccount { server: None, folder: "/nonexistent".into() }, "does not run in a pod"),
         (
             Access::ServiceAccount { server: Some(server.url.clone()), folder: "/nonexistent".into() },
             "/nonexistent/token",

@@ -1,6 +1,7 @@
 //! Rules for the source: the order of imports, the length of files, constructs that no file has, and documents that
 //! match it. A room is a top-level module of the crate.
 
+mod dependencies;
 mod doc_comments;
 mod errors;
 mod import_circles;

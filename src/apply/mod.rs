@@ -549,7 +549,7 @@ impl RepositoryContext<'_> {
                 match restore::put_tag(self.registry, &intent, manifest, ExistenceCheck::BestEffort, None).await {
                     PutResult::Done(left_at) => (Outcome::Done(String::new()), left_at),
                     PutResult::AlreadyThere(_) => {
-                        (Outcome::Skipped(SkipReason::Recovered("the tag is there already".to_owned())), None)
+                        (Outcome::Skipped(SkipReason::Present("the tag is there already".to_owned())), None)
                     }
                     PutResult::Moved(to) => (Outcome::Skipped(SkipReason::Moved { to }), None),
                     PutResult::Failed(error) => {

@@ -377,7 +377,7 @@ fn put_outcome(
 
 /// Returns the outcome for a tag that is already as it should be.
 fn already_there_outcome() -> Outcome {
-    Outcome::Skipped(SkipReason::Recovered("the tag is there already, at that digest".to_owned()))
+    Outcome::Skipped(SkipReason::Present("the tag is there already, at that digest".to_owned()))
 }
 
 /// Returns the hold on a tag that is about to be restored.

@@ -88,6 +88,8 @@ pub enum SkipReason {
     Interrupted,
     /// It was undone or never started, as found at the next start. The text says what was seen.
     Recovered(String),
+    /// A restore found the tag or the manifest in place. The text says what was seen.
+    Present(String),
     /// Another process took over while it was open, and found the tag still there: the request may have been sent all
     /// the same, or be sent late. If the tag is found gone later without another entry, a new entry attributes that to
     /// this one. The text says what was seen.
@@ -152,6 +154,7 @@ impl SkipReason {
             Self::Blocked(_) => "blocked",
             Self::Interrupted => "interrupted",
             Self::Recovered(_) => "recovered",
+            Self::Present(_) => "present",
             Self::Superseded(_) => "superseded",
         }
     }
@@ -191,6 +194,7 @@ impl fmt::Display for SkipReason {
             Self::Stopped(why) => write!(f, "stopped: {why}"),
             Self::Blocked(why) => write!(f, "held back: {why}"),
             Self::Interrupted => f.write_str("the run was interrupted before its turn"),
+            Self::Present(seen) => f.write_str(seen),
             Self::Recovered(seen) => write!(f, "settled after an interruption: {seen}"),
             Self::Superseded(seen) => write!(f, "superseded by a takeover: {seen}"),
         }

@@ -178,7 +178,7 @@ fn describe_capabilities(found: &CapabilitiesView) -> String {
     };
     let words = |label: &str| label.replace('-', " ");
     format!(
-        "removal of a tag: {untag}; tags in one removal: {}; digest in a removal: {}; tags of a manifest: {}; pull \
+        "known of this kind: removal of a tag: {untag}; tags in one removal: {}; digest in a removal: {}; tags of a manifest: {}; pull \
          times: {}; referrers: {referrers}, deleted with their subject: {}; replicas: {}",
         format_count(found.batch),
         words(&found.digest_in_removal),
@@ -259,9 +259,9 @@ mod tests {
             text,
             "contoso (distribution, https://r.example), read as anonymous, 1 repository\n  removal = \"untag\": as it is\n  \
              push times: not given; manifests without a tag: not listed; locks: not read\n  \
-             removal of a tag: not known; tags in one removal: 1; digest in a removal: not known; tags of a manifest: \
-             not known; pull times: not known; referrers: not known, deleted with their subject: not known; replicas: \
-             not known\n  \
+             known of this kind: removal of a tag: not known; tags in one removal: 1; digest in a removal: not known; \
+             tags of a manifest: not known; pull times: not known; referrers: not known, deleted with their subject: \
+             not known; replicas: not known\n  \
              rights: the registry does not say whether this identity may remove\n"
         );
         registry.ability = Some(ability("impossible"));

@@ -113,9 +113,12 @@ pub(super) fn headline(document: &PlanDocument) -> String {
 pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
     let summary = &document.summary;
     let (reclaimable, shared) = (format_bytes(summary.reclaimable_bytes), format_bytes(summary.shared_bytes));
+    // Where manifests are deleted, the registry may free their bytes at once.
+    let untags = document.registries.iter().any(|registry| registry.removal == "untag");
+    let frees = if untags { "Untagging frees nothing by itself. " } else { "" };
     let mut words = if summary.is_estimated() {
         format!(
-            "Untagging frees nothing by itself. About {reclaimable} by the registry's own sizes, shared layers counted \
+            "{frees}About {reclaimable} by the registry's own sizes, shared layers counted \
              more than once, is the most that can be reclaimed once the registry collects what goes.{}",
             match summary.shared_bytes {
                 0 => String::new(),
@@ -124,7 +127,7 @@ pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
         )
     } else {
         format!(
-            "Untagging frees nothing by itself. {reclaimable} are used only by what is removed and can be reclaimed once the \
+            "{frees}{reclaimable} are used only by what is removed and can be reclaimed once the \
              registry collects them; {shared} are shared with what stays."
         )
     };

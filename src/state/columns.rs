@@ -40,6 +40,7 @@ pub(super) fn outcome_columns(outcome: &Outcome) -> (Option<&'static str>, Optio
         | SkipReason::Postponed(text)
         | SkipReason::Stopped(text)
         | SkipReason::Recovered(text)
+        | SkipReason::Present(text)
         | SkipReason::Superseded(text)
         | SkipReason::Blocked(text)
         | SkipReason::Reverted(text) => Some(text.clone()),
@@ -71,6 +72,7 @@ pub(super) fn outcome(label: &str, skip: Option<&str>, detail: String) -> Option
         "interrupted" => SkipReason::Interrupted,
         "recovered" => SkipReason::Recovered(detail),
         "superseded" => SkipReason::Superseded(detail),
+        "present" => SkipReason::Present(detail),
         _ => return None,
     }))
 }

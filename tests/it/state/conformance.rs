@@ -214,6 +214,7 @@ fn outcomes() -> Vec<Outcome> {
         SkipReason::Blocked(why()),
         SkipReason::Interrupted,
         SkipReason::Recovered(why()),
+        SkipReason::Present(why()),
         SkipReason::Superseded(why()),
     ];
     let others = [done(), Outcome::Done(why()), Outcome::Failed(why())];

@@ -111,6 +111,10 @@ pub(super) fn parse_acceptance(text: &str) -> Result<(&'static str, AcceptanceSc
                 "a registry's retention cannot be accepted in a plan, because removals could not be undone; set \
                  `accept = [\"untagged-retention\"]` for the registry, or lower `undo_window`"
             }
+            "same-content" => {
+                "a registry that may be another under a second name cannot be accepted in a plan; set \
+                 `accept = [\"same-content\"]` for the registry if it is a copy"
+            }
             "evidence-missing" | "evidence" => {
                 "missing evidence cannot be accepted: what could be in use stays; repair the source, then plan again"
             }

@@ -193,13 +193,14 @@ fn refuse<'a>(
 
 /// Parses `accept`, and records the place of `untagged-retention` in it.
 fn accepted(node: &Node, retention_at: &mut Option<Place>, reader: &mut SettingsReader) -> Option<AcceptedRisks> {
-    const KNOWN: [&str; 3] = ["no-date", "pull-times", "untagged-retention"];
+    const KNOWN: [&str; 4] = ["no-date", "pull-times", "same-content", "untagged-retention"];
     let (texts, mut sound) = fields::texts("accept", node, &mut reader.problems)?;
     let mut accepted = AcceptedRisks::default();
     for (text, at) in texts {
         match &*text {
             "no-date" => accepted.missing_date = true,
             "pull-times" => accepted.pull_times = true,
+            "same-content" => accepted.same_content = true,
             "untagged-retention" => {
                 accepted.retention = true;
                 retention_at.get_or_insert(at);

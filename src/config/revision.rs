@@ -97,6 +97,9 @@ fn registry(settings: &RegistrySettings) -> Value {
     if settings.accepted.pull_times {
         revision["accepts_pull_times"] = true.into();
     }
+    if settings.accepted.same_content {
+        revision["accepts_same_content"] = true.into();
+    }
     revision
 }
 

@@ -112,6 +112,7 @@ impl AcceptedBound {
             RefusalReason::Impossible(_)
             | RefusalReason::Retention { .. }
             | RefusalReason::RegistryInfoUnread
+            | RefusalReason::SameContent { .. }
             | RefusalReason::ClockSkew { .. }
             | RefusalReason::ClockIssue(_) => None,
         }

@@ -54,6 +54,8 @@ pub struct Registry {
     pub info: Option<RegistryInfo>,
     /// True if the settings accept that the registry deletes untagged manifests before the undo window ends.
     pub accepts_retention: bool,
+    /// True if the settings accept that another registry has the same tags at the same digests.
+    pub accepts_same_content: bool,
     /// The lead of the registry's clock over the time of the run; `None` if the registry did not report its time.
     pub clock_ahead: Option<SignedDuration>,
     /// Why the time of the run cannot be trusted here, whatever the registry's own clock shows.
@@ -422,6 +424,7 @@ impl Registry {
             missing_rights: BTreeMap::new(),
             info: None,
             accepts_retention: false,
+            accepts_same_content: false,
             clock_ahead: None,
             clock_issue: None,
             lists_untagged: false,

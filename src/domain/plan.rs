@@ -130,6 +130,15 @@ pub enum RefusalReason {
     },
     /// The registry's handling of untagged manifests could not be read.
     RegistryInfoUnread,
+    /// Another registry has the same tags at the same digests, so that both may be one under two names.
+    SameContent {
+        /// The other registry.
+        other: RegistryName,
+        /// Repositories with the same content.
+        same: u32,
+        /// Repositories that both have.
+        common: u32,
+    },
     /// The registry's clock and the local one differ too much for ages to be trusted.
     ClockSkew {
         /// Seconds by which the registry's is ahead; negative if it is behind.
@@ -220,6 +229,7 @@ impl RefusalReason {
             Self::Impossible(_) => "removal-impossible",
             Self::Retention { .. } => "untagged-retention",
             Self::RegistryInfoUnread => "registry-settings-unread",
+            Self::SameContent { .. } => "same-content",
             Self::ClockSkew { .. } | Self::ClockIssue(_) => "clock",
             Self::UnmatchedRule(_) => "protects-nothing",
         }
@@ -236,6 +246,7 @@ impl RefusalReason {
             | Self::Impossible(_)
             | Self::Retention { .. }
             | Self::RegistryInfoUnread
+            | Self::SameContent { .. }
             | Self::ClockSkew { .. }
             | Self::UnmatchedRule(_)
             | Self::ClockIssue(_) => false,

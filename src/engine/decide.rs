@@ -15,6 +15,7 @@ use super::mentions::RepositoryMentions;
 use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::plan::{RemovalPlanner, RepositoryRemovals};
 use super::repository_cleanup::judges_all;
+use super::same_content::ContentComparison;
 use super::unmatched_rules::unmatched_refusals;
 use super::{DeletionDependencies, Verdicts};
 use crate::domain::{
@@ -109,6 +110,7 @@ pub fn decide_inventory(
     let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
     let (mut planner, mut check) = (RemovalPlanner::new(rules, at), CheckTotals::new(rules));
     let (mut counts, mut matches) = (RemovalCounts::default(), RuleMatchCounter::new(rules));
+    let mut contents = ContentComparison::new(inventory.registries.len());
     let mut found = InventoryDecision::default();
     let mut removals_by_place: Vec<(TagPosition, RepositoryRemovals)> = Vec::new();
     for (position, registry) in (0..).zip(&inventory.registries) {
@@ -121,6 +123,7 @@ pub fn decide_inventory(
             let decision = decide(repository, &evidence, &placed, evaluated, (&mut planner, &mut check));
             counts.add(registry, repository, &decision.removals.removals);
             matches.add(registry, repository);
+            contents.add(registry, repository);
             found.violations.extend(decision.violations);
             found.verdicts.drift.extend(decision.verdicts.drift);
             found.verdicts.tags.extend(decision.verdicts.tags.into_iter().map(|mut verdict| {
@@ -134,7 +137,9 @@ pub fn decide_inventory(
     let registries = &inventory.registries;
     let mut refusals = refuse_removals(rules, registries, &counts);
     let coverage = matches.coverage(registries, (history, basis), inventory);
-    refusals.extend(unmatched_refusals(rules, &coverage, &counts, &DeletionCounts::default()).0);
+    let deletions = DeletionCounts::default();
+    refusals.extend(unmatched_refusals(rules, &coverage, &counts, &deletions).0);
+    refusals.extend(contents.refusals(registries, (&counts, &deletions)).0);
     refusals.sort_by(|a, b| a.scope.cmp(&b.scope));
     let mut unenforced = BTreeMap::new();
     for (first, mut removals) in removals_by_place {

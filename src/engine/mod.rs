@@ -40,6 +40,7 @@ mod repository_cleanup;
 mod rule_hint;
 mod rule_syntax;
 mod rule_trace;
+mod same_content;
 mod select;
 mod uncertain_claims;
 mod unmatched_rules;
@@ -74,6 +75,7 @@ pub use removal_dependencies::{DeletionDependencies, RemovalDependencies};
 pub use rule_hint::InventoryNames;
 pub use rule_syntax::{begins_with_host, is_unanchored_search, regex_syntax_in};
 pub use rule_trace::{Applicability, RuleTrace, TagTrace, group_of, trace_rules, version_of};
+pub use same_content::ContentComparison;
 pub use unmatched_rules::{refuse_unmatched, unenforce_deletions_among, unmatched_refusals};
 pub use version::VersionReading;
 

@@ -9,8 +9,9 @@ use super::Verdicts;
 use super::date::tag_date;
 use super::expired_tags::expiring_policies;
 use super::graph::index;
-use super::limits::{RemovalCounts, refuse_removals};
+use super::limits::{DeletionCounts, RemovalCounts, refuse_removals};
 use super::removal_dependencies::RemovalDependencies;
+use super::same_content::ContentComparison;
 use crate::domain::{
     Inventory, Plan, Policy, PolicyMode, PolicyName, Reason, Refusal, RefusalScope, Registry, Removal, Repository,
     Rules, TagVerdict, Verdict,
@@ -43,7 +44,13 @@ pub fn plan(rules: &Rules, inventory: &Inventory, verdicts: &Verdicts, now: Time
             by_repository.push(found);
         }
     }
-    let refusals = refuse_removals(rules, &inventory.registries, &counts);
+    let mut contents = ContentComparison::new(inventory.registries.len());
+    for registry in &inventory.registries {
+        registry.repositories.iter().for_each(|repository| contents.add(registry, repository));
+    }
+    let mut refusals = refuse_removals(rules, &inventory.registries, &counts);
+    refusals.extend(contents.refusals(&inventory.registries, (&counts, &DeletionCounts::default())).0);
+    refusals.sort_by(|a, b| a.scope.cmp(&b.scope));
     for found in &mut by_repository {
         found.unenforce_dependents(&refusals);
     }

@@ -131,6 +131,7 @@ async fn read_head(
         removal: settings.removal,
         info,
         accepts_retention: settings.accepted.retention,
+        accepts_same_content: settings.accepted.same_content,
         lists_untagged: reader.lists_untagged(),
         expires_companions: reader.expires_companions(),
         deletes_with_last_tag: reader.deletes_with_last_tag(),

@@ -98,6 +98,8 @@ pub struct AcceptedRisks {
     pub missing_date: bool,
     /// `pull-times`: the registry records every pull, although it cannot be asked whether it does.
     pub pull_times: bool,
+    /// `same-content`: another registry has the same tags at the same digests, and is another registry all the same.
+    pub same_content: bool,
 }
 
 impl RegistrySettings {

@@ -287,7 +287,10 @@ fn registry(registry: &Registry, read: &RegistryTally<'_>, undo_window: Duration
         ability,
         notes: missing_rights(registry),
         info: registry.info.as_ref().map(RegistryInfoView::from),
-        accepted: registry.accepts_retention.then(|| "untagged-retention".to_owned()).into_iter().collect(),
+        accepted: [(registry.accepts_same_content, "same-content"), (registry.accepts_retention, "untagged-retention")]
+            .into_iter()
+            .filter_map(|(accepted, name)| accepted.then(|| name.to_owned()))
+            .collect(),
         clock_ahead_seconds: registry.clock_ahead.map(ahead_seconds),
         clock: clock(registry, read.repositories),
         undo_seconds: undo_seconds(registry, undo_window),

@@ -268,6 +268,21 @@ pub(super) fn describe_refusal_of(refusal: &Refusal, policies: &[Policy]) -> (St
              on it)"
                 .to_owned()
         }
+        RefusalReason::SameContent { other, same, common } => {
+            let repositories = match (same, common) {
+                (1, 1) => "the repository that both have has".to_owned(),
+                (same, common) => format!("{same} of {common} repositories that both have have"),
+            };
+            let what = format!(
+                "it may be registry {other} under another name: {repositories} the same tags at the same digests, and \
+                 evidence for one name does not protect the other"
+            );
+            let help = format!(
+                "keep one of the two and add the other's host to its `aliases`; if {other} is a copy, write \
+                 `accept = [\"same-content\"]` into the settings of this registry"
+            );
+            return (what, Some(help));
+        }
         RefusalReason::ClockSkew { ahead_seconds } => describe_clock_difference(*ahead_seconds),
         RefusalReason::ClockIssue(doubt) => describe_clock_doubt(doubt),
     };

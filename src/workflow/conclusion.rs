@@ -56,8 +56,11 @@ impl<'a> Walk<'a> {
         let coverage = self.rules.coverage(registries, (history, basis), &names);
         let (against_removals, against_deletions) =
             engine::unmatched_refusals(rules, &coverage, &self.removal_counts, &self.deletion_counts);
-        add_refusals(&mut refusals, against_removals);
-        add_refusals(&mut deletion_refusals, against_deletions);
+        let of_copies = self.contents.refusals(registries, (&self.removal_counts, &self.deletion_counts));
+        for (against_removals, against_deletions) in [(against_removals, against_deletions), of_copies] {
+            add_refusals(&mut refusals, against_removals);
+            add_refusals(&mut deletion_refusals, against_deletions);
+        }
         let mut accepted = Acceptance::take(self.acceptances, &mut refusals);
         accepted.extend(Acceptance::take(self.acceptances, &mut deletion_refusals));
         warn_of_unused(self.acceptances, &accepted);

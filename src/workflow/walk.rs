@@ -23,7 +23,7 @@ use crate::domain::{
     RepositoryName, Rules, SourceName, SourceState, UntaggedManifest, chain,
 };
 use crate::engine::{
-    self, AbsentDigest, CheckTotals, ClaimedDigests, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
+    self, AbsentDigest, CheckTotals, ClaimedDigests, ContentComparison, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
     RemovalCounts, RemovalPlanner, RepositoryDecision, RepositoryRemovals, RuleMatchCounter, Violation,
 };
 use crate::registry::{self, Progress, RegistryHead, RegistryReader};
@@ -69,6 +69,7 @@ pub(super) struct Walk<'a> {
     pub(super) tally: PlanTally<'a>,
     pub(super) removal_counts: RemovalCounts,
     pub(super) deletion_counts: DeletionCounts,
+    pub(super) contents: ContentComparison,
     pub(super) check: CheckTotals<'a>,
     pub(super) rules: RuleMatchCounter<'a>,
     /// By registry.
@@ -281,6 +282,7 @@ impl App {
             tally: PlanTally::new(claims, input.rules),
             removal_counts: RemovalCounts::default(),
             deletion_counts: DeletionCounts::default(),
+            contents: ContentComparison::new(heads.len()),
             check: CheckTotals::new(input.rules),
             rules: RuleMatchCounter::new(input.rules),
             blobs: heads.iter().map(|_| BlobSpool::new(None)).collect(),
@@ -409,6 +411,7 @@ impl<'a> Walk<'a> {
         self.removal_counts.add(registry, repository, &decision.removals.removals);
         self.deletion_counts.add(decision.deletions.deletable());
         self.rules.add(registry, repository);
+        self.contents.add(registry, repository);
         self.add_to_plan(input, walked, (at, number), repository, decision)?;
         let verdicts = &decision.verdicts;
         self.drift.extend(verdicts.drift.iter().cloned());

@@ -50,8 +50,9 @@ impl LimitCounts {
         refusals: &[&Refusal],
         findings: &mut Vec<Violation>,
     ) {
-        // Limits on deletions are looked at elsewhere, and accepted ones stand among these.
-        let elsewhere = [super::unmatched::LABEL, "delete-limit"];
+        // Limits on deletions are looked at elsewhere, and accepted ones stand among these. What two registries have in
+        // common is not counted again: such a refusal only keeps.
+        let elsewhere = [super::unmatched::LABEL, "delete-limit", "same-content"];
         let limits = refusals.iter().filter(|refusal| !elsewhere.contains(&refusal.reason.label()));
         let said: BTreeMap<_, bool> =
             limits.map(|refusal| ((&refusal.scope, refusal.reason.label()), refusal.binding)).collect();

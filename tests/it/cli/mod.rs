@@ -35,6 +35,7 @@ mod removal;
 mod removal_failures;
 mod revisions;
 mod rule_files;
+mod same_content;
 mod scheduled_failures;
 mod secrets;
 mod settings;

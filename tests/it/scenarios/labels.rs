@@ -217,6 +217,7 @@ pub(super) fn refusal(refusal: &Refusal) -> String {
         RefusalReason::Retention { days: Some(days), .. } => format!("purged after {days}d"),
         RefusalReason::Retention { days: None, .. } => "purged at an unknown time".into(),
         RefusalReason::RegistryInfoUnread => "registry-info unread".into(),
+        RefusalReason::SameContent { other, same, common } => format!("{same} of {common} like {other}"),
         RefusalReason::ClockIssue(doubt) => format!("clock {doubt:?}"),
         RefusalReason::ClockSkew { ahead_seconds } => format!("clock {ahead_seconds}s ahead"),
         RefusalReason::UnmatchedRule(unmatched) => {

@@ -99,6 +99,7 @@ struct RegistryShape {
     /// What the registry does with untagged manifests: `off`, `unread`, or days. Without it, nobody was asked.
     retention: Option<String>,
     accepts_retention: bool,
+    accepts_same_content: bool,
     /// Seconds by which its clock is ahead.
     clock_ahead: Option<i64>,
     gaps: Vec<String>,
@@ -372,6 +373,7 @@ impl Scene<'_> {
                 .collect(),
             info: shape.retention.as_deref().map(registry_info),
             accepts_retention: shape.accepts_retention,
+            accepts_same_content: shape.accepts_same_content,
             clock_ahead: shape.clock_ahead.map(SignedDuration::from_secs),
             repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),

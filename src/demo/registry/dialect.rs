@@ -1,6 +1,6 @@
 //! The dialects that a registry may speak.
 
-use super::{AcrOptions, ArtifactRegistryOptions, EcrOptions, GhcrOptions, GitlabOptions, HarborOptions, QuayOptions};
+use super::{AcrOptions, ArtifactRegistryOptions, EcrOptions, GhcrOptions, GitlabOptions, HarborOptions, QuayOptions, ZotOptions};
 
 /// The dialect of a registry.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub enum Dialect {
     Harbor(Box<HarborOptions>),
     /// The API of Quay alone; nothing can be pushed.
     Quay(Box<QuayOptions>),
+    /// The API of zot, with its search extension.
+    Zot(Box<ZotOptions>),
 }
 
 impl Dialect {
@@ -65,5 +67,11 @@ impl Dialect {
     #[must_use]
     pub fn quay(options: QuayOptions) -> Self {
         Self::Quay(Box::new(options))
+    }
+
+    /// The dialect of zot.
+    #[must_use]
+    pub fn zot(options: ZotOptions) -> Self {
+        Self::Zot(Box::new(options))
     }
 }

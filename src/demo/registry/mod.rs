@@ -1,8 +1,8 @@
 //! A registry in memory, bound to loopback only, for pushes and pulls by real clients.
 //!
 //! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr`, `artifact_registry`, `ecr`, `ghcr`, `gitlab`, `harbor` and `quay` are the
-//! dialects that it speaks, on the same content, rules and faults. `generated` answers for repositories that are computed
+//! and `distribution` (with `uploads`), `acr`, `artifact_registry`, `ecr`, `ghcr`, `gitlab`, `harbor`, `quay` and `zot`
+//! are the dialects that it speaks, on the same content, rules and faults. `generated` answers for repositories that are computed
 //! and not held.
 //! This file puts them together for each request.
 
@@ -54,6 +54,7 @@ mod quay;
 mod response;
 mod tls;
 mod uploads;
+mod zot;
 
 pub use acr::{AcrOptions, Admin, Identity, Permission, Rate, ScopedUser, ServerRateLimits};
 pub use artifact_registry::{ArtifactRegistryOptions, ArtifactRegistryService, ArtifactRepository, ServiceAccount};
@@ -75,6 +76,7 @@ pub use harbor::{
 };
 pub use quay::{QuayNamespace, QuayOptions, QuayScope, QuayService, QuayState, QuayToken};
 pub use tls::Tls;
+pub use zot::{ZotCollection, ZotOptions, ZotService, ZotUser};
 
 /// The behaviour of an embedded registry.
 #[derive(Debug, Clone)]
@@ -173,6 +175,7 @@ struct State {
     gitlab: Option<GitlabService>,
     harbor: Option<HarborService>,
     quay: Option<QuayService>,
+    zot: Option<ZotService>,
     faults: ActiveFaults,
     requests: Vec<ServedRequest>,
     date: DateHeader,
@@ -208,6 +211,9 @@ impl EmbeddedRegistry {
         }
         if let Dialect::Quay(quay) = &options.dialect {
             state.quay = Some(QuayService::new(quay));
+        }
+        if let Dialect::Zot(zot) = &options.dialect {
+            state.zot = Some(ZotService::new(zot));
         }
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let tls = options.tls.clone();
@@ -328,6 +334,9 @@ impl EmbeddedRegistry {
         if let Some(ecr) = &mut state.ecr {
             ecr.expire_keys();
         }
+        if let Some(zot) = &mut state.zot {
+            zot.expire_users();
+        }
     }
 
     /// Makes time pass for what it holds and for the tokens that it gave out, not for its `Date`, and does what is due
@@ -340,6 +349,7 @@ impl EmbeddedRegistry {
         self.gitlab(|gitlab| gitlab.advance_time(time));
         self.harbor(|harbor, _| harbor.advance_time(time));
         self.quay(|quay| quay.advance_time(time));
+        self.zot(|zot| zot.advance_time(time));
         // The next access finds the due actions done.
         drop(self.server.state());
     }
@@ -409,6 +419,13 @@ impl EmbeddedRegistry {
         }
     }
 
+    /// Changes what zot knows besides its content. Nothing where it does not speak its API.
+    pub fn zot(&self, change: impl FnOnce(&mut ZotService)) {
+        if let Some(zot) = &mut self.server.state().zot {
+            change(zot);
+        }
+    }
+
     fn acr(&self, change: impl FnOnce(&mut AcrService)) {
         if let Some(acr) = &mut self.server.state().acr {
             change(acr);
@@ -433,7 +450,7 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
-        let State { artifact_registry, ecr, ghcr, quay, gitlab, harbor, content, .. } = &mut *state;
+        let State { artifact_registry, ecr, ghcr, quay, gitlab, harbor, zot, content, .. } = &mut *state;
         if let Some(artifact_registry) = artifact_registry {
             content.set_now(artifact_registry.now());
         }
@@ -453,6 +470,10 @@ impl Server {
         if let Some(gitlab) = gitlab {
             content.set_now(gitlab.now());
             gitlab.collect(content);
+        }
+        if let Some(zot) = zot {
+            content.set_now(zot.now());
+            zot.collect(content);
         }
         state
     }
@@ -493,6 +514,9 @@ impl Server {
         }
         if let Some(quay) = &mut state.quay {
             return quay.respond(&call, &path, &self.url, &mut state.content);
+        }
+        if let Some(zot) = &mut state.zot {
+            return zot.respond(call, &path, &self.options, (&mut state.content, &mut state.uploads));
         }
         let guard = Guard { mode: &self.options.auth, denied: &self.options.denied, host: &self.host };
         if parts.uri.path() == "/token" {

@@ -16,6 +16,7 @@ const GHCR: &str = include_str!("../../docs/ghcr.md");
 const GITLAB: &str = include_str!("../../docs/gitlab.md");
 const HARBOR: &str = include_str!("../../docs/harbor.md");
 const QUAY: &str = include_str!("../../docs/quay.md");
+const ZOT: &str = include_str!("../../docs/zot.md");
 const SETTINGS: &str = include_str!("../../docs/settings.md");
 const REGISTRIES: &str = include_str!("../../docs/registries.md");
 const AZURE_WORKLOADS: &str = include_str!("../../docs/azure-workloads.md");
@@ -134,7 +135,7 @@ fn settings_in_the_documents_load_and_what_is_commented_out_in_them_too() {
         ("company-ca.pem", "-----BEGIN CERTIFICATE-----"),
     ];
     let mut seen = 0;
-    for document in [ACR, ARTIFACT_REGISTRY, ECR, GHCR, GITLAB, HARBOR, QUAY, SETTINGS, REGISTRIES] {
+    for document in [ACR, ARTIFACT_REGISTRY, ECR, GHCR, GITLAB, HARBOR, QUAY, ZOT, SETTINGS, REGISTRIES] {
         for (_, text) in blocks(document, "toml") {
             let whole: String = text.lines().flat_map(|line| [uncommented(line), "\n"]).collect();
             for text in [text, &whole] {

@@ -45,3 +45,4 @@ mod untagged_manifests;
 mod version_ranges;
 mod web;
 mod workflow;
+mod zot;

@@ -12,6 +12,7 @@ mod quay;
 mod recognition;
 mod settings;
 mod shell;
+mod zot;
 
 use std::fmt::Debug;
 
@@ -31,9 +32,11 @@ pub use harbor::Harbor;
 pub use quay::Quay;
 pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{ProductApi, SettingProblem, SettingsDraft};
+pub use zot::Zot;
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] = &[&Acr, &ArtifactRegistry, &Distribution, &Ecr, &Ghcr, &Gitlab, &Harbor, &Quay];
+pub const PROVIDERS: &[&dyn Provider] =
+    &[&Acr, &ArtifactRegistry, &Distribution, &Ecr, &Ghcr, &Gitlab, &Harbor, &Quay, &Zot];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

@@ -72,7 +72,7 @@ pub(in crate::registry::providers) fn refuse_azure_settings(draft: &SettingsDraf
     if draft.accepts_retention {
         problems.push(SettingProblem::new(
             "accept",
-            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `artifact-registry`, `ecr`, `gitlab`, `harbor`, `quay`)",
+            "`untagged-retention` can only be accepted of registries that tell theirs (`acr`, `artifact-registry`, `ecr`, `gitlab`, `harbor`, `quay`, `zot`)",
             "leave `accept` out",
         ));
     }

@@ -197,7 +197,7 @@ pub(in crate::registry::providers) fn detect_by_extensions(response: &Response) 
     Some(if version >= ZOT_LEAVES_MANIFEST_SINCE {
         Product {
             untag: UntagEffect::LeavesManifest,
-            consequence: "a deletion by tag leaves the manifest until its garbage collection, by default after an hour or two: \
+            consequence: "a deletion by tag leaves the manifest until its garbage collection, by default within an hour: \
                           undo sooner, or set `deleteUntagged` and the delay there",
             ..found
         }

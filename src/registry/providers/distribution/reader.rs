@@ -23,7 +23,7 @@ use crate::registry::{
 /// Reads a registry by the distribution API.
 #[derive(Debug)]
 pub struct DistributionReader {
-    pub(super) http: HttpConnection,
+    pub(in crate::registry::providers) http: HttpConnection,
     referrers: ReferrersApi,
 }
 
@@ -51,7 +51,13 @@ impl DistributionReader {
     }
 
     /// The tags of a repository, or `None` where the registry says that it does not know it.
-    async fn list_tags(&self, name: &RepositoryName) -> Result<Option<(Vec<TagName>, Vec<Gap>)>, RegistryError> {
+    ///
+    /// # Errors
+    /// When the first page could not be read; later failures are gaps.
+    pub(in crate::registry::providers) async fn list_tags(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<Option<(Vec<TagName>, Vec<Gap>)>, RegistryError> {
         let scope = TokenScope::Pull(name.clone());
         let url = self.http.url(&format!("/v2/{name}/tags/list"));
         let first = pagination::first_page(&self.http, &scope, &url, pull::TAGS).await?;

@@ -3,22 +3,19 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
-use http::header::HeaderValue;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::{Credential, TokenCache};
+use super::Credential;
+use super::bearer::BearerClient;
 use crate::http_client::{ClientConfig, HttpClient, Request, RequestError, RequestErrorKind, Response, RetryPolicy};
 
 /// Azure Resource Manager, used with one identity. Only ever reads.
 #[derive(Debug)]
 pub struct Arm {
-    client: HttpClient,
-    tokens: TokenCache,
+    client: BearerClient,
     endpoint: Url,
-    scope: &'static str,
 }
 
 /// One page of a list. The last one has no link, or an empty one.
@@ -29,6 +26,7 @@ struct WirePage<T> {
     next_link: Option<String>,
 }
 
+const NAME: &str = "Azure Resource Manager";
 /// Most bytes of one response.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// Most pages of one list: more than any real list has, and an end for a cyclic one.
@@ -45,23 +43,21 @@ impl Arm {
     pub fn new(credential: &Credential, retry_policy: RetryPolicy) -> Result<Self, RequestError> {
         let surroundings = &credential.environment;
         let endpoint = surroundings.resource_manager()?;
-        let config = ClientConfig {
-            name: "Azure Resource Manager".into(),
-            ca_file: surroundings.ca_file.clone(),
-            timeout: surroundings.timeout(),
-        };
-        Ok(Self {
+        let config =
+            ClientConfig { name: NAME.into(), ca_file: surroundings.ca_file.clone(), timeout: surroundings.timeout() };
+        let client = BearerClient {
             client: HttpClient::new(&config, retry_policy)?,
             tokens: credential.connect(retry_policy)?,
-            endpoint,
             scope: surroundings.cloud.resource_manager_scope(),
-        })
+            service: NAME,
+        };
+        Ok(Self { client, endpoint })
     }
 
     /// Describes the identity.
     #[must_use]
     pub fn identity(&self) -> String {
-        self.tokens.description()
+        self.client.tokens.description()
     }
 
     /// Returns one resource, by its path, such as `/subscriptions/…/resourceGroups/…`.
@@ -167,14 +163,7 @@ impl Arm {
 
     /// Sends a request and returns the response, whatever its status.
     async fn send(&self, url: Url) -> Result<Response, RequestError> {
-        let request = Request::get(url, "application/json", MAX_RESPONSE_BYTES);
-        let token = self.tokens.token(self.scope).await?;
-        let response = self.client.send(&request, Some(&bearer_header(&token)?)).await?;
-        if response.status != StatusCode::UNAUTHORIZED {
-            return Ok(response);
-        }
-        let token = self.tokens.renew_token(self.scope, &token).await?;
-        self.client.send(&request, Some(&bearer_header(&token)?)).await
+        self.client.send(&Request::get(url, "application/json", MAX_RESPONSE_BYTES), |_| false).await
     }
 
     /// Returns the response, if it was successful.
@@ -199,15 +188,4 @@ impl Arm {
         };
         RequestError::new(kind, response.description()).with_help(advice)
     }
-}
-
-fn bearer_header(token: &SecretString) -> Result<HeaderValue, RequestError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
-        RequestError::new(
-            RequestErrorKind::Malformed,
-            "the token for Azure Resource Manager does not fit into a header",
-        )
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }

@@ -46,6 +46,7 @@ pub(super) fn azure(node: &Node, reader: &mut SettingsReader) -> Option<Azure> {
     let mut fields = Fields::of(node, "`[azure]` table", &mut reader.problems)?;
     let cloud = fields.get("cloud").map(|node| fields::choice("cloud", node, &CLOUDS, &mut reader.problems));
     let resource_manager = fields.get("resource_manager").map(|node| address("resource_manager", node, true, reader));
+    let log_analytics = fields.get("log_analytics").map(|node| address("log_analytics", node, true, reader));
     let authority = fields.get("authority").map(|node| address("authority", node, false, reader));
     let ca_file = fields.get("ca_file").map(|node| ca_file(node, reader));
     let identity = fields.get("auth").map(|node| own_identity("AZURE", node, reader));
@@ -54,6 +55,7 @@ pub(super) fn azure(node: &Node, reader: &mut SettingsReader) -> Option<Azure> {
         surroundings: AzureEnvironment {
             cloud: cloud.flatten().unwrap_or_default(),
             resource_manager: resource_manager.flatten(),
+            log_analytics: log_analytics.flatten(),
             authority: authority.flatten(),
             ca_file: ca_file.flatten(),
             timeout: None,
@@ -220,19 +222,24 @@ pub(super) fn scope(
         let nodes = fields::list("resource_groups", node, &mut reader.problems)?;
         collect_all(nodes.iter().map(|node| resource_group(node, reader)).collect())
     });
-    let identity = azure.identity.clone();
-    if identity.is_none() {
+    let credential = reader_identity(at, azure, reader);
+    Some(AzureScope {
+        subscriptions: subscriptions?,
+        resource_groups: groups.map_or(Some(Vec::new()), |groups| groups)?,
+        credential: credential?,
+    })
+}
+
+/// Returns the identity of `[azure]`, which a source needs; `at` is the source.
+pub(super) fn reader_identity(at: &Place, azure: &Azure, reader: &mut SettingsReader) -> Option<Credential> {
+    if azure.identity.is_none() {
         reader
             .problems
             .add(at, "nobody to ask Azure as")
             .help("add `auth = { kind = \"managed-identity\" }` or the like below `[azure]`");
     }
-    let surroundings = azure.surroundings.clone();
-    Some(AzureScope {
-        subscriptions: subscriptions?,
-        resource_groups: groups.map_or(Some(Vec::new()), |groups| groups)?,
-        credential: Credential { identity: identity?, environment: surroundings },
-    })
+    let environment = azure.surroundings.clone();
+    Some(Credential { identity: azure.identity.clone()?, environment })
 }
 
 /// Returns all texts sorted and deduplicated; `None` if one is missing.

@@ -150,6 +150,8 @@ fn pulls_without_record(settings: &Settings, policies: &PolicySet) -> Vec<Lint> 
                 covered.iter().any(|registry| registry.provider.capabilities().pull_times == Support::Unknown);
             let help = if can_tell {
                 "if the registry records every pull, write `accept = [\"pull-times\"]` in its settings"
+            } else if covered.iter().all(|registry| registry.provider.name() == "acr") {
+                "leave it out here; a source of the kind `acr-pulls` keeps what was pulled"
             } else {
                 "leave it out here; `within` goes by the push"
             };

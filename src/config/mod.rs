@@ -1,5 +1,6 @@
 //! Settings: `tagwarden.toml` and the environment to [`Settings`], with every problem reported at once, at its place.
 
+mod acr_pulls;
 mod approvals;
 mod auth;
 mod aws;
@@ -271,7 +272,7 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
     let state = state::state((state, fields.get("postgres")), &azure, reader);
     let registries = registries::registries(registries_node, &azure, reader);
     let names = registry_names(registries_node);
-    let sources = sources::sources(fields.get("sources"), &names, &azure, reader);
+    let sources = sources::sources(fields.get("sources"), (&names, &registries), &azure, reader);
     let limits = fields.get("limits").map_or(Some(Limits::default()), |node| limits(node, reader));
     let notify = notify::channels(fields.get("notify"), reader);
     let telemetry = fields.get("telemetry").map(|node| telemetry::telemetry(node, reader));
@@ -316,7 +317,7 @@ fn hint(key: &str) -> Option<&'static str> {
         "untag" | "percent" | "leave" | "delete" => Some("it belongs below `[limits]`"),
         "require_signature" | "signers" => Some("it belongs below `[approvals]`"),
         "password" | "password_file" | "sslmode" => Some("how to connect to a database belongs below `[postgres]`"),
-        "cloud" | "resource_manager" | "authority" => Some("it belongs below `[azure]`"),
+        "cloud" | "resource_manager" | "log_analytics" | "authority" => Some("it belongs below `[azure]`"),
         _ => None,
     }
 }

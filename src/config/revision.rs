@@ -140,6 +140,15 @@ fn source_kind(kind: &SourceKind) -> Value {
             "resource_manager": scope.credential.environment.resource_manager.as_ref().map(Url::as_str),
             "asked_as": identity(&scope.credential),
         }),
+        SourceKind::AcrPulls(pulls) => json!({
+            "workspace": pulls.workspace.to_string().to_lowercase(),
+            "within": pulls.within.as_secs(),
+            "logging_since": pulls.logging_since,
+            "ignore_identities": pulls.ignored_identities,
+            "resource_manager": pulls.credential.environment.resource_manager.as_ref().map(Url::as_str),
+            "log_analytics": pulls.credential.environment.log_analytics.as_ref().map(Url::as_str),
+            "asked_as": identity(&pulls.credential),
+        }),
         SourceKind::GitHistory(history) => json!({
             "path": history.path.display().to_string(),
             "paths": sorted(&history.paths),

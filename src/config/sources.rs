@@ -5,15 +5,16 @@ use std::time::Duration;
 use super::azure::Azure;
 use super::kubernetes;
 use super::reader::SettingsReader;
-use super::{git_history, remote_sources, text_settings};
+use super::{acr_pulls, git_history, remote_sources, text_settings};
 use crate::domain::RegistryName;
 use crate::policy::{Entry, Fields, Node, fields};
+use crate::registry::RegistrySettings;
 use crate::sources::{AzureService, FileSet, SourceKind, SourceSettings, TextSettings};
 
 /// The parser of a source of one kind from its own keys.
 type KindReader = for<'a> fn(&mut Fields<'a>, &'a Entry, &Azure, &mut SettingsReader) -> Option<SourceKind>;
 
-const KINDS: [(&str, KindReader); 9] = [
+const KINDS: [(&str, KindReader); 10] = [
     ("release-records", |fields, entry, _, reader| files(fields, entry, reader).map(SourceKind::ReleaseRecords)),
     ("image-references", |fields, entry, _, reader| files(fields, entry, reader).map(SourceKind::ImageReferences)),
     ("kubernetes", |fields, entry, _, reader| {
@@ -30,13 +31,15 @@ const KINDS: [(&str, KindReader); 9] = [
     ("app-service", |fields, entry, azure, reader| {
         remote_sources::azure(AzureService::AppService, fields, entry, azure, reader)
     }),
+    ("acr-pulls", |fields, entry, azure, reader| acr_pulls::acr_pulls(fields, entry, azure, reader)),
     ("git-history", |fields, entry, _, reader| git_history::git_history(fields, entry, reader)),
 ];
 
-/// Parses all sources, by name. None at all is allowed, with a warning.
+/// Parses all sources, by name, given the names of all registries and the valid ones among these. No source at all is
+/// allowed, with a warning.
 pub(super) fn sources(
     node: Option<&Node>,
-    registries: &[RegistryName],
+    (registries, valid): (&[RegistryName], &[RegistrySettings]),
     azure: &Azure,
     reader: &mut SettingsReader,
 ) -> Vec<SourceSettings> {
@@ -45,8 +48,13 @@ pub(super) fn sources(
         let warning = "no sources: nothing protects what is deployed or released but the policies' own rules";
         reader.warnings.push(warning.to_owned());
     }
-    let read =
-        entries.iter().filter_map(|entry| reader.entry(entry, |reader| source(entry, registries, azure, reader)));
+    let read = entries.iter().filter_map(|entry| {
+        reader.entry(entry, |reader| {
+            let mut settings = source(entry, registries, azure, reader)?;
+            acr_pulls::protect_azure_registries(&mut settings, entry, valid, reader);
+            Some(settings)
+        })
+    });
     let mut read: Vec<SourceSettings> = read.collect();
     read.sort_by(|a, b| a.name.cmp(&b.name));
     read
@@ -112,6 +120,9 @@ fn hint(key: &str) -> Option<&'static str> {
         "path" | "file" | "files" | "glob" | "globs" => Some("the files are named by `paths = [\"…\"]`"),
         "subscription" | "subscription_id" => Some("write `subscriptions = [\"…\"]`"),
         "resource_group" => Some("write `resource_groups = [\"…\"]`"),
+        "workspace_id" | "workspace_name" => Some(
+            "write `workspace`: the resource id, as `az monitor log-analytics workspace show --query id` prints it",
+        ),
         "auth" => Some(
             "who asks Azure is `auth = { … }` below `[azure]`; a web address is asked with `header = { name = \"…\", value_file = \"…\" }`",
         ),

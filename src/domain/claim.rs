@@ -129,6 +129,15 @@ pub enum Holder {
         /// The container in it, or empty.
         container: String,
     },
+    /// A pull, which the registry's log recorded.
+    Pull {
+        /// Its time.
+        at: Timestamp,
+        /// The identity that pulled, as the log names it; empty if anonymous.
+        identity: String,
+        /// The client's `User-Agent`, up to its first space.
+        client: String,
+    },
     /// A hold on a tag.
     Hold {
         /// The person who set it.

@@ -227,7 +227,7 @@ fn not_before(time: Timestamp) -> Option<Timestamp> {
 fn protects_until(claim: &Claim) -> Option<Timestamp> {
     match &*claim.holder {
         Holder::Release(release) => release.keep_until,
-        Holder::File { .. } | Holder::Workload { .. } | Holder::Hold { .. } => None,
+        Holder::File { .. } | Holder::Workload { .. } | Holder::Pull { .. } | Holder::Hold { .. } => None,
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) const METADATA_TOKEN_PATH: &str = "/latest/api/token";
 /// (<https://cloud.google.com/iam/docs/testing-permissions>).
 pub(crate) const PERMISSIONS_PATH_END: &str = ":testIamPermissions";
 
+/// The start and the end of the path by which a workspace of Log Analytics is queried. Its query language can only read
+/// (<https://learn.microsoft.com/azure/azure-monitor/logs/api/request-format>).
+const LOG_QUERY_PATH: (&str, &str) = ("/v1/workspaces/", "/query");
+
 impl Request {
     /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, the POST to a token service for
     /// authentication (a PUT at the metadata service of Amazon's machines), or an operation that only reads.
@@ -34,6 +38,7 @@ impl Request {
                 self.gets_token
                     || self.operation.is_some_and(|operation| READ_OPERATIONS.contains(&operation))
                     || self.url.path().ends_with(PERMISSIONS_PATH_END)
+                    || is_log_query(self.url.path())
             }
             Method::PUT => self.gets_token && self.url.path() == METADATA_TOKEN_PATH,
             _ => false,
@@ -48,6 +53,12 @@ impl Request {
         );
         RequestError::new(RequestErrorKind::InvalidSettings, message)
     }
+}
+
+fn is_log_query(path: &str) -> bool {
+    let (start, end) = LOG_QUERY_PATH;
+    let workspace = path.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+    workspace.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'))
 }
 
 impl HttpClient {
@@ -71,6 +82,10 @@ mod tests {
             (Method::POST, format!("{repository}:setIamPolicy"), false),
             (Method::POST, format!("{repository}/packages/a/tags?tagId=x:testIamPermissions"), false),
             (Method::DELETE, format!("{repository}:testIamPermissions"), false),
+            (Method::POST, "https://api.loganalytics.us/v1/workspaces/0a-1/query".to_owned(), true),
+            (Method::POST, "https://api.loganalytics.us/v1/workspaces/0a-1/purge".to_owned(), false),
+            (Method::POST, "https://api.loganalytics.us/v1/workspaces/x/y/query".to_owned(), false),
+            (Method::DELETE, "https://api.loganalytics.us/v1/workspaces/0a-1/query".to_owned(), false),
             (Method::PUT, format!("https://169.254.169.254{METADATA_TOKEN_PATH}"), false),
         ] {
             assert_eq!(request(method.clone(), &url).is_read_only(), is_read_only, "{method} {url}");

@@ -7,7 +7,7 @@ use regex::Regex;
 
 /// Keys of the settings whose values may be shown. Values under all others are masked: one of them may be a misspelt
 /// `password`.
-const VISIBLE_KEYS: [&str; 77] = [
+const VISIBLE_KEYS: [&str; 82] = [
     "accept",
     "aliases",
     "allow_empty",
@@ -37,12 +37,15 @@ const VISIBLE_KEYS: [&str; 77] = [
     "group",
     "helm",
     "hours",
+    "ignore_identities",
     "jitter",
     "keep",
     "kind",
     "kubeconfig",
     "leave",
     "listen",
+    "log_analytics",
+    "logging_since",
     "max_age",
     "mentions",
     "min_claims",
@@ -85,6 +88,8 @@ const VISIBLE_KEYS: [&str; 77] = [
     "undo_window",
     "unresolved",
     "untag",
+    "within",
+    "workspace",
 ];
 
 /// A key and the sign after it: `=` anywhere, `:` at the start of a line, for TOML written as if it were YAML.

@@ -121,6 +121,9 @@ fn describe_release(source: &str, holder: &HolderView) -> String {
         HolderView::Release { .. } => format!("the record is retired or gone: {} (source {source})", holder.describe()),
         HolderView::Hold { .. } => format!("the hold ends: {}", holder.describe()),
         HolderView::File { .. } => format!("{} no longer names it (source {source})", holder.describe()),
+        HolderView::Pull { .. } => {
+            format!("nobody pulls it for the time that source {source} covers: {}", holder.describe())
+        }
         HolderView::Workload { .. } => format!("{} no longer uses it (source {source})", holder.describe()),
     }
 }

@@ -36,6 +36,11 @@ pub enum HolderView {
         name: String,
         container: String,
     },
+    Pull {
+        at: Timestamp,
+        identity: String,
+        client: String,
+    },
     Hold {
         by: String,
         reason: String,
@@ -60,6 +65,9 @@ impl From<&Holder> for HolderView {
                 keep_until: release.keep_until,
             },
             Holder::File { path, line } => Self::File { file: path.clone(), line: *line },
+            Holder::Pull { at, identity, client } => {
+                Self::Pull { at: *at, identity: identity.clone(), client: client.clone() }
+            }
             Holder::Hold { by, reason, until } => Self::Hold { by: by.clone(), reason: reason.clone(), until: *until },
             Holder::Workload { place, namespace, kind, name, container } => Self::Workload {
                 place: place.clone(),
@@ -79,6 +87,8 @@ impl HolderView {
         match self {
             Self::Release { file, line, .. } => format!("{} ({})", self.group(), place(file, *line)),
             Self::File { file, line } => place(file, *line),
+            Self::Pull { at, client, .. } if client.is_empty() => format!("{} at {}", self.group(), format_minute(*at)),
+            Self::Pull { at, client, .. } => format!("{} at {} with {client}", self.group(), format_minute(*at)),
             Self::Hold { by, reason, until } => describe_hold(by, *until, reason),
             Self::Workload { container, .. } if !container.is_empty() => {
                 format!("{}, container {container}", self.group())
@@ -101,6 +111,8 @@ impl HolderView {
                 words
             }
             Self::File { file, .. } => file.clone(),
+            Self::Pull { identity, .. } if identity.is_empty() => "anonymous pull".to_owned(),
+            Self::Pull { identity, .. } => format!("pull by {identity}"),
             Self::Hold { by, .. } => format!("hold of {by}"),
             Self::Workload { place, namespace, workload, name, .. } if namespace.is_empty() => {
                 format!("{place}: {workload}/{name}")

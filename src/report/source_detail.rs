@@ -443,6 +443,7 @@ fn remedy(holder: &HolderView) -> &'static str {
             "write the tag where the reference stands, or set `unresolved = \"note\"`: for the source, or for some of \
              its files by `paths` in `exceptions`"
         }
+        HolderView::Pull { .. } => "the pull is of an unknown image; it ends with the source's `within`",
         HolderView::Workload { .. } | HolderView::Hold { .. } => {
             "give the object a tag, or set `unresolved = \"note\"`: for the source, or for some kinds of objects by \
              `kinds` in `exceptions`"

@@ -403,7 +403,7 @@ fn describe_protection(reason: &ReasonView) -> String {
     match &**holder {
         HolderView::Release { file, line, .. } | HolderView::File { file, line } => format!("{what}, {file}:{line}"),
         HolderView::Workload { container, .. } if !container.is_empty() => format!("{what}, container {container}"),
-        HolderView::Workload { .. } | HolderView::Hold { .. } => what,
+        HolderView::Workload { .. } | HolderView::Pull { .. } | HolderView::Hold { .. } => what,
     }
 }
 

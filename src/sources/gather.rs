@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
+use super::acr_pulls::AcrPulls;
 use super::azure::AzureWorkloads;
 use super::docker::Docker;
 use super::git_history::GitHistory;
@@ -55,6 +56,7 @@ pub fn source(settings: &SourceSettings, hosts: &[String]) -> Box<dyn Source> {
             let (hosts, texts) = (hosts.to_vec(), settings.texts.clone());
             Box::new(AzureWorkloads::new(*service, scope.clone(), hosts, texts, RetryPolicy::default()))
         }
+        SourceKind::AcrPulls(pulls) => Box::new(AcrPulls::new((**pulls).clone(), RetryPolicy::default())),
         SourceKind::GitHistory(history) => {
             Box::new(GitHistory::new(history.clone(), hosts.to_vec(), settings.texts.clone()))
         }
@@ -325,7 +327,7 @@ pub fn mention_note(mention: &Mention) -> String {
     let place = match &**holder {
         Holder::File { path, line } => format!("{path}:{line}"),
         Holder::Workload { namespace, kind, name, .. } => format!("{kind} {namespace}/{name}"),
-        Holder::Release(_) | Holder::Hold { .. } => String::new(),
+        Holder::Release(_) | Holder::Pull { .. } | Holder::Hold { .. } => String::new(),
     };
     format!("{place}: `{text}` may mean {image}, and `mentions` does not protect it")
 }

@@ -1,5 +1,6 @@
 //! Evidence from outside about images in use: one trait, one file for each kind of source, and [`gather()`].
 
+mod acr_pulls;
 mod azure;
 mod docker;
 mod document;
@@ -30,6 +31,7 @@ use jiff::Timestamp;
 
 use crate::domain::{Claim, Failure, RegistryName, SourceName, TextIndex, UnresolvedReference};
 
+pub use acr_pulls::{AcrPulls, LoginServer, PullSettings, WorkspaceId};
 pub use azure::{AzureScope, AzureService, AzureWorkloads};
 pub use docker::{Docker, DockerSocket};
 pub use field_path::{FieldPath, InvalidPath};
@@ -77,6 +79,8 @@ pub enum SourceKind {
     Docker(DockerSocket),
     /// A service of Azure.
     Azure(AzureService, AzureScope),
+    /// The pulls of Azure container registries.
+    AcrPulls(Box<PullSettings>),
     /// The history of a git repository.
     GitHistory(GitHistorySettings),
 }
@@ -141,7 +145,7 @@ impl SourceKind {
     /// Returns true if it reads texts, in which tags may be mentioned.
     #[must_use]
     pub fn reads_texts(&self) -> bool {
-        !matches!(self, Self::ReleaseRecords(_) | Self::Docker(_))
+        !matches!(self, Self::ReleaseRecords(_) | Self::Docker(_) | Self::AcrPulls(_))
     }
 
     /// Returns the label used in settings and reports.
@@ -154,6 +158,7 @@ impl SourceKind {
             Self::HttpReferences(_) => "references-http",
             Self::Docker(_) => "docker",
             Self::Azure(service, _) => service.label(),
+            Self::AcrPulls(_) => "acr-pulls",
             Self::GitHistory(_) => "git-history",
         }
     }

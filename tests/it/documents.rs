@@ -19,6 +19,7 @@ const QUAY: &str = include_str!("../../docs/quay.md");
 const ZOT: &str = include_str!("../../docs/zot.md");
 const SETTINGS: &str = include_str!("../../docs/settings.md");
 const REGISTRIES: &str = include_str!("../../docs/registries.md");
+const ACR_PULLS: &str = include_str!("../../docs/acr-pulls.md");
 const AZURE_WORKLOADS: &str = include_str!("../../docs/azure-workloads.md");
 const ADDRESSES: &str = include_str!("../../docs/addresses-and-hosts.md");
 const KUBERNETES: &str = include_str!("../../docs/kubernetes.md");
@@ -187,6 +188,12 @@ fn the_sources_in_the_documents_can_be_set() {
     let mut kinds: Vec<&str> = settings.sources.iter().map(|source| source.kind.label()).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, ["app-service", "container-apps", "container-instances", "docker", "references-http"]);
+
+    let registry = "[registries.contoso]\nkind = \"acr\"\nendpoint = \"https://contoso.azurecr.io\"\n";
+    let pulls: String = blocks(ACR_PULLS, "toml").into_iter().map(|(_, text)| text).collect();
+    write(folder.path(), &[("tagwarden.toml", &*format!("{registry}{pulls}"))]);
+    let settings = config::load(&folder.path().join("tagwarden.toml"), []).unwrap();
+    assert_eq!(settings.sources[0].kind.label(), "acr-pulls");
 }
 
 #[test]
@@ -195,6 +202,10 @@ fn the_role_for_workloads_reads_and_nothing_else() {
     let role: serde_json::Value = serde_json::from_str(role).unwrap();
     let actions = role["Actions"].as_array().unwrap();
     assert!(actions.len() > 10 && actions.iter().all(|action| action.as_str().unwrap().ends_with("/read")), "{role}");
+    let (_, role) = blocks(ACR_PULLS, "json")[0];
+    let role: serde_json::Value = serde_json::from_str(role).unwrap();
+    let actions = role["Actions"].as_array().unwrap();
+    assert!(actions.len() == 5 && actions.iter().all(|action| action.as_str().unwrap().ends_with("/read")), "{role}");
 }
 
 #[test]

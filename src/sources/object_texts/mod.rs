@@ -226,7 +226,7 @@ pub(super) fn filter_unresolved(unresolved: &mut Vec<UnresolvedReference>, setti
         }
         let place = match &*open.holder {
             Holder::Workload { namespace, kind, name, .. } => format!("{kind} {namespace}/{name}: "),
-            Holder::File { .. } | Holder::Release(_) | Holder::Hold { .. } => String::new(),
+            Holder::File { .. } | Holder::Release(_) | Holder::Pull { .. } | Holder::Hold { .. } => String::new(),
         };
         notes.push(format!(
             "{place}`{}` leaves open which tag it means, and `unresolved` keeps nothing because of it",
@@ -243,6 +243,6 @@ fn effects(settings: &TextSettings, holder: &Holder) -> (MentionEffect, Unresolv
     match holder {
         Holder::Workload { namespace, kind, name, .. } => settings.effects(&format!("{namespace}/{name}"), Some(kind)),
         Holder::File { path, .. } => settings.effects(path, None),
-        Holder::Release(_) | Holder::Hold { .. } => (settings.mentions, settings.unresolved),
+        Holder::Release(_) | Holder::Pull { .. } | Holder::Hold { .. } => (settings.mentions, settings.unresolved),
     }
 }

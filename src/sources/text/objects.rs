@@ -106,6 +106,6 @@ impl ObjectTextReader {
 fn holder_line(holder: &Holder) -> u32 {
     match holder {
         Holder::File { path, line } => path.parse::<u32>().unwrap_or(0) + line,
-        Holder::Release(_) | Holder::Workload { .. } | Holder::Hold { .. } => 0,
+        Holder::Release(_) | Holder::Workload { .. } | Holder::Pull { .. } | Holder::Hold { .. } => 0,
     }
 }

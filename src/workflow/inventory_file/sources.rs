@@ -225,6 +225,7 @@ impl RecordedMention {
 fn holder_from_view(view: HolderView) -> Result<Holder, InvalidInventory> {
     Ok(match view {
         HolderView::File { file, line } => Holder::File { path: file, line },
+        HolderView::Pull { at, identity, client } => Holder::Pull { at, identity, client },
         HolderView::Hold { by, reason, until } => Holder::Hold { by, reason, until },
         HolderView::Workload { place, namespace, workload, name, container } => {
             Holder::Workload { place, namespace, kind: workload, name, container }

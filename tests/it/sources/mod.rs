@@ -1,5 +1,6 @@
 //! Release evidence from files, and what becomes of sources that fail.
 
+pub(crate) mod acr_pulls;
 pub(crate) mod azure;
 pub(crate) mod docker;
 mod evidence_forms;

@@ -27,7 +27,9 @@ use super::certificate::certified;
 pub(crate) const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 pub(crate) const CLIENT: &str = "22222222-2222-2222-2222-222222222222";
 pub(crate) const SECRET: &str = "hunter2";
-const AUDIENCES: [&str; 2] = ["https://containerregistry.azure.net", "https://management.azure.com"];
+/// What tokens for the query API of Log Analytics are for.
+pub(crate) const LOG_AUDIENCE: &str = "https://api.loganalytics.io";
+const AUDIENCES: [&str; 3] = ["https://containerregistry.azure.net", "https://management.azure.com", LOG_AUDIENCE];
 
 /// Answers to give before the true ones: status, headers, body.
 pub(crate) type ScriptedResponses = VecDeque<(u16, Vec<(&'static str, String)>, String)>;
@@ -65,7 +67,7 @@ impl Directory {
         self.issued.values_mut().for_each(|token| token.audience.clear());
     }
 
-    fn is_good(&self, token: &str, audience: &str) -> bool {
+    pub(crate) fn is_good(&self, token: &str, audience: &str) -> bool {
         self.issued.get(token).is_some_and(|it| it.audience == audience && it.until > Instant::now())
     }
 }
@@ -157,7 +159,7 @@ impl Listener for Tls {
     }
 }
 
-fn response(status: u16, headers: &[(&str, String)], body: String) -> Response {
+pub(crate) fn response(status: u16, headers: &[(&str, String)], body: String) -> Response {
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap());
     for (name, value) in headers {

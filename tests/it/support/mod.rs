@@ -11,6 +11,7 @@ pub(crate) mod garbage;
 pub(crate) mod git;
 pub(crate) mod kubernetes;
 pub(crate) mod lease;
+pub(crate) mod log_analytics;
 pub(crate) mod manifests;
 pub(crate) mod memory;
 pub(crate) mod old_state;

@@ -3,6 +3,7 @@
 //! Every step opens the house anew, as a process does. After each, [`Walk::audit`] holds registry and journal against each
 //! other: what is missing was planned, at that digest, and is journaled; what is journaled as done is missing.
 
+mod acr_pulls;
 mod apply;
 
 mod admission;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use super::at;
 use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
 
 const REGISTRIES: usize = 3;
 /// Tags that are there to be removed from each registry by the first plan, for each leader that removes by it.
@@ -29,6 +30,8 @@ const POLICIES: &str =
 struct Replica {
     process: Child,
     log: PathBuf,
+    /// What stands between it and the database, if anything does.
+    proxy: Option<Proxy>,
 }
 
 impl Drop for Replica {
@@ -67,10 +70,19 @@ struct World {
     /// How many tags were pushed to each registry.
     pushed: usize,
     started: usize,
+    network: Network,
+}
+
+/// What is between a replica and its database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    Direct,
+    /// Everything takes longer, and requests of broken connections arrive after others were sent.
+    Late,
 }
 
 impl World {
-    async fn new(stock: usize) -> Self {
+    async fn new(stock: usize, network: Network) -> Self {
         let server = Postgres::start().await;
         let folder = tempfile::tempdir().unwrap();
         let mut registries = Vec::new();
@@ -96,7 +108,7 @@ impl World {
         let store = StateStore::open(server.location()).await.unwrap();
         let long_ago = at("2020-06-01T00:00:00Z");
         store.record_schedule_progress(&[(format!("{SCHEDULE} UTC"), long_ago)].into()).await.unwrap();
-        let mut world = Self { registries, server, store, folder, stock, pushed: 0, started: 0 };
+        let mut world = Self { registries, server, store, folder, stock, pushed: 0, started: 0, network };
         world.stock_up();
         world
     }
@@ -114,14 +126,31 @@ impl World {
         }
     }
 
-    fn start(&mut self) -> Replica {
+    async fn start(&mut self) -> Replica {
         self.started += 1;
         let log = self.folder.path().join(format!("log-{}", self.started));
         let mut command = Command::new(env!("CARGO_BIN_EXE_tagwarden"));
         command.arg("serve").arg("--config").arg(self.folder.path().join("tagwarden.toml")).env_clear();
         command.env("USER", "anna").env("TAGWARDEN_LOG_FORMAT", "json");
+        let proxy = match self.network {
+            Network::Direct => None,
+            Network::Late => {
+                let proxy = Proxy::start(self.server.port).await;
+                proxy.delay(Duration::from_millis(3));
+                command.env("TAGWARDEN__STATE", Postgres::url_at(proxy.port));
+                Some(proxy)
+            }
+        };
         let process = command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-        Replica { process, log }
+        Replica { process, log, proxy }
+    }
+
+    async fn start_all(&mut self, count: usize) -> Vec<Replica> {
+        let mut replicas = Vec::new();
+        for _ in 0..count {
+            replicas.push(self.start().await);
+        }
+        replicas
     }
 
     /// What is gone from each registry.
@@ -213,10 +242,10 @@ impl Numbers {
 }
 
 /// Three replicas, of which the leader is killed or stopped so often while it removes. The first lease expires by itself.
-async fn replicas_take_over(rounds: usize, seed: u64) {
-    let mut world = World::new(STOCK * (rounds + 1)).await;
+async fn replicas_take_over(rounds: usize, seed: u64, network: Network) {
+    let mut world = World::new(STOCK * (rounds + 1), network).await;
     let mut numbers = Numbers(seed);
-    let mut replicas: Vec<Replica> = (0..3).map(|_| world.start()).collect();
+    let mut replicas = world.start_all(3).await;
     world
         .until(&replicas, "all are up", async || replicas.iter().all(|one| one.log().contains("listening on http")))
         .await;
@@ -242,6 +271,11 @@ async fn replicas_take_over(rounds: usize, seed: u64) {
             1 => false,
             _ => numbers.below(2) == 0,
         };
+        if let Some(proxy) = &replicas[leader].proxy {
+            // What it is about to ask arrives after another one leads.
+            proxy.strand();
+            world.until(&replicas, "a request is held back", async || proxy.stranded() > 0).await;
+        }
         replicas[leader].signal(if killed { "-KILL" } else { "-STOP" });
         world.stock_up();
         if round > 0 {
@@ -251,9 +285,13 @@ async fn replicas_take_over(rounds: usize, seed: u64) {
         let next = async || world.leader(&replicas).await.is_some_and(|next| next != leader);
         world.until(&replicas, "another one takes over", next).await;
         assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+        if let Some(proxy) = &replicas[leader].proxy {
+            proxy.deliver();
+            world.until(&replicas, "it arrives late", async || proxy.late_requests() > 0).await;
+        }
         if killed {
             kills += 1;
-            let new = world.start();
+            let new = world.start().await;
             replicas[leader] = new;
         } else {
             tokio::time::sleep(Duration::from_millis(numbers.below(1500))).await;
@@ -289,15 +327,21 @@ async fn replicas_take_over(rounds: usize, seed: u64) {
 async fn a_leader_that_dies_or_is_stopped_is_followed_by_another() {
     #[expect(clippy::disallowed_methods, reason = "more rounds are asked for by hand")]
     let rounds = std::env::var("TAGWARDEN_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    replicas_take_over(rounds, 7).await;
+    replicas_take_over(rounds, 7, Network::Direct).await;
+}
+
+/// The network delays everything, and what a leader sent when it died or was stopped arrives after another one leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_leader_sent_arrives_late_and_removes_nothing() {
+    replicas_take_over(2, 11, Network::Late).await;
 }
 
 /// However often daemons die, they remove together what the first one planned, and nothing that came later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_taken_over_goes_on_with_its_plan() {
-    let mut world = World::new(100).await;
+    let mut world = World::new(100, Network::Direct).await;
     let planned: BTreeSet<String> = (0..world.pushed - 1).map(|tag| format!("c-{tag}")).collect();
-    let mut replicas: Vec<Replica> = (0..2).map(|_| world.start()).collect();
+    let mut replicas = world.start_all(2).await;
     world.until(&replicas, "one leads", async || world.leader(&replicas).await.is_some()).await;
     for _ in 0..2 {
         world.removes(&replicas).await;
@@ -308,7 +352,7 @@ async fn a_run_that_is_taken_over_goes_on_with_its_plan() {
         // A decision of now would remove these as well, and the tag that was the newest.
         world.stock_up();
         world.expire().await;
-        let new = world.start();
+        let new = world.start().await;
         replicas[leader] = new;
     }
     let over = async || {

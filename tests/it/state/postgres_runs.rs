@@ -177,6 +177,51 @@ async fn connections_that_break_lose_no_entry_and_remove_nothing_twice() {
     assert_eq!(done.len(), fixture.removed().len(), "each was removed once");
 }
 
+/// Whoever repeats what seems lost has it done once, also where both arrive, the later one long after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_arrive_late_and_again_journal_nothing_twice() {
+    let fixture = Fixture::new().await;
+    let slow = Fault::on("manifests/", FaultKind::Delay(Duration::from_millis(5))).method(Method::DELETE);
+    fixture.registry.inject(slow);
+    let proxy = Proxy::start(fixture.server.port).await;
+    proxy.delay(Duration::from_millis(2));
+    let url = Postgres::url_at(proxy.port);
+    let mut rounds = 0;
+    while fixture.tags().len() > 1 {
+        rounds += 1;
+        assert!(rounds < 100, "it comes to no end: {} tags", fixture.tags().len());
+        let before = fixture.removed().len();
+        let mut command = fixture.command("run");
+        command.env("TAGWARDEN__STATE", &url).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        while fixture.removed().len() < before + 3 && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        while child.try_wait().unwrap().is_none() {
+            proxy.strand();
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            // Before the process gave up in one round, and after its end in another.
+            if rounds % 2 == 0 {
+                proxy.deliver();
+            }
+        }
+        proxy.deliver();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let journal = fixture.journal().await;
+        let missing: Vec<_> = fixture.removed().difference(&tags(&journal)).cloned().collect();
+        assert_eq!(missing, [""; 0], "removed without an intent");
+        fixture.server.meddle("UPDATE leases SET expires_at = '-infinity'").await;
+    }
+    assert!(proxy.late_requests() > 3, "{} requests arrived late", proxy.late_requests());
+    let last = fixture.run("run").await;
+    assert_eq!(last.code, 0, "{}\n{}", last.out, last.err);
+    let journal = fixture.journal().await;
+    assert!(journal.iter().all(|entry| entry.outcome.is_some()), "nothing stays open");
+    let done: Vec<_> = journal.iter().filter(|entry| matches!(entry.outcome, Some((Outcome::Done(_), _)))).collect();
+    assert_eq!(tags(done.iter().copied()), fixture.removed());
+    assert_eq!(done.len(), fixture.removed().len(), "each was removed once");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_work_as_with_a_file_and_show_no_password() {
     let fixture = Fixture::new().await;

@@ -1,20 +1,41 @@
-//! A proxy between a process and its database that breaks connections.
+//! A proxy between a process and its database that delays, breaks and repeats what goes through it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// How long the server is listened to after a late request.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
+
 /// A running proxy on loopback.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    cuts: watch::Sender<usize>,
-    /// How many connections were broken with an answer under way.
-    lost_answers: Arc<AtomicUsize>,
+    control: watch::Sender<Control>,
+    counts: Arc<Counts>,
     task: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Control {
+    cuts: usize,
+    strands: usize,
+    deliveries: usize,
+    delay: Duration,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Connections that were broken with an answer under way.
+    lost_answers: AtomicUsize,
+    /// Requests that were held back when their connection was broken.
+    stranded: AtomicUsize,
+    /// Those of them that arrived later.
+    late: AtomicUsize,
 }
 
 impl Drop for Proxy {
@@ -28,41 +49,98 @@ impl Proxy {
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (cuts, lost_answers) = (watch::Sender::new(0), Arc::new(AtomicUsize::new(0)));
-        let (seen, lost) = (cuts.clone(), Arc::clone(&lost_answers));
+        let (control, counts) = (watch::Sender::new(Control::default()), Arc::<Counts>::default());
+        let (seen, counted) = (control.clone(), Arc::clone(&counts));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
-                tokio::spawn(forward(client, server, seen.subscribe(), Arc::clone(&lost)));
+                tokio::spawn(forward(client, server, seen.subscribe(), Arc::clone(&counted)));
             }
         });
-        Self { port, cuts, lost_answers, task }
+        Self { port, control, counts, task }
+    }
+
+    /// Lets everything take so much longer, in each direction.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.control.send_modify(|control| control.delay = delay);
     }
 
     /// Breaks all connections: what is sent from now on still arrives, and its answer does not.
     pub(crate) fn cut(&self) {
-        self.cuts.send_modify(|cuts| *cuts += 1);
+        self.control.send_modify(|control| control.cuts += 1);
+    }
+
+    /// Breaks each connection with its next request, which is under way and arrives once [`Self::deliver`] says so. A
+    /// client that repeats it on a new connection is ahead of it: the server gets both.
+    pub(crate) fn strand(&self) {
+        self.control.send_modify(|control| control.strands += 1);
+    }
+
+    /// Lets the requests of broken connections arrive.
+    pub(crate) fn deliver(&self) {
+        self.control.send_modify(|control| control.deliveries = control.strands);
     }
 
     pub(crate) fn lost_answers(&self) -> usize {
-        self.lost_answers.load(Ordering::Relaxed)
+        self.counts.lost_answers.load(Ordering::Relaxed)
+    }
+
+    /// How many requests were held back so far.
+    pub(crate) fn stranded(&self) -> usize {
+        self.counts.stranded.load(Ordering::Relaxed)
+    }
+
+    /// How many of them arrived.
+    pub(crate) fn late_requests(&self) -> usize {
+        self.counts.late.load(Ordering::Relaxed)
     }
 }
 
-/// Forwards both ways until one side ends, or until the first answer after a cut.
-async fn forward(client: TcpStream, server: TcpStream, cuts: watch::Receiver<usize>, lost: Arc<AtomicUsize>) {
+/// Forwards both ways until one side ends, until the first answer after a cut, or until the first request after a strand.
+async fn forward(client: TcpStream, server: TcpStream, mut control: watch::Receiver<Control>, counts: Arc<Counts>) {
+    let before = *control.borrow();
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let there = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-    let mut bytes = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
-        if cuts.has_changed().unwrap_or(true) {
-            lost.fetch_add(1, Ordering::Relaxed);
-            break;
+    let requests = async {
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+            let now = *control.borrow();
+            if now.strands > before.strands {
+                return Some((bytes[..count].to_vec(), now.strands));
+            }
+            tokio::time::sleep(now.delay).await;
+            if to_server.write_all(&bytes[..count]).await.is_err() {
+                break;
+            }
         }
-        if to_client.write_all(&bytes[..count]).await.is_err() {
-            break;
+        None
+    };
+    let answers = async {
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+            let now = *control.borrow();
+            if now.cuts > before.cuts {
+                counts.lost_answers.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+            tokio::time::sleep(now.delay).await;
+            if to_client.write_all(&bytes[..count]).await.is_err() {
+                break;
+            }
         }
+    };
+    let stranded = tokio::select! {
+        stranded = requests => stranded,
+        () = answers => None,
+    };
+    drop((from_client, to_client));
+    let Some((request, strand)) = stranded else { return };
+    counts.stranded.fetch_add(1, Ordering::Relaxed);
+    if control.wait_for(|control| control.deliveries >= strand).await.is_err() {
+        return;
     }
-    there.abort();
+    if to_server.write_all(&request).await.is_ok() {
+        counts.late.fetch_add(1, Ordering::Relaxed);
+    }
+    let _ = tokio::time::timeout(LATE_ANSWER, from_server.read_to_end(&mut Vec::new())).await;
 }

@@ -14,7 +14,7 @@ use tagwarden::state::{JournalEntry, StateStore};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::postgres::{PASSWORD, Postgres};
+use crate::support::postgres::{PASSWORD, Postgres, client_program};
 use crate::support::proxy::Proxy;
 
 const TAGS: usize = 240;
@@ -267,4 +267,94 @@ async fn a_dry_run_prints_its_report_also_where_it_cannot_be_recorded() {
     let run = fixture.run("run").await;
     assert_eq!(run.code, 1, "{}", run.err);
     assert_eq!(fixture.tags().len(), TAGS);
+}
+
+impl Fixture {
+    /// Runs a program of PostgreSQL against the server, and returns what it wrote.
+    fn client(&self, program: &str, words: &[&str]) -> Vec<u8> {
+        let mut command = client_program(program);
+        command.args(["--host=127.0.0.1", "--username=tagwarden", "--no-password"]);
+        command.arg(format!("--port={}", self.server.port)).args(words).env("PGPASSWORD", PASSWORD);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
+    /// Removes nearly all tags, and returns the run that did.
+    async fn remove(&self, state: &str) -> String {
+        let removed = self.run_with(state, "run").await;
+        assert_eq!(removed.code, 0, "{}\n{}", removed.out, removed.err);
+        assert_eq!(self.tags().len(), 1);
+        let runs = self.run_with(state, "runs --format json").await;
+        let runs: serde_json::Value = serde_json::from_str(&runs.out).unwrap();
+        runs[0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes sure that a state is whole, and that it undoes a run.
+    async fn assert_restores(&self, state: &str, run: &str) {
+        let checked = self.run_with(state, "state check").await;
+        assert_eq!(checked.code, 0, "{}\n{}", checked.out, checked.err);
+        assert!(checked.out.contains("damage: none found"), "{}", checked.out);
+        let restored = self.run_with(state, &format!("restore --run {run}")).await;
+        assert_eq!(restored.code, 0, "{}\n{}", restored.out, restored.err);
+        assert_eq!(self.tags().len(), TAGS);
+    }
+
+    async fn run_with(&self, state: &str, words: &str) -> Output {
+        let output = self.command(words).env("TAGWARDEN__STATE", state).output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Output { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// The way back after the machine of the state is gone, as docs/postgres.md has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_of_the_database_undoes_what_was_removed() {
+    let fixture = Fixture::new().await;
+    let state = fixture.server.url();
+    let run = fixture.remove(&state).await;
+    let dump = fixture.client("pg_dump", &["--format=custom", "--dbname=state"]);
+    let file = fixture.folder.path().join("tagwarden.dump");
+    fs::write(&file, dump).unwrap();
+    fixture.server.meddle("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
+    fixture.client("pg_restore", &["--exit-on-error", "--single-transaction", "--no-owner", "--clean", "--if-exists", "--dbname=state", &file.to_string_lossy()]);
+    fixture.assert_restores(&state, &run).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_the_database_undoes_what_was_removed() {
+    let fixture = Fixture::new().await;
+    let state = fixture.server.url();
+    let run = fixture.remove(&state).await;
+    let backup = fixture.run("state backup tagwarden-backup.db").await;
+    assert_eq!(backup.code, 0, "{}", backup.err);
+    fixture.server.meddle("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
+    let copied = fixture.run(&format!("state copy sqlite:tagwarden-backup.db {state}")).await;
+    assert_eq!(copied.code, 0, "{}", copied.err);
+    fixture.assert_restores(&state, &run).await;
+}
+
+/// The same for a file: by the command, and by SQLite's own `VACUUM INTO`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_the_file_undoes_what_was_removed() {
+    let fixture = Fixture::new().await;
+    let run = fixture.remove("sqlite:tagwarden.db").await;
+    let backup = fixture.run_with("sqlite:tagwarden.db", "state backup backup.db").await;
+    assert_eq!(backup.code, 0, "{}", backup.err);
+    let path = |name: &str| fixture.folder.path().join(name);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path("tagwarden.db"));
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let into = format!("VACUUM INTO '{}'", path("vacuumed.db").display());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(into)).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    for name in ["backup.db", "vacuumed.db"] {
+        for lost in ["tagwarden.db", "tagwarden.db-wal", "tagwarden.db-shm"] {
+            let _ = fs::remove_file(path(lost));
+        }
+        fs::copy(path(name), path("tagwarden.db")).unwrap();
+        fixture.assert_restores("sqlite:tagwarden.db", &run).await;
+        for number in 0..TAGS - 1 {
+            assert!(fixture.registry.delete_tag("shop/api", &format!("c-{number}")));
+        }
+    }
 }

@@ -56,6 +56,11 @@ fn program(name: &str) -> Command {
     command
 }
 
+/// The beginning of a command that runs a client, such as `pg_dump`.
+pub(crate) fn client_program(name: &str) -> Command {
+    program(name)
+}
+
 fn succeed(command: &mut Command) {
     let done = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
         panic!("cannot run {command:?} ({error}); install the Debian package `postgresql`, which these tests talk to")

@@ -260,6 +260,8 @@ pub enum GapTarget {
     Configuration(Digest),
     /// The referrers of a manifest.
     Referrers(Digest),
+    /// The records of earlier runs about a repository or a registry: the state did not answer.
+    Records,
 }
 
 impl Gap {
@@ -275,7 +277,8 @@ impl Gap {
             | GapTarget::ManifestList
             | GapTarget::Tag(_)
             | GapTarget::Manifest(_)
-            | GapTarget::Referrers(_) => true,
+            | GapTarget::Referrers(_)
+            | GapTarget::Records => true,
             GapTarget::Catalogue
             | GapTarget::RegistryInfo
             | GapTarget::VanishedTag(_)
@@ -315,6 +318,7 @@ impl fmt::Display for GapTarget {
             Self::CreationTime(digest) => write!(f, "creation time of {digest}"),
             Self::Configuration(digest) => write!(f, "configuration of {digest}"),
             Self::Referrers(digest) => write!(f, "referrers of {digest}"),
+            Self::Records => f.write_str("the records of earlier runs"),
         }
     }
 }

@@ -185,7 +185,8 @@ impl<'a> RegistryEvaluation<'a> {
                 | GapTarget::InvalidName(_)
                 | GapTarget::ListedDigest(_)
                 | GapTarget::CreationTime(_)
-                | GapTarget::Configuration(_) => {}
+                | GapTarget::Configuration(_)
+                | GapTarget::Records => {}
             }
         }
         for (tag, facts) in (0..).zip(&repository.tags) {

@@ -48,6 +48,12 @@ pub struct RegistryObservation {
 }
 
 impl RegistryObservation {
+    /// Returns true if tags of the registry were restored, so that their dates are recorded.
+    #[must_use]
+    pub fn has_restored(&self) -> bool {
+        self.has_restored
+    }
+
     /// Returns a copy that records nothing.
     #[must_use]
     pub fn unrecorded(&self) -> Self {

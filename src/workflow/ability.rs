@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{App, RunError};
 use crate::apply::{DeletionTask, RemovalTask};
 use crate::domain::{
-    AbilityOrigin, Inventory, Product, Registry, RegistryName, RemovalAbility, RemovalMethod, RemovalObstacle,
-    RepositoryName, SkipReason, UntagEffect,
+    AbilityOrigin, GapTarget, Inventory, Product, Registry, RegistryName, RemovalAbility, RemovalMethod,
+    RemovalObstacle, RepositoryName, SkipReason, UntagEffect,
 };
 use crate::registry::{CanUntag, Capabilities, Provider, RegistryHead, RegistryReader, RegistrySettings, UntagSupport};
 use crate::state::{DeletionResponse, Experience, StateError, UntagExperience};
@@ -63,19 +63,33 @@ impl App {
         found: &mut Registry,
         reader: &dyn RegistryReader,
         repositories: &[RepositoryName],
-    ) -> Result<Capabilities, StateError> {
-        let (settings, endpoint, now) = (reader.settings(), &found.endpoint, self.now());
-        let known = AbilityEvidence {
-            untag_experience: self.store.untag_experience(endpoint).await?.filter(|known| known.is_valid_at(now)),
-            legacy_destruction: self.store.untag_destructive_since(&found.name).await?,
-            by_tag: self.store.deletion_response(endpoint, RemovalMethod::Untag, now).await?,
-            by_digest: self.store.deletion_response(endpoint, RemovalMethod::DeleteManifest, now).await?,
-            capabilities: reader.capabilities().await,
+    ) -> Result<Capabilities, RunError> {
+        let settings = reader.settings();
+        let capabilities = reader.capabilities().await;
+        let mut known = AbilityEvidence {
+            untag_experience: None,
+            legacy_destruction: None,
+            by_tag: None,
+            by_digest: None,
+            capabilities,
         };
+        if self.unless_lost(self.add_recorded_ability(&mut known, found)).await?.is_none() {
+            found.gaps.push(self.lost_state_gap(GapTarget::Records));
+        }
         (found.ability, found.ability_origin) = ability(settings, &known);
         found.product.clone_from(&known.capabilities.product);
         found.missing_rights = reader.missing_rights(repositories).await;
         Ok(known.capabilities)
+    }
+
+    /// Adds what the state knows of removals in a registry.
+    async fn add_recorded_ability(&self, known: &mut AbilityEvidence, found: &Registry) -> Result<(), StateError> {
+        let (store, endpoint, now) = (&self.store, &found.endpoint, self.now());
+        known.untag_experience = store.untag_experience(endpoint).await?.filter(|known| known.is_valid_at(now));
+        known.legacy_destruction = store.untag_destructive_since(&found.name).await?;
+        known.by_tag = store.deletion_response(endpoint, RemovalMethod::Untag, now).await?;
+        known.by_digest = store.deletion_response(endpoint, RemovalMethod::DeleteManifest, now).await?;
+        Ok(())
     }
 }
 

@@ -43,7 +43,12 @@ impl App {
             if unread || self.readers.get(&registry.name).is_none_or(named) {
                 continue;
             }
-            let before = self.store.catalogue(&registry.name, &registry.endpoint).await?;
+            let recorded = self.unless_lost(self.store.catalogue(&registry.name, &registry.endpoint)).await?;
+            let Some(before) = recorded else {
+                registry.gaps.push(self.lost_state_gap(GapTarget::Catalogue));
+                registry.gaps.sort();
+                continue;
+            };
             let listed = names.iter().map(ToString::to_string).collect();
             let known = assess_catalogue(before.clone(), listed, now);
             if let Some(doubt) = &known.suspect {
@@ -55,7 +60,7 @@ impl App {
                     before.names == known.names && before.trusted_at.is_some() && before.suspect.is_none()
                 });
             if !is_old_news {
-                self.store.record_catalogue(&registry.endpoint, &known, now).await?;
+                self.unless_lost(self.store.record_catalogue(&registry.endpoint, &known, now)).await?;
             }
         }
         Ok(())

@@ -117,7 +117,7 @@ impl App {
                 None => {}
             }
         }
-        let known = self.store.newest_time().await?;
+        let known = self.unless_lost(self.store.newest_time()).await?.unwrap_or_default();
         // If no registry reports a time, this one must not be before any recorded time. A registry that reports its own
         // shows which one was wrong, unless a later time was confirmed, too.
         let told = check.agrees || !check.differing.is_empty();

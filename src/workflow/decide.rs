@@ -64,7 +64,9 @@ impl App {
         let evaluated_at = at.unwrap_or(now);
         let rules = policies.restrict(self.rules());
         let readers: Vec<_> = self.readers.values().cloned().collect();
-        let candidates = self.cleanup_candidates(&scope, &rules, evaluated_at).await?;
+        let candidates = self.cleanup_candidates(&scope, &rules, evaluated_at);
+        let candidates = self.unless_lost(candidates).await?.unwrap_or_default();
+        let early = self.early_records(evaluated_at).await?;
         let _beat = self.start_heartbeat(None);
         let names: Vec<String> = readers.iter().map(|reader| reader.settings().name.to_string()).collect();
         show(&|heartbeat| heartbeat.start_reading(names.iter().cloned()));
@@ -76,7 +78,8 @@ impl App {
         self.verify_catalogues(&mut heads, &scope, now).await?;
         narrowing.verify(&heads)?;
         for head in &mut heads {
-            head.registry.refused_tags = self.store.refused_tags(&head.registry.endpoint).await?;
+            let refused = self.unless_lost(self.store.refused_tags(&head.registry.endpoint)).await?;
+            head.registry.refused_tags = refused.unwrap_or_default();
         }
         let present = whole && at.is_none() && read.doubt.is_none() && read.differing.is_empty();
         let baselines = if present { Recording::Enabled } else { Recording::Disabled };
@@ -85,14 +88,14 @@ impl App {
         } else {
             show(&|heartbeat| heartbeat.start_gathering(self.settings.sources.len()));
             let asked = self.read_clocks();
-            let claims = Box::pin(self.gather((now, evaluated_at), baselines)).await?;
+            let claims = Box::pin(self.gather((now, evaluated_at), baselines, early.as_ref())).await?;
             (claims, GatherTime::between(asked, self.read_clocks()))
         };
         show(&|heartbeat| heartbeat.enter_phase(heartbeat::Phase::Reading));
         let look = Self::observation_context(&heads, &scope, &read);
         let times = (now, evaluated_at);
         let (rules, candidates) = (&rules, &candidates);
-        let newest = self.store.newest_time().await?;
+        let newest = self.unless_lost(self.store.newest_time()).await?.unwrap_or_default();
         let input = WalkInput {
             rules,
             candidates,
@@ -102,6 +105,7 @@ impl App {
             facts,
             start,
             newest,
+            early: early.as_ref(),
             budget: &budget,
             whole,
             find_unused_cache,
@@ -149,9 +153,11 @@ impl App {
         Self::log_clock(&clock, &heads);
         let registries: Vec<Registry> = heads.iter().map(|head| head.registry.clone()).collect();
         let basis = if whole { CoverageBasis::FullInventory } else { CoverageBasis::LastFullPlan };
-        let history = self.store.rule_history().await?;
+        let recorded = self.unless_lost(self.store.rule_history()).await?;
+        let history = recorded.or_else(|| Some(input.early?.rules.clone())).unwrap_or_default();
         let decided = walk.conclude((rules, &heads, &registries), candidates, (history, basis))?;
-        if remember == Recording::Enabled && clock.doubt.is_none() && clock.differing.is_empty() {
+        let is_trusted = clock.doubt.is_none() && clock.differing.is_empty() && !self.has_lost_state();
+        if remember == Recording::Enabled && is_trusted {
             // A match that is not on record makes a later run refuse more, never less.
             if let Err(error) = self.store.record_rules(&decided.plan.coverage, now).await {
                 tracing::error!(kind = error.kind.label(), "cannot record which rules matched: {}", error.chain());

@@ -54,7 +54,7 @@ impl App {
         let nothing = ExtraManifests::new();
         let mut inventory = registry::collect_repositories(&readers, heads, &nothing, &self.store, progress).await;
         self.store.observe_at(&mut inventory, &look).await?;
-        let mut claims = self.gather((now, at.unwrap_or(now)), Recording::Disabled).await?;
+        let mut claims = self.gather((now, at.unwrap_or(now)), Recording::Disabled, None).await?;
         sources::record_mentions(&mut claims, &inventory, &[]);
         // Only for the policies of the settings; by other policies some tags may stay undecided needlessly.
         self.read_needed(&mut inventory, &claims, now).await;

@@ -11,6 +11,7 @@ use super::clock::{ClockWatch, refuse_if_clock_changed};
 use super::decision::DecideOptions;
 use super::enforcement::{EnforcementResult, PlannedRemovals, Unenforced};
 use super::heartbeat::Phase;
+use super::run_record::report_unrecorded;
 use super::{
     App, Approval, Decision, Narrowing, PlanIssues, Purpose, RunError, RunOutcome, RunResult, admission, run_result,
 };
@@ -108,18 +109,19 @@ impl App {
         };
         let run = self.begin_run(RunKind::Run, &Approval::default(), &run_context).await?;
         let _beat = self.start_heartbeat(Some(run));
+        let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
         let walked = async {
-            let enforce = self.settings.mode == Mode::Enforce && blocked_by.is_none();
             let lease = match lease {
                 None if enforce => Some(self.lease("run").await?),
                 lease => lease,
             };
+            let _dry = (!enforce).then(|| self.begin_dry_run());
             let requests = self.stop_requests(enforce);
             let decide = async {
                 let token = if let Some(lease) = &lease {
                     Some(self.recover(lease).await?)
                 } else {
-                    self.recover_if_unleased().await?;
+                    self.unless_lost(self.recover_if_unleased()).await?;
                     None
                 };
                 let purpose = if enforce { Purpose::Enforce } else { Purpose::Report };
@@ -134,8 +136,10 @@ impl App {
                 Ok::<_, RunError>((decided, token.filter(|_| enforce)))
             };
             let (decision, token) = requests.with_requester(self.until_signal(requests.stop.clone(), decide).await)?;
-            self.record_confirmed_time(run, &decision).await?;
-            self.save_plan(run, &decision.document, decision.spool.as_ref()).await?;
+            match self.record_plan(run, &decision).await {
+                recorded if enforce => recorded?,
+                recorded => report_unrecorded(run, recorded)?,
+            }
             let watch = self.clock_watch(decision.clock.start);
             let mut done = EnforcementResult::default();
             if let Some(token) = token {
@@ -160,6 +164,7 @@ impl App {
                 }
             }
             let aftermath = self.storage_changes(&decision.document.registries, &done.applied).await;
+            let tidy = tidy && !self.has_lost_state();
             let forgotten = if tidy { self.prune_state(&decision).await } else { None };
             let pending_schedule = self.count_pending_schedule(&decision);
             let (applied, deleted) = (std::mem::take(&mut done.applied), std::mem::take(&mut done.deleted));
@@ -167,7 +172,7 @@ impl App {
             let result = run_result(run, decision.document, applied, deleted, issues);
             let mut result = RunResult {
                 storage_changes: aftermath,
-                missing_manifests: self.store.count_missing_manifests(run).await?,
+                missing_manifests: self.unless_lost(self.store.count_missing_manifests(run)).await?.unwrap_or_default(),
                 context: run_context,
                 pending_schedule,
                 forgotten,
@@ -181,7 +186,8 @@ impl App {
             let result = refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
-        self.finish_run(run, Box::pin(walked).await).await
+        let walked = Box::pin(walked).await;
+        if enforce { self.finish_run(run, walked).await } else { self.finish_dry_run(run, walked).await }
     }
 
     /// Returns the window or freeze that blocks removals now; `None` if there is none, or the settings do not enforce.

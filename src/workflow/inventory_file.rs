@@ -529,6 +529,7 @@ impl From<&Gap> for RecordedGap {
             GapTarget::CreationTime(digest) => ("created", Some(digest.to_string())),
             GapTarget::Configuration(digest) => ("configuration", Some(digest.to_string())),
             GapTarget::Referrers(digest) => ("referrers", Some(digest.to_string())),
+            GapTarget::Records => ("records", None),
         };
         Self { at: at.to_owned(), subject, kind: gap.kind.to_owned(), message: gap.message.to_string() }
     }
@@ -550,6 +551,7 @@ impl RecordedGap {
             "created" => GapTarget::CreationTime(parse(of)?),
             "configuration" => GapTarget::Configuration(parse(of)?),
             "referrers" => GapTarget::Referrers(parse(of)?),
+            "records" => GapTarget::Records,
             // An unknown gap must never be dropped.
             other => return Err(InvalidInventory::Unknown(format!("unknown gap `{other}`"))),
         };

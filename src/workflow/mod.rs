@@ -50,6 +50,7 @@ mod intersection;
 mod inventory_file;
 mod lint;
 mod lookup;
+mod lost_state;
 mod manifest_cleanup;
 mod narrowing;
 mod needed_manifests;
@@ -129,6 +130,7 @@ pub struct App {
     config_files: Option<ConfigFiles>,
     request_counter: Mutex<audit::RequestCounter>,
     heartbeat: Arc<heartbeat::Heartbeat>,
+    state_need: Mutex<lost_state::StateNeed>,
 }
 
 /// A completed run and its results.
@@ -257,6 +259,7 @@ impl App {
             config_files: None,
             request_counter: Mutex::default(),
             heartbeat: Arc::default(),
+            state_need: Mutex::default(),
         })
     }
 

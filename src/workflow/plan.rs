@@ -42,7 +42,8 @@ impl App {
         let run = self.begin_run(RunKind::Plan, &Approval::default(), &self.policy_context()).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
-            self.recover_if_unleased().await?;
+            let _dry = self.begin_dry_run();
+            self.unless_lost(self.recover_if_unleased()).await?;
             let options = DecideOptions { at, narrowing, acceptances, ..DecideOptions::default() };
             let decision = self.decide_with(options, progress).await?;
             // Nothing was changed that the record would have to tell: the report is worth more than its record.
@@ -53,7 +54,7 @@ impl App {
         self.finish_dry_run(run, Box::pin(walked).await).await
     }
 
-    async fn record_plan(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {
+    pub(super) async fn record_plan(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {
         self.record_confirmed_time(run, decision).await?;
         self.save_plan(run, &decision.document, decision.spool.as_ref()).await
     }

@@ -59,12 +59,15 @@ impl App {
         now: Timestamp,
     ) -> Result<(), RunError> {
         let without_tag: BTreeSet<Digest> = repository.digests_without_tag().cloned().collect();
-        let free_since = self.store.free_since(endpoint, &repository.name).await?;
+        // Without it nothing is found free.
+        let recorded = self.unless_lost(self.store.free_since(endpoint, &repository.name)).await?;
+        let Some(free_since) = recorded else { return Ok(()) };
         if without_tag.is_empty() && free_since.is_empty() {
             return Ok(());
         }
         let mut former_tags: BTreeMap<Digest, Vec<TagName>> = BTreeMap::new();
-        let gone = self.store.former_tags(endpoint, &repository.name).await?;
+        let recorded = self.unless_lost(self.store.former_tags(endpoint, &repository.name)).await?;
+        let Some(gone) = recorded else { return Ok(()) };
         if !gone.is_empty() {
             let mut by_digest: BTreeMap<String, Vec<TagName>> = BTreeMap::new();
             for former in gone {
@@ -89,20 +92,21 @@ impl App {
         recording: SeriesRecording,
         now: Timestamp,
     ) -> Result<(), RunError> {
-        if recording == SeriesRecording::Nothing {
+        if recording == SeriesRecording::Nothing || self.has_lost_state() {
             return Ok(());
         }
         for (head, FreeManifestTally { mut changes, assessed }) in heads.iter().zip(tallies) {
             let endpoint = &head.registry.endpoint;
             if recording == SeriesRecording::Everything {
-                let known = self.store.repositories_with_free_manifests(endpoint).await?;
+                let known = self.unless_lost(self.store.repositories_with_free_manifests(endpoint)).await?;
+                let Some(known) = known else { return Ok(()) };
                 changes.extend(
                     known.into_iter().filter(|repository| !assessed.contains(repository)).map(|repository| {
                         FreeManifestChanges { repository, begun: Vec::new(), ended: EndedSeries::All }
                     }),
                 );
             }
-            self.store.record_free_manifests(endpoint, &changes, now).await?;
+            self.unless_lost(self.store.record_free_manifests(endpoint, &changes, now)).await?;
         }
         Ok(())
     }

@@ -13,14 +13,14 @@ use super::blob_spool::BlobSpool;
 use super::clock::RecordedTime;
 use super::decision::Facts;
 use super::drift::UsedImages;
-use super::evidence::Recording;
+use super::evidence::{EarlyRecords, Recording};
 use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
 use super::untagged_history::{FreeManifestTally, needs_untagged_history};
 use super::{App, Narrowing, RunError};
 use crate::domain::{
-    Acceptance, Claims, ClockReading, Deletions, Digest, Drift, Failure, Gap, IndexReads, RegistryName, Repository,
-    RepositoryName, Rules, SourceName, SourceState, UntaggedManifest, chain,
+    Acceptance, Claims, ClockReading, Deletions, Digest, Drift, Failure, Gap, GapTarget, IndexReads, RegistryName,
+    Repository, RepositoryName, Rules, SourceName, SourceState, UntaggedManifest, chain,
 };
 use crate::engine::{
     self, AbsentDigest, CheckTotals, ClaimedDigests, ContentComparison, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
@@ -50,6 +50,8 @@ pub(super) struct WalkInput<'a> {
     /// The clocks when the run began, and the newest time in the state.
     pub(super) start: ClockReading,
     pub(super) newest: NewestTime,
+    /// The records that a dry run goes on with if it loses the state.
+    pub(super) early: Option<&'a EarlyRecords>,
     pub(super) budget: &'a ReadBudget,
     /// True if these are all repositories.
     pub(super) whole: bool,
@@ -144,12 +146,21 @@ struct RegistryWalk<'a> {
     /// Covers the reading and deciding of all its repositories.
     span: Span,
     reader: &'a Arc<dyn RegistryReader>,
-    observation: RegistryObservation,
+    /// `None` in a dry run that lost the state.
+    observation: Option<RegistryObservation>,
     /// As of now, to find out what has to be read.
     present: Evidence<'a>,
     /// As of the time to decide for, if different.
     other: Option<Evidence<'a>>,
     claimed: ClaimedDigests<'a>,
+}
+
+impl RegistryWalk<'_> {
+    /// Returns true if the dates of tags depend on what earlier runs recorded: when each was first seen, or restored.
+    fn needs_records(&self, repository: &Repository) -> bool {
+        self.observation.as_ref().is_none_or(RegistryObservation::has_restored)
+            || repository.tags.iter().any(|tag| tag.pushed_at.is_none())
+    }
 }
 
 impl App {
@@ -173,7 +184,7 @@ impl App {
                 head,
                 span: registry_span(head),
                 reader,
-                observation: self.store.begin_observation(&head.registry, input.look).await?,
+                observation: self.unless_lost(self.store.begin_observation(&head.registry, input.look)).await?,
                 present: evidence(now),
                 other: (at != now).then(|| evidence(at)),
                 claimed: ClaimedDigests::of(claims, &head.registry.name),
@@ -254,7 +265,9 @@ impl App {
         walk.has_placed = placed.len() > known_before;
         for registry in registries {
             if self.recorded_time(input, registry) != RecordedTime::Doubtful {
-                self.store.finish_observation(&registry.observation, input.look).await?;
+                if let Some(observation) = &registry.observation {
+                    self.unless_lost(self.store.finish_observation(observation, input.look)).await?;
+                }
                 self.record_repositories(&registry.head.registry, &registry.head.names, input).await;
             }
             if input.whole {
@@ -303,7 +316,11 @@ impl App {
             externally_deleted: Vec::new(),
             free_manifests: heads.iter().map(|_| FreeManifestTally::default()).collect(),
             has_gaps: false,
-            unused_cache: if input.find_unused_cache { Some(self.store.cached_content().await?) } else { None },
+            unused_cache: if input.find_unused_cache {
+                self.unless_lost(self.store.cached_content()).await?
+            } else {
+                None
+            },
             assumed_absent: BTreeSet::new(),
             has_placed: false,
         })
@@ -323,13 +340,18 @@ impl App {
             clock_confirmed: !is_doubtful && (input.look.clock_confirmed || agrees),
             ..input.look.clone()
         };
-        let observation = &registry.observation;
-        if is_doubtful {
-            self.store.observe_repository(&observation.unrecorded(), repository, &look).await?;
-        } else {
-            self.store.observe_repository(observation, repository, &look).await?;
+        let observed = match &registry.observation {
+            Some(known) => {
+                let observation = if is_doubtful { known.unrecorded() } else { known.clone() };
+                self.unless_lost(self.store.observe_repository(&observation, repository, &look)).await?
+            }
+            None => None,
+        };
+        if observed.is_none() && registry.needs_records(repository) {
+            repository.gaps.push(self.lost_state_gap(GapTarget::Records));
+            repository.gaps.sort();
         }
-        if input.remember == Recording::Enabled && !is_doubtful {
+        if input.remember == Recording::Enabled && !is_doubtful && !self.has_lost_state() {
             let recorded = self.store.record_tag_list(&registry.head.registry, repository, input.times.0).await;
             warn_if_unrecorded(recorded);
         }
@@ -346,7 +368,7 @@ impl App {
         names: &[RepositoryName],
         input: &WalkInput<'_>,
     ) {
-        if input.remember == Recording::Enabled {
+        if input.remember == Recording::Enabled && !self.has_lost_state() {
             warn_if_unrecorded(self.store.record_repositories(registry, names, input.times.0).await);
         }
     }

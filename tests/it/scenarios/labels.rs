@@ -103,6 +103,7 @@ impl<'a> Labels<'a> {
                 GapTarget::CreationTime(digest) => format!("gap(created,{})", of(digest)),
                 GapTarget::Configuration(digest) => format!("gap(configuration,{})", of(digest)),
                 GapTarget::Referrers(digest) => format!("gap(referrers,{})", of(digest)),
+                GapTarget::Records => "gap(records)".into(),
             },
             Reason::MaybeClaimed(claimed) => self.maybe(claimed),
             Reason::UnresolvedReference(unresolved) => format!("unresolved({},{})", unresolved.source, unresolved.text),

@@ -1,4 +1,4 @@
-//! The real binary with its state in PostgreSQL, and a server that dies while it removes.
+//! The real binary with its state in PostgreSQL, and a server that dies while it reads or removes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -269,6 +269,66 @@ async fn a_dry_run_prints_its_report_also_where_it_cannot_be_recorded() {
     assert_eq!(fixture.tags().len(), TAGS);
 }
 
+/// A database that dies while the registries are read costs a dry run what only the state knows, not its report.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_that_loses_the_state_while_it_reads_completes_its_report() {
+    let mut fixture = Fixture::new().await;
+    for number in 0..3 {
+        let created =
+            "2026-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap() + jiff::SignedDuration::from_hours(number);
+        let image = ImageSpec::new(created, &[Blob::layer(&format!("first {number}"), 200)]).build();
+        fixture.registry.put_image("shop/aged", &format!("c-{number}"), &image);
+    }
+    assert_eq!(fixture.run("state check").await.code, 0);
+    // The repository that is read at once is decided before the state is lost, the slow one after it.
+    let reads = |fixture: &Fixture| {
+        let requests = fixture.registry.requests();
+        requests.iter().filter(|one| one.method == Method::GET && one.path.contains("shop/api/manifests/")).count()
+    };
+    for (round, (words, mode, code)) in
+        [("plan --out plan.json", "enforce", 5), ("run", "dry-run", 5), ("run", "enforce", 1)].into_iter().enumerate()
+    {
+        fixture.registry.clear_requests();
+        // Each run reads the manifests that it has not cached.
+        fixture.server.meddle("DELETE FROM manifests; DELETE FROM configs").await;
+        let slow = Fault::on("shop/api/manifests/", FaultKind::Delay(Duration::from_millis(100))).method(Method::GET);
+        fixture.registry.inject(slow);
+        let child = fixture.command(words).env("TAGWARDEN__MODE", mode).spawn().unwrap();
+        while reads(&fixture) < 40 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        fixture.server.kill();
+        fixture.registry.clear_faults();
+        let output = child.wait_with_output().await.unwrap();
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(code), "{words} in mode {mode}:\n{out}\n{err}");
+        assert_eq!(fixture.tags().len(), TAGS, "nothing is removed");
+        if code == 5 {
+            assert!(
+                err.contains("the state was lost; the dry run goes on without it, and its report is not stored"),
+                "{err}"
+            );
+            for told in
+                ["shop/aged", "239 undecided", "the state was lost while this was read, and the report is not stored"]
+            {
+                assert!(out.contains(told), "{told} is missing in:\n{out}");
+            }
+        } else {
+            assert!(err.contains("nothing is removed meanwhile"), "{err}");
+        }
+        fixture.server.restart().await;
+        fixture.server.meddle("UPDATE leases SET expires_at = '-infinity'").await;
+        assert_eq!(fixture.server.number("SELECT count(*) FROM plan_chunks").await, 0, "no part of a plan is stored");
+        let unfinished = fixture.server.number("SELECT count(*) FROM runs WHERE ended_at IS NULL").await;
+        assert_eq!(unfinished, i64::try_from(round).unwrap() + 1, "what was not recorded passes for killed");
+    }
+    let plan = fs::read_to_string(fixture.folder.path().join("plan.json")).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let removals = plan["removals"].as_array().unwrap();
+    assert_eq!(removals.len(), 2, "by what could be read: {plan}");
+    assert!(removals.iter().all(|removal| removal["repository"] == "shop/aged"), "{removals:?}");
+}
+
 impl Fixture {
     /// Runs a program of PostgreSQL against the server, and returns what it wrote.
     fn client(&self, program: &str, words: &[&str]) -> Vec<u8> {
@@ -317,7 +377,18 @@ async fn a_dump_of_the_database_undoes_what_was_removed() {
     let file = fixture.folder.path().join("tagwarden.dump");
     fs::write(&file, dump).unwrap();
     fixture.server.meddle("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
-    fixture.client("pg_restore", &["--exit-on-error", "--single-transaction", "--no-owner", "--clean", "--if-exists", "--dbname=state", &file.to_string_lossy()]);
+    fixture.client(
+        "pg_restore",
+        &[
+            "--exit-on-error",
+            "--single-transaction",
+            "--no-owner",
+            "--clean",
+            "--if-exists",
+            "--dbname=state",
+            &file.to_string_lossy(),
+        ],
+    );
     fixture.assert_restores(&state, &run).await;
 }
 

@@ -19,6 +19,11 @@ pub struct RetentionCutoffs {
     pub plans: Timestamp,
 }
 
+/// Superseded revisions of policies and settings; those that a run on record went by stay.
+const FORGET_RULE_REVISIONS: &str =
+    "DELETE FROM rule_revisions WHERE superseded_at IS NOT NULL AND seen_at < ?1 AND NOT EXISTS (
+     SELECT 1 FROM run_contexts WHERE run_contexts.revision = rule_revisions.revision)";
+
 const FORGET_HOLDS: &str = "DELETE FROM holds WHERE coalesce(ended_at, until) < ?1";
 
 /// The numbers of pruned records.
@@ -86,6 +91,7 @@ impl Maintenance for SqliteState {
         let of_runs = self.forget(&mut write, FORGET_PLANS_OF_RUNS, since.runs).await?;
         let runs = self.forget(&mut write, FORGET_RUNS, since.runs).await?;
         self.forget(&mut write, FORGET_HOLDS, since.runs).await?;
+        self.forget(&mut write, FORGET_RULE_REVISIONS, since.runs).await?;
         for statement in FORGET_POLICIES {
             sqlx::query(statement)
                 .execute(&mut *write.transaction)

@@ -47,6 +47,11 @@ const FORGET_RUNS: &str =
 /// A run that has not ended may still be at work.
 const FORGET_PLANS: &str = old_runs!("DELETE FROM plans WHERE run IN ", " AND ended_at IS NOT NULL");
 
+/// Superseded revisions of policies and settings; those that a run on record went by stay.
+const FORGET_RULE_REVISIONS: &str =
+    "DELETE FROM rule_revisions WHERE superseded_at IS NOT NULL AND seen_at < $1 AND NOT EXISTS (
+     SELECT 1 FROM run_contexts WHERE run_contexts.revision = rule_revisions.revision)";
+
 /// In order; what no run on record went by is forgotten.
 const FORGET_POLICIES: [&str; 2] = [
     "DELETE FROM policy_sets WHERE NOT EXISTS (
@@ -65,6 +70,7 @@ impl Maintenance for PostgresState {
         let of_runs = unit.forget(FORGET_PLANS_OF_RUNS, since.runs).await?;
         let runs = unit.forget(FORGET_RUNS, since.runs).await?;
         unit.forget("DELETE FROM holds WHERE coalesce(ended_at, until) < $1", since.runs).await?;
+        unit.forget(FORGET_RULE_REVISIONS, since.runs).await?;
         for statement in FORGET_POLICIES {
             unit.execute(sqlx::query(statement)).await?;
         }

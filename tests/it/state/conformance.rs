@@ -25,7 +25,7 @@ use crate::support::lease::lease;
 use groups::journal_groups;
 use registries::{
     catalogues, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times, refused_tags,
-    registry_addresses, registry_experience, rule_matches, rule_revisions, schedules, source_history, storage,
+    registry_addresses, registry_experience, rule_matches, rule_revisions, rule_revisions_pruned, schedules, source_history, storage,
     tag_lists,
 };
 
@@ -71,6 +71,7 @@ suite!(
     policy_records,
     rule_matches,
     rule_revisions,
+    rule_revisions_pruned,
     schedules,
     recorded_times,
     notifications,

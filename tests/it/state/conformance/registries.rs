@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{
-    CompactTime, Coverage, CoverageBasis, Digest, Gap, GapTarget, LastMatch, RemovalMethod, RepositoryName, RuleEffect,
-    RuleHistory, RuleId, RuleKey, SourceName, UnmatchedRule,
+    CompactTime, Coverage, CoverageBasis, Digest, Gap, GapTarget, LastMatch, RemovalMethod,
+    RepositoryName, RuleEffect, RuleHistory, RuleId, RuleKey, SourceName, UnmatchedRule,
 };
 use tagwarden::state::{
     DeletionResponse, EndedSeries, Experience, FormerTag, FreeManifestChanges, KnownCatalogue, KnownRevision,
     NewestTime, ObservationContext, PruneCounts, REFUSAL_TTL, RemovalRefusal, RetentionCutoffs, RulePart, RuleRevision,
-    Sighting, SourceBaseline, StateStore, SuspectCatalogue, UntagExperience,
+    RunContext, Sighting, SourceBaseline, StateStore, SuspectCatalogue, UntagExperience,
 };
 
 use super::super::{end, intent, manifest, new_run, noon};
@@ -145,6 +145,34 @@ pub(super) async fn rule_revisions(store: &StateStore) {
     assert!(store.put_rules_in_force(&newer, Some("one"), bob, None).await.unwrap(), "the same at another commit");
     let in_force = store.rule_revisions().await.unwrap().into_iter().find(|found| found.revision == newer).unwrap();
     assert_eq!((in_force.superseded_at, in_force.accepted_by), (None, None));
+}
+
+/// Those in force and those of runs on record stay; of the others, those that no daemon came with for long are pruned.
+pub(super) async fn rule_revisions_pruned(store: &StateStore) {
+    let of = |revision: &str| RuleRevision {
+        part: RulePart::Policies,
+        revision: revision.to_owned(),
+        commit: None,
+        committed_at: None,
+    };
+    let old = Sighting { by: "ada", at: noon() - 900.hours() };
+    for (revision, replaced) in
+        [("unused", None), ("of-a-run", Some("unused")), ("seen", Some("of-a-run")), ("in-force", Some("seen"))]
+    {
+        assert!(store.put_rules_in_force(&of(revision), replaced, old, None).await.unwrap());
+    }
+    store.record_rule_sighting(&of("seen"), Sighting { by: "bob", at: noon() }).await.unwrap();
+    let context = RunContext { revision: Some("of-a-run".into()), ..RunContext::default() };
+    store.begin_run_with_context(&new_run(1, noon()), &context).await.unwrap();
+    let cutoffs = |time| RetentionCutoffs { runs: time, plans: time };
+    let left = async || {
+        let known = store.rule_revisions().await.unwrap();
+        known.into_iter().map(|found| found.revision.revision).collect::<Vec<_>>()
+    };
+    store.prune(cutoffs(old.at)).await.unwrap();
+    assert_eq!(left().await.len(), 4, "none is older");
+    store.prune(cutoffs(noon())).await.unwrap();
+    assert_eq!(left().await, ["in-force", "of-a-run", "seen"]);
 }
 
 pub(super) async fn schedules(store: &StateStore) {

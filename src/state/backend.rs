@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use super::transfer::back_up_postgres;
 use super::{
-    Backup, CachedContent, Catalogues, FreeManifests, Holds, Journal, Lease, LeaseScope, LeaseToken, ManifestCache,
-    MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PostgresState, PruneCounts, RefusedTags,
-    RegistryAddresses, RegistryExperience, RegistryLease, RestoredTags, RetentionCutoffs, RuleMatches, RuleRevisions,
-    Runs, SourceHistory, SqliteState, StateError, StateLocation, StopRequestId, TagLists, UntaggedManifests,
+    Backup, CachedContent, Catalogues, Figures, FreeManifests, Holds, Journal, Lease, LeaseScope, LeaseToken,
+    ManifestCache, MissingManifests, NewestTime, Observations, Plans, PolicyRecords, PostgresState, PruneCounts,
+    RefusedTags, RegistryAddresses, RegistryExperience, RegistryLease, RestoredTags, RetentionCutoffs, RuleMatches,
+    RuleRevisions, Runs, SourceHistory, SqliteState, StateError, StateLocation, StopRequestId, TagLists,
+    UntaggedManifests,
 };
 use crate::domain::Digest;
 use crate::registry::{ContentCache, RawManifest, RegistryHead};
@@ -52,6 +53,7 @@ pub trait Backend:
     + RefusedTags
     + FreeManifests
     + SourceHistory
+    + Figures
     + fmt::Debug
 {
 }
@@ -83,6 +85,7 @@ impl<T> Backend for T where
         + RefusedTags
         + FreeManifests
         + SourceHistory
+        + Figures
         + fmt::Debug
 {
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::metrics::Metrics;
 use super::status::StatusSnapshot;
 use crate::report::{RunProgress, RunSummary};
-use crate::state::{RunKind, RunRecord};
+use crate::state::{RunKind, RunRecord, StateFigures};
 use crate::workflow::{RunError, RunResult};
 
 /// The status that the daemon writes and the pages read, with the metrics.
@@ -73,6 +73,11 @@ impl DaemonStatus {
     /// Counts the runs that earlier processes recorded.
     pub(super) fn load_history(&self, recent: &[(RunRecord, RunSummary)]) {
         self.metrics.load_history(recent);
+    }
+
+    /// Sets the figures of the state.
+    pub fn record_figures(&self, figures: &StateFigures) {
+        self.metrics.record_figures(figures);
     }
 
     /// Returns all metrics as of now, in the OpenMetrics text format.

@@ -17,7 +17,7 @@ use super::dto::is_complete;
 use super::status::{Activity, Role, StatusSnapshot};
 use crate::registry::RequestCounts;
 use crate::report::{RegistryCounts, RunSummary, SourceView};
-use crate::state::{RunKind, RunRecord};
+use crate::state::{LeaseRecord, RunKind, RunRecord, StateFigures};
 use crate::workflow::{RunError, RunResult};
 
 /// The content type of [`Metrics::render`].
@@ -64,6 +64,16 @@ pub(super) struct Metrics {
     leader: Gauge,
     outdated: Gauge,
     running: Gauge,
+    lease_held: Gauges<1>,
+    lease_epoch: Gauges<1>,
+    lease_taken: Gauges<1>,
+    lease_holder: Gauges<2>,
+    registry_lease_held: Gauges<1>,
+    registry_lease_epoch: Gauges<1>,
+    registry_lease_taken: Gauges<1>,
+    holds: Gauge,
+    restores: Gauge,
+    last_removal: Gauges<1>,
     start: Gauge,
     memory: Gauge,
     open_files: Gauge,
@@ -199,6 +209,41 @@ impl Metrics {
             ),
             leader: register!(ours, "leader", "1 if this daemon follows the schedule, 0 on stand-by", Gauge::default()),
             running: register!(ours, "running", "1 while a run is in progress", Gauge::default()),
+            lease_held: register!(ours, "lease_held", "1 while the lease is held", Family::default()),
+            lease_epoch: register!(ours, "lease_epoch", "How often the lease was taken", Family::default()),
+            lease_taken: register!(
+                ours,
+                "lease_taken_timestamp_seconds",
+                "When the lease was last taken",
+                Family::default()
+            ),
+            lease_holder: register!(ours, "lease_holder", "1 for the process that holds the lease", Family::default()),
+            registry_lease_held: register!(
+                ours,
+                "registry_lease_held",
+                "1 while a run may change the registry",
+                Family::default()
+            ),
+            registry_lease_epoch: register!(
+                ours,
+                "registry_lease_epoch",
+                "How often the lease of the registry was taken",
+                Family::default()
+            ),
+            registry_lease_taken: register!(
+                ours,
+                "registry_lease_taken_timestamp_seconds",
+                "When the lease of the registry was last taken",
+                Family::default()
+            ),
+            holds: register!(ours, "holds", "Holds in force", Gauge::default()),
+            restores: register!(ours, "restores", "Restored tags and manifests on record", Gauge::default()),
+            last_removal: register!(
+                ours,
+                "last_removal_timestamp_seconds",
+                "When something was last removed from the registry",
+                Family::default()
+            ),
             start: register!(registry, "process_start_time_seconds", "When the process started", Gauge::default()),
             memory: register!(registry, "process_resident_memory_bytes", "Memory in use", Gauge::default()),
             open_files: register!(registry, "process_open_fds", "Open files and connections", Gauge::default()),
@@ -271,6 +316,24 @@ impl Metrics {
     /// Counts a policy edit that could not be loaded.
     pub(super) fn count_policy_failure(&self) {
         self.policy_failures.inc();
+    }
+
+    /// Sets the figures of the state. What it no longer has is no longer reported.
+    pub(super) fn record_figures(&self, figures: &StateFigures) {
+        let own = (&self.lease_held, &self.lease_epoch, &self.lease_taken);
+        let of_registries = (&self.registry_lease_held, &self.registry_lease_epoch, &self.registry_lease_taken);
+        set_leases("lease", own, &figures.leases);
+        set_leases("endpoint", of_registries, &figures.registry_leases);
+        self.lease_holder.clear();
+        for lease in figures.leases.iter().filter(|lease| lease.is_held) {
+            let labels = [("lease", lease.name.clone()), ("holder", lease.holder.clone())];
+            self.lease_holder.get_or_create(&labels).set(1);
+        }
+        self.holds.set(gauge_value(figures.holds));
+        self.restores.set(gauge_value(figures.restores));
+        for (registry, at) in &figures.last_removals {
+            self.last_removal.get_or_create(&[("registry", registry.clone())]).set(at.as_second());
+        }
     }
 
     /// Renders all metrics as of now.
@@ -354,6 +417,19 @@ impl Metrics {
 
 fn gauge_value(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
+}
+
+/// Sets the gauges of leases, with their name as `label`.
+fn set_leases(label: &'static str, (held, epoch, taken): (&Gauges<1>, &Gauges<1>, &Gauges<1>), leases: &[LeaseRecord]) {
+    for gauges in [held, epoch, taken] {
+        gauges.clear();
+    }
+    for lease in leases {
+        let labels = [(label, lease.name.clone())];
+        held.get_or_create(&labels).set(lease.is_held.into());
+        epoch.get_or_create(&labels).set(lease.epoch);
+        taken.get_or_create(&labels).set(lease.taken_at.as_second());
+    }
 }
 
 /// Returns the resident memory, on Linux only (proc(5)).

@@ -21,6 +21,7 @@ mod status;
 mod time;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -35,11 +36,14 @@ use tower_http::compression::CompressionLayer;
 
 use crate::apply::Clock;
 use crate::config::Settings;
-use crate::state::{StateErrorKind, StateStore};
+use crate::state::{StateErrorKind, StateFigures, StateStore};
 use connections::{BoundedListener, Bounds};
 
 pub use daemon_status::DaemonStatus;
 pub use status::{Activity, NextRun, PolicyProblem, PolicyState, Role, StatusSnapshot};
+
+/// The interval at which the figures of the state are read.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The inputs of the pages.
 #[derive(Clone)]
@@ -76,13 +80,31 @@ pub async fn serve(listener: TcpListener, context: WebContext, mut stop: watch::
         Ok(recent) => context.status.load_history(&recent),
         Err(problem) => tracing::warn!(error = problem.message, "what earlier runs left on record could not be read"),
     }
+    let figures = tokio::spawn(refresh_figures(context.clone()));
     let router = routes(AppState { context });
     let stopped = async move {
         // A dropped sender means stop as well.
         let _ = stop.wait_for(|stop| *stop).await;
     };
     let listener = BoundedListener::new(listener, Bounds::default());
-    axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+    figures.abort();
+    served
+}
+
+/// Reads the figures of the state again and again, for the metrics. A scrape must not wait for a database.
+async fn refresh_figures(context: WebContext) {
+    let mut figures = StateFigures::default();
+    loop {
+        match context.store.figures(&figures, (context.clock)()).await {
+            Ok(found) => {
+                context.status.record_figures(&found);
+                figures = found;
+            }
+            Err(error) => tracing::debug!(kind = error.kind.label(), "no figures of the state: {}", error.chain()),
+        }
+        tokio::time::sleep(FIGURES_INTERVAL).await;
+    }
 }
 
 fn routes(app: AppState) -> Router {

@@ -5,6 +5,7 @@
 //! mean is in the modules beside this one, which SQLite shares; here is the SQL.
 
 mod cache;
+mod figures;
 mod free_manifests;
 mod gc;
 mod holds;

@@ -24,9 +24,9 @@ use super::{end, intent, manifest, new_run, noon};
 use crate::support::lease::lease;
 use groups::journal_groups;
 use registries::{
-    catalogues, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times, refused_tags,
-    registry_addresses, registry_experience, rule_matches, rule_revisions, rule_revisions_pruned, schedules, source_history, storage,
-    tag_lists,
+    catalogues, figures, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times,
+    refused_tags, registry_addresses, registry_experience, rule_matches, rule_revisions, rule_revisions_pruned,
+    schedules, source_history, storage, tag_lists,
 };
 
 /// Runs all cases against one backend, each on a state that `$fresh` makes.
@@ -72,6 +72,7 @@ suite!(
     rule_matches,
     rule_revisions,
     rule_revisions_pruned,
+    figures,
     schedules,
     recorded_times,
     notifications,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use regex::Regex;
 use tagwarden::domain::Failure;
-use tagwarden::state::RunKind;
+use tagwarden::state::{LeaseRecord, RunKind, StateFigures};
 use tagwarden::web::{PolicyProblem, Role};
 use tagwarden::workflow::RunError;
 
@@ -22,7 +22,26 @@ async fn seen() -> WebFixture {
     let minute = jiff::Span::new().minutes(1);
     board.record_run(RunKind::Run, noon() - minute, noon(), &Ok(run_result(1, plan(120))));
     board.record_run(RunKind::Run, noon(), noon() + minute, &Err(RunError::Usage(Failure::new((), "no"))));
+    board.record_figures(&figures());
     world
+}
+
+fn figures() -> StateFigures {
+    let lease = |name: &str, epoch, is_held| LeaseRecord {
+        name: name.into(),
+        epoch,
+        holder: format!("ada for {name}"),
+        taken_at: noon(),
+        is_held,
+    };
+    StateFigures {
+        leases: vec![lease("schedule", 7, true), lease("run", 9, false)],
+        registry_leases: vec![lease("https://contoso.example", 3, true)],
+        holds: 2,
+        restores: 5,
+        last_removals: [("contoso".to_owned(), noon())].into(),
+        ..StateFigures::default()
+    }
 }
 
 async fn lines(world: &WebFixture) -> Vec<String> {
@@ -63,6 +82,16 @@ async fn a_run_is_told_in_numbers() {
         "tagwarden_next_run_timestamp_seconds{policies=\"all policies\"} 1795489200",
         "tagwarden_policies 3",
         "tagwarden_policies_problem 0",
+        "tagwarden_lease_held{lease=\"schedule\"} 1",
+        "tagwarden_lease_held{lease=\"run\"} 0",
+        "tagwarden_lease_epoch{lease=\"schedule\"} 7",
+        "tagwarden_lease_taken_timestamp_seconds{lease=\"run\"} 1795435200",
+        "tagwarden_lease_holder{lease=\"schedule\",holder=\"ada for schedule\"} 1",
+        "tagwarden_registry_lease_held{endpoint=\"https://contoso.example\"} 1",
+        "tagwarden_registry_lease_epoch{endpoint=\"https://contoso.example\"} 3",
+        "tagwarden_holds 2",
+        "tagwarden_restores 5",
+        "tagwarden_last_removal_timestamp_seconds{registry=\"contoso\"} 1795435200",
         "tagwarden_ready 1",
         "tagwarden_leader 1",
         "tagwarden_runs_blocked 0",
@@ -70,6 +99,21 @@ async fn a_run_is_told_in_numbers() {
         "process_start_time_seconds 1795435200",
     ] {
         assert!(lines.iter().any(|found| found == line), "no {line} in\n{}", lines.join("\n"));
+    }
+}
+
+/// A lease that is given back has no holder any more, and what the state no longer has is no longer reported.
+#[tokio::test]
+async fn leases_are_told_as_they_are_now() {
+    let world = seen().await;
+    let mut later = figures();
+    later.leases[0].is_held = false;
+    later.registry_leases.clear();
+    world.context.status.record_figures(&later);
+    let found = lines(&world).await;
+    assert!(found.contains(&"tagwarden_lease_held{lease=\"schedule\"} 0".to_owned()));
+    for gone in ["tagwarden_lease_holder", "tagwarden_registry_lease_held", "tagwarden_registry_lease_epoch"] {
+        assert!(!found.iter().any(|line| line.starts_with(gone)), "{gone}");
     }
 }
 

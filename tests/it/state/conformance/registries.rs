@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _};
 use tagwarden::domain::{
-    CompactTime, Coverage, CoverageBasis, Digest, Gap, GapTarget, LastMatch, RemovalMethod,
+    Action, CompactTime, Coverage, CoverageBasis, Digest, Gap, GapTarget, Intent, LastMatch, RemovalMethod,
     RepositoryName, RuleEffect, RuleHistory, RuleId, RuleKey, SourceName, UnmatchedRule,
 };
 use tagwarden::state::{
     DeletionResponse, EndedSeries, Experience, FormerTag, FreeManifestChanges, KnownCatalogue, KnownRevision,
     NewestTime, ObservationContext, PruneCounts, REFUSAL_TTL, RemovalRefusal, RetentionCutoffs, RulePart, RuleRevision,
-    RunContext, Sighting, SourceBaseline, StateStore, SuspectCatalogue, UntagExperience,
+    RunContext, Sighting, SourceBaseline, StateFigures, StateStore, SuspectCatalogue, UntagExperience,
 };
 
 use super::super::{end, intent, manifest, new_run, noon};
@@ -173,6 +173,32 @@ pub(super) async fn rule_revisions_pruned(store: &StateStore) {
     assert_eq!(left().await.len(), 4, "none is older");
     store.prune(cutoffs(noon())).await.unwrap();
     assert_eq!(left().await, ["in-force", "of-a-run", "seen"]);
+}
+
+pub(super) async fn figures(store: &StateStore) {
+    let nothing = store.figures(&StateFigures::default(), noon()).await.unwrap();
+    assert_eq!(nothing, StateFigures::default());
+    let (lease, image) = (lease(store).await, manifest("1"));
+    let run = new_run(1, noon());
+    store.begin_run(&run).await.unwrap();
+    let at = Some("http://registry.example");
+    let removal = Intent { endpoint: at.map(Into::into), ..intent("v1", &image) };
+    let removed = store.intend(&lease, run.id, &removal, &image, noon()).await.unwrap();
+    let again = Intent { action: Action::Restore, ..removal.clone() };
+    let restored = store.intend(&lease, run.id, &again, &image, noon()).await.unwrap();
+    let open = store.figures(&nothing, noon()).await.unwrap();
+    let leases: Vec<_> = open.leases.iter().map(|one| (&*one.name, one.epoch, one.is_held)).collect();
+    assert_eq!(leases, [("run", 1, true)]);
+    let held: Vec<_> = open.registry_leases.iter().map(|one| (&*one.name, one.epoch, one.is_held)).collect();
+    assert_eq!(held, [("http://registry.example", 1, true)]);
+    assert_eq!((open.restores, open.last_removals.len()), (0, 0), "none has its outcome");
+    store.record_outcome(removed.id(), &done(), noon() + 1.minute()).await.unwrap();
+    let one = store.figures(&open, noon()).await.unwrap();
+    assert_eq!((one.restores, one.last_removals.get("contoso")), (0, Some(&(noon() + 1.minute()))));
+    store.record_outcome(restored.id(), &done(), noon() + 2.minutes()).await.unwrap();
+    let both = store.figures(&one, noon()).await.unwrap();
+    assert_eq!((both.restores, both.last_removals.get("contoso")), (1, Some(&(noon() + 1.minute()))));
+    assert_eq!(store.figures(&both, noon()).await.unwrap(), both, "nothing counts twice");
 }
 
 pub(super) async fn schedules(store: &StateStore) {

@@ -4,6 +4,8 @@ mod approvals_folder;
 mod change_freeze;
 mod event_loop;
 mod interruptions;
+#[cfg(target_os = "linux")]
+mod many_registries;
 #[cfg(unix)]
 mod process;
 mod records;

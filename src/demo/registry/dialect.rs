@@ -1,6 +1,8 @@
 //! The dialects that a registry may speak.
 
-use super::{AcrOptions, ArtifactRegistryOptions, EcrOptions, GhcrOptions, GitlabOptions, HarborOptions, QuayOptions, ZotOptions};
+use super::{
+    AcrOptions, ArtifactRegistryOptions, EcrOptions, GhcrOptions, GitlabOptions, HarborOptions, QuayOptions, ZotOptions,
+};
 
 /// The dialect of a registry.
 #[derive(Debug, Clone, Default)]

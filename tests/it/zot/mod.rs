@@ -75,9 +75,9 @@ fn request_counts(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
     let mut asked = BTreeMap::new();
     for request in registry.requests() {
         let path = request.path.split('?').next().unwrap().to_owned();
-        let path = ["/manifests/", "/blobs/"].iter().fold(path, |path, part| {
-            path.split_once(part).map_or(path.clone(), |(name, _)| format!("{name}{part}"))
-        });
+        let path = ["/manifests/", "/blobs/"]
+            .iter()
+            .fold(path, |path, part| path.split_once(part).map_or(path.clone(), |(name, _)| format!("{name}{part}")));
         *asked.entry(format!("{} {path}", request.method)).or_default() += 1;
     }
     asked

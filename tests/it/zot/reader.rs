@@ -28,7 +28,8 @@ async fn one_question_tells_times_sizes_configurations_children_and_what_refers_
     let registry = start(options()).await;
     let (one, children) = (build("one", 9), [build("amd64", 9), build("arm64", 9)]);
     let index = image::index(Format::Oci, &children);
-    let sbom = image::artifact("application/spdx+json", (image::media_type::SPDX, Blob::layer("sbom", 10)), Some(&one), &[]);
+    let sbom =
+        image::artifact("application/spdx+json", (image::media_type::SPDX, Blob::layer("sbom", 10)), Some(&one), &[]);
     let note = image::artifact("a/note", (image::media_type::SPDX, Blob::of("note")), Some(&children[1]), &[]);
     put(&registry, API, "v1", &one, 40);
     put(&registry, API, "v2", &index, 3);
@@ -158,25 +159,30 @@ async fn the_release_decides_whether_tags_can_be_removed_alone() {
 #[tokio::test]
 async fn manifests_are_read_as_blobs_which_is_no_pull() {
     let registry = start(options()).await;
-    let signature = image::signature(&build("one", 9).digest, API);
-    put(&registry, API, "chart", &signature, 5);
+    let note = (image::media_type::SPDX, Blob::of("note"));
+    let artifact = image::artifact("a/note", note, None, &[]);
+    put(&registry, API, "note", &artifact, 5);
     let mut repository = read(&registry).await;
-    assert_eq!(repository.manifests[&signature.digest].unread_kind(), Some(UnreadKind::Artifact), "no image by its type");
+    assert_eq!(
+        repository.manifests[&artifact.digest].unread_kind(),
+        Some(UnreadKind::Artifact),
+        "no image by its type"
+    );
     let (cache, reader) = (MemoryCache::default(), reader(&registry.url()));
     for _ in 0..2 {
-        reader.read_manifests(&mut repository, &[signature.digest.clone()].into(), &cache).await;
+        reader.read_manifests(&mut repository, &[artifact.digest.clone()].into(), &cache).await;
     }
-    assert!(!repository.manifests[&signature.digest].is_unread());
-    assert_eq!(repository.manifests[&signature.digest].created_at, Some(days_ago(5)), "the push stays its time");
-    assert!(cache.manifest(&signature.digest).await.is_some());
+    assert!(!repository.manifests[&artifact.digest].is_unread());
+    assert_eq!(repository.manifests[&artifact.digest].created_at, Some(days_ago(5)), "the push stays its time");
+    assert!(cache.manifest(&artifact.digest).await.is_some());
     let asked = request_counts(&registry);
     assert_eq!(asked["GET /v2/shop/api/blobs/"], 1);
     assert!(!asked.contains_key("GET /v2/shop/api/manifests/"), "{asked:?}");
 
     // Where there is no such blob, the manifest itself is asked for.
     registry.inject(Fault::on("/blobs/", FaultKind::Status { status: 404, headers: Vec::new(), body: String::new() }));
-    let found = reader.manifest(&api(), &signature.digest).await.unwrap().unwrap();
-    assert_eq!((&*found.bytes, &*found.media_type), (&*signature.bytes, signature.media_type));
+    let found = reader.manifest(&api(), &artifact.digest).await.unwrap().unwrap();
+    assert_eq!((&*found.bytes, &*found.media_type), (&*artifact.bytes, artifact.media_type));
     let missing = build("other", 9).digest;
     assert_eq!(reader.manifest(&api(), &missing).await.unwrap(), None);
 }
@@ -226,14 +232,30 @@ async fn a_search_that_fails_is_a_gap() {
         body: body.to_string(),
     };
     let row = json!({ "RepoName": "shop/web", "Tag": "v1" });
-    let of = |rows: serde_json::Value| json!({ "data": { "ImageList": { "Page": { "TotalCount": 1 }, "Results": rows } } });
+    let of =
+        |rows: serde_json::Value| json!({ "data": { "ImageList": { "Page": { "TotalCount": 1 }, "Results": rows } } });
     for (fault, phrase) in [
-        (answer(200, json!({ "errors": [{ "message": "image meta not found" }], "data": null })), "image meta not found"),
-        (answer(422, json!({ "errors": [{ "message": "Cannot query field \"Digest\" on type \"ImageSummary\"." }] })), "Digest"),
+        (
+            answer(200, json!({ "errors": [{ "message": "image meta not found" }], "data": null })),
+            "image meta not found",
+        ),
+        (
+            answer(
+                422,
+                json!({ "errors": [{ "message": "Cannot query field \"Digest\" on type \"ImageSummary\"." }] }),
+            ),
+            "Digest",
+        ),
         (answer(200, json!({ "data": { "ImageList": null } })), "is not understood"),
         (answer(200, of(json!([{ "Tag": "v1" }]))), "is not understood"),
         (answer(200, of(json!([row]))), "answers with images of shop/web"),
-        (answer(200, json!({ "errors": [{ "message": "a" }], "data": { "ImageList": { "Page": { "TotalCount": 0 }, "Results": [] } } })), "did not answer"),
+        (
+            answer(
+                200,
+                json!({ "errors": [{ "message": "a" }], "data": { "ImageList": { "Page": { "TotalCount": 0 }, "Results": [] } } }),
+            ),
+            "did not answer",
+        ),
         (FaultKind::HtmlPage, "answers in JSON"),
         (answer(500, json!({})), "when the registry is well"),
         (answer(404, json!({})), "404"),
@@ -243,7 +265,11 @@ async fn a_search_that_fails_is_a_gap() {
         registry.inject(Fault::on(SEARCH, fault));
         let repository = read(&registry).await;
         assert_eq!(repository.tags.len(), 0);
-        assert_eq!(gaps(&repository.gaps).iter().map(|(at, _)| at.clone()).collect::<Vec<_>>(), [GapTarget::TagList], "{phrase}");
+        assert_eq!(
+            gaps(&repository.gaps).iter().map(|(at, _)| at.clone()).collect::<Vec<_>>(),
+            [GapTarget::TagList],
+            "{phrase}"
+        );
         assert!(repository.gaps[0].message.contains(phrase), "{phrase}: {}", repository.gaps[0].message);
     }
 }

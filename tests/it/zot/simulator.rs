@@ -62,10 +62,15 @@ async fn questions_are_held_against_the_schema() {
     let expected = json!({ "ImageList": {
         "Page": { "TotalCount": 2, "ItemCount": 1 }, "Results": [{ "Tag": "v2", "IsDeletable": null }] } });
     assert_eq!((status, &body["data"]), (200, &expected));
-    let (_, body) = ask(&registry, "GET", &search("{ExpandedRepoInfo(repo:\"shop/api\"){Images{IsDeletable}}}"), true).await;
+    let (_, body) =
+        ask(&registry, "GET", &search("{ExpandedRepoInfo(repo:\"shop/api\"){Images{IsDeletable}}}"), true).await;
     assert_eq!(body["data"]["ExpandedRepoInfo"]["Images"], json!([{ "IsDeletable": true }, { "IsDeletable": true }]));
     let (status, body) = ask(&registry, "GET", &search("{ImageList(repo:\"web/api\"){Results{Tag}}}"), true).await;
-    assert_eq!((status, &body["data"]["ImageList"]["Results"]), (200, &json!([])), "nothing is told of what may not be read");
+    assert_eq!(
+        (status, &body["data"]["ImageList"]["Results"]),
+        (200, &json!([])),
+        "nothing is told of what may not be read"
+    );
     for question in [
         "{ImageList(repo:\"shop/api\"){Results{Tags}}}",
         "{ImageList{Results{Tag}}}",
@@ -101,7 +106,8 @@ async fn garbage_collection_deletes_what_has_no_tag_as_soon_as_it_runs() {
     registry.advance_time(SignedDuration::from_mins(1));
     assert!(!there(&old.digest) && there(&held.digest), "at the next run, however old it is; not what an index lists");
     assert!(!registry.tags(API).contains_key(&signature), "its signature went with it");
-    registry.zot(|zot| zot.options.collection = Some(ZotCollection { delete_untagged: false, ..ZotCollection::default() }));
+    registry
+        .zot(|zot| zot.options.collection = Some(ZotCollection { delete_untagged: false, ..ZotCollection::default() }));
     assert_eq!(ask(&registry, "DELETE", &format!("/v2/{API}/manifests/index"), true).await.0, 202);
     registry.advance_time(SignedDuration::from_hours(24));
     assert!(there(&index.digest) && there(&held.digest));

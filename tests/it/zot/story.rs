@@ -95,7 +95,10 @@ fn check_plan(plan: &PlanDocument) -> usize {
     let main = &plan.registries[0];
     assert_eq!(main.undo_seconds, None, "zot does not tell when its garbage collection deletes");
     let text = report::render(plan, report::Format::Text);
-    assert!(text.contains("did not say whether it deletes untagged manifests by itself, which the settings accept"), "{text}");
+    assert!(
+        text.contains("did not say whether it deletes untagged manifests by itself, which the settings accept"),
+        "{text}"
+    );
     assert!(text.contains("by default it runs every hour"), "{text}");
     let notes: Vec<&str> = main.notes.iter().map(|note| &*note.message).collect();
     assert!(matches!(&*notes, [note] if note.contains("web/api") && note.contains("`delete`")), "{notes:?}");
@@ -152,7 +155,9 @@ async fn three_hundred_tags_are_planned_removed_and_put_back() {
     let rest = walk.plan().await;
     let came = walk.apply_text(&report::render(&rest, report::Format::Json)).await;
     let second = done(&came);
-    assert_eq!(first + second, planned - 1, "{}", came.text);
+    // The tag that moved was seen to, so it is the youngest now, and another one is no longer among the newest twenty.
+    assert_eq!(first + second, planned, "{}", came.text);
+    assert!(walk.registry.tags(API).contains_key(MOVED));
     let second_run = came.run_id();
     let left = walk.registry.tags(API);
     assert_eq!(left.keys().filter(|tag| tag.starts_with("release-")).count(), 10);

@@ -30,7 +30,9 @@ async fn a_tag_is_removed_alone_and_comes_back() {
 async fn each_refusal_is_what_zot_means_by_it() {
     use RegistryErrorKind::{Denied, Locked, Malformed, NotFound, Status, Throttled, Unauthenticated, Unsupported};
     let answer = |status: u16, body: &str| FaultKind::Status { status, headers: Vec::new(), body: body.to_owned() };
-    let own = |code: &str, message: &str| format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":{{}}}}]}}"#);
+    let own = |code: &str, message: &str| {
+        format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":{{}}}}]}}"#)
+    };
     for (fault, kind, phrase) in [
         (answer(405, &own("DENIED", "requested access to the resource is denied")), Locked, "DENIED"),
         (answer(409, &own("MANIFEST_INVALID", "manifest invalid")), Locked, "MANIFEST_INVALID"),

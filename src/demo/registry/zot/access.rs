@@ -40,9 +40,10 @@ impl<'a> Access<'a> {
         }
         let encoded = authorization.and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
         let decoded = encoded.and_then(|encoded| String::from_utf8(STANDARD.decode(encoded).ok()?).ok());
-        let found = decoded.as_deref().and_then(|pair| pair.split_once(':')).and_then(|(name, password)| {
-            users.iter().find(|user| user.name == name && user.password == password)
-        });
+        let found = decoded
+            .as_deref()
+            .and_then(|pair| pair.split_once(':'))
+            .and_then(|(name, password)| users.iter().find(|user| user.name == name && user.password == password));
         found.map(|user| Self(Some(user))).ok_or_else(|| {
             let message = "authentication required";
             ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)

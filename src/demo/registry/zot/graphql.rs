@@ -157,7 +157,9 @@ pub(super) fn validate(fields: &[Field], of: &str, missing: &[(&str, &str)]) -> 
         match known.iter().find(|(known, _)| *known == name && !missing.contains(&(of, name))) {
             None => problems.push(format!("Cannot query field \"{name}\" on type \"{of}\".")),
             Some((_, None)) if !field.selection.is_empty() => {
-                problems.push(format!("Field \"{name}\" must not have a selection since type \"String\" has no subfields."));
+                problems.push(format!(
+                    "Field \"{name}\" must not have a selection since type \"String\" has no subfields."
+                ));
             }
             Some((_, Some(kind))) if field.selection.is_empty() => {
                 problems.push(format!("Field \"{name}\" of type \"{kind}\" must have a selection of subfields."));
@@ -174,7 +176,9 @@ pub(super) fn select(whole: &Value, selection: &[Field]) -> Value {
     match whole {
         Value::Array(rows) => rows.iter().map(|row| select(row, selection)).collect(),
         Value::Object(fields) if !selection.is_empty() => {
-            let part = |field: &Field| (field.name.clone(), select(fields.get(&field.name).unwrap_or(&Value::Null), &field.selection));
+            let part = |field: &Field| {
+                (field.name.clone(), select(fields.get(&field.name).unwrap_or(&Value::Null), &field.selection))
+            };
             Value::Object(selection.iter().map(part).collect())
         }
         other => other.clone(),
@@ -194,7 +198,10 @@ mod tests {
         assert_eq!(validate(&fields, "Query", &[]), Vec::<String>::new());
         for (text, expected) in [
             ("{ImageList(repo:\"a\"){Results{Tags}}}", "Cannot query field \"Tags\" on type \"ImageSummary\"."),
-            ("{ImageList(repo:\"a\"){Results}}", "Field \"Results\" of type \"ImageSummary\" must have a selection of subfields."),
+            (
+                "{ImageList(repo:\"a\"){Results}}",
+                "Field \"Results\" of type \"ImageSummary\" must have a selection of subfields.",
+            ),
             ("{DeleteTag(repo:\"a\"){Tag}}", "Cannot query field \"DeleteTag\" on type \"Query\"."),
         ] {
             assert_eq!(validate(&parse(text).unwrap(), "Query", &[]), [expected], "{text}");

@@ -73,7 +73,9 @@ impl Metadata {
 
 /// Returns true for the tags of signatures and of lists of referrers, which are not in the database as images.
 pub(super) fn is_signature_tag(tag: &str) -> bool {
-    let is_list = tag.strip_prefix("sha256-").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_list = tag
+        .strip_prefix("sha256-")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
     is_list || signed_image(tag).is_some()
 }
 

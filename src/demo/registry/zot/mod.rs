@@ -134,7 +134,8 @@ impl ZotService {
     /// Runs the garbage collection, if it is due.
     pub(super) fn collect(&mut self, content: &mut Content) {
         let now = self.now();
-        let Some(collection) = self.options.collection.filter(|found| now >= self.last_collection + found.interval) else {
+        let Some(collection) = self.options.collection.filter(|found| now >= self.last_collection + found.interval)
+        else {
             return;
         };
         self.last_collection = now;
@@ -272,9 +273,9 @@ impl ZotService {
     fn extensions(&self) -> serde_json::Value {
         let url = format!("https://github.com/project-zot/zot/blob/{}/pkg/extensions/_zot.md", self.options.release);
         let endpoints = ["/v2/_zot/ext/search", "/v2/_zot/ext/mgmt"];
-        let listed = self.options.has_search.then(|| {
-            json!({ "name": "_zot", "url": url, "description": "zot registry extensions", "endpoints": endpoints })
-        });
+        let listed = self.options.has_search.then(
+            || json!({ "name": "_zot", "url": url, "description": "zot registry extensions", "endpoints": endpoints }),
+        );
         json!({ "extensions": listed.into_iter().collect::<Vec<_>>() })
     }
 }
@@ -292,9 +293,10 @@ fn collect_repository(name: &str, before: Timestamp, content: &mut Content) -> b
     if let Some(digest) = loose.map(|(digest, _)| digest.clone()) {
         return content.delete_manifest(name, &digest);
     }
-    let orphan = content.tags(name).into_keys().find(|tag| {
-        signed_image(tag).is_some_and(|image| content.manifest(name, &image).is_none())
-    });
+    let orphan = content
+        .tags(name)
+        .into_keys()
+        .find(|tag| signed_image(tag).is_some_and(|image| content.manifest(name, &image).is_none()));
     orphan.is_some_and(|tag| content.delete_tag(name, &tag))
 }
 

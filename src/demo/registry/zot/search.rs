@@ -35,8 +35,7 @@ pub(super) fn respond(call: &ApiRequest<'_>, access: &Access<'_>, zot: &ZotServi
         Ok(fields) => fields,
         Err(problem) => return refuse(vec![problem]),
     };
-    let missing: &[(&str, &str)] =
-        if zot.options.has_tag_times { &[] } else { &[("ImageSummary", "TaggedTimestamp")] };
+    let missing: &[(&str, &str)] = if zot.options.has_tag_times { &[] } else { &[("ImageSummary", "TaggedTimestamp")] };
     let problems = graphql::validate(&fields, "Query", missing);
     if !problems.is_empty() {
         return refuse(problems);
@@ -57,7 +56,10 @@ fn answer(field: &Field, access: &Access<'_>, zot: &ZotService, content: &Conten
         return Err(format!("Unknown argument \"{unknown}\" on field \"Query.{}\".", field.name));
     }
     let Some(name) = field.arguments.get("repo").and_then(Value::as_str) else {
-        return Err(format!("Field \"{}\" argument \"repo\" of type \"String!\" is required, but it was not provided.", field.name));
+        return Err(format!(
+            "Field \"{}\" argument \"repo\" of type \"String!\" is required, but it was not provided.",
+            field.name
+        ));
     };
     let may_delete = (field.name == "ExpandedRepoInfo").then(|| access.may_delete(name));
     let tags = content.tags(name).into_iter().filter(|_| access.may_read(name));
@@ -127,7 +129,8 @@ fn image(
     let is_index = is_index(manifest);
     let parts = if is_index { images_in(name, manifest, content) } else { vec![(digest.clone(), manifest)] };
     let size: u64 = parts.iter().map(|(_, part)| part.image_size).sum();
-    let parts: Vec<Value> = parts.iter().map(|(digest, part)| platform_image(name, digest, part, zot, content)).collect();
+    let parts: Vec<Value> =
+        parts.iter().map(|(digest, part)| platform_image(name, digest, part, zot, content)).collect();
     let kind = if is_index { media_type::OCI_INDEX } else { manifest.media_type.as_str() };
     Some(json!({
         "RepoName": name,

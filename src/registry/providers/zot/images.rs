@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::wire::{Pulls, WireImage, WireReferrer};
 use crate::domain::{
-    CompactTime, Digest, Gap, GapTarget, Manifest, ManifestDetail, PullTime, Repository, Tag, TagName, UnreadKind, is_index_type,
+    CompactTime, Digest, Gap, GapTarget, Manifest, ManifestDetail, PullTime, Repository, Tag, TagName, UnreadKind,
+    is_index_type,
 };
 use crate::registry::client::list_gaps;
 use crate::registry::client::listed_manifests::{MediaTypes, listed_manifest};
@@ -47,7 +48,9 @@ impl ImageList<'_> {
             // Neither of Docker's image formats refers to anything.
             "application/vnd.docker.distribution.manifest.v2+json"
             | "application/vnd.docker.distribution.manifest.v1+json"
-            | "application/vnd.docker.distribution.manifest.v1+prettyjws" => ManifestDetail::Listed { image_size: None },
+            | "application/vnd.docker.distribution.manifest.v1+prettyjws" => {
+                ManifestDetail::Listed { image_size: None }
+            }
             "application/vnd.oci.image.manifest.v1+json" => {
                 ManifestDetail::Unread { image_size: None, kind: UnreadKind::Artifact }
             }
@@ -111,7 +114,8 @@ impl ImageList<'_> {
         let (subject, earlier) = known.map_or((None, None), |known| (known.subject, known.created_at));
         // Of several tags the youngest counts, and one without a time leaves its image without one.
         let is_known = self.repository.tags.iter().any(|tag| tag.digest.as_ref() == Some(digest));
-        let created_at = if is_known { earlier.and_then(|earlier| pushed_at.map(|own| own.max(earlier))) } else { pushed_at };
+        let created_at =
+            if is_known { earlier.and_then(|earlier| pushed_at.map(|own| own.max(earlier))) } else { pushed_at };
         let listed = listed_manifest("", detail);
         let manifest = Manifest { media_type, config, children, subject, created_at, ..listed };
         self.repository.manifests.insert(digest.clone(), manifest);

@@ -12,8 +12,8 @@ use super::extensions::{self, Extensions};
 use super::images::{self, ImageList};
 use super::search::{self, Search};
 use crate::domain::{
-    Digest, Gap, GapTarget, ManifestState, Product, RegistryInfo, RemovalObstacle, Repository, RepositoryName, RetentionDays,
-    TagName, TagState,
+    Digest, Gap, GapTarget, ManifestState, Product, RegistryInfo, RemovalObstacle, Repository, RepositoryName,
+    RetentionDays, TagName, TagState,
 };
 use crate::http_client::{Request, RetryPolicy};
 use crate::registry::client::auth::TokenScope;

@@ -41,7 +41,7 @@ impl Search {
     ///
     /// # Errors
     /// Returns an error if the extension does not answer, or not about this repository. A list that changes each time that
-    /// it is read is no error: the list of tags that belongs to it shows what is missing.
+    /// it is read does not fail: the list of tags that belongs to it shows what is missing.
     pub(super) async fn images(
         &self,
         http: &HttpConnection,
@@ -112,8 +112,9 @@ pub(super) async fn may_delete(http: &HttpConnection, name: &RepositoryName) -> 
         return Ok(None);
     }
     let found: Value = parse(answer, name, "ExpandedRepoInfo")?;
-    let shown: Option<Vec<bool>> =
-        found["Images"].as_array().and_then(|images| images.iter().map(|image| image["IsDeletable"].as_bool()).collect());
+    let shown: Option<Vec<bool>> = found["Images"]
+        .as_array()
+        .and_then(|images| images.iter().map(|image| image["IsDeletable"].as_bool()).collect());
     Ok(shown.filter(|shown| !shown.is_empty()).map(|shown| shown.into_iter().all(|may| may)))
 }
 
@@ -144,5 +145,6 @@ fn parse<T: serde::de::DeserializeOwned>(
     if let Some(error) = answer.errors.first() {
         return Err(malformed(&error.message()));
     }
-    serde_json::from_value(answer.data[question].take()).map_err(|error| malformed("it is not understood").caused_by(error))
+    serde_json::from_value(answer.data[question].take())
+        .map_err(|error| malformed("it is not understood").caused_by(error))
 }

@@ -111,7 +111,7 @@ pub(super) struct WireReferrer {
     pub(super) media_type: Option<String>,
 }
 
-/// What is known of the pulls of a manifest.
+/// The pulls of a manifest, as far as they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pulls {
     /// None is on record.
@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_field_that_a_release_does_not_have_is_named_in_its_error() {
         let error = |message: &str| WireError { message: message.to_owned() };
-        let missing = error("Cannot query field \"TaggedTimestamp\" on type \"ImageSummary\". Did you mean \"PushTimestamp\"?");
+        let missing =
+            error("Cannot query field \"TaggedTimestamp\" on type \"ImageSummary\". Did you mean \"PushTimestamp\"?");
         assert_eq!(missing.unknown_field(), Some("TaggedTimestamp"));
         assert_eq!(error("image not found").unknown_field(), None);
     }

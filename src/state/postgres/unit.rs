@@ -8,7 +8,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
 
-use super::PostgresState;
+use super::{CONNECTIONS, PostgresState};
 use crate::state::row_reader::RowReader as _;
 use crate::state::{StateError, StateErrorKind};
 
@@ -82,10 +82,7 @@ impl PostgresState {
         self.refresh_password().await?;
         // Whoever comes after one that waited in vain does not wait as long again.
         let patience = if self.is_away() { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
-        let begin = async || {
-            let connection = self.0.pool.acquire().await?;
-            Transaction { connection, is_over: false }.begin(statement).await
-        };
+        let begin = async || Transaction { connection: self.acquire().await?, is_over: false }.begin(statement).await;
         let open = async || match tokio::time::timeout(patience, begin()).await {
             // It was waited for long enough.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Ok(None),
@@ -105,6 +102,17 @@ impl PostgresState {
         }
     }
 
+    /// Waits for a connection. A pool whose connections are all at work is busy, not cut off: with hundreds of registries
+    /// it may be some time until it is one's turn.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        loop {
+            match self.0.pool.acquire().await {
+                Err(sqlx::Error::PoolTimedOut) if self.0.pool.size() >= CONNECTIONS && !self.is_away() => {}
+                acquired => return acquired,
+            }
+        }
+    }
+
     /// Runs statements as one transaction and in one round trip, and returns all of their rows, whose values are texts.
     ///
     /// # Errors
@@ -113,7 +121,7 @@ impl PostgresState {
     pub(super) async fn exchange(&self, doing: &'static str, statements: String) -> Result<Vec<PgRow>, StateError> {
         self.refresh_password().await?;
         let work = async {
-            let mut transaction = Transaction { connection: self.0.pool.acquire().await?, is_over: false };
+            let mut transaction = Transaction { connection: self.acquire().await?, is_over: false };
             let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut *transaction.connection).await?;
             transaction.is_over = true;
             Ok(rows)

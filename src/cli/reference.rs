@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, Id};
 use textwrap::{Options, WordSeparator, WordSplitter};
 
 /// The head of the page.
@@ -18,8 +18,9 @@ pub(super) fn markdown_reference(root: &Command) -> String {
     let global: Vec<&Arg> = options(root).filter(|option| option.is_global_set()).collect();
     page.push_str("\n## Options of every command\n");
     write_table(&mut page, &global);
+    let inherited: Vec<&Id> = global.into_iter().map(Arg::get_id).collect();
     for command in visible(root) {
-        write_command(&mut page, command, &format!("{} {}", root.get_name(), command.get_name()), 2);
+        write_command(&mut page, command, &format!("{} {}", root.get_name(), command.get_name()), 2, &inherited);
     }
     page.replace("\n\n\n", "\n\n")
 }
@@ -34,7 +35,8 @@ fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_id() != "help" && arg.get_id() != "version")
 }
 
-fn write_command(page: &mut String, command: &Command, name: &str, level: usize) {
+/// Writes a command and those below it. `inherited` are the options that a command above it documents.
+fn write_command(page: &mut String, command: &Command, name: &str, level: usize, inherited: &[&Id]) {
     let _ = writeln!(page, "\n{} `{name}`\n", "#".repeat(level.min(4)));
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     for paragraph in about.split("\n\n") {
@@ -47,7 +49,8 @@ fn write_command(page: &mut String, command: &Command, name: &str, level: usize)
             let _ = writeln!(page, "Usage: {name} `{arguments}`");
         }
     }
-    let own: Vec<&Arg> = options(command).filter(|option| !option.is_global_set()).collect();
+    // A global option stands at the command that has it, not at those below.
+    let own: Vec<&Arg> = options(command).filter(|option| !inherited.contains(&option.get_id())).collect();
     write_table(page, &own);
     if let Some(after) = command.get_after_help().filter(|_| level == 2) {
         for block in after.to_string().split("\n\n") {
@@ -55,7 +58,9 @@ fn write_command(page: &mut String, command: &Command, name: &str, level: usize)
         }
     }
     for one in visible(command) {
-        write_command(page, one, &format!("{name} {}", one.get_name()), level + 1);
+        let global = options(command).filter(|option| option.is_global_set()).map(Arg::get_id);
+        let inherited: Vec<&Id> = inherited.iter().copied().chain(global).collect();
+        write_command(page, one, &format!("{name} {}", one.get_name()), level + 1, &inherited);
     }
 }
 

@@ -23,8 +23,8 @@ use crate::domain::{
     Repository, RepositoryName, Rules, SourceName, SourceState, UntaggedManifest, chain,
 };
 use crate::engine::{
-    self, AbsentDigest, CheckTotals, ClaimedDigests, ContentComparison, DeletionCounts, DeletionDependencies, Evidence, PlacedDigests,
-    RemovalCounts, RemovalPlanner, RepositoryDecision, RepositoryRemovals, RuleMatchCounter, Violation,
+    self, AbsentDigest, CheckTotals, ClaimedDigests, ContentComparison, DeletionCounts, DeletionDependencies, Evidence,
+    PlacedDigests, RemovalCounts, RemovalPlanner, RepositoryDecision, RepositoryRemovals, RuleMatchCounter, Violation,
 };
 use crate::registry::{self, Progress, RegistryHead, RegistryReader};
 use crate::report::{DriftView, PlanSpool, PlanTally, RepositoryViews};

@@ -94,12 +94,8 @@ fn licences_of_dependencies_are_allowed() {
 fn dependencies_are_from_the_registry_and_none_is_banned() {
     let lock = manifest("Cargo.lock");
     let deny = manifest("deny.toml");
-    let banned: BTreeSet<&str> = deny["bans"]["deny"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|banned| banned["crate"].as_str().unwrap())
-        .collect();
+    let banned: BTreeSet<&str> =
+        deny["bans"]["deny"].as_array().unwrap().iter().map(|banned| banned["crate"].as_str().unwrap()).collect();
     assert!(banned.contains("openssl"), "{banned:?}");
     for package in lock["package"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
@@ -128,7 +124,8 @@ fn each_snapshot_belongs_to_a_test() {
         let stem = snapshot.file_stem().unwrap().to_str().unwrap();
         let name = stem.rsplit("__").next().unwrap();
         // The second and later ones of a test have a number.
-        let name = name.rsplit_once('-').filter(|(_, number)| number.parse::<u32>().is_ok()).map_or(name, |(name, _)| name);
+        let name =
+            name.rsplit_once('-').filter(|(_, number)| number.parse::<u32>().is_ok()).map_or(name, |(name, _)| name);
         let is_tool = stem.starts_with("it__policy_import__")
             && tagwarden::policy_import::Tool::ALL.iter().any(|tool| tool.label().replace('-', "_") == name);
         if !is_tool && !source.contains(&format!("fn {name}(")) && !source.contains(&format!("\"{name}\"")) {

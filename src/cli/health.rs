@@ -27,7 +27,7 @@ pub(super) struct HealthArgs {
     /// Ask this address [default: `listen` in the settings]
     #[arg(long, value_name = "URL")]
     url: Option<Url>,
-    /// Wait so long for an answer
+    /// Wait this long for an answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     timeout: Duration,
 }

@@ -20,7 +20,7 @@ const DEFAULT_DURATION: Duration = Duration::from_hours(14 * 24);
 pub(super) struct HoldArgs {
     /// Name the tag: REGISTRY/REPOSITORY:TAG or HOST/REPOSITORY:TAG
     image: String,
-    /// Hold for so long, such as 36h or 30d [default: 14d]
+    /// Hold for this long, such as 36h or 30d [default: 14d]
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "until")]
     hold_for: Option<Duration>,
     /// Hold until this time, such as +3d or 2026-12-24

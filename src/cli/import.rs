@@ -17,17 +17,17 @@ const MAX_FILE_SIZE: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// The tool whose rules they are
+    /// Tool that the rules are from
     #[arg(value_enum)]
     tool: ToolArg,
-    /// Its rules; `-` reads standard input
+    /// File with the rules; `-` reads standard input
     file: PathBuf,
     /// Write the policies to a new file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Repository or project of the rules (repeatable)
     ///
-    /// Some rules do not name what they are set on. For `ecr` it is a repository, for `harbor` a project, for `gitlab` the
+    /// Some rules do not name their repository or project. For `ecr` it is a repository, for `harbor` a project, for `gitlab` the
     /// path of a project, and for `artifact-registry` a project and a repository, such as `contoso/images`.
     #[arg(long, value_name = "NAME")]
     scope: Vec<String>,

@@ -18,19 +18,19 @@ use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
-    /// Name the registry by its address, such as contoso.azurecr.io
+    /// Address of the registry, such as contoso.azurecr.io
     ///
-    /// A host, or a URL with scheme and port. Asked for on a terminal. `https` is meant where no scheme is given, `http` for
-    /// addresses of this machine.
+    /// A host, or a URL with scheme and port. Asked for on a terminal. Without a scheme, `https` is used, or `http` for this
+    /// machine.
     #[arg(value_name = "ADDRESS")]
     address: Option<String>,
     /// Write the files into this folder
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
-    /// Name the registry so in the settings [default: from its address]
+    /// Use this name in the settings [default: from the address]
     #[arg(long, value_name = "NAME")]
     name: Option<RegistryName>,
-    /// Write this kind, and do not ask the registry what it is
+    /// Use this kind instead of asking the registry
     #[arg(long, value_name = "KIND", value_parser = parse_kind)]
     kind: Option<&'static str>,
     /// Choose how to sign in [default: by the registry]

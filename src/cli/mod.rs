@@ -58,7 +58,7 @@ use sanitize::OutputKind;
 /// Remove expired container image tags, and keep whatever is in use or in doubt
 ///
 /// Tagwarden reads registries, release records and running workloads, decides about every tag with a reason, and removes
-/// nothing unless settings and policies both say `enforce`. Where it is not sure, it keeps the tag and says why.
+/// nothing unless settings and policies both allow it. Where it is not sure, it keeps the tag and says why.
 #[derive(Debug, Parser)]
 #[command(name = "tagwarden", version, about, long_about, max_term_width = 100)]
 struct Cli {
@@ -86,12 +86,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write settings, a policy and a record for a registry, and plan
+    /// Create the first files for a registry, and plan
     ///
-    /// Asks the registry what it is, and on a terminal asks you for what is not given. Writes `tagwarden.toml`,
-    /// `policies/builds.yaml` and `releases/example.json`, never over files that exist, checks them, and prints the first plan.
+    /// Asks the registry for its product, and on a terminal asks for what you leave out. Writes `tagwarden.toml`,
+    /// `policies/builds.yaml` and `releases/example.json`, and overwrites nothing. Then checks the files and prints the first
+    /// plan.
     Init(init::InitArgs),
-    /// Show the whole job on an embedded sample registry
+    /// Demonstrate everything on an embedded sample registry
     ///
     /// Needs no settings and no registry. Leaves a folder with settings, policies, evidence and reports to look at.
     #[cfg(feature = "demo")]
@@ -104,10 +105,10 @@ enum Command {
     ///
     /// A dry run: it sends nothing that can change a registry, and works with credentials that can only read.
     Plan(plan::PlanArgs),
-    /// Apply an approved plan, exactly or less
+    /// Apply an approved plan, or less of it
     ///
-    /// Removes what the plan lists and still follows from the evidence of now. What has changed since is skipped, with its
-    /// reason. Refused in mode `dry-run`, and if the plan expired or was edited, or settings or policies changed since.
+    /// Removes what the plan lists, as far as current evidence still allows it. Skips what has changed, with the reason.
+    /// Refused in mode `dry-run`, and if the plan expired or was edited, or settings or policies changed since.
     Apply(apply::ApplyArgs),
     /// Decide and remove once, as the daemon does
     ///
@@ -121,7 +122,7 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     /// Explain why a tag stays or is removed, and when
     ///
-    /// Of a repository without a tag it shows all tags on a timeline.
+    /// Without a tag, shows all tags of the repository on a timeline.
     Explain(explain::ExplainArgs),
     /// Show evidence sources and the tags they protect
     Sources(sources::SourcesArgs),
@@ -153,9 +154,9 @@ enum Command {
     Test(test::TestArgs),
     /// Send a test notification
     Notify(notify::NotifyArgs),
-    /// Ask the local daemon for its health: exit code 0 or 1
+    /// Query the local daemon's health (exit code 0 or 1)
     Health(health::HealthArgs),
-    /// Back up the state, or correct its record of time
+    /// Back up, copy and check the state
     State(state::StateArgs),
     /// Print the JSON schema of policy files
     Schema(schema::SchemaArgs),

@@ -20,7 +20,7 @@ pub(super) struct NotifyArgs {
 enum NotifyCommand {
     /// Send a test message
     Test {
-        /// Name the channel, as in `[notify.NAME]` of the settings
+        /// Name the receiver, as in `[notify.NAME]` of the settings
         name: String,
     },
 }

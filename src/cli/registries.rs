@@ -23,10 +23,10 @@ pub(super) struct RegistriesArgs {
 
 #[derive(Debug, Subcommand)]
 enum RegistriesCommand {
-    /// Ask a registry to delete something that cannot exist
+    /// Test whether a registry deletes, with a name that cannot exist
     ///
-    /// Sends one deletion of a fresh random name, two where it refuses, reads the answer and remembers it for later plans.
-    /// Nothing can be deleted by it; whoever watches the registry sees it.
+    /// Sends one deletion of a random name, or two if it refuses, and stores the answer for later plans. Nothing is deleted;
+    /// the requests appear in the registry's log.
     Probe {
         /// Name the registry, as in the settings
         name: String,
@@ -43,7 +43,7 @@ enum RegistriesCommand {
     },
     /// Forget what removals showed of a registry
     ///
-    /// For a registry that was upgraded or mended: what it refused or destroyed before is tried again, with one tag.
+    /// For a registry that was upgraded or repaired: what it refused or destroyed before is tried again, with one tag.
     Forget {
         /// Name the registry, as in the settings
         name: String,

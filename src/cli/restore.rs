@@ -33,13 +33,13 @@ pub(super) struct RestoreArgs {
     /// Restore only what was removed since, such as 1h or 2026-12-24
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true, conflicts_with_all = ["run", "image"])]
     since: Option<Timestamp>,
-    /// Only show what would come back, and what cannot and why
+    /// Only show what can be restored, what cannot, and why
     #[arg(long)]
     dry_run: bool,
-    /// Hold what is put back for so long [default: `undo_window`]
+    /// Hold restored tags for this long [default: `undo_window`]
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     hold_for: Option<Duration>,
-    /// Do not hold what is put back
+    /// Do not hold restored tags
     #[arg(long, conflicts_with = "hold_for")]
     no_hold: bool,
     /// Choose the format on standard output

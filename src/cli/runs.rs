@@ -20,7 +20,7 @@ pub(super) struct RunsArgs {
     /// Choose the format; the list is text or json only
     #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
     format: ReportFormat,
-    /// List so many runs
+    /// List this many runs
     #[arg(long, default_value_t = 30)]
     limit: u32,
 }

@@ -18,7 +18,7 @@ use crate::workflow::{self, RunError};
 
 #[derive(Debug, Args)]
 pub(super) struct ScheduleArgs {
-    /// List so many runs
+    /// List this many runs
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
     /// Choose the format on standard output

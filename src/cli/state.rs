@@ -47,9 +47,8 @@ enum StateCommand {
     },
     /// Put these settings and policies in force for all daemons
     ///
-    /// Daemons with one database go by the newest settings and policies that any of them came with. This goes back on
-    /// purpose: the files of the settings on this machine are in force from now on, although newer ones are known. What
-    /// is newer than them and appears later takes their place again.
+    /// Daemons with one database follow the newest settings and policies that any of them has had. This puts the files of
+    /// this machine in force although newer ones are known. Files that are newer and appear later replace them again.
     AcceptRules {
         /// Say why older ones are to be in force, for the record
         #[arg(long, value_name = "TEXT", value_parser = parse_reason)]

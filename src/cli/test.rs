@@ -18,7 +18,7 @@ const SCHEMA: &str = "tagwarden.tests/1";
 pub(super) struct TestArgs {
     /// Test this file or folder [default: the policies of the settings]
     ///
-    /// A fixture, a policy file with one beside it, or a folder. Without settings: ./policies.
+    /// A file of tests, a policy file with tests beside it, or a folder. Without settings: ./policies.
     path: Option<PathBuf>,
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = FindingFormat::Text)]

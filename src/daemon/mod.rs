@@ -206,6 +206,9 @@ fn blocked_by(
     let enforces = |policy: &Policy| policy.mode == PolicyMode::Enforce && is_selected(&policy.name);
     match settings.mode {
         Mode::DryRun => Some("mode `dry-run` of the settings: nothing is ever removed".to_owned()),
+        Mode::Approved if settings.approvals.folder.is_some() => {
+            Some("mode `approved` of the settings: only approved plans are applied".to_owned())
+        }
         Mode::Approved => Some("mode `approved` of the settings: only `tagwarden apply` removes".to_owned()),
         Mode::Enforce if !policies.iter().any(enforces) => {
             Some("mode `dry-run` of every policy whose turn it is".to_owned())

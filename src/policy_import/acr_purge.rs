@@ -389,7 +389,7 @@ fn untagged(purge: &Purge, mut policy: ImportedPolicy) -> ImportedPolicy {
     policy.remark(
         RemarkKind::Untagged,
         "purge goes by the last update of the manifest; Tagwarden waits from the later of that and the first run that found \
-         it free, a day at least",
+         it free",
     );
     policy
 }

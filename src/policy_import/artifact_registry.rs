@@ -362,7 +362,7 @@ fn untagged(
     policy.remark(
         RemarkKind::Untagged,
         "there the age counts from the upload; Tagwarden waits from the later of the manifest's last change and the \
-         first run that found it free, a day at least",
+         first run that found it free",
     );
     policy
 }

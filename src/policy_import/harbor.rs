@@ -347,8 +347,8 @@ fn untagged(rules: &[(Rule, &Value)], projects: &[String]) -> ImportedPolicy {
     policy.untagged_after = Some(wait);
     policy.remark(
         RemarkKind::Untagged,
-        "Harbor removes what no rule retains at its next execution; Tagwarden waits a day at least, from the later of the \
-         manifest's last change and the first run that found it free",
+        "Harbor removes what no rule retains at its next execution; Tagwarden waits from the later of the manifest's last \
+         change and the first run that found it free",
     );
     policy
 }

@@ -346,8 +346,8 @@ fn untagged(rule: &Policy, mut policy: ImportedPolicy, delay: Option<u64>) -> Im
     policy.untagged_after = Some(wait);
     policy.remark(
         RemarkKind::Untagged,
-        "zot waits for its `delay`; Tagwarden a day at least, from the later of the manifest's last change and the first \
-         run that found it free",
+        "zot waits for its `delay`; Tagwarden waits from the later of the manifest's last change and the first run that \
+         found it free",
     );
     policy
 }

@@ -291,7 +291,7 @@ impl ReasonGroup {
             Self::Protects => "Protects it",
             Self::Keeps => "Keeps it",
             Self::Missing => "Missing",
-            Self::NotKept => "Lets it go",
+            Self::NotKept => "Expires it",
         }
     }
 

@@ -270,8 +270,8 @@ pub(super) fn describe_refusal_of(refusal: &Refusal, policies: &[Policy]) -> (St
         }
         RefusalReason::SameContent { other, same, common } => {
             let repositories = match (same, common) {
-                (1, 1) => "the repository that both have has".to_owned(),
-                (same, common) => format!("{same} of {common} repositories that both have have"),
+                (1, 1) => "the common repository has".to_owned(),
+                (same, common) => format!("{same} of {common} common repositories have"),
             };
             let what = format!(
                 "it may be registry {other} under another name: {repositories} the same tags at the same digests, and \

@@ -48,17 +48,19 @@ impl ShortfallView {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Newest { rank, count } => format!("{} newest ({count} are kept)", ordinal(*rank)),
-            Self::Within { age_seconds, within } => format!("{} old ({within} are kept)", format_age(*age_seconds)),
+            Self::Newest { rank, count } => format!("{} newest (the rule keeps {count})", ordinal(*rank)),
+            Self::Within { age_seconds, within } => {
+                format!("{} old (the rule keeps {within})", format_age(*age_seconds))
+            }
             Self::Bucket { period, count } => {
                 format!("not the newest of any of the last {count} {}", periods(period))
             }
             Self::NewestPer { version, rank, count } => {
-                format!("{} highest of its {version} version ({count} are kept)", ordinal(*rank))
+                format!("{} highest of its {version} version (the rule keeps {count})", ordinal(*rank))
             }
             Self::Pulled { idle_seconds, within, never } => {
                 let since = if *never { "never pulled, pushed" } else { "last pulled or pushed" };
-                format!("{since} {} ago ({within} are kept)", format_age(*idle_seconds))
+                format!("{since} {} ago (the rule keeps {within})", format_age(*idle_seconds))
             }
             Self::Matching {} => "no kept name matches".to_owned(),
             Self::ImageWith {} => "no tag of its image keeps it".to_owned(),

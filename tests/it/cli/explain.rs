@@ -27,7 +27,7 @@ async fn a_tag_is_told_rule_by_rule_with_the_time_at_which_it_goes() {
     let done = desk.run("explain contoso/shop/api:candidate-2").await.exits(0);
     for words in [
         "candidates (dry-run) selects it",
-        "newest: 2  does not keep it: 3rd newest (2 are kept); cuts after candidate-3 of 2024-01-03 12:00 UTC",
+        "newest: 2  does not keep it: 3rd newest (the rule keeps 2); cuts after candidate-3 of 2024-01-03 12:00 UTC",
         "within: 90y  keeps it: what is younger than 90y",
         "By time alone",
         "then policy candidates does not keep it: 3rd newest",

@@ -13,5 +13,6 @@ pub(super) mod pagination;
 pub(super) mod probe;
 pub(super) mod pull;
 pub(super) mod push;
+pub(super) mod tag_pattern;
 pub(super) mod tag_rows;
 pub(super) mod wire;

@@ -5,11 +5,11 @@
 //! deletions (`access[].meta` in gitlabhq, `app/services/auth/container_registry_authentication_service.rb`). The registry
 //! refuses by the same patterns and nothing else (`registry/handlers/manifests.go`), so no other request tells more.
 
-use regex::Regex;
 use serde_json::Value;
 
 use crate::domain::{Lock, RepositoryName, TagName};
 use crate::registry::client::jwt;
+use crate::registry::client::tag_pattern::{TagPattern, patterns};
 
 /// The statement of a token about one repository.
 #[derive(Debug, Default)]
@@ -82,73 +82,7 @@ impl Protections {
 
     /// The patterns that are not understood, so that they count for every tag.
     pub(super) fn unknown_patterns(&self) -> impl Iterator<Item = &str> {
-        self.undeletable.iter().chain(&self.immutable).filter_map(|pattern| match pattern {
-            TagPattern::Known(_) => None,
-            TagPattern::Unknown(text) => Some(&**text),
-        })
-    }
-}
-
-/// A pattern of tags, which matches anywhere in a name.
-#[derive(Debug)]
-enum TagPattern {
-    Known(Regex),
-    /// It may match any tag.
-    Unknown(String),
-}
-
-impl TagPattern {
-    fn read(value: &Value) -> Self {
-        let Some(text) = value.as_str() else { return Self::Unknown(value.to_string()) };
-        match Regex::new(text) {
-            Ok(pattern) if !differs_in_go(text) => Self::Known(pattern),
-            _ => Self::Unknown(text.to_owned()),
-        }
-    }
-
-    fn covers(&self, tag: &TagName) -> bool {
-        match self {
-            Self::Known(pattern) => pattern.is_match(tag.as_str()),
-            Self::Unknown(_) => true,
-        }
-    }
-}
-
-/// Returns true for a pattern that Go's regular expressions, by which the registry matches, may understand otherwise: classes
-/// have operations and nesting here alone, quoting and open repetitions are there alone.
-fn differs_in_go(pattern: &str) -> bool {
-    let mut rest = pattern;
-    let mut in_class = false;
-    while let Some(first) = rest.chars().next() {
-        let is_operation = ["&&", "--", "~~"].iter().any(|operation| rest.starts_with(operation));
-        let is_nested = rest.starts_with('[') && !rest.starts_with("[:");
-        if in_class && (is_operation || is_nested)
-            || [r"\Q", r"\C"].iter().any(|escape| rest.starts_with(escape))
-            || !in_class && rest.starts_with("{,")
-        {
-            return true;
-        }
-        let length = match first {
-            '\\' => first.len_utf8() + rest[1..].chars().next().map_or(0, char::len_utf8),
-            '[' if in_class => rest.find(":]").map_or(1, |end| end + 2),
-            _ => first.len_utf8(),
-        };
-        in_class = match first {
-            '[' => true,
-            ']' => false,
-            _ => in_class,
-        };
-        rest = &rest[length..];
-    }
-    false
-}
-
-/// The patterns of a list; any other value is a pattern that is not understood.
-fn patterns(value: &Value) -> Vec<TagPattern> {
-    match value {
-        Value::Null => Vec::new(),
-        Value::Array(patterns) => patterns.iter().map(TagPattern::read).collect(),
-        other => vec![TagPattern::Unknown(other.to_string())],
+        self.undeletable.iter().chain(&self.immutable).filter_map(TagPattern::unknown_text)
     }
 }
 

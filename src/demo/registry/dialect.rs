@@ -1,7 +1,8 @@
 //! The dialects that a registry may speak.
 
 use super::{
-    AcrOptions, ArtifactRegistryOptions, EcrOptions, GhcrOptions, GitlabOptions, HarborOptions, QuayOptions, ZotOptions,
+    AcrOptions, ArtifactRegistryOptions, DockerHubOptions, EcrOptions, GhcrOptions, GitlabOptions, HarborOptions,
+    QuayOptions, ZotOptions,
 };
 
 /// The dialect of a registry.
@@ -14,6 +15,8 @@ pub enum Dialect {
     Acr(Box<AcrOptions>),
     /// The API of Google Artifact Registry, and the registry API for manifests.
     ArtifactRegistry(Box<ArtifactRegistryOptions>),
+    /// The API of Docker Hub, and its registry at the same address.
+    DockerHub(Box<DockerHubOptions>),
     /// The API of Amazon ECR alone.
     Ecr(Box<EcrOptions>),
     /// GitHub's container registry, with GitHub's REST API for packages.
@@ -39,6 +42,12 @@ impl Dialect {
     #[must_use]
     pub fn artifact_registry(options: ArtifactRegistryOptions) -> Self {
         Self::ArtifactRegistry(Box::new(options))
+    }
+
+    /// The dialect of Docker Hub.
+    #[must_use]
+    pub fn docker_hub(options: DockerHubOptions) -> Self {
+        Self::DockerHub(Box::new(options))
     }
 
     /// The dialect of Amazon ECR.

@@ -1,10 +1,9 @@
 //! A registry in memory, bound to loopback only, for pushes and pulls by real clients.
 //!
-//! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand,
-//! and `distribution` (with `uploads`), `acr`, `artifact_registry`, `ecr`, `ghcr`, `gitlab`, `harbor`, `quay` and `zot`
-//! are the dialects that it speaks, on the same content, rules and faults. `generated` answers for repositories that are computed
-//! and not held.
-//! This file puts them together for each request.
+//! `content` is what it holds and knows nothing of HTTP; `auth` is who may do what, `faults` how it misbehaves on demand.
+//! `distribution` (with `uploads`), `acr`, `artifact_registry`, `docker_hub`, `ecr`, `ghcr`, `gitlab`, `harbor`, `quay` and
+//! `zot` are the dialects that it speaks, on the same content, rules and faults. `generated` answers for repositories that
+//! are computed and not held. This file puts them together for each request.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,6 +41,7 @@ mod content;
 mod date_header;
 mod dialect;
 mod distribution;
+mod docker_hub;
 mod ecr;
 mod faults;
 mod generated;
@@ -64,6 +64,7 @@ pub use content::{
     Reference, Tag, Target,
 };
 pub use dialect::Dialect;
+pub use docker_hub::{DockerHubAccount, DockerHubOptions, DockerHubService};
 pub use ecr::{EcrKeys, EcrOptions, EcrService};
 pub use faults::{Fault, FaultKind};
 pub use ghcr::{GhcrOptions, GhcrService, GithubToken};
@@ -170,6 +171,7 @@ struct State {
     tokens: IssuedTokens,
     acr: Option<AcrService>,
     artifact_registry: Option<ArtifactRegistryService>,
+    docker_hub: Option<DockerHubService>,
     ecr: Option<EcrService>,
     ghcr: Option<GhcrService>,
     gitlab: Option<GitlabService>,
@@ -190,30 +192,20 @@ impl EmbeddedRegistry {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))).await?;
         let host = listener.local_addr()?.to_string();
         let mut state = State::default();
-        if let Dialect::Acr(acr) = &options.dialect {
-            state.content.set_rules(acr.rules());
-            state.acr = Some(AcrService::new(acr));
-        }
-        if let Dialect::ArtifactRegistry(artifact_registry) = &options.dialect {
-            state.artifact_registry = Some(ArtifactRegistryService::new(artifact_registry));
-        }
-        if let Dialect::Ecr(ecr) = &options.dialect {
-            state.ecr = Some(EcrService::new(ecr));
-        }
-        if let Dialect::Ghcr(ghcr) = &options.dialect {
-            state.ghcr = Some(GhcrService::new(ghcr));
-        }
-        if let Dialect::Gitlab(gitlab) = &options.dialect {
-            state.gitlab = Some(GitlabService::new(gitlab));
-        }
-        if let Dialect::Harbor(harbor) = &options.dialect {
-            state.harbor = Some(HarborService::new(harbor));
-        }
-        if let Dialect::Quay(quay) = &options.dialect {
-            state.quay = Some(QuayService::new(quay));
-        }
-        if let Dialect::Zot(zot) = &options.dialect {
-            state.zot = Some(ZotService::new(zot));
+        match &options.dialect {
+            Dialect::Distribution => {}
+            Dialect::Acr(acr) => {
+                state.content.set_rules(acr.rules());
+                state.acr = Some(AcrService::new(acr));
+            }
+            Dialect::ArtifactRegistry(found) => state.artifact_registry = Some(ArtifactRegistryService::new(found)),
+            Dialect::DockerHub(docker_hub) => state.docker_hub = Some(DockerHubService::new(docker_hub)),
+            Dialect::Ecr(ecr) => state.ecr = Some(EcrService::new(ecr)),
+            Dialect::Ghcr(ghcr) => state.ghcr = Some(GhcrService::new(ghcr)),
+            Dialect::Gitlab(gitlab) => state.gitlab = Some(GitlabService::new(gitlab)),
+            Dialect::Harbor(harbor) => state.harbor = Some(HarborService::new(harbor)),
+            Dialect::Quay(quay) => state.quay = Some(QuayService::new(quay)),
+            Dialect::Zot(zot) => state.zot = Some(ZotService::new(zot)),
         }
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let tls = options.tls.clone();
@@ -319,6 +311,9 @@ impl EmbeddedRegistry {
         if let Some(artifact_registry) = &mut state.artifact_registry {
             artifact_registry.expire_tokens();
         }
+        if let Some(docker_hub) = &mut state.docker_hub {
+            docker_hub.expire_tokens();
+        }
         if let Some(ghcr) = &mut state.ghcr {
             ghcr.expire_tokens();
         }
@@ -344,6 +339,7 @@ impl EmbeddedRegistry {
     pub fn advance_time(&self, time: SignedDuration) {
         self.acr(|acr| acr.advance_time(time));
         self.artifact_registry(|artifact_registry| artifact_registry.advance_time(time));
+        self.docker_hub(|docker_hub| docker_hub.advance_time(time));
         self.ecr(|ecr| ecr.advance_time(time));
         self.ghcr(|ghcr| ghcr.advance_time(time));
         self.gitlab(|gitlab| gitlab.advance_time(time));
@@ -381,6 +377,13 @@ impl EmbeddedRegistry {
     pub fn artifact_registry(&self, change: impl FnOnce(&mut ArtifactRegistryService)) {
         if let Some(artifact_registry) = &mut self.server.state().artifact_registry {
             change(artifact_registry);
+        }
+    }
+
+    /// Changes what Docker Hub knows besides the registry's content. Nothing where it does not speak its API.
+    pub fn docker_hub(&self, change: impl FnOnce(&mut DockerHubService)) {
+        if let Some(docker_hub) = &mut self.server.state().docker_hub {
+            change(docker_hub);
         }
     }
 
@@ -450,9 +453,12 @@ impl Server {
         if let Some(now) = state.acr.as_ref().map(AcrService::now) {
             state.content.set_now(now);
         }
-        let State { artifact_registry, ecr, ghcr, quay, gitlab, harbor, zot, content, .. } = &mut *state;
+        let State { artifact_registry, docker_hub, ecr, ghcr, quay, gitlab, harbor, zot, content, .. } = &mut *state;
         if let Some(artifact_registry) = artifact_registry {
             content.set_now(artifact_registry.now());
+        }
+        if let Some(docker_hub) = docker_hub {
+            content.set_now(docker_hub.now());
         }
         if let Some(ecr) = ecr {
             content.set_now(ecr.now());
@@ -493,6 +499,10 @@ impl Server {
         if let Some(artifact_registry) = &mut state.artifact_registry {
             let content = (&mut state.content, &mut state.uploads);
             return artifact_registry.respond(call, (&self.url, &self.options), content);
+        }
+        if let Some(docker_hub) = &mut state.docker_hub {
+            let content = (&mut state.content, &mut state.uploads, &mut state.tokens);
+            return docker_hub.respond(call, &path, (&self.url, &self.host, &self.options), content);
         }
         if let Some(ecr) = &mut state.ecr {
             return ecr.respond(&call, &self.host, &mut state.content);

@@ -97,6 +97,10 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     // What Quay's own API needs nobody has by chance.
     let (kind, remark) = match (kind, &sign_in) {
         ("quay", SignIn::Token(_)) => (kind, remark),
+        // `docker login` does not reach its API.
+        ("docker-hub", SignIn::Kind("docker-config")) => {
+            ("distribution", format!("{remark}; with an access token, write kind = \"docker-hub\""))
+        }
         ("quay", _) => ("distribution", format!("{remark}; with an OAuth access token, write kind = \"quay\"")),
         _ => (kind, remark),
     };

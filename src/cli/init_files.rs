@@ -73,11 +73,12 @@ impl FirstFiles {
                 format!("{{ kind = \"token\", token_file = {} }}", quote(&file.to_string_lossy()))
             }
         };
-        // It lists the repositories of a project, which its address does not tell.
+        // They list the repositories of a project or a namespace, which their addresses do not tell.
         let namespaces = match *kind {
             "artifact-registry" => {
                 "namespaces = [\"my-project\"]   # write your projects here, or single repositories: \"PROJECT/REPOSITORY\"\n"
             }
+            "docker-hub" => "namespaces = [\"my-name\"]   # write your users and organizations here\n",
             _ => "",
         };
         let paths = if evidence.is_empty() { vec![EVIDENCE.to_owned()] } else { evidence.clone() };

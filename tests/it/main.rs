@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod daemon;
 mod deletions;
+mod docker_hub;
 mod docker_registry;
 mod documents;
 mod ecr;

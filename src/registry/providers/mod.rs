@@ -4,6 +4,7 @@ mod acr;
 mod artifact_registry;
 mod capabilities;
 mod distribution;
+mod docker_hub;
 mod ecr;
 mod ghcr;
 mod gitlab;
@@ -25,6 +26,7 @@ pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use artifact_registry::{ArtifactRegistry, FederatedIdentity, GoogleIdentity};
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
+pub use docker_hub::DockerHub;
 pub use ecr::{AwsIdentity, ContainerToken, Ecr};
 pub use ghcr::Ghcr;
 pub use gitlab::Gitlab;
@@ -36,7 +38,7 @@ pub use zot::Zot;
 
 /// All products: the only list that a new one is added to.
 pub const PROVIDERS: &[&dyn Provider] =
-    &[&Acr, &ArtifactRegistry, &Distribution, &Ecr, &Ghcr, &Gitlab, &Harbor, &Quay, &Zot];
+    &[&Acr, &ArtifactRegistry, &Distribution, &DockerHub, &Ecr, &Ghcr, &Gitlab, &Harbor, &Quay, &Zot];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

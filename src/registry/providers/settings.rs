@@ -63,7 +63,7 @@ fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
     draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
         SettingProblem::new(
             "namespaces",
-            "only Artifact Registry, GitHub, GitLab, Harbor and Quay list their repositories by namespace",
+            "only Artifact Registry, Docker Hub, GitHub, GitLab, Harbor and Quay list their repositories by namespace",
             "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
         )
     })

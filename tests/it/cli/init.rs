@@ -228,3 +228,55 @@ async fn a_wrong_kind_is_told_with_the_right_one() {
         assert_eq!(json["registries"][0]["state"], state);
     }
 }
+
+#[tokio::test]
+async fn zot_is_told_by_the_extensions_that_it_lists() {
+    let release = "https://github.com/project-zot/zot/blob/v2.1.14/pkg/extensions/_zot.md";
+    let extensions =
+        json!({ "extensions": [{ "name": "_zot", "url": release, "endpoints": ["/v2/_zot/ext/search"] }] });
+    let plain = [("docker-distribution-api-version", "registry/2.0")];
+    let token = "auth = { kind = \"token\", token_file = \"token\" }\nallow_http = true\nnamespaces = [\"a\"]";
+    for (kind, more, code, first) in [
+        ("quay", token, 2, "error: registry `contoso`: kind = \"quay\" is wrong: zot v2.1.14"),
+        (
+            "distribution",
+            "",
+            0,
+            "warning: registry `contoso`: kind = \"distribution\" reads it by the OCI API alone: zot v2.1.14",
+        ),
+        ("zot", "", 0, ""),
+    ] {
+        let server = answering(200, &plain).await;
+        let answer = ResponseTemplate::new(200).set_body_json(&extensions);
+        Mock::given(path("/v2/_oci/ext/discover")).respond_with(answer).mount(&server).await;
+        let text = settings(&server.uri()).replace("kind = \"distribution\"", &format!("kind = \"{kind}\"\n{more}"));
+        let record = super::record("127.0.0.1/a/b:c");
+        let desk = CliFixture::with(&[
+            ("tagwarden.toml", &text),
+            ("policies/all.yaml", POLICY),
+            ("releases/a.json", &record),
+            ("token", "hunter2"),
+        ]);
+        let done = desk.run("check --online").await.exits(code);
+        assert!(first.is_empty() || done.err.lines().any(|line| line.starts_with(first)), "{kind}: {}", done.err);
+        assert_eq!(done.err.contains("help: write kind = \"zot\""), !first.is_empty(), "{kind}: {}", done.err);
+    }
+}
+
+#[tokio::test]
+async fn the_settings_of_docker_hub_name_a_namespace_and_a_token() {
+    let desk = CliFixture::with(&[("token", "dckr_pat")]);
+    let how = "--auth basic --username contoso --secret-file token";
+    desk.run(&format!("init docker.io --kind docker-hub {how} --no-plan")).await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    for phrase in ["kind     = \"docker-hub\"", "username = \"contoso\"", "namespaces = [\"my-name\"]   # write"] {
+        assert!(written.contains(phrase), "{written}");
+    }
+    let desk = CliFixture::new();
+    desk.run("init docker.io --kind docker-hub --auth docker-config --no-plan").await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    assert!(
+        written.contains("kind     = \"distribution\"") && written.contains("write kind = \"docker-hub\""),
+        "{written}"
+    );
+}

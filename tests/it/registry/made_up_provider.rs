@@ -190,7 +190,9 @@ fn a_kind_is_known_only_from_the_table() {
         told,
         [(
             "unknown kind `made-up`",
-            Some("known: `acr`, `artifact-registry`, `distribution`, `ecr`, `ghcr`, `gitlab`, `harbor`, `quay`, `zot`")
+            Some(
+                "known: `acr`, `artifact-registry`, `distribution`, `docker-hub`, `ecr`, `ghcr`, `gitlab`, `harbor`, `quay`, `zot`"
+            )
         )]
     );
     let error = config::load_with_providers(&file, [], OTHER_PRODUCTS).unwrap_err();

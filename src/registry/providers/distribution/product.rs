@@ -38,7 +38,8 @@ const DOCKER_HUB: Product = Product {
     version: None,
     recognized_by: "its host name",
     untag: UntagEffect::Unsupported,
-    consequence: "its registry API deletes by digest only, and refuses while a tag names it",
+    consequence: "its registry API deletes by digest only, and refuses while a tag names it; write `kind = \"docker-hub\"`, which \
+                  removes tags by Docker Hub's own API",
 };
 const ARTIFACT_REGISTRY: Product = Product {
     name: "Google Artifact Registry",

@@ -94,7 +94,7 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         None => recognize(&endpoint).await?,
     };
     let sign_in = sign_in(args, kind, asks)?;
-    // What Quay's own API needs nobody has by chance.
+    // What the own APIs of Quay, Artifactory and Nexus need nobody has by chance.
     let (kind, remark) = match (kind, &sign_in) {
         ("quay", SignIn::Token(_)) => (kind, remark),
         // `docker login` does not reach its API.
@@ -102,6 +102,12 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
             ("distribution", format!("{remark}; with an access token, write kind = \"docker-hub\""))
         }
         ("quay", _) => ("distribution", format!("{remark}; with an OAuth access token, write kind = \"quay\"")),
+        ("artifactory" | "nexus", SignIn::Kind(_)) => {
+            ("distribution", format!("{remark}; with the sign-in of a user, write kind = \"{kind}\""))
+        }
+        ("nexus", SignIn::Token(_)) => {
+            ("distribution", format!("{remark}; with the sign-in of a user, write kind = \"nexus\""))
+        }
         _ => (kind, remark),
     };
     print_note(&format!("{endpoint}: kind = \"{kind}\": {remark}"));

@@ -233,7 +233,7 @@ fn is_plain_and_remote(endpoint: &Url) -> bool {
 /// Reads `api`: the address of the product around the registry, and a token for it; the variables of its registry start with
 /// `path`.
 fn product_api(path: &str, node: &Node, reader: &mut SettingsReader) -> Option<ProductApi> {
-    const HELP: &str = "write the address of GitLab itself, such as `https://gitlab.contoso.example`";
+    const HELP: &str = "write the address of the product itself, such as `https://gitlab.contoso.example`";
     let mut fields = Fields::of(node, "table `api`", &mut reader.problems)?;
     let at = fields.at();
     let endpoint = reader.required(&mut fields, "endpoint", at).and_then(|node| {

@@ -26,6 +26,10 @@ pub(crate) const PERMISSIONS_PATH_END: &str = ":testIamPermissions";
 /// (<https://learn.microsoft.com/azure/azure-monitor/logs/api/request-format>).
 const LOG_QUERY_PATH: (&str, &str) = ("/v1/workspaces/", "/query");
 
+/// The end of the path by which Artifactory is searched
+/// (<https://jfrog.com/help/r/jfrog-rest-apis/artifactory-query-language>).
+const ARTIFACTORY_SEARCH_PATH_END: &str = "/api/search/aql";
+
 impl Request {
     /// Returns true if the request changes nothing at the receiver: a GET, a HEAD, the POST to a token service for
     /// authentication (a PUT at the metadata service of Amazon's machines), or an operation that only reads.
@@ -38,6 +42,7 @@ impl Request {
                 self.gets_token
                     || self.operation.is_some_and(|operation| READ_OPERATIONS.contains(&operation))
                     || self.url.path().ends_with(PERMISSIONS_PATH_END)
+                    || self.url.path().ends_with(ARTIFACTORY_SEARCH_PATH_END)
                     || is_log_query(self.url.path())
             }
             Method::PUT => self.gets_token && self.url.path() == METADATA_TOKEN_PATH,
@@ -82,6 +87,8 @@ mod tests {
             (Method::POST, format!("{repository}:setIamPolicy"), false),
             (Method::POST, format!("{repository}/packages/a/tags?tagId=x:testIamPermissions"), false),
             (Method::DELETE, format!("{repository}:testIamPermissions"), false),
+            (Method::POST, "https://contoso.jfrog.io/artifactory/api/search/aql".to_owned(), true),
+            (Method::POST, "https://contoso.jfrog.io/artifactory/api/search/aql/x".to_owned(), false),
             (Method::POST, "https://api.loganalytics.us/v1/workspaces/0a-1/query".to_owned(), true),
             (Method::POST, "https://api.loganalytics.us/v1/workspaces/0a-1/purge".to_owned(), false),
             (Method::POST, "https://api.loganalytics.us/v1/workspaces/x/y/query".to_owned(), false),

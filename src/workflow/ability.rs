@@ -129,11 +129,15 @@ fn is_missing_right(why: &RemovalObstacle) -> bool {
 
 /// Decides whether a registry can remove tags in the way that its settings choose.
 ///
-/// A recorded destruction comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
+/// A product that is only read comes before everything. A recorded destruction comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
 /// Then follow the settings, the experience with untags, what the registry reports about itself, and its last answer to
 /// a deletion by tag, which does not cover the manifest behind it.
 fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
     let impossible = RemovalAbility::Impossible;
+    if let Some(reason) = settings.provider.read_only_reason() {
+        let product = Product { consequence: reason, ..product_of(settings.provider, UntagSupport::Unsupported) };
+        return (impossible(RemovalObstacle::Product(product)), AbilityOrigin::Kind);
+    }
     let refuses_all = matches!(known.by_digest, Some((DeletionResponse::Unsupported, _)));
     if settings.removal == RemovalMethod::DeleteManifest {
         return match known.by_digest {

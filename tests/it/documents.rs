@@ -11,11 +11,13 @@ use tagwarden::{config, policy, registry, sources};
 const README: &str = include_str!("../../README.md");
 const ACR: &str = include_str!("../../docs/acr.md");
 const ARTIFACT_REGISTRY: &str = include_str!("../../docs/artifact-registry.md");
+const ARTIFACTORY: &str = include_str!("../../docs/artifactory.md");
 const DOCKER_HUB: &str = include_str!("../../docs/docker-hub.md");
 const ECR: &str = include_str!("../../docs/ecr.md");
 const GHCR: &str = include_str!("../../docs/ghcr.md");
 const GITLAB: &str = include_str!("../../docs/gitlab.md");
 const HARBOR: &str = include_str!("../../docs/harbor.md");
+const NEXUS: &str = include_str!("../../docs/nexus.md");
 const QUAY: &str = include_str!("../../docs/quay.md");
 const ZOT: &str = include_str!("../../docs/zot.md");
 const SETTINGS: &str = include_str!("../../docs/settings.md");
@@ -137,7 +139,9 @@ fn settings_in_the_documents_load_and_what_is_commented_out_in_them_too() {
         ("company-ca.pem", "-----BEGIN CERTIFICATE-----"),
     ];
     let mut seen = 0;
-    for document in [ACR, ARTIFACT_REGISTRY, DOCKER_HUB, ECR, GHCR, GITLAB, HARBOR, QUAY, ZOT, SETTINGS, REGISTRIES] {
+    for document in [
+        ACR, ARTIFACT_REGISTRY, ARTIFACTORY, DOCKER_HUB, ECR, GHCR, GITLAB, HARBOR, NEXUS, QUAY, ZOT, SETTINGS, REGISTRIES,
+    ] {
         for (_, text) in blocks(document, "toml") {
             let whole: String = text.lines().flat_map(|line| [uncommented(line), "\n"]).collect();
             for text in [text, &whole] {

@@ -3,6 +3,7 @@
 mod acr;
 mod approvals;
 mod artifact_registry;
+mod artifactory;
 mod azure;
 mod case_studies;
 mod causes;
@@ -22,6 +23,7 @@ mod ghcr;
 mod gitlab;
 mod harbor;
 mod holds;
+mod nexus;
 mod notify;
 mod packaging;
 mod policy;

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
+use url::Url;
 
 use super::auth::TokenScope;
 use super::connection::{HttpConnection, RedirectPolicy};
@@ -146,7 +147,16 @@ pub(in crate::registry) async fn manifest(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<RawManifest>, RegistryError> {
-    let url = http.url(&format!("/v2/{repository}/manifests/{digest}"));
+    manifest_at(http, http.url(&format!("/v2/{repository}/manifests/{digest}")), repository, digest).await
+}
+
+/// Does the same where a product has its manifests at another address.
+pub(in crate::registry) async fn manifest_at(
+    http: &HttpConnection,
+    url: Url,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<RawManifest>, RegistryError> {
     let request = Request::get(url, MANIFEST_TYPES, MAX_MANIFEST_BYTES);
     let response = http.read(&TokenScope::Pull(repository.clone()), request, RedirectPolicy::AnyHost).await?;
     if response.is_absence() {

@@ -2,6 +2,7 @@
 
 mod acr;
 mod artifact_registry;
+mod artifactory;
 mod capabilities;
 mod distribution;
 mod docker_hub;
@@ -9,6 +10,8 @@ mod ecr;
 mod ghcr;
 mod gitlab;
 mod harbor;
+mod keyed_images;
+mod nexus;
 mod quay;
 mod recognition;
 mod settings;
@@ -24,6 +27,7 @@ use crate::http_client::RetryPolicy;
 
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
 pub use artifact_registry::{ArtifactRegistry, FederatedIdentity, GoogleIdentity};
+pub use artifactory::Artifactory;
 pub use capabilities::{Capabilities, ReferrersSupport, Support, UntagSupport};
 pub use distribution::{Distribution, DistributionReader};
 pub use docker_hub::DockerHub;
@@ -31,6 +35,7 @@ pub use ecr::{AwsIdentity, ContainerToken, Ecr};
 pub use ghcr::Ghcr;
 pub use gitlab::Gitlab;
 pub use harbor::Harbor;
+pub use nexus::Nexus;
 pub use quay::Quay;
 pub use recognition::{FirstAnswer, ProductMatch};
 pub use settings::{ProductApi, SettingProblem, SettingsDraft};
@@ -38,7 +43,7 @@ pub use zot::Zot;
 
 /// All products: the only list that a new one is added to.
 pub const PROVIDERS: &[&dyn Provider] =
-    &[&Acr, &ArtifactRegistry, &Distribution, &DockerHub, &Ecr, &Ghcr, &Gitlab, &Harbor, &Quay, &Zot];
+    &[&Acr, &ArtifactRegistry, &Artifactory, &Distribution, &DockerHub, &Ecr, &Ghcr, &Gitlab, &Harbor, &Nexus, &Quay, &Zot];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]
@@ -116,6 +121,12 @@ pub trait Provider: Send + Sync + Debug {
         let mut problems = acr::refuse_azure_settings(draft);
         problems.extend(settings::refuse_product_settings(draft));
         problems
+    }
+
+    /// Returns the reason for which Tagwarden only reads the product, or `None` if it also removes there. Then every removal
+    /// is refused, whatever settings and experience say, and the connection has no writer.
+    fn read_only_reason(&self) -> Option<&'static str> {
+        None
     }
 
     /// Returns what a person should know of valid settings.

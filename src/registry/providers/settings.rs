@@ -52,7 +52,7 @@ pub(super) fn refuse_api(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
     draft.has_api.then(|| {
         SettingProblem::new(
             "api",
-            "only GitLab and GitHub have an API besides that of their registry",
+            "only Artifactory, GitLab, GitHub and Nexus have an API besides that of their registry",
             "leave `api` out",
         )
     })
@@ -63,7 +63,8 @@ fn refuse_namespaces(draft: &SettingsDraft<'_>) -> Option<SettingProblem> {
     draft.namespaces.is_some_and(|names| !names.is_empty()).then(|| {
         SettingProblem::new(
             "namespaces",
-            "only Artifact Registry, Docker Hub, GitHub, GitLab, Harbor and Quay list their repositories by namespace",
+            "only Artifact Registry, Artifactory, Docker Hub, GitHub, GitLab, Harbor, Nexus and Quay list their repositories by \
+             namespace",
             "leave `namespaces` out; policies select repositories, and `repositories` names single ones",
         )
     })

@@ -199,12 +199,20 @@ async fn a_wrong_kind_is_told_with_the_right_one() {
             "error: registry `contoso`: kind = \"quay\" is wrong: GitLab container registry 4.15.2-gitlab",
         ),
         (401, &jfrog, "quay", 2, "error: registry `contoso`: kind = \"quay\" is wrong: JFrog Artifactory 7.104.5"),
+        (401, &jfrog, "artifactory", 0, ""),
+        (
+            401,
+            &quay,
+            "artifactory",
+            2,
+            "error: registry `contoso`: kind = \"artifactory\" is wrong: Quay, recognised by",
+        ),
         (200, &plain, "distribution", 0, ""),
         (502, &[], "distribution", 5, "error: registry `contoso`: "),
     ];
     for (status, headers, kind, code, first) in cases {
         let server = answering(*status, headers).await;
-        let more = if *kind == "quay" { token } else { "" };
+        let more = if ["artifactory", "quay"].contains(kind) { token } else { "" };
         let text = settings(&server.uri()).replace("kind = \"distribution\"", &format!("kind = \"{kind}\"\n{more}"));
         let record = super::record("127.0.0.1/a/b:c");
         let desk = CliFixture::with(&[

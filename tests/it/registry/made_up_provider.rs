@@ -191,7 +191,8 @@ fn a_kind_is_known_only_from_the_table() {
         [(
             "unknown kind `made-up`",
             Some(
-                "known: `acr`, `artifact-registry`, `distribution`, `docker-hub`, `ecr`, `ghcr`, `gitlab`, `harbor`, `quay`, `zot`"
+                "known: `acr`, `artifact-registry`, `artifactory`, `distribution`, `docker-hub`, `ecr`, `ghcr`, `gitlab`, \
+                 `harbor`, `nexus`, `quay`, `zot`"
             )
         )]
     );

@@ -137,6 +137,26 @@ fn pulls_without_record(settings: &Settings, policies: &PolicySet) -> Vec<Lint> 
             continue;
         }
         let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();
+        let can_tell = covered.iter().any(|registry| registry.provider.capabilities().pull_times == Support::Unknown);
+        if policy.select.facts.idle.is_some()
+            && let Some(places) = policies.places.get(&policy.name)
+        {
+            let message = format!(
+                "`idle` selects nothing for certain, and keeps what it may select: {} may not record pulls",
+                names.join(", ")
+            );
+            let help = if can_tell {
+                "if the registry records every pull, write `accept = [\"pull-times\"]` in its settings"
+            } else {
+                "plans list such repositories all the same; to remove by the push alone, select them by name, with `within`"
+            };
+            found.push(Lint {
+                severity: Severity::Warning,
+                kind: "pulls-not-recorded",
+                policy: policy.name.to_string(),
+                diagnostic: places.name.with_message_and_help(message, help),
+            });
+        }
         let by_pulls = policy.keep.rules().iter().enumerate();
         for (at, _) in by_pulls.filter(|(_, rule)| matches!(rule, KeepRule::PulledWithin(_))) {
             let Some(place) = policies.places.get(&policy.name).and_then(|places| places.rules.get(at)) else {
@@ -146,8 +166,6 @@ fn pulls_without_record(settings: &Settings, policies: &PolicySet) -> Vec<Lint> 
                 "`pulled_within` keeps everything: {} may not record pulls, and what may have been pulled stays",
                 names.join(", ")
             );
-            let can_tell =
-                covered.iter().any(|registry| registry.provider.capabilities().pull_times == Support::Unknown);
             let help = if can_tell {
                 "if the registry records every pull, write `accept = [\"pull-times\"]` in its settings"
             } else if covered.iter().all(|registry| registry.provider.name() == "acr") {

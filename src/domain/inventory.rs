@@ -101,6 +101,9 @@ pub struct Repository {
     pub latest_pushes: BTreeMap<Digest, CompactTime>,
     /// Every manifest that was read: those of the tags, their children at any depth, and their referrers.
     pub manifests: BTreeMap<Digest, Manifest>,
+    /// The own types of manifests, where they are known: `artifactType`, else the media type of the configuration; empty for
+    /// one that has neither. Of an index that lists the parts of a build cache, it is the type of the cache.
+    pub artifact_types: BTreeMap<Digest, Arc<str>>,
     /// The existing ones among the manifests that were looked up by digest (see `registry_info::ExtraManifests`), with
     /// the time of their last change as the registry reports it. They are in `manifests` as well.
     pub untagged: BTreeMap<Digest, Option<Timestamp>>,
@@ -115,6 +118,9 @@ pub struct Repository {
     /// Time of the first read of the registry, or of this repository if it could not be listed then. A tag with neither
     /// a push time nor a first sight existed at that time. `None` if no read is on record.
     pub first_read_at: Option<CompactTime>,
+    /// The last removal of tags by Tagwarden whose use is not on record any more: not those of a repository that was idle
+    /// already. Only looked up where a policy with `idle` asks for it.
+    pub removed_at: Option<CompactTime>,
     /// The gaps in this repository.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
@@ -474,11 +480,13 @@ impl Repository {
             pull_times: BTreeMap::new(),
             latest_pushes: BTreeMap::new(),
             manifests: BTreeMap::new(),
+            artifact_types: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),
             untagged_history: None,
             listed: Vec::new(),
             first_read_at: None,
+            removed_at: None,
             gaps: Vec::new(),
             lock: None,
         }

@@ -51,6 +51,8 @@ pub enum UnreadCause {
     Companions,
     /// A manifest of its repository is due for deletion.
     Deletions,
+    /// A policy selects by its type, and nothing else retains its tag.
+    Types,
 }
 
 /// The numbers of indexes and artifacts of a registry that were read, by cause.
@@ -64,6 +66,8 @@ pub struct IndexReads {
     pub companions: u32,
     /// For [`UnreadCause::Deletions`].
     pub deletions: u32,
+    /// For [`UnreadCause::Types`].
+    pub types: u32,
 }
 
 impl IndexReads {
@@ -74,6 +78,7 @@ impl IndexReads {
             UnreadCause::Claimed => &mut self.claimed,
             UnreadCause::Companions => &mut self.companions,
             UnreadCause::Deletions => &mut self.deletions,
+            UnreadCause::Types => &mut self.types,
         };
         *count = count.saturating_add(1);
     }
@@ -81,7 +86,7 @@ impl IndexReads {
     /// Returns the sum.
     #[must_use]
     pub fn total(&self) -> u32 {
-        let causes = [self.kept, self.claimed, self.companions, self.deletions];
+        let causes = [self.kept, self.claimed, self.companions, self.deletions, self.types];
         causes.into_iter().fold(0, u32::saturating_add)
     }
 }

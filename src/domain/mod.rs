@@ -5,6 +5,7 @@
 
 mod ability;
 mod acceptance;
+mod artifact_type;
 mod claim;
 mod clock;
 mod compact_time;
@@ -34,6 +35,7 @@ mod reclaim;
 mod reference;
 mod refused_tag;
 mod registry_info;
+mod selector_fact;
 mod text_index;
 mod unresolved;
 mod untagged_history;
@@ -42,6 +44,7 @@ mod version_range;
 
 pub use ability::{AbilityOrigin, Product, RemovalAbility, RemovalObstacle, UntagEffect};
 pub use acceptance::{ACCEPTABLE, Acceptance, AcceptanceScope, AcceptedBound};
+pub use artifact_type::{ArtifactKind, ArtifactType};
 pub use claim::{Claim, Claims, Holder, Naming, Release, ReleaseStatus, SourceOutcome, SourceState, SourceTexts};
 pub use clock::{ClockIssue, ClockReading};
 pub use compact_time::CompactTime;
@@ -78,8 +81,8 @@ pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName
 pub use original_date::{DateOrigin, OriginalDate};
 pub use plan::{AcceptedRefusal, Drift, Plan, Refusal, RefusalReason, RefusalScope, Removal};
 pub use policy::{
-    Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector, TagSelector,
-    VersionPart, WrittenDuration,
+    FactSelector, Glob, Globs, Keep, KeepRule, Limits, Period, Policy, PolicyLimits, PolicyMode, Rules, Selector,
+    TagSelector, VersionPart, WrittenDuration,
 };
 pub use pull_time::PullTime;
 pub use reasons::Reasons;
@@ -87,6 +90,7 @@ pub use reclaim::{Reclaim, ReclaimBytes, ReclaimSum, RegistryReclaim};
 pub use reference::{ImageReference, InvalidReference};
 pub use refused_tag::RefusedTag;
 pub use registry_info::{PermissionMode, RegistryInfo, RetentionDays, ServiceTier};
+pub use selector_fact::{FactCondition, UnknownFact};
 pub use text_index::{
     IndexedWord, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope, WordRecorder, is_common_word,
 };

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use super::{AllowUnmatched, Cron, PolicyName, RegistryName, RepositoryName, RuleKey, SharedText};
+use super::{AllowUnmatched, ArtifactType, Cron, PolicyName, RegistryName, RepositoryName, RuleKey, SharedText};
 
 /// One policy, validated.
 #[derive(Debug, Clone)]
@@ -65,6 +65,18 @@ pub struct Selector {
     pub repositories: Option<Globs>,
     /// The tags.
     pub tags: TagSelector,
+    /// The conditions on facts besides names.
+    pub facts: FactSelector,
+}
+
+/// The conditions of a selector on facts. All of them must hold, and an empty one asks nothing. A fact that is unknown
+/// leaves open whether the policy selects a tag: then the tag is retained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FactSelector {
+    /// The time for which nothing may have been pushed to the repository, or pulled from it.
+    pub idle: Option<WrittenDuration>,
+    /// The types of artifacts, one of which a tag has to name; never empty.
+    pub types: Option<Vec<ArtifactType>>,
 }
 
 /// The selection of tags in a selected repository.
@@ -254,6 +266,14 @@ impl Policy {
         self.untagged_after().is_some()
             && self.covers(registry)
             && globs.is_none_or(|globs| globs.matches(repository.as_str()))
+    }
+}
+
+impl FactSelector {
+    /// Returns true if it asks nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

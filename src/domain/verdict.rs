@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     DateOrigin, Digest, GapTarget, HoldReason, Holder, Lock, Period, PolicyName, RangeSelection, Reasons, SharedText,
-    SourceName, TagName, VersionPart, VersionRange,
+    SourceName, TagName, UnknownFact, VersionPart, VersionRange,
 };
 
 /// The verdict on one tag. Every tag of the inventory has exactly one.
@@ -179,6 +179,13 @@ pub enum Reason {
     NotAVersion {
         /// The policy.
         policy: PolicyName,
+    },
+    /// A policy selects by a fact that is unknown, so it may select the tag and keep it.
+    SelectionUnknown {
+        /// The policy.
+        policy: PolicyName,
+        /// The fact.
+        fact: UnknownFact,
     },
     /// A source that could have protected it failed.
     SourceFailed {
@@ -468,7 +475,8 @@ impl Reason {
             | Self::KeptPulled { .. }
             | Self::PullTimeUnknown { .. }
             | Self::Undated { .. }
-            | Self::NotAVersion { .. } => Verdict::Retained,
+            | Self::NotAVersion { .. }
+            | Self::SelectionUnknown { .. } => Verdict::Retained,
             Self::SourceFailed { .. }
             | Self::Gap { .. }
             | Self::MaybeClaimed(_)

@@ -14,9 +14,9 @@ use super::rule_hint::{InventoryNames, find_hint};
 use super::rule_syntax::{is_unanchored_search, regex_syntax_in};
 use super::select::selects;
 use crate::domain::{
-    AllowUnmatched, Coverage, CoverageBasis, Gap, GapTarget, Glob, Globs, Inventory, Keep, KeepRule, LastMatch, Policy,
-    Registry, RegistryName, Repository, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName, TagSelector,
-    UnmatchedRule,
+    AllowUnmatched, ArtifactType, Coverage, CoverageBasis, Gap, GapTarget, Glob, Globs, Inventory, Keep, KeepRule,
+    LastMatch, Policy, Registry, RegistryName, Repository, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName,
+    TagSelector, UnmatchedRule,
 };
 
 /// Finds the rules that match nothing in an inventory, see [`RuleMatchCounter::coverage`].
@@ -168,7 +168,13 @@ fn selector_text(policy: &Policy) -> String {
         TagSelector::Pattern(pattern) => pattern_text(pattern).to_owned(),
         TagSelector::Untagged(after) => format!("untagged after {}", after.written),
     };
-    format!("registries: {names}; repositories: {repositories}; tags: {tags}")
+    let idle = select.facts.idle.iter().map(|span| format!("; idle: {}", span.written)).collect::<String>();
+    let types = select.facts.types.iter().map(|types| {
+        let types: Vec<&str> = types.iter().map(ArtifactType::written).collect();
+        format!("; types: {}", types.join(", "))
+    });
+    let types = types.collect::<String>();
+    format!("registries: {names}; repositories: {repositories}; tags: {tags}{types}{idle}")
 }
 
 /// Returns a pattern as written, without the anchors that were added.

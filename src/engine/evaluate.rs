@@ -15,13 +15,13 @@ use super::mentions::{MentionIndex, RepositoryMentions};
 use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::protect::protect;
 use super::reason_table::ReasonTable;
-use super::select::{Candidate, applies_to, select};
+use super::select::{Candidate, Selection, SelectorFacts, applies_to, select};
 use super::uncertain_claims::UncertainClaims;
 use super::unread_indexes::{UnreadFacts, hold_unread};
 use super::{UnreadConfiguration, UnreadManifest, Verdicts};
 use crate::domain::{
-    Claims, Gap, GapTarget, Inventory, LockTarget, Policy, PolicyMode, PolicyName, Reason, Registry, RemovalMethod,
-    Repository, Rules, SourceName, TagName, TagPosition,
+    Claims, Digest, Gap, GapTarget, Inventory, LockTarget, ManifestDetail, Policy, PolicyMode, PolicyName, Reason,
+    Registry, RemovalMethod, Repository, Rules, SourceName, TagName, TagPosition, UnreadCause,
 };
 
 /// Most gaps of other tags that are listed for each tag of a repository. Beyond that, only its own are added: one is
@@ -124,7 +124,12 @@ impl<'a> RegistryEvaluation<'a> {
             may_be_configuration: doubts.may_be_configuration(),
             enforcing: &enforcing,
         };
-        let unread = hold_unread(&unread, &mut found);
+        let mut unread = hold_unread(&unread, &mut found);
+        if self.policies.iter().any(|policy| policy.select.facts.types.is_some()) {
+            for digest in untyped(repository, &found) {
+                unread.entry(digest).or_insert(UnreadCause::Types);
+            }
+        }
         let TagPosition { registry, repository, .. } = first;
         let unread = unread.into_iter().map(|(digest, cause)| UnreadManifest { registry, repository, digest, cause });
         verdicts.unread_indexes.extend(unread);
@@ -147,12 +152,17 @@ impl<'a> RegistryEvaluation<'a> {
     ) {
         let candidates = candidates(repository, graph, companions, self.now);
         let mut spoken_of = vec![false; repository.tags.len()];
+        let facts = SelectorFacts::new(repository, self.now);
         for policy in self.policies.iter().filter(|policy| applies_to(policy, self.registry, repository)) {
-            let selected = select(policy, &candidates);
+            let Selection { selected, unsure, .. } = select(policy, &candidates, &facts);
             for one in &selected {
                 spoken_of[index(one.candidate.tag)] = true;
             }
             add_rule_reasons(policy, &candidates, &selected, &self.rules.timezone, self.now, found);
+            for (tag, fact) in unsure {
+                spoken_of[index(tag)] = true;
+                found.add(tag, Reason::SelectionUnknown { policy: policy.name.clone(), fact });
+            }
         }
         for candidate in candidates.iter().filter(|candidate| !spoken_of[index(candidate.tag)]) {
             found.add(candidate.tag, Reason::NotSelected);
@@ -219,6 +229,18 @@ pub(super) fn candidates<'a>(
         }
     }
     candidates
+}
+
+/// Returns the manifests whose own types are unknown, and would decide tags that nothing else retains.
+fn untyped(repository: &Repository, found: &ReasonTable) -> BTreeSet<Digest> {
+    let needed = found.tags().filter(|&tag| found.needs_type(tag));
+    let digests = needed.filter_map(|tag| repository.tags.get(index(tag))?.digest.as_ref());
+    let is_open = |digest: &&Digest| {
+        let manifest = repository.manifests.get(*digest);
+        manifest.is_some_and(|one| one.detail != ManifestDetail::Full)
+            && !repository.artifact_types.contains_key(*digest)
+    };
+    digests.filter(is_open).cloned().collect()
 }
 
 fn add_lock_reasons(repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) {

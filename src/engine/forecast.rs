@@ -2,7 +2,7 @@
 //!
 //! A decision changes with time only at certain instants: at the end of a `within` window, of a record's `keep_until`
 //! or of a hold, and when a time in the future is reached. Between two instants of the last kind (with
-//! `at_most`, of the first as well) more time can only expire tags, so the instant at which a tag expires is found by
+//! `at_most` or `idle`, of the first as well) more time can only expire tags, so the instant at which a tag expires is found by
 //! bisection. The results are those of [`evaluate()`] for that instant.
 
 use std::collections::HashSet;
@@ -160,6 +160,9 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
             _ => None,
         })
         .collect();
+    // A repository that becomes idle is selected from then on, and what selects it may keep it.
+    let idle = rules.policies.iter().filter_map(|policy| policy.select.facts.idle.as_ref());
+    let idle: Vec<SignedDuration> = idle.map(|span| span.duration).collect();
     // What leaves a `within` window may leave its place to something older.
     let limits = rules.policies.iter().any(|policy| policy.keep.at_most().is_some());
     let (mut ends, mut turns) = (Vec::new(), Vec::new());
@@ -169,6 +172,7 @@ fn instants(rules: &Rules, inventory: &Inventory, claims: &Claims, now: Timestam
             turns.extend(not_before(moment));
         }
         ends.extend(spans.iter().filter_map(|span| after(moment.checked_add(*span).ok()?)));
+        turns.extend(idle.iter().filter_map(|span| after(moment.checked_add(*span).ok()?)));
         turns.extend(spans.iter().filter(|_| limits).filter_map(|span| after(moment.checked_add(*span).ok()?)));
     }
     for source in &claims.sources {
@@ -206,7 +210,7 @@ fn age_times(repository: &Repository) -> impl Iterator<Item = Timestamp> {
     tags.chain(images)
         .chain(originals)
         .chain(pulls)
-        .chain([repository.first_read_at])
+        .chain([repository.first_read_at, repository.removed_at])
         .flatten()
         .map(CompactTime::timestamp)
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::graph::index;
-use crate::domain::{PolicyName, Reason, Reasons, SourceName, TagPosition, TagVerdict, Uncertainty, Verdict};
+use crate::domain::{
+    PolicyName, Reason, Reasons, SourceName, TagPosition, TagVerdict, Uncertainty, UnknownFact, Verdict,
+};
 
 /// The reasons found so far about the tags of one repository, by position.
 pub(super) struct ReasonTable(Vec<TagReasons>);
@@ -55,6 +57,15 @@ impl ReasonTable {
         let mut keeping =
             self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
         self.is_kept(tag) && keeping.all(of_an_id)
+    }
+
+    /// Returns true if a tag is retained only because the type of its artifact is unknown.
+    pub(super) fn needs_type(&self, tag: u32) -> bool {
+        let of_a_type =
+            |reason: &Reason| matches!(reason, Reason::SelectionUnknown { fact: UnknownFact::ArtifactType, .. });
+        let mut keeping =
+            self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
+        self.is_kept(tag) && keeping.all(of_a_type)
     }
 
     /// Returns true if a tag is retained only by a dependency of its image: an index, an image that it accompanies, or

@@ -8,9 +8,9 @@ use super::companion::companions;
 use super::evaluate::candidates;
 use super::graph::Graph;
 use super::keep::{RuleOutcome, rule_outcomes};
-use super::select::{VERSION_GROUP, applies_to, select};
+use super::select::{Selection, SelectorFacts, VERSION_GROUP, applies_to, select};
 use super::version::{self, VersionReading};
-use crate::domain::{Policy, Registry, Repository, Rules, TagSelector};
+use crate::domain::{FactCondition, Policy, Registry, Repository, Rules, TagSelector, UnknownFact};
 
 /// The trace of one policy in one repository.
 #[derive(Debug, Clone)]
@@ -21,6 +21,10 @@ pub struct RuleTrace<'a> {
     pub applicability: Applicability,
     /// The tags that it selects, by position.
     pub tags: Vec<TagTrace>,
+    /// The tags that it may select and therefore keeps, by position, each with the unknown fact.
+    pub unsure: Vec<(u32, UnknownFact)>,
+    /// The tags that it selects by their names alone, by position, each with the condition that it does not meet.
+    pub others: Vec<(u32, FactCondition)>,
 }
 
 /// The applicability of a policy to a repository.
@@ -56,11 +60,12 @@ pub fn trace_rules<'a>(
     let candidates = candidates(repository, &graph, &companions, now);
     let mut policies: Vec<&Policy> = rules.policies.iter().collect();
     policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let facts = SelectorFacts::new(repository, now);
     let weighed = |policy: &Policy, timezone: &TimeZone| {
-        let selected = select(policy, &candidates);
+        let Selection { selected, unsure, others } = select(policy, &candidates, &facts);
         let rules = rule_outcomes(policy, &candidates, &selected, timezone, now);
         let tags = selected.iter().map(|one| one.candidate.tag).zip(rules);
-        tags.map(|(tag, rules)| TagTrace { tag, outcomes: rules }).collect()
+        (tags.map(|(tag, rules)| TagTrace { tag, outcomes: rules }).collect(), unsure, others)
     };
     policies
         .into_iter()
@@ -73,8 +78,8 @@ pub fn trace_rules<'a>(
                 Applicability::OtherRegistries
             };
             let speaks = selects == Applicability::Applies;
-            let tags = if speaks { weighed(policy, &rules.timezone) } else { Vec::new() };
-            RuleTrace { policy, applicability: selects, tags }
+            let (tags, unsure, others) = if speaks { weighed(policy, &rules.timezone) } else { Default::default() };
+            RuleTrace { policy, applicability: selects, tags, unsure, others }
         })
         .collect()
 }

@@ -1,13 +1,16 @@
 //! Selection of tags by policies, and their groups.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use regex::Regex;
 
-use super::graph::Node;
+use super::graph::{Node, index};
+use super::repository_use::{Idleness, RepositoryUse, repository_use};
 use crate::domain::{
-    Date, KeepRule, Policy, PullTime, Registry, RegistryName, Repository, RepositoryName, TagName, TagSelector,
+    ArtifactType, Date, FactCondition, KeepRule, Policy, PullTime, Registry, RegistryName, Repository, RepositoryName,
+    TagName, TagSelector, UnknownFact,
 };
 
 /// A tag that policies may select: not a signature or the like.
@@ -36,6 +39,67 @@ pub(super) struct Selected<'a> {
     pub(super) version: Option<&'a str>,
 }
 
+/// The tags that a policy selects, and those that it may select.
+pub(super) struct Selection<'a> {
+    /// The tags that it selects, in order.
+    pub(super) selected: Vec<Selected<'a>>,
+    /// The tags whose names it selects, and of which a fact that it asks for is unknown, in order.
+    pub(super) unsure: Vec<(u32, UnknownFact)>,
+    /// The tags whose names it selects, with the condition that they do not meet, in order.
+    pub(super) others: Vec<(u32, FactCondition)>,
+}
+
+/// The facts of one repository that selectors ask for, each looked up once.
+pub(super) struct SelectorFacts<'a> {
+    repository: &'a Repository,
+    now: Timestamp,
+    usage: OnceCell<RepositoryUse>,
+}
+
+/// The result of the conditions on facts for a tag whose name a policy selects.
+enum FactMatch {
+    Selected,
+    Other(FactCondition),
+    Unsure(UnknownFact),
+}
+
+impl<'a> SelectorFacts<'a> {
+    pub(super) fn new(repository: &'a Repository, now: Timestamp) -> Self {
+        Self { repository, now, usage: OnceCell::new() }
+    }
+
+    /// A condition that is certainly not met decides, whatever else is unknown.
+    fn matches(&self, policy: &Policy, tag: u32) -> FactMatch {
+        let mut unsure = None;
+        if let Some(types) = &policy.select.facts.types {
+            match self.has_type(types, tag) {
+                Some(true) => {}
+                Some(false) => return FactMatch::Other(FactCondition::Types),
+                None => unsure = Some(UnknownFact::ArtifactType),
+            }
+        }
+        if let Some(idle) = &policy.select.facts.idle {
+            let usage = self.usage.get_or_init(|| repository_use(self.repository, self.now));
+            match usage.idleness(idle.duration, self.now) {
+                Idleness::Idle => {}
+                Idleness::Used => return FactMatch::Other(FactCondition::Idle),
+                Idleness::Unknown(fact) => unsure = unsure.or(Some(fact)),
+            }
+        }
+        unsure.map_or(FactMatch::Selected, FactMatch::Unsure)
+    }
+
+    /// Returns true if a tag names an artifact of one of these types, and `None` if that is not known.
+    fn has_type(&self, types: &[ArtifactType], tag: u32) -> Option<bool> {
+        let digest = self.repository.tags.get(index(tag))?.digest.as_ref()?;
+        let media_type = self.repository.manifests.get(digest).map_or("", |manifest| &*manifest.media_type);
+        let own = self.repository.artifact_types.get(digest).map(|own| &**own);
+        let mut found = types.iter().map(|one| one.matches(media_type, own));
+        let unknown = found.clone().any(|one| one.is_none());
+        if found.any(|one| one == Some(true)) { Some(true) } else { (!unknown).then_some(false) }
+    }
+}
+
 /// The named group of a pattern with the version, unless the whole tag is one.
 pub(super) const VERSION_GROUP: &str = "version";
 
@@ -45,7 +109,7 @@ pub(super) fn applies_to(policy: &Policy, registry: &Registry, repository: &Repo
     policy.covers(&registry.name) && globs.is_none_or(|globs| globs.matches(repository.name.as_str()))
 }
 
-/// Returns true if a policy selects a tag by its name.
+/// Returns true if a policy selects a tag by its name, whatever it asks of facts.
 pub(super) fn selects(policy: &Policy, registry: &RegistryName, repository: &RepositoryName, tag: &TagName) -> bool {
     let globs = policy.select.repositories.as_ref();
     policy.covers(registry)
@@ -58,8 +122,29 @@ pub(super) fn selects(policy: &Policy, registry: &RegistryName, repository: &Rep
         }
 }
 
-/// Returns the candidates of one repository that a policy selects, in order.
-pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Vec<Selected<'a>> {
+/// Returns the candidates of one repository that a policy selects or may select. One of which a fact is unknown takes no
+/// place from others, so it never counts among the selected.
+pub(super) fn select<'a>(policy: &Policy, candidates: &'a [Candidate<'a>], facts: &SelectorFacts<'_>) -> Selection<'a> {
+    let mut selection = Selection { selected: by_name(policy, candidates), unsure: Vec::new(), others: Vec::new() };
+    if !policy.select.facts.is_empty() {
+        let Selection { selected, unsure, others } = &mut selection;
+        selected.retain(|one| match facts.matches(policy, one.candidate.tag) {
+            FactMatch::Selected => true,
+            FactMatch::Other(condition) => {
+                others.push((one.candidate.tag, condition));
+                false
+            }
+            FactMatch::Unsure(fact) => {
+                unsure.push((one.candidate.tag, fact));
+                false
+            }
+        });
+    }
+    selection
+}
+
+/// Returns the candidates whose names a policy selects, in order.
+fn by_name<'a>(policy: &Policy, candidates: &'a [Candidate<'a>]) -> Vec<Selected<'a>> {
     let whole = |candidate: &'a Candidate<'a>| Selected { candidate, group: 0, version: Some(candidate.name.as_str()) };
     match &policy.select.tags {
         TagSelector::All => candidates.iter().map(whole).collect(),

@@ -10,8 +10,8 @@ use super::rule_places::{RulePlace, allow_unmatched, rule_places};
 use super::selection;
 use super::yaml::{Node, Place, Value};
 use crate::domain::{
-    AllowUnmatched, Keep, Policy, PolicyLimits, PolicyMode, PolicyName, RegistryName, RuleKey, Selector, TagSelector,
-    WrittenDuration,
+    AllowUnmatched, ArtifactKind, ArtifactType, FactSelector, Keep, Policy, PolicyLimits, PolicyMode, PolicyName,
+    RegistryName, RuleKey, Selector, TagSelector, WrittenDuration,
 };
 
 const MODES: [(&str, PolicyMode); 2] = [("dry-run", PolicyMode::DryRun), ("enforce", PolicyMode::Enforce)];
@@ -273,7 +273,7 @@ fn foreign_policy_key_hint(key: &str) -> Option<&'static str> {
     match key {
         "dry_run" | "dryRun" | "dry-run" => Some("write `mode: dry-run`, which is also the default"),
         "enabled" | "enforce" | "enforced" | "dryrun" => Some("write `mode: enforce` or `mode: dry-run`"),
-        "tags" | "pattern" | "repositories" | "registries" | "repository" | "registry" => {
+        "tags" | "pattern" | "repositories" | "registries" | "repository" | "registry" | "idle" | "types" => {
             Some("it belongs under `select:`")
         }
         _ if RULES.contains(&key) => Some("it belongs under `keep:`, as `- ` and the rule"),
@@ -329,10 +329,15 @@ fn select(node: &Node, subject: Subject, problems: &mut Problems) -> Option<Sele
     let (tags, pattern) = match subject {
         Subject::Tags => (fields.get("tags"), fields.get("pattern")),
         Subject::Untagged => {
-            refuse_beside_untagged(&mut fields, "tags", problems);
-            refuse_beside_untagged(&mut fields, "pattern", problems);
+            for key in ["tags", "pattern", "types", "idle"] {
+                refuse_beside_untagged(&mut fields, key, problems);
+            }
             (None, None)
         }
+    };
+    let facts = match subject {
+        Subject::Tags => facts(&mut fields, problems),
+        Subject::Untagged => Some(FactSelector::default()),
     };
     let selector = match (tags, pattern) {
         (Some(_), Some(pattern)) => {
@@ -350,10 +355,51 @@ fn select(node: &Node, subject: Subject, problems: &mut Problems) -> Option<Sele
     let hint = |key: &str| match key {
         "exclude" | "ignore" | "except" => Some("write what is not meant into the list itself, as `\"!glob\"`"),
         "regex" | "regexp" => Some("a regular expression is called `pattern`"),
+        "type" | "artifact_type" | "artifact_types" | "kinds" | "media_types" => {
+            Some("types of artifacts are a list: `types: [image, index]`")
+        }
+        "unused" | "inactive" | "stale" | "not_used" => {
+            Some("repositories that nothing was pushed to or pulled from are `idle: 180d`")
+        }
         _ => None,
     };
     fields.finish(hint, problems);
-    Some(Selector { registries: flat(registries)?, repositories: flat(repositories)?, tags: selector? })
+    Some(Selector { registries: flat(registries)?, repositories: flat(repositories)?, tags: selector?, facts: facts? })
+}
+
+/// Parses the conditions of a selector on facts.
+fn facts(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<FactSelector> {
+    let types = fields.get("types").map(|node| types(node, problems));
+    let idle = fields.get("idle").map(|node| span("idle", node, problems));
+    Some(FactSelector { types: flat(types)?, idle: flat(idle)? })
+}
+
+/// Parses words for kinds of artifacts, and media types.
+fn types(node: &Node, problems: &mut Problems) -> Option<Vec<ArtifactType>> {
+    let (texts, mut sound) = fields::texts("types", node, problems)?;
+    let mut types = Vec::with_capacity(texts.len());
+    for (text, at) in &texts {
+        let kind = ArtifactKind::ALL.into_iter().find(|kind| kind.label() == text);
+        let found = match kind {
+            Some(kind) => ArtifactType::Kind(kind),
+            None if text.contains('/') && !text.contains(['*', '!', ' ']) => {
+                ArtifactType::MediaType(text.as_str().into())
+            }
+            None => {
+                let (message, list) =
+                    fields::unknown_word("type", text, " of artifact", &ArtifactKind::ALL.map(ArtifactKind::label));
+                problems.add(at, message).help(format!("{list}; or write a media type"));
+                sound = false;
+                continue;
+            }
+        };
+        if types.contains(&found) {
+            problems.add(at, format!("`{text}` is written twice")).help("keep one of the two");
+            sound = false;
+        }
+        types.push(found);
+    }
+    sound.then_some(types)
 }
 
 fn groups(node: &Node, tags: Option<&TagSelector>, problems: &mut Problems) -> Option<Vec<String>> {

@@ -222,8 +222,10 @@ impl Pairs<'_> {
         };
         let repositories = (inner.repositories?, outer.repositories?);
         let tags = (inner.tags?, outer.tags?);
+        let facts = &outer.policy.select.facts;
         Some(
             registries
+                && (facts.is_empty() || *facts == inner.policy.select.facts)
                 && self.repositories.query(RelationQuery::IsSubset, repositories, effort)?
                 && self.tags.query(RelationQuery::IsSubset, tags, effort)?,
         )

@@ -63,6 +63,12 @@ pub struct TagShape {
     /// Its last pull: how long before now, a time, or a day, or `never`. Without it the time is unknown.
     #[schemars(length(min = 1), example = &"3d")]
     pub pulled: Option<String>,
+    /// The type of its artifact: a word such as `chart`, or a media type. Without it the type is unknown.
+    #[schemars(
+        regex(pattern = r"^(image|index|chart|signature|attestation|sbom|cache|wasm|.*/.*)$"),
+        example = &"image"
+    )]
+    pub r#type: Option<String>,
     /// When it was put back: how long before now, a time, or a day. It counts by `pushed`, its original time.
     #[schemars(length(min = 1), example = &"1h")]
     pub restored: Option<String>,
@@ -180,6 +186,8 @@ pub enum ReasonShape {
     Undated,
     /// A rule goes by version, and it is none.
     NotAVersion,
+    /// A policy selects by a fact that is unknown.
+    SelectionUnknown,
     /// A source failed.
     SourceFailed,
     /// A policy does not keep it.

@@ -12,9 +12,9 @@ use super::fields::{self, Fields};
 use super::load::{self, PolicyError};
 use super::yaml::{self, Entry, Node, Place, Value};
 use crate::domain::{
-    Claim, Claims, DateOrigin, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, Lock, Manifest,
-    ManifestDetail, OriginalDate, PolicyName, PullTime, Registry, RegistryName, Repository, RepositoryName, SourceName,
-    SourceOutcome, SourceState, Tag, TagName, Verdict, chain,
+    ArtifactKind, Claim, Claims, DateOrigin, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, Lock,
+    Manifest, ManifestDetail, OriginalDate, PolicyName, PullTime, Registry, RegistryName, Repository, RepositoryName,
+    SourceName, SourceOutcome, SourceState, Tag, TagName, Verdict, chain,
 };
 
 /// The time of a fixture without one: 2026-01-01T12:00:00Z.
@@ -32,7 +32,7 @@ const CLAIMED: [(&str, ClaimedBy); 2] = [("tag", ClaimedBy::Tag), ("digest", Cla
 const EVIDENCE: [(&str, EvidenceState); 2] =
     [("complete", EvidenceState::Complete), ("missing", EvidenceState::Missing)];
 /// The labels of reasons, as reports have them.
-pub(super) const REASONS: [&str; 18] = [
+pub(super) const REASONS: [&str; 19] = [
     "not-selected",
     "held",
     "claimed",
@@ -48,6 +48,7 @@ pub(super) const REASONS: [&str; 18] = [
     "pull-time-unknown",
     "undated",
     "not-a-version",
+    "selection-unknown",
     "source-failed",
     "not-kept",
     "companion-of-unknown",
@@ -368,6 +369,7 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     let pulled = fields.get("pulled").map(|node| read_pulled(node, test.now, problems));
     let restored = fields.get("restored").map(|node| read_restored(node, test.now, problems));
     let held = fields.get("held").map(|node| read_held(node, test.now, problems));
+    let own_type = fields.get("type").map(|node| read_type(node, problems));
     let lock = fields.get("lock").map(|node| fields::choice("lock", node, &LOCKS, problems));
     let claimed = fields.get("claimed").map(|node| fields::choice("claimed", node, &CLAIMED, problems));
     let expect = fields.get("expect").map(|node| fields::choice("expect", node, &VERDICTS, problems));
@@ -384,6 +386,7 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
         "locked" => Some("write `lock: delete`"),
         "hold" | "holds" => Some("write `held: 14d`, how long it is still held"),
         "verdict" | "expected" => Some("write `expect: expired`"),
+        "media_type" | "artifact_type" | "kind" => Some("write `type: chart`, or a media type"),
         "reason" | "reasons" => Some("write `because: kept-newest`"),
         "policy" => Some("write `by:` and the policy's name"),
         _ => None,
@@ -402,7 +405,11 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     test.holds.extend(held.map(|until| (name.clone(), until)));
 
     let digest = Digest::of(image.map_or_else(|| format!("tag {name}"), |image| format!("image {image}")).as_bytes());
-    test.repository.manifests.entry(digest.clone()).or_insert_with(manifest);
+    let known = test.repository.manifests.entry(digest.clone()).or_insert_with(manifest);
+    if let Some((media_type, own)) = flat(own_type)? {
+        known.media_type = media_type.into();
+        test.repository.artifact_types.insert(digest.clone(), own.into());
+    }
     if let Some(claimed) = claimed {
         let (tag, digest) = match claimed {
             ClaimedBy::Tag => (Some(name.clone()), None),
@@ -424,6 +431,24 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
         lock,
     });
     Some(())
+}
+
+/// Parses the type of a tag's artifact: a word, or the type that it states. Returns the media type of such a manifest, and its
+/// own type.
+fn read_type(node: &Node, problems: &mut Problems) -> Option<(&'static str, String)> {
+    let text = fields::text("type", node, problems)?;
+    let (index, manifest) = ("application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json");
+    if text.contains('/') {
+        return Some((manifest, text.to_owned()));
+    }
+    let Some(kind) = ArtifactKind::ALL.into_iter().find(|kind| kind.label() == text) else {
+        let words = ArtifactKind::ALL.map(ArtifactKind::label);
+        let (message, list) = fields::unknown_word("type", text, " of artifact", &words);
+        problems.add(&node.at, message).help(format!("{list}; or write a media type"));
+        return None;
+    };
+    let media_type = if kind == ArtifactKind::Index { index } else { manifest };
+    Some((media_type, kind.example().to_owned()))
 }
 
 /// Flattens a value; `None` if it could not be read.

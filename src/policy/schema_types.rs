@@ -26,7 +26,7 @@ pub struct PolicyFile {
             "required": ["untagged"],
             "properties": {
                 "keep": false, "group_by": false, "then": false, "limits": false,
-                "select": { "properties": { "tags": false, "pattern": false } },
+                "select": { "properties": { "tags": false, "pattern": false, "types": false, "idle": false } },
             },
         },
     ])
@@ -110,6 +110,21 @@ pub struct SelectShape {
     /// Tags, by a regular expression that must match the whole tag; instead of `tags`.
     #[schemars(length(min = 1), example = &r"(?<branch>.+)-\d+")]
     pub pattern: Option<String>,
+    /// Types of artifacts, by words or media types. Default: all. Where the type of a tag is unknown, the tag stays.
+    #[schemars(
+        length(min = 1),
+        inner(regex(pattern = r"^(image|index|chart|signature|attestation|sbom|cache|wasm|[^*! ]+/[^*! ]*|/[^*! ]*)$")),
+        extend("uniqueItems" = true),
+        example = ["image", "index"]
+    )]
+    pub types: Option<Vec<String>>,
+    /// Repositories to which nothing was pushed, and from which nothing was pulled, within this time before now. Where
+    /// that is unknown, the tags stay.
+    #[schemars(
+        regex(pattern = r"^\s*([0-9]+\s*(seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|wks?|w|years?|yrs?|y)\s*)+$"),
+        example = &"180d"
+    )]
+    pub idle: Option<String>,
 }
 
 /// `all`, `none`, or a list of rules.

@@ -109,7 +109,7 @@ pub fn document(basis: &Basis) -> PlanDocument {
         reclaim: Arc::clone(reclaim),
         evaluated_at,
     };
-    let mut tally = PlanTally::new(claims, rules);
+    let mut tally = PlanTally::new(claims, rules, evaluated_at);
     tally.add_inventory(inventory, verdicts);
     let head = PlanBasis {
         rules,
@@ -168,6 +168,7 @@ pub fn document_from(
         sources: sources(basis.claims, tally),
         policies: policies(rules, tally),
         unmatched: UnmatchedView::all(basis.coverage),
+        idle: tally.idle_repositories(),
         drift: basis.drift.iter().map(drift).collect(),
         findings: basis.findings.to_vec(),
         holds: holds(basis),

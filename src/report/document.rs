@@ -7,8 +7,8 @@ use super::humanize::{counted, format_count};
 use super::index_reads::IndexReadsView;
 use super::registry_info::RegistryInfoView;
 use super::{
-    AbilityView, AcceptedView, AttentionView, DeletionsView, DriftView, HoldView, LazyList, ReasonView,
-    RegistryNoteView, StorageView, UnmatchedView,
+    AbilityView, AcceptedView, AttentionView, DeletionsView, DriftView, HoldView, IdleRepositoryView, LazyList,
+    ReasonView, RegistryNoteView, StorageView, UnmatchedView,
 };
 
 /// The `schema` of a [`PlanDocument`].
@@ -54,6 +54,9 @@ pub struct PlanDocument {
     /// The rules of policies that match nothing, those with refusals first; empty in plans of an older version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<UnmatchedView>,
+    /// The repositories that a policy selects by `idle`, or may select; empty without such a policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<IdleRepositoryView>,
     /// The tags to be removed.
     pub removals: LazyList<RemovalView>,
     /// The tags to be retained.

@@ -1,6 +1,7 @@
 //! The conditions under which a retained tag would expire, as far as they are known.
 
 use super::humanize::counted;
+use super::idle::selection_condition;
 use super::notation::{format_minute, short_digest};
 use super::shortfall::periods;
 use super::{HolderView, KeptView, ReasonView};
@@ -83,6 +84,7 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
             format!("it gets a time that can be trusted, by a new push; or policy {policy} no longer goes by time")
         }
         ReasonView::NotAVersion { policy } => format!("policy {policy} no longer selects it, or not by version"),
+        ReasonView::SelectionUnknown { .. } => return selection_condition(reason),
         ReasonView::SourceFailed { source } => format!("source {source} answers and does not claim it"),
         ReasonView::Gap { at, .. } => format!("{at} can be read, and then shows no reason to stay"),
         ReasonView::MaybeClaimed { source, digest, uncertainty, .. } if uncertainty == "other-algorithm" => format!(

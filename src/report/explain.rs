@@ -275,7 +275,8 @@ impl ReasonGroup {
             | ReasonView::KeptPulled { .. }
             | ReasonView::PullTimeUnknown { .. }
             | ReasonView::Undated { .. }
-            | ReasonView::NotAVersion { .. } => Self::Keeps,
+            | ReasonView::NotAVersion { .. }
+            | ReasonView::SelectionUnknown { .. } => Self::Keeps,
             ReasonView::SourceFailed { .. }
             | ReasonView::Gap { .. }
             | ReasonView::MaybeClaimed { .. }

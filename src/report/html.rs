@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::humanize::{format_age, format_bytes, format_count, sanitize, truncate};
+use super::idle::{self, describe_idle};
 use super::notation::{format_minute, short_digest};
 use super::registry_info::describe_registry;
 use super::storage::{cells, describe_storage, largest};
@@ -25,6 +26,7 @@ use crate::domain::chain;
 const MOST_REMOVALS: usize = 100_000;
 const MOST_KEPT: usize = 20_000;
 const MOST_FINDINGS: usize = 5_000;
+const MOST_IDLE: usize = 20_000;
 const MOST_REPOSITORIES: usize = 20_000;
 const MOST_BARS: usize = 15;
 
@@ -86,6 +88,9 @@ struct PlanSection<'a> {
     /// Each with its revision in short.
     policies: Vec<(&'a PolicyView, String)>,
     by_hand: Vec<String>,
+    /// Sentences about idle repositories, and each as the cells of its row.
+    idle: (Vec<String>, Vec<[String; 7]>),
+    more_idle: usize,
     /// The bytes that each registry could free.
     storage: Vec<(String, String)>,
     /// Sentences about manifest cleanup.
@@ -215,6 +220,11 @@ fn plan_section(document: &PlanDocument) -> PlanSection<'_> {
         facts: document.registries.iter().flat_map(registry_facts).collect(),
         sources: document.sources.iter().map(|source| (source, evidence_age(document, source))).collect(),
         policies: document.policies.iter().map(|policy| (policy, short_digest(&policy.revision))).collect(),
+        idle: (
+            describe_idle(document),
+            document.idle.iter().take(MOST_IDLE).map(|found| idle::cells(found).map(|cell| sanitize(&cell))).collect(),
+        ),
+        more_idle: document.idle.len().saturating_sub(MOST_IDLE),
         storage: document.storage.iter().map(|found| (sanitize(&found.registry), describe_storage(found))).collect(),
         deletions: document.deletions.sentences().iter().map(|words| sanitize(words)).collect(),
         deleting: document.deletions.sorted().take(MOST_REMOVALS).map(deletion_row).collect(),

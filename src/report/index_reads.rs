@@ -18,13 +18,21 @@ pub struct IndexReadsView {
     pub companions: u32,
     /// A manifest of their repository is due for deletion.
     pub deletions: u32,
+    /// A policy selects by their types.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub types: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Returns the view of the reads; `None` if there were none.
 pub(super) fn index_reads(reads: &IndexReads) -> Option<IndexReadsView> {
-    let IndexReads { kept, claimed, companions, deletions } = *reads;
+    let IndexReads { kept, claimed, companions, deletions, types } = *reads;
     let total = reads.total();
-    (total > 0).then_some(IndexReadsView { total, kept, claimed, companions, deletions })
+    (total > 0).then_some(IndexReadsView { total, kept, claimed, companions, deletions, types })
 }
 
 /// Describes the reads and their causes.
@@ -34,6 +42,7 @@ pub(super) fn describe_index_reads(reads: &IndexReadsView) -> String {
         (reads.claimed, "for images in use"),
         (reads.companions, "for signatures and the like"),
         (reads.deletions, "for deletions that are due"),
+        (reads.types, "for their types"),
     ];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes: Vec<String> = causes.map(|(count, why)| format!("{} {why}", format_count(u64::from(count)))).collect();

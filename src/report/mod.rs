@@ -22,6 +22,7 @@ mod holder;
 mod holds;
 mod html;
 mod humanize;
+mod idle;
 mod index_reads;
 mod journal_entry;
 mod journal_evidence;
@@ -87,6 +88,7 @@ pub use humanize::{
     counted, describe_clock_difference, describe_clock_doubt, describe_obstacle, describe_refusal, format_age,
     format_bytes, format_count, sanitize, truncate,
 };
+pub use idle::IdleRepositoryView;
 pub use index_reads::IndexReadsView;
 pub use journal_entry::{EntryView, correlation_id, describe_outcome, entry_text, policy_suffix};
 pub use journal_evidence::{journaled_evidence, journaled_policies};

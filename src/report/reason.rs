@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::holder::HolderView;
 use super::holds::describe_hold;
 use super::humanize::ordinal;
+use super::idle::describe_selection;
 use super::notation::{format_minute, short_digest};
 use super::shortfall::{ShortfallView, periods};
 use crate::domain::{ClaimMatch, Digest, HoldMatch, HoldReason, LockTarget, RangeSelection, Reason, UndatedCause};
@@ -101,6 +102,10 @@ pub enum ReasonView {
     },
     NotAVersion {
         policy: String,
+    },
+    SelectionUnknown {
+        policy: String,
+        fact: String,
     },
     SourceFailed {
         source: String,
@@ -206,6 +211,9 @@ impl From<&Reason> for ReasonView {
                 Self::Undated { policy: policy.to_string(), why: why.to_owned(), time }
             }
             Reason::NotAVersion { policy } => Self::NotAVersion { policy: policy.to_string() },
+            Reason::SelectionUnknown { policy, fact } => {
+                Self::SelectionUnknown { policy: policy.to_string(), fact: fact.label().to_owned() }
+            }
             Reason::SourceFailed { source } => Self::SourceFailed { source: source.to_string() },
             Reason::Gap { target: at, kind } => Self::Gap { at: at.to_string(), failure: (*kind).to_owned() },
             Reason::MaybeClaimed(claimed) => Self::MaybeClaimed {
@@ -289,6 +297,7 @@ impl ReasonView {
             Self::KeptImageWith { .. } => "kept-image-with",
             Self::Undated { .. } => "undated",
             Self::NotAVersion { .. } => "not-a-version",
+            Self::SelectionUnknown { .. } => "selection-unknown",
             Self::SourceFailed { .. } => "source-failed",
             Self::Gap { .. } => "gap",
             Self::MaybeClaimed { .. } => "maybe-claimed",
@@ -315,6 +324,7 @@ impl ReasonView {
             | Self::PullTimeUnknown { policy }
             | Self::Undated { policy, .. }
             | Self::NotAVersion { policy }
+            | Self::SelectionUnknown { policy, .. }
             | Self::NotKept { policy, .. }
             | Self::CompanionOfExpired { policy, .. } => Some(policy),
             _ => None,
@@ -393,6 +403,7 @@ impl ReasonView {
             Self::NotAVersion { policy } => {
                 format!("policy {policy} goes by version, and this tag is none, so it stays")
             }
+            Self::SelectionUnknown { policy, fact } => describe_selection(policy, fact),
             Self::SourceFailed { source } => format!("source {source} failed and could have protected it"),
             Self::Gap { at, failure } => format!("{at} could not be read ({failure})"),
             Self::MaybeClaimed { source, digest, uncertainty, holder } => {

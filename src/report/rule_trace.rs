@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::humanize::counted;
+use super::idle::describe_unknown_fact;
 use super::notation::format_minute;
 use super::{ReasonView, ShortfallView};
 use crate::domain::{
@@ -33,7 +34,8 @@ pub struct PolicyTraceView {
     pub file: String,
     /// True if it selects the tag.
     pub selects: bool,
-    /// The part of its selector that does not match: `registries`, `repositories`, `tags` or `pattern`.
+    /// The part of its selector that does not match: `registries`, `repositories`, `tags`, `pattern`,
+    /// `types` or `idle`.
     pub mismatch: Option<String>,
     /// The group that the tag is counted in: the names of `group_by`, each with its value.
     pub group: BTreeMap<String, String>,
@@ -104,23 +106,37 @@ fn policy_trace(
     now: Timestamp,
 ) -> PolicyTraceView {
     let found = weighing.tags.iter().find(|weighed| weighed.tag == tag);
+    let unsure = weighing.unsure.iter().find(|(at, _)| *at == tag).map(|(_, fact)| *fact);
+    let other = weighing.others.iter().find(|(at, _)| *at == tag).map(|(_, condition)| condition.label());
+    let by_name = || match weighing.policy.select.tags {
+        TagSelector::Pattern(_) => "pattern",
+        TagSelector::All | TagSelector::Globs(_) => "tags",
+        TagSelector::Untagged(_) => "untagged",
+    };
     let mismatch = match (weighing.applicability, found) {
         (_, Some(_)) => None,
-        (Applicability::Applies, None) => Some(match weighing.policy.select.tags {
-            TagSelector::Pattern(_) => "pattern",
-            TagSelector::All | TagSelector::Globs(_) => "tags",
-            TagSelector::Untagged(_) => "untagged",
-        }),
+        (Applicability::Applies, None) if unsure.is_some() => None,
+        (Applicability::Applies, None) => Some(other.unwrap_or_else(by_name)),
         (Applicability::OtherRepositories, None) => Some("repositories"),
         (Applicability::OtherRegistries, None) => Some("registries"),
     };
     let group = if found.is_some() { engine::group_of(weighing.policy, name) } else { Vec::new() };
-    let rules = found.map(|found| rule_traces(weighing, found, repository, &group, now)).unwrap_or_default();
+    let traces = || found.map(|found| rule_traces(weighing, found, repository, &group, now)).unwrap_or_default();
+    let rules = unsure.map_or_else(traces, |fact| {
+        let text = format!("it may select it: {}", describe_unknown_fact(fact.label()));
+        vec![RuleTraceView {
+            rule: fact.condition().label().to_owned(),
+            keeps: true,
+            text,
+            cutoff: None,
+            reading: None,
+        }]
+    });
     PolicyTraceView {
         policy: weighing.policy.name.to_string(),
         mode: weighing.policy.mode.label().to_owned(),
         file: weighing.policy.file.to_string(),
-        selects: found.is_some(),
+        selects: found.is_some() || unsure.is_some(),
         mismatch: mismatch.map(str::to_owned),
         group: group.into_iter().collect(),
         rules,

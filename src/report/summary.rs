@@ -370,6 +370,7 @@ fn retain_label(reason: &ReasonView) -> Option<&'static str> {
         ReasonView::KeptImageWith { .. } => "another tag of its image is kept",
         ReasonView::Undated { .. } => "has no time that can be trusted",
         ReasonView::NotAVersion { .. } => "is not a version",
+        ReasonView::SelectionUnknown { .. } => "a policy selects by a fact that is not known",
         ReasonView::SourceFailed { .. } => "a source failed",
         ReasonView::Gap { .. } => "something could not be read",
         ReasonView::MaybeClaimed { .. } => "a source claims a digest that may be this image's",

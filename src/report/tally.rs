@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
+
+use super::IdleRepositoryView;
+use super::idle::IdleTally;
 use super::source_counts::{RepositorySource, SourceCounter, SourceCounts};
 use crate::domain::{
     Claims, Gap, Inventory, PolicyName, Reason, Registry, RegistryName, Repository, RepositoryName, Rules, SourceName,
     TagVerdict, Verdict,
 };
-use crate::engine::{RepositoryDecision, Verdicts};
+use crate::engine::{self, RepositoryDecision, Verdicts};
 
 /// Counts of tags, policies, sources and gaps over the repositories of a plan. The tags themselves are not stored, so
 /// memory grows with repositories, sources, policies, gaps and mentions, but not with tags.
@@ -19,6 +23,8 @@ pub struct PlanTally<'a> {
     /// Positions of the policies by name.
     policies: HashMap<&'a PolicyName, u32>,
     policy_count: usize,
+    rules: &'a Rules,
+    evaluated_at: Timestamp,
     registries: BTreeMap<RegistryName, BTreeMap<RepositoryName, RepositoryTally>>,
 }
 
@@ -46,6 +52,8 @@ struct RepositoryTally {
     policies: Box<[(u32, PolicyCounts)]>,
     sources: Box<[RepositorySource]>,
     gaps: Box<[Gap]>,
+    /// For each policy with `idle` that selects it or may select it.
+    idle: Box<[IdleTally]>,
 }
 
 /// One policy in numbers.
@@ -67,13 +75,15 @@ pub(super) struct RegistryTally<'t> {
 }
 
 impl<'a> PlanTally<'a> {
-    /// Creates an empty tally for these sources and policies.
+    /// Creates an empty tally for these sources and policies, and for the time of the evaluation.
     #[must_use]
-    pub fn new(claims: &'a Claims, rules: &'a Rules) -> Self {
+    pub fn new(claims: &'a Claims, rules: &'a Rules, evaluated_at: Timestamp) -> Self {
         Self {
             sources: SourceCounter::new(claims),
             policies: rules.policies.iter().map(|policy| &policy.name).zip(0..).collect(),
             policy_count: rules.policies.len(),
+            rules,
+            evaluated_at,
             registries: BTreeMap::new(),
         }
     }
@@ -109,8 +119,29 @@ impl<'a> PlanTally<'a> {
             policies: self.count_policies(verdicts),
             sources: self.sources.count(registry, repository, verdicts).into(),
             gaps: repository.gaps.as_slice().into(),
+            idle: self.idle(registry, repository, verdicts),
         };
         self.registries.entry(registry.name.clone()).or_default().insert(repository.name.clone(), tally);
+    }
+
+    /// Returns what policies with `idle` make of a repository. One that the plan leaves out has no verdicts.
+    fn idle(&self, registry: &Registry, repository: &Repository, verdicts: &[TagVerdict]) -> Box<[IdleTally]> {
+        if verdicts.is_empty() {
+            return Box::default();
+        }
+        let found = engine::idle_for(self.rules, registry, repository, self.evaluated_at);
+        found.into_iter().map(|one| IdleTally::new(one, verdicts)).collect()
+    }
+
+    /// Returns the repositories that policies select by `idle`, or may select, by registry and name.
+    pub(super) fn idle_repositories(&self) -> Vec<IdleRepositoryView> {
+        let mut views = Vec::new();
+        for (registry, repositories) in &self.registries {
+            for (repository, tally) in repositories {
+                views.extend(tally.idle.iter().map(|one| one.view(registry, repository)));
+            }
+        }
+        views
     }
 
     fn count_policies(&self, verdicts: &[TagVerdict]) -> Box<[(u32, PolicyCounts)]> {
@@ -244,6 +275,7 @@ fn selecting_policy(reason: &Reason) -> Option<&PolicyName> {
         | Reason::PullTimeUnknown { policy }
         | Reason::Undated { policy, .. }
         | Reason::NotAVersion { policy }
+        | Reason::SelectionUnknown { policy, .. }
         | Reason::NotKept { policy, .. } => Some(policy),
         Reason::NotSelected
         | Reason::Held(_)

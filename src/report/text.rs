@@ -4,6 +4,7 @@ use comfy_table::CellAlignment;
 
 use super::holds::HEADINGS;
 use super::humanize::{counted, format_age, format_count, sanitize};
+use super::idle::{self, describe_idle};
 use super::natural_order::natural_order;
 use super::notation::{format_minute, short_digest};
 use super::reason::describe_match;
@@ -24,6 +25,7 @@ const MOST_UNDECIDED: usize = 50;
 const MOST_FINDINGS: usize = 50;
 const MOST_REFUSALS: usize = 50;
 const MOST_UNMATCHED: usize = 50;
+const MOST_IDLE: usize = 50;
 const MOST_REPOSITORIES: usize = 20;
 const MOST_DELETIONS: usize = 100;
 const MOST_HOLDS: usize = 100;
@@ -42,6 +44,7 @@ pub fn text(document: &PlanDocument) -> String {
     sources(&mut out, document);
     policies(&mut out, document);
     unmatched(&mut out, document);
+    idle(&mut out, document);
     refusals(&mut out, document);
     accepted(&mut out, document);
     findings(&mut out, document);
@@ -213,6 +216,21 @@ fn unmatched(out: &mut String, document: &PlanDocument) {
         line(out, 1, &format!("{}{}", if rule.refuses() { "!! " } else { "" }, rule.message));
     }
     more(out, document.unmatched.len(), MOST_UNMATCHED);
+}
+
+fn idle(out: &mut String, document: &PlanDocument) {
+    if document.idle.is_empty() {
+        return;
+    }
+    heading(out, "Idle repositories");
+    for sentence in describe_idle(document) {
+        line(out, 1, &sentence);
+    }
+    let rows = document.idle.iter().take(MOST_IDLE).map(|found| idle::cells(found).to_vec());
+    columns(out, &idle::HEADINGS, &[3, 4, 5], rows);
+    if document.idle.len() > MOST_IDLE {
+        line(out, 1, &format!("and {} more in the JSON", format_count((document.idle.len() - MOST_IDLE) as u64)));
+    }
 }
 
 fn refusals(out: &mut String, document: &PlanDocument) {

@@ -106,6 +106,9 @@ struct RecordedRepository {
     /// The latest times at which tags can have come to manifests, where no more is known of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     latest_pushes: BTreeMap<String, Timestamp>,
+    /// The own types of manifests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    artifact_types: BTreeMap<String, String>,
     /// The manifests that Tagwarden untagged and may delete, with the time of their last change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     untagged: BTreeMap<String, Option<Timestamp>>,
@@ -118,6 +121,9 @@ struct RecordedRepository {
     /// The time of the read at which tags without a time already existed.
     #[serde(default, alias = "first_look", skip_serializing_if = "Option::is_none")]
     first_read_at: Option<Timestamp>,
+    /// The last removal of tags whose use is not on record any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removed_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -341,10 +347,14 @@ impl From<&Repository> for RecordedRepository {
             latest_pushes: (repository.latest_pushes.iter())
                 .map(|(digest, at)| (digest.to_string(), at.timestamp()))
                 .collect(),
+            artifact_types: (repository.artifact_types.iter())
+                .map(|(digest, own)| (digest.to_string(), own.to_string()))
+                .collect(),
             untagged: repository.untagged.iter().map(|(digest, changed)| (digest.to_string(), *changed)).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
             listed: repository.listed.iter().map(RecordedListedManifest::from).collect(),
             first_read_at: repository.first_read_at.map(CompactTime::timestamp),
+            removed_at: repository.removed_at.map(CompactTime::timestamp),
         }
     }
 }
@@ -366,6 +376,9 @@ impl RecordedRepository {
             latest_pushes: (self.latest_pushes.into_iter())
                 .map(|(digest, at)| Ok((parse(&digest)?, at.into())))
                 .collect::<Result<_, InvalidInventory>>()?,
+            artifact_types: (self.artifact_types.into_iter())
+                .map(|(digest, own)| Ok((parse(&digest)?, own.into())))
+                .collect::<Result<_, InvalidInventory>>()?,
             untagged: self
                 .untagged
                 .into_iter()
@@ -374,6 +387,7 @@ impl RecordedRepository {
             attached: self.attached.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
             listed: read_listed(self.listed)?,
             first_read_at: self.first_read_at.map(Into::into),
+            removed_at: self.removed_at.map(Into::into),
             gaps: gaps?,
             lock: parse_lock(self.lock.as_deref())?,
             ..Repository::empty(parse(&self.name)?)

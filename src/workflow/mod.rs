@@ -63,6 +63,7 @@ mod recovery;
 mod refused;
 mod registries;
 mod removal_size;
+mod repository_use;
 mod restore;
 mod result;
 mod rule_revision;

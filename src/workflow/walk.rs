@@ -292,7 +292,7 @@ impl App {
         }
         Ok(Walk {
             spool: PlanSpool::new().map_err(spool_error)?,
-            tally: PlanTally::new(claims, input.rules),
+            tally: PlanTally::new(claims, input.rules, input.times.1),
             removal_counts: RemovalCounts::default(),
             deletion_counts: DeletionCounts::default(),
             contents: ContentComparison::new(heads.len()),
@@ -347,7 +347,10 @@ impl App {
             }
             None => None,
         };
-        if observed.is_none() && registry.needs_records(repository) {
+        let filling = self.fill_removal_time(input.rules, &registry.head.registry, repository, input.times.1);
+        let is_filled = self.unless_lost(filling).await?.is_some();
+        let needs_removals = engine::longest_idle(input.rules, &registry.head.registry, repository).is_some();
+        if (observed.is_none() && registry.needs_records(repository)) || (!is_filled && needs_removals) {
             repository.gaps.push(self.lost_state_gap(GapTarget::Records));
             repository.gaps.sort();
         }

@@ -8,9 +8,9 @@ use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use tagwarden::domain::{
-    Claim, Deletion, Deletions, Digest, Keep, Lock, Manifest, ManifestDetail, Policy, PolicyMode, RegistryName,
-    RemovedTag, RepositoryName, Selector, SourceState, Tag, TagSelector, UntaggedHistory, UntaggedManifest,
-    WrittenDuration,
+    Claim, Deletion, Deletions, Digest, FactSelector, Keep, Lock, Manifest, ManifestDetail, Policy, PolicyMode,
+    RegistryName, RemovedTag, RepositoryName, Selector, SourceState, Tag, TagSelector, UntaggedHistory,
+    UntaggedManifest, WrittenDuration,
 };
 use tagwarden::engine;
 
@@ -129,7 +129,12 @@ fn judge_all(world: &mut RandomFacts, (hours, enforce): (i64, bool), past: &Rand
     let first = world.rules.policies[0].clone();
     world.rules.policies.push(Policy {
         name: "stale".parse().unwrap(),
-        select: Selector { registries: None, repositories: None, tags: TagSelector::Untagged(after) },
+        select: Selector {
+            registries: None,
+            repositories: None,
+            tags: TagSelector::Untagged(after),
+            facts: FactSelector::default(),
+        },
         group_by: Vec::new(),
         keep: Keep::None,
         delete_manifest_after: None,

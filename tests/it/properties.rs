@@ -9,10 +9,10 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tagwarden::domain::{
-    Digest, GapTarget, Keep, KeepRule, Plan, Reason, Refusal, RefusalScope, RemovalAbility, RemovalMethod,
-    RetentionDays, SourceState, TagName, Verdict,
+    ArtifactType, Digest, GapTarget, Keep, KeepRule, Plan, Reason, Refusal, RefusalScope, RemovalAbility,
+    RemovalMethod, RetentionDays, SourceState, TagName, Verdict, WrittenDuration,
 };
-use tagwarden::engine::reclaim;
+use tagwarden::engine::{Idleness, reclaim, repository_use};
 
 use crate::scenarios::{apply, forge};
 
@@ -140,18 +140,69 @@ proptest! {
         prop_assert!(less.goes().0.is_subset(&world.goes().0));
     }
 
+    /// Nobody knows any more when some tags were pulled or pushed, or of what type an artifact is.
+    #[test]
+    fn less_known_of_what_selectors_ask_never_expires_more(
+        world in random_facts(), which in any::<Index>(), what in 0..5u8,
+    ) {
+        let mut less = world.clone();
+        for repository in less.inventory.registries.iter_mut().flat_map(|registry| &mut registry.repositories) {
+            match what {
+                0 => repository.pull_times.clear(),
+                1 => {
+                    let tags: Vec<_> = repository.pull_times.keys().cloned().collect();
+                    if !tags.is_empty() {
+                        repository.pull_times.remove(&tags[which.index(tags.len())]);
+                    }
+                }
+                2 => repository.removed_at = Some(now().into()),
+                3 => repository.artifact_types.clear(),
+                _ => {
+                    let known: Vec<_> = repository.artifact_types.keys().cloned().collect();
+                    if !known.is_empty() {
+                        repository.artifact_types.remove(&known[which.index(known.len())]);
+                    }
+                }
+            }
+        }
+        prop_assert!(less.goes().0.is_subset(&world.goes().0));
+    }
+
+    /// A policy that selects by a fact that nobody knows keeps what it may select.
+    #[test]
+    fn a_selector_by_unknown_facts_never_expires_more(world in random_facts(), which in any::<Index>()) {
+        let mut less = world.clone();
+        for repository in less.inventory.registries.iter_mut().flat_map(|registry| &mut registry.repositories) {
+            repository.pull_times.clear();
+            repository.artifact_types.clear();
+        }
+        let before = less.goes().0;
+        let which = which.index(less.rules.policies.len());
+        let (duration, written) = (SignedDuration::from_secs(1), "1s".into());
+        let mut repositories = less.inventory.registries.iter().flat_map(|registry| &registry.repositories);
+        // What was pushed right now is used, whatever is not known.
+        prop_assume!(repositories.all(|one| repository_use(one, now()).idleness(duration, now()) != Idleness::Used));
+        less.rules.policies[which].select.facts.idle = Some(WrittenDuration { duration, written });
+        prop_assert!(less.goes().0.is_subset(&before));
+        less.rules.policies[which].select.facts.idle = None;
+        // Of an index nobody needs to know more to say that it is not a chart, so one of a type that may be any.
+        let types = vec![ArtifactType::MediaType("application/vnd.example+json".into())];
+        less.rules.policies[which].select.facts.types = Some(types);
+        prop_assert!(less.goes().0.is_subset(&before));
+    }
+
     #[test]
     fn planning_again_after_applying_removes_nothing(world in random_facts()) {
         let (_, plan) = world.decide();
         let mut after = world.clone();
-        apply(&mut after.inventory, &plan);
+        apply(&mut after.inventory, &plan, &world.rules, now());
         prop_assert_eq!(after.goes().0, BTreeSet::new());
         // The same for what is really enforced, where the rest of the plan stays what it was.
         let (all, enforced) = world.goes();
         let mut half = world.clone();
         let enforced_plan =
             Plan { removals: plan.removals.into_iter().filter(|removal| removal.enforce).collect(), refusals: vec![], ..Plan::default() };
-        apply(&mut half.inventory, &enforced_plan);
+        apply(&mut half.inventory, &enforced_plan, &world.rules, now());
         prop_assert!(half.goes().0.is_subset(&all.difference(&enforced).cloned().collect()));
     }
 

@@ -11,7 +11,7 @@ use tagwarden::domain::{
 use tagwarden::engine::{ClaimedDigests, Verdicts, blob_uses, reclaim};
 use tagwarden::workflow::BlobSpool;
 
-use crate::properties::{RandomFacts, Shuffle, random_facts};
+use crate::properties::{RandomFacts, Shuffle, now, random_facts};
 use crate::scenarios::apply;
 
 /// A world in which nearly everything was read, and a digest has the same size wherever it stands.
@@ -106,7 +106,7 @@ fn stored<'a>(manifests: impl IntoIterator<Item = (&'a Digest, &'a Manifest)>) -
 /// The bytes of a registry, counted from its end: what is there now, and what could be there without the tags.
 fn counted(world: &RandomFacts, plan: &Plan, registry: usize) -> ReclaimBytes {
     let mut after = world.inventory.clone();
-    apply(&mut after, plan);
+    apply(&mut after, plan, &world.rules, now());
     let Registry { repositories, .. } = &world.inventory.registries[registry];
     let (mut staying, mut images) = (BTreeMap::new(), BTreeMap::new());
     for (position, repository) in repositories.iter().enumerate() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use tagwarden::domain::{
-    AllowUnmatched, Claims, Digest, Gap, GapTarget, Globs, Inventory, Keep, KeepRule, Limits, ListedKind,
+    AllowUnmatched, Claims, Digest, FactSelector, Gap, GapTarget, Globs, Inventory, Keep, KeepRule, Limits, ListedKind,
     ListedManifest, Manifest, ManifestDetail, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalMethod,
     Repository, Rules, Selector, SourceOutcome, SourceState, Tag, TagPosition, TagSelector, UnreadCause, Verdict,
 };
@@ -258,7 +258,12 @@ fn policy() -> Policy {
         name: "builds".parse().unwrap(),
         description: None,
         owner: None,
-        select: Selector { registries: None, repositories: None, tags: TagSelector::All },
+        select: Selector {
+            registries: None,
+            repositories: None,
+            tags: TagSelector::All,
+            facts: FactSelector::default(),
+        },
         group_by: Vec::new(),
         keep: Keep::Rules(vec![KeepRule::Matching(Globs::new(&["keep*"]).unwrap())]),
         delete_manifest_after: None,
@@ -376,7 +381,7 @@ fn an_index_that_goes_only_on_paper_is_read_where_its_images_would_really_go() {
     let rows: [Row; 2] = [(1, &[], None), (2, &[1], None)];
     let mut facts = world(&rows, &[("trial", 2), ("amd64", 1)], &[]);
     let tags = TagSelector::Globs(Globs::new(&["trial"]).unwrap());
-    let select = Selector { registries: None, repositories: None, tags };
+    let select = Selector { registries: None, repositories: None, tags, facts: FactSelector::default() };
     let trials = Policy { name: "trials".parse().unwrap(), select, mode: PolicyMode::DryRun, ..policy() };
     facts.rules.policies.push(trials);
     let mut worlds = Worlds::new(facts);

@@ -10,8 +10,8 @@ use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    Digest, DigestMap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime, Registry, Repository, Rules, Tag,
-    TagSelector, VersionPart, WrittenDuration,
+    ArtifactType, Digest, DigestMap, Gap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime, Registry,
+    Repository, Rules, Tag, TagSelector, VersionPart, WrittenDuration,
 };
 
 /// Checks every policy for removals in one repository. Returns the policies that expire each, by name.
@@ -30,7 +30,12 @@ pub(super) fn check_rules<'a>(
     policies.sort_by_key(|policy| &policy.name);
     for policy in policies {
         let members = members(policy, repository, now);
+        let open = open_members(policy, repository, now);
         let kept = kept(policy, repository, &members, &rules.timezone, now);
+        for one in going.iter().filter(|one| open.contains(one.removal.position.tag)) {
+            let by = format!("policy {} may select it", policy.name);
+            findings.push(Violation::ProtectedTag { image: one.image(), by });
+        }
         let selected = TagSet::of(repository, members.values().flatten().map(|member| member.position));
         // There may be a hundred thousand of them.
         drop(members);
@@ -90,10 +95,133 @@ fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> 
         }
 }
 
+/// Returns true if something was pushed to a repository or pulled from it since a time; `None` if nobody can say.
+fn used_since(repository: &Repository, start: Timestamp, now: Timestamp) -> Option<bool> {
+    let since = |time: Timestamp| (start..=now).contains(&time);
+    let dates = || repository.tags.iter().map(|tag| (tag, tag_date(repository, tag, now).timestamp()));
+    let pull = |tag: &Tag| match repository.pull_times.get(&tag.name)? {
+        PullTime::Never => Some(None),
+        PullTime::At(at) => Some(Some(at.timestamp())).filter(|at| at.is_none_or(|at| at <= now)),
+    };
+    if dates().any(|(tag, date)| date.is_some_and(since) || pull(tag).flatten().is_some_and(since)) {
+        return Some(true);
+    }
+    let is_old = |(tag, date): (&Tag, Option<Timestamp>)| {
+        date.or_else(|| no_later_than(repository, tag, now)).is_some_and(|latest| latest < start) && pull(tag).is_some()
+    };
+    let hides = repository.gaps.iter().any(Gap::may_hide_tag);
+    let removed = repository.removed_at.is_some_and(|at| at.timestamp() >= start);
+    (!hides && !removed && dates().all(is_old)).then_some(false)
+}
+
+/// The words for types, by what `artifactType` or the type of the configuration begin with.
+const WORDS: [(&str, &str); 18] = [
+    ("image", "application/vnd.oci.image.config.v1+json"),
+    ("image", "application/vnd.docker.container.image.v1+json"),
+    ("chart", "application/vnd.cncf.helm.config.v1+json"),
+    ("signature", "application/vnd.dev.cosign.artifact.sig.v1+json"),
+    ("signature", "application/vnd.cncf.notary.signature"),
+    ("signature", "application/vnd.cncf.notary.v2.signature"),
+    ("signature", "application/vnd.dev.sigstore.bundle"),
+    ("attestation", "application/vnd.in-toto+json"),
+    ("attestation", "application/vnd.dsse.envelope.v1+json"),
+    ("attestation", "application/vnd.dev.cosign.artifact.att.v1+json"),
+    ("sbom", "application/spdx+json"),
+    ("sbom", "text/spdx+json"),
+    ("sbom", "text/spdx"),
+    ("sbom", "application/vnd.syft+json"),
+    ("sbom", "application/vnd.dev.cosign.artifact.sbom.v1+json"),
+    ("sbom", "application/vnd.cyclonedx"),
+    ("wasm", "application/vnd.wasm."),
+    ("cache", "application/vnd.buildkit.cacheconfig."),
+];
+
+/// Returns true if a tag names an artifact of one of the types; `None` if nobody can say.
+fn has_type(types: &[ArtifactType], repository: &Repository, tag: &Tag) -> Option<bool> {
+    let digest = tag.digest.as_ref();
+    let manifest = digest.and_then(|digest| Some((digest, repository.manifests.get(digest)?)));
+    let own = digest.and_then(|digest| repository.artifact_types.get(digest));
+    let media_type = manifest.map_or_else(String::new, |(_, manifest)| manifest.media_type.to_string());
+    let wanted: BTreeSet<&str> = types.iter().map(ArtifactType::written).collect();
+    if wanted.contains(media_type.as_str()) {
+        return Some(true);
+    }
+    let is_index = media_type.ends_with("image.index.v1+json") || media_type.ends_with("manifest.list.v2+json");
+    let is_first_format = media_type.starts_with("application/vnd.docker.distribution.manifest.v1+");
+    if let Some(own) = own {
+        let word = WORDS.iter().find(|(word, begin)| {
+            let open = begin.ends_with('.') || begin.ends_with("bundle") || begin.ends_with("cyclonedx");
+            let fits = if open { own.starts_with(begin) } else { **own == **begin };
+            fits && (*word == "cache" || !is_index && !is_first_format)
+        });
+        let word = match word {
+            Some((word, _)) => word,
+            None if is_index => "index",
+            None if is_first_format => "image",
+            None => "",
+        };
+        return Some(wanted.contains(word) || wanted.contains(&**own));
+    }
+    let named = wanted.iter().any(|text| text.contains('/'));
+    if is_first_format && wanted.contains("image") {
+        return Some(true);
+    }
+    // Without more, an index may be a cache, and a single manifest is surely not an index.
+    let surely_other = |word: &&str| match *word {
+        "index" => {
+            !is_index
+                && (media_type.ends_with(".manifest.v1+json")
+                    || media_type.ends_with(".manifest.v2+json")
+                    || is_first_format)
+        }
+        "cache" => is_first_format,
+        _ => is_index || is_first_format,
+    };
+    (!named && wanted.iter().all(surely_other)).then_some(false)
+}
+
+/// Returns true if a tag has the facts that a policy asks for; `None` if one of them is unknown, and none differs.
+fn has_facts(policy: &Policy, repository: &Repository, tag: &Tag, used: Option<bool>) -> Option<bool> {
+    let facts = &policy.select.facts;
+    let typed = facts.types.as_ref().map_or(Some(true), |types| has_type(types, repository, tag));
+    let idle = facts.idle.as_ref().map_or(Some(true), |_| used.map(|used| !used));
+    if typed == Some(false) || idle == Some(false) { Some(false) } else { typed.and(idle) }
+}
+
+/// Returns true if the repository was used as lately as a policy with `idle` asks; `None` if nobody can say, or it does not
+/// ask.
+fn used_lately(policy: &Policy, repository: &Repository, now: Timestamp) -> Option<bool> {
+    let idle = policy.select.facts.idle.as_ref()?;
+    // Before the calendar begins, nothing was used.
+    used_since(repository, now.checked_sub(idle.duration).unwrap_or(Timestamp::MIN), now)
+}
+
+/// Returns the tags that a policy may select, for all that is known.
+fn open_members(policy: &Policy, repository: &Repository, now: Timestamp) -> TagSet {
+    let mut open = TagSet::of(repository, []);
+    if policy.select.facts.is_empty() {
+        return open;
+    }
+    let used = used_lately(policy, repository, now);
+    for (position, tag) in (0..).zip(&repository.tags) {
+        let named = match &policy.select.tags {
+            TagSelector::All => true,
+            TagSelector::Globs(globs) => globs.matches(tag.name.as_str()),
+            TagSelector::Pattern(pattern) => pattern.captures(tag.name.as_str()).is_some(),
+            TagSelector::Untagged(_) => false,
+        };
+        if named && !accompanies(&tag.name) && has_facts(policy, repository, tag, used).is_none() {
+            open.insert(position);
+        }
+    }
+    open
+}
+
 /// Returns the tags that a policy selects, by the values of its groups.
 fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> BTreeMap<Vec<String>, Vec<Member<'a>>> {
     let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
     let mut groups: BTreeMap<Vec<String>, Vec<Member<'a>>> = BTreeMap::new();
+    let used = used_lately(policy, repository, now);
     for (position, tag) in (0..).zip(&repository.tags) {
         let name = tag.name.as_str();
         let (mut group, mut version) = (vec![String::new(); policy.group_by.len()], Some(name));
@@ -111,7 +239,7 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
             TagSelector::All | TagSelector::Globs(_) => {}
             TagSelector::Untagged(_) => continue,
         }
-        if accompanies(&tag.name) {
+        if accompanies(&tag.name) || has_facts(policy, repository, tag, used) != Some(true) {
             continue;
         }
         let time = tag_date(repository, tag, now).timestamp();

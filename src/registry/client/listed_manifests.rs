@@ -32,6 +32,7 @@ pub(in crate::registry) async fn read_listed(
         match parsed {
             Ok(Some(parsed)) => {
                 let read = Manifest { created_at: None, ..parsed.manifest };
+                repository.artifact_types.insert(digest.clone(), parsed.artifact_type);
                 repository.manifests.insert(digest, read);
             }
             Ok(None) => drop(missing.insert(digest)),
@@ -61,6 +62,7 @@ pub(in crate::registry) fn store_read(repository: &mut Repository, read: Vec<(Di
         let known = repository.manifests.get(&digest);
         let (lock, created_at) = known.map_or((None, None), |known| (known.lock, known.created_at));
         let subject = parsed.manifest.subject.clone().or_else(|| known.and_then(|known| known.subject.clone()));
+        repository.artifact_types.insert(digest.clone(), parsed.artifact_type);
         repository.manifests.insert(digest, Manifest { subject, created_at, lock, ..parsed.manifest });
     }
     let subjects = repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();

@@ -2,6 +2,7 @@
 //! times.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use futures::{StreamExt, future, stream};
 use jiff::Timestamp;
@@ -17,6 +18,8 @@ use crate::registry::{ContentCache, RawManifest, ReferrersSupport, RegistryError
 #[derive(Debug, Default)]
 pub(in crate::registry) struct ManifestGraph {
     pub(in crate::registry) manifests: BTreeMap<Digest, Manifest>,
+    /// Their own types.
+    pub(in crate::registry) artifact_types: BTreeMap<Digest, Arc<str>>,
     /// Manifests that tags name and the registry does not have, requested twice.
     pub(in crate::registry) missing: BTreeSet<Digest>,
     pub(in crate::registry) gaps: Vec<Gap>,
@@ -89,6 +92,7 @@ impl ManifestReader<'_> {
                     for child in parsed.children {
                         want(child.digest, Role::Child, look.needs_created_at && child.is_image);
                     }
+                    contents.artifact_types.insert(digest.clone(), parsed.artifact_type);
                     contents.manifests.insert(digest, parsed.manifest);
                 }
                 for referrer in referrers {

@@ -4,7 +4,7 @@
 //! manifest may be an index that contains any image.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -29,6 +29,8 @@ pub struct ParsedManifest {
     pub children: Vec<Child>,
     /// The image configuration, which may contain a later creation time.
     pub image_config: Option<Digest>,
+    /// Its own type, see [`Repository::artifact_types`](crate::domain::Repository::artifact_types).
+    pub artifact_type: Arc<str>,
 }
 
 /// A manifest, a configuration or a list that cannot be parsed.
@@ -303,7 +305,21 @@ pub fn parse_manifest(raw: &RawManifest) -> Result<ParsedManifest, InvalidConten
         lock: None,
         detail: ManifestDetail::Full,
     };
-    Ok(ParsedManifest { manifest, children, image_config: dated_by })
+    Ok(ParsedManifest { manifest, children, image_config: dated_by, artifact_type: own_type(&wire) })
+}
+
+/// Returns the type of artifact that a manifest states: by `artifactType`, else by its configuration. An index with the
+/// configuration of a build cache among its entries is that cache.
+fn own_type(wire: &WireManifest) -> Arc<str> {
+    /// Shared, since nearly all manifests have one of these.
+    static COMMON: LazyLock<[Arc<str>; 3]> =
+        LazyLock::new(|| ["".into(), IMAGE_CONFIGS[0].into(), IMAGE_CONFIGS[1].into()]);
+    let stated = wire.artifact_type.as_ref().and_then(Value::as_str).filter(|kind| !kind.is_empty());
+    let config = || wire.config.as_ref().and_then(|config| config.media_type.as_deref());
+    let mut entries = wire.manifests.iter().flatten().filter_map(|entry| entry.media_type.as_deref());
+    let cache = || entries.find(|kind| kind.starts_with(CACHE_CONFIG));
+    let text = stated.or_else(config).or_else(cache).unwrap_or_default();
+    COMMON.iter().find(|known| ***known == *text).cloned().unwrap_or_else(|| text.into())
 }
 
 fn digest_of(descriptor: &WireDescriptor) -> Result<Digest, InvalidContent> {

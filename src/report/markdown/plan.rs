@@ -9,6 +9,7 @@ use crate::registry::Provider;
 use crate::registry::providers::{VerifyTool, provider};
 use crate::report::holds::HEADINGS;
 use crate::report::humanize::{counted, format_age, format_bytes, format_count};
+use crate::report::idle::{self, describe_idle};
 use crate::report::notation::{format_minute, short_digest};
 use crate::report::registry_info::describe_registry;
 use crate::report::storage::{cells, describe_storage, largest};
@@ -29,6 +30,7 @@ const MOST_POLICIES: usize = 6_000;
 const MOST_REFUSALS: usize = 4_000;
 const MOST_ATTENTION: usize = 4_000;
 const MOST_FINDINGS: usize = 4_000;
+const MOST_IDLE: usize = 3_000;
 const MOST_STORAGE: usize = 2_000;
 const MOST_REPOSITORIES: usize = 10;
 const MOST_DELETIONS: usize = 5_000;
@@ -63,7 +65,15 @@ pub(in crate::report) fn markdown(document: &PlanDocument, taken: usize) -> Stri
 
 /// Renders the evidence of a plan, and its irregularities.
 pub(super) fn basis(document: &PlanDocument) -> String {
-    [registries(document), sources(document), policies(document), unmatched(document), findings(document)].concat()
+    [
+        registries(document),
+        sources(document),
+        policies(document),
+        unmatched(document),
+        idle(document),
+        findings(document),
+    ]
+    .concat()
 }
 
 fn head(document: &PlanDocument) -> String {
@@ -280,6 +290,21 @@ fn unmatched(document: &PlanDocument) -> String {
     let mark = |refuses: bool| if refuses { "**refuses**: " } else { "" };
     let rows = document.unmatched.iter().map(|rule| format!("- {}{}", mark(rule.refuses()), escape(&rule.message)));
     section("Rules that match nothing", &lines(MOST_POLICIES, document.unmatched.len(), rows))
+}
+
+fn idle(document: &PlanDocument) -> String {
+    if document.idle.is_empty() {
+        return String::new();
+    }
+    let intro: String = describe_idle(document).iter().map(|sentence| format!("- {}\n", escape(sentence))).collect();
+    let header = format!("| {} |\n| :-- | :-- | :-- | --: | --: | --: | :-- |\n", idle::HEADINGS.join(" | "));
+    let rows = document.idle.iter().map(|found| {
+        let [name, rest @ ..] = idle::cells(found);
+        let rest = rest.map(|cell| escape(&cell));
+        format!("| {} | {} |", code(&name), rest.join(" | "))
+    });
+    let table = header + &lines(MOST_IDLE, document.idle.len(), rows);
+    section("Idle repositories", &format!("{intro}\n{table}"))
 }
 
 fn findings(document: &PlanDocument) -> String {

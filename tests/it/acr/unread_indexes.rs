@@ -80,3 +80,24 @@ async fn an_index_that_cannot_be_read_keeps_its_repository() {
     walk.registry.inject(tagwarden::demo::registry::Fault::on(&path, fault));
     assert_eq!(walk.plan().await.removals.len(), 0);
 }
+
+/// A type that the list does not tell is read where nothing else keeps the tag. An index is no chart, whatever is in it.
+#[tokio::test]
+async fn types_are_read_where_they_decide() {
+    let walk = fifty_builds().await;
+    let plan_by = async |types: &str, keep: &str| {
+        let select = format!("{{ repositories: [\"shop/*\"], types: [{types}] }}");
+        walk.policies(&format!("policies:\n  - {{ name: typed, select: {select}, keep: {keep} }}\n"));
+        walk.registry.clear_requests();
+        let plan = walk.plan().await;
+        (plan.removals.len(), requests(&walk, "/manifests/").len(), plan.registries[0].indexes_read)
+    };
+    assert_eq!(plan_by("chart", "none").await, (0, 0, None));
+    // The seven images of `shop/api` are listed as such.
+    assert_eq!(plan_by("image", "none").await, (7, 0, None));
+    let (removals, read, counts) = plan_by("index", "none").await;
+    let counts = counts.unwrap();
+    assert_eq!((removals, read, counts.total, counts.types), (50, 50, 50, 50));
+    let (removals, read, _) = plan_by("index", "[{ newest: 10 }]").await;
+    assert_eq!((removals, read), (40, 0), "kept by their digests");
+}

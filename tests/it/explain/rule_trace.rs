@@ -191,6 +191,12 @@ proptest! {
                     for tag in &weighing.tags {
                         told[tag.tag as usize].extend(reasons(&weighing.policy.name, &tag.outcomes));
                     }
+                    for &(tag, fact) in &weighing.unsure {
+                        told[tag as usize].push(Reason::SelectionUnknown { policy: weighing.policy.name.clone(), fact });
+                    }
+                    for (tag, _) in &weighing.others {
+                        prop_assert!(weighing.tags.iter().all(|other| other.tag != *tag));
+                    }
                 }
                 for (tag, mut told) in (0..).zip(told) {
                     let found = verdicts.at(TagPosition { registry: r, repository: p, tag }).unwrap();
@@ -241,6 +247,7 @@ fn is_of_a_policy(reason: &Reason) -> bool {
             | Reason::PullTimeUnknown { .. }
             | Reason::Undated { .. }
             | Reason::NotAVersion { .. }
+            | Reason::SelectionUnknown { .. }
             | Reason::NotKept { .. }
     )
 }

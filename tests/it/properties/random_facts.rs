@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tagwarden::domain::{
-    AllowUnmatched, Blob, Claim, Claims, CompactTime, DateOrigin, Digest, Gap, GapTarget, Globs, Hold, HoldOrigin,
-    Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage,
-    Naming, OriginalDate, PathPattern, Period, Plan, Policy, PolicyLimits, PolicyMode, PullTime, Registry,
-    RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Selector, SourceOutcome, SourceState, Tag,
-    TagName, TagSelector, UnresolvedReference, VersionPart, WrittenDuration,
+    AllowUnmatched, ArtifactKind, ArtifactType, Blob, Claim, Claims, CompactTime, DateOrigin, Digest, FactSelector,
+    Gap, GapTarget, Globs, Hold, HoldOrigin, Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest,
+    ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern, Period, Plan, Policy, PolicyLimits,
+    PolicyMode, PullTime, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Selector,
+    SourceOutcome, SourceState, Tag, TagName, TagSelector, UnresolvedReference, VersionPart, WrittenDuration,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan};
 
@@ -150,13 +150,23 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
     let manifests =
         prop::collection::btree_map((0..IMAGES).prop_map(digest), prop_oneof![4 => manifest(), 1 => listed()], 0..12);
     let originals = prop::collection::btree_map(tag_name().prop_map(|name| name.parse().unwrap()), original(), 0..3);
-    let facts = (tags, manifests, rarely_gaps(), originals, time());
-    facts.prop_map(move |(tags, manifests, gaps, originals, first_look)| {
+    let removed = prop::option::weighted(0.2, (0..900i64).prop_map(|hours| now() - SignedDuration::from_hours(hours)));
+    let facts = (tags, manifests, rarely_gaps(), originals, time(), any::<bool>(), removed);
+    let strategy = facts.prop_map(move |(tags, manifests, gaps, originals, first_look, all_pulls, removed)| {
         let mut repository = Repository::empty(name.parse().unwrap());
         repository.first_read_at = first_look;
+        repository.removed_at = removed.map(Into::into);
         let tags: HashMap<String, Tag> = tags.into_iter().collect();
         repository.tags = tags.into_values().collect();
         repository.manifests = manifests;
+        let own = ["", "application/vnd.oci.image.config.v1+json", "application/vnd.cncf.helm.config.v1+json"];
+        let kinds: Vec<Digest> = repository.manifests.keys().cloned().collect();
+        for digest in kinds {
+            let drawn = usize::from(digest.to_string().as_bytes()[9]) + repository.tags.len();
+            if let Some(own) = own.get(drawn % 5) {
+                repository.artifact_types.insert(digest, (*own).into());
+            }
+        }
         repository.gaps = gaps;
         repository.original_dates = originals;
         let there: BTreeSet<&TagName> = repository.tags.iter().map(|tag| &tag.name).collect();
@@ -166,13 +176,15 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
             let drawn = Digest::of(format!("{} {:?}", tag.name, tag.digest).as_bytes()).hex();
             let drawn = i64::from_str_radix(&drawn[..6], 16).unwrap();
             let at = now() - SignedDuration::from_hours(drawn % 900 - 20);
-            let pulled = [None, Some(PullTime::Never), Some(PullTime::At(at.into())), Some(PullTime::At(at.into()))];
+            let unknown = all_pulls.then_some(PullTime::Never);
+            let pulled = [unknown, Some(PullTime::Never), Some(PullTime::At(at.into())), Some(PullTime::At(at.into()))];
             (tag.name.clone(), pulled[usize::try_from(drawn % 4).unwrap()])
         });
         let pulls: Vec<_> = pulls.collect();
         repository.pull_times = pulls.into_iter().filter_map(|(tag, pulled)| Some((tag, pulled?))).collect();
         repository
-    })
+    });
+    strategy.boxed()
 }
 
 fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
@@ -190,19 +202,21 @@ fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
     });
     let clock = select(vec![None, Some(0), Some(120), Some(121), Some(-120), Some(-121)]);
     let itself = (obstacles, retention, prop::bool::weighted(0.3), unread, clock);
-    (repositories, removal, able, itself).prop_map(move |(repositories, removal, ability, itself)| Registry {
-        obstacles: itself.0,
-        info: itself.1.map(registry_info),
-        accepts_retention: itself.2,
-        gaps: itself.3,
-        clock_ahead: itself.4.map(SignedDuration::from_secs),
-        endpoint: format!("https://{name}.example"),
-        hosts: vec![format!("{name}.example")],
-        removal,
-        ability,
-        repositories,
-        ..Registry::empty(name.parse().unwrap(), "distribution")
-    })
+    let strategy =
+        (repositories, removal, able, itself).prop_map(move |(repositories, removal, ability, itself)| Registry {
+            obstacles: itself.0,
+            info: itself.1.map(registry_info),
+            accepts_retention: itself.2,
+            gaps: itself.3,
+            clock_ahead: itself.4.map(SignedDuration::from_secs),
+            endpoint: format!("https://{name}.example"),
+            hosts: vec![format!("{name}.example")],
+            removal,
+            ability,
+            repositories,
+            ..Registry::empty(name.parse().unwrap(), "distribution")
+        });
+    strategy.boxed()
 }
 
 pub(super) fn rule() -> impl Strategy<Value = KeepRule> {
@@ -225,6 +239,25 @@ pub(super) fn rule() -> impl Strategy<Value = KeepRule> {
     ]
 }
 
+/// What a policy asks of facts; mostly nothing.
+pub(crate) fn facts() -> impl Strategy<Value = FactSelector> {
+    let idle = prop::option::weighted(0.3, select(vec![0i64, 50, 200, 400, 650]));
+    let image = || ArtifactType::Kind(ArtifactKind::Image);
+    let types = [
+        vec![image()],
+        vec![image(), ArtifactType::Kind(ArtifactKind::Index)],
+        vec![ArtifactType::MediaType("application/vnd.cncf.helm.config.v1+json".into())],
+    ];
+    let types = prop::option::weighted(0.3, select(types.to_vec()));
+    (idle, types).prop_map(|(idle, types)| FactSelector {
+        types,
+        idle: idle.map(|hours| WrittenDuration {
+            duration: SignedDuration::from_hours(hours),
+            written: format!("{hours}h").into(),
+        }),
+    })
+}
+
 pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
     let tags = prop_oneof![
         Just((TagSelector::All, vec![])),
@@ -244,12 +277,12 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
     ];
     let registries = prop_oneof![3 => Just(None), 1 => Just(Some(vec!["contoso".parse().unwrap()]))];
     let limits = (prop::option::of(0..4u32), prop::option::of(0..100u32));
-    (tags, keep, any::<bool>(), registries, limits).prop_map(
-        move |((tags, group_by), keep, enforce, registries, (untag, percent))| Policy {
+    let strategy = (tags, keep, any::<bool>(), registries, limits, facts()).prop_map(
+        move |((tags, group_by), keep, enforce, registries, (untag, percent), facts)| Policy {
             name: name.parse().unwrap(),
             description: None,
             owner: None,
-            select: Selector { registries, repositories: None, tags },
+            select: Selector { registries, repositories: None, tags, facts },
             group_by,
             keep,
             delete_manifest_after: None,
@@ -261,7 +294,8 @@ pub(crate) fn policy(name: &'static str) -> impl Strategy<Value = Policy> {
             file: "policies.yaml".into(),
             revision: "sha256:0".into(),
         },
-    )
+    );
+    strategy.boxed()
 }
 
 pub(crate) fn claim() -> impl Strategy<Value = Claim> {

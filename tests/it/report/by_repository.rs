@@ -111,7 +111,7 @@ fn document_by_repository(decided: &WholeDecision) -> PlanDocument {
     let registries: Vec<Registry> = inventory.registries.iter().map(head).collect();
     let (texts, placed) = (claim_texts(claims), PlacedDigests::of(inventory, claims));
     let (mut planner, mut totals) = (RemovalPlanner::new(rules, *now), CheckTotals::new(rules));
-    let mut tally = PlanTally::new(claims, rules);
+    let mut tally = PlanTally::new(claims, rules, *now);
     let mut views: BTreeMap<(usize, usize), (Vec<RemovalView>, Vec<KeptView>)> = BTreeMap::new();
     let mut drift = Verdicts::default();
     for (at, (registry, read)) in registries.iter().zip(&inventory.registries).enumerate().rev() {
@@ -250,7 +250,7 @@ fn verdicts_are_counted_by_repository() {
     let texts = claim_texts(claims);
     let evidence = Evidence::new(rules, registry, (claims, &texts[..]), UntaggedManifests::default(), *now);
     let (mut planner, mut totals) = (RemovalPlanner::new(rules, *now), CheckTotals::new(rules));
-    let mut tally = PlanTally::new(claims, rules);
+    let mut tally = PlanTally::new(claims, rules, *now);
     for name in ["shop/old", "shop/api"] {
         let repository = registry.repository(name).unwrap();
         let placed = PlacedDigests::of(inventory, claims);

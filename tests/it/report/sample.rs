@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use tagwarden::report::{
-    DelayedActionView, DeletionView, DeletionsView, DependentView, DriftKind, DriftView, GapView, HolderView, KeptView,
-    LimitsView, ObstacleView, PlanDocument, PolicyView, ReasonView, RecordDriftView, RefusalView, RegistryInfoView,
-    RegistryView, RemovalView, RepositoryStorageView, RetainReasonView, SCHEMA, ShortfallView, SourceView, StorageView,
-    SummaryView, UndecidedView, UnmatchedView, assign_plan_id, fingerprint, plan_attention,
+    DelayedActionView, DeletionView, DeletionsView, DependentView, DriftKind, DriftView, GapView, HolderView,
+    IdleRepositoryView, KeptView, LimitsView, ObstacleView, PlanDocument, PolicyView, ReasonView, RecordDriftView,
+    RefusalView, RegistryInfoView, RegistryView, RemovalView, RepositoryStorageView, RetainReasonView, SCHEMA,
+    ShortfallView, SourceView, StorageView, SummaryView, UndecidedView, UnmatchedView, assign_plan_id, fingerprint,
+    plan_attention,
 };
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -447,6 +448,7 @@ pub(crate) fn plan() -> PlanDocument {
         sources: sources(),
         policies: policies(),
         unmatched: unmatched(),
+        idle: idle(),
         removals: removals().into(),
         kept: kept_tags().into(),
         drift: vec![RecordDriftView {
@@ -542,4 +544,26 @@ fn deletions() -> DeletionsView {
         refusals: Vec::new(),
         ..DeletionsView::default()
     }
+}
+
+fn idle() -> Vec<IdleRepositoryView> {
+    let of = |repository: &str, unknown: Option<&str>, last_pull, pulls_known| IdleRepositoryView {
+        registry: "contoso".into(),
+        repository: repository.into(),
+        policy: "unused".into(),
+        idle: "180d".into(),
+        unknown: unknown.map(str::to_owned),
+        last_push: Some(time("2025-11-23T03:00:00Z")),
+        last_pull,
+        pulls_known,
+        tags: 12,
+        in_use: 1,
+        expired: if unknown.is_some() { 0 } else { 11 },
+    };
+    vec![
+        of("shop/archive", None, Some(time("2026-01-23T03:00:00Z")), true),
+        of("shop/attic", None, None, true),
+        of("shop/cellar", Some("last-pull"), None, false),
+        of("shop/shed", Some("use-before-removals"), Some(time("2026-01-23T03:00:00Z")), true),
+    ]
 }

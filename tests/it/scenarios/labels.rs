@@ -88,6 +88,7 @@ impl<'a> Labels<'a> {
                 };
                 format!("undated({policy},{why})")
             }
+            Reason::SelectionUnknown { policy, fact } => format!("unknown({policy},{})", fact.label()),
             Reason::NotAVersion { policy } => format!("not-a-version({policy})"),
             Reason::SourceFailed { source } => format!("source-failed({source})"),
             Reason::Gap { target: at, .. } => match &**at {

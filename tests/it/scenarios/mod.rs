@@ -12,7 +12,7 @@ use std::path::Path;
 use labels::{Labels, refusal, unmatched};
 use shape::{Scenario, ScenarioFacts};
 use tagwarden::domain::{
-    Deletions, Digest, Inventory, Plan, PolicyName, Reason, ReclaimBytes, Removal, TagPosition, Verdict,
+    Deletions, Digest, Inventory, Plan, PolicyName, Reason, ReclaimBytes, Removal, Rules, TagPosition, Verdict,
 };
 use tagwarden::engine::{self, Verdicts, check, evaluate, plan, reclaim};
 
@@ -52,7 +52,7 @@ fn played(name: &str, stage: &ScenarioFacts) -> Vec<String> {
     assert_eq!(kept + plan.removals.len(), inventory.tag_count(), "{name}: kept and removed are not all");
 
     let mut after = inventory.clone();
-    apply(&mut after, &plan);
+    apply(&mut after, &plan, rules, *now);
     let again = evaluate(rules, &after, claims, *now);
     let more: Vec<_> = again.tags.iter().filter(|found| found.verdict == Verdict::Expired).collect();
     assert!(more.is_empty(), "{name}: planning again after applying removes more: {more:?}");
@@ -167,8 +167,18 @@ fn delete(inventory: &mut Inventory, deletions: &Deletions) {
     }
 }
 
-/// Takes the tags of a plan out of an inventory, as applying it would.
-pub(crate) fn apply(inventory: &mut Inventory, plan: &Plan) {
+/// Takes the tags of a plan out of an inventory, as applying it would. What no policy with `idle` expires leaves a trace.
+pub(crate) fn apply(inventory: &mut Inventory, plan: &Plan, rules: &Rules, now: jiff::Timestamp) {
+    let is_idle = |name: &PolicyName| {
+        rules.policies.iter().any(|policy| policy.name == *name && policy.select.facts.idle.is_some())
+    };
+    for removal in plan.removals.iter().filter(|removal| removal.companion_of.is_none()) {
+        let at = removal.position;
+        let repository = &mut inventory.registries[at.registry as usize].repositories[at.repository as usize];
+        if !removal.policies.iter().any(is_idle) {
+            repository.removed_at = Some(now.into());
+        }
+    }
     let mut gone: Vec<_> = plan.removals.iter().map(|removal| removal.position).collect();
     gone.sort();
     for at in gone.into_iter().rev() {

@@ -124,6 +124,8 @@ struct RepositoryShape {
     attached: Vec<String>,
     /// When the registry was first looked at: the tags without a time were there already.
     first_read_at: Option<String>,
+    /// When Tagwarden last removed a tag whose use went with it.
+    removed_at: Option<String>,
     /// The images that Tagwarden took tags from: `tag policy+policy 20d`, with `back` where it was put back since.
     untagged: BTreeMap<String, Vec<String>>,
     /// Images whose time is not asked about that it took tags from as well.
@@ -160,6 +162,10 @@ struct LongTag {
 #[serde(default, deny_unknown_fields)]
 struct ManifestShape {
     created: Option<String>,
+    /// Its own type, or `none`. Without it, the type is unknown.
+    r#type: Option<String>,
+    /// Its media type, instead of that of an image or an index.
+    media_type: Option<String>,
     children: Vec<String>,
     subject: Option<String>,
     config: Option<String>,
@@ -389,11 +395,12 @@ impl Scene<'_> {
         repository.lock = shape.lock.as_deref().map(lock);
         repository.first_read_at = shape.first_read_at.as_ref().map(|time| self.time(time).into());
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();
+        repository.removed_at = shape.removed_at.as_ref().map(|time| self.time(time).into());
         for (name, shape) in &shape.tags {
             repository.tags.push(self.tag(name, shape));
             if let TagShape::Long(LongTag { pulled: Some(pulled), .. }) = shape {
                 let pulled = if pulled == "never" { PullTime::Never } else { PullTime::At(self.time(pulled).into()) };
-                repository.set_pull_time(name.parse().unwrap(), pulled);
+                repository.set_pull_time(self.names.long(name, "-").parse().unwrap(), pulled);
             }
             if let TagShape::Long(LongTag { original: Some(original), .. }) = shape {
                 let at = || OriginalDate::Known(self.time(original).into(), DateOrigin::Pushed);
@@ -403,6 +410,10 @@ impl Scene<'_> {
         }
         for (name, manifest) in &shape.manifests {
             repository.manifests.insert(self.names.digest(name), self.manifest(manifest));
+            if let Some(own) = &manifest.r#type {
+                let own = if own == "none" { "" } else { own };
+                repository.artifact_types.insert(self.names.digest(name), own.into());
+            }
         }
         let children = shape.manifests.values().flat_map(|manifest| &manifest.children);
         let mut named: Vec<Digest> = children.map(|child| self.names.digest(child)).collect();
@@ -454,7 +465,11 @@ impl Scene<'_> {
         };
         let media_type = if shape.children.is_empty() { "manifest" } else { "index" };
         Manifest {
-            media_type: format!("application/vnd.oci.image.{media_type}.v1+json").into(),
+            media_type: shape
+                .media_type
+                .clone()
+                .unwrap_or_else(|| format!("application/vnd.oci.image.{media_type}.v1+json"))
+                .into(),
             size: shape.size,
             config: shape.config.as_ref().map(digest).map(Box::new),
             blobs: shape.blobs.iter().map(blob).collect(),

@@ -240,6 +240,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         sources: sources(),
         policies: vec![policy(removals.len() as u64)],
         unmatched: Vec::new(),
+        idle: Vec::new(),
         removals: removals.into(),
         kept: kept.into(),
         drift: Vec::new(),

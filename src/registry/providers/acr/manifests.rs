@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use super::wire::{WireManifest, WireOneManifest};
 use super::{lists, manifest_path, metadata};
 use crate::domain::{
-    Digest, GapTarget, InvalidDigest, ListedKind, ListedManifest, Manifest, Repository, RepositoryName, Tag,
-    UnreadKind, is_index_type,
+    ArtifactKind, Digest, GapTarget, InvalidDigest, ListedKind, ListedManifest, Manifest, Repository, RepositoryName,
+    Tag, UnreadKind, is_index_type,
 };
 use crate::registry::client::connection::HttpConnection;
 use crate::registry::client::manifest_graph::{ManifestReader, ReferrersApi};
@@ -33,11 +33,13 @@ pub(super) struct WantedManifests<'a> {
     /// Whether it is noted of every manifest when it changed.
     notes_all: bool,
     found: Mutex<BTreeMap<Digest, Option<Timestamp>>>,
+    /// The types of configurations that are listed.
+    types: Mutex<BTreeMap<Digest, Arc<str>>>,
 }
 
 impl<'a> WantedManifests<'a> {
     pub(super) fn new(digests: &'a BTreeSet<Digest>) -> Self {
-        Self { digests, notes_all: false, found: Mutex::default() }
+        Self { digests, notes_all: false, found: Mutex::default(), types: Mutex::default() }
     }
 
     /// Notes of every manifest that is listed when it changed.
@@ -51,6 +53,26 @@ impl<'a> WantedManifests<'a> {
             let mut met = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             met.insert(row.digest.clone(), changed_at());
         }
+    }
+
+    /// Notes the type of a manifest's configuration. An empty one says nothing of the artifact, and an index has none. What
+    /// the registry found a platform in is an image, where it does not list the type.
+    pub(super) fn record_type(&self, row: &ListedManifest, wire: &WireManifest) {
+        let image = ArtifactKind::Image.example();
+        let own = wire.config_media_type.as_deref().or_else(|| wire.has_platform().then_some(image));
+        let own = own.filter(|own| !matches!(*own, "" | EMPTY_CONFIG));
+        if let Some(own) = own.filter(|_| row.kind != ListedKind::Index) {
+            let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = types.values().next().filter(|known| ***known == *own).cloned();
+            types.insert(row.digest.clone(), known.unwrap_or_else(|| own.into()));
+        }
+    }
+
+    /// Returns the types of configurations of these manifests.
+    fn types_of(&self, digests: &BTreeSet<Digest>) -> BTreeMap<Digest, Arc<str>> {
+        let mut types = std::mem::take(&mut *self.types.lock().unwrap_or_else(PoisonError::into_inner));
+        types.retain(|digest, _| digests.contains(digest));
+        types
     }
 
     /// Those that are looked for and among these manifests.
@@ -69,6 +91,9 @@ impl<'a> WantedManifests<'a> {
     }
 }
 
+/// The type of a configuration that is there for want of another.
+const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
+
 /// Nothing is sought.
 static NONE: BTreeSet<Digest> = BTreeSet::new();
 
@@ -76,6 +101,7 @@ static NONE: BTreeSet<Digest> = BTreeSet::new();
 #[derive(Default)]
 struct ReadManifests {
     manifests: Vec<(Digest, Manifest)>,
+    artifact_types: Vec<(Digest, Arc<str>)>,
     /// The images that they list, and the indexes.
     children: BTreeSet<Digest>,
     /// What they list beside images and for no platform.
@@ -93,6 +119,7 @@ impl ReadManifests {
             set.insert(child.digest);
         }
         self.subjects.extend(parsed.manifest.subject.as_deref().cloned());
+        self.artifact_types.push((digest.clone(), parsed.artifact_type));
         self.manifests.push((digest, Manifest { created_at: None, ..parsed.manifest }));
     }
 
@@ -114,6 +141,7 @@ impl ReadManifests {
         for digest in self.gone {
             repository.manifests.remove(&digest);
         }
+        repository.artifact_types.extend(self.artifact_types);
         for (digest, manifest) in self.manifests {
             let lock = repository.manifests.get(&digest).and_then(|listed| listed.lock);
             repository.manifests.insert(digest, Manifest { lock, ..manifest });
@@ -181,6 +209,7 @@ impl ManifestCollector<'_> {
         });
         let needed: BTreeSet<Digest> = needed.map(|row| row.digest.clone()).collect();
         repository.listed = rows;
+        repository.artifact_types = sought.types_of(&tagged);
         repository.include_listed(&tagged);
         repository.include_listed(sought.digests);
         missing.extend(self.read(repository, needed).await);
@@ -248,6 +277,7 @@ impl ManifestCollector<'_> {
         let wire: WireOneManifest<WireManifest> = response.parse_json()?;
         let row = listed_manifest(&wire.manifest, &mut Vec::new()).map_err(|why| response.unparsable(why))?;
         sought.record(&row, || wire.manifest.changed_at());
+        sought.record_type(&row, &wire.manifest);
         Ok(Some(row))
     }
 }

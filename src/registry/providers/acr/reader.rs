@@ -442,6 +442,7 @@ fn manifest_list_request<'a>(
             let listed = |wire: WireManifest| match listed_manifest(&wire, &mut types) {
                 Ok(row) => {
                     sought.record(&row, || wire.changed_at());
+                    sought.record_type(&row, &wire);
                     Ok(row)
                 }
                 Err(why) => Err(InvalidRow { name: wire.digest, why: why.to_string() }),

@@ -4,6 +4,7 @@
 //! creation of the image, so that a tag that was seen to move later counts from then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -86,6 +87,8 @@ pub(super) struct Images {
     attached: BTreeSet<Digest>,
     pub(super) gaps: Vec<Gap>,
     types: MediaTypes,
+    /// The own types of artifacts, where they are listed.
+    artifact_types: BTreeMap<Digest, Arc<str>>,
 }
 
 impl Images {
@@ -122,6 +125,9 @@ impl Images {
             Some(kind) => ManifestDetail::Unread { image_size, kind },
         };
         let created_at = uploaded_at.map(CompactTime::from);
+        if !details.artifact_type.is_empty() {
+            self.artifact_types.insert(digest.clone(), self.types.intern(Some(&details.artifact_type)));
+        }
         self.manifests.insert(digest, Manifest { media_type, children, created_at, ..listed_manifest("", detail) });
     }
 
@@ -219,6 +225,7 @@ impl Images {
         }
         (repository.tags, repository.manifests) = (self.tags, self.manifests);
         (repository.listed, repository.gaps) = (self.loose, self.gaps);
+        repository.artifact_types = self.artifact_types;
         repository.attached = self.attached;
         repository.include_listed(look_for);
         for digest in look_for.iter().filter(|digest| repository.manifests.contains_key(*digest)) {

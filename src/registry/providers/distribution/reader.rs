@@ -176,7 +176,7 @@ impl RegistryReader for DistributionReader {
         let tagged: BTreeSet<Digest> = repository.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
         let reading = ManifestReader { http: &self.http, referrers: &self.referrers, repository: name, cache };
         let contents = reading.read_graph(tagged).await;
-        repository.manifests = contents.manifests;
+        (repository.manifests, repository.artifact_types) = (contents.manifests, contents.artifact_types);
         repository.gaps.extend(contents.gaps);
         list_gaps::add_missing_manifests(self, &mut repository, &contents.missing).await;
         repository.tags.sort_by(|a, b| a.name.cmp(&b.name));

@@ -5,6 +5,7 @@
 //! that was seen to move later counts from then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -41,6 +42,8 @@ pub(super) struct Images {
     pulled_at: BTreeMap<Digest, Timestamp>,
     pub(super) gaps: Vec<Gap>,
     types: MediaTypes,
+    /// The own types of artifacts, where they are listed.
+    artifact_types: BTreeMap<Digest, Arc<str>>,
 }
 
 impl EcrApi {
@@ -114,6 +117,9 @@ impl Images {
         };
         let created_at = image.image_pushed_at.map(CompactTime::from);
         let subject = subject.map(Box::new);
+        if let Some(own) = image.artifact_media_type.as_deref().filter(|own| !own.is_empty()) {
+            self.artifact_types.insert(digest.clone(), self.types.intern(Some(own)));
+        }
         self.manifests
             .insert(digest, Manifest { media_type, subject, created_at, lock, ..listed_manifest("", detail) });
         Ok(())
@@ -146,6 +152,7 @@ impl Images {
         }
         (repository.tags, repository.manifests) = (self.tags, self.manifests);
         (repository.listed, repository.gaps) = (self.loose, self.gaps);
+        repository.artifact_types = self.artifact_types;
         let subjects: BTreeSet<Digest> =
             repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref().cloned()).collect();
         repository.include_listed(&subjects);

@@ -5,6 +5,7 @@
 //! list tells everything but what is in the manifests themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use super::wire::{ListedPlatform, WireAccessory, WireArtifact, WireReference, Wi
 use super::{artifacts_path, repository_path, wire};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidDigest, InvalidName, ListedKind, ListedManifest, Manifest,
-    ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName, UnreadKind,
+    ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName, UnreadKind, is_index_type,
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
@@ -47,6 +48,8 @@ pub(super) struct Artifacts {
     pulls: BTreeMap<Digest, Timestamp>,
     pub(super) gaps: Vec<Gap>,
     types: MediaTypes,
+    /// The own types of artifacts, where they are listed.
+    artifact_types: BTreeMap<Digest, Arc<str>>,
 }
 
 impl HarborReader {
@@ -134,6 +137,9 @@ impl Artifacts {
             Some(kind) => ManifestDetail::Unread { image_size: artifact.size, kind },
             None => ManifestDetail::Listed { image_size: artifact.size },
         };
+        if let Some(own) = own_type(artifact) {
+            self.artifact_types.insert(digest.clone(), self.types.intern(Some(own)));
+        }
         let known = self.manifests.remove(&digest);
         let subject = known.and_then(|known| known.subject);
         self.manifests.insert(digest, Manifest { media_type, children, subject, ..listed_manifest("", detail) });
@@ -239,6 +245,7 @@ impl Artifacts {
         self.gaps.sort();
         (repository.manifests, repository.attached) = (self.manifests, self.attached);
         (repository.listed, repository.gaps) = (self.loose, self.gaps);
+        repository.artifact_types = self.artifact_types;
         repository.include_listed(look_for);
         for digest in look_for.iter().filter(|digest| repository.manifests.contains_key(*digest)) {
             repository.untagged.insert(digest.clone(), self.rows.get(digest).copied().flatten());
@@ -262,6 +269,7 @@ impl Artifacts {
             }
             repository.manifests.insert(digest, manifest);
         }
+        repository.artifact_types.extend(self.artifact_types);
         repository.attached.extend(self.attached);
         repository.gaps.extend(self.gaps);
         repository.gaps.sort();
@@ -308,6 +316,15 @@ fn set_size(manifest: &mut Manifest, size: Option<u64>) {
         ManifestDetail::Listed { image_size } | ManifestDetail::Unread { image_size, .. } => *image_size = size,
         ManifestDetail::Full => {}
     }
+}
+
+/// Returns the own type of an artifact that is not an index: `artifactType`, else the media type of its configuration.
+/// Versions without the former list the latter alone, and an empty configuration says nothing then.
+fn own_type(artifact: &WireArtifact) -> Option<&str> {
+    let stated = artifact.artifact_type.as_deref().filter(|own| !own.is_empty());
+    let config = artifact.media_type.as_deref().filter(|own| !matches!(*own, "" | "application/vnd.oci.empty.v1+json"));
+    let is_index = artifact.manifest_media_type.as_deref().is_none_or(|kind| kind.is_empty() || is_index_type(kind));
+    stated.or(config).filter(|_| !is_index)
 }
 
 /// The kind of an artifact by the types that Harbor lists. It refers to nothing that Harbor knows of, or it would be an

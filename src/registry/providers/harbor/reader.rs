@@ -20,8 +20,8 @@ use crate::registry::client::auth::TokenScope;
 use crate::registry::client::manifest_graph::read_cached_manifest;
 use crate::registry::client::{list_gaps, pull};
 use crate::registry::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime,
+    Catalogue, ContentCache, ParsedManifest, RawManifest, RegistryError, RegistryErrorKind, RegistryReader,
+    RegistrySettings, RequestCounts, ServerTime,
 };
 
 impl HarborReader {
@@ -112,7 +112,7 @@ impl HarborReader {
             }
         }
         let parsed = read_cached_manifest(cache, (name, digest), self.manifest(name, digest)).await?;
-        Ok(parsed.map(|parsed| ReadManifest::Whole(Box::new(Manifest { created_at: None, ..parsed.manifest }))))
+        Ok(parsed.map(|parsed| ReadManifest::Whole(Box::new(parsed))))
     }
 }
 
@@ -121,7 +121,7 @@ enum ReadManifest {
     /// By Harbor's own list.
     Listed(Box<Artifacts>),
     /// By its bytes.
-    Whole(Box<Manifest>),
+    Whole(Box<ParsedManifest>),
 }
 
 #[async_trait]
@@ -202,10 +202,12 @@ impl RegistryReader for HarborReader {
         for (digest, read) in read {
             match read {
                 Ok(Some(ReadManifest::Listed(found))) => found.add_to(repository),
-                Ok(Some(ReadManifest::Whole(manifest))) => {
+                Ok(Some(ReadManifest::Whole(read))) => {
+                    let ParsedManifest { manifest, artifact_type, .. } = *read;
                     let known = repository.manifests.get(&digest).and_then(|known| known.subject.clone());
                     let subject = manifest.subject.clone().or(known);
-                    repository.manifests.insert(digest, Manifest { subject, ..*manifest });
+                    repository.artifact_types.insert(digest.clone(), artifact_type);
+                    repository.manifests.insert(digest, Manifest { subject, created_at: None, ..manifest });
                 }
                 Ok(None) => drop(missing.insert(digest)),
                 Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),

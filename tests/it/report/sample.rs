@@ -70,6 +70,7 @@ pub(crate) fn claim(by: &str, digest: Option<String>, holder: HolderView) -> Rea
         HolderView::Release { .. } => "releases",
         HolderView::File { .. } => "helm",
         HolderView::Hold { .. } => "hold",
+        HolderView::Pull { .. } => "pulls",
         HolderView::Workload { .. } => "aks-prod",
     };
     let reference = "contoso.azurecr.io/shop/checkout:release-1.4.2".into();

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-const NANOSECONDS: i128 = 1_000_000_000;
+const NANOSECONDS: i32 = 1_000_000_000;
 
 /// A time, to the nanosecond and over the whole calendar, in twelve bytes with room for "none" in them: half of what
 /// an `Option<Timestamp>` takes, of which an inventory has millions.
@@ -30,17 +30,20 @@ impl CompactTime {
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         let seconds = i64::from(self.high) << 32 | i64::from(self.low);
-        let nanoseconds = i128::from(seconds) * NANOSECONDS + i128::from(self.nanoseconds.get() - 1);
-        Timestamp::from_nanosecond(nanoseconds).expect("a moment is made of a timestamp")
+        let nanoseconds = i32::try_from(self.nanoseconds.get() - 1).ok();
+        let time = nanoseconds.and_then(|nanoseconds| Timestamp::new(seconds, nanoseconds).ok());
+        time.expect("a moment is made of a timestamp")
     }
 }
 
 impl From<Timestamp> for CompactTime {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the calendar has 39 bits of seconds")]
     fn from(time: Timestamp) -> Self {
-        let nanoseconds = time.as_nanosecond();
-        let seconds = nanoseconds.div_euclid(NANOSECONDS);
-        let rest = nanoseconds.rem_euclid(NANOSECONDS) as u32;
+        // Before 1970, both parts are negative.
+        let (seconds, rest) = match (time.as_second(), time.subsec_nanosecond()) {
+            (seconds, rest) if rest < 0 => (seconds - 1, (rest + NANOSECONDS) as u32),
+            (seconds, rest) => (seconds, rest as u32),
+        };
         Self { high: (seconds >> 32) as i32, low: seconds as u32, nanoseconds: NonZeroU32::MIN.saturating_add(rest) }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::TimeZone;
@@ -10,7 +11,7 @@ use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    ArtifactType, Digest, DigestMap, Gap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime, Registry,
+    ArtifactType, CompactTime, Digest, DigestMap, Gap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime, Registry,
     Repository, Rules, Tag, TagSelector, VersionPart, WrittenDuration,
 };
 
@@ -72,15 +73,28 @@ pub(super) fn check_rules<'a>(
     owners
 }
 
-/// A tag that a policy selects.
+/// A tag that a policy selects. There may be a hundred thousand of them.
 struct Member<'a> {
-    position: u32,
-    name: &'a str,
+    tag: &'a Tag,
     version: Option<Box<ParsedVersion>>,
-    digest: Option<&'a Digest>,
-    time: Option<Timestamp>,
+    position: u32,
+    time: Option<CompactTime>,
     /// Without a date, the latest that it can have.
-    latest_possible: Option<Timestamp>,
+    latest_possible: Option<CompactTime>,
+}
+
+impl<'a> Member<'a> {
+    fn digest(&self) -> Option<&'a Digest> {
+        self.tag.digest.as_ref()
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        self.time.map(CompactTime::timestamp)
+    }
+
+    fn latest_possible(&self) -> Option<Timestamp> {
+        self.latest_possible.map(CompactTime::timestamp)
+    }
 }
 
 fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
@@ -217,22 +231,28 @@ fn open_members(policy: &Policy, repository: &Repository, now: Timestamp) -> Tag
     open
 }
 
-/// Returns the tags that a policy selects, by the values of its groups.
-fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> BTreeMap<Vec<String>, Vec<Member<'a>>> {
+/// The tags that a policy selects, by the values of its groups.
+type Groups<'a> = BTreeMap<Vec<&'a str>, Vec<Member<'a>>>;
+
+fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> Groups<'a> {
     let by_version = policy.keep.rules().iter().any(|rule| matches!(rule, KeepRule::NewestPer { .. }));
-    let mut groups: BTreeMap<Vec<String>, Vec<Member<'a>>> = BTreeMap::new();
+    let names_version = match &policy.select.tags {
+        TagSelector::Pattern(pattern) => pattern.capture_names().flatten().any(|named| named == "version"),
+        TagSelector::All | TagSelector::Globs(_) | TagSelector::Untagged(_) => false,
+    };
+    let mut groups = Groups::new();
+    let mut group: Vec<&str> = Vec::new();
     let used = used_lately(policy, repository, now);
     for (position, tag) in (0..).zip(&repository.tags) {
         let name = tag.name.as_str();
-        let (mut group, mut version) = (vec![String::new(); policy.group_by.len()], Some(name));
+        let mut version = Some(name);
+        group.clear();
         match &policy.select.tags {
             TagSelector::Globs(globs) if !globs.matches(name) => continue,
             TagSelector::Pattern(pattern) => {
                 let Some(captures) = pattern.captures(name) else { continue };
-                for (value, by) in group.iter_mut().zip(&policy.group_by) {
-                    captures.name(by).map_or("", |found| found.as_str()).clone_into(value);
-                }
-                if pattern.capture_names().flatten().any(|named| named == "version") {
+                group.extend(policy.group_by.iter().map(|by| captures.name(by).map_or("", |found| found.as_str())));
+                if names_version {
                     version = captures.name("version").map(|found| found.as_str());
                 }
             }
@@ -243,25 +263,24 @@ fn members<'a>(policy: &Policy, repository: &'a Repository, now: Timestamp) -> B
             continue;
         }
         let time = tag_date(repository, tag, now).timestamp();
-        groups.entry(group).or_default().push(Member {
-            position,
-            name,
+        let latest_possible = if time.is_none() { no_later_than(repository, tag, now) } else { None };
+        let member = Member {
+            tag,
             version: version.filter(|_| by_version).and_then(read).map(Box::new),
-            digest: tag.digest.as_ref(),
-            time,
-            latest_possible: if time.is_none() { no_later_than(repository, tag, now) } else { None },
-        });
+            position,
+            time: time.map(CompactTime::from),
+            latest_possible: latest_possible.map(CompactTime::from),
+        };
+        // Few of the tags are the first of their group.
+        match groups.get_mut(&group) {
+            Some(members) => members.push(member),
+            None => drop(groups.insert(group.clone(), vec![member])),
+        }
     }
     groups
 }
 
-fn kept(
-    policy: &Policy,
-    repository: &Repository,
-    groups: &BTreeMap<Vec<String>, Vec<Member<'_>>>,
-    timezone: &TimeZone,
-    now: Timestamp,
-) -> TagSet {
+fn kept(policy: &Policy, repository: &Repository, groups: &Groups<'_>, timezone: &TimeZone, now: Timestamp) -> TagSet {
     let mut kept = TagSet::of(repository, []);
     for members in groups.values() {
         match &policy.keep {
@@ -280,7 +299,7 @@ fn kept(
                         !matches!(rule, KeepRule::PulledWithin(_)) || last_use(member, repository, now).is_some()
                     };
                     for member in members.iter().filter(|member| keeps(member)) {
-                        if limit.is_some() && by_rank && member.time.is_some() && is_sure(member) {
+                        if limit.is_some() && by_rank && member.time().is_some() && is_sure(member) {
                             limited.push(member);
                         } else {
                             kept.insert(member.position);
@@ -302,8 +321,8 @@ fn kept(
 
 /// The last pull or push of a tag, where that is surely known: a pull that has not come yet is not.
 fn last_use(member: &Member<'_>, repository: &Repository, now: Timestamp) -> Option<Timestamp> {
-    let pushed = member.time?;
-    match repository.pull_times.get(member.name)? {
+    let pushed = member.time()?;
+    match repository.pull_times.get(&member.tag.name)? {
         PullTime::Never => Some(pushed),
         PullTime::At(at) => Some(at.timestamp()).filter(|pulled| *pulled <= now).map(|pulled| pulled.max(pushed)),
     }
@@ -318,7 +337,7 @@ fn keep_at_most<'m, 'a: 'm>(
 ) {
     let mut newest: BTreeMap<&Digest, Timestamp> = BTreeMap::new();
     for member in limited.iter().copied().chain(young) {
-        if let (Some(digest), Some(time)) = (member.digest, member.time) {
+        if let (Some(digest), Some(time)) = (member.digest(), member.time()) {
             let known = newest.entry(digest).or_insert(time);
             *known = (*known).max(time);
         }
@@ -326,7 +345,7 @@ fn keep_at_most<'m, 'a: 'm>(
     let mut places: Vec<Timestamp> = newest.values().copied().collect();
     places.sort_unstable();
     for member in limited {
-        let time = member.digest.and_then(|digest| newest.get(digest).copied()).or(member.time);
+        let time = member.digest().and_then(|digest| newest.get(digest).copied()).or(member.time());
         let newer = |time: Timestamp| places.len() - places.partition_point(|place| *place <= time);
         if time.is_none_or(|time| newer(time) < count as usize) {
             kept.insert(member.position);
@@ -336,9 +355,11 @@ fn keep_at_most<'m, 'a: 'm>(
 
 /// Returns the newest time of each image.
 fn image_times<'a>(members: &[Member<'a>]) -> DigestMap<&'a Digest, Timestamp> {
-    let mut times: DigestMap<&Digest, Timestamp> = DigestMap::default();
+    // Growing would hold two tables for a moment, and most tags have an image of their own.
+    let mut times: DigestMap<&Digest, Timestamp> =
+        DigestMap::with_capacity_and_hasher(members.len(), RandomState::default());
     for member in members {
-        if let (Some(digest), Some(time)) = (member.digest, member.time) {
+        if let (Some(digest), Some(time)) = (member.digest(), member.time()) {
             let newest = times.entry(digest).or_insert(time);
             *newest = (*newest).max(time);
         }
@@ -356,13 +377,13 @@ fn keep_test<'a>(
     (timezone, repository): (&TimeZone, &'a Repository),
     now: Timestamp,
 ) -> KeepTest<'a> {
-    let image_time = |member: &Member<'_>| member.digest.and_then(|d| times.get(d).copied()).or(member.time);
+    let image_time = |member: &Member<'_>| member.digest().and_then(|d| times.get(d).copied()).or(member.time());
     match rule {
-        KeepRule::Matching(globs) => Box::new(|member| globs.matches(member.name)),
+        KeepRule::Matching(globs) => Box::new(|member| globs.matches(member.tag.name.as_str())),
         KeepRule::ImageWith { tags, within } => {
             let asked = images_with(repository, tags.as_ref(), within.as_ref(), now);
             Box::new(move |member| {
-                asked.iter().all(|images| match (member.digest, images.contains(&None)) {
+                asked.iter().all(|images| match (member.digest(), images.contains(&None)) {
                     (_, true) => true,
                     (None, false) => !images.is_empty(),
                     (digest, false) => images.contains(&digest),
@@ -377,15 +398,18 @@ fn keep_test<'a>(
             let idle = TagSet::of(repository, members.iter().filter(is_idle).map(|member| member.position));
             Box::new(move |member| !idle.contains(member.position))
         }
-        KeepRule::Within(span) => Box::new(move |member| {
-            let end = member.time.or(member.latest_possible).and_then(|time| time.checked_add(span.duration).ok());
-            end.is_none_or(|end| end >= now)
-        }),
+        KeepRule::Within(span) => {
+            let begin = now.checked_sub(span.duration).ok();
+            Box::new(move |member| {
+                let time = member.time().or(member.latest_possible());
+                time.zip(begin).is_none_or(|(time, begin)| time >= begin)
+            })
+        }
         KeepRule::Newest(count) => {
             let mut all: Vec<Timestamp> = times.values().copied().collect();
             all.sort_unstable_by(|a, b| b.cmp(a));
             let cutoff = all.get(count.get() as usize - 1).copied();
-            Box::new(move |member| match member.time.or(member.latest_possible) {
+            Box::new(move |member| match member.time().or(member.latest_possible()) {
                 Some(own) => cutoff.is_none_or(|cutoff| image_time(member).max(Some(own)) >= Some(cutoff)),
                 None => true,
             })
@@ -425,22 +449,22 @@ fn images_with<'a>(
 /// time that are not surely older than these images.
 fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timezone: &TimeZone) -> Vec<u32> {
     let mut periods: BTreeMap<civil::Date, Vec<&Member<'_>>> = BTreeMap::new();
-    for member in members.iter().filter(|member| member.digest.is_some()) {
-        if let Some(time) = member.time {
-            periods.entry(first_day(period, time.to_zoned(timezone.clone()).date())).or_default().push(member);
+    for member in members.iter().filter(|member| member.digest().is_some()) {
+        if let Some(time) = member.time() {
+            periods.entry(first_day(period, timezone.to_datetime(time).date())).or_default().push(member);
         }
     }
     let mut kept = Vec::new();
     for there in periods.values().rev().take(count) {
-        let newest = there.iter().map(|member| member.time).max();
-        let images: BTreeSet<_> = there.iter().filter(|m| Some(m.time) == newest).map(|m| m.digest).collect();
-        kept.extend(there.iter().filter(|member| images.contains(&member.digest)).map(|member| member.position));
+        let newest = there.iter().map(|member| member.time()).max();
+        let images: BTreeSet<_> = there.iter().filter(|m| Some(m.time()) == newest).map(|m| m.digest()).collect();
+        kept.extend(there.iter().filter(|member| images.contains(&member.digest())).map(|member| member.position));
     }
-    let newest = |there: &Vec<&Member<'_>>| there.iter().filter_map(|member| member.time).max();
+    let newest = |there: &Vec<&Member<'_>>| there.iter().filter_map(|member| member.time()).max();
     let oldest = periods.values().rev().nth(count - 1).and_then(newest);
-    let undated = members.iter().filter(|member| member.time.is_none());
+    let undated = members.iter().filter(|member| member.time().is_none());
     let surely_older =
-        |member: &&Member<'_>| oldest.zip(member.latest_possible).is_some_and(|(oldest, bound)| bound < oldest);
+        |member: &&Member<'_>| oldest.zip(member.latest_possible()).is_some_and(|(oldest, bound)| bound < oldest);
     kept.extend(undated.filter(|member| !surely_older(member)).map(|member| member.position));
     kept
 }
@@ -472,7 +496,7 @@ fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> Vec<u32> 
         // An image counts by its highest version, certainly if one of its tags has it without a suffix.
         let mut best: DigestMap<&Digest, (&VersionOrder, bool)> = DigestMap::default();
         for (version, member) in &line {
-            let Some(digest) = member.digest else { continue };
+            let Some(digest) = member.digest() else { continue };
             let found = (&version.order, !version.is_inexact);
             best.entry(digest).and_modify(|best| *best = (*best).max(found)).or_insert(found);
         }
@@ -492,7 +516,7 @@ fn highest(members: &[Member<'_>], part: VersionPart, count: usize) -> Vec<u32> 
             }
         }
         // A tag without a digest is unknown.
-        let stays = |member: &Member<'_>| member.digest.is_none_or(|digest| staying.contains(best[digest].0));
+        let stays = |member: &Member<'_>| member.digest().is_none_or(|digest| staying.contains(best[digest].0));
         kept.extend(line.iter().filter(|(_, member)| stays(member)).map(|(_, member)| member.position));
     }
     kept

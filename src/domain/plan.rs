@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// One for each expired tag, by registry, repository and tag.
-    pub removals: Vec<Arc<Removal>>,
+    pub removals: Vec<Removal>,
     /// The refusals that block them.
     pub refusals: Vec<Refusal>,
     /// The refusals that a person accepted for this plan: they block nothing.

@@ -1,7 +1,6 @@
 //! The blobs that one repository uses, with the removals and deletions that would stop using them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
@@ -72,13 +71,13 @@ pub fn blob_uses(
     repository: &Repository,
     claimed: &ClaimedDigests<'_>,
     verdicts: &[TagVerdict],
-    removals: &[Arc<Removal>],
+    removals: &[Removal],
     deletions: &[Deletion],
 ) -> RepositoryBlobs {
     if !was_read_completely(registry, repository) {
         return RepositoryBlobs::default();
     }
-    let mut uses = BlobUses::default();
+    let mut uses = BlobUses::for_images(repository.manifests.len());
     let (freed, unsized_removals) = add_removals(repository, claimed, (verdicts, removals), &mut uses);
     let (deleted, unsized_deletions) = add_deletions(repository, deletions, &mut uses);
     let mut is_estimated = false;
@@ -104,13 +103,18 @@ pub(super) fn was_read_completely(registry: &Registry, repository: &Repository) 
 }
 
 /// Blobs in the order of their first occurrence.
-#[derive(Default)]
 struct BlobUses {
     positions: HashMap<u128, u32, RandomState>,
     list: Vec<BlobUse>,
 }
 
 impl BlobUses {
+    /// Creates an empty list with room for one blob of each image. Growing would hold two lists for a moment.
+    fn for_images(images: usize) -> Self {
+        let positions = HashMap::with_capacity_and_hasher(images, RandomState::default());
+        Self { positions, list: Vec::with_capacity(images) }
+    }
+
     /// Returns the blob with that digest, which has the size of its first occurrence.
     fn entry(&mut self, digest: &Digest, size: u64) -> &mut BlobUse {
         let next = u32::try_from(self.list.len()).expect("a repository uses fewer than 2^32 blobs");
@@ -135,7 +139,7 @@ impl BlobUses {
 fn add_removals<'a>(
     repository: &'a Repository,
     claimed: &ClaimedDigests<'_>,
-    (verdicts, removals): (&[TagVerdict], &[Arc<Removal>]),
+    (verdicts, removals): (&[TagVerdict], &[Removal]),
     uses: &mut BlobUses,
 ) -> (DigestSet<&'a Digest>, Vec<u32>) {
     let mut positions: Vec<(TagPosition, u32)> =
@@ -297,7 +301,7 @@ mod tests {
             reclaim: None,
             retain_reasons: Vec::new(),
         };
-        blob_uses(&registry, repository, claimed, &verdicts, &[Arc::new(removal)], &[deletion])
+        blob_uses(&registry, repository, claimed, &verdicts, &[removal], &[deletion])
     }
 
     #[test]

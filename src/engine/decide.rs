@@ -1,7 +1,6 @@
 //! The decision about one repository.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -87,7 +86,7 @@ pub fn decide(
     let removals = planner.plan_repository(evidence.registry, repository, &verdicts.tags);
     let mut decision = RepositoryDecision { verdicts, removals, assumed_absent, ..RepositoryDecision::default() };
     decide_deletions(repository, evidence, (&mentions, placed), &mut decision);
-    let removals: Vec<&Removal> = decision.removals.removals.iter().map(|removal| &**removal).collect();
+    let removals: Vec<&Removal> = decision.removals.removals.iter().collect();
     let checked =
         evidence.checker.check_repository(repository, (&mentions, placed), (&removals, &BTreeSet::new()), totals);
     decision.violations.extend(checked);
@@ -147,8 +146,7 @@ pub fn decide_inventory(
             unenforced.insert((one.registry.clone(), one.repository.clone()), changed);
         }
         found.plan.removals.extend(removals.removals.into_iter().map(|mut removal| {
-            let of_plan = Arc::make_mut(&mut removal);
-            of_plan.position = TagPosition { tag: of_plan.position.tag, ..first };
+            removal.position = TagPosition { tag: removal.position.tag, ..first };
             removal
         }));
     }

@@ -1,7 +1,6 @@
 //! Limits on removals. A limit refuses; it never selects.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::exceeds_clock_skew;
@@ -56,7 +55,7 @@ pub struct RemovalCounts {
 
 impl RemovalCounts {
     /// Counts the removals of one repository.
-    pub fn add(&mut self, registry: &Registry, repository: &Repository, removals: &[Arc<Removal>]) {
+    pub fn add(&mut self, registry: &Registry, repository: &Repository, removals: &[Removal]) {
         if removals.is_empty() {
             return;
         }

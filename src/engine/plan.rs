@@ -68,7 +68,7 @@ pub struct RemovalPlanner<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct RepositoryRemovals {
     /// The removals.
-    pub removals: Vec<Arc<Removal>>,
+    pub removals: Vec<Removal>,
     /// The dependencies that may keep some of them from being enforced.
     pub dependencies: RemovalDependencies,
 }
@@ -91,11 +91,12 @@ impl<'a> RemovalPlanner<'a> {
         verdicts: &[TagVerdict],
     ) -> RepositoryRemovals {
         let expired = verdicts.iter().filter(|found| found.verdict == Verdict::Expired);
-        let removals = expired.filter_map(|found| {
-            removal(registry, repository, found, &self.policies, &mut self.lists, self.now).map(Arc::new)
-        });
-        let mut removals: Vec<Arc<Removal>> = removals.collect();
-        removals.sort_by(|a, b| (&a.tag, a.position).cmp(&(&b.tag, b.position)));
+        let mut removals = Vec::with_capacity(expired.clone().count());
+        removals.extend(
+            expired.filter_map(|found| removal(registry, repository, found, &self.policies, &mut self.lists, self.now)),
+        );
+        // In place, because there may be a hundred thousand: no two have the same position.
+        removals.sort_unstable_by(|a, b| (&a.tag, a.position).cmp(&(&b.tag, b.position)));
         let dependencies = RemovalDependencies::of(registry.removal, repository, &removals);
         let mut found = RepositoryRemovals { removals, dependencies };
         found.unenforce_dependents(&[]);
@@ -126,7 +127,7 @@ impl RepositoryRemovals {
         let mut changed = Vec::new();
         for (position, ((removal, refused), held)) in (0..).zip(removals.iter_mut().zip(refused).zip(held)) {
             if removal.enforce && !refused && held {
-                Arc::make_mut(removal).enforce = false;
+                removal.enforce = false;
                 changed.push(position);
             }
         }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::Verdicts;
 use super::blob_ledger::BlobLedger;
@@ -25,7 +24,7 @@ use crate::domain::{
 pub fn reclaim(inventory: &Inventory, claims: &Claims, verdicts: &Verdicts, plan: &Plan) -> Reclaim {
     let mut order: Vec<usize> = (0..plan.removals.len()).collect();
     order.sort_by_key(|&at| plan.removals[at].position);
-    let sorted: Vec<Arc<Removal>> = order.iter().map(|&at| Arc::clone(&plan.removals[at])).collect();
+    let sorted: Vec<Removal> = order.iter().map(|&at| plan.removals[at].clone()).collect();
     let mut removals = vec![None; plan.removals.len()];
     let mut estimated = HashSet::new();
     for verdicts in verdicts.tags.chunk_by(|a, b| a.position.registry == b.position.registry) {

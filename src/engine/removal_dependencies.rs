@@ -1,7 +1,6 @@
 //! The dependencies of removals in one repository, independent of the facts, so that they outlive them.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::companion::companions;
 use super::graph::{Graph, Node, Traversal, index};
@@ -24,7 +23,7 @@ pub type DeletionDependencies = RemovalDependencies;
 
 impl RemovalDependencies {
     /// Returns those of the removals of a repository.
-    pub(super) fn of(method: RemovalMethod, repository: &Repository, removals: &[Arc<Removal>]) -> Self {
+    pub(super) fn of(method: RemovalMethod, repository: &Repository, removals: &[Removal]) -> Self {
         let whole_manifests = method == RemovalMethod::DeleteManifest;
         if removals.len() < 2 {
             return Self::default();
@@ -37,7 +36,7 @@ impl RemovalDependencies {
         }
         let ties = if whole_manifests { Traversal::DownAndToSubjects } else { Traversal::Down };
         let node = |removal: &Removal| graph.of_tag(removal.position.tag);
-        let reached = graph.reachable(removals.iter().filter_map(|removal| node(removal)), ties);
+        let reached = graph.reachable(removals.iter().filter_map(&node), ties);
         let mut holders = Vec::new();
         for (position, removal) in (0..).zip(removals) {
             let Some(node) = node(removal) else { continue };

@@ -1,7 +1,5 @@
 //! Refusals by unmatched rules: an enforcing run does not remove what such a rule might have protected.
 
-use std::sync::Arc;
-
 use super::graph::index;
 use super::limits::{AffectedScopes, DeletionCounts, RemovalCounts};
 use super::plan::RepositoryRemovals;
@@ -64,8 +62,8 @@ pub fn unmatched_refusals(
 /// Returns the removals of a plan, repository by repository.
 fn removals_by_repository<'a>(
     inventory: &'a Inventory,
-    removals: &'a [Arc<Removal>],
-) -> impl Iterator<Item = (&'a Registry, &'a Repository, &'a [Arc<Removal>])> {
+    removals: &'a [Removal],
+) -> impl Iterator<Item = (&'a Registry, &'a Repository, &'a [Removal])> {
     let place = |removal: &Removal| (removal.position.registry, removal.position.repository);
     removals.chunk_by(move |a, b| place(a) == place(b)).filter_map(|here| {
         let registry = inventory.registries.get(index(here[0].position.registry))?;

@@ -179,7 +179,7 @@ pub fn diff(
 }
 
 fn removals(plan: &Plan) -> BTreeMap<TagPosition, &Removal> {
-    plan.removals.iter().map(|removal| (removal.position, &**removal)).collect()
+    plan.removals.iter().map(|removal| (removal.position, removal)).collect()
 }
 
 /// Returns the refusals by limits and by rules that protect nothing. Refusals by the registries themselves do not

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 
 use super::RunError;
 use super::blob_spool::SettledBlobs;
@@ -257,8 +256,7 @@ fn put_together(
         let mut removals = removals;
         removals.unenforce_dependents(&plan.refusals);
         plan.removals.extend(removals.removals.into_iter().map(|mut removal| {
-            let of_plan = Arc::make_mut(&mut removal);
-            of_plan.position = placed(of_plan.position);
+            removal.position = placed(removal.position);
             removal
         }));
         if let (Some(head), false) = (heads.get(at), removals.dependencies.is_empty()) {

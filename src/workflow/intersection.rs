@@ -89,7 +89,7 @@ pub(super) fn intersect(
     decision: &Decision,
     (earlier, journaled, limits): (&BTreeMap<String, Uuid>, JournaledEvidence, &LimitCounts),
 ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
-    let now: BTreeMap<_, &Arc<Removal>> = decision.plan.removals.iter().map(|found| (place(found), found)).collect();
+    let now: BTreeMap<_, &Removal> = decision.plan.removals.iter().map(|found| (place(found), found)).collect();
     let obstacle = |registry: &RegistryName| {
         let found = decision.inventory.registry(registry.as_str());
         let found = found.filter(|found| matches!(found.ability, RemovalAbility::Impossible(_)))?;
@@ -105,10 +105,10 @@ pub(super) fn intersect(
         let found = now.get(&place(removal)).copied();
         let order =
             |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(view) };
-        let present = |now: &Arc<Removal>| match journaled {
-            JournaledEvidence::Approved => order(now),
+        let present = |now: &Removal| match journaled {
+            JournaledEvidence::Approved => order(&Arc::new(now.clone())),
             JournaledEvidence::Present => RemovalTask {
-                removal: Arc::clone(now),
+                removal: Arc::new(now.clone()),
                 evidence: JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts)),
             },
         };
@@ -173,7 +173,7 @@ fn skip_dependents(decision: &Decision, tasks: &mut Vec<RemovalTask>, skipped: &
             .filter(|removal| here(removal))
             .map(|removal| &removal.tag)
             .collect();
-        let all: Vec<&Arc<Removal>> = decision.plan.removals.iter().filter(|removal| here(removal)).collect();
+        let all: Vec<&Removal> = decision.plan.removals.iter().filter(|removal| here(removal)).collect();
         let stays: Vec<bool> = all.iter().map(|removal| !going.contains(&removal.tag)).collect();
         let held = dependencies.held_by(&stays);
         let held: BTreeSet<TagName> =

@@ -5,7 +5,6 @@
 //! plan would not remove. Reading less would be faster, and would have to prove the same of every rule to come.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::{RunError, unknown_name};
 use crate::domain::{Deletion, Failure, Globs, PolicyName, RefusalScope, RegistryName, RepositoryName};
@@ -68,7 +67,7 @@ impl Narrowing {
         let mut narrowed = decision.clone();
         for removal in &mut narrowed.removals.removals {
             if removal.enforce && !self.includes_policies(&removal.policies) {
-                Arc::make_mut(removal).enforce = false;
+                removal.enforce = false;
             }
         }
         narrowed.removals.unenforce_dependents(&[]);

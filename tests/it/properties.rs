@@ -3,7 +3,6 @@
 mod random_facts;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -256,18 +255,18 @@ proptest! {
         }
         let at = which.index(plan.removals.len());
         match how {
-            0 => Arc::make_mut(&mut plan.removals[at]).digest = Digest::of(b"another"),
+            0 => plan.removals[at].digest = Digest::of(b"another"),
             1 => plan.removals.insert(at, plan.removals[at].clone()),
             2 => drop(plan.removals.remove(at)),
-            3 => Arc::make_mut(&mut plan.removals[at]).tag = "renamed".parse::<TagName>().unwrap(),
+            3 => plan.removals[at].tag = "renamed".parse::<TagName>().unwrap(),
             4 => {
                 let other = match plan.removals[at].method {
                     RemovalMethod::Untag => RemovalMethod::DeleteManifest,
                     RemovalMethod::DeleteManifest => RemovalMethod::Untag,
                 };
-                Arc::make_mut(&mut plan.removals[at]).method = other;
+                plan.removals[at].method = other;
             }
-            5 => Arc::make_mut(&mut plan.removals[at]).policies = ["zero".parse().unwrap()].into(),
+            5 => plan.removals[at].policies = ["zero".parse().unwrap()].into(),
             _ => {
                 if plan.refusals.is_empty() {
                     return Ok(());
@@ -287,7 +286,7 @@ proptest! {
             return Ok(());
         }
         let at = reported[which.index(reported.len())];
-        Arc::make_mut(&mut plan.removals[at]).enforce = true;
+        plan.removals[at].enforce = true;
         prop_assert!(!world.findings(&verdicts, &plan).is_empty());
     }
 }

@@ -1,7 +1,6 @@
 //! The bytes of a plan, held against a count that is made in another way, whatever the facts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use tagwarden::domain::{
@@ -139,10 +138,10 @@ fn spooled(world: &RandomFacts, (verdicts, plan): (&Verdicts, &Plan), at: u32) -
     let registry = &world.inventory.registries[at as usize];
     let claimed = ClaimedDigests::of(&world.claims, &registry.name);
     let alone = |position: TagPosition| TagPosition { registry: 0, repository: 0, ..position };
-    let removals_in = |number: u32| -> Vec<Arc<Removal>> {
+    let removals_in = |number: u32| -> Vec<Removal> {
         let there = plan.removals.iter();
         let there = there.filter(|one| (one.position.registry, one.position.repository) == (at, number));
-        there.map(|one| Arc::new(Removal { position: alone(one.position), ..(**one).clone() })).collect()
+        there.map(|one| Removal { position: alone(one.position), ..one.clone() }).collect()
     };
     let mut spool = BlobSpool::new(None);
     for (number, repository) in (0..).zip(&registry.repositories).collect::<Vec<(u32, _)>>().into_iter().rev() {

@@ -385,7 +385,7 @@ fn check_table(
 }
 
 fn check_removal_list(plan: &Plan, verdicts: &Verdicts, findings: &mut Vec<Violation>) {
-    let removals: Vec<&Removal> = plan.removals.iter().map(|removal| &**removal).collect();
+    let removals: Vec<&Removal> = plan.removals.iter().collect();
     check_removals(&removals, verdicts, findings);
 }
 

@@ -52,7 +52,7 @@ impl RandomFacts {
     /// The expired tags by name, and those of them that would really be removed.
     pub(crate) fn goes(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         let (_, plan) = self.decide();
-        let name = |removal: &Arc<tagwarden::domain::Removal>| {
+        let name = |removal: &tagwarden::domain::Removal| {
             format!("{}/{}:{}", removal.registry, removal.repository, removal.tag)
         };
         let enforced = plan.removals.iter().filter(|removal| removal.enforce).map(name).collect();

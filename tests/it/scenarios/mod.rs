@@ -148,7 +148,7 @@ pub(crate) fn forge(
         date: engine::tag_date(repository, tag, now),
         companion_of: engine::companion_subject(&tag.name).map(Box::new),
     };
-    plan.removals.push(removal.into());
+    plan.removals.push(removal);
     plan.removals.sort_by_key(|removal| removal.position);
     let forged = verdicts.tags.iter_mut().find(|found| found.position == at).unwrap();
     forged.verdict = Verdict::Expired;

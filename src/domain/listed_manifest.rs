@@ -207,8 +207,14 @@ impl Repository {
             while wanted.next_if(|digest| **digest < row.digest).is_some() {}
             wanted.peek().is_some_and(|digest| **digest == row.digest)
         };
-        for row in self.listed.extract_if(.., is_wanted) {
-            self.manifests.entry(row.digest.clone()).or_insert_with(|| row.into_manifest());
+        let found = self.listed.extract_if(.., is_wanted).map(|row| (row.digest.clone(), row.into_manifest()));
+        if self.manifests.is_empty() {
+            // A map that is built in one go has full nodes: half the memory of one that grows in the order of its keys.
+            self.manifests = found.collect();
+            return;
+        }
+        for (digest, manifest) in found {
+            self.manifests.entry(digest).or_insert(manifest);
         }
     }
 

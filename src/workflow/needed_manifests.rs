@@ -90,7 +90,10 @@ impl App {
             if !needed.is_empty() {
                 let digests: BTreeSet<Digest> = needed.keys().cloned().collect();
                 reader.read_manifests(repository, &digests, &self.store).await;
-                repository.compact();
+                // Rebuilding takes the memory of the whole map once more, for what few manifests leave unused.
+                if digests.len() > repository.manifests.len() / 8 {
+                    repository.compact();
+                }
                 placed.add(&reader.settings().name, repository);
                 let was_read = |digest| repository.manifests.get(digest).is_some_and(|manifest| !manifest.is_unread());
                 for (_, cause) in needed.iter().filter(|(digest, _)| was_read(*digest)) {

@@ -58,6 +58,7 @@ mod outcome;
 mod plan;
 mod policy_tests;
 mod progress_tracker;
+mod read_ahead;
 mod recognition;
 mod recovery;
 mod refused;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{SemaphorePermit, mpsc};
 use tracing::{Instrument as _, Span};
 
 use super::blob_spool::BlobSpool;
@@ -16,6 +16,7 @@ use super::drift::UsedImages;
 use super::evidence::{EarlyRecords, Recording};
 use super::manifest_cleanup::CleanupCandidates;
 use super::needed_manifests::{Evaluation, ReadBudget, Turn};
+use super::read_ahead::{MAX_REPOSITORIES, ReadAhead};
 use super::untagged_history::{FreeManifestTally, needs_untagged_history};
 use super::{App, Narrowing, RunError};
 use crate::domain::{
@@ -31,9 +32,6 @@ use crate::report::{DriftView, PlanSpool, PlanTally, RepositoryViews};
 use crate::sources;
 use crate::state::{CachedContent, NewestTime, ObservationContext, RegistryObservation};
 
-/// Repositories in memory at once, being read or waiting for their decision. Requests are bounded by each registry's
-/// own `concurrency`; this bounds memory.
-const MAX_REPOSITORIES_IN_FLIGHT: usize = 8;
 /// Most tags of postponed repositories.
 const MAX_TAGS_PUT_OFF: usize = 200_000;
 
@@ -191,14 +189,13 @@ impl App {
             });
         }
         let mut walk = self.begin_walk(input, heads, claims, &registries).await?;
-        let mut planner = RemovalPlanner::new(input.rules, input.times.1);
-        let known_before = placed.len();
+        let (mut planner, known_before) = (RemovalPlanner::new(input.rules, input.times.1), placed.len());
 
-        let permits = Semaphore::new(MAX_REPOSITORIES_IN_FLIGHT);
-        let (sender, mut receiver) = mpsc::channel(MAX_REPOSITORIES_IN_FLIGHT);
-        let (registries, permits) = (&registries, &permits);
+        let (most, ahead) = (MAX_REPOSITORIES as usize, ReadAhead::new());
+        let (sender, mut receiver) = mpsc::channel(most);
+        let (registries, ahead) = (&registries, &ahead);
         // Prevents a deadlock in which all permits belong to other registries.
-        let at_once = (MAX_REPOSITORIES_IN_FLIGHT / registries.len().max(1)).max(1);
+        let at_once = (most / registries.len().max(1)).max(1);
         let read = async move {
             let mut first = 0_u32;
             let mut streams = Vec::with_capacity(registries.len());
@@ -207,7 +204,7 @@ impl App {
                 first = first.saturating_add(u32::try_from(registry.head.names.len()).unwrap_or(u32::MAX));
                 let reads = numbers.zip(&registry.head.names).map(move |(number, name)| {
                     let read = async move {
-                        let permit = permits.acquire().await.ok();
+                        let mut permit = ahead.acquire().await;
                         let look_for = &input.candidates.extra_manifests;
                         let reader = &**registry.reader;
                         let of = &registry.head.registry.name;
@@ -220,6 +217,7 @@ impl App {
                             let reading = registry::read_repository(reader, name, look_for, &self.store, progress);
                             (reading.await, None)
                         };
+                        ahead.adjust(&mut permit, repository.tags.len());
                         ReadRepository { registry: at, number, repository, changed_at, permit }
                     };
                     read.instrument(registry.span.clone()).boxed()

@@ -16,7 +16,7 @@ use crate::domain::{JournalId, Outcome};
 use crate::registry::RawManifest;
 
 /// The numbers of rows in one statement, so that few different statements are prepared.
-const ROWS: [usize; 3] = [32, 8, 1];
+const ROWS: [usize; 6] = [32, 16, 8, 4, 2, 1];
 
 #[async_trait]
 impl JournalQueue for SqliteState {
@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn all_rows_are_in_one_statement_each() {
-        for (count, expected) in [(0, &[][..]), (1, &[1]), (9, &[8, 1]), (75, &[32, 32, 8, 1, 1, 1])] {
+        for (count, expected) in [(0, &[][..]), (1, &[1]), (9, &[8, 1]), (23, &[16, 4, 2, 1]), (75, &[32, 32, 8, 2, 1])]
+        {
             let rows: Vec<usize> = (0..count).collect();
             let found: Vec<&[usize]> = statements(&rows).collect();
             assert_eq!(found.iter().map(|rows| rows.len()).collect::<Vec<_>>(), expected);

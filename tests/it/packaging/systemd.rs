@@ -55,6 +55,13 @@ fn keys(unit: &str) -> BTreeMap<&str, Vec<&str>> {
 }
 
 #[test]
+fn both_services_return_freed_memory() {
+    for unit in [DAEMON, RUN] {
+        assert!(keys(unit)["Environment"].contains(&"MALLOC_MMAP_THRESHOLD_=131072"), "{unit}");
+    }
+}
+
+#[test]
 fn systemd_understands_every_unit() {
     let (_folder, units) = units();
     for unit in units {

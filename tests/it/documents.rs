@@ -140,7 +140,19 @@ fn settings_in_the_documents_load_and_what_is_commented_out_in_them_too() {
     ];
     let mut seen = 0;
     for document in [
-        ACR, ARTIFACT_REGISTRY, ARTIFACTORY, DOCKER_HUB, ECR, GHCR, GITLAB, HARBOR, NEXUS, QUAY, ZOT, SETTINGS, REGISTRIES,
+        ACR,
+        ARTIFACT_REGISTRY,
+        ARTIFACTORY,
+        DOCKER_HUB,
+        ECR,
+        GHCR,
+        GITLAB,
+        HARBOR,
+        NEXUS,
+        QUAY,
+        ZOT,
+        SETTINGS,
+        REGISTRIES,
     ] {
         for (_, text) in blocks(document, "toml") {
             let whole: String = text.lines().flat_map(|line| [uncommented(line), "\n"]).collect();

@@ -11,8 +11,8 @@ use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    ArtifactType, CompactTime, Digest, DigestMap, Gap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime, Registry,
-    Repository, Rules, Tag, TagSelector, VersionPart, WrittenDuration,
+    ArtifactType, CompactTime, Digest, DigestMap, Gap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime,
+    Registry, Repository, Rules, Tag, TagSelector, VersionPart, WrittenDuration,
 };
 
 /// Checks every policy for removals in one repository. Returns the policies that expire each, by name.

@@ -42,8 +42,20 @@ pub use settings::{ProductApi, SettingProblem, SettingsDraft};
 pub use zot::Zot;
 
 /// All products: the only list that a new one is added to.
-pub const PROVIDERS: &[&dyn Provider] =
-    &[&Acr, &ArtifactRegistry, &Artifactory, &Distribution, &DockerHub, &Ecr, &Ghcr, &Gitlab, &Harbor, &Nexus, &Quay, &Zot];
+pub const PROVIDERS: &[&dyn Provider] = &[
+    &Acr,
+    &ArtifactRegistry,
+    &Artifactory,
+    &Distribution,
+    &DockerHub,
+    &Ecr,
+    &Ghcr,
+    &Gitlab,
+    &Harbor,
+    &Nexus,
+    &Quay,
+    &Zot,
+];
 
 /// Returns the product that settings and reports call by that name, if Tagwarden knows it.
 #[must_use]

@@ -118,7 +118,9 @@ fn describe_claims(claims: &[Claim]) -> Vec<String> {
         .map(|claim| match &*claim.holder {
             Holder::Release(release) => format!("{} {}", release.line, claim.image),
             Holder::File { line, .. } => format!("{line} {}", claim.image),
-            Holder::Workload { .. } | Holder::Pull { .. } | Holder::Hold { .. } => panic!("only records and files here"),
+            Holder::Workload { .. } | Holder::Pull { .. } | Holder::Hold { .. } => {
+                panic!("only records and files here")
+            }
         })
         .map(|text| text.replace(D, "D").replace(E, "E").replace("contoso.azurecr.io/", "~/"))
         .collect();

@@ -12,7 +12,8 @@ use crate::domain::{Refusal, RefusalReason, RefusalScope, Registry, RegistryName
 /// Most hashes of a sketch. Enough to tell half of the tags from most of them.
 const SKETCH_SIZE: usize = 64;
 
-/// The smallest hashes of a repository's tags with their digests, in order. The share that two sketches have in common
+/// The smallest hashes of a repository's tags with their digests and push times, in order. A copy has push times of its own,
+/// so registries that report them are told apart. The share that two sketches have in common
 /// estimates the share of the tags (bottom-k sampling), whatever their number.
 #[derive(Debug, Clone, Default)]
 struct Sketch(Vec<u64>);
@@ -22,7 +23,8 @@ impl Sketch {
         // The same everywhere, so that equal tags have equal hashes.
         let hasher = FixedState::default();
         // A tag without its digest could be any image.
-        let known = repository.tags.iter().filter_map(|tag| Some((tag.name.as_str(), tag.digest.as_ref()?)));
+        let known =
+            repository.tags.iter().filter_map(|tag| Some((tag.name.as_str(), tag.digest.as_ref()?, tag.pushed_at)));
         let mut hashes: Vec<u64> = known.map(|tag| hasher.hash_one(tag)).collect();
         hashes.sort_unstable();
         hashes.dedup();
@@ -31,7 +33,7 @@ impl Sketch {
         Self(hashes)
     }
 
-    /// Returns true if at least half of the tags of both are the same, at the same digests.
+    /// Returns true if at least half of the tags of both are the same, at the same digests and push times.
     fn is_similar_to(&self, other: &Self) -> bool {
         let (mut mine, mut others) = (self.0.iter().peekable(), other.0.iter().peekable());
         let (mut all, mut shared) = (0, 0);
@@ -139,6 +141,13 @@ mod tests {
         Repository { tags: tags.into_iter().map(tag).collect(), ..Repository::empty(name.parse().unwrap()) }
     }
 
+    /// The same, each pushed at that time.
+    fn pushed(at: &str, repository: Repository) -> Repository {
+        let at: jiff::Timestamp = at.parse().unwrap();
+        let tags = repository.tags.iter().cloned().map(|tag| Tag { pushed_at: Some(at.into()), ..tag });
+        Repository { tags: tags.collect(), ..repository }
+    }
+
     #[test]
     fn repositories_are_similar_if_half_of_their_tags_are_the_same() {
         for (what, one, other, similar) in [
@@ -150,6 +159,18 @@ mod tests {
             ("the last tenth", repository("a", 0..5_000, ""), repository("a", 4_500..5_000, ""), false),
             ("nothing in common", repository("a", 0..50, ""), repository("a", 50..100, ""), false),
             ("one of four", repository("a", 0..4, ""), repository("a", 0..1, ""), false),
+            (
+                "pushed at the same time",
+                pushed("2026-11-01T00:00:00Z", repository("a", 0..9, "")),
+                pushed("2026-11-01T00:00:00Z", repository("a", 0..9, "")),
+                true,
+            ),
+            (
+                "a copy, pushed a moment later",
+                pushed("2026-11-01T00:00:00Z", repository("a", 0..9, "")),
+                pushed("2026-11-01T00:00:00.1Z", repository("a", 0..9, "")),
+                false,
+            ),
         ] {
             let (one, other) = (Sketch::of(&one), Sketch::of(&other));
             assert_eq!(one.is_similar_to(&other), similar, "{what}");

@@ -31,8 +31,9 @@ const REPOSITORY: &str = "shop/api";
 const REGIONS: [(&str, usize, usize); 3] = [("main", 220, 13), ("eus", 220, 13), ("sea", 220, 14)];
 const GOING: usize = 660 - 40;
 
-async fn region() -> EmbeddedRegistry {
-    let options = AcrOptions::new(std::sync::Arc::new(noon)).admin(ADMIN.0, ADMIN.1);
+/// A registry to which the pipeline pushes so much later than to the first.
+async fn region(later: SignedDuration) -> EmbeddedRegistry {
+    let options = AcrOptions::new(std::sync::Arc::new(move || noon() + later)).admin(ADMIN.0, ADMIN.1);
     EmbeddedRegistry::start(Options { dialect: Dialect::acr(options), ..Options::default() }).await.unwrap()
 }
 
@@ -59,7 +60,7 @@ fn fill(registry: &EmbeddedRegistry, name: &str, stale: usize, recorded: usize) 
 
 #[tokio::test]
 async fn six_hundred_and_twenty_go_and_each_decision_is_told() {
-    let others = [region().await, region().await];
+    let others = [region(SignedDuration::from_secs(1)).await, region(SignedDuration::from_secs(2)).await];
     let more = ["eus", "sea"]
         .iter()
         .zip(&others)

@@ -280,7 +280,8 @@ async fn the_settings_of_docker_hub_name_a_namespace_and_a_token() {
     for phrase in ["kind     = \"docker-hub\"", "username = \"contoso\"", "namespaces = [\"my-name\"]   # write"] {
         assert!(written.contains(phrase), "{written}");
     }
-    let desk = CliFixture::new();
+    let login = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"Y29udG9zbzpkY2tyX3BhdA=="}}}"#;
+    let desk = CliFixture::with(&[(".docker/config.json", login)]);
     desk.run("init docker.io --kind docker-hub --auth docker-config --no-plan").await.exits(0);
     let written = desk.read("tagwarden.toml");
     assert!(

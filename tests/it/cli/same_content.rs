@@ -40,7 +40,7 @@ async fn nothing_goes_from_what_may_be_one_registry_under_two_names() {
     let told = |at: usize| (refusals[at]["kind"].as_str().unwrap(), refusals[at]["message"].as_str().unwrap());
     assert_eq!((refusals.len(), told(0).0, told(1).0), (2, "same-content", "same-content"), "{refusals:#?}");
     let says = "it may be registry contoso under another name: 2 of 2 common repositories have";
-    assert!(refusals.iter().any(|one| one["message"].as_str().unwrap().starts_with(says)), "{refusals:#?}");
+    assert!(refusals.iter().any(|one| one["message"].as_str().unwrap().contains(says)), "{refusals:#?}");
     let text = desk.run("run").await.exits(3).out;
     assert!(text.contains("`accept = [\"same-content\"]`"), "{text}");
     for registry in [&named, &other] {
@@ -66,8 +66,8 @@ async fn registries_with_other_images_under_the_same_names_are_two() {
     for registry in [&named, &other] {
         fill(registry, "shop/only", "candidate", 1);
     }
-    fill(&other, "shop/api", "build", 40);
-    fill(&other, "shop/web", "build", 40);
+    fill(&other, "shop/api", "build", 28);
+    fill(&other, "shop/web", "build", 28);
     let plan = desk.run("plan --format json").await.exits(0).json();
     assert_eq!(
         plan["refusals"].as_array().map(Vec::len).unwrap_or_default(),

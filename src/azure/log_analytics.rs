@@ -183,8 +183,8 @@ impl WireError {
     /// Describes the error by its code and the most specific message.
     fn describe(self) -> String {
         let (code, message) = (self.code.clone(), self.message.clone());
-        let cause = self.innermost().unwrap_or(message);
-        if cause.is_empty() { code } else { format!("{code}: {cause}") }
+        let text = self.innermost().unwrap_or(message);
+        if text.is_empty() { code } else { format!("{code}: {text}") }
     }
 
     /// Returns the code and message of its innermost cause, if it has one.

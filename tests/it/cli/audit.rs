@@ -46,8 +46,12 @@ async fn the_journal_answers_once_the_plan_is_gone() {
     desk.write("policies/all.yaml", "policies:\n  - { name: other, select: { tags: [\"x\"] }, keep: all }\n");
 
     let done = desk.run(&format!("explain --run last {image}")).await.exits(0);
-    for words in ["is not kept any more", "done     untag", "[policy candidates, all.yaml at sha256:", "4th newest (the rule keeps 2"]
-    {
+    for words in [
+        "is not kept any more",
+        "done     untag",
+        "[policy candidates, all.yaml at sha256:",
+        "4th newest (the rule keeps 2",
+    ] {
         assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
     }
     let json = desk.run(&format!("explain --run last {image} --format json")).await.exits(0).json();

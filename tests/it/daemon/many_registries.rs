@@ -58,7 +58,7 @@ fn folder(server: &Postgres, number: usize, own: &[EmbeddedRegistry], tags: usiz
     for (at, registry) in own.iter().enumerate() {
         settings.extend([format!(
             "[registries.r{at}]\nendpoint = \"{}\"\nkind = \"acr\"\n\
-             auth = {{ kind = \"basic\", username = \"bench\", password_file = \"password\" }}\n",
+             auth = {{ kind = \"basic\", username = \"bench\", password_file = \"password\" }}\naccept = [\"same-content\"]\n",
             registry.url()
         )]);
     }

@@ -97,7 +97,8 @@ impl World {
             let slow = FaultKind::Delay(Duration::from_millis(50));
             registry.inject(Fault::on("manifests/c-", slow).method(http::Method::DELETE));
             settings.extend([format!(
-                "[registries.r{number}]\nkind = \"distribution\"\nendpoint = \"{}\"\ntimeout = \"3s\"\nconcurrency = 2\n",
+                "[registries.r{number}]\nkind = \"distribution\"\nendpoint = \"{}\"\ntimeout = \"3s\"\nconcurrency = 2\n\
+                 accept = [\"same-content\"]\n",
                 registry.url()
             )]);
             registries.push(registry);

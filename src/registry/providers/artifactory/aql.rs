@@ -8,16 +8,13 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::reader::{ArtifactoryReader, tag_of};
-use super::wire::{WireItem, WireSearch};
+use super::wire::{INDEX, MANIFEST, WireItem, WireSearch};
 use crate::domain::{RepositoryName, TagName};
 use crate::http_client::Request;
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::tag_rows::incomplete_list;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
-/// The files that a tag's folder has its manifest in: an image, an index.
-pub(super) const MANIFEST: &str = "manifest.json";
-pub(super) const INDEX: &str = "list.manifest.json";
 /// Files of one page. Artifactory's own limits are half a million results and the time of a search.
 pub(super) const PAGE: usize = 5_000;
 /// Most files of a list: a longer one is a loop.

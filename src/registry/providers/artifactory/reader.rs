@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
-use super::aql::{INDEX, MANIFEST};
-use super::wire::{WireItem, WireRepository};
+use super::wire::{INDEX, MANIFEST, WireItem, WireRepository};
 use crate::domain::{
     CompactTime, Digest, GapTarget, InvalidName, ManifestDetail, ManifestState, PullTime, Repository, RepositoryName,
     Tag, TagName, TagState, UnreadKind,

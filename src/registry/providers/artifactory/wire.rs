@@ -3,6 +3,10 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
+/// The files that a tag's folder has its manifest in: an image, an index.
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const INDEX: &str = "list.manifest.json";
+
 /// The answer to a search.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireSearch {

@@ -149,7 +149,14 @@ impl Postgres {
     /// Starts it again on the same port, after it was killed.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none());
-        assert!(self.try_start().await, "{}", self.log());
+        // Processes of the one that was killed hold its memory a moment longer, and it refuses to start meanwhile.
+        for _ in 0..50 {
+            if self.try_start().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("postgres did not start again: {}", self.log());
     }
 
     async fn try_start(&mut self) -> bool {

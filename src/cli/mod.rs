@@ -227,7 +227,7 @@ async fn dispatch(cli: Cli) -> u8 {
         Command::Serve => serve::serve(config).await,
         Command::State(args) => state::state(config, &args).await,
         Command::Schedule(args) => schedule::schedule(config, &args),
-        Command::Explain(args) => explain::explain(config, &args).await,
+        Command::Explain(args) => Box::pin(explain::explain(config, &args)).await,
         Command::Sources(args) => sources::sources(config, &args).await,
         Command::Registries(args) => registries::registries(config, &args).await,
         Command::Runs(args) => runs::runs(config, &args).await,

@@ -168,12 +168,12 @@ fn selector_text(policy: &Policy) -> String {
         TagSelector::Pattern(pattern) => pattern_text(pattern).to_owned(),
         TagSelector::Untagged(after) => format!("untagged after {}", after.written),
     };
-    let idle = select.facts.idle.iter().map(|span| format!("; idle: {}", span.written)).collect::<String>();
-    let types = select.facts.types.iter().map(|types| {
+    let idle = select.facts.idle.as_ref().map(|span| format!("; idle: {}", span.written)).unwrap_or_default();
+    let types = select.facts.types.as_ref().map(|types| {
         let types: Vec<&str> = types.iter().map(ArtifactType::written).collect();
         format!("; types: {}", types.join(", "))
     });
-    let types = types.collect::<String>();
+    let types = types.unwrap_or_default();
     format!("registries: {names}; repositories: {repositories}; tags: {tags}{types}{idle}")
 }
 

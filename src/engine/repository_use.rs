@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::date::{no_later_than, tag_date};
-use crate::domain::{Gap, PullTime, Repository, UnknownFact};
+use crate::domain::{CompactTime, Gap, PullTime, Repository, UnknownFact};
 
 /// The last use of a repository, as far as its tags show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn repository_use(repository: &Repository, now: Timestamp) -> RepositoryUse 
         pulled: None,
         knows_pulls: true,
         undated_until: None,
-        removed: repository.removed_at.map(|at| at.timestamp()),
+        removed: repository.removed_at.map(CompactTime::timestamp),
         may_have_pushes: repository.gaps.iter().any(Gap::may_hide_tag),
     };
     for tag in &repository.tags {

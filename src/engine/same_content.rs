@@ -21,11 +21,11 @@ struct Sketch(Vec<u64>);
 impl Sketch {
     fn of(repository: &Repository) -> Self {
         // The same everywhere, so that equal tags have equal hashes.
-        let hasher = FixedState::default();
+        let state = FixedState::default();
         // A tag without its digest could be any image.
         let known =
             repository.tags.iter().filter_map(|tag| Some((tag.name.as_str(), tag.digest.as_ref()?, tag.pushed_at)));
-        let mut hashes: Vec<u64> = known.map(|tag| hasher.hash_one(tag)).collect();
+        let mut hashes: Vec<u64> = known.map(|tag| state.hash_one(tag)).collect();
         hashes.sort_unstable();
         hashes.dedup();
         hashes.truncate(SKETCH_SIZE);

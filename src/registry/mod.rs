@@ -89,6 +89,7 @@ pub struct RegistrySettings {
 }
 
 /// The risks of a registry that a person accepts by name in its settings.
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of its own in the settings")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AcceptedRisks {
     /// `untagged-retention`: the registry may delete untagged manifests before the undo window ends.

@@ -290,7 +290,8 @@ fn registry(registry: &Registry, read: &RegistryTally<'_>, undo_window: Duration
         info: registry.info.as_ref().map(RegistryInfoView::from),
         accepted: [(registry.accepts_same_content, "same-content"), (registry.accepts_retention, "untagged-retention")]
             .into_iter()
-            .filter_map(|(accepted, name)| accepted.then(|| name.to_owned()))
+            .filter(|(accepted, _)| *accepted)
+            .map(|(_, name)| name.to_owned())
             .collect(),
         clock_ahead_seconds: registry.clock_ahead.map(ahead_seconds),
         clock: clock(registry, read.repositories),

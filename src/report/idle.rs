@@ -52,11 +52,11 @@ pub(super) struct IdleTally {
 
 impl IdleTally {
     pub(super) fn new(found: IdleRepository, verdicts: &[TagVerdict]) -> Self {
-        let uses = |reason: &Reason| matches!(reason, Reason::Claimed(_) | Reason::Mentioned(_) | Reason::Held(_));
-        let expires = |reason: &Reason| matches!(reason, Reason::NotKept { policy, .. } if *policy == found.policy);
+        let protects = |reason: &Reason| matches!(reason, Reason::Claimed(_) | Reason::Mentioned(_) | Reason::Held(_));
+        let by_policy = |reason: &Reason| matches!(reason, Reason::NotKept { policy, .. } if *policy == found.policy);
         let count = |test: &dyn Fn(&TagVerdict) -> bool| verdicts.iter().filter(|one| test(one)).count() as u64;
-        let in_use = count(&|one| one.reasons.iter().any(uses));
-        let expired = count(&|one| one.verdict == Verdict::Expired && one.reasons.iter().any(expires));
+        let in_use = count(&|one| one.reasons.iter().any(protects));
+        let expired = count(&|one| one.verdict == Verdict::Expired && one.reasons.iter().any(by_policy));
         let IdleRepository { policy, idle, unknown, usage } = found;
         Self { policy, idle, unknown, usage, tags: verdicts.len() as u64, in_use, expired }
     }

@@ -65,6 +65,7 @@ pub struct SourceSettings {
 }
 
 /// The kinds of sources.
+#[expect(clippy::large_enum_variant, reason = "there are few of them, read once")]
 #[derive(Debug, Clone)]
 pub enum SourceKind {
     /// Release records in JSON or YAML files.

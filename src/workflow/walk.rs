@@ -171,23 +171,7 @@ impl App {
         placed: &mut PlacedDigests,
         progress: &dyn Progress,
     ) -> Result<Walk<'a>, RunError> {
-        let mut registries = Vec::with_capacity(heads.len());
-        for head in heads {
-            let Some(reader) = self.readers.get(&head.registry.name) else { continue };
-            let evidence = |at| {
-                Evidence::new(input.rules, &head.registry, (claims, texts), input.candidates.untagged_manifests(), at)
-            };
-            let (now, at) = input.times;
-            registries.push(RegistryWalk {
-                head,
-                span: registry_span(head),
-                reader,
-                observation: self.unless_lost(self.store.begin_observation(&head.registry, input.look)).await?,
-                present: evidence(now),
-                other: (at != now).then(|| evidence(at)),
-                claimed: ClaimedDigests::of(claims, &head.registry.name),
-            });
-        }
+        let registries = self.begin_registries(input, heads, (claims, texts)).await?;
         let mut walk = self.begin_walk(input, heads, claims, &registries).await?;
         let (mut planner, known_before) = (RemovalPlanner::new(input.rules, input.times.1), placed.len());
 
@@ -274,6 +258,33 @@ impl App {
             }
         }
         Ok(walk)
+    }
+
+    /// Returns the registries that have a reader, with the evidence about each.
+    async fn begin_registries<'a>(
+        &'a self,
+        input: &WalkInput<'a>,
+        heads: &'a [RegistryHead],
+        (claims, texts): (&'a Claims, &'a [Arc<str>]),
+    ) -> Result<Vec<RegistryWalk<'a>>, RunError> {
+        let mut registries = Vec::with_capacity(heads.len());
+        for head in heads {
+            let Some(reader) = self.readers.get(&head.registry.name) else { continue };
+            let evidence = |at| {
+                Evidence::new(input.rules, &head.registry, (claims, texts), input.candidates.untagged_manifests(), at)
+            };
+            let (now, at) = input.times;
+            registries.push(RegistryWalk {
+                head,
+                span: registry_span(head),
+                reader,
+                observation: self.unless_lost(self.store.begin_observation(&head.registry, input.look)).await?,
+                present: evidence(now),
+                other: (at != now).then(|| evidence(at)),
+                claimed: ClaimedDigests::of(claims, &head.registry.name),
+            });
+        }
+        Ok(registries)
     }
 
     async fn begin_walk<'a>(

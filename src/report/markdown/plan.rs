@@ -296,7 +296,9 @@ fn idle(document: &PlanDocument) -> String {
     if document.idle.is_empty() {
         return String::new();
     }
-    let intro: String = describe_idle(document).iter().map(|sentence| format!("- {}\n", escape(sentence))).collect();
+    let intro: Vec<String> =
+        describe_idle(document).iter().map(|sentence| format!("- {}\n", escape(sentence))).collect();
+    let intro = intro.concat();
     let header = format!("| {} |\n| :-- | :-- | :-- | --: | --: | --: | :-- |\n", idle::HEADINGS.join(" | "));
     let rows = document.idle.iter().map(|found| {
         let [name, rest @ ..] = idle::cells(found);

@@ -100,7 +100,7 @@ impl PullLog {
             literal(OWN_CLIENT)
         );
         if !ignored.is_empty() {
-            query += &format!("| where Identity !in~ ({})\n", literals(ignored));
+            query.extend(["| where Identity !in~ (", &literals(ignored), ")\n"]);
         }
         query += "| summarize arg_max(TimeGenerated, Identity, UserAgent) by LoginServer, Repository, Tag, Digest";
         let columns = ["LoginServer", "Repository", "Tag", "Digest", "TimeGenerated", "Identity", "UserAgent"];

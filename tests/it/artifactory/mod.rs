@@ -164,7 +164,7 @@ async fn images_are_listed_by_repository() {
         content.put("docker-remote", "library/alpine/3", MANIFEST, b"{}", days_ago(1));
     });
     let catalogue = reader(settings(&server.url)).catalogue().await.unwrap();
-    let names: Vec<&str> = catalogue.repositories.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = catalogue.repositories.iter().map(tagwarden::domain::RepositoryName::as_str).collect();
     assert_eq!(names, ["docker-local/shop/api", "docker-local/web"], "no proxies and no views of others");
     let namespaces = vec!["docker-local".to_owned(), "docker-gone".to_owned()];
     let catalogue = reader(RegistrySettings { namespaces, ..settings(&server.url) }).catalogue().await.unwrap();

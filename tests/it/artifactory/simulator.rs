@@ -232,7 +232,7 @@ fn docker(content: &mut Content, path: &str, query: &BTreeMap<String, String>) -
 /// The answer to a search of the one form that is understood.
 fn search(content: &Content, query: &str) -> Result<Value, String> {
     let form = regex::Regex::new(
-        r#"^items\.find\((\{.*\})\)\.include\(([^)]*)\)\.sort\((\{.*\})\)\.offset\((\d+)\)\.limit\((\d+)\)$"#,
+        r"^items\.find\((\{.*\})\)\.include\(([^)]*)\)\.sort\((\{.*\})\)\.offset\((\d+)\)\.limit\((\d+)\)$",
     );
     let parts = form.unwrap().captures(query).ok_or("it is not of the published form")?;
     let json = |part: &str| serde_json::from_str::<Value>(part).map_err(|error| error.to_string());

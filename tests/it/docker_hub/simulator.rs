@@ -17,7 +17,7 @@ async fn token(registry: &EmbeddedRegistry) -> String {
 async fn ask(registry: &EmbeddedRegistry, method: &str, path: &str, token: Option<&str>) -> (u16, Value) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client.request(method.parse().unwrap(), format!("{}{path}", registry.url()));
-    let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+    let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())

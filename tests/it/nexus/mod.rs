@@ -145,7 +145,7 @@ async fn images_are_listed_by_repository() {
         content.put("docker-proxy", "library/alpine", "3", b"{}", days_ago(1));
     });
     let catalogue = reader(settings(&server.url)).catalogue().await.unwrap();
-    let names: Vec<&str> = catalogue.repositories.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = catalogue.repositories.iter().map(tagwarden::domain::RepositoryName::as_str).collect();
     assert_eq!(names, [IMAGE, "docker-hosted/web"], "no proxies and no groups");
     server.change(|content| content.hidden.insert(KEY.into()));
     let error = reader(settings(&server.url)).catalogue().await.unwrap_err();

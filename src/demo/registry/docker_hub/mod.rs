@@ -1,4 +1,4 @@
-//! The dialect of Docker Hub: its API as its OpenAPI description has it, the unpublished removal of a tag, and its registry.
+//! The dialect of Docker Hub: its API as its `OpenAPI` description has it, the unpublished removal of a tag, and its registry.
 //!
 //! It follows docker/docs, `content/reference/api/hub/latest.yaml`: paths, parameters, sizes of pages, errors and their form.
 //! Rows and repositories have the fields of recorded answers, `permissions` and `immutable_tags_settings` among them. What is

@@ -107,8 +107,11 @@ impl Parser<'_> {
     }
 }
 
-/// The types of the schema that are answered, with their fields, and the types of those that have fields themselves.
-const SCHEMA: [(&str, &[(&str, Option<&str>)]); 9] = [
+/// The name of a field, and its type if that has fields itself.
+type SchemaField = (&'static str, Option<&'static str>);
+
+/// The types of the schema that are answered, with their fields.
+const SCHEMA: [(&str, &[SchemaField]); 9] = [
     ("Query", &[("ImageList", Some("PaginatedImagesResult")), ("ExpandedRepoInfo", Some("RepoInfo"))]),
     ("PaginatedImagesResult", &[("Page", Some("PageInfo")), ("Results", Some("ImageSummary"))]),
     ("PageInfo", &[("TotalCount", None), ("ItemCount", None)]),

@@ -78,7 +78,7 @@ impl ArtifactApi {
 /// The images of a name, as far as they are known.
 enum Listed {
     Found {
-        images: Images,
+        images: Box<Images>,
         immutable_tags: bool,
     },
     /// It is not there, and nobody said that it is.
@@ -107,7 +107,7 @@ impl ArtifactReader {
         let named = self.api.settings.repositories.contains(name);
         let error = match read.await {
             Ok(Some((images, immutable_tags))) if !(named && images.is_empty()) => {
-                return Listed::Found { images, immutable_tags };
+                return Listed::Found { images: Box::new(images), immutable_tags };
             }
             Ok(_) if named => unknown_image(name),
             Ok(_) => return Listed::Missing,

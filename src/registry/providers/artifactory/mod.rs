@@ -1,7 +1,7 @@
-//! JFrog Artifactory by its own API: tags listed with their push times and downloads. Tagwarden only reads it.
+//! Artifactory by its own API: tags listed with their push times and downloads. Tagwarden only reads it.
 //!
 //! A tag is a folder there, `IMAGE/TAG`, with the manifest in it as a file. Searches in Artifactory's query language (AQL)
-//! list these files; nothing is downloaded for that. Wire facts are those of JFrog's documentation of AQL, of the REST API
+//! list these files; nothing is downloaded for that. Wire facts are those of the maker's documentation of AQL, of the REST API
 //! and of the limits of searches.
 //!
 //! Nobody has tried a live Artifactory, and a removal there deletes the image. So there is no writer, until somebody has.
@@ -22,7 +22,7 @@ use crate::registry::{Auth, RegistryConnection, RegistryError, RegistrySettings}
 use auth::BearerAuthenticator;
 use reader::ArtifactoryReader;
 
-/// JFrog Artifactory.
+/// Artifactory.
 #[derive(Debug, Clone, Copy)]
 pub struct Artifactory;
 

@@ -1,7 +1,7 @@
 //! Docker Hub by its own API (`hub.docker.com`): tags listed with push times, pull times, sizes, platforms and immutability,
 //! and removed one by one; manifests and restores by the registry API.
 //!
-//! The lists are those of its published OpenAPI description (docker/docs, `content/reference/api/hub/latest.yaml`). The removal
+//! The lists are those of its published `OpenAPI` description (docker/docs, `content/reference/api/hub/latest.yaml`). The removal
 //! of a tag is not in it: it is the request of Docker's hub-tool and of werf. What becomes of the image is documented nowhere,
 //! so the first removal finds out. A look at a tag is a HEAD, which Docker Hub does not count as a pull.
 

@@ -69,11 +69,10 @@ impl TagList<'_> {
             (true, _) if !children.is_empty() && children.len() == parts.len() => {
                 ManifestDetail::Listed { image_size: Some(0) }
             }
-            (true, _) => ManifestDetail::Unread { image_size: row.full_size, kind: UnreadKind::Index },
+            // Nothing says what several manifests under one tag are.
+            (true, _) | (false, false) => ManifestDetail::Unread { image_size: row.full_size, kind: UnreadKind::Index },
             (false, true) if is_image => ManifestDetail::Listed { image_size: row.full_size },
             (false, true) => ManifestDetail::Unread { image_size: row.full_size, kind: UnreadKind::Artifact },
-            // Nothing says what it is.
-            (false, false) => ManifestDetail::Unread { image_size: row.full_size, kind: UnreadKind::Index },
         };
         // Of a single image the list has the type of its configuration.
         let media_type = self.types.intern(Some(media_type).filter(|kind| is_index_type(kind)));

@@ -29,15 +29,12 @@ impl ImageList<'_> {
     /// Adds a tag with the row that lists it.
     pub(super) fn add(&mut self, name: TagName, row: &WireImage) {
         let digest: Option<Digest> = row.digest.as_deref().and_then(|text| text.parse().ok());
-        match &digest {
-            Some(digest) => {
-                self.add_pulls(&name, row);
-                self.add_image(digest, row);
-            }
-            None => {
-                let error = list_gaps::missing_digest(&self.repository.name, &name);
-                self.repository.gaps.push(error.into_gap(GapTarget::Tag(name.clone())));
-            }
+        if let Some(digest) = &digest {
+            self.add_pulls(&name, row);
+            self.add_image(digest, row);
+        } else {
+            let error = list_gaps::missing_digest(&self.repository.name, &name);
+            self.repository.gaps.push(error.into_gap(GapTarget::Tag(name.clone())));
         }
         self.repository.tags.push(Tag { name, digest, pushed_at: None, first_seen: None, lock: None });
     }

@@ -82,7 +82,7 @@ impl Search {
         loop {
             let missing = self.missing_fields.load(Ordering::Relaxed);
             let newer = (0..).zip(NEWER_FIELDS).filter(|(bit, _)| missing >> bit & 1 == 0);
-            let newer: String = newer.map(|(_, field)| format!(" {field}")).collect();
+            let newer: String = newer.flat_map(|(_, field)| [" ", field]).collect();
             let query = format!(
                 "{{ImageList(repo:\"{name}\",requestedPage:{{limit:{PAGE},offset:{offset},sortBy:ALPHABETIC_ASC}})\
                  {{Page{{TotalCount}} Results{{{FIELDS}{newer}}}}}}}"

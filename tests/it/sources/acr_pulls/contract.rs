@@ -99,7 +99,7 @@ async fn the_registry_must_send_its_events() {
         (
             "a setting that is off",
             |fixture| {
-                set_diagnostics(fixture, vec![diagnostics(json!({ "categoryGroup": "allLogs", "enabled": false }))])
+                set_diagnostics(fixture, vec![diagnostics(json!({ "categoryGroup": "allLogs", "enabled": false }))]);
             },
             "not-recorded",
             &["no longer sends its events"],

@@ -28,6 +28,7 @@ mod restore;
 mod restore_order;
 mod restore_preview;
 mod takeover;
+mod unfinished_plan;
 mod untagged;
 mod workloads;
 mod write_ahead_log;

@@ -97,7 +97,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("tagwarden hold contoso/shop/api:v1 --until +3d --reason incident", "protect it for three days"),
         ],
     ),
-    ("holds", &[("tagwarden holds --format json", "list the holds for a script")]),
+    (
+        "holds",
+        &[
+            ("tagwarden holds --format json", "list the holds for a script"),
+            ("tagwarden holds --all", "list those that ended, too, with who ended them"),
+        ],
+    ),
     ("unhold", &[("tagwarden unhold contoso/shop/api:v1", "end the holds on a tag")]),
     (
         "diff",

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::arguments::{DataFormat, parse_duration, parse_reason, parse_time};
 use super::context::{open_app, open_read_only, pretty_json};
 use super::output::{fit_terminal, print, print_stderr};
-use crate::report::{self, HoldView};
+use crate::report::{self, EndedHoldView, HoldView};
 use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
 
 /// The default duration of a hold.
@@ -39,6 +39,11 @@ pub(super) struct HoldArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct HoldsArgs {
+    /// List the holds that have ended, too
+    ///
+    /// With the time of their end, and who ended them.
+    #[arg(long)]
+    all: bool,
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]
     format: DataFormat,
@@ -78,18 +83,29 @@ pub(super) async fn hold(config: Option<&Path>, args: &HoldArgs) -> Result<u8, R
     Ok(0)
 }
 
-/// Lists the holds in force.
+/// Lists the holds in force, and those that are over if that is asked for.
 pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8, RunError> {
     let app = open_read_only(config).await?;
     let holds = app.holds().await;
+    let ended = if args.all { app.ended_holds().await.map(Some) } else { Ok(None) };
     app.close().await;
     let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();
+    let ended: Option<Vec<EndedHoldView>> = ended?.map(|ended| ended.iter().map(EndedHoldView::from).collect());
     match args.format {
         DataFormat::Text => {
             fit_terminal();
             print(&report::holds_text(&views));
+            if let Some(ended) = &ended {
+                print(&format!("\n{}", report::ended_holds_text(ended)));
+            }
         }
-        DataFormat::Json => print(&pretty_json(&json!({ "schema": "tagwarden.holds/1", "holds": views }))),
+        DataFormat::Json => {
+            let mut document = json!({ "schema": "tagwarden.holds/1", "holds": views });
+            if let Some(ended) = ended {
+                document["ended"] = json!(ended);
+            }
+            print(&pretty_json(&document));
+        }
     }
     Ok(0)
 }

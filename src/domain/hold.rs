@@ -33,6 +33,17 @@ pub struct Hold {
     pub origin: HoldOrigin,
 }
 
+/// A hold that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedHold {
+    /// The hold.
+    pub hold: Hold,
+    /// Time at which it ended: its own, or earlier if a person ended it.
+    pub ended_at: Timestamp,
+    /// The person who ended it; `None` if its time was over.
+    pub ended_by: Option<String>,
+}
+
 /// The origin of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoldOrigin {

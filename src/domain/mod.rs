@@ -62,7 +62,7 @@ pub use endpoint::Endpoint;
 pub(crate) use failure::one_line;
 pub use failure::{Cause, Failure, chain};
 pub use file_stability::time_until_stable;
-pub use hold::{Hold, HoldMatch, HoldOrigin, HoldReason};
+pub use hold::{EndedHold, Hold, HoldMatch, HoldOrigin, HoldReason};
 pub use hosts::{Hosts, azure_registry_name, is_public_registry};
 pub use interned::SharedText;
 pub use inventory::{

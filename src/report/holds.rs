@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::humanize::sanitize;
 use super::notation::{format_minute, short_digest};
-use crate::domain::{Cause, Failure, Hold, HoldOrigin, InvalidDigest, InvalidName};
+use crate::domain::{Cause, EndedHold, Failure, Hold, HoldOrigin, InvalidDigest, InvalidName};
 
 /// A hold on a tag, and on the digest that it had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,25 @@ pub struct HoldView {
     pub until: Timestamp,
     /// `person`, or `restore` for restored tags.
     pub origin: String,
+}
+
+/// A hold that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndedHoldView {
+    /// The hold.
+    #[serde(flatten)]
+    pub hold: HoldView,
+    /// Time at which it ended.
+    pub ended_at: Timestamp,
+    /// The person who ended it; `null` if its time was over.
+    pub ended_by: Option<String>,
+}
+
+impl From<&EndedHold> for EndedHoldView {
+    fn from(ended: &EndedHold) -> Self {
+        let EndedHold { hold, ended_at, ended_by } = ended;
+        Self { hold: hold.into(), ended_at: *ended_at, ended_by: ended_by.clone() }
+    }
 }
 
 impl From<&Hold> for HoldView {
@@ -123,6 +142,24 @@ pub fn holds_text(holds: &[HoldView]) -> String {
     table.set_header(HEADINGS.map(str::to_uppercase));
     for hold in holds {
         table.add_row(hold.cells().map(|cell| sanitize(&cell)));
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Renders the holds that are over for the terminal.
+#[must_use]
+pub fn ended_holds_text(holds: &[EndedHoldView]) -> String {
+    if holds.is_empty() {
+        return "no holds have ended\n".to_owned();
+    }
+    let [name, digest, _, by, since, reason] = HEADINGS;
+    let mut table = table();
+    table.set_header([name, digest, "ended", "ended by", by, since, reason].map(str::to_uppercase));
+    for EndedHoldView { hold, ended_at, ended_by } in holds {
+        let [name, digest, _, by, since, reason] = hold.cells();
+        let ended_by = ended_by.clone().unwrap_or_else(|| "its time".to_owned());
+        let cells = [name, digest, format_minute(*ended_at), ended_by, by, since, reason];
+        table.add_row(cells.map(|cell| sanitize(&cell)));
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }

@@ -82,7 +82,7 @@ pub use fingerprint::fingerprint;
 pub use format::{Format, render, write};
 pub use history::{HistoryEntryView, HistoryView, LastSeenView};
 pub use holder::HolderView;
-pub use holds::{HoldView, holds_text};
+pub use holds::{EndedHoldView, HoldView, ended_holds_text, holds_text};
 pub use html::html;
 pub use humanize::{
     counted, describe_clock_difference, describe_clock_doubt, describe_obstacle, describe_refusal, format_age,

@@ -11,7 +11,8 @@ use super::{
     RestoreRecord, RunContext, RunEnd, RunRecord, StateError, UntagRecord,
 };
 use crate::domain::{
-    Coverage, Digest, Hold, Intent, JournaledIntent, Outcome, RegistryName, RepositoryName, RuleHistory, TagName,
+    Coverage, Digest, EndedHold, Hold, Intent, JournaledIntent, Outcome, RegistryName, RepositoryName, RuleHistory,
+    TagName,
 };
 use crate::registry::RawManifest;
 
@@ -327,6 +328,12 @@ pub trait Holds: Send + Sync {
     /// # Errors
     /// Returns an error if they cannot be read. Nothing may be decided then.
     async fn holds(&self, at: Timestamp) -> Result<Vec<Hold>, StateError>;
+
+    /// Returns the holds that were over at `at`, the last ended first, as long as the state keeps them.
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be read.
+    async fn ended_holds(&self, at: Timestamp) -> Result<Vec<EndedHold>, StateError>;
 
     /// Ends the holds on a tag, of any origin, and returns the number that was in force.
     ///

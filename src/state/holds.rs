@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::journal::JournalId;
 use super::row_reader::RowReader;
 use super::{Holds, SqliteState, StateError, StateErrorKind, WriteTransaction, format_time};
-use crate::domain::{Action, Digest, Hold, HoldOrigin, Intent, RepositoryName, TagName};
+use crate::domain::{Action, Digest, EndedHold, Hold, HoldOrigin, Intent, RepositoryName, TagName};
 
 /// Most manifests inside an index that are looked at for a hold; an index that has more is held as a whole.
 pub(super) const MOST_PARTS: usize = 1000;
@@ -28,6 +28,15 @@ pub(super) struct HoldRow {
     held_by: String,
     since: String,
     until: String,
+}
+
+/// A hold that is over, as it is stored.
+#[derive(sqlx::FromRow)]
+pub(super) struct EndedHoldRow {
+    #[sqlx(flatten)]
+    hold: HoldRow,
+    over_at: String,
+    ended_by: Option<String>,
 }
 
 const COLUMNS: &str = "SELECT endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until FROM holds \
@@ -49,6 +58,20 @@ impl Holds for SqliteState {
             .await
             .map_err(|error| self.sqlx_error("read the holds", error))?;
         rows.into_iter().map(|row| row.into_hold(self)).collect()
+    }
+
+    async fn ended_holds(&self, at: Timestamp) -> Result<Vec<EndedHold>, StateError> {
+        let rows: Vec<EndedHoldRow> = sqlx::query_as(
+            "SELECT endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until,
+                    coalesce(ended_at, until) AS over_at, ended_by
+             FROM holds WHERE ended_at IS NOT NULL OR until <= ?1
+             ORDER BY over_at DESC, endpoint, repository, tag, digest, origin",
+        )
+        .bind(format_time(at))
+        .fetch_all(&self.0.readers)
+        .await
+        .map_err(|error| self.sqlx_error("read the ended holds", error))?;
+        rows.into_iter().map(|row| row.into_ended_hold(self)).collect()
     }
 
     async fn end_holds(
@@ -201,6 +224,14 @@ impl HoldRow {
             until: reader.read(&self.until)?,
             origin: origin.ok_or_else(strange)?,
         })
+    }
+}
+
+impl EndedHoldRow {
+    /// Makes the hold of a row, with its end.
+    pub(super) fn into_ended_hold(self, reader: &impl RowReader) -> Result<EndedHold, StateError> {
+        let ended_at = reader.read(&self.over_at)?;
+        Ok(EndedHold { hold: self.hold.into_hold(reader)?, ended_at, ended_by: self.ended_by })
     }
 }
 

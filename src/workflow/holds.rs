@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::history::is_removed;
 use super::interruption::StopResult;
 use super::{App, Refused, RunError, TagRef};
-use crate::domain::{Failure, Hold, HoldOrigin, RegistryName, RepositoryName, TagName};
+use crate::domain::{EndedHold, Failure, Hold, HoldOrigin, RegistryName, RepositoryName, TagName};
 use crate::report::format_minute;
 
 /// The request for a hold.
@@ -150,6 +150,14 @@ impl App {
     /// Returns an error if the state cannot be read.
     pub async fn holds(&self) -> Result<Vec<Hold>, RunError> {
         Ok(self.store.holds(self.now()).await?)
+    }
+
+    /// Returns the holds that are over, the last ended first.
+    ///
+    /// # Errors
+    /// Returns an error if the state cannot be read.
+    pub async fn ended_holds(&self) -> Result<Vec<EndedHold>, RunError> {
+        Ok(self.store.ended_holds(self.now()).await?)
     }
 
     /// Ends the holds on a tag, and returns its name and the number of holds.

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::unit::Unit;
 use super::{PostgresState, storable};
-use crate::domain::{Digest, Hold, Intent, JournalId, RepositoryName, TagName};
+use crate::domain::{Digest, EndedHold, Hold, Intent, JournalId, RepositoryName, TagName};
 use crate::state::holds::{
-    HoldRow, MOST_PARTS, RemovalGuard, guarded_removals, parts, verify_not_held, verify_parts_known,
+    EndedHoldRow, HoldRow, MOST_PARTS, RemovalGuard, guarded_removals, parts, verify_not_held, verify_parts_known,
 };
 use crate::state::{Holds, StateError, format_time};
 
@@ -30,6 +30,17 @@ impl Holds for PostgresState {
         );
         let rows: Vec<HoldRow> = self.rows("read the holds", query.bind(format_time(at))).await?;
         rows.into_iter().map(|row| row.into_hold(self)).collect()
+    }
+
+    async fn ended_holds(&self, at: Timestamp) -> Result<Vec<EndedHold>, StateError> {
+        let query = sqlx::query_as(
+            "SELECT endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until,
+                    coalesce(ended_at, until) AS over_at, ended_by
+             FROM holds WHERE ended_at IS NOT NULL OR until <= $1
+             ORDER BY over_at DESC, endpoint, repository, tag, digest, origin",
+        );
+        let rows: Vec<EndedHoldRow> = self.rows("read the ended holds", query.bind(format_time(at))).await?;
+        rows.into_iter().map(|row| row.into_ended_hold(self)).collect()
     }
 
     async fn end_holds(

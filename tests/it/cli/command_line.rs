@@ -398,4 +398,15 @@ async fn a_hold_on_a_removed_tag_says_how_to_get_it_back() {
     desk.run("hold contoso/shop/api:candidate-1 --reason x").await.exits(0);
     let error = desk.run("hold contoso/shop/api:candidate-7 --reason x").await.exits(2).err;
     assert!(error.contains("help: check the name; `--anyway` holds the tag"), "{error}");
+
+    assert!(desk.run("holds --all").await.exits(0).out.ends_with("\nno holds have ended\n"));
+    desk.run("unhold contoso/shop/api:candidate-1").await.exits(0);
+    let all = desk.run("holds --all --format json").await.exits(0).json();
+    assert_eq!((all["holds"].as_array().unwrap().len(), all["ended"].as_array().unwrap().len()), (0, 2), "{all:#}");
+    let reasons: Vec<&str> =
+        all["ended"].as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap()).collect();
+    assert!(reasons.contains(&"x") && all["ended"][0]["ended_by"].as_str().unwrap().starts_with("anna@"), "{all:#}");
+    let text = desk.run("holds --all").await.exits(0).out;
+    assert!(text.starts_with("no holds\n\n") && text.contains("ENDED BY") && text.contains("candidate-1"), "{text}");
+    assert!(desk.run("holds --format json").await.exits(0).json()["ended"].is_null());
 }

@@ -432,6 +432,15 @@ async fn holds(store: &StateStore) {
     assert_eq!(store.end_holds(ENDPOINT, &repository, &tag, "ada@here", noon()).await.unwrap(), 1);
     assert_eq!(store.end_holds(ENDPOINT, &repository, &tag, "ada@here", noon()).await.unwrap(), 0);
     assert_eq!(intend(&at_endpoint("v1", &image), &image, noon()).await, Ok(()));
+
+    let over = async |at| {
+        let ended = store.ended_holds(at).await.unwrap();
+        ended.into_iter().map(|one| (one.hold.tag.to_string(), one.ended_at, one.ended_by)).collect::<Vec<_>>()
+    };
+    let by_person = ("v1".to_owned(), noon(), Some("ada@here".to_owned()));
+    assert_eq!(over(noon()).await, [by_person.clone()]);
+    let by_time = ("other".to_owned(), noon() + 1.hour(), None);
+    assert_eq!(over(noon() + 1.hour()).await, [by_time, by_person], "the last ended first");
 }
 
 async fn stop_requests(store: &StateStore) {

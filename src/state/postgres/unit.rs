@@ -8,7 +8,7 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
 
-use super::{CONNECTIONS, PostgresState};
+use super::{CONNECT_TIMEOUT, CONNECTIONS, PostgresState};
 use crate::state::row_reader::RowReader as _;
 use crate::state::{StateError, StateErrorKind};
 
@@ -102,12 +102,14 @@ impl PostgresState {
         }
     }
 
-    /// Waits for a connection. A pool whose connections are all at work is busy, not cut off: with hundreds of registries
-    /// it may be some time until it is one's turn.
+    /// Waits for a connection. A pool whose connections are all at work, and none of which failed lately, is busy and not
+    /// cut off: with hundreds of registries it may be some time until it is one's turn.
     async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let is_busy =
+            || self.0.pool.size() >= CONNECTIONS && !self.is_away() && self.0.failures.is_opened_since(CONNECT_TIMEOUT);
         loop {
             match self.0.pool.acquire().await {
-                Err(sqlx::Error::PoolTimedOut) if self.0.pool.size() >= CONNECTIONS && !self.is_away() => {}
+                Err(sqlx::Error::PoolTimedOut) if is_busy() => {}
                 acquired => return acquired,
             }
         }

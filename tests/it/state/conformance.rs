@@ -438,7 +438,7 @@ async fn holds(store: &StateStore) {
         ended.into_iter().map(|one| (one.hold.tag.to_string(), one.ended_at, one.ended_by)).collect::<Vec<_>>()
     };
     let by_person = ("v1".to_owned(), noon(), Some("ada@here".to_owned()));
-    assert_eq!(over(noon()).await, [by_person.clone()]);
+    assert_eq!(over(noon()).await, std::slice::from_ref(&by_person));
     let by_time = ("other".to_owned(), noon() + 1.hour(), None);
     assert_eq!(over(noon() + 1.hour()).await, [by_time, by_person], "the last ended first");
 }

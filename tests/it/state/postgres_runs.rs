@@ -194,7 +194,7 @@ async fn requests_that_arrive_late_and_again_journal_nothing_twice() {
         let mut command = fixture.command("run");
         command.env("TAGWARDEN__STATE", &url).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        while fixture.removed().len() < before + 9 && child.try_wait().unwrap().is_none() {
+        while fixture.removed().len() < before + 40 && child.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         while child.try_wait().unwrap().is_none() {

@@ -116,7 +116,8 @@ async fn registries_are_spread_over_processes_by_their_settings() {
          a process, at most {connections} connections",
         peaks.iter().max().unwrap()
     );
-    assert!(connections <= PROCESSES * MAX_CONNECTIONS, "{connections} connections");
+    // The server still counts a connection that is just being closed.
+    assert!(connections <= PROCESSES * (MAX_CONNECTIONS + 1), "{connections} connections");
     for registry in &registries {
         let requests = registry.requests();
         let removed = requests.iter().filter(|one| one.method == Method::DELETE && one.status == 202).count();

@@ -1,7 +1,7 @@
 //! Registries with the same content: probably one registry under two names, where evidence for one name does not protect
 //! what is removed by the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher as _;
 
 use foldhash::quality::FixedState;
@@ -12,47 +12,53 @@ use crate::domain::{Refusal, RefusalReason, RefusalScope, Registry, RegistryName
 /// Most hashes of a sketch. Enough to tell half of the tags from most of them.
 const SKETCH_SIZE: usize = 64;
 
-/// The smallest hashes of a repository's tags with their digests and push times, in order. A copy has push times of its own,
-/// so registries that report them are told apart. The share that two sketches have in common
-/// estimates the share of the tags (bottom-k sampling), whatever their number.
+/// The tags of a repository with their digests, reduced to the smallest of their hashes, in order. The share that two
+/// sketches have in common estimates the share of the tags (bottom-k sampling), whatever their number.
 #[derive(Debug, Clone, Default)]
-struct Sketch(Vec<u64>);
+struct Sketch {
+    images: Vec<u64>,
+    /// The same with the push times; `None` if the registry does not report all of them. A copy has push times of its own.
+    pushes: Option<Vec<u64>>,
+}
 
 impl Sketch {
     fn of(repository: &Repository) -> Self {
         // The same everywhere, so that equal tags have equal hashes.
         let state = FixedState::default();
         // A tag without its digest could be any image.
-        let known =
-            repository.tags.iter().filter_map(|tag| Some((tag.name.as_str(), tag.digest.as_ref()?, tag.pushed_at)));
-        let mut hashes: Vec<u64> = known.map(|tag| state.hash_one(tag)).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
-        hashes.truncate(SKETCH_SIZE);
-        hashes.shrink_to_fit();
-        Self(hashes)
+        let known = || repository.tags.iter().filter_map(|tag| Some((tag, (tag.name.as_str(), tag.digest.as_ref()?))));
+        let images = smallest(known().map(|(_, image)| state.hash_one(image)));
+        let has_times = known().all(|(tag, _)| tag.pushed_at.is_some());
+        let pushes = has_times.then(|| smallest(known().map(|(tag, image)| state.hash_one((image, tag.pushed_at)))));
+        Self { images, pushes }
     }
 
-    /// Returns true if at least half of the tags of both are the same, at the same digests and push times.
+    /// Returns true if at least half of the tags of both are the same, at the same digests, and at the same push times if
+    /// both registries report them.
     fn is_similar_to(&self, other: &Self) -> bool {
-        let (mut mine, mut others) = (self.0.iter().peekable(), other.0.iter().peekable());
-        let (mut all, mut shared) = (0, 0);
-        while all < SKETCH_SIZE {
-            match (mine.peek(), others.peek()) {
-                (Some(a), Some(b)) if a == b => {
-                    shared += 1;
-                    mine.next();
-                    others.next();
-                }
-                (Some(a), Some(b)) if a < b => drop(mine.next()),
-                (Some(_), None) => drop(mine.next()),
-                (_, Some(_)) => drop(others.next()),
-                (None, None) => break,
-            }
-            all += 1;
+        match (&self.pushes, &other.pushes) {
+            (Some(mine), Some(others)) => share_half(mine, others),
+            _ => share_half(&self.images, &other.images),
         }
-        all > 0 && shared * 2 >= all
     }
+}
+
+/// Returns the smallest hashes, in order.
+fn smallest(hashes: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut hashes: Vec<u64> = hashes.collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.truncate(SKETCH_SIZE);
+    hashes.shrink_to_fit();
+    hashes
+}
+
+/// Returns true if at least half of the smallest hashes of both together are in both.
+fn share_half(one: &[u64], other: &[u64]) -> bool {
+    let (one, other): (BTreeSet<u64>, BTreeSet<u64>) = (one.iter().copied().collect(), other.iter().copied().collect());
+    let all: Vec<u64> = one.union(&other).copied().take(SKETCH_SIZE).collect();
+    let shared = all.iter().filter(|hash| one.contains(hash) && other.contains(hash)).count();
+    !all.is_empty() && shared * 2 >= all.len()
 }
 
 /// The content of several registries, repository by repository. Nothing is held of one registry alone.
@@ -163,6 +169,12 @@ mod tests {
                 "pushed at the same time",
                 pushed("2026-11-01T00:00:00Z", repository("a", 0..9, "")),
                 pushed("2026-11-01T00:00:00Z", repository("a", 0..9, "")),
+                true,
+            ),
+            (
+                "one without push times",
+                pushed("2026-11-01T00:00:00Z", repository("a", 0..9, "")),
+                repository("a", 0..9, ""),
                 true,
             ),
             (

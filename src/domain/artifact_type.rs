@@ -77,8 +77,8 @@ impl ArtifactKind {
         }
     }
 
-    /// Returns the kind of a manifest with a known own type (`artifactType`, else its configuration's media type; empty
-    /// without both), or `None` if there is no word for it.
+    /// Returns the kind of a manifest, or `None` if policy files have no word for it. `own` is its `artifactType`, else the
+    /// media type of its configuration, and empty if it has neither.
     #[must_use]
     pub fn of(media_type: &str, own: &str) -> Option<Self> {
         if own.starts_with(CACHE) {

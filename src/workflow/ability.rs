@@ -129,8 +129,8 @@ fn is_missing_right(why: &RemovalObstacle) -> bool {
 
 /// Decides whether a registry can remove tags in the way that its settings choose.
 ///
-/// A product that is only read comes before everything. A recorded destruction comes before the settings: otherwise `can_untag = "yes"` would lose an image in each run.
-/// Then follow the settings, the experience with untags, what the registry reports about itself, and its last answer to
+/// A product that is only read comes before everything. A recorded destruction comes before the settings: otherwise
+/// `can_untag = "yes"` would lose an image in each run. Then follow the settings, the experience with untags, what the registry reports about itself, and its last answer to
 /// a deletion by tag, which does not cover the manifest behind it.
 fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
     let impossible = RemovalAbility::Impossible;

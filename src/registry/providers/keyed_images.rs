@@ -57,7 +57,7 @@ impl KeyedApi {
     /// A connection by these settings; `base` is the path of the API where the settings have no `api`. Nothing is asked yet.
     ///
     /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
+    /// Returns an error if the settings cannot work, such as a CA file that cannot be read.
     pub(super) fn new(
         settings: RegistrySettings,
         retry: RetryPolicy,
@@ -84,7 +84,7 @@ impl KeyedApi {
     /// Returns the place of an image.
     ///
     /// # Errors
-    /// When its name has no key of a repository.
+    /// Returns an error if its name does not begin with the key of a repository.
     pub(super) fn place(&self, repository: &RepositoryName) -> Result<ImagePlace, RegistryError> {
         if let Some(key) = &self.only_key {
             return Ok(ImagePlace { key: key.clone(), image: repository.to_string() });
@@ -100,7 +100,7 @@ impl KeyedApi {
     /// Sends a request that reads, and returns its successful answer.
     ///
     /// # Errors
-    /// When it has another status.
+    /// Returns an error if it has another status.
     pub(super) async fn read(&self, scope: &TokenScope, request: Request) -> Result<Response, RegistryError> {
         let response = self.http.read(scope, request, RedirectPolicy::SameOrigin).await?;
         if response.status == StatusCode::OK {
@@ -123,7 +123,7 @@ impl KeyedApi {
     /// cannot be read is a gap.
     ///
     /// # Errors
-    /// When none of them can be read.
+    /// Returns an error if none of them can be read.
     pub(super) async fn images(
         &self,
         keys: &[String],

@@ -30,7 +30,7 @@ impl ZotUser {
     }
 }
 
-/// The rights of one request: those of a user, or all where there are no users.
+/// The rights of one request: those of its user, or all of them if the registry has no users.
 pub(super) struct Access<'a>(Option<&'a ZotUser>);
 
 impl<'a> Access<'a> {

@@ -28,7 +28,7 @@ impl ArtifactoryReader {
     /// Returns the manifests of all tags of an image, each once.
     ///
     /// # Errors
-    /// When a page could not be read or was trimmed, or the list changed each time that it was read.
+    /// Returns an error if a page cannot be read or was trimmed, or if the list changed during every attempt to read it.
     pub(super) async fn list_tags(&self, repository: &RepositoryName) -> Result<Vec<WireItem>, RegistryError> {
         let place = self.api.place(repository)?;
         let path = json!({ "$match": format!("{}/*", place.image) });
@@ -45,7 +45,7 @@ impl ArtifactoryReader {
     /// Returns the manifests in the folder of one tag.
     ///
     /// # Errors
-    /// When the search failed.
+    /// Returns an error if the search fails.
     pub(super) async fn find_tag(
         &self,
         repository: &RepositoryName,

@@ -4,7 +4,7 @@
 //! list these files; nothing is downloaded for that. Wire facts are those of the maker's documentation of AQL, of the REST API
 //! and of the limits of searches.
 //!
-//! Nobody has tried a live Artifactory, and a removal there deletes the image. So there is no writer, until somebody has.
+//! A removal there deletes the image, and none of this was verified on a live Artifactory. Until it is, there is no writer.
 
 mod aql;
 mod auth;

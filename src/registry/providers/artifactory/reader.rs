@@ -40,7 +40,7 @@ impl ArtifactoryReader {
     /// A reader by these settings; nothing is asked yet.
     ///
     /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
+    /// Returns an error if the settings cannot work, such as a CA file that cannot be read.
     pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
         Ok(Self { api: KeyedApi::new(settings, retry_policy, ("Artifactory", "/artifactory"), help)? })
     }

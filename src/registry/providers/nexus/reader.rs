@@ -33,7 +33,7 @@ impl NexusReader {
     /// A reader by these settings; nothing is asked yet.
     ///
     /// # Errors
-    /// When the settings cannot work, such as a CA file that cannot be read.
+    /// Returns an error if the settings cannot work, such as a CA file that cannot be read.
     pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
         Ok(Self { api: KeyedApi::new(settings, retry_policy, ("Nexus", ""), help)? })
     }
@@ -55,7 +55,7 @@ impl NexusReader {
     /// The components of an image, which are its tags and its manifests by digest; or those of one of its tags.
     ///
     /// # Errors
-    /// When a page could not be read, or the pages lead in a circle.
+    /// Returns an error if a page cannot be read, or the pages lead in a circle.
     async fn components(
         &self,
         repository: &RepositoryName,

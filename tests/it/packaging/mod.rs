@@ -6,4 +6,5 @@ mod deb;
 mod dockerfile;
 mod helm;
 mod kubernetes;
+mod release;
 mod systemd;

@@ -25,6 +25,9 @@ pub(super) struct InitArgs {
     #[arg(value_name = "ADDRESS")]
     address: Option<String>,
     /// Write the files into this folder
+    ///
+    /// In /etc/tagwarden, the settings of the systemd units, the state is to be in /var/lib/tagwarden, and no plan is made:
+    /// that is for the units and their user.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
     /// Use this name in the settings [default: from the address]
@@ -117,6 +120,8 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     } else {
         args.evidence.clone()
     };
+    let for_units =
+        std::path::absolute(&args.folder).is_ok_and(|folder| folder == Path::new(init_files::SYSTEM_FOLDER));
     let files = FirstFiles {
         name: args.name.clone().unwrap_or_else(|| name_of(&endpoint)),
         kind,
@@ -124,6 +129,7 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         endpoint,
         sign_in,
         evidence,
+        for_units,
     };
     for (name, text) in files.all() {
         let path = args.folder.join(name);
@@ -135,12 +141,20 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     if args.no_plan || checked != 0 {
         return Ok(checked);
     }
+    let next = |then: &str| {
+        let (settings, policy) = (settings.display(), args.folder.join(init_files::POLICY));
+        print_note(&format!(
+            "next: edit {settings} and {}, then {then}; nothing is removed in mode `dry-run`",
+            policy.display()
+        ));
+    };
+    // A state that root creates could not be opened by the units.
+    if for_units {
+        next("run `systemctl start tagwarden-run`, and read the plan by `journalctl -u tagwarden-run`");
+        return Ok(checked);
+    }
     let done = Box::pin(plan::plan(Some(&settings), &PlanArgs::default())).await;
-    print_note(&format!(
-        "next: edit {} and {}, then run `tagwarden plan` again; nothing is removed in mode `dry-run`",
-        settings.display(),
-        args.folder.join(init_files::POLICY).display()
-    ));
+    next("run `tagwarden plan` again");
     done
 }
 

@@ -15,6 +15,11 @@ const RECORD: &str = "releases/example.json";
 /// The release records, unless somebody says where they are.
 pub(super) const EVIDENCE: &str = "releases/*.json";
 
+/// The folder of the units' settings.
+pub(super) const SYSTEM_FOLDER: &str = "/etc/tagwarden";
+/// The line for settings there: below /etc the units may not write.
+const SYSTEM_STATE: &str = "state = \"sqlite:/var/lib/tagwarden/tagwarden.db\"   # where the units may write\n";
+
 /// How to sign in, as far as the settings say.
 #[derive(Debug)]
 pub(super) enum SignIn {
@@ -37,6 +42,8 @@ pub(super) struct FirstFiles {
     pub(super) sign_in: SignIn,
     /// Globs of release records; none for an example.
     pub(super) evidence: Vec<String>,
+    /// True if they are those of the units.
+    pub(super) for_units: bool,
 }
 
 /// The files that are written, an example of a record with them or not.
@@ -60,7 +67,7 @@ impl FirstFiles {
     }
 
     fn settings(&self) -> String {
-        let Self { name, kind, remark, endpoint, sign_in, evidence } = self;
+        let Self { name, kind, remark, endpoint, sign_in, evidence, for_units } = self;
         let endpoint = endpoint.as_str().trim_end_matches('/');
         let auth = match sign_in {
             SignIn::Kind(kind) => format!("{{ kind = {} }}", quote(kind)),
@@ -84,11 +91,12 @@ impl FirstFiles {
         let paths = if evidence.is_empty() { vec![EVIDENCE.to_owned()] } else { evidence.clone() };
         let paths: Vec<String> = paths.iter().map(|path| quote(path)).collect();
         let table = if name.as_str().contains('.') { quote(name.as_str()) } else { name.to_string() };
+        let state = if *for_units { SYSTEM_STATE } else { "" };
         let remark: String = remark.chars().map(|found| if found.is_control() { ' ' } else { found }).collect();
         format!(
             "# Settings of Tagwarden, written by `tagwarden init`. All keys: docs/settings.md\n\
              mode = \"dry-run\"   # nothing is removed; also \"approved\" (by `apply` of a plan) and \"enforce\"\n\
-             \n\
+             {state}\n\
              [registries.{table}]\n\
              # {remark}\n\
              kind     = {}\n\

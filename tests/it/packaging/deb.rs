@@ -67,6 +67,8 @@ fn the_package_can_be_installed_upgraded_and_purged() {
         manual: TAGWARDEN\n\
         manual: TAGWARDEN-PLAN\n\
         completion: -F _tagwarden\n\
+        settings: \"sqlite:/var/lib/tagwarden/tagwarden.db\"\n\
+        state made by root: 0\n\
         after the purge: /etc/tagwarden/tagwarden.toml stays\n\
         after the purge: /var/lib/tagwarden/tagwarden.db stays\n\
         after the purge: /usr/bin/tagwarden is gone\n"

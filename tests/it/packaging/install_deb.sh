@@ -28,8 +28,13 @@ for page in tagwarden tagwarden-plan; do
 done
 echo "completion: $(inside bash -c '. /usr/share/bash-completion/completions/tagwarden && complete -p tagwarden' | grep -o -- '-F [a-z_]*')"
 
+# The first settings, as README.Debian says: for the units' user, with the state where the sandbox lets them write.
+inside tagwarden init --folder /etc/tagwarden/ --kind distribution registry.contoso.example >&2
+echo "settings: $(inside grep '^state' /etc/tagwarden/tagwarden.toml | cut -d ' ' -f 3)"
+inside setpriv --reuid tagwarden --regid tagwarden --init-groups tagwarden check >&2
+echo "state made by root: $(inside find /etc/tagwarden /var/lib/tagwarden -name '*.db' 2>/dev/null | wc -l)"
+
 # What somebody wrote there, and the way back, outlive the package.
-inside sh -c 'echo "mode = \"dry-run\"" > /etc/tagwarden/tagwarden.toml'
 inside install -d -o tagwarden -g tagwarden -m 0700 /var/lib/tagwarden
 inside touch /var/lib/tagwarden/tagwarden.db
 install_package

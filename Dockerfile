@@ -24,10 +24,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # All that the last stage will have, and the proof that the binary needs no more: no interpreter, so no libraries. Builders
 # that are not Docker may not call `chroot`.
 RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt \
-    && install -d /out/etc/tagwarden /out/usr/share \
+    && install -d /out/etc/tagwarden /out/usr/share /out/var/lib \
     && cp -R /usr/share/zoneinfo /out/usr/share/zoneinfo \
     && install -d -m 1777 /out/tmp \
-    && install -d -m 0700 /state \
+    && install -d -m 0700 /state/tagwarden \
     && /out/usr/local/bin/tagwarden --version \
     && readelf --program-headers /out/usr/local/bin/tagwarden >/tmp/headers \
     && ! grep INTERP /tmp/headers
@@ -37,7 +37,8 @@ LABEL org.opencontainers.image.title="Tagwarden" \
       org.opencontainers.image.description="Retention and cleanup daemon for container image tags" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /out/ /
-COPY --from=build --chown=65532:65532 --chmod=0700 /state /var/lib/tagwarden
+# As a folder in another one it keeps its mode: builders differ in that of the folder they copy.
+COPY --from=build --chown=65532:65532 /state/ /var/lib/
 # Who it was, in the audit record.
 ENV USER=tagwarden
 USER 65532:65532

@@ -88,9 +88,9 @@ fn release(checkout: &Path) -> Command {
         fs::write(tools.join(name), text).unwrap();
         fs::set_permissions(tools.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
-    let mut command = Command::new(checkout.join("packaging/release"));
-    command.env("PATH", path).env("CARGO_HOME", parent.join("cargo")).env("SYSROOT", parent.join("toolchain"));
+    let mut command = Command::new("bash");
+    command.args(["-euc", r#"PATH="$0:$PATH" exec "$@""#]).arg(tools).arg(checkout.join("packaging/release"));
+    command.env("CARGO_HOME", parent.join("cargo")).env("SYSROOT", parent.join("toolchain"));
     command.env("CYCLONEDX", cyclonedx()).env("COMPRESSION", "none");
     for name in ["CARGO_TARGET_DIR", "CARGO_INCREMENTAL", "SOURCE_DATE_EPOCH"] {
         command.env_remove(name);

@@ -36,7 +36,7 @@ pub struct PolicyShape {
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), example = &"candidate-builds")]
     pub name: String,
     /// What it is for, in your own words; reports show it.
-    #[schemars(length(min = 1), example = &"Candidate builds go two weeks after their last push.")]
+    #[schemars(length(min = 1), example = &"Candidate builds expire two weeks after their last push.")]
     pub description: Option<String>,
     /// Whom to ask about it.
     #[schemars(length(min = 1), example = &"platform@contoso.example")]

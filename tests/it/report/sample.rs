@@ -366,7 +366,7 @@ fn policies() -> Vec<PolicyView> {
         name: name.into(),
         mode: mode.into(),
         owner: Some("platform@contoso.example".into()),
-        description: Some("Candidate builds go two weeks after their last push.".into()),
+        description: Some("Candidate builds expire two weeks after their last push.".into()),
         file: "policies/shop.yaml".into(),
         revision: digest(500),
         selected: Some(expired + 2),

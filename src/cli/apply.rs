@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{DataFormat, parse_approver, parse_reason, parse_ticket};
-use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, read_input, report_outcome};
+use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, read_input, read_input_bytes, report_outcome};
 use super::outcome_text;
 use super::output::print;
 use super::progress::TerminalProgress;
 use super::run_notifier::RunNotifier;
-use crate::domain::Failure;
 use crate::state::RunKind;
 use crate::workflow::{self, Approval, RunError};
 
@@ -44,12 +43,12 @@ pub(super) struct ApplyArgs {
 
 /// Applies an approved plan and prints its outcomes.
 pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8, RunError> {
-    let text = read_input(&args.plan)?;
+    let plan = read_input_bytes(&args.plan)?;
     let loaded = load(config)?;
     // A signature beside the plan counts if signers are configured.
     let wanted = !loaded.0.0.approvals.signers.is_empty();
     let file = args.signature.clone().or_else(|| workflow::find_signature_file(&args.plan).filter(|_| wanted));
-    let signature = file.map(|file| std::fs::read_to_string(&file).map_err(|error| unreadable(&file, error)));
+    let signature = file.map(|file| read_input(&file));
     let approval = Approval {
         approved_by: args.approved_by.clone(),
         ticket: args.ticket.clone(),
@@ -60,7 +59,7 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
     let result = async {
         let app = open_loaded_app(loaded).await?;
         let bar = TerminalProgress::new(app.progress());
-        let ended = app.apply(&text, &approval, &()).await;
+        let ended = app.apply(&plan, &approval, &()).await;
         drop(bar);
         app.close().await;
         ended
@@ -76,8 +75,4 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
     });
     notifier.finish().await;
     shown
-}
-
-fn unreadable(file: &Path, error: std::io::Error) -> RunError {
-    RunError::Usage(Failure::new((), format!("cannot read {}", file.display())).caused_by(error))
 }

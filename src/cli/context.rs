@@ -1,6 +1,6 @@
 //! Shared parts of commands: clocks and environment, settings, the app, and output of reports.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::signals::listen_for_stop;
 use super::user;
 use crate::apply::Clock;
 use crate::config::{self, Settings};
-use crate::domain::Failure;
+use crate::domain::{Failure, decode_text};
 use crate::policy::PolicySet;
 use crate::registry::{self, RetryPolicy};
 use crate::report::{self, AttentionKind, AttentionView, Format, PlanDocument};
@@ -219,11 +219,25 @@ pub(super) const STANDARD: &str = "-";
 /// # Errors
 /// When it cannot be read or is not UTF-8.
 pub(super) fn read_input(file: &Path) -> Result<String, RunError> {
-    let text =
-        if file == Path::new(STANDARD) { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
-    text.map_err(|error| {
-        RunError::Usage(Failure::new((), format!("cannot read {}", describe_input(file))).caused_by(error))
-    })
+    decode_text(read_input_bytes(file)?).map_err(|invalid| unreadable(file, invalid.into()))
+}
+
+/// Reads the bytes of a file that somebody named; `-` is standard input.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn read_input_bytes(file: &Path) -> Result<Vec<u8>, RunError> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new(STANDARD) {
+        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| unreadable(file, error))
+}
+
+fn unreadable(file: &Path, error: io::Error) -> RunError {
+    RunError::Usage(Failure::new((), format!("cannot read {}", describe_input(file))).caused_by(error))
 }
 
 /// The name of an input in messages.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::output::{print, print_stderr};
-use crate::domain::Failure;
+use crate::domain::{Cause, Failure, decode_text};
 use crate::policy_import::{self, ImportOptions, Tool};
 use crate::report::sanitize;
 use crate::workflow::RunError;
@@ -102,9 +102,8 @@ fn read(file: &Path, name: &str) -> Result<String, RunError> {
         let failure = Failure::new((), format!("{name}: larger than {} MiB", MAX_FILE_SIZE / 1024 / 1024));
         return Err(RunError::Usage(failure.with_help("give the rules alone")));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let failure = Failure::new((), format!("{name}: not UTF-8 text")).caused_by(error);
-        RunError::Usage(failure.with_help("save it as UTF-8"))
+    decode_text(bytes).map_err(|invalid| {
+        RunError::Usage(Failure::new((), format!("{name}: not readable text")).caused_by(Cause::foreign(invalid)))
     })
 }
 

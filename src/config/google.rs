@@ -86,7 +86,7 @@ fn from_file(path: &Path, at: &Place, reader: &mut SettingsReader) -> Option<Goo
         }
         _ => {}
     }
-    let content = match std::fs::read_to_string(path) {
+    let content = match super::read_text(path) {
         Ok(content) => content,
         Err(error) => {
             let message = format!("the credentials file {shown} cannot be read");

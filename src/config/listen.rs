@@ -49,7 +49,7 @@ pub fn listen_address(path: &Path, environment: &[(String, String)]) -> Result<S
     let written = if let Some((_, value)) = set {
         Some(value.clone())
     } else {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, error))?;
+        let text = super::read_text(path).map_err(|error| ConfigError::unreadable(path, error))?;
         let root: toml::Table = text.parse().map_err(|_| wrong("no valid TOML".to_owned()))?;
         root.get("listen").and_then(toml::Value::as_str).map(str::to_owned)
     };

@@ -22,7 +22,6 @@ mod secrets;
 mod sources;
 mod state;
 mod telemetry;
-mod text_encoding;
 mod text_settings;
 
 use std::fmt;
@@ -33,7 +32,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::domain::{Failure, Limits, RegistryName};
+use crate::domain::{Failure, Limits, RegistryName, decode_text};
 use crate::policy::{Diagnostic, Fields, Node, Problems, Value, fields};
 use crate::registry::providers::PROVIDERS;
 use crate::registry::{Provider, RegistrySettings};
@@ -214,9 +213,7 @@ pub fn load_with_providers(
 ) -> Result<Settings, ConfigError> {
     let mut environment: Vec<(String, String)> = environment.into_iter().collect();
     environment.sort();
-    let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, error))?;
-    let text =
-        text_encoding::decode(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
+    let text = read_text(path).map_err(|error| ConfigError::unreadable(path, error))?;
     let mut reader = SettingsReader {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
@@ -240,7 +237,7 @@ pub fn load_with_providers(
 /// Returns the policies path of settings that may be invalid, to report problems of both at once.
 #[must_use]
 pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
-    let root: toml::Table = text_encoding::decode(std::fs::read(path).ok()?)?.parse().ok()?;
+    let root: toml::Table = read_text(path).ok()?.parse().ok()?;
     let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("policies"));
     let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
     let named = match set {
@@ -259,6 +256,27 @@ fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Set
         fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reader.problems));
     let state = fields.get("state");
     let listen = listen::listen(&mut fields, reader);
+/// Joins a path of the settings to their folder, without `..` where that is the same file, as it is not behind every
+/// link.
+fn resolve(folder: &Path, written: impl AsRef<Path>) -> PathBuf {
+    let joined = folder.join(written);
+    let mut plain = PathBuf::new();
+    for part in joined.components() {
+        match (part, plain.components().next_back()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(plain.pop()),
+            (Component::CurDir, _) => {}
+            _ => plain.push(part),
+        }
+    }
+    let is_same = matches!((joined.canonicalize(), plain.canonicalize()), (Ok(first), Ok(second)) if first == second);
+    if is_same { plain } else { joined }
+}
+
+/// Reads a text file in any encoding that names itself.
+fn read_text(path: &Path) -> io::Result<String> {
+    Ok(decode_text(std::fs::read(path)?)?)
+}
+
     let plan_ttl = fields
         .get("plan_ttl")
         .map_or(Some(Duration::from_hours(24)), |node| fields::duration("plan_ttl", node, &mut reader.problems));

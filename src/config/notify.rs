@@ -342,7 +342,7 @@ fn address(path: &str, fields: &mut Fields<'_>, reader: &mut SettingsReader) -> 
 
 fn template(node: &Node, reader: &mut SettingsReader) -> Option<Template> {
     let written = fields::text("template", node, &mut reader.problems)?;
-    let read = std::fs::read_to_string(reader.folder.join(written));
+    let read = super::read_text(&reader.folder.join(written));
     let (problem, help) = match read {
         Ok(text) if text.len() > LARGEST_TEMPLATE => {
             (format!("`{written}` is too large"), "a message is a few lines; at most 16 KiB".to_owned())

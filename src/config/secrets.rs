@@ -5,7 +5,7 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::reader::SettingsReader;
-use super::text_encoding;
+use crate::domain::decode_text;
 use crate::policy::{Fields, Node, Place, Value, fields};
 
 /// Reads a secret for authentication; the variables of its registry or cloud start with `path`.
@@ -63,16 +63,19 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
         Ok(bytes) if bytes.len() > MAX_SECRET_BYTES => {
             (format!("`{written}` is too large to be a secret"), SECRET_HELP)
         }
-        Ok(bytes) => match text_encoding::decode(bytes).as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) {
-            Some("") => (format!("`{written}` is empty"), SECRET_HELP),
-            Some(secret) => {
+        Ok(bytes) => match decode_text(bytes).as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) {
+            Ok("") => (format!("`{written}` is empty"), SECRET_HELP),
+            Ok(secret) => {
                 if readable_by_all(&path) {
                     let message = format!("{} can be read by every user of this machine", path.display());
                     reader.warnings.push(message);
                 }
                 return Some(secret.into());
             }
-            None => (format!("`{written}` is not text"), SECRET_HELP),
+            Err(invalid) => {
+                cause = Some(invalid.clone().into());
+                (format!("`{written}` is not readable text"), SECRET_HELP)
+            }
         },
         // A secret that was written there by mistake must not appear in a log.
         Err(error) if written.contains(['/', '.', '\\']) => {

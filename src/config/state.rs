@@ -6,7 +6,7 @@ use super::azure::{Azure, azure, own_identity};
 use super::net::ca_file;
 use super::reader::SettingsReader;
 use super::secrets::{secret_at, secret_file};
-use super::{ConfigError, layers, text_encoding};
+use super::{ConfigError, layers, read_text};
 use crate::azure::Credential;
 use crate::domain::chain;
 use crate::policy::{Fields, Node, Place, Problems, Value, fields};
@@ -123,9 +123,7 @@ fn sqlite_file(written: &str) -> Option<&str> {
 /// # Errors
 /// When the settings cannot be read, or `state` or `[postgres]` is invalid.
 pub fn state_location(path: &Path, environment: &[(String, String)]) -> Result<StateLocation, ConfigError> {
-    let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, error))?;
-    let text =
-        text_encoding::decode(bytes).ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
+    let text = read_text(path).map_err(|error| ConfigError::unreadable(path, error))?;
     read_partly(path, &text, environment, |settings, reader| {
         let azure = azure_of(settings, reader);
         state((settings.get("state"), settings.get("postgres")), &azure, reader)
@@ -156,9 +154,7 @@ pub fn parse_state_location(
     }
     let table = match settings {
         Some(path) if written.starts_with("postgres") => {
-            let bytes = std::fs::read(path).map_err(|error| ConfigError::unreadable(path, error))?;
-            let text = text_encoding::decode(bytes)
-                .ok_or_else(|| ConfigError::of(path, "the settings are not text in UTF-8"))?;
+            let text = read_text(path).map_err(|error| ConfigError::unreadable(path, error))?;
             read_partly(path, &text, environment, |settings, reader| match settings.get("postgres") {
                 Some(table) => {
                     let azure = azure_of(settings, reader);

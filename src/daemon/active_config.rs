@@ -17,8 +17,8 @@ pub(super) struct ActiveConfig {
     pub(super) policies: PolicySet,
     /// The git commit of the checkout around the settings file, if it is in one.
     pub(super) settings_commit: Option<String>,
-    /// The text of the settings file.
-    text: String,
+    /// The content of the settings file.
+    content: Vec<u8>,
 }
 
 /// Loads both.
@@ -27,10 +27,10 @@ pub(super) struct ActiveConfig {
 /// Returns an error if they are invalid.
 pub(super) fn load(file: &Path, environment: &[(String, String)]) -> Result<ActiveConfig, RunError> {
     // Read before: a change in between is then reported twice rather than never.
-    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let content = std::fs::read(file).unwrap_or_default();
     let settings_commit = policy::find_commit(file);
     let (settings, policies) = workflow::load(file, environment.iter().cloned())?;
-    Ok(ActiveConfig { settings, policies, settings_commit, text })
+    Ok(ActiveConfig { settings, policies, settings_commit, content })
 }
 
 impl ActiveConfig {
@@ -56,7 +56,7 @@ impl ActiveConfig {
     /// when.
     pub(super) fn with_current_secrets(&self, environment: &[(String, String)]) -> Settings {
         let file = &self.settings.file;
-        if std::fs::read_to_string(file).is_ok_and(|text| text == self.text) {
+        if std::fs::read(file).is_ok_and(|content| content == self.content) {
             match config::load(file, environment.iter().cloned()) {
                 Ok(settings) => {
                     return Settings { state: self.settings.state.clone(), listen: self.settings.listen, ..settings };

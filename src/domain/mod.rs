@@ -36,6 +36,7 @@ mod reference;
 mod refused_tag;
 mod registry_info;
 mod selector_fact;
+mod text_encoding;
 mod text_index;
 mod unresolved;
 mod untagged_history;
@@ -91,6 +92,7 @@ pub use reference::{ImageReference, InvalidReference};
 pub use refused_tag::RefusedTag;
 pub use registry_info::{PermissionMode, RegistryInfo, RetentionDays, ServiceTier};
 pub use selector_fact::{FactCondition, UnknownFact};
+pub use text_encoding::{InvalidText, decode_text};
 pub use text_index::{
     IndexedWord, RecordedWords, TextIndex, TextIndexBuilder, TextPlace, TextScope, WordRecorder, is_common_word,
 };

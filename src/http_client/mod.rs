@@ -29,6 +29,7 @@ use rate_limit::{InFlightRequest, RateLimiter};
 use retry::retry_hint;
 use time::ServerDates;
 
+use crate::domain::decode_text;
 pub(crate) use crate::domain::one_line;
 pub(crate) use body::parse_json_lossy;
 pub(crate) use error::first_error;
@@ -222,8 +223,9 @@ impl HttpClient {
                 RequestError::new(RequestErrorKind::InvalidSettings, message)
                     .with_help("give a PEM file with one or more certificates")
             };
-            let pem = fs::read(path).map_err(|error| wrong("cannot be read").caused_by(error))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            let read = fs::read(path).and_then(|bytes| Ok(decode_text(bytes)?));
+            let pem = read.map_err(|error| wrong("cannot be read").caused_by(error))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|error| wrong("is not understood").caused_by(error))?;
             if certificates.is_empty() {
                 return Err(wrong("holds no certificate"));

@@ -19,7 +19,7 @@ use url::Url;
 
 use super::message::Message;
 use crate::config::{Channel, Email, Encryption, NotifySettings};
-use crate::domain::{Cause, Failure};
+use crate::domain::{Cause, Failure, decode_text};
 use crate::http_client::{
     Backoff, ClientConfig, HttpClient, MAX_ERROR_BYTES, Request, RetryHint, RetryMode, RetryPolicy,
 };
@@ -184,8 +184,10 @@ fn build_tls(settings: &NotifySettings, email: &Email) -> Result<Tls, NotifyErro
     let mut parameters = TlsParameters::builder(email.server.clone());
     if let Some(path) = &settings.ca_file {
         let wrong = |why: &str| settings_error(settings, &format!("ca_file {} {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| wrong("cannot be read").caused_by(error))?;
-        let authority = Certificate::from_pem(&pem).map_err(|error| wrong("is not understood").caused_by(error))?;
+        let read = std::fs::read(path).and_then(|bytes| Ok(decode_text(bytes)?));
+        let pem = read.map_err(|error| wrong("cannot be read").caused_by(error))?;
+        let authority =
+            Certificate::from_pem(pem.as_bytes()).map_err(|error| wrong("is not understood").caused_by(error))?;
         parameters = parameters.add_root_certificate(authority);
     }
     let parameters = parameters.build().map_err(|error| invalid_settings(settings, error))?;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::compile::{LocatedPolicy, Origin};
 use super::diagnostic::{Diagnostic, Problems};
-use crate::domain::{Digest, Failure, Policy, PolicyName, RegistryName, RuleKey};
+use crate::domain::{Cause, Digest, Failure, Policy, PolicyName, RegistryName, RuleKey, decode_text};
 
 /// All policies, with their files.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
         let name = file.strip_prefix(path).ok().filter(|rest| !rest.as_os_str().is_empty());
         let name = name.map_or_else(|| file_name(&file), |rest| rest.display().to_string());
         modified = modified.max(modified_at(&file));
-        texts.push(PolicyText { shown: file.display().to_string(), name, text: read_text(&file) });
+        texts.push(PolicyText { shown: file.display().to_string(), name, bytes: read_file(&file) });
     }
     let set = compile_texts(texts, unread)?;
     Ok(PolicySet { commit: super::git_commit::find_commit(path), modified, ..set })
@@ -120,7 +120,7 @@ pub fn load_files(paths: &[PathBuf]) -> Result<PolicySet, PolicyError> {
     found.dedup();
     let text = |file: PathBuf| {
         let shown = file.display().to_string();
-        PolicyText { name: shown.clone(), shown, text: read_text(&file) }
+        PolicyText { name: shown.clone(), shown, bytes: read_file(&file) }
     };
     compile_texts(found.into_iter().map(text).collect(), unread)
 }
@@ -130,7 +130,7 @@ pub fn load_files(paths: &[PathBuf]) -> Result<PolicySet, PolicyError> {
 /// # Errors
 /// Returns every problem of every file.
 pub fn load_contents(files: Vec<(String, Vec<u8>)>) -> Result<PolicySet, PolicyError> {
-    let text = |(shown, bytes): (String, Vec<u8>)| PolicyText { name: shown.clone(), shown, text: decode(bytes) };
+    let text = |(shown, bytes): (String, Vec<u8>)| PolicyText { name: shown.clone(), shown, bytes: Ok(bytes) };
     compile_texts(files.into_iter().map(text).collect(), Vec::new())
 }
 
@@ -147,23 +147,25 @@ pub fn is_policy_test_path(path: &Path) -> bool {
     is_test_file(&file_name(path))
 }
 
-/// A policy file with its text.
+/// A policy file with its content.
 struct PolicyText {
     /// Its name in messages.
     shown: String,
     /// Its name in reports.
     name: String,
-    text: Result<String, Failure<()>>,
+    bytes: Result<Vec<u8>, Failure<()>>,
 }
 
 fn compile_texts(texts: Vec<PolicyText>, mut unread: Vec<Diagnostic>) -> Result<PolicySet, PolicyError> {
     let mut read: Vec<(Problems, Vec<LocatedPolicy>)> = Vec::new();
     let (mut files, mut contents) = (Vec::new(), BTreeMap::new());
-    for PolicyText { shown, name, text } in texts {
-        match text {
-            Ok(text) => {
-                let revision: Arc<str> = Digest::of(text.as_bytes()).to_string().into();
-                let mut problems = Problems::of_yaml(&shown, super::without_bom(&text));
+    for PolicyText { shown, name, bytes } in texts {
+        // Of the file as it is, so that `sha256sum` finds the same.
+        let digested = bytes.map(|bytes| (Digest::of(&bytes).to_string(), bytes));
+        match digested.and_then(|(revision, bytes)| Ok((revision, decode(bytes)?))) {
+            Ok((revision, text)) => {
+                let revision: Arc<str> = revision.into();
+                let mut problems = Problems::of_yaml(&shown, &text);
                 let origin = Origin { file: name.as_str().into(), revision: Arc::clone(&revision) };
                 let policies = super::read(&text, &origin, &mut problems);
                 files.push((name, revision.to_string()));
@@ -327,6 +329,10 @@ fn unreadable(error: std::io::Error) -> Failure<()> {
 
 pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
+    read_file(path).and_then(decode)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure<()>> {
         return Err(Failure::new((), "is not a regular file"));
     }
     let mut bytes = Vec::new();
@@ -335,13 +341,9 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
         let message = format!("is larger than {} KiB, which no policy file is", MAX_FILE_SIZE / 1024);
         return Err(Failure::new((), message));
     }
-    decode(bytes)
+    Ok(bytes)
 }
 
 fn decode(bytes: Vec<u8>) -> Result<String, Failure<()>> {
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.split(|&byte| byte == b'\n').count();
-        Failure::new((), format!("is not valid UTF-8 (line {line}); save it as UTF-8"))
-    })
+    decode_text(bytes).map_err(|invalid| Failure::new((), "is not readable text").caused_by(Cause::foreign(invalid)))
 }

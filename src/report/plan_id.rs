@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::plan_chunks::{chunk_hashes, plan_head};
 use super::renamed_keys::rename_keys;
 use super::{PlanDocument, SCHEMA};
-use crate::domain::{Cause, chain};
+use crate::domain::{Cause, InvalidText, chain};
 
 /// Sets the id of a document: `sha256:` over its head (its JSON with an empty id and its two long lists empty) and the
 /// hashes of its chunks. So a plan can be written, checked and applied in parts.
@@ -53,6 +53,9 @@ pub fn read_plan(text: &str) -> Result<PlanDocument, PlanReadError> {
 /// Why a text is not a trustworthy plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanReadError {
+    /// The bytes are not text.
+    #[error("the plan is not readable text")]
+    NotText(#[from] InvalidText),
     /// The text is not JSON.
     #[error("the plan is not JSON")]
     NotJson(#[source] Cause),

@@ -8,10 +8,20 @@ use super::{Refused, RunError, RunOutcome};
 use crate::config::{Mode, Settings};
 use crate::domain::{
     Date, PolicyName, RegistryName, Removal, RemovalMethod, RepositoryName, Rules, TagPosition, UndatedCause,
+    decode_text,
 };
 use crate::policy::PolicySet;
-use crate::report::{PlanDocument, RemovalView};
+use crate::report::{self, PlanDocument, PlanReadError, RemovalView};
 use crate::state::RunRecord;
+
+/// Reads an approved plan from the content of its file.
+///
+/// # Errors
+/// Returns [`Refused::InvalidPlan`] if it is not a plan as Tagwarden made it.
+pub(super) fn read_plan(content: &[u8]) -> Result<PlanDocument, Refused> {
+    let text = decode_text(content.to_vec()).map_err(PlanReadError::from);
+    text.and_then(|text| report::read_plan(&text)).map_err(Refused::InvalidPlan)
+}
 
 /// Checks that a plan may be applied here and now.
 ///

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::domain::{Action, Outcome};
 use crate::registry::Progress;
-use crate::report;
 use crate::state::{JournalEntry, RunContext, RunKind};
 
 impl App {
@@ -22,14 +21,30 @@ impl App {
     ///
     /// # Errors
     /// Returns [`RunError::Refused`] if the plan may not be applied at all; see [`RunError`] for the rest.
+    pub async fn apply(
+        &self,
+        plan: impl AsRef<[u8]>,
+        approval: &Approval,
+        progress: &dyn Progress,
+    ) -> Result<RunResult, RunError> {
+        self.apply_plan(plan.as_ref(), approval, progress).await
+    }
+
     #[tracing::instrument(name = "apply", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
-    pub async fn apply(&self, text: &str, approval: &Approval, progress: &dyn Progress) -> Result<RunResult, RunError> {
-        let signer = signature::verify_signer(&self.settings.approvals, text.as_bytes(), approval.signature.as_deref());
-        let run_context = RunContext { override_reason: approval.override_reason.clone(), ..self.policy_context() };
+    async fn apply_plan(
+        &self,
+        plan: &[u8],
+        approval: &Approval,
+        progress: &dyn Progress,
+    ) -> Result<RunResult, RunError> {
+        let signer = signature::verify_signer(&self.settings.approvals, plan, approval.signature.as_deref());
+        let signed_by = signer.as_ref().ok().cloned().flatten();
+        let override_reason = approval.override_reason.clone();
+        let run_context = RunContext { override_reason, signed_by, ..self.policy_context() };
         let run = self.begin_run(RunKind::Apply, &approval.with_signer(&signer), &run_context).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
-            let approved = report::read_plan(text).map_err(Refused::InvalidPlan)?;
+            let approved = admission::read_plan(plan)?;
             signer?;
             admission::admit(&approved, &self.settings, &self.policies, self.now())?;
             admission::check_schedule(&self.settings, approval.override_reason.as_deref(), self.now())?;

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{App, Approval, Refused, RunError, RunResult, admission, signature};
-use crate::domain::{Failure, chain};
+use super::{App, Approval, RunError, RunResult, admission, signature};
+use crate::domain::{Failure, chain, decode_text};
 use crate::registry::Progress;
-use crate::report;
 use crate::state::RunRecord;
 
 impl App {
@@ -29,8 +28,8 @@ impl App {
                 break;
             }
             // The plans before it may have taken long.
-            let Some((text, approval)) = self.pending_approval(&file).await? else { continue };
-            let result = self.apply(&text, &approval, progress).await;
+            let Some((content, approval)) = self.pending_approval(&file).await? else { continue };
+            let result = self.apply(&content, &approval, progress).await;
             came.push((file, result));
         }
         Ok(came)
@@ -52,19 +51,19 @@ impl App {
         Ok(files)
     }
 
-    /// Returns a plan file's text and approval, if it needs to be processed.
-    async fn pending_approval(&self, file: &Path) -> Result<Option<(String, Approval)>, RunError> {
+    /// Returns a plan file's content and approval, if it needs to be processed.
+    async fn pending_approval(&self, file: &Path) -> Result<Option<(Vec<u8>, Approval)>, RunError> {
         let path = file.to_owned();
         let both = spawn_file_access(move || (read_plan_file(&path), read_signature(&path))).await;
-        let (Some(text), Ok(signature)) = both else { return Ok(None) };
+        let (Some(content), Ok(signature)) = both else { return Ok(None) };
         let ticket = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let verdict = match report::read_plan(&text) {
-            Err(broken) => Err(RunError::from(Refused::InvalidPlan(broken))),
+        let verdict = match admission::read_plan(&content) {
+            Err(broken) => Err(broken.into()),
             Ok(plan) => {
                 if self.store.runs_applying(&plan.id).await?.iter().any(|record| !was_interrupted(record)) {
                     return Ok(None);
                 }
-                signature::verify_signer(&self.settings.approvals, text.as_bytes(), signature.as_deref())
+                signature::verify_signer(&self.settings.approvals, &content, signature.as_deref())
                     .and_then(|_| admission::admit(&plan, &self.settings, &self.policies, self.now()))
             }
         };
@@ -73,7 +72,7 @@ impl App {
         {
             return Ok(None);
         }
-        Ok(Some((text, Approval { approved_by: None, ticket: Some(ticket), signature, override_reason: None })))
+        Ok(Some((content, Approval { approved_by: None, ticket: Some(ticket), signature, override_reason: None })))
     }
 }
 
@@ -103,11 +102,11 @@ async fn spawn_file_access<T: Send + 'static>(access: impl FnOnce() -> T + Send 
 }
 
 /// Reads a plan file. An unreadable one may be incomplete, and is retried the next time.
-fn read_plan_file(file: &Path) -> Option<String> {
+fn read_plan_file(file: &Path) -> Option<Vec<u8>> {
     let read = match std::fs::metadata(file) {
         // Reading a pipe could block forever.
         Ok(data) if !data.is_file() => Err(std::io::Error::other("not a regular file")),
-        Ok(_) => std::fs::read_to_string(file),
+        Ok(_) => std::fs::read(file),
         Err(error) => Err(error),
     };
     if let Err(error) = &read {
@@ -118,7 +117,9 @@ fn read_plan_file(file: &Path) -> Option<String> {
 
 fn read_signature(plan: &Path) -> Result<Option<String>, ()> {
     let Some(file) = signature::find_signature_file(plan) else { return Ok(None) };
-    read_plan_file(&file).map(Some).ok_or(())
+    let signature = read_plan_file(&file).ok_or(())?;
+    // What is not text is refused as a signature that is not one.
+    Ok(Some(decode_text(signature).unwrap_or_default()))
 }
 
 /// Returns true if a run was stopped or killed before it was complete.

@@ -266,7 +266,7 @@ fn all_faults_of_all_files_are_told_together() {
     a.yaml:4:11: unknown word `al` for `keep`, did you mean `all`? (write `keep: all`, `keep: none`, or a list of rules such as `- newest: 5`)
     a.yaml:5:11: unknown mode `on` (known: `dry-run`, `enforce`)
     b.yaml:1:11: no valid YAML: unclosed bracket '[' (put globs and patterns in quotes)
-    c.yaml: is not valid UTF-8 (line 2); save it as UTF-8
+    c.yaml: is not readable text: not valid UTF-8 (line 2); save it as UTF-8
     d.yaml: is larger than 1024 KiB, which no policy file is
     e.yaml:1:1: no policies in this file (a policy file is `policies:` and below it a list, each policy with `- name: …`)
     h.yaml:2:11: two policies are named `twice`; f/g.yaml:2:11: `twice` is first used here (give each its own name)

@@ -45,6 +45,7 @@ use super::location::{Encryption, PostgresLocation, PostgresPassword};
 use super::row_reader::RowReader;
 use super::{StateError, StateErrorKind, StateLocation};
 use crate::azure::TokenCache;
+use crate::domain::decode_text;
 use crate::http_client::{RequestError, RetryPolicy};
 
 /// Connections of one process. A walk reads and writes several repositories at a time.
@@ -220,8 +221,8 @@ impl PasswordSource {
         match &database.password {
             PostgresPassword::None | PostgresPassword::Entra(_) => Ok(None),
             PostgresPassword::Secret(password) => Ok(Some(password.clone())),
-            PostgresPassword::File(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Some(text.trim_start_matches('\u{feff}').trim_end_matches(['\r', '\n']).into())),
+            PostgresPassword::File(path) => match std::fs::read(path).and_then(|bytes| Ok(decode_text(bytes)?)) {
+                Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).into())),
                 Err(error) => {
                     let what = format_args!("cannot read the password file {}", path.display());
                     Err(StateError::about_database(StateErrorKind::Open, database, what).caused_by(error))

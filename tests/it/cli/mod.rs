@@ -24,6 +24,7 @@ mod distribution;
 mod explain;
 mod field_accidents;
 mod folded_skips;
+mod handed_files;
 mod import;
 mod init;
 mod missing_evidence;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::collector;
-use super::output::{print_note, print_report_as, print_stderr, write_file};
+use super::output::{print_note, print_report_as, print_stderr, try_writing, write_file};
 use super::sanitize::{OutputKind, sanitize};
 use super::signals::listen_for_stop;
 use super::user;
@@ -166,6 +166,9 @@ fn first_of(attention: &[AttentionView], kinds: &[AttentionKind]) -> Option<Stri
 }
 
 /// Pairs each file with the format that its extension names.
+///
+/// # Errors
+/// When a format is unknown, or a file cannot be written: found before the work, which may take hours.
 pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, RunError> {
     files
         .iter()
@@ -181,6 +184,7 @@ pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, Ru
                     file.display()
                 ))
             })?;
+            require_writable(file)?;
             Ok((file.as_path(), format))
         })
         .collect()
@@ -191,6 +195,22 @@ pub(super) fn print_report(document: &PlanDocument, format: Format, files: &[(&P
     write_files(files, |format, out| report::write(document, format, out))?;
     print_report_as(format, |out| report::write(document, format, out));
     Ok(())
+}
+
+/// Makes sure that a file can be written, before the work whose result it gets.
+///
+/// # Errors
+/// [`RunError::Usage`].
+pub(super) fn require_writable(file: &Path) -> Result<(), RunError> {
+    try_writing(file).map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => "create its folder, or name a file in another one",
+            io::ErrorKind::IsADirectory => "name a file in it",
+            _ => "name a file in a folder that this user may write to",
+        };
+        let failure = Failure::new((), format!("cannot write {}", file.display())).caused_by(error);
+        RunError::Usage(failure.with_help(help))
+    })
 }
 
 /// Returns the error of a file that cannot be written.
@@ -217,7 +237,7 @@ pub(super) const STANDARD: &str = "-";
 /// Reads a file that somebody named; `-` is standard input.
 ///
 /// # Errors
-/// When it cannot be read or is not UTF-8.
+/// When it cannot be read or is not text.
 pub(super) fn read_input(file: &Path) -> Result<String, RunError> {
     decode_text(read_input_bytes(file)?).map_err(|invalid| unreadable(file, invalid.into()))
 }

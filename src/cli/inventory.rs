@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::{STANDARD, open_app, run_until_stopped, unwritable};
+use super::context::{STANDARD, open_app, require_writable, run_until_stopped, unwritable};
 use super::output::{print_as, print_note, print_stderr, write_file};
 use super::progress::TerminalProgress;
 use super::sanitize::OutputKind;
@@ -20,6 +20,8 @@ pub(super) struct InventoryArgs {
 
 /// Records registries and sources, for `diff --inventory`.
 pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
+    let file = args.out.as_ref().filter(|file| file.as_os_str() != STANDARD);
+    file.map_or(Ok(()), |file| require_writable(file))?;
     let app = open_app(config).await?;
     let bar = TerminalProgress::new(app.progress());
     let facts = run_until_stopped(&app, app.read_decision_input(None, &())).await;
@@ -27,7 +29,7 @@ pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Re
     app.close().await;
     let facts = facts?;
     let text = facts.to_json()?;
-    match args.out.as_ref().filter(|file| file.as_os_str() != STANDARD) {
+    match file {
         Some(file) => {
             write_file(file, |out| out.write_all(text.as_bytes())).map_err(|error| unwritable(file, error))?;
             print_note(&format!("wrote {}", file.display()));

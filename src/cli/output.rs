@@ -195,13 +195,30 @@ pub(super) fn is_color_enabled() -> bool {
     uses_color(io::stderr().is_terminal())
 }
 
+/// Creates what [`write_file`] would create first, and removes it.
+///
+/// # Errors
+/// Returns the error that writing the file would return.
+pub(super) fn try_writing(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    temporary_file(path).map(drop)
+}
+
+fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The error of a missing folder would name the temporary file, which nobody asked for.
+    std::fs::metadata(folder)?;
+    tempfile::Builder::new().prefix(".tagwarden-").tempfile_in(folder)
+}
+
 /// Writes a file completely or not at all.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be written to.
 pub(super) fn write_file(path: &Path, data: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".tagwarden-").tempfile_in(folder)?;
+    let mut file = temporary_file(path)?;
     let mut buffered = io::BufWriter::new(&mut file);
     data(&mut buffered)?;
     buffered.flush()?;

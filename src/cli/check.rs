@@ -89,7 +89,11 @@ async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Check
     let (settings, policies) = workflow::load(&file, environment())?;
     let mut lints = policy::lint(&policies, system_clock()());
     lints.extend(config::lint(&settings, &policies));
-    match workflow::lint_with_last_plan(&settings, &policies).await {
+    lints.extend(policy::lint_unread_files(&settings.policies));
+    // A state in a database takes a password.
+    let has_state = !args.skip_secrets || matches!(settings.state, StateLocation::File(_));
+    let recorded = if has_state { workflow::lint_with_last_plan(&settings, &policies).await } else { Ok(Vec::new()) };
+    match recorded {
         Ok(recorded) => lints.extend(recorded),
         Err(error) => {
             print_stderr(&format!("warning: the policies are not held against the last plan: {}", chain(&error)));
@@ -116,7 +120,9 @@ async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Check
 /// Checks a folder of policies with their tests, if it has any.
 fn check_folder(config: Option<&Path>, folder: &Path) -> Result<Checked, RunError> {
     let policies = policy::load(folder);
-    check_policies(config, policies, policy::load_any_policy_tests(folder))
+    let mut checked = check_policies((config, skip_secrets), policies, policy::load_any_policy_tests(folder))?;
+    checked.lints.extend(policy::lint_unread_files(folder));
+    Ok(checked)
 }
 
 /// Checks policy files and tests of policies by name.

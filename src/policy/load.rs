@@ -85,7 +85,7 @@ impl std::fmt::Display for PolicyError {
 impl std::error::Error for PolicyError {}
 
 /// Larger than any policy file, and small enough to read a wrong file by mistake.
-const MAX_FILE_SIZE: u64 = 1024 * 1024;
+pub(super) const MAX_FILE_SIZE: u64 = 1024 * 1024;
 /// Deeper than any folder of policies, and a limit for folders that link to themselves.
 const MAX_FOLDER_DEPTH: usize = 16;
 
@@ -276,7 +276,8 @@ pub(super) fn find_test_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Ve
     found
 }
 
-fn collect(
+/// Collects the files of a folder and its sub-folders with a wanted name. Hidden ones are left out.
+pub(super) fn collect(
     folder: &Path,
     depth: usize,
     wanted: fn(&str) -> bool,
@@ -314,11 +315,11 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-fn is_policy_file(name: &str) -> bool {
+pub(super) fn is_policy_file(name: &str) -> bool {
     matches!(name.to_ascii_lowercase().rsplit_once('.'), Some((_, "yaml" | "yml"))) && !is_test_file(name)
 }
 
-fn is_test_file(name: &str) -> bool {
+pub(super) fn is_test_file(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     [".test.yaml", ".test.yml"].iter().any(|ending| name.ends_with(ending))
 }
@@ -328,7 +329,6 @@ fn unreadable(error: std::io::Error) -> Failure<()> {
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
     read_file(path).and_then(decode)
 }
 

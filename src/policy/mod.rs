@@ -26,6 +26,7 @@ mod rule_syntax_lint;
 mod schema;
 pub mod schema_types;
 mod selection;
+mod unread_files;
 mod yaml;
 
 use crate::domain::{Digest, Policy};
@@ -48,6 +49,7 @@ pub use policy_tests::{
 };
 pub(crate) use redact::redact_message;
 pub use schema::{schema, tests_schema};
+pub use unread_files::lint_unread_files;
 pub(crate) use yaml::{Entry, Node, Place, Value};
 
 /// Parses the policies of one file. `file` is its name in messages and in [`Policy::file`].

@@ -10,11 +10,12 @@ use super::context::{environment, pretty_json, system_clock};
 use super::findings::{
     FindingFormat, annotations_json, print_annotations, print_error, print_junit, relative, relative_path,
 };
-use super::output::{print, print_stderr};
+use super::output::{print, print_note, print_stderr};
 use crate::config::{self, Settings};
 use crate::domain::{Failure, chain};
 use crate::policy::{self, Diagnostic, Lint, PolicyError, PolicySet, PolicyTests, Severity};
 use crate::report::{self, Annotation, AnnotationLevel, sanitize};
+use crate::state::StateLocation;
 use crate::workflow::{
     self, EvidenceCheck, EvidenceProblem, EvidenceState, KindFinding, KindState, RunError, RunOutcome,
 };
@@ -43,6 +44,11 @@ pub(super) struct CheckArgs {
     /// that does not answer is exit code 5.
     #[arg(long)]
     online: bool,
+    /// Do not read secrets, for a machine that does not have them
+    ///
+    /// Names each file and variable that was not looked at. Everything else is checked; a plan or run checks the secrets.
+    #[arg(long)]
+    skip_secrets: bool,
     /// Do not read release records and other evidence in local files
     #[arg(long)]
     skip_evidence: bool,
@@ -65,6 +71,8 @@ struct Checked {
     evidence: Vec<EvidenceCheck>,
     /// The findings about the kinds of registries; `None` if these were not asked.
     kinds: Option<Vec<KindFinding>>,
+    /// The files and variables with secrets that were not read.
+    unread_secrets: Vec<String>,
     /// The summary for the terminal.
     text: String,
 }
@@ -72,8 +80,8 @@ struct Checked {
 /// Checks settings and policies, by themselves and against the last plan in the state.
 pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8, RunError> {
     let checked = match &args.policies {
-        Some(folder) => check_folder(config, folder),
-        None if !args.files.is_empty() => check_files(config, &args.files),
+        Some(folder) => check_folder(config, args.skip_secrets, folder),
+        None if !args.files.is_empty() => check_files(config, args.skip_secrets, &args.files),
         None => check_settings(config, args).await,
     };
     let checked = checked.inspect_err(|error| print_error(args.format, (SUITE, SCHEMA), error))?;
@@ -86,7 +94,12 @@ pub(super) async fn check(config: Option<&Path>, args: &CheckArgs) -> Result<u8,
 
 async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Checked, RunError> {
     let file = config::find(config)?;
-    let (settings, policies) = workflow::load(&file, environment())?;
+    let ((settings, unread_secrets), policies) = if args.skip_secrets {
+        workflow::load_without_secrets(&file, environment())?
+    } else {
+        let (settings, policies) = workflow::load(&file, environment())?;
+        ((settings, Vec::new()), policies)
+    };
     let mut lints = policy::lint(&policies, system_clock()());
     lints.extend(config::lint(&settings, &policies));
     lints.extend(policy::lint_unread_files(&settings.policies));
@@ -114,11 +127,12 @@ async fn check_settings(config: Option<&Path>, args: &CheckArgs) -> Result<Check
         lints,
         evidence,
         kinds,
+        unread_secrets,
     })
 }
 
 /// Checks a folder of policies with their tests, if it has any.
-fn check_folder(config: Option<&Path>, folder: &Path) -> Result<Checked, RunError> {
+fn check_folder(config: Option<&Path>, skip_secrets: bool, folder: &Path) -> Result<Checked, RunError> {
     let policies = policy::load(folder);
     let mut checked = check_policies((config, skip_secrets), policies, policy::load_any_policy_tests(folder))?;
     checked.lints.extend(policy::lint_unread_files(folder));
@@ -126,7 +140,7 @@ fn check_folder(config: Option<&Path>, folder: &Path) -> Result<Checked, RunErro
 }
 
 /// Checks policy files and tests of policies by name.
-fn check_files(config: Option<&Path>, files: &[PathBuf]) -> Result<Checked, RunError> {
+fn check_files(config: Option<&Path>, skip_secrets: bool, files: &[PathBuf]) -> Result<Checked, RunError> {
     if let Some(settings) = files.iter().find(|file| file.extension().is_some_and(|extension| extension == "toml")) {
         let message = format!("{} is not a policy file", settings.display());
         let help = format!("check settings with `tagwarden check --config {}`", settings.display());
@@ -142,12 +156,12 @@ fn check_files(config: Option<&Path>, files: &[PathBuf]) -> Result<Checked, RunE
         }
     }
     let tests = if problems.is_empty() { Ok(loaded) } else { Err(PolicyError { diagnostics: problems }) };
-    check_policies(config, policy::load_files(&policies), tests)
+    check_policies((config, skip_secrets), policy::load_files(&policies), tests)
 }
 
 /// Checks policies and tests that were loaded; against the settings only if somebody named these.
 fn check_policies(
-    config: Option<&Path>,
+    (config, skip_secrets): (Option<&Path>, bool),
     policies: Result<PolicySet, PolicyError>,
     tests: Result<Vec<PolicyTests>, PolicyError>,
 ) -> Result<Checked, RunError> {
@@ -159,9 +173,16 @@ fn check_policies(
         }
     };
     let mut lints = policy::lint(&policies, system_clock()());
-    let mut warnings = Vec::new();
+    let (mut warnings, mut unread_secrets) = (Vec::new(), Vec::new());
     if let Some(file) = config {
-        let settings = config::load(&config::find(Some(file))?, environment())?;
+        let file = config::find(Some(file))?;
+        let settings = if skip_secrets {
+            let (settings, unread) = config::load_without_secrets(&file, environment())?;
+            unread_secrets = unread;
+            settings
+        } else {
+            config::load(&file, environment())?
+        };
         let mismatches = config::cross_check(&settings, &policies);
         if !mismatches.is_empty() {
             return Err(RunError::Invalid(mismatches));
@@ -173,16 +194,16 @@ fn check_policies(
     let mut files: Vec<PathBuf> = names.chain(tests.iter().map(|tests| PathBuf::from(&tests.file))).collect();
     files.sort();
     files.dedup();
-    let sound = if files.len() == 1 { "file is" } else { "files are" };
+    let valid = if files.len() == 1 { "file is" } else { "files are" };
     let text = format!(
-        "{} {sound} sound: {}, {}\n{}",
+        "{} {valid} valid: {}, {}\n{}",
         files.len(),
         counted(policies.policies.len(), "policy", "policies"),
         counted(tests.iter().map(|file| file.tests.len()).sum(), "test", "tests"),
         policies_text(&policies),
     );
     let main_file = config.map(Path::to_owned).or_else(|| files.first().cloned()).unwrap_or_default();
-    Ok(Checked { main_file, files, warnings, lints, text, ..Checked::default() })
+    Ok(Checked { main_file, files, warnings, lints, text, unread_secrets, ..Checked::default() })
 }
 
 impl Checked {
@@ -200,6 +221,9 @@ impl Checked {
         let texts: Vec<String> = warnings.chain(lints).chain(evidence).map(|text| sanitize(&text)).collect();
         if !texts.is_empty() {
             print_stderr(&texts.join("\n"));
+        }
+        for secret in &self.unread_secrets {
+            print_note(&sanitize(&format!("not read (--skip-secrets): {secret}")));
         }
     }
 
@@ -238,6 +262,9 @@ impl Checked {
             "lints": lints,
             "evidence": evidence,
         });
+        if !self.unread_secrets.is_empty() {
+            value["unread_secrets"] = json!(self.unread_secrets);
+        }
         if let Some(kinds) = &self.kinds {
             value["registries"] = kinds.iter().map(kind_json).collect();
         }
@@ -359,7 +386,7 @@ fn lint_json(lint: &Lint) -> Value {
 /// Returns a summary of valid settings and policies.
 fn settings_text(file: &Path, settings: &Settings, policies: &PolicySet) -> String {
     format!(
-        "{} is sound: mode {}, {}, {}, {}\n{}",
+        "{} is valid: mode {}, {}, {}, {}\n{}",
         file.display(),
         settings.mode.label(),
         counted(settings.registries.len(), "registry", "registries"),

@@ -27,6 +27,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("tagwarden check", "validate ./tagwarden.toml and its policies"),
             ("tagwarden check --strict --format json", "the same for a pipeline"),
+            ("tagwarden check --skip-secrets", "validate where the secrets are not, such as in CI"),
             ("tagwarden check --online", "also ask each registry what it is"),
             ("tagwarden check policies/shop.yaml", "validate a policy file alone, without settings"),
             ("tagwarden check --format github", "annotate a pull request"),

@@ -74,6 +74,9 @@ fn address(node: &Node, reader: &mut SettingsReader) -> Option<SocketAddr> {
 fn token(node: &Node, reader: &mut SettingsReader) -> Option<SecretString> {
     let token = secret_file("listen_token_file", node, reader)?;
     let text = token.expose_secret();
+    if reader.skips_secrets() {
+        return Some(token);
+    }
     if text.len() < SHORTEST_TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         reader
             .problems

@@ -27,7 +27,7 @@ mod text_settings;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -211,6 +211,27 @@ pub fn load_with_providers(
     environment: impl IntoIterator<Item = (String, String)>,
     providers: &'static [&'static dyn Provider],
 ) -> Result<Settings, ConfigError> {
+    load_as(path, environment, providers, None).map(|(settings, _)| settings)
+}
+
+/// Does what [`load`] does where the secrets are not: returns settings with stand-ins for them, which are good for
+/// checks only, and the files and variables that were not read.
+///
+/// # Errors
+/// Fails as [`load`] does.
+pub fn load_without_secrets(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Settings, Vec<String>), ConfigError> {
+    load_as(path, environment, PROVIDERS, Some(Vec::new()))
+}
+
+fn load_as(
+    path: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+    providers: &'static [&'static dyn Provider],
+    unread_secrets: Option<Vec<String>>,
+) -> Result<(Settings, Vec<String>), ConfigError> {
     let mut environment: Vec<(String, String)> = environment.into_iter().collect();
     environment.sort();
     let text = read_text(path).map_err(|error| ConfigError::unreadable(path, error))?;
@@ -220,6 +241,7 @@ pub fn load_with_providers(
         problems: Problems::of_toml(&path.display().to_string(), &text),
         providers,
         warnings: layers::unread_variables(&environment),
+        unread_secrets,
     };
     let settings = layers::merge_layers(&text, &environment, &mut reader.problems)
         .and_then(|root| settings(path, &root, &mut reader));
@@ -227,35 +249,13 @@ pub fn load_with_providers(
         Some(mut settings) if reader.problems.count() == 0 => {
             settings.revision = revision::revision(&settings);
             settings.warnings = reader.warnings;
-            Ok(settings)
+            Ok((settings, reader.unread_secrets.unwrap_or_default()))
         }
         None if reader.problems.count() == 0 => Err(ConfigError::of(path, "the settings could not be understood")),
         _ => Err(ConfigError { diagnostics: reader.problems.into_diagnostics() }),
     }
 }
 
-/// Returns the policies path of settings that may be invalid, to report problems of both at once.
-#[must_use]
-pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
-    let root: toml::Table = read_text(path).ok()?.parse().ok()?;
-    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("policies"));
-    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
-    let named = match set {
-        Some((_, value)) => value,
-        None => root.get("policies").map_or(Some("policies"), toml::Value::as_str)?,
-    };
-    Some(path.parent().unwrap_or(Path::new("")).join(named))
-}
-
-fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Settings> {
-    let mut fields = Fields::of(root, "settings file", &mut reader.problems)?;
-    let mode = fields
-        .get("mode")
-        .map_or(Some(Mode::default()), |node| fields::choice("mode", node, &MODES, &mut reader.problems));
-    let policies =
-        fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reader.problems));
-    let state = fields.get("state");
-    let listen = listen::listen(&mut fields, reader);
 /// Joins a path of the settings to their folder, without `..` where that is the same file, as it is not behind every
 /// link.
 fn resolve(folder: &Path, written: impl AsRef<Path>) -> PathBuf {
@@ -277,6 +277,28 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(decode_text(std::fs::read(path)?)?)
 }
 
+/// Returns the policies path of settings that may be invalid, to report problems of both at once.
+#[must_use]
+pub fn policies_path(path: &Path, environment: &[(String, String)]) -> Option<PathBuf> {
+    let root: toml::Table = read_text(path).ok()?.parse().ok()?;
+    let is_it = |name: &str| layers::key_of(name).is_some_and(|key| key.eq_ignore_ascii_case("policies"));
+    let set = environment.iter().find(|(name, value)| is_it(name) && !value.is_empty());
+    let named = match set {
+        Some((_, value)) => value,
+        None => root.get("policies").map_or(Some("policies"), toml::Value::as_str)?,
+    };
+    Some(resolve(path.parent().unwrap_or(Path::new("")), named))
+}
+
+fn settings(path: &Path, root: &Node, reader: &mut SettingsReader) -> Option<Settings> {
+    let mut fields = Fields::of(root, "settings file", &mut reader.problems)?;
+    let mode = fields
+        .get("mode")
+        .map_or(Some(Mode::default()), |node| fields::choice("mode", node, &MODES, &mut reader.problems));
+    let policies =
+        fields.get("policies").map_or(Some("policies"), |node| fields::text("policies", node, &mut reader.problems));
+    let state = fields.get("state");
+    let listen = listen::listen(&mut fields, reader);
     let plan_ttl = fields
         .get("plan_ttl")
         .map_or(Some(Duration::from_hours(24)), |node| fields::duration("plan_ttl", node, &mut reader.problems));
@@ -300,7 +322,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     Some(Settings {
         file: path.to_owned(),
         mode: mode?,
-        policies: reader.folder.join(policies?),
+        policies: resolve(&reader.folder, policies?),
         state: state?,
         listen: listen.as_ref()?.address,
         listen_token: listen?.token,

@@ -327,6 +327,9 @@ fn notify_events(node: &Node, reader: &mut SettingsReader) -> Option<BTreeSet<No
 /// Parses the address of a webhook, from a file or the environment. No message shows it.
 fn address(path: &str, fields: &mut Fields<'_>, reader: &mut SettingsReader) -> Option<SecretString> {
     let secret = secret_at(path, fields, "url", "url_file", reader)?;
+    if reader.skips_secrets() {
+        return Some(secret);
+    }
     let url = Url::parse(secret.expose_secret().trim()).ok();
     let safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url);
     if url.is_some_and(|url| url.host().is_some() && safe(&url)) {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use secrecy::SecretString;
+
 use super::layers::normalize_key;
 use crate::policy::{Entry, Fields, Node, Place, Problems, Value, fields};
 use crate::registry::Provider;
@@ -16,9 +18,26 @@ pub(super) struct SettingsReader<'e> {
     pub(super) providers: &'static [&'static dyn Provider],
     /// Remarks for people although nothing is wrong.
     pub(super) warnings: Vec<String>,
+    /// The secrets and credential files that were left out; `None` if all of them are read.
+    pub(super) unread_secrets: Option<Vec<String>>,
 }
 
+/// The value of a secret that is not read. No request is sent with it.
+const UNREAD_SECRET: &str = "not-read";
+
 impl SettingsReader<'_> {
+    /// Returns true if secrets are left out.
+    pub(super) fn skips_secrets(&self) -> bool {
+        self.unread_secrets.is_some()
+    }
+
+    /// Leaves a secret out: returns a stand-in if secrets are not read, and `None` if they are.
+    pub(super) fn skip_secret(&mut self, what: impl FnOnce() -> String) -> Option<SecretString> {
+        let unread = self.unread_secrets.as_mut()?;
+        unread.push(what());
+        Some(UNREAD_SECRET.into())
+    }
+
     /// Returns a non-empty variable of the environment.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         let found = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());

@@ -184,6 +184,7 @@ fn read_partly<T>(
         environment: &environment,
         problems: Problems::of_toml(&path.display().to_string(), text),
         providers: PROVIDERS,
+        unread_secrets: None,
         warnings: Vec::new(),
     };
     let root = layers::merge_layers(text, &environment, &mut reader.problems);

@@ -333,6 +333,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure<()>> {
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(Failure::new((), "is not a regular file"));
     }
     let mut bytes = Vec::new();

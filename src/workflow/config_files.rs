@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{App, Refused, RunError};
-use crate::config::{self, Settings};
+use crate::config::{self, ConfigError, Settings};
 use crate::domain::Digest;
 use crate::policy::{self, PolicySet};
 
@@ -18,20 +18,44 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Settings, PolicySet), RunError> {
     let environment: Vec<(String, String)> = environment.into_iter().collect();
-    let (settings, policies) = match config::load(file, environment.iter().cloned()) {
-        Ok(settings) => {
+    let settings = config::load(file, environment.iter().cloned());
+    let ((settings, ()), policies) = with_policies(file, &environment, settings.map(|settings| (settings, ())))?;
+    Ok((settings, policies))
+}
+
+/// Loads settings and policies for a check without the secrets, as [`config::load_without_secrets`] does, and returns
+/// the files and variables that were not read.
+///
+/// # Errors
+/// Fails as [`load`] does.
+pub fn load_without_secrets(
+    file: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<((Settings, Vec<String>), PolicySet), RunError> {
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
+    with_policies(file, &environment, config::load_without_secrets(file, environment.iter().cloned()))
+}
+
+/// Adds the policies to loaded settings, and reports every problem of both.
+fn with_policies<T>(
+    file: &Path,
+    environment: &[(String, String)],
+    settings: Result<(Settings, T), ConfigError>,
+) -> Result<((Settings, T), PolicySet), RunError> {
+    let ((settings, more), policies) = match settings {
+        Ok((settings, more)) => {
             let policies = policy::load(&settings.policies);
-            (settings, policies.map_err(|error| RunError::Invalid(error.diagnostics))?)
+            ((settings, more), policies.map_err(|error| RunError::Invalid(error.diagnostics))?)
         }
         Err(error) => {
             // The policies are checked in any case, so that every problem is reported at once.
-            let policies = config::policies_path(file, &environment).map(|path| policy::load(&path));
+            let policies = config::policies_path(file, environment).map(|path| policy::load(&path));
             let others = policies.and_then(Result::err).map(|error| error.diagnostics).unwrap_or_default();
             return Err(RunError::Invalid(error.diagnostics.into_iter().chain(others).collect()));
         }
     };
     let mismatches = config::cross_check(&settings, &policies);
-    if mismatches.is_empty() { Ok((settings, policies)) } else { Err(RunError::Invalid(mismatches)) }
+    if mismatches.is_empty() { Ok(((settings, more), policies)) } else { Err(RunError::Invalid(mismatches)) }
 }
 
 /// The files that settings and policies were loaded from, by the hashes of their content.

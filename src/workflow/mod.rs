@@ -82,7 +82,7 @@ use apply::was_removed;
 pub use blob_spool::{BlobSpool, SettledBlobs};
 pub use catalogue_check::describe_repository_count;
 pub use clock::{ClockCheck, MonotonicClock};
-pub use config_files::{ConfigFiles, load};
+pub use config_files::{ConfigFiles, load, load_without_secrets};
 pub use decision::Decision;
 pub use diff::DecisionInput;
 pub use enforce::{PolicyFilter, RunOptions};

@@ -172,7 +172,7 @@ async fn the_settings_file_can_be_named_by_the_environment() {
     ]);
     desk.run("check").await.exits(2);
     desk.set("TAGWARDEN_CONFIG", "here.toml");
-    assert!(desk.run("check").await.exits(0).out.starts_with("here.toml is sound"));
+    assert!(desk.run("check").await.exits(0).out.starts_with("here.toml is valid"));
     // The flag comes first.
     desk.run("check --config missing.toml").await.exits(2);
     desk.set("TAGWARDEN_CONFIG", "");

@@ -24,7 +24,7 @@ async fn an_address_is_enough_for_the_first_plan() {
         assert!(done.err.contains(&format!("wrote ./{file}")), "{}", done.err);
         assert!(desk.path(file).exists(), "{file}");
     }
-    assert!(done.out.contains("tagwarden.toml is sound: mode dry-run, 1 registry, 1 source, 1 policy"), "{}", done.out);
+    assert!(done.out.contains("tagwarden.toml is valid: mode dry-run, 1 registry, 1 source, 1 policy"), "{}", done.out);
     assert!(done.out.contains("Dry run: nothing is removed"), "{}", done.out);
     // What is to be written where can be read off them.
     let plan = desk.run("plan --format json").await.exits(0).json();

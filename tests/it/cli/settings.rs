@@ -16,7 +16,7 @@ async fn sound_files_are_told_in_a_line_and_nothing_is_reached() {
     let desk = sound();
     desk.write("releases/old.json", &record("127.0.0.1:9/shop/api:c-1"));
     let done = desk.run("check").await.exits(0);
-    let said = "tagwarden.toml is sound: mode dry-run, 1 registry, 1 source, 1 policy";
+    let said = "tagwarden.toml is valid: mode dry-run, 1 registry, 1 source, 1 policy";
     assert!(done.out.contains(said) && done.out.contains("old (dry-run, old.yaml)"), "{}", done.out);
     assert_eq!(done.err, "");
     assert!(!desk.path("tagwarden.db").exists(), "checking leaves nothing behind");
@@ -109,4 +109,83 @@ async fn the_record_begins_empty() {
     assert!(done.err.contains("0123"), "{}", done.err);
     let done = desk.run("restore contoso/shop/api:v1").await.exits(2);
     assert!(done.err.contains("has not removed contoso/shop/api:v1"), "{}", done.err);
+}
+
+/// In CI, settings are checked where their secrets are not.
+#[tokio::test]
+async fn settings_are_checked_without_their_secrets() {
+    let toml = "listen_token_file = \"/run/secrets/token\"\nstate = \"postgres://db.contoso.example/tagwarden?user=t\"\n\
+                [postgres]\npassword_file = \"/run/secrets/db\"\nca_file = \"/run/secrets/db-ca.pem\"\n\
+                [registries.contoso]\nkind = \"acr\"\nendpoint = \"https://contoso.azurecr.io\"\n\
+                auth = { kind = \"basic\", username = \"ci\", password_file = \"/run/secrets/acr\" }\n\
+                [registries.google]\nkind = \"artifact-registry\"\nendpoint = \"https://europe-docker.pkg.dev\"\n\
+                repository = \"p/r\"\n\
+                [registries.plain]\nkind = \"distribution\"\nendpoint = \"https://plain.contoso.example\"\n\
+                auth = { kind = \"token\" }\n\
+                [notify.ops]\nkind = \"slack\"\nurl_file = \"/run/secrets/slack\"\n\
+                [telemetry]\nendpoint = \"https://otel.contoso.example\"\nheaders_file = \"/run/secrets/otel\"\n";
+    let toml = toml.replace(
+        "[registries.google]\nkind = \"artifact-registry\"\nendpoint = \"https://europe-docker.pkg.dev\"\nrepository = \"p/r\"\n",
+        "",
+    );
+    let policy = "policies:\n  - { name: p, select: { tags: [\"pr-*\"] }, keep: [{ newest: 1 }] }\n";
+    let desk = CliFixture::with(&[("tagwarden.toml", &*toml), ("policies/a.yaml", policy)]);
+    let failed = desk.run("check").await.exits(2);
+    assert!(failed.err.contains("`/run/secrets/acr` cannot be read"), "{}", failed.err);
+    let done = desk.run("check --strict --skip-secrets").await.exits(0);
+    assert!(done.out.starts_with("tagwarden.toml is valid: mode dry-run, 2 registries"), "{}", done.out);
+    let unread = ["acr", "db", "db-ca.pem", "otel", "slack", "token"].map(|file| format!("/run/secrets/{file}"));
+    let unread = unread.into_iter().chain(["TAGWARDEN__REGISTRIES__PLAIN__AUTH__TOKEN".to_owned()]);
+    let mut unread: Vec<String> = unread.collect();
+    for secret in &unread {
+        assert!(done.err.contains(&format!("not read (--skip-secrets): {secret}\n")), "{secret}: {}", done.err);
+    }
+    let json = desk.run("check --skip-secrets --format json").await.exits(0).json();
+    let mut told: Vec<String> = serde_json::from_value(json["unread_secrets"].clone()).unwrap();
+    (told.sort(), unread.sort());
+    assert_eq!(told, unread);
+    desk.run("check policies/a.yaml --config tagwarden.toml --skip-secrets").await.exits(0);
+    // Whatever is not a secret is checked.
+    desk.write("tagwarden.toml", &toml.replace("kind = \"acr\"", "kind = \"acre\""));
+    let wrong = desk.run("check --skip-secrets").await.exits(2);
+    assert!(wrong.err.contains("did you mean `acr`?"), "{}", wrong.err);
+    // A secret in the settings file itself is still an error.
+    desk.write("tagwarden.toml", &toml.replace("password_file = \"/run/secrets/acr\"", "password = \"x\""));
+    let wrong = desk.run("check --skip-secrets").await.exits(2);
+    assert!(wrong.err.contains("stands in the settings file"), "{}", wrong.err);
+}
+
+/// Settings in one folder and policies in another are one tree to a reader.
+#[tokio::test]
+async fn paths_beside_the_settings_are_shown_as_people_write_them() {
+    let policy = "policies:\n  - { name: p, select: { tags: [\"pr-*\"] }, keeps: all }\n";
+    let toml =
+        "policies = \"../policies\"\n[registries.c]\nkind = \"distribution\"\nendpoint = \"http://127.0.0.1:1\"\n";
+    let desk = CliFixture::with(&[("examples/tagwarden.toml", toml), ("policies/a.yaml", policy)]);
+    let done = desk.run("check --config examples/tagwarden.toml").await.exits(2);
+    assert!(done.err.contains("policies/a.yaml:2:") && !done.err.contains(".."), "{}", done.err);
+    desk.write("policies/a.yaml", &policy.replace("keeps: all", "keep: [{ newest: 1 }]"));
+    let done = desk.run("check --config examples/tagwarden.toml --format json").await.exits(0);
+    assert!(!done.out.contains(".."), "{}", done.out);
+}
+
+/// A policy that nobody reads is worse than none.
+#[tokio::test]
+async fn files_that_only_look_like_policies_are_named() {
+    let policy = "policies:\n  - { name: p, select: { tags: [\"pr-*\"] }, keep: [{ newest: 1 }] }\n";
+    let toml = "[registries.c]\nkind = \"distribution\"\nendpoint = \"http://127.0.0.1:1\"\n";
+    let desk = CliFixture::with(&[
+        ("tagwarden.toml", toml),
+        ("policies/a.yaml", policy),
+        ("policies/team/old.yml.bak", policy),
+    ]);
+    for command in ["check", "check --policies policies"] {
+        let done = desk.run(command).await.exits(0);
+        let words = "warning: policies/team/old.yml.bak: this file holds a policy, and only files `*.yaml` and `*.yml` are read: \
+                     not in force";
+        assert!(done.err.contains(words), "{command}: {}", done.err);
+        desk.run(&format!("{command} --strict")).await.exits(2);
+    }
+    let sarif = desk.run("check --format sarif").await.exits(0).out;
+    assert!(sarif.contains("unread-policies") && sarif.contains("policies/team/old.yml.bak"), "{sarif}");
 }

@@ -109,7 +109,7 @@ pub(super) fn write_csv(document: &PlanDocument, out: &mut dyn io::Write) -> io:
     Ok(())
 }
 
-const RUN_HEADER: [&str; 17] = [
+const RUN_HEADER: [&str; 19] = [
     "run",
     "time",
     "action",
@@ -127,6 +127,9 @@ const RUN_HEADER: [&str; 17] = [
     "policy_file",
     "policy_revision",
     "policies_commit",
+    // Newer columns come last, so that readers by position keep working.
+    "reasons",
+    "signed_by",
 ];
 
 /// Writes a run, one row for each entry of its journal; a run without entries is written as its plan.
@@ -134,6 +137,7 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
     if let (true, Some(plan)) = (run.entries().is_empty(), plan) {
         return write_csv(plan, out);
     }
+    let signed_by = run.context.as_ref().and_then(|context| context.signed_by.clone());
     let or_nothing = |text: &Option<String>| escape_formula(text.as_deref().unwrap_or_default()).into_owned();
     row(out, &RUN_HEADER.map(Cow::Borrowed))?;
     for entry in run.entries() {
@@ -157,6 +161,8 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
                 or_nothing(&entry.policy_file).into(),
                 or_nothing(&entry.policy_revision).into(),
                 or_nothing(&entry.policies_commit).into(),
+                escape_formula(&sentences(&entry.reason_views())),
+                or_nothing(&signed_by).into(),
             ],
         )?;
     }

@@ -92,11 +92,14 @@ pub struct RunContextView {
     pub override_reason: Option<String>,
     /// The id of the unfinished run whose plan it went on with.
     pub continues: Option<String>,
+    /// The signer of its plan, whose signature was verified.
+    pub signed_by: Option<String>,
 }
 
 impl From<RunContext> for RunContextView {
     fn from(context: RunContext) -> Self {
-        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues } = context;
+        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues, signed_by } =
+            context;
         Self {
             policies_revision: revision,
             policies_commit: commit,
@@ -104,6 +107,7 @@ impl From<RunContext> for RunContextView {
             blocked_by,
             override_reason,
             continues: continues.map(|run| run.to_string()),
+            signed_by,
         }
     }
 }
@@ -181,6 +185,13 @@ impl RunView {
     #[must_use]
     pub fn with_journal_counts(self, counts: &[JournalCount]) -> Self {
         Self { journal_counts: Some(counts.iter().map(JournalCountView::from).collect()), ..self }
+    }
+
+    /// Describes the approver: as verified by a signature, or as somebody stated; `None` if nobody is named.
+    #[must_use]
+    pub fn describe_approval(&self) -> Option<String> {
+        let signer = self.context.as_ref().and_then(|context| context.signed_by.as_deref());
+        Some(describe_approval(self.approved_by.as_deref()?, self.context.as_ref().map(|_| signer)))
     }
 
     /// Returns a copy without its journal, for lists of runs.
@@ -271,7 +282,7 @@ impl RunView {
         let said = [
             ("error", &self.error),
             ("plan", &self.plan_id),
-            ("approved", &self.approved_by),
+            ("approved", &self.describe_approval()),
             ("ticket", &self.ticket),
             ("policies", &went_by.policies_revision),
             ("commit", &went_by.policies_commit),
@@ -369,6 +380,17 @@ impl RunView {
              back and what cannot. {until}{deleted}",
             self.id
         )
+    }
+}
+
+/// Describes an approver by `signer`, the verified signer if there is one, or as named where that is not known.
+#[must_use]
+pub fn describe_approval(approved_by: &str, signer: Option<Option<&str>>) -> String {
+    match signer {
+        None => approved_by.to_owned(),
+        Some(None) => format!("{approved_by} (as stated; no signature)"),
+        // With another name, it already says who signed.
+        Some(Some(_)) => format!("{approved_by} (signature verified)"),
     }
 }
 

@@ -23,6 +23,8 @@ pub struct RunContext {
     pub override_reason: Option<String>,
     /// The unfinished run whose plan this one goes on with.
     pub continues: Option<Uuid>,
+    /// The signer whose signature of the applied plan was verified.
+    pub signed_by: Option<String>,
 }
 
 #[async_trait]
@@ -63,10 +65,12 @@ impl Schedules for SqliteState {
 
 impl WriteTransaction<'_> {
     pub(super) async fn insert_run_context(&mut self, run: Uuid, run_context: &RunContext) -> Result<(), sqlx::Error> {
-        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues } = run_context;
+        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues, signed_by } =
+            run_context;
         sqlx::query(
-            "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason, continues)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason, continues,
+                                       signed_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
         .bind(run.to_string())
         .bind(revision)
@@ -75,6 +79,7 @@ impl WriteTransaction<'_> {
         .bind(blocked_by)
         .bind(override_reason)
         .bind(continues.map(|run| run.to_string()))
+        .bind(signed_by)
         .execute(&mut *self.transaction)
         .await
         .map(drop)

@@ -265,7 +265,7 @@ impl Runs for SqliteState {
 
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
         let row: Option<RunContextRow> = sqlx::query_as(
-            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason, continues
+            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason, continues, signed_by
              FROM run_contexts WHERE run = ?1",
         )
         .bind(run.to_string())
@@ -349,6 +349,7 @@ pub(super) struct RunContextRow {
     blocked_by: Option<String>,
     override_reason: Option<String>,
     continues: Option<String>,
+    signed_by: Option<String>,
 }
 
 impl RunContextRow {
@@ -361,6 +362,7 @@ impl RunContextRow {
             blocked_by: self.blocked_by,
             override_reason: self.override_reason,
             continues: self.continues.map(|run| reader.read(&run)).transpose()?,
+            signed_by: self.signed_by,
         })
     }
 }

@@ -9,15 +9,15 @@ use super::decision::EarlierEvidence;
 use super::enforcement::{PlannedRemovals, Unenforced};
 use super::result::{PlanIssues, run_result};
 use super::{
-    App, Approval, PolicyFilter, Refused, RunError, RunOutcome, RunResult, admission, clock, heartbeat,
-    manifest_cleanup, signature,
+    App, Approval, PolicyFilter, RunError, RunOutcome, RunResult, admission, clock, heartbeat, manifest_cleanup,
+    signature,
 };
 use crate::domain::{Action, Outcome};
 use crate::registry::Progress;
 use crate::state::{JournalEntry, RunContext, RunKind};
 
 impl App {
-    /// Applies an approved plan exactly, or less of it.
+    /// Applies an approved plan exactly, or less of it. `plan` is the content of its file, over which signatures are.
     ///
     /// # Errors
     /// Returns [`RunError::Refused`] if the plan may not be applied at all; see [`RunError`] for the rest.

@@ -43,11 +43,12 @@ impl Runs for PostgresState {
             .bind(run.ticket.as_deref().map(storable));
         unit.execute(statement).await?;
         if *context != RunContext::default() {
-            let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues } = context;
+            let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues, signed_by } =
+                context;
             let statement = sqlx::query(
                 "INSERT INTO run_contexts (run, revision, git_commit, enforced_policies, blocked_by, override_reason,
-                                           continues)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                                           continues, signed_by)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             );
             let statement = statement
                 .bind(run.id.to_string())
@@ -56,7 +57,8 @@ impl Runs for PostgresState {
                 .bind(enforced_policies)
                 .bind(blocked_by.as_deref().map(storable))
                 .bind(override_reason.as_deref().map(storable))
-                .bind(continues.map(|run| run.to_string()));
+                .bind(continues.map(|run| run.to_string()))
+                .bind(signed_by.as_deref().map(storable));
             unit.execute(statement).await?;
         }
         unit.commit().await
@@ -101,7 +103,7 @@ impl Runs for PostgresState {
 
     async fn run_context(&self, run: Uuid) -> Result<RunContext, StateError> {
         let query = sqlx::query_as(
-            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason, continues
+            "SELECT revision, git_commit, enforced_policies, blocked_by, override_reason, continues, signed_by
              FROM run_contexts WHERE run = $1",
         );
         let row: Option<RunContextRow> = self.row("read what a run went by", query.bind(run.to_string())).await?;

@@ -133,7 +133,7 @@ pub(super) const TABLES: &[Table] = &[
     table!("runs" by id: t; kind: t, mode: t, started_at: t, started_by: t, version: t, approved_by: t, ticket: t,
            ended_at: t, outcome: t, exit_code: n, summary: t, error: t, number: n, clock_confirmed: f; numbered "number"),
     table!("run_contexts" by run: t; revision: t, git_commit: t, enforced_policies: t, blocked_by: t, override_reason: t,
-           continues: t),
+           continues: t, signed_by: t),
     table!("policy_sets" by revision: t; policies: t),
     table!("policy_texts" by revision: t; text: t),
     table!("plans" by run: t; plan_id: t, head: b, whole: f),

@@ -147,7 +147,7 @@ fn facts(run: &RunView) -> Vec<(&'static str, String)> {
     let mut facts = vec![("Mode", run.mode.clone()), ("Started by", run.by.clone()), ("Version", run.version.clone())];
     let optional = [
         ("Took", run.seconds.map(format_age)),
-        ("Approved by", run.approved_by.clone()),
+        ("Approved by", run.describe_approval()),
         ("Ticket", run.ticket.clone()),
         ("Plan", run.plan_id.clone()),
         ("Fingerprint", run.summary.fingerprint.clone()),

@@ -7,6 +7,7 @@ mod signature;
 
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
+use tagwarden::report::{self, Format};
 use tagwarden::workflow::Approval;
 
 use crate::workflow::{StepResult, WorkflowFixture};
@@ -35,6 +36,21 @@ impl WorkflowFixture {
         let ended = app.apply(plan, approval, &()).await;
         app.close().await;
         StepResult::from_result(ended)
+    }
+
+    /// The approver of the last run, as all reports have it.
+    pub(crate) async fn approval_in_reports(&self) -> String {
+        let app = self.open().await.unwrap();
+        let (view, plan) = app.run_report("last").await.unwrap();
+        app.close().await;
+        let words = view.describe_approval().unwrap();
+        for format in [Format::Text, Format::Markdown, Format::Html] {
+            let mut out = Vec::new();
+            report::write_run(&view, plan.as_ref(), format, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap().replace("\\(", "(").replace("\\)", ")");
+            assert!(text.contains(&words), "{words} is missing in:\n{text}");
+        }
+        words
     }
 
     /// Who approved the last run, and its ticket.

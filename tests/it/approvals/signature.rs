@@ -48,6 +48,26 @@ async fn the_signature_counts_more_than_what_was_said() {
     let came = walk.apply_as(&plan, &approval).await;
     assert_eq!(came.code, 0, "{}", came.text);
     assert_eq!(walk.approved_by().await, (Some("Bob (signed by Ada)".into()), Some("CHG-7".into())));
+    assert_eq!(walk.approval_in_reports().await, "Bob (signed by Ada) (signature verified)");
+}
+
+/// A name is not a signature, whatever it says.
+#[tokio::test]
+async fn reports_tell_a_verified_signature_from_a_stated_name() {
+    for (signed, stated, expected) in [
+        (true, None, "Ada (signature verified)"),
+        (true, Some("Ada"), "Ada (signature verified)"),
+        (false, Some("Ada"), "Ada (as stated; no signature)"),
+        (false, Some("Bob (signed by Ada)"), "Bob (signed by Ada) (as stated; no signature)"),
+    ] {
+        let walk = WorkflowFixture::new().await;
+        walk.settings("approved", "", &approvals(""));
+        let plan = report::render(&walk.plan().await, Format::Json);
+        let signature = signed.then(|| sign(&key(1), "tagwarden", &plan));
+        let approval = Approval { approved_by: stated.map(str::to_owned), signature, ..Approval::default() };
+        assert_eq!(walk.apply_as(&plan, &approval).await.code, 0);
+        assert_eq!(walk.approval_in_reports().await, expected);
+    }
 }
 
 /// Who may sign is no part of what a plan rests on.

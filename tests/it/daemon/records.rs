@@ -125,6 +125,7 @@ async fn what_a_run_went_by_and_when_schedules_were_looked_after_come_back() {
         blocked_by: Some("frozen".into()),
         override_reason: None,
         continues: Some(new_run(7, noon()).id),
+        signed_by: None,
     };
     store.begin_run_with_context(&new_run(1, noon()), &run_context).await.unwrap();
     store.begin_run(&new_run(2, noon())).await.unwrap();

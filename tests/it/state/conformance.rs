@@ -123,8 +123,12 @@ async fn runs(store: &StateStore) {
     assert_eq!(store.run("0193").await.unwrap(), None);
     // In the order in which they are recorded, whatever their clock says.
     let runs: Vec<_> = (0_u8..3).map(|number| new_run(number.into(), noon() - i64::from(number).hours())).collect();
-    let context =
-        RunContext { revision: Some("r".into()), override_reason: Some("urgent".into()), ..RunContext::default() };
+    let context = RunContext {
+        revision: Some("r".into()),
+        override_reason: Some("urgent".into()),
+        signed_by: Some("Ada".into()),
+        ..RunContext::default()
+    };
     store.begin_run(&runs[0]).await.unwrap();
     store.begin_run_with_context(&runs[1], &context).await.unwrap();
     store.begin_run(&runs[2]).await.unwrap();

@@ -66,6 +66,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("tagwarden explain contoso/shop/api", "all tags of a repository on a timeline"),
             ("tagwarden explain contoso/shop/api:v1 --at +30d", "the same in a month"),
             ("tagwarden explain contoso/shop/api:v1 --run last", "what the last run decided"),
+            ("tagwarden explain contoso/shop/api:v1 --history", "all that happened to the tag, and who did it"),
         ],
     ),
     (
@@ -82,7 +83,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("tagwarden registries probe contoso", "ask whether tags can be deleted"),
         ],
     ),
-    ("runs", &[("tagwarden runs", "list past runs"), ("tagwarden runs show last", "everything that the last run did")]),
+    (
+        "runs",
+        &[
+            ("tagwarden runs", "list past runs"),
+            ("tagwarden runs show last", "everything that the last run did"),
+            ("tagwarden runs show last --policies", "the policies under which it decided"),
+        ],
+    ),
     (
         "restore",
         &[

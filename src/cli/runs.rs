@@ -31,6 +31,11 @@ enum RunsCommand {
     Show {
         /// Name the run: its id, a unique prefix, or `last`
         id: String,
+        /// Print the policies that it used, with their texts
+        ///
+        /// As text or json. The state keeps them as long as the run.
+        #[arg(long, conflicts_with = "out")]
+        policies: bool,
         /// Also write the report to a file; repeatable
         ///
         /// The extension chooses the format: json, md, html, csv, txt, jira or servicenow.
@@ -59,7 +64,21 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
                 }
             }
         }
-        Some(RunsCommand::Show { id, out }) => {
+        Some(RunsCommand::Show { id, policies: true, .. }) => {
+            let app = open_read_only(config).await?;
+            let found = app.run_policies(id).await;
+            app.close().await;
+            let found = found?;
+            match format {
+                Format::Text => print(&found.text()),
+                Format::Json => print(&pretty_json(&json!(found))),
+                other => {
+                    let message = format!("the policies of a run are text or json, not {}", other.label());
+                    return Err(RunError::usage(message));
+                }
+            }
+        }
+        Some(RunsCommand::Show { id, out, .. }) => {
             let files = file_formats(out)?;
             let app = open_read_only(config).await?;
             let shown = app.run_report(id).await;

@@ -1,11 +1,13 @@
-//! The history of a tag: everything that Tagwarden did or skipped, and when the tag was last seen.
+//! The history of a tag: decisions of plans, holds, everything that Tagwarden did or skipped, and the last sighting.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::humanize::format_count;
 use super::notation::{format_minute, short_digest};
 use super::text::{heading, line};
-use super::{EntryView, ReasonView};
+use super::{EntryView, HoldView, ReasonView, describe_approval};
+use crate::domain::{EndedHold, Hold};
 
 /// The history of a tag.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -24,8 +26,62 @@ pub struct HistoryView {
     pub last_seen: Option<LastSeenView>,
     /// True if the last known event is its removal by Tagwarden.
     pub removed_by_tagwarden: bool,
+    /// The decisions of the plans that are still stored, the oldest first. Plans before the last have their removals
+    /// only.
+    pub decisions: Vec<DecisionView>,
+    /// The holds on it, the oldest first.
+    pub holds: Vec<HistoryHoldView>,
     /// The actions done or skipped, the oldest first.
     pub entries: Vec<HistoryEntryView>,
+}
+
+/// Plans in a row that decided the same about a tag.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionView {
+    /// `expired`, `retained`, `protected`, `undecided` or `out-of-scope`.
+    pub verdict: String,
+    /// The digest that the tag had.
+    pub digest: Option<String>,
+    /// The policy that expired it.
+    pub policy: Option<String>,
+    /// For an expired tag, true if every policy that expires it said `enforce`.
+    pub enforce: Option<bool>,
+    /// The run of the first of these plans.
+    pub first_run: String,
+    /// The time of that run.
+    pub first_at: Timestamp,
+    /// The run of the last of these plans.
+    pub last_run: String,
+    /// The time of that run.
+    pub last_at: Timestamp,
+    /// The number of these plans.
+    pub plans: u64,
+    /// The reasons in the last of them.
+    pub reasons: Vec<ReasonView>,
+}
+
+/// A hold on a tag, in force or over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryHoldView {
+    /// The hold.
+    #[serde(flatten)]
+    pub hold: HoldView,
+    /// Time at which it ended; `None` while it is in force.
+    pub ended_at: Option<Timestamp>,
+    /// The person who ended it; `None` if its time was over, or it is in force.
+    pub ended_by: Option<String>,
+}
+
+impl From<&Hold> for HistoryHoldView {
+    fn from(hold: &Hold) -> Self {
+        Self { hold: hold.into(), ended_at: None, ended_by: None }
+    }
+}
+
+impl From<&EndedHold> for HistoryHoldView {
+    fn from(ended: &EndedHold) -> Self {
+        Self { hold: (&ended.hold).into(), ended_at: Some(ended.ended_at), ended_by: ended.ended_by.clone() }
+    }
 }
 
 /// The last sighting of a tag.
@@ -48,6 +104,8 @@ pub struct HistoryEntryView {
     pub by: String,
     /// The approver of the plan, if stated or signed.
     pub approved_by: Option<String>,
+    /// The signer of the plan, whose signature was verified.
+    pub signed_by: Option<String>,
     /// The change ticket.
     pub ticket: Option<String>,
     /// The action and its reason.
@@ -90,7 +148,7 @@ impl HistoryView {
         }
     }
 
-    /// Renders the history for the terminal.
+    /// Renders the history for the terminal, in the order of time.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -98,31 +156,90 @@ impl HistoryView {
         if self.entries.is_empty() {
             line(&mut out, 1, "Tagwarden never removed, restored or skipped it, as far as this state goes back");
         }
-        for found in &self.entries {
-            let entry = &found.entry;
-            let when = entry.intended_at.strftime("%Y-%m-%d %H:%M:%S UTC");
-            heading(&mut out, &format!("{when}  {}: {}", entry.action, entry.outcome_label()));
-            line(&mut out, 1, &format!("digest:   {}", short_digest(&entry.digest)));
-            line(&mut out, 1, &format!("run:      {} ({}) by {}", entry.run, found.command, found.by));
-            let approved = match (&found.approved_by, &found.ticket) {
-                (Some(who), Some(ticket)) => format!("{who}, ticket {ticket}"),
-                (Some(who), None) => who.clone(),
-                (None, Some(ticket)) => format!("ticket {ticket}"),
-                (None, None) => String::new(),
-            };
-            let facts = [
-                ("approved", approved),
-                ("policy", entry.describe_policy()),
-                ("outcome", entry.outcome_text().to_owned()),
-            ];
-            for (what, words) in facts.into_iter().filter(|(_, words)| !words.is_empty()) {
-                line(&mut out, 1, &format!("{:<9} {words}", format!("{what}:")));
-            }
-            for reason in entry.reason_views() {
-                line(&mut out, 1, &format!("because:  {}", ReasonView::sentence(&reason)));
-            }
-        }
+        let decided = self.decisions.iter().map(|found| (found.first_at, found.text()));
+        let held = self.holds.iter().flat_map(HistoryHoldView::events);
+        let done = self.entries.iter().map(|found| (found.entry.intended_at, found.text()));
+        let mut events: Vec<(Timestamp, String)> = decided.chain(held).chain(done).collect();
+        events.sort_by_key(|(at, _)| *at);
+        out.extend(events.into_iter().map(|(_, text)| text));
         heading(&mut out, &format!("Now: {}", self.describe_state()));
+        out
+    }
+}
+
+fn second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Writes a fact with its label, unless it is empty.
+fn fact(out: &mut String, label: &str, words: &str) {
+    if !words.is_empty() {
+        line(out, 1, &format!("{:<9} {words}", format!("{label}:")));
+    }
+}
+
+impl DecisionView {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        let effect = match self.enforce {
+            Some(true) => " (enforced)",
+            Some(false) => " (dry run)",
+            None => "",
+        };
+        heading(&mut out, &format!("{}  decided: {}{effect}", second(self.first_at), self.verdict));
+        fact(&mut out, "digest", &self.digest.as_deref().map(short_digest).unwrap_or_default());
+        let run = if self.plans == 1 {
+            self.first_run.clone()
+        } else {
+            format!(
+                "{} and {} more until {}",
+                self.first_run,
+                format_count(self.plans - 1),
+                format_minute(self.last_at)
+            )
+        };
+        fact(&mut out, "plan", &run);
+        fact(&mut out, "policy", self.policy.as_deref().unwrap_or_default());
+        for reason in &self.reasons {
+            fact(&mut out, "because", &reason.sentence());
+        }
+        out
+    }
+}
+
+impl HistoryHoldView {
+    /// Returns its beginning and, if it is over, its end.
+    fn events(&self) -> Vec<(Timestamp, String)> {
+        let HoldView { since, until, by, reason, .. } = &self.hold;
+        let mut text = String::new();
+        heading(&mut text, &format!("{}  hold: until {}", second(*since), format_minute(*until)));
+        fact(&mut text, "by", by);
+        fact(&mut text, "because", reason);
+        let mut events = vec![(*since, text)];
+        if let Some(at) = self.ended_at {
+            let mut text = String::new();
+            heading(&mut text, &format!("{}  hold: ended", second(at)));
+            fact(&mut text, "by", self.ended_by.as_deref().unwrap_or("its time was over"));
+            events.push((at, text));
+        }
+        events
+    }
+}
+
+impl HistoryEntryView {
+    fn text(&self) -> String {
+        let (mut out, entry) = (String::new(), &self.entry);
+        heading(&mut out, &format!("{}  {}: {}", second(entry.intended_at), entry.action, entry.outcome_label()));
+        fact(&mut out, "digest", &short_digest(&entry.digest));
+        fact(&mut out, "run", &format!("{} ({}) by {}", entry.run, self.command, self.by));
+        let approver = self.approved_by.as_ref().map(|who| describe_approval(who, Some(self.signed_by.as_deref())));
+        let ticket = self.ticket.as_ref().map(|ticket| format!("ticket {ticket}"));
+        fact(&mut out, "approved", &approver.into_iter().chain(ticket).collect::<Vec<_>>().join(", "));
+        fact(&mut out, "policy", &entry.describe_policy());
+        fact(&mut out, "outcome", entry.outcome_text());
+        for reason in entry.reason_views() {
+            fact(&mut out, "because", &reason.sentence());
+        }
         out
     }
 }

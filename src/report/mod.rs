@@ -44,6 +44,7 @@ mod renamed_keys;
 mod repository_views;
 mod rule_trace;
 mod run;
+mod run_policies;
 mod run_summary;
 mod shortfall;
 mod skips;
@@ -80,7 +81,7 @@ pub use drift::{DriftKind, DriftView};
 pub use explain::{SizeView, explanation, explanation_json, explanation_with_rules, explanation_with_rules_json};
 pub use fingerprint::fingerprint;
 pub use format::{Format, render, write};
-pub use history::{HistoryEntryView, HistoryView, LastSeenView};
+pub use history::{DecisionView, HistoryEntryView, HistoryHoldView, HistoryView, LastSeenView};
 pub use holder::HolderView;
 pub use holds::{EndedHoldView, HoldView, ended_holds_text, holds_text};
 pub use html::html;
@@ -109,7 +110,11 @@ pub use registry_info::{DelayedActionView, RegistryInfoView};
 pub use removed_tag::RemovedTagView;
 pub use repository_views::RepositoryViews;
 pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
-pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_stored_bytes, run_text, write_run};
+pub use run::{
+    JournalCountView, RunContextView, RunView, UNFINISHED, describe_approval, describe_stored_bytes, run_text,
+    write_run,
+};
+pub use run_policies::{PolicyFileView, RunPoliciesView};
 pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};
 pub use shortfall::ShortfallView;
 pub use skips::{SkipGroup, SkippedAction, fold_skips};

@@ -6,19 +6,20 @@ use std::collections::btree_map::Entry;
 use uuid::Uuid;
 
 use super::{App, RunError, TagRef};
-use crate::domain::{Action, Outcome, Policy, RegistryName, RepositoryName, TagName};
-use crate::report::{EntryView, HistoryEntryView, HistoryView, LastSeenView, RunContextView};
+use crate::domain::{Action, Hold, Outcome, Policy, RegistryName, RepositoryName, TagName};
+use crate::report::{EntryView, HistoryEntryView, HistoryHoldView, HistoryView, LastSeenView, RunContextView};
 use crate::state::{JournalEntry, LastSeen, RecordedPolicy, RunContext, RunRecord};
 
 /// The recorded facts about a run that an entry of its journal needs.
 struct RunInfo {
     record: Option<RunRecord>,
-    commit: Option<String>,
+    context: RunContext,
     policies: Vec<RecordedPolicy>,
 }
 
 impl App {
-    /// Returns the history of a tag: removals, restores and skips, and its last sighting.
+    /// Returns the history of a tag: decisions of stored plans, removals, restores, skips and holds, and its last
+    /// sighting.
     ///
     /// # Errors
     /// Returns an error if no tag is named, or the state cannot be read. An unreadable registry is not an error: the
@@ -34,6 +35,12 @@ impl App {
                 unread.insert(self.load_run_info(entry.run).await?);
             }
         }
+        let is_of_tag = |hold: &Hold| (&hold.registry, &hold.repository, &hold.tag) == (registry, repository, tag);
+        let in_force = self.holds().await?.into_iter().filter(is_of_tag).map(|hold| HistoryHoldView::from(&hold));
+        let over = self.ended_holds().await?;
+        let over = over.iter().filter(|ended| is_of_tag(&ended.hold)).map(HistoryHoldView::from);
+        let mut holds: Vec<HistoryHoldView> = in_force.chain(over).collect();
+        holds.sort_by_key(|held| held.hold.since);
         let exists = match self.readers.get(registry) {
             Some(reader) => match reader.resolve(repository, tag).await {
                 Ok(found) => Some(found.is_some()),
@@ -53,6 +60,8 @@ impl App {
             exists,
             last_seen: self.last_seen(registry, repository, tag).await?.map(last_seen_view),
             removed_by_tagwarden: exists != Some(true) && is_removed(&journal),
+            decisions: self.past_decisions(registry, repository, tag).await?,
+            holds,
             entries: journal.iter().filter_map(|entry| Some(entry_view(entry, runs.get(&entry.run)?))).collect(),
         })
     }
@@ -86,7 +95,7 @@ impl App {
     async fn load_run_info(&self, run: Uuid) -> Result<RunInfo, RunError> {
         Ok(RunInfo {
             record: self.store.run(&run.to_string()).await?,
-            commit: self.store.run_context(run).await?.commit,
+            context: self.store.run_context(run).await?,
             policies: self.store.policies_of(run).await?,
         })
     }
@@ -107,11 +116,12 @@ fn last_seen_view(seen: LastSeen) -> LastSeenView {
 
 fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {
     let run = of_run.record.as_ref().map(|record| &record.run);
-    let went_by = RunContextView { policies_commit: of_run.commit.clone(), ..RunContextView::default() };
+    let went_by = RunContextView { policies_commit: of_run.context.commit.clone(), ..RunContextView::default() };
     HistoryEntryView {
         command: run.map_or_else(String::new, |run| run.kind.label().to_owned()),
         by: run.map_or_else(|| "unknown".to_owned(), |run| run.started_by.clone()),
         approved_by: run.and_then(|run| run.approved_by.clone()),
+        signed_by: of_run.context.signed_by.clone(),
         ticket: run.and_then(|run| run.ticket.clone()),
         entry: EntryView::new(entry, None).with_policies(&of_run.policies, &went_by),
     }

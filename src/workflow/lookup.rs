@@ -8,8 +8,8 @@ use super::{App, RunError};
 use crate::domain::{Digest, Failure, Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::policy::fields::{nearest, quoted_list};
 use crate::registry::{self, RegistrySettings};
-use crate::report::{self, PlanDocument, PlanLoadError, RunSummary, RunView};
-use crate::state::{RunRecord, StateError, StateErrorKind, StateStore};
+use crate::report::{self, PlanDocument, PlanLoadError, PolicyFileView, RunPoliciesView, RunSummary, RunView};
+use crate::state::{RecordedPolicy, RunRecord, StateError, StateErrorKind, StateStore};
 
 /// The name of the last run in place of an id.
 pub(super) const LAST_RUN: &str = "last";
@@ -78,6 +78,33 @@ impl App {
         let mut view = RunView::new(&record, summary).with_journal(&journal).with_context(run_context);
         view.kept_pruned = !self.store.plan_chunks(record.run.id).await?.iter().all(|chunk| chunk.has_kept);
         Ok((view.with_policies(&policies), plan))
+    }
+
+    /// Returns the policies that a run used, file by file, with their texts.
+    ///
+    /// # Errors
+    /// Returns an error if no run or several runs match, or the state cannot be read.
+    pub async fn run_policies(&self, id: &str) -> Result<RunPoliciesView, RunError> {
+        let RunRecord { run, .. } = self.run_record(id).await?;
+        let context = self.store.run_context(run.id).await?;
+        let mut files: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for RecordedPolicy { name, mode, file, revision } in self.store.policies_of(run.id).await? {
+            files.entry((file, revision)).or_default().push(format!("{name} ({mode})"));
+        }
+        let mut views = Vec::with_capacity(files.len());
+        for ((file, revision), policies) in files {
+            let text = self.store.policy_text(&revision).await?;
+            views.push(PolicyFileView { file, revision, policies, text });
+        }
+        Ok(RunPoliciesView {
+            schema: "tagwarden.run-policies/1",
+            run: run.id.to_string(),
+            command: run.kind.label().to_owned(),
+            started_at: run.started_at,
+            revision: context.revision,
+            commit: context.commit,
+            files: views,
+        })
     }
 
     /// Returns the names of a registry, and those of the others.

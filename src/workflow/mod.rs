@@ -33,6 +33,7 @@ mod conclusion;
 mod config_files;
 mod decide;
 mod decision;
+mod decision_history;
 mod diff;
 mod drift;
 mod enforce;

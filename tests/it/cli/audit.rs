@@ -66,12 +66,24 @@ async fn the_journal_answers_once_the_plan_is_gone() {
     assert!(shown.out.contains("not kept any more (`records.plans`)"), "{}", shown.out);
     assert_eq!(shown.out.matches("[policy candidates, all.yaml at sha256:").count(), 3, "{}", shown.out);
     let csv = desk.run("runs show last --format csv").await.exits(0);
+    assert!(csv.out.lines().next().unwrap().ends_with(",reasons,signed_by"), "{}", csv.out);
+    assert!(csv.out.lines().nth(1).unwrap().contains("policy candidates does not keep it: "), "{}", csv.out);
     assert!(csv.out.lines().nth(1).unwrap().contains(",all.yaml,sha256:"), "{}", csv.out);
 
     // The text of the policy is there as long as the run is.
     let store = StateStore::open(&desk.path("tagwarden.db")).await.unwrap();
     let revision = entry["policy_revision"].as_str().unwrap();
     assert_eq!(store.policy_text(revision).await.unwrap().as_deref(), Some(POLICIES));
+    let shown = desk.run("runs show last --policies").await.exits(0).out;
+    for words in [&*format!("git commit {}", "1".repeat(40)), "# all.yaml (candidates (enforce))\n# sha256:", POLICIES]
+    {
+        assert!(shown.contains(words), "{words:?} is missing in:\n{shown}");
+    }
+    let json = desk.run("runs show last --policies --format json").await.exits(0).json();
+    assert_eq!((&json["schema"], &json["run"]), (&"tagwarden.run-policies/1".into(), &entry["run"]), "{json:#}");
+    assert_eq!((&json["files"][0]["revision"], &json["files"][0]["text"]), (&revision.into(), &POLICIES.into()));
+    desk.run("runs show last --policies --format csv").await.exits(2);
+    desk.run("runs show last --policies --out report.md").await.exits(2);
     store.prune(RetentionCutoffs { runs: Timestamp::MAX, plans: Timestamp::MAX }).await.unwrap();
     assert_eq!(store.policy_text(revision).await.unwrap(), None);
     store.close().await;
@@ -97,6 +109,28 @@ async fn a_tag_has_a_history() {
     ];
     let found: Vec<Option<usize>> = places.iter().map(|words| done.out.find(words)).collect();
     assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{found:?} in:\n{}", done.out);
+
+    // With the decisions of plans, and holds with their ends.
+    desk.run(&format!("hold {image} --for 30d --reason audit-26")).await.exits(0);
+    desk.run(&format!("unhold {image}")).await.exits(0);
+    let done = desk.run(&format!("explain --history {image}")).await.exits(0);
+    let places = [
+        "decided: expired (enforced)",
+        "untag: done",
+        "restore: done",
+        "hold: until ",
+        "because:  audit-26",
+        "hold: ended",
+        "by:       anna@",
+        "Now: in the registry",
+    ];
+    let found: Vec<Option<usize>> = places.iter().map(|words| done.out.find(words)).collect();
+    assert!(found.iter().all(Option::is_some), "{found:?} in:\n{}", done.out);
+    let json = desk.run(&format!("explain --history {image} --format json")).await.exits(0).json();
+    let decision = &json["decisions"][0];
+    assert_eq!((&decision["verdict"], &decision["policy"]), (&"expired".into(), &"candidates".into()), "{json:#}");
+    assert_eq!((&decision["plans"], &decision["enforce"]), (&1.into(), &true.into()), "{json:#}");
+    assert!(json["holds"].as_array().unwrap().iter().any(|hold| hold["reason"] == "audit-26"), "{json:#}");
 
     // Put back, and gone again by somebody else's hand: that is no removal of ours.
     desk.run("plan").await;

@@ -57,7 +57,7 @@ pub(super) struct EventLoop {
     /// The problems of the settings and the policies since they were last valid.
     pub(super) problems: ReloadProblems,
     /// Why the state cannot be written.
-    pub(super) write_error: Option<StateErrorKind>,
+    pub(super) write_error: Option<StateError>,
     /// True if it was logged that a run waits for another process.
     deferral_logged: bool,
     /// The logged error about an unreadable folder of approved plans.
@@ -415,7 +415,8 @@ impl EventLoop {
     }
 
     pub(super) fn report_write_error(&mut self, error: &StateError) {
-        if self.write_error.replace(error.kind) != Some(error.kind) {
+        let before = self.write_error.replace(error.clone());
+        if before.is_none_or(|before| before.kind != error.kind) {
             let kind = error.kind.label();
             tracing::error!(
                 kind,
@@ -540,6 +541,7 @@ impl EventLoop {
         }
         self.status.update(|status| {
             status.ready = self.write_error.is_none();
+            status.write_error.clone_from(&self.write_error);
             status.role = role;
             status.outdated = outdated;
             (status.activity, status.next, status.blocked_by) = (doing, next, blocked_by);
@@ -570,8 +572,8 @@ impl EventLoop {
         if let Some(outdated) = self.rules.outdated() {
             let _ = write!(words, "; removes nothing: {outdated}");
         }
-        if let Some(kind) = self.write_error {
-            let _ = write!(words, "; the state cannot be written ({})", kind.label());
+        if let Some(error) = &self.write_error {
+            let _ = write!(words, "; the state cannot be written ({})", error.kind.label());
         }
         if let Some(problem) = problem {
             let first = problem.text.lines().next().unwrap_or_default();

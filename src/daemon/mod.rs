@@ -131,6 +131,7 @@ impl Daemon {
             next: Vec::new(),
             last_scheduled_time: None,
             blocked_by: None,
+            write_error: None,
             policies: policy_state(&config.policies, now),
         }));
         Ok(Self { options, config, store, status, listener, address, handled, lease })

@@ -80,6 +80,7 @@ mod tests {
             next: Vec::new(),
             last_scheduled_time: last_due.map(at),
             blocked_by: None,
+            write_error: None,
             policies: PolicyState {
                 revision: String::new(),
                 commit: None,

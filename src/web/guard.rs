@@ -60,7 +60,8 @@ pub(super) async fn guard(State(app): State<AppState>, request: Request, next: N
     response
 }
 
-fn authorize(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+/// Returns an error unless a request may see more than the health.
+pub(super) fn authorize(token: Option<&SecretString>, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let Some(token) = token else {
         // Without a token only this machine is served. A page of another site whose name was rebound to this address
         // still sends its own name.

@@ -27,8 +27,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode, Uri};
 use jiff::Zoned;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::apply::Clock;
 use crate::config::Settings;
-use crate::state::{StateErrorKind, StateFigures, StateStore};
+use crate::state::{StateError, StateErrorKind, StateFigures, StateStore};
 use connections::{BoundedListener, Bounds};
 
 pub use daemon_status::DaemonStatus;
@@ -148,27 +148,37 @@ async fn metrics_text(State(app): State<AppState>) -> Response {
 /// The line of a daemon that removes nothing because of its rules.
 const OUTDATED: &str = "removes nothing: its policies or settings are older than those in force: the log says which\n";
 
-/// Responds with readiness. Unauthenticated, so no name and no path is exposed.
-async fn ready(State(app): State<AppState>) -> Response {
+/// Responds with readiness. Anybody may ask, so only those who may see the pages are told names and paths.
+async fn ready(State(app): State<AppState>, uri: Uri, headers: HeaderMap) -> Response {
     let status = app.context.status.snapshot();
-    let not_ready = |why: &'static str| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    let is_authorized = guard::authorize(app.context.settings.listen_token.as_ref(), &uri, &headers).is_ok();
+    let not_ready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
+    let failed = |what: &str, error: &StateError| {
+        not_ready(&if is_authorized {
+            format!("{what}: {}", error.chain())
+        } else {
+            format!("{what} ({}): the log says more", error.kind.label())
+        })
+    };
     if status.activity == Activity::Stopping {
-        return not_ready("stopping\n");
+        return not_ready("stopping");
+    }
+    if let Some(error) = &status.write_error {
+        return failed("the state cannot be written", error);
     }
     if !status.ready {
         let starting = status.policies.problem.is_none();
-        return not_ready(if starting {
-            "starting, or unable to write its state: the log says which\n"
-        } else {
-            "no policies to go by: the log says what is wrong\n"
-        });
+        return not_ready(if starting { "starting" } else { "no valid policies: the log says what is wrong" });
     }
     if let Err(error) = app.context.store.verify_file() {
         tracing::warn!(error = %error.chain(), "not ready");
-        return not_ready(match error.kind {
-            StateErrorKind::Replaced => "the state file was deleted or replaced: the log says more\n",
-            _ => "the state does not answer: the log says more\n",
-        });
+        return failed(
+            match error.kind {
+                StateErrorKind::Replaced => "the state file was deleted or replaced",
+                _ => "the state does not answer",
+            },
+            &error,
+        );
     }
     match app.context.store.runs(1).await {
         Ok(_) => {
@@ -181,7 +191,7 @@ async fn ready(State(app): State<AppState>) -> Response {
         }
         Err(error) => {
             tracing::warn!(error = %error.chain(), "not ready");
-            not_ready("the state cannot be read: the log says why\n")
+            failed("the state cannot be read", &error)
         }
     }
 }

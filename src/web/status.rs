@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::state::RunKind;
+use crate::state::{RunKind, StateError};
 
 /// The current status of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct StatusSnapshot {
     pub last_scheduled_time: Option<Timestamp>,
     /// Why runs remove nothing now, such as a freeze.
     pub blocked_by: Option<String>,
+    /// The error for which nothing can be recorded, and so nothing runs.
+    pub write_error: Option<StateError>,
     /// The policies in force.
     pub policies: PolicyState,
 }

@@ -58,6 +58,7 @@ pub(super) fn status() -> StatusSnapshot {
         next: vec![NextRun { at: noon() + 15.hours(), description: "all policies".into(), blocked_by: None }],
         last_scheduled_time: None,
         blocked_by: None,
+        write_error: None,
         policies: PolicyState {
             revision: "sha256:0123456789abcdef0123".into(),
             commit: Some("cafe".into()),
@@ -453,7 +454,7 @@ fn policy(expired: u64) -> PolicyView {
         name: "candidate-builds".into(),
         mode: "enforce".into(),
         owner: None,
-        description: Some("Candidate builds go two weeks after their last push.".into()),
+        description: Some("Candidate builds expire two weeks after their last push.".into()),
         file: "policies/shop.yaml".into(),
         revision: "sha256:2".into(),
         selected: Some(expired),

@@ -1,5 +1,7 @@
 //! Who may look, and that nothing can be changed.
 
+use tagwarden::domain::Failure;
+use tagwarden::state::StateErrorKind;
 use tagwarden::web::{Activity, PolicyProblem, Role};
 
 use super::fixture::{LEAST, WebFixture, noon};
@@ -84,10 +86,7 @@ async fn readiness_says_why_not_and_names_nothing() {
     assert!(world.get("/api/v1/status").await.body.contains(outdated));
     board.update(|status| status.outdated = None);
     board.update(|status| status.ready = false);
-    assert_eq!(
-        (world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()),
-        (503, "starting, or unable to write its state: the log says which\n")
-    );
+    assert_eq!((world.get("/readyz").await.status, world.get("/readyz").await.body.as_str()), (503, "starting\n"));
     let text = "policies/secret.yaml:3: no".to_owned();
     board.update(|status| status.policies.problem = Some(PolicyProblem { since: noon(), text }));
     let answer = world.get("/readyz").await;
@@ -101,9 +100,31 @@ async fn readiness_says_why_not_and_names_nothing() {
     world.context.store.clone().close().await;
     let answer = world.get("/readyz").await;
     assert_eq!(answer.status, 503);
-    assert!(!answer.body.contains('/'), "{}", answer.body);
+    assert!(answer.body.starts_with("the state cannot be read: /"), "on this machine: {}", answer.body);
     assert_eq!(world.get("/").await.status, 500);
     assert_eq!(world.get("/api/v1/runs").await.json()["error"]["kind"], "io");
+}
+
+/// Anybody may ask for the health, and only who may see the pages is told where the state is.
+#[tokio::test]
+async fn an_unwritable_state_is_named_to_those_who_may_know() {
+    let full = || {
+        let failure = Failure::new(StateErrorKind::Full, "/var/lib/tagwarden/tagwarden.db: cannot record a run");
+        failure.with_help("make room on the disk")
+    };
+    let open = WebFixture::new().await;
+    open.context.status.update(|status| (status.ready, status.write_error) = (false, Some(full())));
+    let answer = open.get("/readyz").await;
+    let whole =
+        "the state cannot be written: /var/lib/tagwarden/tagwarden.db: cannot record a run; make room on the disk\n";
+    assert_eq!((answer.status, answer.body.as_str()), (503, whole));
+
+    let guarded = WebFixture::with(&format!("listen_token_file = \"token\"\n{LEAST}")).await;
+    guarded.context.status.update(|status| (status.ready, status.write_error) = (false, Some(full())));
+    let answer = guarded.get("/readyz").await;
+    assert_eq!((answer.status, answer.body.as_str()), (503, "the state cannot be written (full): the log says more\n"));
+    let token = [("Host", "localhost"), ("Authorization", "Bearer a-token-of-the-tests")];
+    assert_eq!(guarded.request("GET", "/readyz", &token).await.body, whole);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ fn read_all(
     let (sender, receiver) = sync_channel::<File>(MAX_QUEUED_FILES);
     let (read, findings) = thread::scope(|scope| {
         let searching = scope.spawn(move || {
-            let mut texts = TextReader::new(hosts, settings, TextScope::Source);
+            let mut texts = TextReader::new(hosts, settings, TextScope::Source).doubting_ends();
             for File { name, format, text, parsed } in receiver {
                 texts.read_parsed(Document { name: &name, kind: None, format, text: &text }, parsed);
             }

@@ -4,6 +4,7 @@
 //! cluster. It is given one document after another and stores none of them.
 
 mod assignments;
+mod cut_end;
 mod decoder;
 mod image_outputs;
 mod mapping;
@@ -26,6 +27,7 @@ mod words;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use self::cut_end::{CutReference, cut_reference};
 use self::decoder::decode;
 use self::occurrences::scan_hosts;
 use self::reference_collector::{PendingKind, PendingReference, ReferenceCollector};
@@ -136,6 +138,8 @@ pub(super) struct TextReader<'h> {
     pending: Vec<(usize, PendingReference)>,
     /// Repositories in mappings without a tag, which a form may state.
     tagless: Vec<TaglessRepository>,
+    /// True if the ends of texts may be missing, which their transport does not show.
+    may_be_cut: bool,
 }
 
 /// The documents in a text: parsing takes the most time, and is independent of other texts.
@@ -161,7 +165,13 @@ impl<'h> TextReader<'h> {
             read_texts: Vec::new(),
             pending: Vec::new(),
             tagless: Vec::new(),
+            may_be_cut: false,
         }
+    }
+
+    /// Doubts references at the very end of a text.
+    pub(super) fn doubting_ends(self) -> Self {
+        Self { may_be_cut: true, ..self }
     }
 
     /// Reads one text.
@@ -199,6 +209,9 @@ impl<'h> TextReader<'h> {
             structure::define(&nodes, file_of(name), file, &mut self.definitions);
         }
         let found = collect_references(name, &decoded, &nodes, is_running, self.hosts);
+        if self.may_be_cut && unresolved == UnresolvedEffect::Keep {
+            self.add_cut_end(name, &decoded);
+        }
         self.forms.read(name, &nodes, document.text);
         let index = match mentions {
             MentionEffect::Protect => Some(&mut self.words),
@@ -215,6 +228,18 @@ impl<'h> TextReader<'h> {
         }
         self.add(name, found);
         self.read_texts.push(TextInfo { name: name.into(), file, mentions, unresolved });
+    }
+
+    /// Adds the reference at the end of a text that may be cut off.
+    fn add_cut_end(&mut self, name: &str, decoded: &str) {
+        let Some(CutReference { text, line, host, path, tag }) = cut_reference(decoded, self.hosts) else { return };
+        self.evidence.unresolved.push(UnresolvedReference {
+            text: format!("{text} (the text ends here, without a line break)").into(),
+            host,
+            path,
+            adjacent_words: [tag].into(),
+            holder: Arc::new(Holder::File { path: name.to_owned(), line }),
+        });
     }
 
     /// Adds the findings in the text that is counted next.
@@ -249,6 +274,7 @@ impl<'h> TextReader<'h> {
             read_texts: read,
             pending,
             tagless: open,
+            may_be_cut: _,
         } = self;
         let forms = forms.finish(open.clone(), hosts, settings.ranges);
         let judge = Resolver { hosts, texts: &read, definitions: &definitions, forms: &forms, tagless: &open };

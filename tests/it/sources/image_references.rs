@@ -116,6 +116,8 @@ fn open(answer: &SourceEvidence) -> Vec<String> {
     let mut open: Vec<String> = answer
         .unresolved
         .iter()
+        // Their ends are the subject of other tests.
+        .filter(|one| !one.text.contains("the text ends here"))
         .map(|one| {
             let Holder::File { line, .. } = &*one.holder else { panic!("{one:?}") };
             let host = one.host.as_ref().map_or(String::new(), |host| format!("{host}/"));

@@ -29,7 +29,7 @@ pub(super) struct HoldArgs {
     /// Say why; reports show it
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
-    /// Hold the name although no such tag can be found
+    /// Hold the name even if the registry has no such tag now
     #[arg(long)]
     anyway: bool,
     /// Choose the format on standard output

@@ -54,8 +54,8 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     let (registry, admin) = start_registry(&sample, &demo.clock).await.map_err(unwritable)?;
     sample.write_folder(folder, &registry.url(), Some(&admin)).map_err(unwritable)?;
     say(&format!(
-        "This is an embedded sample: a made-up company's registry with {} tags, on {} in this process,\n\
-         which speaks as Azure Container Registry does. Everything else is real: settings, policies and release records\n\
+        "This is an embedded sample: the registry of a fictional company with {} tags, on {} in this process.\n\
+         It speaks the API of Azure Container Registry. Everything else is real: settings, policies and release records\n\
          in {}, and all requests over HTTP.\n",
         sample.tag_count(),
         registry.url(),
@@ -72,9 +72,9 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     let config = folder.join("tagwarden.toml");
     if demo.serve {
         say(&format!(
-            "The registry stays up at {url} until you press Ctrl-C. In another terminal:\n  \
+            "The registry runs at {url} until you press Ctrl-C. In another terminal:\n  \
              tagwarden plan --config {config}\n  tagwarden runs --config {config}\n\
-             Other tools sign in as {user} with the password {password}, which is made up for this time:\n  \
+             Other tools sign in as {user} with the password {password}, which is new for each demo:\n  \
              curl --user {user}:{password} {url}/acr/v1/shop/api/_tags\n  \
              skopeo list-tags --tls-verify=false --creds {user}:{password} docker://{host}/shop/api",
             url = registry.url(),
@@ -87,7 +87,7 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
         // An error means that no stop can come anymore; then there is no client to serve either.
         let _ = stop.wait_for(|stopped| *stopped).await;
     } else {
-        say("The registry is gone now; `tagwarden demo --serve` keeps it up to play with.");
+        say("The sample registry has stopped; `tagwarden demo --serve` keeps it running, to try commands on.");
     }
     registry.stop().await;
     Ok(())
@@ -125,7 +125,7 @@ async fn run_walkthrough(app: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) 
     say(&format!("written as text, JSON, Markdown, HTML and CSV to {}", reports.display()));
 
     if let Some(removal) = plan.removals.iter().find(|removal| !removal.verify.is_empty()) {
-        say(&format!("\n── look for yourself: what the ticket says of {} ──", removal.name()));
+        say(&format!("\n── check it yourself: the commands in the ticket for {} ──", removal.name()));
         for command in &removal.verify {
             say(&format!("  {command}"));
         }
@@ -151,7 +151,7 @@ async fn run_walkthrough(app: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) 
     let left = again.document.removals.iter().filter(|removal| removal.enforce).count();
     say(&format!("planned again: {left} more would be removed"));
 
-    say("\n── restore: any of it can be taken back ─────────────────────────");
+    say("\n── restore: every removal can be undone ─────────────────────────");
     if let Some(removed) = applied.applied.iter().find(|one| matches!(one.outcome, Outcome::Done(_))) {
         let removal = &removed.removal;
         let image = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
@@ -165,7 +165,7 @@ async fn run_walkthrough(app: &App, folder: &Path, say: &(dyn Fn(&str) + Sync)) 
     let later = app.plan((app.clock)().checked_add(DELETION_PREVIEW_DELAY).ok(), &()).await?;
     say("\n── in fifteen days: the second step ─────────────────────────────");
     say(
-        "Untags free nothing. Policy candidate-builds has what it untagged deleted two weeks later, if nothing uses it:",
+        "Removing tags frees no space. Policy candidate-builds deletes the images two weeks later, if nothing uses them:",
     );
     for words in later.document.deletions.sentences() {
         say(&format!("  {words}"));
@@ -204,7 +204,7 @@ fn narrate_plan(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
         report::format_count(summary.out_of_scope)
     ));
     for policy in &plan.policies {
-        say(&format!("  {:<24} {:<8} lets {} go", policy.name, policy.mode, policy.expired));
+        say(&format!("  {:<24} {:<8} {} expired", policy.name, policy.mode, policy.expired));
     }
     say("would be removed, for example:");
     let mut repositories = Vec::new();
@@ -214,7 +214,7 @@ fn narrate_plan(plan: &PlanDocument, say: &(dyn Fn(&str) + Sync)) {
             say(&format!("  {}: {}", removal.name(), first_sentence(&removal.reasons)));
         }
     }
-    say("stays, for example:");
+    say("would be kept, for example:");
     let mut kinds = Vec::new();
     for kept in plan.kept.iter() {
         let Some(reason) = kept.reasons.first() else { continue };

@@ -43,8 +43,7 @@ fn find_mistake(policy: &Policy, key: RuleKey, written: &str) -> Option<(Severit
                 } else {
                     "write `*` for any characters"
                 };
-                let message =
-                    format!("`{written}` is a glob, in which `{found}` does not mean what it means elsewhere");
+                let message = format!("`{written}` is a glob, and `{found}` belongs to regular expressions");
                 return warning("another-dialect", message, help);
             }
             let protects = !sign.is_empty() || matches!(policy.keep, Keep::All);

@@ -269,16 +269,14 @@ fn comparable_text(policy: &Policy) -> String {
 }
 
 impl DiffView {
-    /// Returns a headline such as `+312 go, 4 come back`.
+    /// Returns a headline such as `312 newly expired, 4 no longer expired`.
     #[must_use]
     pub fn headline(&self) -> String {
         let DiffSummary { newly_expired, no_longer_expired, .. } = self.summary;
         match (newly_expired, no_longer_expired) {
-            (0, 0) if self.newly_enforced.is_empty() => {
-                "no tag expires that did not, and none is kept again".to_owned()
-            }
+            (0, 0) if self.newly_enforced.is_empty() => "the same tags expire as before".to_owned(),
             _ => format!(
-                "+{} go, {} come back",
+                "{} newly expired, {} no longer expired",
                 super::format_count(newly_expired),
                 super::format_count(no_longer_expired)
             ),

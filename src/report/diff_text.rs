@@ -25,7 +25,11 @@ pub fn diff_text(view: &DiffView) -> String {
     let widest = view.policies.iter().map(|policy| policy.policy.len()).max().unwrap_or_default();
     for policy in &view.policies {
         let (goes, back) = (format_count(policy.newly_expired), format_count(policy.no_longer_expired));
-        line(&mut out, 1, &format!("{:<widest$}  {:<8} +{goes} go, {back} come back", policy.policy, policy.change));
+        line(
+            &mut out,
+            1,
+            &format!("{:<widest$}  {:<8} {goes} newly expired, {back} no longer expired", policy.policy, policy.change),
+        );
     }
     for (title, tags) in lists(view) {
         if tags.is_empty() {
@@ -42,7 +46,7 @@ pub fn diff_text(view: &DiffView) -> String {
         }
     }
     for refusal in new_refusals(view) {
-        heading(&mut out, "Would be refused, and was not");
+        heading(&mut out, "Newly refused");
         line(&mut out, 1, &refusal.message);
     }
     out
@@ -57,13 +61,13 @@ pub fn diff_markdown(view: &DiffView) -> String {
         escape(&basis(view)),
         escape(&describe_summary(view))
     );
-    out.push_str("\n| policy | | go | come back |\n| --- | --- | ---: | ---: |\n");
+    out.push_str("\n| policy | change | newly expired | no longer expired |\n| --- | --- | ---: | ---: |\n");
     for policy in &view.policies {
         let (goes, back) = (format_count(policy.newly_expired), format_count(policy.no_longer_expired));
         let _ = writeln!(out, "| {} | {} | {goes} | {back} |", code(&policy.policy), policy.change);
     }
     for refusal in new_refusals(view) {
-        let _ = write!(out, "\n**Would be refused, and was not:** {}\n", escape(&refusal.message));
+        let _ = write!(out, "\n**Newly refused:** {}\n", escape(&refusal.message));
     }
     for (title, tags) in lists(view) {
         if tags.is_empty() {
@@ -83,9 +87,9 @@ pub fn diff_markdown(view: &DiffView) -> String {
 
 fn lists(view: &DiffView) -> [(&'static str, &[TagDiff]); 3] {
     [
-        ("Go, and did not", &view.newly_expired),
-        ("Come back", &view.no_longer_expired),
-        ("Went already, and would now really be removed", &view.newly_enforced),
+        ("Newly expired", &view.newly_expired),
+        ("No longer expired", &view.no_longer_expired),
+        ("Expired before, would now be removed", &view.newly_enforced),
     ]
 }
 
@@ -107,7 +111,7 @@ fn basis(view: &DiffView) -> String {
 fn describe_summary(view: &DiffView) -> String {
     let sums = &view.summary;
     let mut text = format!(
-        "Go in all: {} before, {} after; really removed: {} before, {} after.",
+        "Expired: {} before, {} after; to be removed: {} before, {} after.",
         format_count(sums.expired_before),
         format_count(sums.expired_after),
         format_count(sums.enforced_before),

@@ -153,7 +153,7 @@ fn describe_retention(days: Option<u32>, undo_window: Duration) -> String {
 pub fn describe_clock_difference(ahead_seconds: i64) -> String {
     let side = if ahead_seconds < 0 { "behind" } else { "ahead of" };
     format!(
-        "its clock is {} {side} this machine's, so no tag's age can be trusted; put right whichever is wrong, then plan \
+        "its clock is {} {side} this machine's, so no tag's age can be trusted; correct the one that is wrong, then plan \
          again",
         format_age(ahead_seconds.saturating_abs())
     )
@@ -164,8 +164,8 @@ pub fn describe_clock_difference(ahead_seconds: i64) -> String {
 pub fn describe_clock_doubt(doubt: &ClockIssue) -> String {
     match doubt {
         ClockIssue::BehindState { newest, seconds } => format!(
-            "this machine's clock is {} before {newest}, a time that this state has recorded already, so no tag's age can be \
-             trusted; set the clock, or, if the recorded time was wrong, say so with `tagwarden state accept-clock`",
+            "this machine's clock is {} behind {newest}, which the state recorded in an earlier run, so no tag's age can be \
+             trusted; set the clock, or, if the recorded time was wrong, run `tagwarden state accept-clock`",
             format_age(*seconds)
         ),
         ClockIssue::Stepped { seconds } => format!(

@@ -43,7 +43,10 @@ pub enum Refused {
         at: Timestamp,
     },
     /// The plan is from the future.
-    #[error("the plan was made at {at}, which is in the future; is the clock right?")]
+    #[error(
+        "the plan was made at {at}, which is in the future by the clock of this machine; set it, or that of the machine that \
+         planned"
+    )]
     FromFuture {
         /// The time at which it was made.
         at: Timestamp,
@@ -201,7 +204,8 @@ mod tests {
             (Refused::Expired { at }, "the plan expired at 2026-11-23T12:00:00Z; make a new one".into()),
             (
                 Refused::FromFuture { at },
-                "the plan was made at 2026-11-23T12:00:00Z, which is in the future; is the clock right?".into(),
+                "the plan was made at 2026-11-23T12:00:00Z, which is in the future by the clock of this machine; set it, or that of \
+                 the machine that planned".into(),
             ),
             (
                 Refused::OtherRegistry { registry: "main".into(), endpoint: "https://r.example".into() },

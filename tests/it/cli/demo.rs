@@ -18,7 +18,7 @@ async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
         "speaks as Azure Container Registry does",
         "── plan",
         "the registry has locked the tag (delete)",
-        "── look for yourself",
+        "── check it yourself",
         "  az acr repository show --name sample --image ",
         "── explain",
         "── apply",

@@ -63,7 +63,7 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     let (registry, desk) = shop().await;
     desk.write("old/all.yaml", SHOP);
     let done = desk.run("diff --against old --exit-code").await.exits(0);
-    assert!(done.out.starts_with("no tag expires that did not"), "{}", done.out);
+    assert!(done.out.starts_with("the same tags expire as before"), "{}", done.out);
     desk.write("policies/all.yaml", &SHOP.replace("newest: 3", "newest: 2"));
     let live = desk.run("diff --against old --format json").await.exits(0).json();
     assert_eq!(live["summary"]["newly_expired"], 1, "{live:#}");
@@ -76,13 +76,13 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     desk.run("inventory --out inventory.json").await.exits(0);
     drop(registry);
     let done = desk.run("diff --against old --inventory inventory.json --exit-code").await.exits(1);
-    assert!(done.out.starts_with("+1 go, 0 come back\n"), "{}", done.out);
+    assert!(done.out.starts_with("1 newly expired, 0 no longer expired\n"), "{}", done.out);
     // Neither settings nor a state are needed for that.
     std::fs::remove_file(desk.path("tagwarden.toml")).unwrap();
     std::fs::remove_file(desk.path("tagwarden.db")).unwrap();
     let words = "diff --against old --policies policies --inventory inventory.json --format markdown";
     let done = desk.run(words).await.exits(0);
-    assert!(done.out.starts_with("### Tagwarden: +1 go, 0 come back\n"), "{}", done.out);
+    assert!(done.out.starts_with("### Tagwarden: 1 newly expired, 0 no longer expired\n"), "{}", done.out);
     let back = desk.run("diff --against policies --policies old --inventory inventory.json --format json").await;
     assert_eq!(back.json()["no_longer_expired"][0]["tag"], "candidate-3");
     for (words, said) in [

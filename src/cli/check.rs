@@ -46,7 +46,8 @@ pub(super) struct CheckArgs {
     online: bool,
     /// Do not read secrets, for a machine that does not have them
     ///
-    /// Names each file and variable that was not looked at. Everything else is checked; a plan or run checks the secrets.
+    /// Names each file and variable that was not read. Everything else is checked; a plan or run finds out whether the
+    /// secrets are right.
     #[arg(long)]
     skip_secrets: bool,
     /// Do not read release records and other evidence in local files

@@ -27,7 +27,9 @@ pub(super) struct ExplainArgs {
     /// Decide as of this time, such as 2026-12-24 or +14d
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true, conflicts_with = "run")]
     at: Option<Timestamp>,
-    /// Show what was done to the tag: when, by whom and why
+    /// Show what happened to the tag: decisions, holds, removals
+    ///
+    /// In order of time, with who did it and why.
     #[arg(long, conflicts_with_all = ["at", "run"])]
     history: bool,
     /// Show what a past run decided: its id, a prefix, or `last`

@@ -119,7 +119,9 @@ async fn compare(config: Option<&Path>, args: &DiffArgs) -> Result<(DiffView, Po
         let new = args.policies.as_deref().map(load_policies).transpose()?;
         let app = open_app(config).await?;
         let bar = TerminalProgress::new(app.progress());
-        let facts = run_until_stopped(&app, app.read_decision_input(args.at, &())).await;
+        let mut others = vec![&*old.policies];
+        others.extend(new.as_ref().map(|new| &*new.policies));
+        let facts = run_until_stopped(&app, app.read_decision_input(args.at, &others, &())).await;
         drop(bar);
         let new = new.unwrap_or_else(|| app.policies.clone());
         app.close().await;

@@ -24,7 +24,7 @@ pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Re
     file.map_or(Ok(()), |file| require_writable(file))?;
     let app = open_app(config).await?;
     let bar = TerminalProgress::new(app.progress());
-    let facts = run_until_stopped(&app, app.read_decision_input(None, &())).await;
+    let facts = run_until_stopped(&app, app.read_decision_input(None, &[], &())).await;
     drop(bar);
     app.close().await;
     let facts = facts?;

@@ -78,6 +78,7 @@ pub fn lint(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
     found.extend(ineffective_deletions(settings, policies));
     found.extend(untagged_without_window(settings, policies));
     found.extend(pulls_without_record(settings, policies));
+    found.extend(unreadable_labels(settings, policies));
     found
 }
 
@@ -126,6 +127,31 @@ fn ineffective_deletions(settings: &Settings, policies: &PolicySet) -> Vec<Lint>
         Some(Lint { severity: Severity::Warning, kind, policy, diagnostic })
     };
     policies.policies.iter().filter_map(in_vain).collect()
+}
+
+/// Selectors by labels where no registry lets configurations be read: they keep what they may select.
+fn unreadable_labels(settings: &Settings, policies: &PolicySet) -> Vec<Lint> {
+    let mut found = Vec::new();
+    for policy in policies.policies.iter().filter(|policy| !policy.select.facts.labels.is_empty()) {
+        let covered: Vec<_> = settings.registries.iter().filter(|registry| policy.covers(&registry.name)).collect();
+        let Some(places) = policies.places.get(&policy.name) else { continue };
+        if covered.is_empty() || covered.iter().any(|registry| registry.provider.reads_configurations()) {
+            continue;
+        }
+        let names: Vec<&str> = covered.iter().map(|registry| registry.name.as_str()).collect();
+        let message = format!(
+            "`labels` selects nothing, and keeps what it may select: the configurations in {} cannot be read",
+            names.join(", ")
+        );
+        let help = "select by `annotations`, or by names";
+        found.push(Lint {
+            severity: Severity::Warning,
+            kind: "labels-not-readable",
+            policy: policy.name.to_string(),
+            diagnostic: places.name.with_message_and_help(message, help),
+        });
+    }
+    found
 }
 
 /// Rules by pulls where no registry records them: they keep everything.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, ListedManifest, OriginalDate, Product, PullTime,
-    RefusedTag, RegistryInfo, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName, TagName, UnreadKind,
-    UntaggedHistory,
+    AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, KnownTexts, ListedManifest, OriginalDate,
+    Product, PullTime, RefusedTag, RegistryInfo, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName,
+    TagName, UnreadKind, UntaggedHistory,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -66,7 +66,7 @@ pub struct Registry {
     pub expires_companions: bool,
     /// True if the removal of a manifest's last tag deletes the manifest, and that of any other tag leaves it.
     pub deletes_with_last_tag: bool,
-    /// The number of indexes and artifacts that were read to decide, by cause.
+    /// The number of manifests that were read to decide, by cause.
     pub index_reads: IndexReads,
     /// Tags that it refused to remove in earlier runs, by repository and name.
     pub refused_tags: Vec<RefusedTag>,
@@ -104,6 +104,10 @@ pub struct Repository {
     /// The own types of manifests, where they are known: `artifactType`, else the media type of the configuration; empty for
     /// one that has neither. Of an index that lists the parts of a build cache, it is the type of the cache.
     pub artifact_types: BTreeMap<Digest, Arc<str>>,
+    /// The annotations of manifests, as far as policies ask for them and decisions need them.
+    pub annotations: BTreeMap<Digest, KnownTexts>,
+    /// The same for labels of images, by their manifests.
+    pub labels: BTreeMap<Digest, KnownTexts>,
     /// The existing ones among the manifests that were looked up by digest (see `registry_info::ExtraManifests`), with
     /// the time of their last change as the registry reports it. They are in `manifests` as well.
     pub untagged: BTreeMap<Digest, Option<Timestamp>>,
@@ -481,6 +485,8 @@ impl Repository {
             latest_pushes: BTreeMap::new(),
             manifests: BTreeMap::new(),
             artifact_types: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            labels: BTreeMap::new(),
             untagged: BTreeMap::new(),
             attached: BTreeSet::new(),
             untagged_history: None,

@@ -51,11 +51,15 @@ pub enum UnreadCause {
     Companions,
     /// A manifest of its repository is due for deletion.
     Deletions,
-    /// A policy selects by its type, and nothing else retains its tag.
+    /// A policy selects by its type, and that decides a tag.
     Types,
+    /// A policy selects by its annotations, and that decides a tag.
+    Annotations,
+    /// A policy selects by its labels, and that decides a tag.
+    Labels,
 }
 
-/// The numbers of indexes and artifacts of a registry that were read, by cause.
+/// The numbers of manifests of a registry that were read, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IndexReads {
     /// For [`UnreadCause::Kept`].
@@ -68,6 +72,10 @@ pub struct IndexReads {
     pub deletions: u32,
     /// For [`UnreadCause::Types`].
     pub types: u32,
+    /// For [`UnreadCause::Annotations`].
+    pub annotations: u32,
+    /// For [`UnreadCause::Labels`].
+    pub labels: u32,
 }
 
 impl IndexReads {
@@ -79,6 +87,8 @@ impl IndexReads {
             UnreadCause::Companions => &mut self.companions,
             UnreadCause::Deletions => &mut self.deletions,
             UnreadCause::Types => &mut self.types,
+            UnreadCause::Annotations => &mut self.annotations,
+            UnreadCause::Labels => &mut self.labels,
         };
         *count = count.saturating_add(1);
     }
@@ -87,7 +97,8 @@ impl IndexReads {
     #[must_use]
     pub fn total(&self) -> u32 {
         let causes = [self.kept, self.claimed, self.companions, self.deletions, self.types];
-        causes.into_iter().fold(0, u32::saturating_add)
+        let causes = causes.into_iter().chain([self.annotations, self.labels]);
+        causes.fold(0, u32::saturating_add)
     }
 }
 

@@ -18,6 +18,7 @@ mod failure;
 mod file_stability;
 mod hold;
 mod hosts;
+mod image_text;
 mod interned;
 mod inventory;
 mod journal;
@@ -65,6 +66,7 @@ pub use failure::{Cause, Failure, chain};
 pub use file_stability::time_until_stable;
 pub use hold::{EndedHold, Hold, HoldMatch, HoldOrigin, HoldReason};
 pub use hosts::{Hosts, azure_registry_name, is_public_registry};
+pub use image_text::{KnownTexts, TextCondition, TextKind};
 pub use interned::SharedText;
 pub use inventory::{
     Blob, Gap, GapTarget, Inventory, Lock, Manifest, ManifestDetail, ManifestState, Registry, RemovalMethod,

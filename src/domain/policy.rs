@@ -10,7 +10,9 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use super::{AllowUnmatched, ArtifactType, Cron, PolicyName, RegistryName, RepositoryName, RuleKey, SharedText};
+use super::{
+    AllowUnmatched, ArtifactType, Cron, PolicyName, RegistryName, RepositoryName, RuleKey, SharedText, TextCondition,
+};
 
 /// One policy, validated.
 #[derive(Debug, Clone)]
@@ -77,6 +79,10 @@ pub struct FactSelector {
     pub idle: Option<WrittenDuration>,
     /// The types of artifacts, one of which a tag has to name; never empty.
     pub types: Option<Vec<ArtifactType>>,
+    /// The annotations that the manifest has to have; empty asks nothing.
+    pub annotations: Vec<TextCondition>,
+    /// The labels that the image has to have; empty asks nothing.
+    pub labels: Vec<TextCondition>,
 }
 
 /// The selection of tags in a selected repository.

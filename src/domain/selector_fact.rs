@@ -1,5 +1,7 @@
 //! The facts that selectors ask for besides names, and that may be unknown.
 
+use super::TextKind;
+
 /// A condition of a selector on facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FactCondition {
@@ -7,6 +9,10 @@ pub enum FactCondition {
     Idle,
     /// `types`: the type of the artifact.
     Types,
+    /// `annotations`: annotations of the manifest.
+    Annotations,
+    /// `labels`: labels of the image.
+    Labels,
 }
 
 /// A fact that a selector asks for, and that is unknown.
@@ -20,6 +26,10 @@ pub enum UnknownFact {
     UseBeforeRemovals,
     /// The type of the artifact: the registry does not list it, and it was not read.
     ArtifactType,
+    /// An annotation: the manifest was not read, or the images of an index differ.
+    Annotation,
+    /// A label: the configuration was not read, or the images of an index differ.
+    Label,
 }
 
 impl FactCondition {
@@ -29,6 +39,8 @@ impl FactCondition {
         match self {
             Self::Idle => "idle",
             Self::Types => "types",
+            Self::Annotations => TextKind::Annotation.label(),
+            Self::Labels => TextKind::Label.label(),
         }
     }
 }
@@ -40,6 +52,8 @@ impl UnknownFact {
         match self {
             Self::LastPush | Self::LastPull | Self::UseBeforeRemovals => FactCondition::Idle,
             Self::ArtifactType => FactCondition::Types,
+            Self::Annotation => FactCondition::Annotations,
+            Self::Label => FactCondition::Labels,
         }
     }
 
@@ -51,6 +65,32 @@ impl UnknownFact {
             Self::LastPull => "last-pull",
             Self::UseBeforeRemovals => "use-before-removals",
             Self::ArtifactType => "artifact-type",
+            Self::Annotation => "annotation",
+            Self::Label => "label",
+        }
+    }
+
+    /// Returns true if the image itself tells it, so that a read can find it out.
+    #[must_use]
+    pub fn is_of_image(self) -> bool {
+        matches!(self, Self::ArtifactType | Self::Annotation | Self::Label)
+    }
+}
+
+impl From<TextKind> for FactCondition {
+    fn from(kind: TextKind) -> Self {
+        match kind {
+            TextKind::Annotation => Self::Annotations,
+            TextKind::Label => Self::Labels,
+        }
+    }
+}
+
+impl From<TextKind> for UnknownFact {
+    fn from(kind: TextKind) -> Self {
+        match kind {
+            TextKind::Annotation => Self::Annotation,
+            TextKind::Label => Self::Label,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::select::selects;
 use crate::domain::{
     AllowUnmatched, ArtifactType, Coverage, CoverageBasis, Gap, GapTarget, Glob, Globs, Inventory, Keep, KeepRule,
     LastMatch, Policy, Registry, RegistryName, Repository, RuleEffect, RuleHistory, RuleId, RuleKey, Rules, TagName,
-    TagSelector, UnmatchedRule,
+    TagSelector, TextKind, UnmatchedRule,
 };
 
 /// Finds the rules that match nothing in an inventory, see [`RuleMatchCounter::coverage`].
@@ -174,7 +174,16 @@ fn selector_text(policy: &Policy) -> String {
         format!("; types: {}", types.join(", "))
     });
     let types = types.unwrap_or_default();
-    format!("registries: {names}; repositories: {repositories}; tags: {tags}{types}{idle}")
+    let mut texts = String::new();
+    for kind in TextKind::ALL {
+        let conditions = select.facts.texts(kind).iter();
+        let conditions: Vec<String> =
+            conditions.map(|one| format!("{}={}", one.key, one.written().join("|"))).collect();
+        if !conditions.is_empty() {
+            texts.push_str(&format!("; {}: {}", kind.label(), conditions.join(", ")));
+        }
+    }
+    format!("registries: {names}; repositories: {repositories}; tags: {tags}{types}{texts}{idle}")
 }
 
 /// Returns a pattern as written, without the anchors that were added.

@@ -11,6 +11,7 @@ use super::date::{no_later_than, tag_date};
 use super::graph::{Graph, index};
 use super::holds::HoldIndex;
 use super::keep::add_rule_reasons;
+use super::lacking_facts::lacking_facts;
 use super::mentions::{MentionIndex, RepositoryMentions};
 use super::placed_digests::{AbsentDigest, PlacedDigests};
 use super::protect::protect;
@@ -18,10 +19,10 @@ use super::reason_table::ReasonTable;
 use super::select::{Candidate, Selection, SelectorFacts, applies_to, select};
 use super::uncertain_claims::UncertainClaims;
 use super::unread_indexes::{UnreadFacts, hold_unread};
-use super::{UnreadConfiguration, UnreadManifest, Verdicts};
+use super::{UnreadConfiguration, UnreadManifest, UnreadTexts, Verdicts};
 use crate::domain::{
-    Claims, Digest, Gap, GapTarget, Inventory, LockTarget, ManifestDetail, Policy, PolicyMode, PolicyName, Reason,
-    Registry, RemovalMethod, Repository, Rules, SourceName, TagName, TagPosition, UnreadCause,
+    Claims, Gap, GapTarget, Inventory, LockTarget, Policy, PolicyMode, PolicyName, Reason, Registry, RemovalMethod,
+    Repository, Rules, SourceName, TagName, TagPosition, UnreadCause,
 };
 
 /// Most gaps of other tags that are listed for each tag of a repository. Beyond that, only its own are added: one is
@@ -125,12 +126,13 @@ impl<'a> RegistryEvaluation<'a> {
             enforcing: &enforcing,
         };
         let mut unread = hold_unread(&unread, &mut found);
-        if self.policies.iter().any(|policy| policy.select.facts.types.is_some()) {
-            for digest in untyped(repository, &found) {
-                unread.entry(digest).or_insert(UnreadCause::Types);
-            }
+        let lacking = lacking_facts(&self.policies, repository, &found);
+        for digest in lacking.types {
+            unread.entry(digest).or_insert(UnreadCause::Types);
         }
         let TagPosition { registry, repository, .. } = first;
+        let texts = lacking.texts.into_iter();
+        verdicts.unread_texts.extend(texts.map(|(digest, kind)| UnreadTexts { registry, repository, digest, kind }));
         let unread = unread.into_iter().map(|(digest, cause)| UnreadManifest { registry, repository, digest, cause });
         verdicts.unread_indexes.extend(unread);
         let unread = doubts.needed_configurations(&graph, &found).into_iter();
@@ -229,18 +231,6 @@ pub(super) fn candidates<'a>(
         }
     }
     candidates
-}
-
-/// Returns the manifests whose own types are unknown, and would decide tags that nothing else retains.
-fn untyped(repository: &Repository, found: &ReasonTable) -> BTreeSet<Digest> {
-    let needed = found.tags().filter(|&tag| found.needs_type(tag));
-    let digests = needed.filter_map(|tag| repository.tags.get(index(tag))?.digest.as_ref());
-    let is_open = |digest: &&Digest| {
-        let manifest = repository.manifests.get(*digest);
-        manifest.is_some_and(|one| one.detail != ManifestDetail::Full)
-            && !repository.artifact_types.contains_key(*digest)
-    };
-    digests.filter(is_open).cloned().collect()
 }
 
 fn add_lock_reasons(repository: &Repository, graph: &Graph<'_>, found: &mut ReasonTable) {

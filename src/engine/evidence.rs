@@ -61,6 +61,12 @@ impl<'a> Evidence<'a> {
         }
     }
 
+    /// Returns the rules.
+    #[must_use]
+    pub fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
     /// Returns the records of repositories that the registry does not have, given the names of those that it has.
     #[must_use]
     pub fn missing_repositories<'r>(&self, names: impl Iterator<Item = &'r str>) -> Vec<Drift> {

@@ -29,6 +29,7 @@ mod graph;
 mod holds;
 mod idle_repositories;
 mod keep;
+mod lacking_facts;
 mod limits;
 mod mentions;
 mod placed_digests;
@@ -83,7 +84,7 @@ pub use same_content::ContentComparison;
 pub use unmatched_rules::{refuse_unmatched, unenforce_deletions_among, unmatched_refusals};
 pub use version::VersionReading;
 
-use crate::domain::{Digest, Drift, TagPosition, TagVerdict, UnreadCause};
+use crate::domain::{Digest, Drift, TagPosition, TagVerdict, TextKind, UnreadCause};
 
 /// The decision on an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,6 +99,23 @@ pub struct Verdicts {
     /// The indexes and artifacts that would decide tags that are undecided without them, or manifests that are due for
     /// deletion. The same applies to reading them.
     pub unread_indexes: Vec<UnreadManifest>,
+    /// The images whose annotations or labels would decide tags that are retained without them. The same applies to
+    /// reading them, where images differ in what they have to say.
+    pub unread_texts: Vec<UnreadTexts>,
+}
+
+/// An image whose annotations or labels were not read: positions of its registry and repository, and the digest of its
+/// manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadTexts {
+    /// Position of the registry in the inventory.
+    pub registry: u32,
+    /// Position of the repository in the registry.
+    pub repository: u32,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The kind of texts.
+    pub kind: TextKind,
 }
 
 /// A listed manifest whose configuration was not read: positions of its registry and repository, and its digest.

@@ -59,13 +59,20 @@ impl ReasonTable {
         self.is_kept(tag) && keeping.all(of_an_id)
     }
 
-    /// Returns true if a tag is retained only because the type of its artifact is unknown.
-    pub(super) fn needs_type(&self, tag: u32) -> bool {
-        let of_a_type =
-            |reason: &Reason| matches!(reason, Reason::SelectionUnknown { fact: UnknownFact::ArtifactType, .. });
+    /// Returns true if a tag is retained only because facts are unknown that its image may tell.
+    pub(super) fn lacks_only_image_facts(&self, tag: u32) -> bool {
+        let of_image = |reason: &Reason| matches!(reason, Reason::SelectionUnknown { fact, .. } if fact.is_of_image());
         let mut keeping =
             self.0[index(tag)].reasons.iter().filter(|reason| reason.implied_verdict() != Verdict::Expired);
-        self.is_kept(tag) && keeping.all(of_a_type)
+        self.is_kept(tag) && keeping.all(of_image)
+    }
+
+    /// Returns the unknown facts about a tag that its image may tell, each with the policy that asks for it.
+    pub(super) fn lacking_image_facts(&self, tag: u32) -> impl Iterator<Item = (&PolicyName, UnknownFact)> {
+        self.0[index(tag)].reasons.iter().filter_map(|reason| match reason {
+            Reason::SelectionUnknown { policy, fact } if fact.is_of_image() => Some((policy, *fact)),
+            _ => None,
+        })
     }
 
     /// Returns true if a tag is retained only by a dependency of its image: an index, an image that it accompanies, or

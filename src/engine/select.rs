@@ -10,7 +10,7 @@ use super::graph::{Node, index};
 use super::repository_use::{Idleness, RepositoryUse, repository_use};
 use crate::domain::{
     ArtifactType, Date, FactCondition, KeepRule, Policy, PullTime, Registry, RegistryName, Repository, RepositoryName,
-    TagName, TagSelector, UnknownFact,
+    TagName, TagSelector, TextCondition, TextKind, UnknownFact,
 };
 
 /// A tag that policies may select: not a signature or the like.
@@ -78,6 +78,13 @@ impl<'a> SelectorFacts<'a> {
                 None => unsure = Some(UnknownFact::ArtifactType),
             }
         }
+        for kind in TextKind::ALL {
+            match self.has_texts(kind, policy.select.facts.texts(kind), tag) {
+                Some(true) => {}
+                Some(false) => return FactMatch::Other(kind.into()),
+                None => unsure = unsure.or(Some(kind.into())),
+            }
+        }
         if let Some(idle) = &policy.select.facts.idle {
             let usage = self.usage.get_or_init(|| repository_use(self.repository, self.now));
             match usage.idleness(idle.duration, self.now) {
@@ -87,6 +94,22 @@ impl<'a> SelectorFacts<'a> {
             }
         }
         unsure.map_or(FactMatch::Selected, FactMatch::Unsure)
+    }
+
+    /// Returns true if what a tag names has all of these annotations or labels, and `None` if one of them is unknown and
+    /// none differs.
+    fn has_texts(&self, kind: TextKind, conditions: &[TextCondition], tag: u32) -> Option<bool> {
+        if conditions.is_empty() {
+            return Some(true);
+        }
+        let digest = self.repository.tags.get(index(tag))?.digest.as_ref()?;
+        let known = self.repository.known_texts(kind).get(digest)?;
+        let meets = |condition: &TextCondition| {
+            let value = known.get(&condition.key)?;
+            Some(value.as_ref().is_some_and(|value| condition.matches(value)))
+        };
+        let met: Vec<Option<bool>> = conditions.iter().map(meets).collect();
+        if met.contains(&Some(false)) { Some(false) } else { (!met.contains(&None)).then_some(true) }
     }
 
     /// Returns true if a tag names an artifact of one of these types, and `None` if that is not known.

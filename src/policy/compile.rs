@@ -273,9 +273,8 @@ fn foreign_policy_key_hint(key: &str) -> Option<&'static str> {
     match key {
         "dry_run" | "dryRun" | "dry-run" => Some("write `mode: dry-run`, which is also the default"),
         "enabled" | "enforce" | "enforced" | "dryrun" => Some("write `mode: enforce` or `mode: dry-run`"),
-        "tags" | "pattern" | "repositories" | "registries" | "repository" | "registry" | "idle" | "types" => {
-            Some("it belongs under `select:`")
-        }
+        "tags" | "pattern" | "repositories" | "registries" | "repository" | "registry" | "idle" | "types"
+        | "annotations" | "labels" => Some("it belongs under `select:`"),
         _ if RULES.contains(&key) => Some("it belongs under `keep:`, as `- ` and the rule"),
         "untag" | "percent" => Some("it belongs under `limits:`"),
         "delete_manifest" => Some("manifests go by `then: { delete_manifest: after 14d }`"),
@@ -329,7 +328,7 @@ fn select(node: &Node, subject: Subject, problems: &mut Problems) -> Option<Sele
     let (tags, pattern) = match subject {
         Subject::Tags => (fields.get("tags"), fields.get("pattern")),
         Subject::Untagged => {
-            for key in ["tags", "pattern", "types", "idle"] {
+            for key in ["tags", "pattern", "types", "idle", "annotations", "labels"] {
                 refuse_beside_untagged(&mut fields, key, problems);
             }
             (None, None)
@@ -358,6 +357,8 @@ fn select(node: &Node, subject: Subject, problems: &mut Problems) -> Option<Sele
         "type" | "artifact_type" | "artifact_types" | "kinds" | "media_types" => {
             Some("types of artifacts are a list: `types: [image, index]`")
         }
+        "annotation" => Some("annotations are a map: `annotations: { team: checkout }`"),
+        "label" => Some("labels are a map: `labels: { team: checkout }`"),
         "unused" | "inactive" | "stale" | "not_used" => {
             Some("repositories that nothing was pushed to or pulled from are `idle: 180d`")
         }
@@ -371,7 +372,14 @@ fn select(node: &Node, subject: Subject, problems: &mut Problems) -> Option<Sele
 fn facts(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<FactSelector> {
     let types = fields.get("types").map(|node| types(node, problems));
     let idle = fields.get("idle").map(|node| span("idle", node, problems));
-    Some(FactSelector { types: flat(types)?, idle: flat(idle)? })
+    let annotations = fields.get("annotations").map(|node| selection::texts("annotations", node, problems));
+    let labels = fields.get("labels").map(|node| selection::texts("labels", node, problems));
+    Some(FactSelector {
+        types: flat(types)?,
+        idle: flat(idle)?,
+        annotations: flat(annotations)?.unwrap_or_default(),
+        labels: flat(labels)?.unwrap_or_default(),
+    })
 }
 
 /// Parses words for kinds of artifacts, and media types.

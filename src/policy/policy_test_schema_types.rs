@@ -69,6 +69,10 @@ pub struct TagShape {
         example = &"image"
     )]
     pub r#type: Option<String>,
+    /// All annotations of its manifest. Without it they are unknown.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// All labels of its image. Without it they are unknown.
+    pub labels: Option<BTreeMap<String, String>>,
     /// When it was put back: how long before now, a time, or a day. It counts by `pushed`, its original time.
     #[schemars(length(min = 1), example = &"1h")]
     pub restored: Option<String>,

@@ -12,9 +12,9 @@ use super::fields::{self, Fields};
 use super::load::{self, PolicyError};
 use super::yaml::{self, Entry, Node, Place, Value};
 use crate::domain::{
-    ArtifactKind, Claim, Claims, DateOrigin, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, Lock,
-    Manifest, ManifestDetail, OriginalDate, PolicyName, PullTime, Registry, RegistryName, Repository, RepositoryName,
-    SourceName, SourceOutcome, SourceState, Tag, TagName, Verdict, chain,
+    ArtifactKind, Claim, Claims, DateOrigin, Digest, Hold, HoldOrigin, Holder, ImageReference, Inventory, KnownTexts,
+    Lock, Manifest, ManifestDetail, OriginalDate, PolicyName, PullTime, Registry, RegistryName, Repository,
+    RepositoryName, SourceName, SourceOutcome, SourceState, Tag, TagName, TextKind, Verdict, chain,
 };
 
 /// The time of a fixture without one: 2026-01-01T12:00:00Z.
@@ -370,6 +370,7 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
     let restored = fields.get("restored").map(|node| read_restored(node, test.now, problems));
     let held = fields.get("held").map(|node| read_held(node, test.now, problems));
     let own_type = fields.get("type").map(|node| read_type(node, problems));
+    let texts = TextKind::ALL.map(|kind| (kind, fields.get(kind.label()).map(|node| read_texts(kind, node, problems))));
     let lock = fields.get("lock").map(|node| fields::choice("lock", node, &LOCKS, problems));
     let claimed = fields.get("claimed").map(|node| fields::choice("claimed", node, &CLAIMED, problems));
     let expect = fields.get("expect").map(|node| fields::choice("expect", node, &VERDICTS, problems));
@@ -410,6 +411,11 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
         known.media_type = media_type.into();
         test.repository.artifact_types.insert(digest.clone(), own.into());
     }
+    for (kind, texts) in texts {
+        if let Some(texts) = flat(texts)? {
+            test.repository.known_texts_mut(kind).insert(digest.clone(), texts);
+        }
+    }
     if let Some(claimed) = claimed {
         let (tag, digest) = match claimed {
             ClaimedBy::Tag => (Some(name.clone()), None),
@@ -431,6 +437,32 @@ fn read_tag(entry: &Entry, file: &str, test: &mut PolicyTest, problems: &mut Pro
         lock,
     });
     Some(())
+}
+
+/// Parses all annotations or labels of an image.
+fn read_texts(kind: TextKind, node: &Node, problems: &mut Problems) -> Option<KnownTexts> {
+    let key = kind.label();
+    let Value::Map(entries) = &node.value else {
+        let shown = problems.describe(&node.value);
+        problems
+            .add(&node.at, format!("`{key}` must be a map of keys and values, not {shown}"))
+            .help(format!("write {key}: {{ team: checkout }}, or {{}} for none"));
+        return None;
+    };
+    let (mut texts, mut sound) = (KnownTexts::new(), true);
+    for Entry { key: name, at, node } in entries {
+        let value = match &node.value {
+            // A value may be empty.
+            Value::Text(text) => Some(text.as_str()),
+            _ => fields::text(name, node, problems),
+        };
+        sound &= value.is_some();
+        if texts.insert(name.as_str().into(), value.map(Into::into)).is_some() {
+            problems.add(at, format!("`{name}` is written twice")).help("keep one of the two");
+            sound = false;
+        }
+    }
+    sound.then_some(texts)
 }
 
 /// Parses the type of a tag's artifact: a word, or the type that it states. Returns the media type of such a manifest, and its

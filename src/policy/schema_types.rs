@@ -3,6 +3,8 @@
 //! Nothing is read through these types: the reader tells faults better from the tree of the file. A test holds the two
 //! together: what the schema accepts is read, and what it refuses is refused.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 
 /// Policies for Tagwarden: which tags of which repositories stay, and which may go.
@@ -26,7 +28,12 @@ pub struct PolicyFile {
             "required": ["untagged"],
             "properties": {
                 "keep": false, "group_by": false, "then": false, "limits": false,
-                "select": { "properties": { "tags": false, "pattern": false, "types": false, "idle": false } },
+                "select": {
+                    "properties": {
+                        "tags": false, "pattern": false, "types": false, "idle": false,
+                        "annotations": false, "labels": false,
+                    },
+                },
             },
         },
     ])
@@ -125,6 +132,31 @@ pub struct SelectShape {
         example = &"180d"
     )]
     pub idle: Option<String>,
+    /// Annotations of the manifest, each with one value or several, by globs. `*` alone means any value. Where an annotation is
+    /// unknown, the tag stays.
+    #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": r"\S" }))]
+    pub annotations: Option<BTreeMap<String, TextValuesShape>>,
+    /// Labels of the image, like `annotations`.
+    #[schemars(extend("minProperties" = 1, "propertyNames" = { "pattern": r"\S" }))]
+    pub labels: Option<BTreeMap<String, TextValuesShape>>,
+}
+
+/// One value or several, by globs; `!` takes away.
+#[derive(JsonSchema)]
+#[schemars(rename = "TextValues", untagged)]
+pub enum TextValuesShape {
+    /// One glob.
+    One(#[schemars(regex(pattern = r"^\s*[^!\s]"), example = &"checkout")] String),
+    /// Several globs.
+    Several(
+        #[schemars(
+            length(min = 1),
+            inner(regex(pattern = r"^(!?\s*[^!\s].*)$")),
+            extend("contains" = { "pattern": "^[^!]" }),
+            example = ["https://github.com/acme/*", "!https://github.com/acme/legacy"]
+        )]
+        Vec<String>,
+    ),
 }
 
 /// `all`, `none`, or a list of rules.

@@ -7,8 +7,8 @@ use super::diagnostic::Problems;
 use super::fields;
 use super::pattern_coverage::{Extent, NameKind, extent};
 use super::relation::Language;
-use super::yaml::{Node, shorten};
-use crate::domain::Globs;
+use super::yaml::{Entry, Node, Value, shorten};
+use crate::domain::{Globs, TextCondition};
 use crate::engine::regex_syntax_in;
 
 const TAG_GRAMMAR: &str = "a tag is made of letters, digits, `_`, `.` and `-`, and does not start with `.` or `-`";
@@ -88,6 +88,71 @@ fn globs(key: &str, node: &Node, names: NameKind, problems: &mut Problems) -> Op
         }
         Extent::Every | Extent::Some | Extent::None => Globs::new(&texts).ok(),
     }
+}
+
+/// Parses conditions on annotations or labels: a map of keys, each with one value or a list of values.
+pub(super) fn texts(key: &str, node: &Node, problems: &mut Problems) -> Option<Vec<TextCondition>> {
+    let example = format!("write {key}: {{ team: checkout }}, or \"*\" for any value");
+    let entries = match &node.value {
+        Value::Map(entries) if !entries.is_empty() => entries,
+        Value::Map(_) | Value::Null => {
+            problems.add(&node.at, format!("`{key}` is empty")).help(example);
+            return None;
+        }
+        other => {
+            let message = format!("`{key}` must be a map of keys and values, not {}", problems.describe(other));
+            problems.add(&node.at, message).help(example);
+            return None;
+        }
+    };
+    let mut conditions: Vec<TextCondition> = Vec::with_capacity(entries.len());
+    let mut sound = true;
+    for Entry { key: name, at, node } in entries {
+        if conditions.iter().any(|known| *known.key == **name) {
+            problems.add(at, format!("`{}` is written twice", shorten(name))).help("keep one of the two");
+            sound = false;
+        } else if name.trim().is_empty() {
+            problems.add(at, format!("a key of `{key}` is empty"));
+            sound = false;
+        } else if let Some(condition) = text_condition(name, node, problems) {
+            conditions.push(condition);
+        } else {
+            sound = false;
+        }
+    }
+    sound.then_some(conditions)
+}
+
+fn text_condition(name: &str, node: &Node, problems: &mut Problems) -> Option<TextCondition> {
+    let (written, mut sound) = match &node.value {
+        Value::Text(text) if !text.trim().is_empty() => (vec![(text.clone(), node.at.clone())], true),
+        Value::List(_) => fields::texts(name, node, problems)?,
+        _ => {
+            fields::text(name, node, problems);
+            return None;
+        }
+    };
+    for (text, at) in &written {
+        let bare = text.strip_prefix('!');
+        if let Err(why) = expression(bare.unwrap_or(text)) {
+            problems.add(at, format!("`{}` is not a valid glob: {why}", shorten(text)));
+            sound = false;
+        } else if bare.is_some_and(|bare| matches!(bare, "*" | "**")) {
+            problems
+                .add(at, format!("`{}` excludes every value", shorten(text)))
+                .help("there is no selector for images without a key");
+            sound = false;
+        }
+    }
+    let values: Vec<&str> = written.iter().map(|(text, _)| &**text).collect();
+    if values.iter().all(|value| value.starts_with('!')) {
+        let excluded = values.iter().map(|glob| format!("\"{glob}\"")).collect::<Vec<_>>().join(", ");
+        problems
+            .add(&node.at, format!("`{}` has only exclusions, so it matches nothing", shorten(name)))
+            .help(format!("say what they are taken from: [\"*\", {excluded}]"));
+        return None;
+    }
+    if sound { TextCondition::new(name, &values).ok() } else { None }
 }
 
 /// Returns the language of globs, to compare it with others; `None` if one does not compile.

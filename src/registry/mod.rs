@@ -35,7 +35,7 @@ pub(crate) use client::connection::is_loopback;
 pub(crate) use client::list_gaps::VANISHED;
 pub(crate) use client::pagination::next_link;
 pub use client::probe::ProbeResponse;
-pub use client::wire::{Child, InvalidContent, ParsedManifest, is_blob_type, parse_manifest};
+pub use client::wire::{Child, InvalidContent, ParsedManifest, annotations, is_blob_type, labels, parse_manifest};
 pub use collect::{
     CollectScope, Progress, RegistryHead, collect, collect_repositories, connect, hosts, read_heads, read_repository,
     read_repository_with_changes, reader,
@@ -406,6 +406,16 @@ pub trait RegistryReader: Send + Sync {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<RawManifest>, RegistryError>;
+
+    /// Returns an image configuration's exact bytes, verified. Unsupported by default.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read in full, or does not match its digest, and [`RegistryErrorKind::Unsupported`] if
+    /// nobody knows how to read one.
+    async fn configuration(&self, repository: &RepositoryName, _digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        let message = format!("configurations in {repository} cannot be read from this kind of registry");
+        Err(RegistryError::new(RegistryErrorKind::Unsupported, message))
+    }
 
     /// Returns the registry's product by its own answers to GET, or `None` if it cannot be recognized or follows from
     /// its kind.

@@ -151,7 +151,7 @@ pub struct RegistryView {
     pub repositories: u64,
     /// The number of tags read.
     pub tags: u64,
-    /// The numbers of indexes and artifacts read to decide, by cause; `None` if none were.
+    /// The numbers of manifests read to decide, by cause; `None` if none were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub indexes_read: Option<IndexReadsView>,
     /// The gaps.

@@ -130,6 +130,8 @@ pub(super) fn describe_unknown_fact(fact: &str) -> &'static str {
         "last-pull" => "the registry may not record pulls",
         "use-before-removals" => "Tagwarden removed tags there, and their pulls and pushes are not known any more",
         "artifact-type" => "the type of its artifact is not known",
+        "annotation" => "its annotations were not read, or the images of an index differ",
+        "label" => "its labels were not read, or the images of an index differ",
         _ => "a fact is not known",
     }
 }
@@ -138,6 +140,8 @@ pub(super) fn describe_unknown_fact(fact: &str) -> &'static str {
 pub(super) fn describe_selection(policy: &str, fact: &str) -> String {
     let what = match fact {
         "artifact-type" => "some types of artifacts",
+        "annotation" => "images with some annotations",
+        "label" => "images with some labels",
         _ => "idle repositories",
     };
     format!("policy {policy} speaks of {what}, and {}, so it stays", describe_unknown_fact(fact))
@@ -150,6 +154,9 @@ pub(super) fn selection_condition(reason: &ReasonView) -> Option<String> {
         "last-push" => format!("every tag of its repository has a time that can be trusted (policy {policy})"),
         "artifact-type" => {
             format!("the registry tells the type of its artifact, or it can be read (policy {policy})")
+        }
+        "annotation" | "label" => {
+            format!("its {fact}s are read, and the images of an index agree (policy {policy})")
         }
         "last-pull" => format!("its registry records when it was pulled last; or policy {policy} has no `idle`"),
         _ => format!("that time has passed since the last removal in its repository (policy {policy})"),

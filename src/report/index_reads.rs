@@ -1,11 +1,11 @@
-//! The numbers of indexes and artifacts of a registry that were read to decide, by cause.
+//! The numbers of manifests of a registry that were read to decide, by cause.
 
 use serde::{Deserialize, Serialize};
 
 use super::humanize::format_count;
 use crate::domain::IndexReads;
 
-/// The numbers of indexes and artifacts that were read, by cause.
+/// The numbers of manifests that were read, by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexReadsView {
     /// Their sum.
@@ -21,6 +21,12 @@ pub struct IndexReadsView {
     /// A policy selects by their types.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub types: u32,
+    /// A policy selects by their annotations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub annotations: u32,
+    /// A policy selects by their labels.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub labels: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -30,9 +36,10 @@ fn is_zero(number: &u32) -> bool {
 
 /// Returns the view of the reads; `None` if there were none.
 pub(super) fn index_reads(reads: &IndexReads) -> Option<IndexReadsView> {
-    let IndexReads { kept, claimed, companions, deletions, types } = *reads;
+    let IndexReads { kept, claimed, companions, deletions, types, annotations, labels } = *reads;
     let total = reads.total();
-    (total > 0).then_some(IndexReadsView { total, kept, claimed, companions, deletions, types })
+    let view = IndexReadsView { total, kept, claimed, companions, deletions, types, annotations, labels };
+    (total > 0).then_some(view)
 }
 
 /// Describes the reads and their causes.
@@ -43,8 +50,10 @@ pub(super) fn describe_index_reads(reads: &IndexReadsView) -> String {
         (reads.companions, "for signatures and the like"),
         (reads.deletions, "for deletions that are due"),
         (reads.types, "for their types"),
+        (reads.annotations, "for their annotations"),
+        (reads.labels, "for their labels"),
     ];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes: Vec<String> = causes.map(|(count, why)| format!("{} {why}", format_count(u64::from(count)))).collect();
-    format!("{} indexes and artifacts were read to decide: {}", format_count(u64::from(reads.total)), causes.join(", "))
+    format!("{} manifests were read to decide: {}", format_count(u64::from(reads.total)), causes.join(", "))
 }

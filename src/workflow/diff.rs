@@ -33,13 +33,15 @@ pub struct DecisionInput {
 }
 
 impl App {
-    /// Reads registries and sources without deciding. `at` is the time to query the sources for, if not now.
+    /// Reads registries and sources without deciding: all that a decision by the policies of the settings and by `others`
+    /// needs. `at` is the time to query the sources for, if not now.
     ///
     /// # Errors
     /// Returns an error if the state cannot be used.
     pub async fn read_decision_input(
         &self,
         at: Option<Timestamp>,
+        others: &[&[Policy]],
         progress: &dyn Progress,
     ) -> Result<DecisionInput, RunError> {
         let start = self.read_clocks();
@@ -56,8 +58,11 @@ impl App {
         self.store.observe_at(&mut inventory, &look).await?;
         let mut claims = self.gather((now, at.unwrap_or(now)), Recording::Disabled, None).await?;
         sources::record_mentions(&mut claims, &inventory, &[]);
-        // Only for the policies of the settings; by other policies some tags may stay undecided needlessly.
-        self.read_needed(&mut inventory, &claims, now).await;
+        let own = self.rules();
+        for policies in std::iter::once(&*own.policies).chain(others.iter().copied()) {
+            let rules = Rules { policies: policies.to_vec(), timezone: own.timezone.clone(), ..own };
+            self.read_needed(&mut inventory, &claims, &rules, now).await;
+        }
         Ok(DecisionInput {
             inventory,
             claims,

@@ -4,6 +4,7 @@
 //! Blobs and the registries' own settings are not in it. It cannot be applied.
 
 mod sources;
+mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -22,6 +23,7 @@ use crate::domain::{
 };
 use crate::report::HoldView;
 use sources::RecordedSource;
+use texts::{RecordedTexts, read_texts, record_texts};
 
 /// The `schema` of a recorded inventory.
 const SCHEMA: &str = "tagwarden.inventory/1";
@@ -109,6 +111,12 @@ struct RecordedRepository {
     /// The own types of manifests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     artifact_types: BTreeMap<String, String>,
+    /// The annotations of manifests that policies ask for; null for one that a manifest does not have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: RecordedTexts,
+    /// The same for labels of images.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: RecordedTexts,
     /// The manifests that Tagwarden untagged and may delete, with the time of their last change.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     untagged: BTreeMap<String, Option<Timestamp>>,
@@ -350,6 +358,8 @@ impl From<&Repository> for RecordedRepository {
             artifact_types: (repository.artifact_types.iter())
                 .map(|(digest, own)| (digest.to_string(), own.to_string()))
                 .collect(),
+            annotations: record_texts(&repository.annotations),
+            labels: record_texts(&repository.labels),
             untagged: repository.untagged.iter().map(|(digest, changed)| (digest.to_string(), *changed)).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
             listed: repository.listed.iter().map(RecordedListedManifest::from).collect(),
@@ -379,6 +389,8 @@ impl RecordedRepository {
             artifact_types: (self.artifact_types.into_iter())
                 .map(|(digest, own)| Ok((parse(&digest)?, own.into())))
                 .collect::<Result<_, InvalidInventory>>()?,
+            annotations: read_texts(self.annotations)?,
+            labels: read_texts(self.labels)?,
             untagged: self
                 .untagged
                 .into_iter()

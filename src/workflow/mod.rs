@@ -46,6 +46,7 @@ mod explain;
 mod heartbeat;
 mod history;
 mod holds;
+mod image_texts;
 mod interruption;
 mod intersection;
 mod inventory_file;

@@ -13,7 +13,9 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::App;
-use crate::domain::{Claims, Digest, Gap, GapTarget, IndexReads, Inventory, Repository, RepositoryName, UnreadCause};
+use crate::domain::{
+    Claims, Digest, Gap, GapTarget, IndexReads, Inventory, Repository, RepositoryName, Rules, UnreadCause,
+};
 use crate::engine::{self, EvaluatedRepository, Evidence, PlacedDigests, UntaggedManifests};
 use crate::registry::{self, ContentCache as _, RawManifest, RegistryError, RegistryErrorKind, RegistryReader};
 
@@ -79,7 +81,7 @@ impl App {
     ) -> Evaluation<'e> {
         // Reads that just failed with the repository are not repeated at once.
         let mut requested_indexes = failed_manifests(repository);
-        let mut requested = BTreeSet::new();
+        let (mut requested, mut requested_texts) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let evaluated = engine::evaluate_repository(repository, evidence, placed);
             let unread = evaluated.verdicts.unread_indexes.iter();
@@ -102,6 +104,12 @@ impl App {
                 requested_indexes.extend(digests);
                 continue;
             }
+            let unread = evaluated.verdicts.unread_texts.iter().map(|one| (one.digest.clone(), one.kind));
+            let needed: Vec<_> = unread.filter(|one| requested_texts.insert(one.clone())).collect();
+            if !needed.is_empty() {
+                self.read_texts(reader, repository, needed, evidence.rules(), reads).await;
+                continue;
+            }
             let unread = evaluated.verdicts.unread.iter().map(|one| &one.digest);
             let needed: Vec<Digest> = unread.filter(|digest| requested.insert((*digest).clone())).cloned().collect();
             if needed.is_empty() {
@@ -113,9 +121,9 @@ impl App {
         }
     }
 
-    /// Reads what the policies of the settings need of a whole inventory.
-    pub(super) async fn read_needed(&self, inventory: &mut Inventory, claims: &Claims, now: Timestamp) {
-        let (rules, texts) = (self.rules(), engine::claim_texts(claims));
+    /// Reads what policies need of a whole inventory.
+    pub(super) async fn read_needed(&self, inventory: &mut Inventory, claims: &Claims, rules: &Rules, now: Timestamp) {
+        let texts = engine::claim_texts(claims);
         let mut placed = PlacedDigests::of(inventory, claims);
         let budget = ReadBudget::default();
         for registry in &mut inventory.registries {
@@ -123,7 +131,7 @@ impl App {
             let repositories = std::mem::take(&mut registry.repositories);
             let mut reads = IndexReads::default();
             let mut read = Vec::with_capacity(repositories.len());
-            let evidence = Evidence::new(&rules, registry, (claims, &texts), UntaggedManifests::default(), now);
+            let evidence = Evidence::new(rules, registry, (claims, &texts), UntaggedManifests::default(), now);
             for mut repository in repositories {
                 let grounds = (&evidence, &mut placed);
                 self.evaluate_reading(reader, &mut repository, grounds, (&budget, Turn::Last), &mut reads).await;

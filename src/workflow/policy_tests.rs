@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use super::RunError;
-use crate::domain::{CoverageBasis, Limits, PolicyName, RegistryName, RuleHistory, Rules, TagVerdict};
+use crate::domain::{
+    CoverageBasis, Inventory, Limits, PolicyName, RegistryName, RuleHistory, Rules, TagVerdict, TextKind,
+};
 use crate::engine;
 use crate::policy::{self, Expectation, PolicySet, PolicyTest, PolicyTests};
 use crate::report::{PolicyTestFile, PolicyTestResult, PolicyTestTag, ReasonView};
@@ -37,7 +39,8 @@ fn run_test(test: &PolicyTest, policies: &PolicySet) -> PolicyTestResult {
         timezone: test.timezone.clone(),
         undo_window: std::time::Duration::ZERO,
     };
-    let (inventory, claims) = test.facts(test.registry.clone().unwrap_or_else(|| registry(policies)));
+    let (mut inventory, claims) = test.facts(test.registry.clone().unwrap_or_else(|| registry(policies)));
+    complete_texts(&rules, &mut inventory);
     let basis = (RuleHistory::default(), CoverageBasis::NotChecked);
     let verdicts = engine::decide_inventory(&rules, &inventory, &claims, test.now, basis).verdicts;
     let repository = inventory.registries.first().and_then(|registry| registry.repositories.first());
@@ -50,6 +53,19 @@ fn run_test(test: &PolicyTest, policies: &PolicySet) -> PolicyTestResult {
     let tags: Vec<PolicyTestTag> = tags.collect();
     let passed = tags.iter().all(|tag| tag.passed);
     PolicyTestResult { name: test.name.clone(), line: test.line as u64, passed, tags }
+}
+
+/// Fills in the keys that images do not have: a test names all annotations or labels of an image, or none.
+fn complete_texts(rules: &Rules, inventory: &mut Inventory) {
+    for repository in inventory.registries.iter_mut().flat_map(|registry| &mut registry.repositories) {
+        for kind in TextKind::ALL {
+            for known in repository.known_texts_mut(kind).values_mut() {
+                for key in rules.asked_keys(kind) {
+                    known.entry(key).or_insert(None);
+                }
+            }
+        }
+    }
 }
 
 /// Returns the first registry that a policy names, or a default name.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tagwarden::domain::{
     ArtifactType, Digest, GapTarget, Keep, KeepRule, Plan, Reason, Refusal, RefusalScope, RemovalAbility,
-    RemovalMethod, RetentionDays, SourceState, TagName, Verdict, WrittenDuration,
+    RemovalMethod, RetentionDays, SourceState, TagName, TextCondition, Verdict, WrittenDuration,
 };
 use tagwarden::engine::{Idleness, reclaim, repository_use};
 
@@ -142,7 +142,7 @@ proptest! {
     /// Nobody knows any more when some tags were pulled or pushed, or of what type an artifact is.
     #[test]
     fn less_known_of_what_selectors_ask_never_expires_more(
-        world in random_facts(), which in any::<Index>(), what in 0..5u8,
+        world in random_facts(), which in any::<Index>(), what in 0..7u8,
     ) {
         let mut less = world.clone();
         for repository in less.inventory.registries.iter_mut().flat_map(|registry| &mut registry.repositories) {
@@ -156,6 +156,15 @@ proptest! {
                 }
                 2 => repository.removed_at = Some(now().into()),
                 3 => repository.artifact_types.clear(),
+                4 => repository.annotations.clear(),
+                5 => {
+                    // One key of one image, as where the images of an index differ.
+                    let known: Vec<_> = repository.labels.values_mut().filter(|known| !known.is_empty()).collect();
+                    if !known.is_empty() {
+                        let at = which.index(known.len());
+                        known.into_iter().nth(at).unwrap().pop_first();
+                    }
+                }
                 _ => {
                     let known: Vec<_> = repository.artifact_types.keys().cloned().collect();
                     if !known.is_empty() {
@@ -174,6 +183,8 @@ proptest! {
         for repository in less.inventory.registries.iter_mut().flat_map(|registry| &mut registry.repositories) {
             repository.pull_times.clear();
             repository.artifact_types.clear();
+            repository.annotations.clear();
+            repository.labels.clear();
         }
         let before = less.goes().0;
         let which = which.index(less.rules.policies.len());
@@ -187,6 +198,13 @@ proptest! {
         // Of an index nobody needs to know more to say that it is not a chart, so one of a type that may be any.
         let types = vec![ArtifactType::MediaType("application/vnd.example+json".into())];
         less.rules.policies[which].select.facts.types = Some(types);
+        prop_assert!(less.goes().0.is_subset(&before));
+        less.rules.policies[which].select.facts.types = None;
+        let texts = || vec![TextCondition::new("team", &["*"]).unwrap()];
+        less.rules.policies[which].select.facts.annotations = texts();
+        prop_assert!(less.goes().0.is_subset(&before));
+        less.rules.policies[which].select.facts.annotations.clear();
+        less.rules.policies[which].select.facts.labels = texts();
         prop_assert!(less.goes().0.is_subset(&before));
     }
 

@@ -11,8 +11,8 @@ use super::super::date::{no_later_than, tag_date};
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
-    ArtifactType, CompactTime, Digest, DigestMap, Gap, Globs, Keep, KeepRule, Period, Policy, PolicyMode, PullTime,
-    Registry, Repository, Rules, Tag, TagSelector, VersionPart, WrittenDuration,
+    ArtifactType, CompactTime, Digest, DigestMap, Gap, Globs, Keep, KeepRule, KnownTexts, Period, Policy, PolicyMode,
+    PullTime, Registry, Repository, Rules, Tag, TagSelector, TextCondition, VersionPart, WrittenDuration,
 };
 
 /// Checks every policy for removals in one repository. Returns the policies that expire each, by name.
@@ -194,12 +194,33 @@ fn has_type(types: &[ArtifactType], repository: &Repository, tag: &Tag) -> Optio
     (!named && wanted.iter().all(surely_other)).then_some(false)
 }
 
+/// Returns true if an image has one of the values for each key; `None` if some value is unknown and the others fit.
+fn has_values(wanted: &[TextCondition], texts: Option<&KnownTexts>) -> Option<bool> {
+    let (mut unknown, mut differs) = (0, 0);
+    for one in wanted {
+        match texts.and_then(|texts| texts.get(&one.key)) {
+            None => unknown += 1,
+            Some(Some(value)) if one.matches(value) => {}
+            Some(_) => differs += 1,
+        }
+    }
+    match (differs, unknown) {
+        (0, 0) => Some(true),
+        (0, _) => None,
+        _ => Some(false),
+    }
+}
+
 /// Returns true if a tag has the facts that a policy asks for; `None` if one of them is unknown, and none differs.
 fn has_facts(policy: &Policy, repository: &Repository, tag: &Tag, used: Option<bool>) -> Option<bool> {
     let facts = &policy.select.facts;
     let typed = facts.types.as_ref().map_or(Some(true), |types| has_type(types, repository, tag));
     let idle = facts.idle.as_ref().map_or(Some(true), |_| used.map(|used| !used));
-    if typed == Some(false) || idle == Some(false) { Some(false) } else { typed.and(idle) }
+    let digest = tag.digest.as_ref();
+    let annotated = has_values(&facts.annotations, digest.and_then(|digest| repository.annotations.get(digest)));
+    let labelled = has_values(&facts.labels, digest.and_then(|digest| repository.labels.get(digest)));
+    let all = [typed, idle, annotated, labelled];
+    if all.contains(&Some(false)) { Some(false) } else { (!all.contains(&None)).then_some(true) }
 }
 
 /// Returns true if the repository was used as lately as a policy with `idle` asks; `None` if nobody can say, or it does not

@@ -178,7 +178,39 @@ pub(in crate::registry) async fn config_created_at(
     repository: &RepositoryName,
     config: &Digest,
 ) -> Result<Option<Timestamp>, RegistryError> {
-    let url = http.url(&format!("/v2/{repository}/blobs/{config}"));
+    let response = read_configuration(http, configuration_url(http, repository, config), repository, config).await?;
+    wire::config_created_at(&response.body).map_err(|why| response.unparsable(why))
+}
+
+/// Returns an image configuration, verified.
+pub(in crate::registry) async fn configuration(
+    http: &HttpConnection,
+    repository: &RepositoryName,
+    config: &Digest,
+) -> Result<Vec<u8>, RegistryError> {
+    configuration_at(http, configuration_url(http, repository, config), repository, config).await
+}
+
+/// Does the same where a product has its blobs at another address.
+pub(in crate::registry) async fn configuration_at(
+    http: &HttpConnection,
+    url: Url,
+    repository: &RepositoryName,
+    config: &Digest,
+) -> Result<Vec<u8>, RegistryError> {
+    Ok(read_configuration(http, url, repository, config).await?.body)
+}
+
+fn configuration_url(http: &HttpConnection, repository: &RepositoryName, config: &Digest) -> Url {
+    http.url(&format!("/v2/{repository}/blobs/{config}"))
+}
+
+async fn read_configuration(
+    http: &HttpConnection,
+    url: Url,
+    repository: &RepositoryName,
+    config: &Digest,
+) -> Result<Response, RegistryError> {
     let request = Request::get(url, "*/*", MAX_CONFIG_BYTES);
     let response = http.read(&TokenScope::Pull(repository.clone()), request, RedirectPolicy::AnyHost).await?;
     if response.status != StatusCode::OK {
@@ -187,7 +219,7 @@ pub(in crate::registry) async fn config_created_at(
     if !config.matches(&response.body) {
         return Err(digest_mismatch_error(&response, config));
     }
-    wire::config_created_at(&response.body).map_err(|why| response.unparsable(why))
+    Ok(response)
 }
 
 /// Returns the error for a 404 that is not the registry's own and proves nothing.

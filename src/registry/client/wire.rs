@@ -3,7 +3,7 @@
 //! Manifests are parsed by the fields that they have, not by their media type: new types keep coming, and an unread
 //! manifest may be an index that contains any image.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
@@ -259,6 +259,46 @@ pub(in crate::registry) fn config_created_at(body: &[u8]) -> Result<Option<Times
     let own = configuration.created.as_deref().and_then(parse_time);
     let label = configuration.config.labels.created.as_deref().and_then(parse_time);
     Ok(if own.is_some_and(|own| own >= CompactTime::FIRST_IMAGE) { own.max(label) } else { own })
+}
+
+#[derive(Deserialize)]
+struct WireAnnotated {
+    annotations: Option<BTreeMap<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct WireLabelled {
+    config: Option<WireLabels>,
+}
+
+#[derive(Deserialize)]
+struct WireLabels {
+    #[serde(rename = "Labels")]
+    labels: Option<BTreeMap<String, Value>>,
+}
+
+/// Returns the annotations of a manifest; `None` for a value that is not a text.
+///
+/// # Errors
+/// Returns an error if it is not JSON, or if its annotations are not a map.
+pub fn annotations(manifest: &[u8]) -> Result<BTreeMap<String, Option<String>>, InvalidContent> {
+    Ok(texts(parse_json_lossy::<WireAnnotated>(manifest)?.annotations))
+}
+
+/// Returns the labels in an image configuration; `None` for a value that is not a text.
+///
+/// # Errors
+/// Returns an error if it is not JSON, or if its labels are not a map.
+pub fn labels(configuration: &[u8]) -> Result<BTreeMap<String, Option<String>>, InvalidContent> {
+    Ok(texts(parse_json_lossy::<WireLabelled>(configuration)?.config.and_then(|config| config.labels)))
+}
+
+fn texts(values: Option<BTreeMap<String, Value>>) -> BTreeMap<String, Option<String>> {
+    let text = |value| match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    };
+    values.into_iter().flatten().map(|(key, value)| (key, text(value))).collect()
 }
 
 /// The types of image configurations with `created`.

@@ -122,6 +122,12 @@ pub trait Provider: Send + Sync + Debug {
     /// connection.
     fn capabilities(&self) -> Capabilities;
 
+    /// Returns true if image configurations can be read, see
+    /// [`RegistryReader::configuration`](crate::registry::RegistryReader::configuration).
+    fn reads_configurations(&self) -> bool {
+        true
+    }
+
     /// Returns whether a registry is one of this product's, by its address and its first answer. By default a product
     /// claims the registries whose signs [`FirstAnswer::product`] knows under its name.
     fn recognize(&self, answer: &FirstAnswer) -> ProductMatch {

@@ -39,6 +39,7 @@ mod rule_files;
 mod same_content;
 mod scheduled_failures;
 mod secrets;
+mod selectors;
 mod settings;
 #[cfg(target_os = "linux")]
 mod signals;

@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tagwarden::domain::{
     AllowUnmatched, ArtifactKind, ArtifactType, Blob, Claim, Claims, CompactTime, DateOrigin, Digest, FactSelector,
-    Gap, GapTarget, Globs, Hold, HoldOrigin, Holder, ImageReference, Inventory, Keep, KeepRule, Limits, Lock, Manifest,
-    ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern, Period, Plan, Policy, PolicyLimits,
-    PolicyMode, PullTime, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules, Selector,
-    SourceOutcome, SourceState, Tag, TagName, TagSelector, UnresolvedReference, VersionPart, WrittenDuration,
+    Gap, GapTarget, Globs, Hold, HoldOrigin, Holder, ImageReference, Inventory, Keep, KeepRule, KnownTexts, Limits,
+    Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern, Period, Plan, Policy,
+    PolicyLimits, PolicyMode, PullTime, Registry, RemovalAbility, RemovalMethod, RemovalObstacle, Repository, Rules,
+    Selector, SourceOutcome, SourceState, Tag, TagName, TagSelector, TextCondition, TextKind, UnresolvedReference,
+    VersionPart, WrittenDuration,
 };
 use tagwarden::engine::{Verdicts, check, evaluate, plan};
 
@@ -167,6 +168,7 @@ fn repository(name: &'static str) -> impl Strategy<Value = Repository> {
                 repository.artifact_types.insert(digest, (*own).into());
             }
         }
+        draw_texts(&mut repository);
         repository.gaps = gaps;
         repository.original_dates = originals;
         let there: BTreeSet<&TagName> = repository.tags.iter().map(|tag| &tag.name).collect();
@@ -239,6 +241,23 @@ pub(super) fn rule() -> impl Strategy<Value = KeepRule> {
     ]
 }
 
+/// Annotations and labels of a team, drawn by the digest: known, known to be absent, or unknown.
+fn draw_texts(repository: &mut Repository) {
+    for digest in repository.manifests.keys().cloned().collect::<Vec<_>>() {
+        for (kind, at) in [(TextKind::Annotation, 10), (TextKind::Label, 11)] {
+            let drawn = usize::from(digest.to_string().as_bytes()[at]) + repository.tags.len();
+            let value = match drawn % 6 {
+                0 => None,
+                1 => Some("cart"),
+                2 | 3 => Some("checkout"),
+                _ => continue,
+            };
+            let known = KnownTexts::from([("team".into(), value.map(Into::into))]);
+            repository.known_texts_mut(kind).insert(digest.clone(), known);
+        }
+    }
+}
+
 /// What a policy asks of facts; mostly nothing.
 pub(crate) fn facts() -> impl Strategy<Value = FactSelector> {
     let idle = prop::option::weighted(0.3, select(vec![0i64, 50, 200, 400, 650]));
@@ -249,8 +268,15 @@ pub(crate) fn facts() -> impl Strategy<Value = FactSelector> {
         vec![ArtifactType::MediaType("application/vnd.cncf.helm.config.v1+json".into())],
     ];
     let types = prop::option::weighted(0.3, select(types.to_vec()));
-    (idle, types).prop_map(|(idle, types)| FactSelector {
+    let texts = || {
+        let team = select(vec!["checkout", "c*", "*"]);
+        let one = team.prop_map(|value| vec![TextCondition::new("team", &[value]).unwrap()]);
+        prop_oneof![4 => Just(Vec::new()), 1 => one]
+    };
+    (idle, types, texts(), texts()).prop_map(|(idle, types, annotations, labels)| FactSelector {
         types,
+        annotations,
+        labels,
         idle: idle.map(|hours| WrittenDuration {
             duration: SignedDuration::from_hours(hours),
             written: format!("{hours}h").into(),

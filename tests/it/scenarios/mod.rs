@@ -4,6 +4,7 @@
 //! most of it.
 
 mod labels;
+mod manifest_shape;
 pub(crate) mod shape;
 
 use std::fmt::Write as _;

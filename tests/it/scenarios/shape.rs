@@ -13,11 +13,13 @@ use serde::Deserialize;
 use tagwarden::domain::{
     Blob, Claim, Claims, CoverageBasis, DateOrigin, Digest, Gap, GapTarget, Hold, HoldOrigin, Holder, ImageReference,
     Inventory, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern,
-    PermissionMode, PullTime, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility, RemovalMethod,
-    RemovalObstacle, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules, ServiceTier,
-    SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
+    PermissionMode, Policy, PullTime, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility,
+    RemovalMethod, RemovalObstacle, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules,
+    ServiceTier, SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
 };
 use tagwarden::policy;
+
+use super::manifest_shape::ManifestShape;
 
 /// A scenario. Images are written by short names; `{name}` stands for the digest in tags (`{app}.sig`) and claims
 /// (`shop/api@{app}`), of the algorithm sha512 where the name begins with `long-`. Times are ages (`20d`), `+2d` for what has not come yet, or absolute.
@@ -160,25 +162,6 @@ struct LongTag {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct ManifestShape {
-    created: Option<String>,
-    /// Its own type, or `none`. Without it, the type is unknown.
-    r#type: Option<String>,
-    /// Its media type, instead of that of an image or an index.
-    media_type: Option<String>,
-    children: Vec<String>,
-    subject: Option<String>,
-    config: Option<String>,
-    lock: Option<String>,
-    size: u64,
-    /// `layer 100`: its name and its bytes.
-    blobs: Vec<String>,
-    /// Only listed, not read: the image's bytes by the registry's account, or `unknown`.
-    listed: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 struct SourceShape {
     /// References. An image id is `{config}`, with ` as ` and the names of its container behind it, or ` among ` and
     /// those of the object that runs it. ` in ` or ` all in ` stands before a range of versions.
@@ -266,7 +249,7 @@ impl Scenario {
             .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
         let timezone = self.timezone.as_ref().map_or(TimeZone::UTC, |zone| TimeZone::get(zone).unwrap());
         let Bounds { untag, percent, leave, delete } = self.limits;
-        let scene = Scene { now, names: &names };
+        let scene = Scene { now, names: &names, policies: &policies.clone() };
         let mut registries: Vec<Registry> =
             self.registries.iter().map(|(name, shape)| scene.registry(name, shape, &shape.repositories)).collect();
         if registries.is_empty() {
@@ -325,6 +308,7 @@ fn rule(line: &str) -> RuleId {
 struct Scene<'a> {
     now: Timestamp,
     names: &'a Names,
+    policies: &'a [Policy],
 }
 
 impl Scene<'_> {
@@ -410,10 +394,7 @@ impl Scene<'_> {
         }
         for (name, manifest) in &shape.manifests {
             repository.manifests.insert(self.names.digest(name), self.manifest(manifest));
-            if let Some(own) = &manifest.r#type {
-                let own = if own == "none" { "" } else { own };
-                repository.artifact_types.insert(self.names.digest(name), own.into());
-            }
+            manifest.record(&self.names.digest(name), self.policies, &mut repository);
         }
         let children = shape.manifests.values().flat_map(|manifest| &manifest.children);
         let mut named: Vec<Digest> = children.map(|child| self.names.digest(child)).collect();

@@ -111,7 +111,7 @@ async fn a_dry_run_sends_only_what_reads_and_asks_for_no_more_than_that() {
         app.decide_repository(&main, &"shop/api".parse().unwrap(), None).await.unwrap();
         app.decide_repository(&plain, &"shop/web".parse().unwrap(), None).await.unwrap();
         // `diff` and `inventory` are made of the same facts.
-        app.read_decision_input(None, &()).await.unwrap();
+        app.read_decision_input(None, &[], &()).await.unwrap();
         app.decide_sources(&()).await.unwrap();
         assert_eq!(app.registry_states().await.unwrap().len(), 2);
         if mode != "enforce" {

@@ -206,7 +206,7 @@ async fn recorded_facts_know_what_was_read() {
     cluster.runs("api", "~/shop/api:moved", &config(&image("candidate-1", 99)));
     cluster.runs("open", "~/shop/other:${TAG}", "");
     let app = cluster.walk.open().await.unwrap();
-    let facts = app.read_decision_input(None, &()).await.unwrap();
+    let facts = app.read_decision_input(None, &[], &()).await.unwrap();
     let policies = app.policies.policies.clone();
     app.close().await;
     let again = DecisionInput::from_json(&facts.to_json().unwrap()).unwrap();

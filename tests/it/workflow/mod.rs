@@ -27,6 +27,7 @@ mod removal_faults;
 mod restore;
 mod restore_order;
 mod restore_preview;
+mod selectors;
 mod takeover;
 mod unfinished_plan;
 mod untagged;

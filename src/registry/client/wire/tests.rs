@@ -306,3 +306,25 @@ fn signed_schema_one_is_named_by_what_was_signed() {
     assert!(is_manifest_of(&Digest::of(signed.as_bytes()), signed.as_bytes()));
     assert!(!is_manifest_of(&Digest::of(b"other"), signed.as_bytes()));
 }
+
+#[test]
+fn annotations_and_labels_are_texts_or_nothing_that_anybody_understands() {
+    let manifest = serde_json::json!({
+        "config": {}, "annotations": { "team": "checkout", "build": 7, "empty": "" },
+        "layers": [{ "annotations": { "team": "layer" } }],
+    });
+    let text = |value: &str| Some(value.to_owned());
+    let found = annotations(manifest.to_string().as_bytes()).unwrap();
+    let expected = [("build", None), ("empty", text("")), ("team", text("checkout"))];
+    assert_eq!(found, BTreeMap::from(expected.map(|(key, value)| (key.to_owned(), value))));
+    let config = serde_json::json!({ "config": { "Labels": { "team": "checkout", "build": null } }, "Labels": { "other": "x" } });
+    let found = labels(config.to_string().as_bytes()).unwrap();
+    let expected = [("build", None), ("team", text("checkout"))];
+    assert_eq!(found, BTreeMap::from(expected.map(|(key, value)| (key.to_owned(), value))));
+    for none in ["{}", r#"{"annotations": null, "config": null}"#, r#"{"config": {"Labels": null}}"#] {
+        assert_eq!(labels(none.as_bytes()).unwrap(), BTreeMap::new());
+        assert_eq!(annotations(none.as_bytes()).unwrap(), BTreeMap::new());
+    }
+    assert!(annotations(br#"{"annotations": ["team"]}"#).is_err());
+    assert!(labels(br#"{"config": {"Labels": "team"}}"#).is_err());
+}

@@ -362,6 +362,10 @@ impl RegistryReader for AcrReader {
         pull::manifest(&self.http, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.http, repository, digest).await
+    }
+
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         let (Some(arm), Some(resource)) = (&self.arm, &self.http.settings.azure_resource) else { return Ok(None) };
         let particulars = registry_info(arm, resource, &hosts(&self.http.settings)).await?;

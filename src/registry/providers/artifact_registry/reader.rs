@@ -267,6 +267,10 @@ impl RegistryReader for ArtifactReader {
         pull::manifest(&self.api.registry, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.api.registry, repository, digest).await
+    }
+
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         // From here on everything is read again.
         self.shared.announce(BTreeMap::new());

@@ -232,6 +232,10 @@ impl RegistryReader for DistributionReader {
         pull::manifest(&self.http, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.http, repository, digest).await
+    }
+
     /// One GET of `/v2/` without credentials, whose refusal tells most, and where that does not tell one of the list of
     /// extensions, which zot has. Nothing where the host tells it.
     async fn product(&self) -> Option<Product> {

@@ -201,6 +201,10 @@ impl RegistryReader for HubReader {
         pull::manifest(&self.api.registry, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.api.registry, repository, digest).await
+    }
+
     /// Each repository says what the account may do there.
     async fn missing_rights(&self, repositories: &[RepositoryName]) -> BTreeMap<RepositoryName, RemovalObstacle> {
         let asked: Vec<_> =

@@ -49,6 +49,10 @@ impl Provider for Ecr {
     }
 
     /// What is pushed to a tag later than its image is not dated, so there are no push times of tags.
+    fn reads_configurations(&self) -> bool {
+        false
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             lists_untagged: Support::Yes,

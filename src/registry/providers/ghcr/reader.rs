@@ -183,6 +183,10 @@ impl RegistryReader for GhcrReader {
         pull::manifest(&self.api.registry, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.api.registry, repository, digest).await
+    }
+
     /// GitHub deletes no version by itself.
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         Ok(Some(RegistryInfo::that_keeps_untagged()))

@@ -236,6 +236,10 @@ impl RegistryReader for GitlabReader {
         pull::manifest(&self.http, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.http, repository, digest).await
+    }
+
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         self.read_cleanup_rules().await.map(Some)
     }

@@ -287,6 +287,10 @@ impl RegistryReader for HarborReader {
         pull::manifest(&self.http, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(&self.http, repository, digest).await
+    }
+
     async fn registry_info(&self) -> Result<Option<RegistryInfo>, RegistryError> {
         self.read_registry_info().await.map(Some)
     }

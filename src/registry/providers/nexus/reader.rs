@@ -193,6 +193,12 @@ impl RegistryReader for NexusReader {
         pull::manifest_at(&self.api.http, url, repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        let ImagePlace { key, image } = self.api.place(repository)?;
+        let url = self.api.url(&format!("repository/{key}/v2/{image}/blobs/{digest}"));
+        pull::configuration_at(&self.api.http, url, repository, digest).await
+    }
+
     fn server_time(&self) -> Option<ServerTime> {
         self.api.http.server_time()
     }

@@ -35,6 +35,10 @@ impl Provider for Quay {
         "quay"
     }
 
+    fn reads_configurations(&self) -> bool {
+        false
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             lists_untagged: Support::No,

@@ -272,6 +272,10 @@ impl RegistryReader for ZotReader {
         pull::manifest(self.http(), repository, digest).await
     }
 
+    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        pull::configuration(self.http(), repository, digest).await
+    }
+
     async fn product(&self) -> Option<Product> {
         // Of a registry that does not answer, the release is not known either.
         Some(self.extensions().await.map_or_else(|_| extensions::unknown_release(), |found| found.product.clone()))

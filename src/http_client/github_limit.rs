@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::pauses::{RetryHint, parse_delay, retry_after};
+use super::rate_limit::HourlyBudget;
 use super::{Response, date};
 
 /// The pause that GitHub asks for where a secondary limit has none of its own.
@@ -35,6 +36,15 @@ pub(super) fn hint(response: &Response) -> Option<RetryHint> {
     Some(RetryHint { after, throttled: true })
 }
 
+/// Returns what remains of the hour, as each response of GitHub reports it; `None` for other servers.
+pub(super) fn hourly_budget(headers: &HeaderMap) -> Option<HourlyBudget> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+    headers.get("x-github-request-id")?;
+    let (limit, remaining) = (number("x-ratelimit-limit")?, number("x-ratelimit-remaining")?);
+    let reset = headers.get("x-ratelimit-reset")?.to_str().ok()?;
+    Some(HourlyBudget { limit, remaining, until_reset: parse_delay(reset.trim(), date(headers))? })
+}
+
 impl Response {
     /// Returns true if one of GitHub's limits is used up.
     pub(crate) fn hits_github_limit(&self) -> bool {
@@ -44,7 +54,7 @@ impl Response {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{HeaderMap, HeaderName};
+    use http::header::HeaderName;
 
     use super::*;
 
@@ -79,6 +89,26 @@ mod tests {
             let (status, body) = (StatusCode::from_u16(status).unwrap(), body.as_bytes().to_vec());
             let response = Response { status, headers, body, request: String::new() };
             assert_eq!(hint(&response).map(|hint| hint.after), expected, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn every_response_tells_what_remains_of_the_hour() {
+        let all = [
+            ("x-github-request-id", "C0FE:1"),
+            ("date", "Mon, 21 Sep 2026 14:13:20 GMT"),
+            ("x-ratelimit-limit", "5000"),
+            ("x-ratelimit-remaining", "990"),
+            ("x-ratelimit-reset", "1790000600"),
+        ];
+        let headers = |without: &str| -> HeaderMap {
+            let kept = all.iter().filter(|(name, _)| *name != without);
+            kept.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+        };
+        let budget = HourlyBudget { limit: 5000, remaining: 990, until_reset: Duration::from_secs(600) };
+        assert_eq!(hourly_budget(&headers("")), Some(budget));
+        for (name, _) in all {
+            assert_eq!(hourly_budget(&headers(name)), None, "without {name}");
         }
     }
 }

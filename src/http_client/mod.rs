@@ -390,6 +390,11 @@ impl HttpClient {
         let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
         self.counters.statuses[class].fetch_add(1, Ordering::Relaxed);
         let hint = retry_hint(ask, &outcome);
+        if let (Some(home), Ok(answer)) = (self.origin_of(ask), &outcome)
+            && let Some(budget) = github_limit::hourly_budget(&answer.headers)
+        {
+            home.rate_limiter.record_budget(budget);
+        }
         if let (Some(pass), Ok(answer)) = (pass, &outcome) {
             match hint.filter(|hint| hint.throttled) {
                 Some(hint) => pass.record_throttling(self.lane_pause(hint)),

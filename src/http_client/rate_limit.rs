@@ -26,6 +26,17 @@ pub struct RateLimits {
     pub delete: Option<u32>,
 }
 
+/// What remains of a limit that counts all requests by the hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HourlyBudget {
+    /// The requests of a whole hour.
+    pub(super) limit: u32,
+    /// Those that remain.
+    pub(super) remaining: u32,
+    /// The time until it begins anew.
+    pub(super) until_reset: Duration,
+}
+
 /// The kinds of operations that registries count separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -84,6 +95,12 @@ impl RateLimiter {
             lane.state().documented = rate.map(positive_rate);
             lane.changed.notify_one();
         }
+    }
+
+    /// Records what remains of the hour. Removals are spread by it: each takes two requests, a look and the deletion, and the
+    /// look must not wait in between. What plans read is little beside that.
+    pub(super) fn record_budget(&self, budget: HourlyBudget) {
+        self.lane(Operation::Delete).state().record_budget(budget, Instant::now());
     }
 
     pub(super) fn lane_for_request(&self, request: &Request) -> &Arc<Lane> {
@@ -223,6 +240,10 @@ struct LaneState {
     /// The documented rate, in requests a minute.
     documented: Option<f64>,
     reported: RemainingCalls,
+    /// What remains of an hourly limit, and when that begins anew.
+    budget: Option<(HourlyBudget, Instant)>,
+    /// Time of the last request that was spread by it.
+    last_spread_at: Option<Instant>,
     /// Requests of the last minute, if bursts are allowed.
     sent_at: VecDeque<Instant>,
     /// Time of the last request without a known rate.
@@ -248,6 +269,12 @@ const MINUTE: Duration = Duration::from_mins(1);
 const USED_SHARE: f64 = 0.97;
 /// The longest delay that spread requests may catch up.
 const MAX_CATCH_UP: Duration = Duration::from_millis(250);
+/// An hourly limit is spread once less than this part of it remains.
+const SPREAD_BELOW: u32 = 4;
+/// The requests that a removal takes where limits are hourly.
+const REQUESTS_PER_REMOVAL: u32 = 2;
+/// The longest interval between requests that are spread.
+const MAX_SPREAD: Duration = Duration::from_secs(30);
 /// A window of this size is unlimited.
 const UNLIMITED_WINDOW: usize = 64;
 
@@ -258,6 +285,8 @@ impl LaneState {
             configured: chosen,
             documented: None,
             reported: RemainingCalls::default(),
+            budget: None,
+            last_spread_at: None,
             sent_at: VecDeque::new(),
             last_sent_at: None,
             next_at: None,
@@ -295,10 +324,30 @@ impl LaneState {
         if self.in_flight.saturating_add(self.reserved) >= self.window {
             return NextStep::WaitForResponse;
         }
+        let due = self.budget_interval(now).zip(self.last_spread_at).and_then(|(each, last)| last.checked_add(each));
+        if let Some(due) = due.filter(|due| *due > now) {
+            return NextStep::WaitUntil(due);
+        }
         match self.count_request(now) {
-            Ok(()) => NextStep::Proceed,
+            Ok(()) => {
+                self.last_spread_at = Some(now);
+                NextStep::Proceed
+            }
             Err(until) => NextStep::WaitUntil(until),
         }
+    }
+
+    /// Returns the interval at which the rest of an hourly limit lasts until it begins anew; `None` while enough remains,
+    /// and where so little remains that waiting for single requests would take minutes: the server then says how long.
+    fn budget_interval(&self, now: Instant) -> Option<Duration> {
+        let (budget, reset_at) = self.budget?;
+        let left = reset_at.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        let each = left / (budget.remaining / REQUESTS_PER_REMOVAL).max(1);
+        (budget.remaining < budget.limit / SPREAD_BELOW && each <= MAX_SPREAD).then_some(each)
+    }
+
+    fn record_budget(&mut self, budget: HourlyBudget, now: Instant) {
+        self.budget = now.checked_add(budget.until_reset).map(|reset_at| (budget, reset_at));
     }
 
     /// Converts a reserved slot into a request in flight. Returns false, without effect, if the server has requested a

@@ -290,3 +290,52 @@ async fn values_that_are_none_change_nothing() {
     state.reported = told;
     assert_eq!(state.rate(), Some(MIN_CALLS_PER_MINUTE), "nothing remains, and still it is asked");
 }
+
+/// A server that counts all requests by the hour: at a deletion a second its 5,000 would be used up after 42 minutes.
+#[tokio::test(start_paused = true)]
+async fn the_last_quarter_of_an_hour_is_spread_over_its_rest() {
+    let limits = RateLimiter::new(RateLimits { delete: Some(60), ..RateLimits::default() });
+    let began = Instant::now();
+    let hour = Duration::from_hours(1);
+    let (mut remaining, mut deleted) = (5000_u32, 0);
+    while began.elapsed() < hour {
+        let place = limits.lane(Operation::Delete).reserve().await;
+        if began.elapsed() >= hour {
+            break;
+        }
+        // The look before it is a read, and does not wait.
+        let before = Instant::now();
+        drop(limits.lane(Operation::Read).admit().await);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+        place.redeem().expect("no pause").record_response(None);
+        remaining = remaining.checked_sub(2).expect("requests remain to the end of the hour");
+        deleted += 1;
+        limits.record_budget(HourlyBudget {
+            limit: 5000,
+            remaining,
+            until_reset: hour.saturating_sub(began.elapsed()),
+        });
+    }
+    assert!((2300..2500).contains(&deleted), "{deleted} deletions");
+    // The next hour begins at full speed, as the server says with its next answer.
+    let began = Instant::now();
+    for _ in 0..10 {
+        limits.lane(Operation::Delete).admit().await.record_response(None);
+        limits.record_budget(HourlyBudget { limit: 5000, remaining: 4990, until_reset: hour });
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_spread_is_left_to_the_answer_of_the_server() {
+    for (remaining, until_reset) in [(0, 3000), (2, 600), (5000, 3000), (10, 0)] {
+        let limits = RateLimiter::new(RateLimits::default());
+        let budget = HourlyBudget { limit: 5000, remaining, until_reset: Duration::from_secs(until_reset) };
+        let began = Instant::now();
+        for _ in 0..5 {
+            limits.record_budget(budget);
+            limits.lane(Operation::Delete).admit().await.record_response(None);
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "{budget:?}");
+    }
+}

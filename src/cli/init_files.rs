@@ -85,6 +85,7 @@ impl FirstFiles {
             "artifact-registry" => {
                 "namespaces = [\"my-project\"]   # write your projects here, or single repositories: \"PROJECT/REPOSITORY\"\n"
             }
+            "ghcr" => "namespaces = [\"my-name\"]   # write your organizations and users here\n",
             "docker-hub" => "namespaces = [\"my-name\"]   # write your users and organizations here\n",
             _ => "",
         };

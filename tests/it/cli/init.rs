@@ -272,7 +272,7 @@ async fn zot_is_told_by_the_extensions_that_it_lists() {
 }
 
 #[tokio::test]
-async fn the_settings_of_docker_hub_name_a_namespace_and_a_token() {
+async fn the_settings_of_docker_hub_and_github_name_a_namespace_and_a_token() {
     let desk = CliFixture::with(&[("token", "dckr_pat")]);
     let how = "--auth basic --username contoso --secret-file token";
     desk.run(&format!("init docker.io --kind docker-hub {how} --no-plan")).await.exits(0);
@@ -280,6 +280,13 @@ async fn the_settings_of_docker_hub_name_a_namespace_and_a_token() {
     for phrase in ["kind     = \"docker-hub\"", "username = \"contoso\"", "namespaces = [\"my-name\"]   # write"] {
         assert!(written.contains(phrase), "{written}");
     }
+    let desk = CliFixture::with(&[("token", "ghp_classic")]);
+    desk.run("init ghcr.io --kind ghcr --auth token --secret-file token --no-plan").await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    for phrase in ["kind     = \"ghcr\"", "{ kind = \"token\"", "namespaces = [\"my-name\"]   # write"] {
+        assert!(written.contains(phrase), "{written}");
+    }
+    desk.run("check").await.exits(0);
     let login = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"Y29udG9zbzpkY2tyX3BhdA=="}}}"#;
     let desk = CliFixture::with(&[(".docker/config.json", login)]);
     desk.run("init docker.io --kind docker-hub --auth docker-config --no-plan").await.exits(0);

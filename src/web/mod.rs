@@ -154,11 +154,8 @@ async fn ready(State(app): State<AppState>, uri: Uri, headers: HeaderMap) -> Res
     let is_authorized = guard::authorize(app.context.settings.listen_token.as_ref(), &uri, &headers).is_ok();
     let not_ready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
     let failed = |what: &str, error: &StateError| {
-        not_ready(&if is_authorized {
-            format!("{what}: {}", error.chain())
-        } else {
-            format!("{what} ({}): the log says more", error.kind.label())
-        })
+        let words = format!("{what} ({}): the log says more", error.kind.label());
+        not_ready(&if is_authorized { error.chain() } else { words })
     };
     if status.activity == Activity::Stopping {
         return not_ready("stopping");

@@ -100,7 +100,7 @@ async fn readiness_says_why_not_and_names_nothing() {
     world.context.store.clone().close().await;
     let answer = world.get("/readyz").await;
     assert_eq!(answer.status, 503);
-    assert!(answer.body.starts_with("the state cannot be read: /"), "on this machine: {}", answer.body);
+    assert!(answer.body.starts_with("the state /"), "on this machine: {}", answer.body);
     assert_eq!(world.get("/").await.status, 500);
     assert_eq!(world.get("/api/v1/runs").await.json()["error"]["kind"], "io");
 }
@@ -109,14 +109,14 @@ async fn readiness_says_why_not_and_names_nothing() {
 #[tokio::test]
 async fn an_unwritable_state_is_named_to_those_who_may_know() {
     let full = || {
-        let failure = Failure::new(StateErrorKind::Full, "/var/lib/tagwarden/tagwarden.db: cannot record a run");
+        let failure =
+            Failure::new(StateErrorKind::Full, "the state /var/lib/tagwarden/tagwarden.db: cannot record a run");
         failure.with_help("make room on the disk")
     };
     let open = WebFixture::new().await;
     open.context.status.update(|status| (status.ready, status.write_error) = (false, Some(full())));
     let answer = open.get("/readyz").await;
-    let whole =
-        "the state cannot be written: /var/lib/tagwarden/tagwarden.db: cannot record a run; make room on the disk\n";
+    let whole = "the state /var/lib/tagwarden/tagwarden.db: cannot record a run; make room on the disk\n";
     assert_eq!((answer.status, answer.body.as_str()), (503, whole));
 
     let guarded = WebFixture::with(&format!("listen_token_file = \"token\"\n{LEAST}")).await;

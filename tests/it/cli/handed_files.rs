@@ -155,7 +155,8 @@ async fn a_text_that_ends_within_a_tag_keeps_what_it_may_have_named() {
         registry.url()
     );
     let policy = "policies:\n  - { name: p, select: { tags: [\"1.*\", \"2.0.0\"] }, keep: [{ within: 1d }] }\n";
-    let desk = CliFixture::with(&[("tagwarden.toml", &*toml), ("policies/p.yaml", policy)]);
+    let mut desk = CliFixture::with(&[("tagwarden.toml", &*toml), ("policies/p.yaml", policy)]);
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "100");
     let image = |tag: &str| format!("{}/shop/api:{tag}", registry.host());
     for (text, expired) in [
         (format!("{}\n", image("1.2")), 3),

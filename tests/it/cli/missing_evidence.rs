@@ -104,7 +104,7 @@ async fn data_is_on_stdout_and_words_are_on_stderr() {
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tagwarden-")));
     assert_eq!(hidden.count(), 0, "no temporary file is left");
 
-    let done = desk.run("plan --out missing/folder/plan.json").await.exits(1);
+    let done = desk.run("plan --out missing/folder/plan.json").await.exits(2);
     assert!(done.err.contains("missing/folder/plan.json"), "{}", done.err);
     let json = desk.run("runs --format json").await.exits(0).json();
     assert!(json.as_array().unwrap().len() > 5);

@@ -94,7 +94,7 @@ async fn each_snippet_runs_on_an_edit() {
             let text = desk.read(file);
             assert!(!text.is_empty(), "{name}: {file}");
             if std::path::Path::new(file).extension().is_some_and(|end| end == "md") {
-                assert!(text.starts_with("### Tagwarden: +1 go"), "{name}: {text}");
+                assert!(text.starts_with("### Tagwarden: 1 newly expired"), "{name}: {text}");
             }
         }
     }

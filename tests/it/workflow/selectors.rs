@@ -29,7 +29,9 @@ fn annotate_index(image: &Image, team: &str) -> Image {
     let mut manifest: Value = serde_json::from_slice(&image.bytes).unwrap();
     manifest["annotations"] = json!({ "team": team });
     let bytes = manifest.to_string();
-    Image { digest: Digest::of(bytes.as_bytes()), bytes: bytes.into(), ..image.clone() }
+    let mut annotated = image.clone();
+    (annotated.digest, annotated.bytes) = (Digest::of(bytes.as_bytes()), bytes.into());
+    annotated
 }
 
 /// Puts images into a repository of an Azure registry, the last the youngest.

@@ -122,6 +122,9 @@ async fn moto_loses_a_tag_by_default_and_images_by_opt_in() {
     let left: Vec<&String> = after["shop/api"].as_object().unwrap().keys().collect();
     assert_eq!(left, ["build-1", "build-3", "release-2", "release-9"]);
     assert_eq!(after["shop/api"]["release-2"], before["shop/api"]["release-2"], "its image is there");
+    let (code, out, told) = tagwarden(folder.path(), &["restore", "main/shop/api:build-2"]);
+    assert_eq!(code, Some(0), "{out}{told}");
+    assert_eq!(tags(&moto, "show").await, before);
 
     settings(folder.path(), &moto, "removal = \"manifest\"");
     let (code, plan, told) = tagwarden(folder.path(), &["plan", "--format", "json", "--out", "plan.json"]);
@@ -130,5 +133,9 @@ async fn moto_loses_a_tag_by_default_and_images_by_opt_in() {
     assert_eq!(code, Some(0), "{out}{told}");
     let after = tags(&moto, "show").await;
     let left: Vec<&String> = after["shop/api"].as_object().unwrap().keys().collect();
-    assert_eq!(left, ["build-3", "release-2", "release-9"]);
+    assert_eq!(left, ["build-2", "build-3", "release-2", "release-9"], "what was restored is held");
+    // moto does not look for layers, so what was deleted comes back as well.
+    let (code, out, told) = tagwarden(folder.path(), &["restore", "main/shop/api:build-1"]);
+    assert_eq!(code, Some(0), "{out}{told}");
+    assert_eq!(tags(&moto, "show").await, before);
 }

@@ -51,16 +51,18 @@ pub struct FirstAnswer {
     ping: Option<Response>,
     /// The answer to the question for extensions, where the first one told too little.
     extensions: Option<Response>,
+    /// The answer to the question for zot's description, where those told too little.
+    description: Option<Response>,
 }
 
 impl FirstAnswer {
     /// The address alone.
     #[must_use]
     pub fn of_address(endpoint: Url) -> Self {
-        Self { endpoint, ping: None, extensions: None }
+        Self { endpoint, ping: None, extensions: None, description: None }
     }
 
-    /// Asks a registry for `/v2/`, and for its extensions where that does not tell the product.
+    /// Asks a registry for `/v2/`, and for its extensions and its description where that does not tell the product.
     ///
     /// # Errors
     /// When it cannot be reached.
@@ -81,6 +83,10 @@ impl FirstAnswer {
         if found.product().is_none() {
             found.extensions = get(product::EXTENSIONS_PATH).await.ok();
         }
+        // A zot with users lists no extensions to anybody who is not signed in.
+        if found.product().is_none() && found.is_registry() {
+            found.description = get(product::ZOT_DESCRIPTION_PATH).await.ok();
+        }
         Ok(found)
     }
 
@@ -96,6 +102,7 @@ impl FirstAnswer {
         product::detect_by_host(&self.endpoint)
             .or_else(|| product::detect_by_response(self.ping.as_ref()?))
             .or_else(|| product::detect_by_extensions(self.extensions.as_ref()?))
+            .or_else(|| product::detect_by_description(self.description.as_ref()?))
     }
 
     /// Returns the `kind` of that product's own provider, whether or not this version has it.

@@ -44,7 +44,8 @@ async fn it_takes_what_zot_takes_and_nothing_else() {
         ("DELETE", format!("{manifests}/v9"), true, (404, "MANIFEST_UNKNOWN")),
         ("DELETE", format!("{manifests}/{}", child.digest), true, (405, "DENIED")),
         ("DELETE", format!("{manifests}/v1"), true, (202, "")),
-        ("GET", "/v2/_zot/ext/mgmt".to_owned(), true, (404, "")),
+        ("GET", "/v2/_zot/ext/mgmt".to_owned(), false, (200, "")),
+        ("GET", "/v2/_oci/ext/discover".to_owned(), false, (401, "UNAUTHORIZED")),
     ] {
         let (status, body) = ask(&registry, method, &path, signed).await;
         let code = body["errors"][0]["code"].as_str().unwrap_or_default();

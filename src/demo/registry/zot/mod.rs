@@ -165,7 +165,13 @@ impl ZotService {
         options: &Options,
         (content, uploads): (&mut Content, &mut Uploads),
     ) -> Result<Response, ErrorResponse> {
-        let access = Access::of(&self.options.users, call.headers.get(header::AUTHORIZATION))?;
+        let authorization = call.headers.get(header::AUTHORIZATION);
+        let access = Access::of(&self.options.users, authorization);
+        let describes = self.options.has_search && decoded == "/v2/_zot/ext/mgmt" && *call.method == Method::GET;
+        if describes && (authorization.is_none() || access.is_ok()) {
+            return Ok(json_response(StatusCode::OK, "text/plain; charset=utf-8", &self.description()));
+        }
+        let access = access?;
         if decoded == "/v2/_oci/ext/discover" {
             return Ok(json_response(StatusCode::OK, "application/json", &self.extensions()));
         }
@@ -199,6 +205,17 @@ impl ZotService {
             }
             _ => Ok(route.respond(call, options, content, uploads)),
         }
+    }
+
+    /// Its description of itself, for anybody.
+    fn description(&self) -> serde_json::Value {
+        json!({
+            "distSpecVersion": "1.1.1",
+            "commit": "",
+            "releaseTag": self.options.release,
+            "binaryType": "-mgmt-search",
+            "http": { "auth": { "htpasswd": {} } },
+        })
     }
 
     fn manifest(

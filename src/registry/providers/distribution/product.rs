@@ -132,6 +132,30 @@ pub(in crate::registry::providers) fn detect_by_host(endpoint: &Url) -> Option<P
     Some(found)
 }
 
+/// The path of zot's own description. It answers without credentials wherever the search is on, also where nothing else does.
+pub(in crate::registry::providers) const ZOT_DESCRIPTION_PATH: &str = "/v2/_zot/ext/mgmt";
+
+/// The description of a zot: members that no other server has by chance, and its release.
+#[derive(Deserialize)]
+struct WireZot {
+    #[serde(rename = "distSpecVersion")]
+    _specification: String,
+    #[serde(rename = "binaryType")]
+    _build: String,
+    #[serde(rename = "releaseTag", default)]
+    release: String,
+}
+
+/// The product by the answer at [`ZOT_DESCRIPTION_PATH`].
+pub(in crate::registry::providers) fn detect_by_description(response: &Response) -> Option<Product> {
+    if !response.status.is_success() {
+        return None;
+    }
+    let found: WireZot = serde_json::from_slice(&response.body).ok()?;
+    let zot = Product { recognized_by: "its description of itself (`/v2/_zot/ext/mgmt`)", ..ZOT };
+    Some(zot_of_release(zot, Some(&found.release)))
+}
+
 /// `<account>.dkr.ecr.<region>.amazonaws.com`, with its variants for FIPS, China and dual stack
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html>).
 fn is_ecr(host: &str) -> bool {
@@ -191,11 +215,16 @@ pub(in crate::registry::providers) fn detect_by_extensions(response: &Response) 
     let listed = serde_json::from_slice::<WireExtensions>(&response.body).ok()?.extensions?;
     let own = listed.into_iter().find(|extension| extension.name.as_deref() == Some("_zot"))?;
     let release = own.url.as_deref().and_then(|url| url.split_once("/zot/blob/")?.1.split('/').next());
+    Some(zot_of_release(ZOT, release))
+}
+
+/// A zot of a release, or as it is if that says nothing.
+fn zot_of_release(zot: Product, release: Option<&str>) -> Product {
     let Some((release, version)) = release.and_then(|release| Some((release, parse_release(release)?))) else {
-        return Some(ZOT);
+        return zot;
     };
-    let found = with_version(ZOT, release);
-    Some(if version >= ZOT_LEAVES_MANIFEST_SINCE {
+    let found = with_version(zot, release);
+    if version >= ZOT_LEAVES_MANIFEST_SINCE {
         Product {
             untag: UntagEffect::LeavesManifest,
             consequence: "a deletion by tag leaves the manifest until its garbage collection, by default within an hour: \
@@ -208,7 +237,7 @@ pub(in crate::registry::providers) fn detect_by_extensions(response: &Response) 
             consequence: "before 2.1.2 a deletion by tag deletes the manifest with its last tag: upgrade it",
             ..found
         }
-    })
+    }
 }
 
 /// The numbers of `v2.1.10`. What comes with a suffix is a build of somebody's own, of which nothing is known.
@@ -333,6 +362,28 @@ mod tests {
         for (status, headers, expected) in cases {
             let found = known(detect_by_response(&response(*status, headers, "")));
             assert_eq!((found.0, &found.1, found.2), (expected.0, &expected.1, expected.2), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn zot_tells_its_release_by_its_description() {
+        use UntagEffect::{DeletesManifest, LeavesManifest, Unknown};
+        let of = |release: &str| {
+            format!(
+                "{{\"distSpecVersion\":\"1.1.1\",\"releaseTag\":\"{release}\",\"binaryType\":\"-mgmt\",\"http\":{{}}}}"
+            )
+        };
+        let others = r#"{"distSpecVersion":"1.1.1","http":{}}"#;
+        for (status, body, name, version, untag) in [
+            (200, of("v2.1.14"), "zot", Some("v2.1.14"), LeavesManifest),
+            (200, of("v2.1.1"), "zot", Some("v2.1.1"), DeletesManifest),
+            (200, of(""), "zot", None, Unknown),
+            (200, others.to_owned(), "", None, Unknown),
+            (200, "<html>".to_owned(), "", None, Unknown),
+            (401, of("v2.1.14"), "", None, Unknown),
+        ] {
+            let found = known(detect_by_description(&response(status, &[], &body)));
+            assert_eq!(found, (name, version.map(str::to_owned), untag), "{body}");
         }
     }
 

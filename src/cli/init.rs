@@ -48,6 +48,17 @@ pub(super) struct InitArgs {
     /// Read the password or token from this file
     #[arg(long, value_name = "FILE", requires = "auth")]
     secret_file: Option<PathBuf>,
+    /// Read the repositories of this organization, user, group or project; repeatable
+    ///
+    /// GitHub, Docker Hub, Quay, Artifact Registry and GitLab list repositories by these. On Docker Hub it is the user of
+    /// `--username` by default.
+    #[arg(long, value_name = "NAME")]
+    namespace: Vec<String>,
+    /// Address of GitLab itself, which lists the repositories of groups and projects
+    ///
+    /// By default `https://gitlab.com` for registry.gitlab.com. The secret must be a token with the scope `read_api` there.
+    #[arg(long, value_name = "URL", requires = "namespace")]
+    api: Option<String>,
     /// Read release records here [default: releases/*.json, with an example]
     #[arg(long, value_name = "GLOB")]
     evidence: Vec<String>,
@@ -97,22 +108,9 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         None => recognize(&endpoint).await?,
     };
     let sign_in = sign_in(args, kind, asks)?;
-    // What the own APIs of Quay, Artifactory and Nexus need nobody has by chance.
-    let (kind, remark) = match (kind, &sign_in) {
-        ("quay", SignIn::Token(_)) => (kind, remark),
-        // `docker login` does not reach its API.
-        ("docker-hub", SignIn::Kind("docker-config")) => {
-            ("distribution", format!("{remark}; with an access token, write kind = \"docker-hub\""))
-        }
-        ("quay", _) => ("distribution", format!("{remark}; with an OAuth access token, write kind = \"quay\"")),
-        ("artifactory" | "nexus", SignIn::Kind(_)) => {
-            ("distribution", format!("{remark}; with the sign-in of a user, write kind = \"{kind}\""))
-        }
-        ("nexus", SignIn::Token(_)) => {
-            ("distribution", format!("{remark}; with the sign-in of a user, write kind = \"nexus\""))
-        }
-        _ => (kind, remark),
-    };
+    let (kind, remark) = kind_for(kind, remark, &sign_in);
+    let namespaces = namespaces(args, kind, &sign_in, asks)?;
+    let api = api(args, kind, (&endpoint, &sign_in, &namespaces), asks)?;
     print_note(&format!("{endpoint}: kind = \"{kind}\": {remark}"));
     let evidence = if args.evidence.is_empty() && asks {
         let answer = ask("Release records, as files or globs", init_files::EVIDENCE, |text| Ok(text.to_owned()))?;
@@ -128,6 +126,8 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         remark,
         endpoint,
         sign_in,
+        namespaces,
+        api,
         evidence,
         for_units,
     };
@@ -156,6 +156,102 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     let done = Box::pin(plan::plan(Some(&settings), &PlanArgs::default())).await;
     next("run `tagwarden plan` again");
     done
+}
+
+/// The kind to write for that sign-in: what the own APIs of some products need nobody has by chance.
+fn kind_for(kind: &'static str, remark: String, sign_in: &SignIn) -> (&'static str, String) {
+    match (kind, sign_in) {
+        ("quay", SignIn::Token(_)) => (kind, remark),
+        // `docker login` does not reach its API.
+        ("docker-hub", SignIn::Kind("docker-config")) => {
+            ("distribution", format!("{remark}; with an access token, write kind = \"docker-hub\""))
+        }
+        ("quay", _) => ("distribution", format!("{remark}; with an OAuth access token, write kind = \"quay\"")),
+        ("artifactory" | "nexus", SignIn::Kind(_)) => {
+            ("distribution", format!("{remark}; with the sign-in of a user, write kind = \"{kind}\""))
+        }
+        ("nexus", SignIn::Token(_)) => {
+            ("distribution", format!("{remark}; with the sign-in of a user, write kind = \"nexus\""))
+        }
+        _ => (kind, remark),
+    }
+}
+
+/// The kinds that list repositories by names such as these, and true if they list none without.
+const LISTED_BY: [(&str, &str, bool); 8] = [
+    ("artifact-registry", "Projects", true),
+    ("docker-hub", "Users and organizations", true),
+    ("ghcr", "Organizations and users", true),
+    ("quay", "Organizations and users", true),
+    ("gitlab", "Groups and projects", true),
+    ("artifactory", "Keys of repositories", false),
+    ("harbor", "Projects", false),
+    ("nexus", "Names of repositories", false),
+];
+
+/// The namespaces whose repositories are read. A placeholder could be the name of somebody else.
+fn namespaces(args: &InitArgs, kind: &str, sign_in: &SignIn, asks: bool) -> Result<Vec<String>, RunError> {
+    let Some((_, what, required)) = LISTED_BY.into_iter().find(|(name, ..)| *name == kind) else {
+        if args.namespace.is_empty() {
+            return Ok(Vec::new());
+        }
+        return Err(RunError::usage(format!(
+            "`--namespace` is not for kind = \"{kind}\": policies select repositories"
+        )));
+    };
+    if !args.namespace.is_empty() {
+        return Ok(args.namespace.clone());
+    }
+    let own = match sign_in {
+        SignIn::Basic(user, _) if kind == "docker-hub" => user.as_str(),
+        _ => "",
+    };
+    let split = |text: &str| text.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    // `docker login` does not reach GitLab itself; what it reads has to be named by hand.
+    let required = required && !(kind == "gitlab" && matches!(sign_in, SignIn::Kind(_)));
+    match (required, asks) {
+        (true, true) => ask(&format!("{what} whose repositories are read"), own, |text| Ok(split(text))),
+        (true, false) if own.is_empty() => {
+            let what = what.to_lowercase();
+            let failure =
+                Failure::new((), format!("kind = \"{kind}\" lists no repositories without the names of {what}"));
+            Err(RunError::Usage(failure.with_help("name them with `--namespace NAME`")))
+        }
+        _ => Ok(split(own)),
+    }
+}
+
+/// The address of GitLab, which lists the repositories of namespaces.
+fn api(
+    args: &InitArgs,
+    kind: &str,
+    (endpoint, sign_in, namespaces): (&Url, &SignIn, &[String]),
+    asks: bool,
+) -> Result<Option<Url>, RunError> {
+    if kind != "gitlab" {
+        return match args.api {
+            Some(_) => Err(RunError::usage(format!("`--api` is for GitLab, and this is kind = \"{kind}\""))),
+            None => Ok(None),
+        };
+    }
+    if namespaces.is_empty() {
+        return Ok(None);
+    }
+    if matches!(sign_in, SignIn::Kind(_)) {
+        let failure = Failure::new((), "GitLab lists the repositories of groups and projects for a token only");
+        return Err(RunError::Usage(failure.with_help("use `--auth basic --username USER --secret-file FILE`")));
+    }
+    match &args.api {
+        Some(address) => parse_endpoint(address),
+        None if endpoint.host_str() == Some("registry.gitlab.com") => parse_endpoint("https://gitlab.com"),
+        None if asks => ask("Address of GitLab itself, such as https://gitlab.example", "", parse_endpoint),
+        None => {
+            let failure =
+                Failure::new((), "GitLab itself lists the repositories of groups and projects, not its registry");
+            Err(RunError::Usage(failure.with_help("name its address with `--api https://gitlab.example`")))
+        }
+    }
+    .map(Some)
 }
 
 /// The kind to write, and how it was found.
@@ -246,7 +342,9 @@ fn parse_endpoint(text: &str) -> Result<Url, RunError> {
         return Err(invalid("it has a user or password in it; use `--auth`"));
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(invalid("it has a path in it; policies select repositories"));
+        return Err(invalid(
+            "it has a path in it; policies select repositories, and `--namespace` says whose are read",
+        ));
     }
     Ok(url)
 }

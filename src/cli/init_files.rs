@@ -40,6 +40,10 @@ pub(super) struct FirstFiles {
     pub(super) remark: String,
     pub(super) endpoint: Url,
     pub(super) sign_in: SignIn,
+    /// The names whose repositories are read.
+    pub(super) namespaces: Vec<String>,
+    /// The address of GitLab itself, which takes the same secret.
+    pub(super) api: Option<Url>,
     /// Globs of release records; none for an example.
     pub(super) evidence: Vec<String>,
     /// True if they are those of the units.
@@ -67,7 +71,7 @@ impl FirstFiles {
     }
 
     fn settings(&self) -> String {
-        let Self { name, kind, remark, endpoint, sign_in, evidence, for_units } = self;
+        let Self { name, kind, remark, endpoint, sign_in, namespaces, api, evidence, for_units } = self;
         let endpoint = endpoint.as_str().trim_end_matches('/');
         let auth = match sign_in {
             SignIn::Kind(kind) => format!("{{ kind = {} }}", quote(kind)),
@@ -80,14 +84,20 @@ impl FirstFiles {
                 format!("{{ kind = \"token\", token_file = {} }}", quote(&file.to_string_lossy()))
             }
         };
-        // They list the repositories of a project or a namespace, which their addresses do not tell.
-        let namespaces = match *kind {
-            "artifact-registry" => {
-                "namespaces = [\"my-project\"]   # write your projects here, or single repositories: \"PROJECT/REPOSITORY\"\n"
+        let namespaces = match namespaces.as_slice() {
+            [] => String::new(),
+            names => {
+                let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+                format!("namespaces = [{}]   # whose repositories are read\n", names.join(", "))
             }
-            "ghcr" => "namespaces = [\"my-name\"]   # write your organizations and users here\n",
-            "docker-hub" => "namespaces = [\"my-name\"]   # write your users and organizations here\n",
-            _ => "",
+        };
+        let api = match (api, sign_in) {
+            (Some(api), SignIn::Basic(_, file) | SignIn::Token(file)) => format!(
+                "api      = {{ endpoint = {}, token_file = {} }}\n",
+                quote(api.as_str().trim_end_matches('/')),
+                quote(&file.to_string_lossy())
+            ),
+            _ => String::new(),
         };
         let paths = if evidence.is_empty() { vec![EVIDENCE.to_owned()] } else { evidence.clone() };
         let paths: Vec<String> = paths.iter().map(|path| quote(path)).collect();
@@ -103,7 +113,7 @@ impl FirstFiles {
              kind     = {}\n\
              endpoint = {}\n\
              auth     = {auth}\n\
-             {namespaces}\
+             {namespaces}{api}\
              # aliases = [\"images.example.com\"]   # other hosts by which image references name this registry\n\
              \n\
              # What is live: everything named here stays, whatever the policies say. Also read Kubernetes, Azure and others.\n\

@@ -1,16 +1,18 @@
 //! `init` and `check --online`: from an address to the first plan.
 
 use std::fs;
+use std::sync::Arc;
 
 use assert_cmd::cargo::cargo_bin;
 use serde_json::{Value, json};
-use tagwarden::demo::registry::{EmbeddedRegistry, Options};
+use tagwarden::demo::registry::{Dialect, EmbeddedRegistry, Options, ZotOptions, ZotUser};
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{CliFixture, fill, names, settings};
 use crate::support::clients;
 use crate::support::docker_registry::{DockerRegistry, PASSWORD, Setup, USER};
+use crate::workflow::noon;
 
 const POLICY: &str = "policies:\n  - name: all\n    select: { tags: [\"*\"] }\n    keep: [{ newest: 1 }]\n";
 
@@ -122,6 +124,28 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
         ("init registry.example --kind harbour", "error: invalid value 'harbour' for '--kind <KIND>': known: ".into()),
         ("init registry.example --kind acr --auth basic", "error: `--auth basic` needs `--username USER`".into()),
         ("init registry.example --kind acr --auth token", "error: this sign-in needs `--secret-file FILE`".into()),
+        (
+            "init ghcr.io --kind ghcr --auth token --secret-file x",
+            "error: kind = \"ghcr\" lists no repositories without the names of organizations and users".into(),
+        ),
+        ("init europe-docker.pkg.dev --kind artifact-registry", "error: kind = \"artifact-registry\" lists".into()),
+        ("init docker.io --kind docker-hub --auth anonymous", "error: kind = \"docker-hub\" lists".into()),
+        (
+            "init registry.example --kind zot --namespace shop",
+            "error: `--namespace` is not for kind = \"zot\": policies select repositories".into(),
+        ),
+        (
+            "init gitlab.example --kind gitlab --namespace shop --auth anonymous",
+            "error: GitLab lists the repositories of groups and projects for a token only".into(),
+        ),
+        (
+            "init gitlab.example --kind gitlab --namespace shop --auth token --secret-file x",
+            "error: GitLab itself lists the repositories of groups and projects, not its registry".into(),
+        ),
+        (
+            "init ghcr.io --kind ghcr --namespace a --auth token --secret-file x --api https://a.example",
+            "error: `--api` is for GitLab, and this is kind = \"ghcr\"".into(),
+        ),
         ("init registry.example --name a/b", "error: invalid value 'a/b' for '--name <NAME>': ".into()),
     ] {
         let done = desk.run(words).await.exits(2);
@@ -139,12 +163,13 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn the_settings_of_artifact_registry_say_where_to_write_projects() {
+async fn the_settings_of_artifact_registry_have_projects() {
     let desk = CliFixture::new();
-    desk.run("init europe-west3-docker.pkg.dev --kind artifact-registry --no-plan").await.exits(0);
+    let words =
+        "init europe-west3-docker.pkg.dev --kind artifact-registry --namespace acme --namespace acme-dev --no-plan";
+    desk.run(words).await.exits(0);
     let written = desk.read("tagwarden.toml");
-    for phrase in
-        ["kind     = \"artifact-registry\"", "{ kind = \"google\" }", "namespaces = [\"my-project\"]   # write"]
+    for phrase in ["kind     = \"artifact-registry\"", "{ kind = \"google\" }", "namespaces = [\"acme\", \"acme-dev\"]"]
     {
         assert!(written.contains(phrase), "{written}");
     }
@@ -272,21 +297,14 @@ async fn zot_is_told_by_the_extensions_that_it_lists() {
 }
 
 #[tokio::test]
-async fn the_settings_of_docker_hub_and_github_name_a_namespace_and_a_token() {
+async fn the_settings_of_docker_hub_name_a_namespace_and_a_token() {
     let desk = CliFixture::with(&[("token", "dckr_pat")]);
     let how = "--auth basic --username contoso --secret-file token";
     desk.run(&format!("init docker.io --kind docker-hub {how} --no-plan")).await.exits(0);
     let written = desk.read("tagwarden.toml");
-    for phrase in ["kind     = \"docker-hub\"", "username = \"contoso\"", "namespaces = [\"my-name\"]   # write"] {
+    for phrase in ["kind     = \"docker-hub\"", "username = \"contoso\"", "namespaces = [\"contoso\"]"] {
         assert!(written.contains(phrase), "{written}");
     }
-    let desk = CliFixture::with(&[("token", "ghp_classic")]);
-    desk.run("init ghcr.io --kind ghcr --auth token --secret-file token --no-plan").await.exits(0);
-    let written = desk.read("tagwarden.toml");
-    for phrase in ["kind     = \"ghcr\"", "{ kind = \"token\"", "namespaces = [\"my-name\"]   # write"] {
-        assert!(written.contains(phrase), "{written}");
-    }
-    desk.run("check").await.exits(0);
     let login = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"Y29udG9zbzpkY2tyX3BhdA=="}}}"#;
     let desk = CliFixture::with(&[(".docker/config.json", login)]);
     desk.run("init docker.io --kind docker-hub --auth docker-config --no-plan").await.exits(0);
@@ -295,4 +313,40 @@ async fn the_settings_of_docker_hub_and_github_name_a_namespace_and_a_token() {
         written.contains("kind     = \"distribution\"") && written.contains("write kind = \"docker-hub\""),
         "{written}"
     );
+}
+
+#[tokio::test]
+async fn the_settings_of_github_and_gitlab_name_whose_repositories_are_read() {
+    let desk = CliFixture::with(&[("token", "secret")]);
+    desk.run("init ghcr.io --kind ghcr --auth token --secret-file token --namespace contoso --no-plan").await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    assert!(written.contains("namespaces = [\"contoso\"]   # whose repositories are read\n# aliases"), "{written}");
+    let how = "--auth basic --username cleaner --secret-file token --namespace contoso/shop --no-plan";
+    for (address, more, api) in [
+        ("registry.gitlab.com", "", "https://gitlab.com"),
+        ("registry.gitlab.example", "--api https://gitlab.example", "https://gitlab.example"),
+    ] {
+        desk.run(&format!("init {address} --kind gitlab {how} {more} --folder {address}")).await.exits(0);
+        let written = desk.read(&format!("{address}/tagwarden.toml"));
+        let expected = format!(
+            "namespaces = [\"contoso/shop\"]   # whose repositories are read\napi      = {{ endpoint = \"{api}\""
+        );
+        assert!(written.contains(&expected), "{written}");
+    }
+}
+
+#[tokio::test]
+async fn a_zot_that_shows_nothing_without_a_password_is_recognised() {
+    let user = ZotUser::new("cleaner", "password-of-the-tests", "");
+    let options = Options { dialect: Dialect::zot(ZotOptions::new(Arc::new(noon)).user(user)), ..Options::default() };
+    let registry = EmbeddedRegistry::start(options).await.unwrap();
+    let desk = CliFixture::with(&[("password", "password-of-the-tests")]);
+    let how = "--auth basic --username cleaner --secret-file password --no-plan";
+    desk.run(&format!("init {} {how}", registry.host())).await.exits(0);
+    let written = desk.read("tagwarden.toml");
+    assert!(written.contains("# zot v2.1.14, recognised by its description of itself"), "{written}");
+    assert!(written.contains("kind     = \"zot\""), "{written}");
+    registry.zot(|zot| zot.options.has_search = false);
+    desk.run(&format!("init {} {how} --folder plain", registry.host())).await.exits(0);
+    assert!(desk.read("plain/tagwarden.toml").contains("kind     = \"distribution\""));
 }

@@ -28,6 +28,11 @@ pub enum RemovalObstacle {
     Setting,
     /// The registry is a product that cannot delete a tag and leave its manifest.
     Product(Product),
+    /// The product that the settings name has no such removal.
+    Kind {
+        /// The product's own reason, and the settings that change it, if there are any.
+        message: String,
+    },
     /// The credentials do not allow it.
     Denied {
         /// The missing permission, and the remedy.

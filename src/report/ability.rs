@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::RegistryView;
 use super::humanize::{describe_obstacle, format_count};
 use crate::domain::{AbilityOrigin, Product, Registry, RemovalAbility, RemovalMethod, RemovalObstacle};
+use crate::registry::{Support, provider};
 
 /// Removal support of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,15 +90,21 @@ pub fn missing_rights(registry: &Registry) -> Vec<RegistryNoteView> {
 
 fn message(registry: &Registry) -> String {
     let by_manifest = registry.removal == RemovalMethod::DeleteManifest;
-    let ask = format!("ask now with `tagwarden registries probe {}`", registry.name);
+    // Where rights are shown, a probe only looks at these.
+    let shows_rights = provider(registry.kind).is_some_and(|kind| kind.capabilities().rights == Support::Yes);
+    let ask = if shows_rights {
+        String::new()
+    } else {
+        format!(", or ask now with `tagwarden registries probe {}`", registry.name)
+    };
     match (&registry.ability, registry.ability_origin) {
         (RemovalAbility::Impossible(why), from) => cannot(why, from),
         (RemovalAbility::Unknown | RemovalAbility::NotChecked, _) if by_manifest => format!(
-            "not known whether this registry deletes manifests: that will be known at the first enforcing run, or {ask}"
+            "not known whether this registry deletes manifests: that will be known at the first enforcing run{ask}"
         ),
         (RemovalAbility::Unknown | RemovalAbility::NotChecked, _) => format!(
             "not known whether this registry can delete a tag and leave its manifest: that will be known at the first \
-             enforcing run, which begins with a single tag, or {ask}"
+             enforcing run, which begins with a single tag{ask}"
         ),
         (RemovalAbility::Able, AbilityOrigin::Response(at)) if by_manifest => {
             format!("this registry deletes manifests, by its answer of {}", format_day(at))
@@ -180,6 +187,15 @@ mod tests {
 
     fn registry(ability: RemovalAbility, ability_origin: AbilityOrigin, removal: RemovalMethod) -> Registry {
         Registry { removal, ability, ability_origin, ..Registry::empty("contoso".parse().unwrap(), "distribution") }
+    }
+
+    #[test]
+    fn a_probe_is_not_advised_where_it_only_looks_at_rights() {
+        for (kind, advised) in [("distribution", true), ("docker-hub", false)] {
+            let unknown = registry(RemovalAbility::Unknown, AbilityOrigin::Unknown, RemovalMethod::Untag);
+            let told = ability(&Registry { kind, ..unknown }).unwrap().message;
+            assert_eq!(told.contains("`tagwarden registries probe contoso`"), advised, "{told}");
+        }
     }
 
     #[test]

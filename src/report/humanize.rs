@@ -122,10 +122,10 @@ pub fn describe_obstacle(obstacle: &RemovalObstacle) -> String {
                 product.name, product.recognized_by, product.consequence
             )
         }
-        RemovalObstacle::Denied { message } => message.clone(),
+        RemovalObstacle::Kind { message } | RemovalObstacle::Denied { message } => message.clone(),
         RemovalObstacle::DestroysManifest { since } => format!(
             "an untag on {} destroyed the manifest in this registry, so nothing more is untagged there; \
-            look at `tagwarden runs`, and set `removal = \"manifest\"` if that is what you want; \
+            look at `tagwarden runs`, and, where its kind has that, set `removal = \"manifest\"` if that is what you want; \
             `tagwarden registries forget` has it tried again, once the registry is mended",
             since.strftime("%Y-%m-%d %H:%M UTC")
         ),
@@ -142,9 +142,13 @@ fn describe_retention(days: Option<u32>, undo_window: Duration) -> String {
         Some(days) => format!("it deletes untagged manifests by itself after {}", plural(days.into(), "day")),
     };
     let window = format_age(i64::try_from(undo_window.as_secs()).unwrap_or(i64::MAX));
+    let remedy = match days {
+        None => "have it keep them that long, and write",
+        Some(_) => "have it keep them longer, lower `undo_window`, or write",
+    };
     format!(
-        "{does}, and an untag is to be undoable for {window}; switch its retention policy for untagged manifests off or \
-         make it (in Quay: the time machine) longer, lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings"
+        "{does}, and an untag is to be undoable for {window}; {remedy} `accept = [\"untagged-retention\"]` in the \
+         registry's settings"
     )
 }
 

@@ -10,6 +10,7 @@ use crate::domain::{
     AbilityOrigin, GapTarget, Inventory, Product, Registry, RegistryName, RemovalAbility, RemovalMethod,
     RemovalObstacle, RepositoryName, SkipReason, UntagEffect,
 };
+use crate::registry::providers::Distribution;
 use crate::registry::{CanUntag, Capabilities, Provider, RegistryHead, RegistryReader, RegistrySettings, UntagSupport};
 use crate::state::{DeletionResponse, Experience, StateError, UntagExperience};
 
@@ -135,8 +136,7 @@ fn is_missing_right(why: &RemovalObstacle) -> bool {
 fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbility, AbilityOrigin) {
     let impossible = RemovalAbility::Impossible;
     if let Some(reason) = settings.provider.read_only_reason() {
-        let product = Product { consequence: reason, ..product_of(settings.provider, UntagSupport::Unsupported) };
-        return (impossible(RemovalObstacle::Product(product)), AbilityOrigin::Kind);
+        return (impossible(RemovalObstacle::Kind { message: reason.to_owned() }), AbilityOrigin::Kind);
     }
     let refuses_all = matches!(known.by_digest, Some((DeletionResponse::Unsupported, _)));
     if settings.removal == RemovalMethod::DeleteManifest {
@@ -173,15 +173,26 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
     match known.capabilities.untag {
         UntagSupport::Native | UntagSupport::NativeButLast => return (RemovalAbility::Able, origin),
         untag @ (UntagSupport::DeletesLast | UntagSupport::Unsupported) => {
-            let product = known.capabilities.product.clone();
-            let product = product.unwrap_or_else(|| product_of(settings.provider, untag));
-            return (impossible(RemovalObstacle::Product(product)), origin);
+            return (impossible(obstacle_of(settings, known.capabilities.product.clone(), untag)), origin);
         }
         UntagSupport::Unknown => {}
     }
     match known.by_tag {
         Some((DeletionResponse::Accepted, at)) => (RemovalAbility::Able, AbilityOrigin::Response(at)),
         _ => (RemovalAbility::Unknown, AbilityOrigin::Unknown),
+    }
+}
+
+/// Returns the obstacle of a product. The settings that help with a product of any kind may not be those of its own kind,
+/// which names its own.
+fn obstacle_of(settings: &RegistrySettings, product: Option<Product>, untag: UntagSupport) -> RemovalObstacle {
+    match product {
+        Some(product) if settings.provider.name() == Distribution.name() => RemovalObstacle::Product(product),
+        Some(Product { name, version, consequence, .. }) => {
+            let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+            RemovalObstacle::Kind { message: format!("{name}{version}: {consequence}") }
+        }
+        None => RemovalObstacle::Product(product_of(settings.provider, untag)),
     }
 }
 
@@ -201,7 +212,7 @@ fn product_of(provider: &dyn Provider, untag: UntagSupport) -> Product {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::providers::{Acr, Distribution};
+    use crate::registry::providers::{Acr, Artifactory, Ghcr};
 
     fn day(day: i64) -> Timestamp {
         Timestamp::from_second(1_790_000_000 + day * 86_400).unwrap()
@@ -245,6 +256,20 @@ mod tests {
         let kind = settings.provider.capabilities().with_settings(settings);
         known.capabilities = kind.with_product(known.capabilities.product);
         ability(settings, &known)
+    }
+
+    #[test]
+    fn a_kind_says_itself_what_it_has_instead() {
+        let found = Product { version: Some("2.1.1".into()), ..product(UntagEffect::DeletesManifest) };
+        for (provider, product, words) in [
+            (&Ghcr as &'static dyn Provider, Some(found), "Example 2.1.1: it does so"),
+            (&Artifactory as &'static dyn Provider, None, "Tagwarden only reads Artifactory so far"),
+        ] {
+            let (ability, _) =
+                ability_of(&settings(provider, RemovalMethod::Untag, CanUntag::Unknown), of_product(product));
+            let RemovalAbility::Impossible(RemovalObstacle::Kind { message }) = ability else { panic!("{ability:?}") };
+            assert!(message.starts_with(words), "{message}");
+        }
     }
 
     #[test]

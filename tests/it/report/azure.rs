@@ -149,8 +149,8 @@ fn refusals_say_what_to_do_and_the_document_has_the_facts() {
         messages,
         [
             "registry contoso: it deletes untagged manifests by itself after 1 day, and an untag is to be undoable for 7 \
-             days; switch its retention policy for untagged manifests off or make it (in Quay: the time machine) longer, \
-             lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the registry's settings",
+             days; have it keep them longer, lower `undo_window`, or write `accept = [\"untagged-retention\"]` in the \
+             registry's settings",
             "registry contoso: its clock is 5 minutes behind this machine's, so no tag's age can be trusted; correct \
              the one that is wrong, then plan again",
             "contoso/shop/api: grant delete on shop/api",

@@ -58,6 +58,16 @@ impl Provider for Gitlab {
         settings::check(draft)
     }
 
+    fn warnings(&self, settings: &RegistrySettings) -> Vec<String> {
+        let unlisted = !settings.namespaces.is_empty() && settings.api.is_none();
+        let warning = format!(
+            "registry `{}`: GitLab's registry lets nobody list `namespaces`; add `api`, the address of GitLab itself with a token, \
+             or name the `repositories`",
+            settings.name
+        );
+        unlisted.then_some(warning).into_iter().collect()
+    }
+
     /// By challenge. GitLab's own address, where the settings have it, is that of its token service, too.
     fn authenticator(&self, settings: &RegistrySettings, _: RetryPolicy) -> Authenticator {
         let mut settings = settings.clone();

@@ -128,6 +128,9 @@ impl GitlabRest {
         }
         let kind = response.status_error().kind;
         let help = match kind {
+            RegistryErrorKind::Denied if response.status == StatusCode::UNAUTHORIZED => {
+                "the token of `api` is wrong, has expired, or was revoked"
+            }
             RegistryErrorKind::Denied => {
                 "the token of `api` needs the scope `read_api`, and its user the role Reporter in the project or group"
             }

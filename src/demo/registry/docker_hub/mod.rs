@@ -234,7 +234,9 @@ impl DockerHubService {
     /// The account of a request, or `None` for an anonymous one.
     fn account(&self, call: &ApiRequest<'_>) -> Result<Option<DockerHubAccount>, Problem> {
         let Some(value) = call.headers.get(header::AUTHORIZATION) else { return Ok(None) };
-        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        // Older clients write `JWT`.
+        let token = value.to_str().ok();
+        let token = token.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("JWT ")));
         let known = token.and_then(|token| self.tokens.get(token)).filter(|(_, end)| *end > self.now());
         let found = known
             .and_then(|(identifier, _)| self.options.accounts.iter().find(|account| account.identifier == *identifier));
@@ -264,20 +266,25 @@ impl DockerHubService {
                 let names: Vec<Value> = names.map(|name| json!({ "name": name, "namespace": namespace })).collect();
                 page(call, url, names)
             }
-            (["namespaces", namespace, "repositories", name], &Method::GET) => {
+            (["namespaces", namespace, "repositories", name], &Method::GET | &Method::HEAD) => {
                 let name = existing(namespace, name, content)?;
                 Ok(ok(&self.about(&name, account.as_ref())))
             }
-            (["namespaces", namespace, "repositories", name, "tags"], &Method::GET) => {
+            (["namespaces", namespace, "repositories", name, "tags"], &Method::GET | &Method::HEAD) => {
                 let name = existing(namespace, name, content)?;
                 let rows = rows::tags(&name, &self.pulls, content);
                 page(call, url, rows)
+            }
+            (["namespaces", namespace, "repositories", name, "tags", tag], &Method::GET | &Method::HEAD) => {
+                let name = existing(namespace, name, content)?;
+                let row = rows::tags(&name, &self.pulls, content).into_iter().find(|row| row["name"] == *tag);
+                row.map(|row| ok(&row)).ok_or(Problem::NOT_FOUND)
             }
             (["repositories", namespace, name, "tags", tag, ""], &Method::DELETE) => {
                 let name = existing(namespace, name, content)?;
                 self.delete(&name, tag, account, content)
             }
-            (_, &Method::GET) => Err(Problem::NOT_FOUND),
+            (_, &Method::GET | &Method::HEAD) => Err(Problem::NOT_FOUND),
             _ => Err(Problem(405, "method not allowed")),
         }
     }

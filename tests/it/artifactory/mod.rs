@@ -1,5 +1,6 @@
 //! Artifactory by its own API, against an imitation of it: plans that only read.
 
+mod clients;
 mod simulator;
 mod story;
 

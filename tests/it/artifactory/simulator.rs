@@ -48,6 +48,8 @@ pub(super) struct Content {
     /// Files that are deleted after the next search.
     pub(super) deleted_meanwhile: VecDeque<Place>,
     pub(super) accepts_token: bool,
+    /// The last search.
+    pub(super) query: String,
     pub(super) asked: Vec<String>,
 }
 
@@ -92,6 +94,7 @@ impl Simulator {
             instead: VecDeque::new(),
             deleted_meanwhile: VecDeque::new(),
             accepts_token: true,
+            query: String::new(),
             asked: Vec::new(),
         };
         let content = Arc::new(Mutex::new(content));
@@ -165,10 +168,12 @@ async fn answer(State(content): State<Arc<Mutex<Content>>>, request: Request<Bod
     let api = path.strip_prefix("/artifactory/api/").unwrap_or_default();
     match (head.method.as_str(), api) {
         ("POST", "search/aql") => {
-            if head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "text/plain") || body.len() > 6_000 {
+            // Many clients leave the type out.
+            if head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind != "text/plain") || body.len() > 6_000 {
                 return refusal(now, 400, "Bad Request");
             }
-            let found = search(&content, std::str::from_utf8(&body).unwrap_or_default());
+            content.query = String::from_utf8_lossy(&body).into_owned();
+            let found = search(&content, &content.query);
             if let Some(place) = content.deleted_meanwhile.pop_front() {
                 content.files.remove(&place);
             }

@@ -1,6 +1,7 @@
 //! GitLab's container registry by its own API: request by request, and as a platform owner uses it, against the embedded one.
 
 mod catalogue;
+mod clients;
 mod reader;
 mod requests;
 mod rules;

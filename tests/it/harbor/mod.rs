@@ -1,5 +1,6 @@
 //! Harbor by its own API: request by request, and as a platform owner uses it, against the embedded one.
 
+mod clients;
 mod idle;
 mod manifest_cleanup;
 mod published;

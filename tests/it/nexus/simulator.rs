@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 pub(super) const USER: (&str, &str) = ("reader", "open sesame");
 /// The components of a page.
 const PAGE: usize = 50;
-const PARAMETERS: [&str; 5] = ["repository", "format", "name", "version", "continuationToken"];
+pub(super) const PARAMETERS: [&str; 5] = ["repository", "format", "name", "version", "continuationToken"];
 
 /// The manifest of a component.
 #[derive(Debug, Clone)]

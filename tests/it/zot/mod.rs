@@ -1,5 +1,6 @@
 //! zot by its search extension: request by request, and as a platform owner uses it, against the embedded one.
 
+mod clients;
 mod pulls;
 mod reader;
 mod requests;

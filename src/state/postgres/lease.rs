@@ -123,7 +123,7 @@ impl Leases for PostgresState {
         self.await_releases().await;
         let holder_id = Uuid::now_v7().to_string();
         let asked = uptime();
-        let mut unit = self.write("take its lease").await?;
+        let mut unit = self.write_lease("take its lease").await?;
         let taken = unit
             .execute(
                 sqlx::query(
@@ -363,7 +363,7 @@ impl PostgresState {
     }
 
     async fn release_lease(&self, scope: LeaseScope, holder_id: &str) -> Result<(), StateError> {
-        let mut unit = self.write("give back its lease").await?;
+        let mut unit = self.write_lease("give back its lease").await?;
         let released = sqlx::query_as(
             "UPDATE leases SET holder_id = '', expires_at = '-infinity' WHERE scope = $1 AND holder_id = $2
              RETURNING epoch",
@@ -379,7 +379,7 @@ impl PostgresState {
     /// Renews a lease, also one that expired and that nobody took, and with that to run those of registries. Returns false
     /// if somebody took it.
     async fn renew_lease(&self, scope: LeaseScope, holder_id: &str) -> Result<bool, StateError> {
-        let mut unit = self.write("renew its lease").await?;
+        let mut unit = self.write_lease("renew its lease").await?;
         let statement = sqlx::query(
             "UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $3)
              WHERE scope = $1 AND holder_id = $2",

@@ -48,8 +48,12 @@ use crate::azure::TokenCache;
 use crate::domain::decode_text;
 use crate::http_client::{RequestError, RetryPolicy};
 
-/// Connections of one process. A walk reads and writes several repositories at a time.
-const CONNECTIONS: u32 = 8;
+/// Connections of one process, besides the one of its leases. A walk reads and writes several repositories at a time.
+const CONNECTIONS: u32 = 7;
+
+/// Connections that only take, renew and give back leases. A lease must not run out because its renewal waits behind the
+/// work that it is for.
+const LEASE_CONNECTIONS: u32 = 1;
 
 /// How long it is tried to get a connection, also while the database starts anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,6 +71,8 @@ struct Inner {
     /// The same, as callers know it.
     location: StateLocation,
     pool: PgPool,
+    /// Opened with the first lease.
+    lease_pool: PgPool,
     failures: LastFailure,
     /// The last thing that was asked of the database was not answered.
     unreachable: AtomicBool,
@@ -120,22 +126,13 @@ impl PostgresState {
         let options = options(&database, password.as_ref());
         let created = migrations::prepare(&database, &options, migrate).await?;
         let failures = LastFailure::default();
-        let seen = failures.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .idle_timeout(Duration::from_mins(5))
-            // A connection that is no longer good is found out by the first statement of a transaction, which is repeated.
-            .test_before_acquire(false)
-            .before_acquire(move |_, meta| {
-                let sound = seen.is_opened_since(meta.age);
-                Box::pin(async move { Ok(sound) })
-            })
-            .connect_lazy_with(options);
+        let pool = connection_pool(CONNECTIONS, options.clone(), &failures);
+        let lease_pool = connection_pool(LEASE_CONNECTIONS, options, &failures);
         Ok(Self(Arc::new_cyclic(|inner| Inner {
             location: database.clone().into(),
             database,
             pool,
+            lease_pool,
             failures,
             unreachable: AtomicBool::new(false),
             created: AtomicBool::new(created),
@@ -170,7 +167,9 @@ impl PostgresState {
         let text = |password: &Option<SecretString>| password.as_ref().map(|text| text.expose_secret().to_owned());
         let mut known = self.known_password();
         if text(&password) != text(&known.password) {
-            self.0.pool.set_connect_options(options(&self.0.database, password.as_ref()));
+            let options = options(&self.0.database, password.as_ref());
+            self.0.lease_pool.set_connect_options(options.clone());
+            self.0.pool.set_connect_options(options);
         }
         *known = KnownPassword { password, read_at: Instant::now() };
         Ok(())
@@ -270,6 +269,22 @@ fn options(database: &PostgresLocation, password: Option<&SecretString>) -> PgCo
         options = options.ssl_root_cert(ca_file);
     }
     if database.host.starts_with('/') { options.socket(&database.host) } else { options.host(&database.host) }
+}
+
+/// Creates a pool of at most `size` connections, which are opened on first use.
+fn connection_pool(size: u32, options: PgConnectOptions, failures: &LastFailure) -> PgPool {
+    let failures = failures.clone();
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .idle_timeout(Duration::from_mins(5))
+        // A connection that is no longer good is found out by the first statement of a transaction, which is repeated.
+        .test_before_acquire(false)
+        .before_acquire(move |_, meta| {
+            let sound = failures.is_opened_since(meta.age);
+            Box::pin(async move { Ok(sound) })
+        })
+        .connect_lazy_with(options)
 }
 
 /// A text without the one character that PostgreSQL cannot store.

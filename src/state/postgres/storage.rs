@@ -42,7 +42,7 @@ impl Storage for PostgresState {
     async fn close(&self) {
         self.flush_cache().await;
         self.await_releases().await;
-        self.0.pool.close().await;
+        tokio::join!(self.0.pool.close(), self.0.lease_pool.close());
     }
 
     fn verify_file(&self) -> Result<(), StateError> {

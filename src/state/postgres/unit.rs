@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres};
 
-use super::{CONNECT_TIMEOUT, CONNECTIONS, PostgresState};
+use super::{CONNECT_TIMEOUT, PostgresState};
 use crate::state::row_reader::RowReader as _;
 use crate::state::{StateError, StateErrorKind};
 
@@ -17,6 +17,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a connection may take while the database is known to be away.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The beginning of a transaction that the disk has before it counts as done.
+const WRITE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout TO 5000";
 
 /// A statement with its values.
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -64,7 +67,12 @@ impl PostgresState {
     /// Begins a transaction that the disk has before it counts as done. If this process is stopped in the middle of it, the
     /// database ends it after five seconds: it may hold the row of a lease, and others could not take that over.
     pub(super) async fn write(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
-        self.begin(doing, "BEGIN; SET LOCAL idle_in_transaction_session_timeout TO 5000").await
+        self.begin(doing, WRITE).await
+    }
+
+    /// Does the same on the connection of the leases, which no other work occupies.
+    pub(super) async fn write_lease(&self, doing: &'static str) -> Result<Unit<'_>, StateError> {
+        self.begin_on(&self.0.lease_pool, doing, WRITE).await
     }
 
     /// Begins a transaction that a crash of the database may undo.
@@ -79,10 +87,20 @@ impl PostgresState {
     }
 
     async fn begin(&self, doing: &'static str, statement: &'static str) -> Result<Unit<'_>, StateError> {
+        self.begin_on(&self.0.pool, doing, statement).await
+    }
+
+    async fn begin_on(
+        &self,
+        pool: &PgPool,
+        doing: &'static str,
+        statement: &'static str,
+    ) -> Result<Unit<'_>, StateError> {
         self.refresh_password().await?;
         // Whoever comes after one that waited in vain does not wait as long again.
         let patience = if self.is_away() { RECONNECT_TIMEOUT } else { STATEMENT_TIMEOUT };
-        let begin = async || Transaction { connection: self.acquire().await?, is_over: false }.begin(statement).await;
+        let begin =
+            async || Transaction { connection: self.acquire(pool).await?, is_over: false }.begin(statement).await;
         let open = async || match tokio::time::timeout(patience, begin()).await {
             // It was waited for long enough.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Ok(None),
@@ -104,11 +122,11 @@ impl PostgresState {
 
     /// Waits for a connection. A pool whose connections are all at work, and none of which failed lately, is busy and not
     /// cut off: with hundreds of registries it may be some time until it is one's turn.
-    async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        let is_busy =
-            || self.0.pool.size() >= CONNECTIONS && !self.is_away() && self.0.failures.is_opened_since(CONNECT_TIMEOUT);
+    async fn acquire(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let is_full = || pool.size() >= pool.options().get_max_connections();
+        let is_busy = || is_full() && !self.is_away() && self.0.failures.is_opened_since(CONNECT_TIMEOUT);
         loop {
-            match self.0.pool.acquire().await {
+            match pool.acquire().await {
                 Err(sqlx::Error::PoolTimedOut) if is_busy() => {}
                 acquired => return acquired,
             }
@@ -123,7 +141,7 @@ impl PostgresState {
     pub(super) async fn exchange(&self, doing: &'static str, statements: String) -> Result<Vec<PgRow>, StateError> {
         self.refresh_password().await?;
         let work = async {
-            let mut transaction = Transaction { connection: self.acquire().await?, is_over: false };
+            let mut transaction = Transaction { connection: self.acquire(&self.0.pool).await?, is_over: false };
             let rows = sqlx::raw_sql(AssertSqlSafe(statements)).fetch_all(&mut *transaction.connection).await?;
             transaction.is_over = true;
             Ok(rows)

@@ -378,3 +378,38 @@ async fn no_connection_keeps_the_transaction_of_a_future_that_was_dropped() {
     assert!(!log.contains("already a transaction in progress"), "{log}");
     assert!(!log.contains("read-only transaction"), "{log}");
 }
+
+/// Work that occupies all connections, such as a walk through hundreds of registries, does not cost the lease.
+#[tokio::test]
+async fn a_lease_is_renewed_while_all_connections_are_at_work() {
+    let (server, store) = fresh().await;
+    let _lease = store.take_lease(LeaseScope::Run, "run by ada@here").await.unwrap();
+    let mut other = server.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE holds IN ACCESS EXCLUSIVE MODE").execute(&mut other).await.unwrap();
+    let busy: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.holds(noon()).await })
+        })
+        .collect();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    while server.number(waiting).await < 7 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!busy.iter().any(tokio::task::JoinHandle::is_finished));
+    let read = tokio::time::timeout(std::time::Duration::from_secs(1), store.runs(1)).await;
+    assert!(read.is_err(), "there is no connection left for other work");
+    // One that is not renewed within the next six seconds is over.
+    server.meddle("UPDATE leases SET expires_at = clock_timestamp() + interval '6 seconds'").await;
+    let left = "SELECT floor(extract(epoch FROM expires_at - clock_timestamp()))::bigint FROM leases";
+    while server.number(left).await < 10 {
+        assert!(server.number(left).await >= 0, "nobody renewed it");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    for read in busy {
+        read.await.unwrap().unwrap();
+    }
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tagwarden'";
+    assert_eq!(server.number(connections).await, 8, "the leases have one of their own");
+}

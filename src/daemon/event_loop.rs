@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch as watch_channel};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 use super::active_config::ActiveConfig;
+use super::active_run::{ActiveRun, RunCompletion};
 use super::file_access::Unresponsive;
 use super::leadership::Leadership;
 use super::reload::{FileReads, ReloadProblems};
@@ -25,7 +25,7 @@ use crate::domain::chain;
 use crate::notify::{Notifier, RunEvent};
 use crate::state::{Lease, LeaseScope, RunKind, StateError, StateErrorKind, StateStore};
 use crate::web::{self, Activity, DaemonStatus, PolicyProblem, WebContext};
-use crate::workflow::{App, PolicyFilter, RunError, RunOptions, RunResult};
+use crate::workflow::{App, PolicyFilter, RunError, RunOptions};
 
 /// The debounce time for edits of several files.
 const EDIT_DEBOUNCE: Duration = Duration::from_millis(300);
@@ -74,35 +74,6 @@ pub(super) struct EventLoop {
     tick_pending: bool,
     /// The last status that was sent to systemd.
     systemd_status: String,
-}
-
-/// The result of a run.
-type RunCompletion = Result<RunResult, RunError>;
-
-/// A running run, or several approved plans that are applied one after the other.
-pub(super) struct ActiveRun {
-    pub(super) kind: RunKind,
-    task: JoinHandle<Vec<RunCompletion>>,
-    started_at: Timestamp,
-    description: String,
-    /// Becomes true when no further removal of it may begin.
-    pub(super) stop_sender: watch_channel::Sender<bool>,
-    /// The policies to run again under the new rules, if the run was stopped because the rules changed.
-    pub(super) rerun: Option<PolicyFilter>,
-}
-
-impl ActiveRun {
-    /// Stops the run before its next removal. A scheduled run is repeated.
-    pub(super) fn stop_for_new_config(&self) {
-        if !self.stop_sender.send_replace(true) {
-            let then =
-                if self.rerun.is_some() { "it is repeated by the new ones" } else { "its plan has to be made again" };
-            tracing::warn!(
-                "the rules changed during a run of {}: it ends before its next removal, and {then}",
-                self.description
-            );
-        }
-    }
 }
 
 impl Daemon {
@@ -360,6 +331,7 @@ impl EventLoop {
                     format!("{} approved plans", plans.len())
                 };
                 self.status.follow(app.progress());
+                let stop_reason = app.stop_reason();
                 let task = tokio::spawn(async move {
                     match app.apply_folder(&()).await {
                         Ok(came) => came.into_iter().map(|(_, came)| came).collect(),
@@ -372,6 +344,7 @@ impl EventLoop {
                     started_at: now,
                     description: what,
                     stop_sender: halt,
+                    stop_reason,
                     rerun: None,
                 });
                 true
@@ -434,6 +407,7 @@ impl EventLoop {
                 tracing::debug!(what, "a run begins");
                 let again = Some(turn.policies.clone());
                 self.status.follow(app.progress());
+                let stop_reason = app.stop_reason();
                 let task = tokio::spawn(async move { vec![app.run_with(turn, &()).await] });
                 self.running = Some(ActiveRun {
                     kind: RunKind::Run,
@@ -441,6 +415,7 @@ impl EventLoop {
                     started_at: now,
                     description: what,
                     stop_sender: halt,
+                    stop_reason,
                     rerun: again,
                 });
             }
@@ -480,7 +455,7 @@ impl EventLoop {
     async fn handle_completion(&mut self, came: &[RunCompletion]) {
         let result = self.running.as_mut();
         let scheduled = result.as_ref().is_some_and(|running| running.kind == RunKind::Run);
-        let again = result.and_then(|running| running.rerun.take().filter(|_| *running.stop_sender.borrow()));
+        let again = result.and_then(|running| running.rerun.take().filter(|_| running.is_stopped()));
         self.record_completion(came);
         if let Some(due) = again {
             self.rerun(due, None).await;
@@ -588,8 +563,7 @@ impl EventLoop {
         self.status.update(|status| status.activity = Activity::Stopping);
         systemd::set_status("Stopping");
         let Some(running) = &mut self.running else { return };
-        running.rerun = None;
-        running.stop_sender.send_replace(true);
+        running.stop_for_good(None);
         tracing::info!("stopping: the removal in flight is finished, no further one begins");
         if let Ok(came) = tokio::time::timeout(RUN_STOP_TIMEOUT, self.wait_for_run()).await {
             self.record_completion(&came);

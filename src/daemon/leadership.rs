@@ -146,8 +146,7 @@ impl EventLoop {
         self.leadership.lease = None;
         self.leadership.unfinished = None;
         if let Some(running) = &mut self.running {
-            running.rerun = None;
-            running.stop_sender.send_replace(true);
+            running.stop_for_good(Some("another daemon, which is to follow the schedule"));
         }
     }
 

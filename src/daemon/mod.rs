@@ -4,6 +4,7 @@
 //! of it can be tested at any time of any clock. Runs are separate tasks, and none begins while another is in progress.
 
 mod active_config;
+mod active_run;
 mod event_loop;
 mod file_access;
 pub mod heartbeat;

@@ -71,7 +71,8 @@ fn commits_in_force(known: &[KnownRevision]) -> Vec<Option<String>> {
 }
 
 impl EventLoop {
-    /// Returns true if a run that begins now may remove.
+    /// Returns true if a run that begins now may remove. One that may not takes no lease, so it reports also while another
+    /// process removes.
     pub(super) fn may_remove(&self, now: Timestamp) -> bool {
         let settings = &self.config.settings;
         settings.mode == Mode::Enforce && settings.schedule.blocked_by(now).is_none() && self.rules.outdated.is_empty()
@@ -105,11 +106,10 @@ impl EventLoop {
             _ => {}
         }
         if was_outdated.is_none()
-            && outdated.is_some()
+            && let Some(words) = &outdated
             && let Some(running) = &mut self.running
         {
-            running.rerun = None;
-            running.stop_sender.send_replace(true);
+            running.stop_for_good(Some(&format!("newer rules: {words}")));
         }
         if self.rules.yields() && self.leadership.lease.is_some() {
             self.step_down("a daemon with newer policies or settings is to follow the schedule: this one stands by");

@@ -18,11 +18,27 @@ pub(super) const STOP_TIMEOUT: Duration = Duration::from_mins(3);
 /// The polling interval of both sides.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// What stopped a run of this process, for its record. Whoever stops the run says so first.
+#[derive(Debug, Clone, Default)]
+pub struct StopReason(Arc<OnceLock<String>>);
+
+impl StopReason {
+    /// Sets it, unless it is set already.
+    pub fn set(&self, what: &str) {
+        self.0.get_or_init(|| what.to_owned());
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.get().cloned()
+    }
+}
+
 /// Watches for requests to stop while a run removes.
 pub(super) struct StopRequests {
     /// Becomes true when no further removal may begin.
     pub(super) stop: watch::Receiver<bool>,
-    requester: Arc<OnceLock<String>>,
+    requester: StopReason,
+    own_reason: StopReason,
     task: Option<JoinHandle<()>>,
 }
 
@@ -37,12 +53,12 @@ impl Drop for StopRequests {
 impl StopRequests {
     /// Returns the requester, or `None`.
     fn requester(&self) -> Option<String> {
-        self.requester.get().cloned()
+        self.requester.get()
     }
 
     /// Adds the requester to the result of an interrupted run.
     pub(super) fn with_requester<T>(&self, result: Result<T, RunError>) -> Result<T, RunError> {
-        match (result, self.requester()) {
+        match (result, self.requester().or_else(|| self.own_reason.get())) {
             (Err(RunError::Interrupted), Some(by)) => Err(RunError::InterruptedBy(by)),
             (result, _) => result,
         }
@@ -50,26 +66,29 @@ impl StopRequests {
 }
 
 impl App {
-    /// Watches for requests to stop if the run `enforces`; otherwise only the signal to this process counts.
-    pub(super) fn stop_requests(&self, enforces: bool) -> StopRequests {
-        let by = Arc::new(OnceLock::new());
-        if !enforces {
-            return StopRequests { stop: self.stop.clone(), requester: by, task: None };
-        }
-        let (sender, stop) = watch::channel(*self.stop.borrow());
-        let watching = watch_stop_requests(
-            self.store.clone(),
-            Arc::clone(&self.clock),
-            self.stop.clone(),
-            sender,
-            Arc::clone(&by),
-        );
-        StopRequests { stop, requester: by, task: Some(tokio::spawn(watching)) }
+    /// Returns the place of what stops the runs of this app, for whoever stops them.
+    #[must_use]
+    pub fn stop_reason(&self) -> StopReason {
+        self.stop_reason.clone()
     }
 
-    /// Adds the requester to an interrupted run, unless it was a signal to this process.
+    /// Watches for requests to stop if the run `enforces`; otherwise only the signal to this process counts.
+    pub(super) fn stop_requests(&self, enforces: bool) -> StopRequests {
+        let (by, own_reason) = (StopReason::default(), self.stop_reason());
+        if !enforces {
+            return StopRequests { stop: self.stop.clone(), requester: by, own_reason, task: None };
+        }
+        let (sender, stop) = watch::channel(*self.stop.borrow());
+        let watching =
+            watch_stop_requests(self.store.clone(), Arc::clone(&self.clock), self.stop.clone(), sender, by.clone());
+        StopRequests { stop, requester: by, own_reason, task: Some(tokio::spawn(watching)) }
+    }
+
+    /// Adds to an interrupted run what stopped it, unless it was a signal to this process.
     pub(super) async fn with_interrupter(&self, requests: &StopRequests, mut ended: RunResult) -> RunResult {
-        if ended.outcome == RunOutcome::Interrupted && !*self.stop.borrow() {
+        if ended.outcome == RunOutcome::Interrupted && *self.stop.borrow() {
+            ended.interrupted_by = self.stop_reason.get();
+        } else if ended.outcome == RunOutcome::Interrupted {
             let by = match requests.requester() {
                 Some(by) => Some(by),
                 // The journal saw the request first.
@@ -156,14 +175,14 @@ async fn watch_stop_requests(
     clock: Clock,
     mut signal: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
-    by: Arc<OnceLock<String>>,
+    by: StopReason,
 ) {
     let mut signals = true;
     loop {
         match store.stop_request(clock()).await {
             Ok(Some(asked_by)) => {
                 tracing::warn!("no further removal begins: {asked_by} asks for that");
-                by.get_or_init(|| asked_by);
+                by.set(&asked_by);
                 stop.send_replace(true);
                 return;
             }

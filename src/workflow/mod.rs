@@ -92,7 +92,7 @@ pub use evidence_files::{EvidenceCheck, EvidenceProblem, EvidenceState, check_ev
 pub use explain::PastRun;
 pub use heartbeat::LOG_TARGET as PROGRESS;
 pub use holds::{HoldRequest, HoldResult, HoldUntil};
-pub use interruption::StopResult;
+pub use interruption::{StopReason, StopResult};
 pub use lint::{lint_with_last_plan, lint_with_plan};
 pub use lookup::{ManifestRef, TagRef, run_summaries, run_views, unknown_name};
 pub use narrowing::Narrowing;
@@ -124,6 +124,7 @@ pub struct App {
     pub clock: Clock,
     /// Becomes true when no further removal may begin.
     pub stop: watch::Receiver<bool>,
+    stop_reason: StopReason,
     /// The time that `restore` and `hold` wait for a running enforcement to stop.
     pub stop_timeout: Duration,
     /// One for each registry, which its reader and its writers share.
@@ -160,7 +161,7 @@ pub struct RunResult {
     pub forgotten: Option<PruneCounts>,
     /// The outcome.
     pub outcome: RunOutcome,
-    /// The interrupter, unless it was a signal to its process.
+    /// What interrupted it, unless it was a signal to its process.
     pub interrupted_by: Option<String>,
     /// Removals that can be undone only while the registry keeps their manifests: these are not in the journal yet.
     pub missing_manifests: u64,
@@ -255,6 +256,7 @@ impl App {
             by,
             clock,
             stop,
+            stop_reason: StopReason::default(),
             stop_timeout: interruption::STOP_TIMEOUT,
             connections,
             readers,

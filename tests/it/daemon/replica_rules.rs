@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use tagwarden::state::StateStore;
+use jiff::{SignedDuration, Timestamp};
+use tagwarden::demo::registry::{Fault, FaultKind};
+use tagwarden::state::{LeaseScope, RulePart, RuleRevision, Sighting, StateStore};
+use tagwarden::web::{Activity, Role};
 
-use super::event_loop::{DaemonFixture, RunningDaemon};
+use super::event_loop::{DaemonFixture, RunningDaemon, image};
 use crate::support::git::git;
 use crate::support::postgres::Postgres;
 
@@ -94,7 +98,7 @@ impl World {
 }
 
 async fn leads(daemon: &RunningDaemon) {
-    daemon.wait_until(|status| status.role == tagwarden::web::Role::Leader).await;
+    daemon.wait_until(|status| status.role == Role::Leader).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,10 +134,15 @@ async fn a_daemon_with_an_older_commit_removes_nothing_and_leaves_the_schedule_t
     world.base.set_time("2026-11-22T03:00:00Z");
     leads(&a).await;
     world.commit(1);
+    // It needs no lease for that, and does not wait for whoever removes.
+    let store = StateStore::open(world.server.location()).await.unwrap();
+    let lease = store.take_lease(LeaseScope::Run, "apply by bob@there").await.unwrap();
     a.tick().await;
     assert_eq!(world.candidates(), 4);
     let why = world.last_block().await.expect("the run says why");
     assert!(why.contains("older than commit"), "{why}");
+    drop(lease);
+    store.close().await;
 
     world.pull("a");
     a.tick().await;
@@ -198,4 +207,61 @@ async fn without_git_what_was_superseded_comes_back_by_an_edit_alone() {
     leads(&b).await;
     a.stop_daemon().await;
     b.stop_daemon().await;
+}
+
+/// A run ends before its next removal once newer rules are in force, whether their daemon is alive or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_under_way_ends_when_newer_rules_come_into_force() {
+    let world = World::new().await;
+    world.settings("a", 1000);
+    fs::create_dir(world.folder("a").join("policies")).unwrap();
+    fs::write(world.folder("a").join("policies/p.yaml"), FIRST).unwrap();
+    let slow = FaultKind::Delay(Duration::from_millis(400));
+    world.base.registry.inject(Fault::on("manifests/candidate", slow).method(http::Method::DELETE));
+    let store = StateStore::open(world.server.location()).await.unwrap();
+    let a = world.start("a").await;
+    for (night, newer, seen_before, is_alive) in
+        [("2026-11-20", "newer", 3600, false), ("2026-11-21", "newest", 0, true)]
+    {
+        for number in 0..200 {
+            let tag = format!("candidate-{}", 1000 + number);
+            world.base.registry.put_image("shop/api", &tag, &image(&tag, 200 + number));
+        }
+        let due: Timestamp = format!("{night}T03:00:00Z").parse().unwrap();
+        world.base.set_time(&due.to_string());
+        leads(&a).await;
+        let before = world.candidates();
+        a.begin_tick().await;
+        while world.candidates() + 3 > before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let known = store.rule_revisions().await.unwrap();
+        let known = known.iter().find(|one| one.revision.part == RulePart::Policies && one.superseded_at.is_none());
+        let replaced = &known.unwrap().revision.revision;
+        let revision =
+            RuleRevision { part: RulePart::Policies, revision: newer.to_owned(), commit: None, committed_at: None };
+        let sighting = Sighting { by: "serve by bob@b", at: due - SignedDuration::from_secs(seen_before) };
+        assert!(store.put_rules_in_force(&revision, Some(replaced), sighting, None).await.unwrap());
+
+        let status = a.wait_until(|status| status.outdated.is_some() && status.activity == Activity::Idle).await;
+        let left = world.candidates();
+        assert!(left > 100, "it ended in the middle: {left} are left");
+        assert_eq!(matches!(status.role, Role::StandBy { .. }), is_alive, "{:?}", status.role);
+        let last = store.runs(1).await.unwrap().remove(0);
+        let end = last.end.unwrap();
+        assert_eq!((last.run.started_at, end.outcome.as_str()), (due, "interrupted"));
+        let why = end.error.unwrap();
+        assert!(
+            why.starts_with("interrupted by newer rules: the policies here (") && why.contains("were superseded by"),
+            "{why}"
+        );
+
+        // Its edit puts its own rules in force again.
+        let own = format!("{FIRST}# {night}\n");
+        fs::write(world.folder("a").join("policies/p.yaml"), own).unwrap();
+        a.begin_tick().await;
+        a.wait_until(|status| status.outdated.is_none()).await;
+    }
+    a.stop_daemon().await;
+    store.close().await;
 }

@@ -468,6 +468,10 @@ impl EventLoop {
         let Some(running) = self.running.take() else { return };
         let now = self.now();
         for came in all {
+            self.leadership.note_run_end(match came {
+                Err(RunError::Store(error)) => Some(error.kind),
+                _ => None,
+            });
             match came {
                 Ok(result) if result.forgotten.is_some() => self.pruned_at = Some(now),
                 Ok(_) => {}

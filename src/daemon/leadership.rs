@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::event_loop::EventLoop;
 use super::{DaemonOptions, is_shared};
 use crate::domain::PolicyName;
-use crate::state::{Lease, LeaseScope, RunKind, RunRecord, StateErrorKind};
+use crate::state::{Lease, LeaseScope, RunKind, RunRecord, StateError, StateErrorKind};
 use crate::web::Role;
 use crate::workflow::PolicyFilter;
 
@@ -21,6 +21,8 @@ use crate::workflow::PolicyFilter;
 const ATTENTION_INTERVAL: Duration = Duration::from_secs(3);
 /// A run that was interrupted so recently, or begun at a schedule's time so recently, is resumed by the next leader.
 const RESUME_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// Most runs in a row that are begun again because the database was lost.
+const MAX_LOST_RUNS: u32 = 10;
 /// The recorded runs among which an unfinished one is looked for.
 const RECENT_RUNS: u32 = 50;
 
@@ -42,13 +44,27 @@ pub(super) struct Leadership {
     leader: Option<String>,
     /// The time of the next check of the lease; `None` if it cannot be lost.
     pub(super) attend_at: Option<Instant>,
-    /// A run that another leader did not finish, until it is begun again.
+    /// A run that another leader did not finish, or this one because the database was away, until it is begun again.
     unfinished: Option<UnfinishedRun>,
+    /// True if the state is still to be asked for such a run.
+    is_search_pending: bool,
+    /// The last runs of this daemon that failed because the database was away.
+    lost_runs: u32,
 }
 
 impl Leadership {
     pub(super) fn new(lease: Option<Lease>) -> Self {
-        Self { lease, leader: None, attend_at: None, unfinished: None }
+        Self { lease, leader: None, attend_at: None, unfinished: None, is_search_pending: false, lost_runs: 0 }
+    }
+
+    /// Notes how a run of this daemon ended. One that lost the database is begun again once that answers.
+    pub(super) fn note_run_end(&mut self, failure: Option<StateErrorKind>) {
+        if failure != Some(StateErrorKind::Unavailable) {
+            self.lost_runs = 0;
+        } else if self.attend_at.is_some() && self.lost_runs < MAX_LOST_RUNS {
+            self.lost_runs += 1;
+            self.is_search_pending = true;
+        }
     }
 }
 
@@ -82,7 +98,8 @@ impl EventLoop {
             return;
         }
         if is_shared(&self.store) {
-            self.leadership.unfinished = self.find_unfinished(now).await;
+            self.leadership.is_search_pending = true;
+            self.search_unfinished(now).await;
         }
         // A write shows whether the state is writable.
         self.register_new_schedules(now).await;
@@ -91,8 +108,17 @@ impl EventLoop {
     /// Looks after the lease: a stand-by tries to take it, a leader that lost it stands by.
     pub(super) async fn attend(&mut self) {
         self.leadership.attend_at = Some(Instant::now() + ATTENTION_INTERVAL);
+        let was_away = self.write_error.is_some() || !self.rules.is_compared();
         self.check_rules().await;
         if self.leads() {
+            if was_away && self.rules.is_compared() {
+                // What became due meanwhile is not left to the next minute.
+                self.tick().await;
+            }
+            // Another daemon may have taken the lease while the database was away, and begun that run again.
+            if self.leadership.is_search_pending && self.save_handled(self.handled.clone()).await {
+                self.search_unfinished(self.now()).await;
+            }
             self.resume().await;
             return;
         }
@@ -145,12 +171,23 @@ impl EventLoop {
         tracing::warn!("{why}");
         self.leadership.lease = None;
         self.leadership.unfinished = None;
+        self.leadership.is_search_pending = false;
         if let Some(running) = &mut self.running {
             running.stop_for_good(Some("another daemon, which is to follow the schedule"));
         }
     }
 
-    /// Begins the run again that another leader did not finish. It goes on with the plan of that run; if there is none,
+    /// Asks the state for an unfinished run. If it does not answer, it is asked again when the lease is next looked after.
+    async fn search_unfinished(&mut self, now: Timestamp) {
+        if self.running.is_none()
+            && let Ok(found) = self.find_unfinished(now).await
+        {
+            self.leadership.unfinished = found;
+            self.leadership.is_search_pending = false;
+        }
+    }
+
+    /// Begins the run again that was not finished. It goes on with the plan of that run; if there is none,
     /// it decides anew.
     pub(super) async fn resume(&mut self) {
         if self.running.is_some() || !self.leads() || !self.rules.is_compared() {
@@ -158,7 +195,7 @@ impl EventLoop {
         }
         let Some(unfinished) = self.leadership.unfinished.take() else { return };
         if self.rerun(unfinished.policies.clone(), unfinished.run).await {
-            tracing::warn!("a run that another daemon began and did not finish is begun again");
+            tracing::warn!("a run that was begun and not finished is begun again");
         } else {
             // The lease to run may still be that daemon's.
             self.leadership.unfinished = Some(unfinished);
@@ -167,16 +204,19 @@ impl EventLoop {
 
     /// Returns the last scheduled run with its policies if it was not finished: its daemon died before its record was
     /// complete, or was told to stop a moment ago. Schedules that were written since then are left out.
-    async fn find_unfinished(&self, now: Timestamp) -> Option<UnfinishedRun> {
-        let last = self.timetable.last_scheduled_time(now)?;
-        let runs = self.store.runs(RECENT_RUNS).await.ok()?;
+    async fn find_unfinished(&self, now: Timestamp) -> Result<Option<UnfinishedRun>, StateError> {
+        let Some(last) = self.timetable.last_scheduled_time(now) else { return Ok(None) };
+        let runs = self.store.runs(RECENT_RUNS).await?;
         let newest = runs.iter().find(|record| record.run.kind == RunKind::Run && record.run.started_at >= last);
         let is_recent = |at: Timestamp| now.duration_since(at) <= RESUME_WITHIN;
+        // The record of a run that lost the database may have been completed once that answered.
+        let is_resumable =
+            |outcome: &str| outcome == "interrupted" || outcome == "error" && self.leadership.lost_runs > 0;
         let ended = |record: &RunRecord| {
-            record.end.as_ref().is_some_and(|end| end.outcome != "interrupted" || !is_recent(end.ended_at))
+            record.end.as_ref().is_some_and(|end| !is_resumable(&end.outcome) || !is_recent(end.ended_at))
         };
         if newest.is_some_and(ended) || newest.is_none() && !is_recent(last) {
-            return None;
+            return Ok(None);
         }
         let mut policies = BTreeSet::<PolicyName>::new();
         for entry in &self.timetable.entries {
@@ -191,11 +231,11 @@ impl EventLoop {
             }
         }
         let policies = match policies.len() {
-            0 => return None,
+            0 => return Ok(None),
             all if all == self.timetable.policy_count => PolicyFilter::All,
             _ => PolicyFilter::Only(policies),
         };
-        Some(UnfinishedRun { policies, run: newest.map(|record| record.run.id) })
+        Ok(Some(UnfinishedRun { policies, run: newest.map(|record| record.run.id) }))
     }
 
     /// Records the times up to which the schedules were handled. Returns true if they were written, which shows that

@@ -48,8 +48,8 @@ async fn skopeo_lists_copies_and_deletes_there() {
     let listed = skopeo(&["list-tags", "--tls-verify=false", "--creds", &login, &at("")]).await.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()["Tags"], json!(["v1"]));
     let plain = ["--src-tls-verify=false", "--dest-tls-verify=false", "--src-creds", &login, "--dest-creds", &login];
-    let copy = [&["copy", "--preserve-digests"][..], &plain, &[&at(":v1"), &at(":v2")]].concat();
-    skopeo(&copy).await.unwrap();
+    let (source, target) = (at(":v1"), at(":v2"));
+    skopeo(&[&["copy", "--preserve-digests"][..], &plain, &[&source, &target]].concat()).await.unwrap();
     assert_eq!(registry.tags(API)["v2"], one.digest);
     skopeo(&["delete", "--tls-verify=false", "--creds", &login, &at(":v2")]).await.unwrap();
     assert!(registry.tags(API).is_empty(), "skopeo deletes by digest");

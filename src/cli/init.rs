@@ -50,13 +50,14 @@ pub(super) struct InitArgs {
     secret_file: Option<PathBuf>,
     /// Read the repositories of this organization, user, group or project; repeatable
     ///
-    /// GitHub, Docker Hub, Quay, Artifact Registry and GitLab list repositories by these. On Docker Hub it is the user of
-    /// `--username` by default.
+    /// GitHub, Docker Hub, Quay, Artifact Registry and GitLab list repositories by these. On Docker Hub it is the user
+    /// of `--username` by default.
     #[arg(long, value_name = "NAME")]
     namespace: Vec<String>,
     /// Address of GitLab itself, which lists the repositories of groups and projects
     ///
-    /// By default `https://gitlab.com` for registry.gitlab.com. The secret must be a token with the scope `read_api` there.
+    /// By default `https://gitlab.com` for registry.gitlab.com. The secret must be a token with the scope `read_api`
+    /// there.
     #[arg(long, value_name = "URL", requires = "namespace")]
     api: Option<String>,
     /// Read release records here [default: releases/*.json, with an example]

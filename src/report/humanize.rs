@@ -125,7 +125,8 @@ pub fn describe_obstacle(obstacle: &RemovalObstacle) -> String {
         RemovalObstacle::Kind { message } | RemovalObstacle::Denied { message } => message.clone(),
         RemovalObstacle::DestroysManifest { since } => format!(
             "an untag on {} destroyed the manifest in this registry, so nothing more is untagged there; \
-            look at `tagwarden runs`, and, where its kind has that, set `removal = \"manifest\"` if that is what you want; \
+            look at `tagwarden runs`, and, where its kind has that, set `removal = \"manifest\"` if that is what you \
+            want; \
             `tagwarden registries forget` has it tried again, once the registry is mended",
             since.strftime("%Y-%m-%d %H:%M UTC")
         ),

@@ -183,8 +183,8 @@ fn ability(settings: &RegistrySettings, known: &AbilityEvidence) -> (RemovalAbil
     }
 }
 
-/// Returns the obstacle of a product. The settings that help with a product of any kind may not be those of its own kind,
-/// which names its own.
+/// Returns the obstacle of a product. The settings that help with a product of any kind may not be those of its own
+/// kind, which names its own.
 fn obstacle_of(settings: &RegistrySettings, product: Option<Product>, untag: UntagSupport) -> RemovalObstacle {
     match product {
         Some(product) if settings.provider.name() == Distribution.name() => RemovalObstacle::Product(product),

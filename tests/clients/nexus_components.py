@@ -1,7 +1,7 @@
 """Lists repositories and components with Sonatype's own client, and prints what it saw as JSON.
 
-The client was made from the description that Nexus has of its REST API, and checks each answer against that. Arguments: the
-address, the parameters of a search that Tagwarden uses, with commas.
+The client was made from the description that Nexus has of its REST API, and checks each answer against that. Arguments:
+the address, the parameters of a search that Tagwarden uses, with commas.
 """
 
 import inspect

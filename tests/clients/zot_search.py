@@ -1,7 +1,8 @@
 """Asks zot's search with the GraphQL library of others, and prints what it saw as JSON.
 
-The library holds each question against a schema before it is sent, and each answer as well. The schema has the types and
-members of zot's own that matter here. Arguments: the address, user and password, the questions that Tagwarden sent, as JSON.
+The library holds each question against a schema before it is sent, and each answer as well. The schema has the types
+and members of zot's own that matter here. Arguments: the address, user and password, the questions that Tagwarden sent,
+as JSON.
 """
 
 import json

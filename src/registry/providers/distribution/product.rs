@@ -132,7 +132,8 @@ pub(in crate::registry::providers) fn detect_by_host(endpoint: &Url) -> Option<P
     Some(found)
 }
 
-/// The path of zot's own description. It answers without credentials wherever the search is on, also where nothing else does.
+/// The path of zot's own description. It answers without credentials wherever the search is on, also where nothing else
+/// does.
 pub(in crate::registry::providers) const ZOT_DESCRIPTION_PATH: &str = "/v2/_zot/ext/mgmt";
 
 /// The description of a zot: members that no other server has by chance, and its release.

@@ -61,8 +61,8 @@ impl Provider for Gitlab {
     fn warnings(&self, settings: &RegistrySettings) -> Vec<String> {
         let unlisted = !settings.namespaces.is_empty() && settings.api.is_none();
         let warning = format!(
-            "registry `{}`: GitLab's registry lets nobody list `namespaces`; add `api`, the address of GitLab itself with a token, \
-             or name the `repositories`",
+            "registry `{}`: GitLab's registry lets nobody list `namespaces`; add `api`, the address of GitLab itself \
+             with a token, or name the `repositories`",
             settings.name
         );
         unlisted.then_some(warning).into_iter().collect()

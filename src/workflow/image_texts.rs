@@ -69,7 +69,7 @@ impl App {
                     // None of the others can be read, either.
                     Err(error) if error.kind == RegistryErrorKind::Unsupported => break,
                     Err(error) => {
-                        repository.gaps.push(gap(&error, digest, kind));
+                        repository.gaps.push(gap(&error, digest));
                         failures += 1;
                         if failures >= MAX_FAILURES {
                             break;
@@ -184,10 +184,8 @@ fn malformed(digest: &Digest, why: InvalidContent) -> RegistryError {
     RegistryError::new(RegistryErrorKind::Malformed, format!("{digest} is not understood")).caused_by(why)
 }
 
-fn gap(error: &RegistryError, digest: Digest, kind: TextKind) -> Gap {
-    let target = match kind {
-        TextKind::Annotation => GapTarget::Manifest(digest),
-        TextKind::Label => GapTarget::Configuration(digest),
-    };
-    Gap { target, kind: error.kind.label(), message: error.chain().into() }
+/// Returns the gap of an image that could not be read. It keeps no other tag: all that others need of it was read, or is
+/// a gap of its own.
+fn gap(error: &RegistryError, digest: Digest) -> Gap {
+    Gap { target: GapTarget::Configuration(digest), kind: error.kind.label(), message: error.chain().into() }
 }

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FactSelector, Globs, Repository, Rules, SharedText};
-use crate::domain::Digest;
+use super::{Digest, FactSelector, Globs, Repository, Rules, SharedText};
 
 /// A kind of texts by key that come with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -26,7 +26,7 @@ pub struct RateLimits {
     pub delete: Option<u32>,
 }
 
-/// What remains of a limit that counts all requests by the hour.
+/// The rest of a limit that counts all requests by the hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HourlyBudget {
     /// The requests of a whole hour.
@@ -240,7 +240,7 @@ struct LaneState {
     /// The documented rate, in requests a minute.
     documented: Option<f64>,
     reported: RemainingCalls,
-    /// What remains of an hourly limit, and when that begins anew.
+    /// The rest of an hourly limit, and the time at which it begins anew.
     budget: Option<(HourlyBudget, Instant)>,
     /// Time of the last request that was spread by it.
     last_spread_at: Option<Instant>,

@@ -26,6 +26,7 @@ struct Control {
     strands: usize,
     deliveries: usize,
     delay: Duration,
+    severed: bool,
 }
 
 #[derive(Default)]
@@ -53,6 +54,9 @@ impl Proxy {
         let (seen, counted) = (control.clone(), Arc::clone(&counts));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if seen.borrow().severed {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
                 tokio::spawn(forward(client, server, seen.subscribe(), Arc::clone(&counted)));
             }
@@ -68,6 +72,16 @@ impl Proxy {
     /// Breaks all connections: what is sent from now on still arrives, and its answer does not.
     pub(crate) fn cut(&self) {
         self.control.send_modify(|control| control.cuts += 1);
+    }
+
+    /// Breaks all connections and accepts no other, until [`Self::heal`].
+    pub(crate) fn sever(&self) {
+        self.control.send_modify(|control| control.severed = true);
+    }
+
+    /// Lets connections through again.
+    pub(crate) fn heal(&self) {
+        self.control.send_modify(|control| control.severed = false);
     }
 
     /// Breaks each connection with its next request, which is under way and arrives once [`Self::deliver`] says so. A
@@ -129,9 +143,11 @@ async fn forward(client: TcpStream, server: TcpStream, mut control: watch::Recei
             }
         }
     };
+    let mut severed = control.clone();
     let stranded = tokio::select! {
         stranded = requests => stranded,
         () = answers => None,
+        _ = severed.wait_for(|control| control.severed) => None,
     };
     drop((from_client, to_client));
     let Some((request, strand)) = stranded else { return };

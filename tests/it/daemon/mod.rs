@@ -14,6 +14,8 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod replica_rules;
 #[cfg(target_os = "linux")]
+mod replica_schedule;
+#[cfg(target_os = "linux")]
 mod replicas;
 mod schedule;
 mod state;

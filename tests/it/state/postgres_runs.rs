@@ -198,8 +198,14 @@ async fn requests_that_arrive_late_and_again_journal_nothing_twice() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         while child.try_wait().unwrap().is_none() {
+            let before = proxy.stranded();
             proxy.strand();
-            tokio::time::sleep(Duration::from_millis(60)).await;
+            while proxy.stranded() == before && child.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // Time for a new connection and the request on it. Without that connections alone would break, whose attempts
+            // last for ten seconds, and no request would be repeated.
+            tokio::time::sleep(Duration::from_millis(200)).await;
             // Before the process gave up in one round, and after its end in another.
             if rounds % 2 == 0 {
                 proxy.deliver();

@@ -1,6 +1,9 @@
 //! Admission of an approved plan: the checks before it is applied.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -124,20 +127,30 @@ pub(super) fn count_enforced(plan: &PlanDocument) -> u64 {
 
 /// Returns the removal that a view names; `None` if the name cannot be that of an image.
 pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
-    let policy: PolicyName = view.policy.parse().ok()?;
-    let mut policies: Vec<PolicyName> = view.policies().filter_map(|name| name.parse().ok()).collect();
+    removal_after(None, view)
+}
+
+/// The same for a view that follows another one, with whose removal it shares the texts of equal names: there may be a
+/// hundred thousand of one repository.
+pub(super) fn removal_after(previous: Option<&Removal>, view: &RemovalView) -> Option<Removal> {
+    let policy = shared_name(&view.policy, previous.map(|removal| &removal.policy))?;
+    let mut policies: Vec<PolicyName> = view.policies().filter_map(|name| shared_name(name, Some(&policy))).collect();
     policies.push(policy.clone());
     policies.sort();
     policies.dedup();
+    let policies = match previous {
+        Some(previous) if *previous.policies == *policies => Arc::clone(&previous.policies),
+        _ => policies.into(),
+    };
     Some(Removal {
         // It is not in the inventory of this run.
         position: TagPosition { registry: u32::MAX, repository: u32::MAX, tag: u32::MAX },
-        registry: view.registry.parse().ok()?,
-        repository: view.repository.parse().ok()?,
+        registry: shared_name(&view.registry, previous.map(|removal| &removal.registry))?,
+        repository: shared_name(&view.repository, previous.map(|removal| &removal.repository))?,
         tag: view.tag.parse().ok()?,
         digest: view.digest.parse().ok()?,
         policy,
-        policies: policies.into(),
+        policies,
         method: [RemovalMethod::Untag, RemovalMethod::DeleteManifest]
             .into_iter()
             .find(|method| method.label() == view.method)?,
@@ -148,6 +161,14 @@ pub(super) fn removal(view: &RemovalView) -> Option<Removal> {
             None => None,
         },
     })
+}
+
+/// Returns the name of that text, which is `known` if they are equal; `None` if it is invalid.
+fn shared_name<N: FromStr + Borrow<str> + Clone>(text: &str, known: Option<&N>) -> Option<N> {
+    match known.filter(|known| (**known).borrow() == text) {
+        Some(known) => Some(known.clone()),
+        None => text.parse().ok(),
+    }
 }
 
 /// Returns the number of tags of each repository in a plan.
@@ -234,5 +255,28 @@ mod tests {
             assert_eq!(found.is_err(), limit.is_some(), "{found:?}");
             assert!(limit.is_none_or(|words| found.unwrap_err().contains(words)), "{count} by {names:?}");
         }
+    }
+
+    /// A hundred thousand removals of one repository have its name once.
+    #[test]
+    fn removals_share_the_names_that_are_equal() {
+        let view = decided(|_| ()).document.removals.get(0).unwrap().into_owned();
+        let first = removal(&view).unwrap();
+        let next = |change: fn(&mut RemovalView)| {
+            let mut view = RemovalView { tag: "v2".to_owned(), ..view.clone() };
+            change(&mut view);
+            let found = removal_after(Some(&first), &view).unwrap();
+            assert_eq!(found, removal(&view).unwrap());
+            let is_same = |a: &str, b: &str| std::ptr::eq(a, b);
+            let (repository, policy) = (found.repository.as_str(), found.policy.as_str());
+            (
+                is_same(repository, first.repository.as_str()),
+                is_same(policy, first.policy.as_str()),
+                Arc::ptr_eq(&found.policies, &first.policies),
+            )
+        };
+        assert_eq!(next(|_| ()), (true, true, true));
+        assert_eq!(next(|view| "apps".clone_into(&mut view.repository)), (false, true, true));
+        assert_eq!(next(|view| "newer".clone_into(&mut view.policy)), (true, false, false));
     }
 }

@@ -4,7 +4,6 @@
 //! A run applies its own plan in the same way as `apply` does an approved one. So no removal depends on facts older
 //! than the removals before it in the same part, nor on evidence older than ten minutes.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +17,8 @@ use uuid::Uuid;
 use super::admission;
 use super::decision::{DecideOptions, EarlierEvidence, Facts, Tracking};
 use super::interruption::StopRequests;
-use super::intersection::{self, JournaledEvidence, LimitCounts};
+use super::intersection::{self, Intersection, JournaledEvidence, LimitCounts};
+use super::part_removals::{PartRemovals, unreadable_plan};
 use super::{
     App, Decision, PolicyFilter, Purpose, Refused, RunError, RunOutcome, RunResult, ability, manifest_cleanup,
 };
@@ -138,7 +138,7 @@ impl App {
         found: &mut EnforcementResult,
     ) -> Result<(), RunError> {
         let document = planned.document;
-        let (views, removals) = planned.removals_of(&part)?;
+        let removals = planned.removals_of(&part)?;
         let deletions: Vec<&DeletionView> = document
             .deletions
             .deletable()
@@ -149,10 +149,10 @@ impl App {
         // Nothing is read if nothing may be removed anymore.
         let nothing = || {
             let any_deletion = deletions.iter().any(|view| view.enforce && view.refused.is_none());
-            !any_deletion && !views.iter().any(|view| admission::is_enforced(document, view))
+            !any_deletion && !removals.may_remove()
         };
         let skip = context.skip_reason(registry).or_else(|| nothing().then_some(SkipReason::DryRun));
-        let skip_all = (document, &*views, removals.as_slice(), deletions.as_slice());
+        let skip_all = (&removals, deletions.as_slice());
         if let Some(skip) = skip {
             return skip_part(context, skip_all, &skip, found).await;
         }
@@ -201,18 +201,9 @@ impl App {
             Unenforced::LeftOut => JournaledEvidence::Present,
         };
         let grounds = (&planned.earlier, journaled, &shared.limits);
-        let (tasks, skipped) = intersection::intersect(document, (&views, &removals), &decision, grounds);
-        // What the plan itself refuses was there to see when it was approved.
-        let known: BTreeSet<String> = views
-            .iter()
-            .filter(|view| intersection::planned_skip(document, view).is_some())
-            .map(RemovalView::name)
-            .collect();
-        let is_late = |(task, skip): &(RemovalTask, SkipReason)| {
-            let Removal { registry, repository, tag, .. } = &*task.removal;
-            matches!(skip, SkipReason::Refused(_)) && !known.contains(&format!("{registry}/{repository}:{tag}"))
-        };
-        found.is_refused |= skipped.iter().any(is_late);
+        let Intersection { tasks, skipped, is_refused } = intersection::intersect(&removals, &decision, grounds)?;
+        drop(removals);
+        found.is_refused |= is_refused;
         let (deletions, not_deleted) = manifest_cleanup::intersect(&deletions, &decision);
         found.is_refused |= ability::any_skipped_for_rights(&decision.inventory, &skipped, &not_deleted);
         found.lacks_evidence |= decision.lacks_evidence();
@@ -322,25 +313,17 @@ impl PlannedRemovals<'_> {
             && (!admission::is_enforced(self.document, view) || self.earlier.contains_key(&view.name()))
     }
 
-    /// Returns the removals of a part, as views and as tasks.
-    fn removals_of(&self, part: &Part) -> Result<(Vec<RemovalView>, Vec<Arc<Removal>>), RunError> {
-        let (mut views, mut removals) = (Vec::new(), Vec::new());
+    /// Returns the removals of a part.
+    fn removals_of(&self, part: &Part) -> Result<PartRemovals<'_>, RunError> {
+        let mut removals = PartRemovals::of(self.document);
         for position in part.removals.iter().flat_map(Clone::clone) {
-            let view = self.document.removals.get(position).map(Cow::into_owned).ok_or_else(unreadable_plan)?;
-            if self.leaves_out(&view) {
-                continue;
+            let view = self.document.removals.get(position).ok_or_else(unreadable_plan)?;
+            if !self.leaves_out(&view) {
+                removals.push(position, &view)?;
             }
-            let removal = admission::removal(&view);
-            removals.push(Arc::new(removal.ok_or_else(|| Refused::InvalidImage { name: view.name() })?));
-            views.push(view);
         }
-        Ok((views, removals))
+        Ok(removals)
     }
-}
-
-/// Returns the error for an unreadable plan that this run has just made. An approved one was read before.
-fn unreadable_plan() -> RunError {
-    RunError::failed("the plan's temporary file can no longer be read; nothing further is removed".to_owned())
 }
 
 /// Splits the plan into parts for each registry. A repository is never divided.
@@ -396,14 +379,17 @@ fn parts(planned: &PlannedRemovals<'_>) -> Result<BTreeMap<RegistryName, Vec<Par
 /// Journals the skip of a whole part.
 async fn skip_part(
     context: &ApplyContext,
-    (document, views, removals, deletions): (&PlanDocument, &[RemovalView], &[Arc<Removal>], &[&DeletionView]),
+    (removals, deletions): (&PartRemovals<'_>, &[&DeletionView]),
     skip: &SkipReason,
     found: &mut EnforcementResult,
 ) -> Result<(), RunError> {
-    let removals = views.iter().zip(removals).map(|(view, removal)| {
-        let task = RemovalTask { removal: Arc::clone(removal), evidence: intersection::journal_evidence(view) };
-        (task, intersection::planned_skip(document, view).unwrap_or_else(|| skip.clone()))
-    });
+    let document = removals.document();
+    let mut skipped = Vec::new();
+    for planned in removals.iter() {
+        let (view, removal) = planned?;
+        let task = RemovalTask { removal: Arc::clone(removal), evidence: intersection::journal_evidence(&view) };
+        skipped.push((task, intersection::planned_skip(document, &view).unwrap_or_else(|| skip.clone())));
+    }
     let deletions: Vec<(DeletionTask, SkipReason)> = deletions
         .iter()
         .filter_map(|view| {
@@ -412,7 +398,7 @@ async fn skip_part(
         })
         .collect();
     found.deleted.extend(apply::journal_skipped_deletions(context, deletions).await?);
-    found.applied.extend(apply::journal_skipped_removals(context, removals.collect()).await?);
+    found.applied.extend(apply::journal_skipped_removals(context, skipped).await?);
     Ok(())
 }
 
@@ -463,9 +449,9 @@ mod tests {
             let parts = parts(&planned).unwrap();
             let found: Vec<usize> = parts.values().flatten().map(|part| part.repositories.len()).collect();
             assert_eq!(found, expected, "{removals:?} {tags:?}");
-            let of_parts = parts.values().flatten().map(|part| planned.removals_of(part).unwrap().0);
-            let again: Vec<RemovalView> = of_parts.flatten().collect();
-            assert_eq!(again, document.removals.iter().map(Cow::into_owned).collect::<Vec<_>>());
+            let of_parts: Vec<_> = parts.values().flatten().map(|part| planned.removals_of(part).unwrap()).collect();
+            let again = of_parts.iter().flat_map(PartRemovals::iter).map(|found| found.unwrap().0);
+            assert!(again.eq(document.removals.iter()));
         }
     }
 }

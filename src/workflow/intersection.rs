@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use super::Decision;
+use super::part_removals::PartRemovals;
+use super::{Decision, RunError};
 use crate::apply::{JournalEvidence, RemovalTask};
 use crate::domain::{
     Date, PolicyName, Reason, RegistryName, Removal, RemovalAbility, RepositoryName, Rules, SkipReason, TagName,
@@ -78,17 +79,30 @@ impl LimitCounts {
     }
 }
 
-/// Splits a plan's removals into those that still follow from current evidence, and those that do not, each with the
-/// reason. `earlier` are the tags that the plan removed before, by name: one that exists again was restored.
+/// The removals of a plan, split by current evidence.
+#[derive(Default)]
+pub(super) struct Intersection {
+    /// Those that still follow.
+    pub(super) tasks: Vec<RemovalTask>,
+    /// Those that do not, each with the reason.
+    pub(super) skipped: Vec<(RemovalTask, SkipReason)>,
+    /// True if something is refused that the plan itself does not refuse: nobody could see that in it.
+    pub(super) is_refused: bool,
+}
+
+/// Splits a plan's removals into those that still follow from current evidence, and those that do not. `earlier` are the
+/// tags that the plan removed before, by name: one that exists again was restored.
 ///
 /// The plan exists only as a document, so its own refusals are taken from that. The current decision uses domain
 /// values.
+///
+/// # Errors
+/// Returns an error if the plan can no longer be read.
 pub(super) fn intersect(
-    approved: &PlanDocument,
-    (views, removals): (&[RemovalView], &[Arc<Removal>]),
+    planned: &PartRemovals<'_>,
     decision: &Decision,
     (earlier, journaled, limits): (&BTreeMap<String, Uuid>, JournaledEvidence, &LimitCounts),
-) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
+) -> Result<Intersection, RunError> {
     let now: BTreeMap<_, &Removal> = decision.plan.removals.iter().map(|found| (place(found), found)).collect();
     let obstacle = |registry: &RegistryName| {
         let found = decision.inventory.registry(registry.as_str());
@@ -100,11 +114,12 @@ pub(super) fn intersect(
         let mut refusals = decision.plan.refusals.iter();
         refusals.find(|one| one.binding && !one.reason.is_count_limit() && one.scope.covers(removal))
     };
-    let (mut tasks, mut skipped) = (Vec::new(), Vec::new());
-    for (view, removal) in views.iter().zip(removals) {
+    let Intersection { mut tasks, mut skipped, mut is_refused } = Intersection::default();
+    for planned_removal in planned.iter() {
+        let (view, removal) = planned_removal?;
         let found = now.get(&place(removal)).copied();
         let order =
-            |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(view) };
+            |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(&view) };
         let present = |now: &Removal| match journaled {
             JournaledEvidence::Approved => order(&Arc::new(now.clone())),
             JournaledEvidence::Present => RemovalTask {
@@ -112,9 +127,11 @@ pub(super) fn intersect(
                 evidence: JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts)),
             },
         };
-        let skip = if let Some(skip) = planned_skip(approved, view) {
-            skip
-        } else if let Some(run) = earlier.get(&view.name()).filter(|_| found.is_some()) {
+        if let Some(skip) = planned_skip(planned.document(), &view) {
+            skipped.push((order(removal), skip));
+            continue;
+        }
+        let skip = if let Some(run) = earlier.get(&view.name()).filter(|_| found.is_some()) {
             SkipReason::Refused(format!(
                 "run {run} removed it by this plan already, and it was put back since; make a new plan"
             ))
@@ -123,7 +140,7 @@ pub(super) fn intersect(
         } else {
             match found {
                 Some(now) if now.digest != removal.digest => SkipReason::Moved { to: now.digest.clone() },
-                Some(now) if is_pushed_again(now, view) => {
+                Some(now) if is_pushed_again(now, &view) => {
                     SkipReason::Kept("it was pushed again since the plan was made".to_owned())
                 }
                 Some(now) if now.enforce => {
@@ -137,12 +154,15 @@ pub(super) fn intersect(
                 None => removal_skip_reason(removal, decision),
             }
         };
+        is_refused |= matches!(skip, SkipReason::Refused(_));
         skipped.push((order(removal), skip));
     }
+    let count = skipped.len();
     let mut tasks = limits.admit(tasks, &mut skipped);
+    is_refused |= skipped.len() > count;
     // Last, because other skipped tags may depend on them.
     skip_dependents(decision, &mut tasks, &mut skipped);
-    (tasks, skipped)
+    Ok(Intersection { tasks, skipped, is_refused })
 }
 
 /// Returns the reason for which the plan itself rules out one of its removals.
@@ -335,10 +355,14 @@ pub(super) mod tests {
         decision: &Decision,
         limits: &LimitCounts,
     ) -> (Vec<RemovalTask>, Vec<(RemovalTask, SkipReason)>) {
-        let views: Vec<RemovalView> = approved.removals.iter().map(std::borrow::Cow::into_owned).collect();
-        let removals: Vec<Arc<Removal>> = views.iter().filter_map(|view| removal(view).map(Arc::new)).collect();
-        let grounds = (&BTreeMap::new(), JournaledEvidence::Approved, limits);
-        intersect(approved, (&views, &removals), decision, grounds)
+        let mut planned = PartRemovals::of(approved);
+        for (position, view) in approved.removals.iter().enumerate() {
+            planned.push(position, &view).unwrap();
+        }
+        let found = intersect(&planned, decision, (&BTreeMap::new(), JournaledEvidence::Approved, limits)).unwrap();
+        let refused = found.skipped.iter().filter(|(_, skip)| matches!(skip, SkipReason::Refused(_)));
+        assert_eq!(found.is_refused, refused.count() > 0, "the plan itself refuses nothing");
+        (found.tasks, found.skipped)
     }
 
     fn retention(registry: &mut Registry, days: u32) {

@@ -57,6 +57,7 @@ mod manifest_cleanup;
 mod narrowing;
 mod needed_manifests;
 mod outcome;
+mod part_removals;
 mod plan;
 mod policy_tests;
 mod progress_tracker;

@@ -182,7 +182,9 @@ impl World {
         let newest = clock() - NEWEST_AGE;
         let dialect =
             if self.acr { Dialect::acr(AcrOptions::new(clock).admin(USER, PASSWORD)) } else { Dialect::Distribution };
-        let registry = EmbeddedRegistry::start(Options { dialect, ..Options::default() }).await?;
+        // No release of distribution has the referrers API.
+        let options = Options { dialect, referrers_api: self.acr, ..Options::default() };
+        let registry = EmbeddedRegistry::start(options).await?;
         let world = GeneratedWorld {
             platforms: self.platforms,
             attestations: self.attestations,

@@ -26,6 +26,7 @@ const SCHEMA: &str = "tagwarden.check/1";
 const SUITE: &str = "tagwarden check";
 
 #[derive(Debug, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of a command line")]
 pub(super) struct CheckArgs {
     /// Check only these policy files and tests of policies
     ///
@@ -204,7 +205,7 @@ fn check_policies(
         policies_text(&policies),
     );
     let main_file = config.map(Path::to_owned).or_else(|| files.first().cloned()).unwrap_or_default();
-    Ok(Checked { main_file, files, warnings, lints, text, unread_secrets, ..Checked::default() })
+    Ok(Checked { main_file, files, warnings, lints, unread_secrets, text, ..Checked::default() })
 }
 
 impl Checked {

@@ -5,6 +5,7 @@
 //! it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -180,7 +181,7 @@ fn selector_text(policy: &Policy) -> String {
         let conditions: Vec<String> =
             conditions.map(|one| format!("{}={}", one.key, one.written().join("|"))).collect();
         if !conditions.is_empty() {
-            texts.push_str(&format!("; {}: {}", kind.label(), conditions.join(", ")));
+            let _ = write!(texts, "; {}: {}", kind.label(), conditions.join(", "));
         }
     }
     format!("registries: {names}; repositories: {repositories}; tags: {tags}{types}{texts}{idle}")

@@ -105,7 +105,7 @@ mod tests {
             let kept = all.iter().filter(|(name, _)| *name != without);
             kept.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
         };
-        let budget = HourlyBudget { limit: 5000, remaining: 990, until_reset: Duration::from_secs(600) };
+        let budget = HourlyBudget { limit: 5000, remaining: 990, until_reset: Duration::from_mins(10) };
         assert_eq!(hourly_budget(&headers("")), Some(budget));
         for (name, _) in all {
             assert_eq!(hourly_budget(&headers(name)), None, "without {name}");

@@ -25,12 +25,12 @@ pub fn lint_unread_files(path: &Path) -> Vec<Lint> {
 
 fn lint_file(file: &Path) -> Option<Lint> {
     let name = file.file_name()?.to_string_lossy().into_owned();
-    let held = describe_policies(file)?;
+    let policies = describe_policies(file)?;
     let (message, help) = if is_test_file(&name) {
-        let message = format!("{held}, and `*.test.yaml` has tests only: not in force");
+        let message = format!("{policies}, and `*.test.yaml` has tests only: not in force");
         (message, "move what counts into a file without `.test` in its name")
     } else {
-        let message = format!("{held}, and only files `*.yaml` and `*.yml` are read: not in force");
+        let message = format!("{policies}, and only files `*.yaml` and `*.yml` are read: not in force");
         (message, "give it such a name if it counts, else move it out of the folder")
     };
     let mut diagnostic = Diagnostic::new(file.display().to_string(), message);

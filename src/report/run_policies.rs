@@ -57,12 +57,11 @@ impl RunPoliciesView {
         for file in &self.files {
             let _ = writeln!(out, "---\n# {} ({})", sanitize(&file.file), sanitize(&file.policies.join(", ")));
             let _ = writeln!(out, "# {}", file.revision);
-            match &file.text {
-                Some(text) => out.push_str(&with_line_end(text)),
-                None => {
-                    let commit = self.commit.as_deref().unwrap_or("COMMIT");
-                    let _ = writeln!(out, "# its text is not stored; look at `git show {commit}:PATH`");
-                }
+            if let Some(text) = &file.text {
+                out.push_str(&with_line_end(text));
+            } else {
+                let commit = self.commit.as_deref().unwrap_or("COMMIT");
+                let _ = writeln!(out, "# its text is not stored; look at `git show {commit}:PATH`");
             }
         }
         out

@@ -67,7 +67,7 @@ async fn every_other_file_is_read_in_these_encodings() {
                  expired }\n      candidate-2: { pushed: 8d, expect: retained }\n      candidate-3: { pushed: 7d, expect: \
                  retained }\n";
     let purge = "acr purge --filter 'shop/api:candidate-.*' --ago 30d\n";
-    let texts = [&*toml, POLICIES, &evidence, &inventory, tests, purge];
+    let contents = [&*toml, POLICIES, &evidence, &inventory, tests, purge];
     for position in 0..3 {
         let files = [
             "tagwarden.toml",
@@ -77,7 +77,7 @@ async fn every_other_file_is_read_in_these_encodings() {
             "policies/all.test.yaml",
             "purge.sh",
         ];
-        for (file, text) in files.into_iter().zip(texts) {
+        for (file, text) in files.into_iter().zip(contents) {
             let (_, bytes) = &encodings(text)[position];
             fs::write(desk.path(file), bytes).unwrap();
         }

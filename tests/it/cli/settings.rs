@@ -142,7 +142,8 @@ async fn settings_are_checked_without_their_secrets() {
     }
     let json = desk.run("check --skip-secrets --format json").await.exits(0).json();
     let mut told: Vec<String> = serde_json::from_value(json["unread_secrets"].clone()).unwrap();
-    (told.sort(), unread.sort());
+    told.sort();
+    unread.sort();
     assert_eq!(told, unread);
     desk.run("check policies/a.yaml --config tagwarden.toml --skip-secrets").await.exits(0);
     // Whatever is not a secret is checked.

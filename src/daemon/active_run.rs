@@ -43,8 +43,8 @@ impl ActiveRun {
         }
     }
 
-    /// Stops the run before its next removal, and does not repeat it. Its record says that it was interrupted by `what`,
-    /// unless it was stopped before; `None` if that is the end of its daemon.
+    /// Stops the run before its next removal, and does not repeat it. Its record says that it was interrupted by
+    /// `what`, unless it was stopped before; `None` if that is the end of its daemon.
     pub(super) fn stop_for_good(&mut self, what: Option<&str>) {
         if let Some(what) = what {
             self.stop_reason.set(what);

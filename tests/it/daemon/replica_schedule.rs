@@ -1,4 +1,4 @@
-//! Three replicas that look after twenty registries by a schedule of every minute, and die around the times that are due.
+//! Three replicas that look after twenty registries by a schedule of every minute, and die around due times.
 //!
 //! All of it is real: the clock, the leases, which expire by themselves, and the deaths.
 
@@ -60,7 +60,7 @@ async fn leader(world: &World, replicas: &[Replica]) -> usize {
 async fn each_due_run_is_done_once_and_within_a_minute_whoever_dies() {
     let begun = now();
     let mut world = World::with_schedule(REGISTRIES, "* * * * *", begun).await;
-    // One that keeps the newest would keep all that came since the last run: nobody knows which of them was pushed last.
+    // One that keeps the newest would keep all that came since the last run: their order is unknown.
     let policy = "policies:\n  - { name: all, select: { tags: ['c-*'] }, keep: none, mode: enforce }\n";
     fs::write(world.folder.path().join("policies/old.yaml"), policy).unwrap();
     for registry in &world.registries {

@@ -1,5 +1,5 @@
-//! Several daemons of the real binary with one state in PostgreSQL: they, their database and the connections between die
-//! while they remove.
+//! Several daemons of the real binary with one state in PostgreSQL: they, their database and the connections between
+//! die while they remove.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -270,8 +270,8 @@ impl Death {
     }
 }
 
-/// Three replicas, and deaths of what they consist of, while they remove or at any other moment. The first lease expires by
-/// itself. If messages are `late`, what the leader sends at its end arrives after another one leads.
+/// Three replicas, and deaths of what they consist of, while they remove or at any other moment. The first lease
+/// expires by itself. If messages are `late`, what the leader sends at its end arrives after another one leads.
 async fn replicas_take_over(rounds: usize, seed: u64, late: bool) {
     let mut world = World::new(STOCK * (rounds + 1)).await;
     if late {

@@ -107,6 +107,8 @@ async fn each_due_run_is_done_once_and_within_a_minute_whoever_dies() {
     for (number, run) in runs.iter().enumerate() {
         match world.store.run_context(run.run.id).await.unwrap().continues {
             Some(before) => assert_eq!(Some(before), number.checked_sub(1).map(|before| runs[before].run.id)),
+            // The minute of the start passes for one whose run died before it was recorded.
+            None if minute(run.run.started_at) <= minute(begun) => {}
             None => starts.push(run.run.started_at),
         }
     }

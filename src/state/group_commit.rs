@@ -24,6 +24,9 @@ const MAX_GROUP: usize = 256;
 pub(super) enum Entry {
     /// An intent, with the manifest that undoes it and the records of a restore.
     Intent {
+        /// Tells a repeated entry from another one: its first request may arrive late, or may have been carried out
+        /// although its answer was lost.
+        key: Uuid,
         lease: LeaseToken,
         run: Uuid,
         intent: Intent,
@@ -35,7 +38,7 @@ pub(super) enum Entry {
     /// An outcome, with the registry's own time of a restored tag.
     Outcome { id: JournalId, outcome: Outcome, registry_time: Option<Timestamp>, now: Timestamp },
     /// An action that was never begun.
-    NotAttempted { lease: LeaseToken, run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
+    NotAttempted { key: Uuid, lease: LeaseToken, run: Uuid, intent: Intent, outcome: Outcome, now: Timestamp },
 }
 
 impl Entry {
@@ -49,7 +52,7 @@ impl Entry {
         now: Timestamp,
     ) -> Self {
         let (lease, intent, manifest) = (lease.clone(), intent.clone(), manifest.cloned());
-        Self::Intent { lease, run, intent, manifest, restoring: Box::new(restoring), now }
+        Self::Intent { key: Uuid::now_v7(), lease, run, intent, manifest, restoring: Box::new(restoring), now }
     }
 
     /// The intent and its time; `None` for other entries.
@@ -68,7 +71,8 @@ impl Entry {
         outcome: &Outcome,
         now: Timestamp,
     ) -> Self {
-        Self::NotAttempted { lease: lease.clone(), run, intent: intent.clone(), outcome: outcome.clone(), now }
+        let (lease, intent, outcome) = (lease.clone(), intent.clone(), outcome.clone());
+        Self::NotAttempted { key: Uuid::now_v7(), lease, run, intent, outcome, now }
     }
 }
 

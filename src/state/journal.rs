@@ -142,8 +142,10 @@ impl Journal for SqliteState {
         notes: &[(&Intent, &Outcome)],
         now: Timestamp,
     ) -> Result<Vec<JournalId>, StateError> {
-        let entries: Vec<NewEntry<'_>> =
-            notes.iter().map(|(intent, outcome)| NewEntry::new(run, lease, intent, Some(outcome), now)).collect();
+        let entries: Vec<NewEntry<'_>> = notes
+            .iter()
+            .map(|(intent, outcome)| NewEntry::new((Uuid::now_v7(), run), lease, intent, Some(outcome), now))
+            .collect();
         let mut write = self.write_durably().await?;
         let ids = self.insert_entries(&mut write, &entries).await?;
         write.commit(RECORD_NOT_ATTEMPTED).await?;

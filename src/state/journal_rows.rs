@@ -13,6 +13,8 @@ use crate::registry::RawManifest;
 
 /// An entry that is about to be written.
 pub(super) struct NewEntry<'a> {
+    /// The same whenever it is sent.
+    pub(super) key: Uuid,
     pub(super) run: String,
     pub(super) epoch: i64,
     pub(super) intent: &'a Intent,
@@ -22,13 +24,13 @@ pub(super) struct NewEntry<'a> {
 
 impl<'a> NewEntry<'a> {
     pub(super) fn new(
-        run: Uuid,
+        (key, run): (Uuid, Uuid),
         lease: &LeaseToken,
         intent: &'a Intent,
         outcome: Option<&'a Outcome>,
         now: Timestamp,
     ) -> Self {
-        Self { run: run.to_string(), epoch: lease.epoch(), intent, outcome, now: format_time(now) }
+        Self { key, run: run.to_string(), epoch: lease.epoch(), intent, outcome, now: format_time(now) }
     }
 }
 
@@ -55,12 +57,12 @@ impl<'a> GroupRows<'a> {
         let mut rows = Self { entries: Vec::new(), outcomes: BTreeMap::new(), manifests: BTreeMap::new() };
         for (entry, _) in group.iter().zip(refusals).filter(|(_, refusal)| refusal.is_none()) {
             match entry {
-                Entry::Intent { lease, run, intent, manifest, now, .. } => {
-                    rows.entries.push(NewEntry::new(*run, lease, intent, None, *now));
+                Entry::Intent { key, lease, run, intent, manifest, now, .. } => {
+                    rows.entries.push(NewEntry::new((*key, *run), lease, intent, None, *now));
                     rows.manifests.extend(manifest.iter().map(|manifest| (manifest.digest.to_string(), manifest)));
                 }
-                Entry::NotAttempted { lease, run, intent, outcome, now } => {
-                    rows.entries.push(NewEntry::new(*run, lease, intent, Some(outcome), *now));
+                Entry::NotAttempted { key, lease, run, intent, outcome, now } => {
+                    rows.entries.push(NewEntry::new((*key, *run), lease, intent, Some(outcome), *now));
                 }
                 Entry::Outcome { id, outcome, registry_time, now } => {
                     let new = NewOutcome { id: *id, outcome, registry_time: *registry_time, now: *now };

@@ -72,12 +72,14 @@ impl Journal for PostgresState {
         notes: &[(&Intent, &Outcome)],
         now: Timestamp,
     ) -> Result<Vec<JournalId>, StateError> {
-        let entries: Vec<NewEntry<'_>> =
-            notes.iter().map(|(intent, outcome)| NewEntry::new(run, lease, intent, Some(outcome), now)).collect();
+        let entries: Vec<NewEntry<'_>> = notes
+            .iter()
+            .map(|(intent, outcome)| NewEntry::new((Uuid::now_v7(), run), lease, intent, Some(outcome), now))
+            .collect();
         let mut unit = self.write(RECORD_NOT_ATTEMPTED).await?;
-        let ids = unit.insert_entries(&entries).await?;
+        let inserted = unit.insert_entries(&entries).await?;
         unit.commit().await?;
-        Ok(ids)
+        Ok(inserted.into_iter().map(|(id, _)| id).collect())
     }
 
     async fn pending_entries(&self) -> Result<Vec<JournalEntry>, StateError> {

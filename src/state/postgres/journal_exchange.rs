@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
 use super::{PostgresState, storable};
 use crate::domain::{Intent, JournalId, LeaseToken, Outcome};
@@ -25,6 +26,7 @@ use crate::state::{RestoreRecord, StateError, format_time};
 #[derive(Serialize)]
 struct NewEntry {
     place: usize,
+    key: String,
     run: String,
     action: &'static str,
     registry: String,
@@ -80,21 +82,21 @@ impl Batch {
         let mut batch = Self::default();
         for entry in group {
             match entry {
-                Entry::Intent { lease, run, intent, manifest, restoring, now } => {
+                Entry::Intent { key, lease, run, intent, manifest, restoring, now } => {
                     if **restoring != RestoreRecord::default() || !is_removal(intent) {
                         return None;
                     }
                     batch.epochs.insert(lease.epoch());
                     batch.earliest = Some(batch.earliest.map_or(*now, |time| time.min(*now)));
-                    batch.add_entry(&run.to_string(), lease, intent, None, *now);
+                    batch.add_entry((*key, *run), lease, intent, None, *now);
                     if let Some(manifest) = manifest {
                         let digest = manifest.digest.to_string();
                         let new = || NewManifest { digest: digest.clone(), hex: hex(&manifest.bytes) };
                         batch.manifests.entry(digest.clone()).or_insert_with(new);
                     }
                 }
-                Entry::NotAttempted { lease, run, intent, outcome, now } => {
-                    batch.add_entry(&run.to_string(), lease, intent, Some(outcome), *now);
+                Entry::NotAttempted { key, lease, run, intent, outcome, now } => {
+                    batch.add_entry((*key, *run), lease, intent, Some(outcome), *now);
                 }
                 Entry::Outcome { id, outcome, now, .. } => {
                     let (skip, detail) = outcome_columns(outcome);
@@ -113,12 +115,20 @@ impl Batch {
         (batch.epochs.len() <= 1).then_some(batch)
     }
 
-    fn add_entry(&mut self, run: &str, lease: &LeaseToken, intent: &Intent, outcome: Option<&Outcome>, now: Timestamp) {
+    fn add_entry(
+        &mut self,
+        (key, run): (Uuid, Uuid),
+        lease: &LeaseToken,
+        intent: &Intent,
+        outcome: Option<&Outcome>,
+        now: Timestamp,
+    ) {
         let (skip, detail) = outcome.map_or((None, None), outcome_columns);
         let (dated_at, dated_by) = intent.date.map_or((None, None), date_columns);
         self.entries.push(NewEntry {
             place: self.entries.len(),
-            run: run.to_owned(),
+            key: key.to_string(),
+            run: run.to_string(),
             action: intent.action.label(),
             registry: intent.registry.to_string(),
             repository: intent.repository.to_string(),

@@ -55,15 +55,18 @@ impl JournalQueue for PostgresState {
         let mut unit = self.write("write the journal").await?;
         let refusals = self.refusals(&mut unit, group).await?;
         let rows = GroupRows::new(group, &refusals);
-        let ids = unit.insert_entries(&rows.entries).await?;
+        let inserted = unit.insert_entries(&rows.entries).await?;
         unit.insert_manifests(&rows.manifests).await?;
         let settled = unit.settle_entries(&rows.outcomes).await?;
         let (done, undone) = rows.split_settled(&settled);
         unit.complete_restore_records(&done, &undone).await?;
+        let ids = inserted.iter().map(|(id, _)| *id).collect();
+        let repeated: BTreeSet<JournalId> = inserted.iter().filter(|(_, is_new)| !is_new).map(|(id, _)| *id).collect();
         let answers = group_answers(self, group, refusals, ids, settled)?;
         for (entry, answer) in group.iter().zip(&answers) {
             if let (Entry::Intent { intent, restoring, now, .. }, Ok(id)) = (entry, answer)
                 && **restoring != RestoreRecord::default()
+                && !repeated.contains(id)
             {
                 unit.write_restore_record(*id, intent, restoring, *now).await?;
             }
@@ -110,8 +113,11 @@ impl PostgresState {
 }
 
 impl Unit<'_> {
-    /// Writes entries in their order, and returns their numbers.
-    pub(super) async fn insert_entries(&mut self, entries: &[NewEntry<'_>]) -> Result<Vec<JournalId>, StateError> {
+    /// Writes entries in their order, and returns their numbers, each with false if it had been written before.
+    pub(super) async fn insert_entries(
+        &mut self,
+        entries: &[NewEntry<'_>],
+    ) -> Result<Vec<(JournalId, bool)>, StateError> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
@@ -119,16 +125,18 @@ impl Unit<'_> {
         let optional = |column: fn(&NewEntry<'_>) -> Option<String>| entries.iter().map(column).collect::<Vec<_>>();
         let query = sqlx::query_as(
             "INSERT INTO journal (run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
-                                  outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch)
+                                  outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch, key)
              SELECT run, action, registry, repository, tag, digest, media_type, policy, evidence, intended_at,
-                    outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch
+                    outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by, epoch, key::uuid
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-                         $16::text[], $17::text[], $18::bigint[])
+                         $16::text[], $17::text[], $18::bigint[], $19::text[])
                   WITH ORDINALITY AS new (run, action, registry, repository, tag, digest, media_type, policy, evidence,
                                           intended_at, outcome, skip, detail, resolved_at, endpoint, dated_at, dated_by,
-                                          epoch, place)
-             ORDER BY place RETURNING id",
+                                          epoch, key, place)
+             ORDER BY place
+             ON CONFLICT (key) WHERE key IS NOT NULL DO UPDATE SET key = excluded.key
+             RETURNING id, xmax = 0",
         );
         let query = query
             .bind(text(|new| new.run.clone()))
@@ -148,11 +156,13 @@ impl Unit<'_> {
             .bind(optional(|new| new.intent.endpoint.as_deref().map(str::to_owned)))
             .bind(optional(|new| date_columns(new.intent.date?).0))
             .bind(optional(|new| date_columns(new.intent.date?).1.map(str::to_owned)))
-            .bind(entries.iter().map(|new| new.epoch).collect::<Vec<i64>>());
-        let mut ids: Vec<(i64,)> = self.rows(query).await?;
+            .bind(entries.iter().map(|new| new.epoch).collect::<Vec<i64>>())
+            .bind(text(|new| new.key.to_string()));
+        // The row of a conflict was locked by this transaction, which xmax tells.
+        let mut ids: Vec<(i64, bool)> = self.rows(query).await?;
         // They were given in the order of the entries.
         ids.sort_unstable();
-        Ok(ids.into_iter().map(|(id,)| JournalId(id)).collect())
+        Ok(ids.into_iter().map(|(id, is_new)| (JournalId(id), is_new)).collect())
     }
 
     /// Writes the bytes of manifests that the journal names, by their digests.

@@ -7,6 +7,7 @@ use super::event_loop::DaemonFixture;
 async fn a_daemon_whose_state_file_is_taken_away_is_not_ready_and_removes_nothing() {
     let world = DaemonFixture::new("cron = \"0 3 * * *\"").await;
     let alive = world.start_daemon().await;
+    alive.tick().await;
     let (state, aside) = (world.path("tagwarden.db"), world.path("aside.db"));
     std::fs::rename(&state, &aside).unwrap();
     world.set_time("2026-11-20T03:00:00Z");
@@ -87,6 +88,8 @@ async fn a_daemon_begins_no_run_before_there_is_room_for_one() {
 async fn a_daemon_whose_log_is_taken_away_removes_nothing() {
     let world = DaemonFixture::new("cron = \"0 3 * * *\"").await;
     let alive = world.start_daemon().await;
+    // What it does first when it starts is done.
+    alive.tick().await;
     let (log, aside) = (world.path("tagwarden.db-wal"), world.path("aside"));
     std::fs::rename(&log, &aside).unwrap();
     world.set_time("2026-11-20T03:00:00Z");

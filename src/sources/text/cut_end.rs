@@ -23,6 +23,10 @@ pub(super) fn cut_reference(text: &str, hosts: &KnownHosts) -> Option<CutReferen
     let start = text.rfind('\n').map_or(0, |at| at + 1);
     let last = &text[start..];
     let found = scan_hosts(last, hosts).pop().filter(|one| one.span.end == last.len())?;
+    // Markdown's emphasis surrounds it, so it is complete.
+    if found.text.ends_with('_') && last[..found.span.start].ends_with('_') {
+        return None;
+    }
     let Meaning { images, open_part: OpenPart::None, .. } = meaning(found.text, Ending::Complete, "") else {
         return None;
     };
@@ -51,6 +55,7 @@ mod tests {
             ("contoso.azurecr.io/api:1.2\r\n", None),
             ("contoso.azurecr.io/api:1.2 ", None),
             ("{\"image\": \"contoso.azurecr.io/api:1.2\"", None),
+            ("_contoso.azurecr.io/api:1.2_", None),
             ("contoso.azurecr.io/api", None),
             ("contoso.azurecr.io/api:${TAG}", None),
             ("other.example/api:1.2", None),

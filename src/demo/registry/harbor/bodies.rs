@@ -111,7 +111,8 @@ impl HarborService {
     }
 
     fn facts<'a>(&'a self, repository: &'a str, query: &Query, content: &'a Content) -> Facts<'a> {
-        let flag = |name: &str, default: bool| query.get(name).map_or(default, |text| text == "true");
+        let flag =
+            |name: &str, default: bool| query.get(name).map_or(default, |text| text.eq_ignore_ascii_case("true"));
         Facts {
             service: self,
             table: &self.tables[repository],
@@ -167,7 +168,11 @@ impl HarborService {
         let id = scope.strip_prefix("/project/").and_then(|id| id.parse::<i64>().ok());
         let project = self.options.projects.iter().find(|(_, project)| Some(project.id) == id);
         let granted = project.into_iter().flat_map(|(name, _)| access.permissions(name));
-        let prefix = if call.query.get("relative") == Some("true") { String::new() } else { format!("{scope}/") };
+        let prefix = if call.query.get("relative").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+            String::new()
+        } else {
+            format!("{scope}/")
+        };
         let rows =
             granted.map(|(resource, action)| json!({ "resource": format!("{prefix}{resource}"), "action": action }));
         Ok(ok(&Value::Array(rows.collect())))

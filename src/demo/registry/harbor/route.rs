@@ -101,7 +101,8 @@ impl Route {
         }
         let booleans = ARTIFACT.iter().chain(&["relative", "public", "with_detail"]);
         for name in booleans {
-            if query.get(name).is_some_and(|text| !matches!(text, "true" | "false")) {
+            let is_boolean = |text: &str| ["true", "false"].iter().any(|one| one.eq_ignore_ascii_case(text));
+            if query.get(name).is_some_and(|text| !is_boolean(text)) {
                 return Err(Problem::invalid(&format!("{name} in query must be of type boolean")));
             }
         }

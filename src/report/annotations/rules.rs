@@ -1,7 +1,7 @@
 //! The labels of annotations.
 
 /// Each label with its meaning.
-const RULES: [(&str, &str); 29] = [
+const RULES: [(&str, &str); 30] = [
     ("another-dialect", "A glob is written as a regular expression"),
     ("command-failed", "The command could not do its work"),
     ("evidence-missing", "A file of evidence is missing here, so a run would keep what it may protect"),
@@ -11,6 +11,7 @@ const RULES: [(&str, &str); 29] = [
     ("invalid-policy", "A policy file is invalid"),
     ("invalid-settings", "The settings are invalid"),
     ("invalid-test", "A test of policies is invalid"),
+    ("labels-not-readable", "A policy selects by labels where no registry lets configurations be read"),
     ("matches-nothing", "A rule matched nothing in the last plan"),
     ("never-expires", "A rule keeps everything that its policy selects"),
     ("newly-enforced", "Tags that were only reported would now be removed"),

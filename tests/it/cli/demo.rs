@@ -15,7 +15,7 @@ async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
     let done = desk.run("demo --folder sample").await.exits(0);
     assert!(done.out.starts_with("This is an embedded sample"), "{}", done.out);
     for part in [
-        "speaks as Azure Container Registry does",
+        "speaks the API of Azure Container Registry",
         "── plan",
         "the registry has locked the tag (delete)",
         "── check it yourself",

@@ -151,7 +151,11 @@ fn a_comment_stays_short_whatever_changes() {
     let tags: String = (0..2000).map(tag).collect();
     let markdown = diff_markdown(&edited(OLD, NEW, &tags));
     assert!(markdown.len() < 60_000, "{}", markdown.len());
-    assert!(markdown.contains("+2,000 go") && markdown.contains("more in the JSON"), "{}", &markdown[..400]);
+    assert!(
+        markdown.contains(": 2,000 newly expired") && markdown.contains("more in the JSON"),
+        "{}",
+        &markdown[..400]
+    );
 }
 
 #[test]

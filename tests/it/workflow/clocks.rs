@@ -161,7 +161,7 @@ async fn a_time_before_what_the_state_knows_is_not_recorded() {
             plan.registries[0]
                 .clock
                 .as_ref()
-                .is_some_and(|words| words.contains("before") || words.contains("ahead of")),
+                .is_some_and(|words| words.contains(" behind ") || words.contains("ahead of")),
             "{:?}",
             plan.registries[0].clock
         );

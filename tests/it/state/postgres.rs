@@ -54,6 +54,30 @@ async fn whoever_was_away_for_longer_than_the_lease_journals_nothing() {
     assert_eq!(tags, ["v1", "v3"]);
 }
 
+/// A request may be carried out after it was sent again, because its answer was lost.
+#[tokio::test]
+async fn an_entry_that_is_sent_again_is_written_once() {
+    let (server, store) = fresh().await;
+    let (run, image) = (new_run(1, noon()), manifest("1"));
+    store.begin_run(&run).await.unwrap();
+    let lease = store.take_lease(LeaseScope::Run, "run by ada@here").await.unwrap();
+    let token = store.begin_epoch(&lease, noon()).await.unwrap();
+    store.intend(&token, run.id, &intent("v1", &image), &image, noon()).await.unwrap();
+    let first = store.pending_entries().await.unwrap();
+    store.record_outcome(first[0].id, &done(), noon()).await.unwrap();
+    let again = "SELECT write_journal_entries(json_agg(to_jsonb(entry) || '{\"place\": 0, \"outcome\": null}'), NULL, NULL, NULL)
+                 FROM journal AS entry";
+    server.meddle(again).await;
+    let entries = store.journal(run.id).await.unwrap();
+    assert_eq!(entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [first[0].id]);
+    assert!(entries[0].outcome.is_some(), "the late request changes nothing");
+    // Under a key of its own, it is another entry.
+    let other = "SELECT write_journal_entries(json_agg(to_jsonb(entry) || jsonb_build_object('key', gen_random_uuid())), NULL, NULL,
+                 NULL) FROM journal AS entry";
+    server.meddle(other).await;
+    assert_eq!(store.journal(run.id).await.unwrap().len(), 2);
+}
+
 /// The state says so before each intent; before each removal, the holder's own clock or what its last renewal found.
 #[tokio::test]
 async fn whoever_lost_the_lease_hears_of_it_with_the_next_renewal() {

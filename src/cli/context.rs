@@ -168,7 +168,7 @@ fn first_of(attention: &[AttentionView], kinds: &[AttentionKind]) -> Option<Stri
 /// Pairs each file with the format that its extension names.
 ///
 /// # Errors
-/// When a format is unknown, or a file cannot be written: found before the work, which may take hours.
+/// Returns a usage error for an unknown format or a file that cannot be written, before work that may take hours.
 pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, RunError> {
     files
         .iter()
@@ -237,7 +237,7 @@ pub(super) const STANDARD: &str = "-";
 /// Reads a file that somebody named; `-` is standard input.
 ///
 /// # Errors
-/// When it cannot be read or is not text.
+/// Returns an error if it cannot be read or is not text.
 pub(super) fn read_input(file: &Path) -> Result<String, RunError> {
     decode_text(read_input_bytes(file)?).map_err(|invalid| unreadable(file, invalid.into()))
 }
@@ -245,7 +245,7 @@ pub(super) fn read_input(file: &Path) -> Result<String, RunError> {
 /// Reads the bytes of a file that somebody named; `-` is standard input.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Returns an error if it cannot be read.
 pub(super) fn read_input_bytes(file: &Path) -> Result<Vec<u8>, RunError> {
     let mut bytes = Vec::new();
     let read = if file == Path::new(STANDARD) {

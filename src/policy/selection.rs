@@ -140,7 +140,7 @@ fn text_condition(name: &str, node: &Node, problems: &mut Problems) -> Option<Te
         } else if bare.is_some_and(|bare| matches!(bare, "*" | "**")) {
             problems
                 .add(at, format!("`{}` excludes every value", shorten(text)))
-                .help("there is no selector for images without a key");
+                .help("images without a key cannot be selected");
             sound = false;
         }
     }

@@ -4,7 +4,7 @@
 //! list these files; nothing is downloaded for that. Wire facts are those of the maker's documentation of AQL, of the REST API
 //! and of the limits of searches.
 //!
-//! A removal there deletes the image, and none of this was verified on a live Artifactory. Until it is, there is no writer.
+//! A removal there deletes the image. There is no writer until that has been verified on a live Artifactory.
 
 mod aql;
 mod auth;

@@ -3,8 +3,8 @@
 //! A tag is a component there, whose one asset is the manifest. Searches list the components of an image, fifty in a page;
 //! nothing is downloaded for that. Wire facts are those of Sonatype's description of the REST API, as clients of others use it.
 //!
-//! What remains after the removal of a component depends on its tasks, and none of this was verified on a live Nexus. Until
-//! it is, there is no writer.
+//! What remains after the removal of a component depends on the tasks of that Nexus. There is no writer until that has been
+//! verified on a live one.
 
 mod auth;
 mod reader;

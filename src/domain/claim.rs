@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Hold, Hosts, ImageReference, Mention, RangeSelection, RegistryName, RepositoryName, SourceName, TextIndex,
-    UnresolvedReference, VersionRange,
+    UnlistedContent, UnresolvedReference, VersionRange,
 };
 
 /// The outcomes of all configured sources, by name, and the holds.
@@ -242,6 +242,29 @@ impl Claim {
             [] => self.image.may_match_repository(hosts, repository),
             names => names.iter().any(|name| name.may_match_repository(hosts, repository)),
         }
+    }
+
+    /// Returns true if its digest may be that of content of `repository` that is not listed.
+    ///
+    /// Runtimes report digests under other names than those that were pulled, so an image may have any name. To look for
+    /// an index within an index is worth less, since hardly anybody refers to one: there the path has to match, whatever
+    /// host or mirror stands before it.
+    #[must_use]
+    pub fn may_name_unlisted(&self, content: UnlistedContent, hosts: Hosts<'_>, repository: &RepositoryName) -> bool {
+        if content == UnlistedContent::Anything {
+            return true;
+        }
+        let names = match self.image_id_names() {
+            [] => std::slice::from_ref(&self.image),
+            names => names,
+        };
+        let shares_path = |name: &ImageReference| {
+            let Some(path) = &name.repository else { return true };
+            let (a, b) = (path.as_str(), repository.as_str());
+            let ends = |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.ends_with('/'));
+            a == b || ends(a, b) || ends(b, a)
+        };
+        names.iter().any(|name| shares_path(name) || name.may_match_repository(hosts, repository))
     }
 
     /// Returns true if it names a registry at one of those hosts, or names no host at all.

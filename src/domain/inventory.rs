@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     AbilityOrigin, ClockIssue, CompactTime, Digest, Hosts, IndexReads, KnownTexts, ListedManifest, OriginalDate,
     Product, PullTime, RefusedTag, RegistryInfo, RegistryName, RemovalAbility, RemovalObstacle, RepositoryName,
-    TagName, UnreadKind, UntaggedHistory,
+    TagName, UnlistedManifests, UnreadKind, UntaggedHistory,
 };
 
 /// Everything that was read from the registries, sorted by name at every level.
@@ -119,6 +119,8 @@ pub struct Repository {
     pub untagged_history: Option<Box<UntaggedHistory>>,
     /// What the registry lists beside `manifests`, sorted by digest: no tag names it, and nothing that was read leads to it.
     pub listed: Vec<ListedManifest>,
+    /// The places of manifests that neither `manifests` nor `listed` may have.
+    pub unlisted: UnlistedManifests,
     /// Time of the first read of the registry, or of this repository if it could not be listed then. A tag with neither
     /// a push time nor a first sight existed at that time. `None` if no read is on record.
     pub first_read_at: Option<CompactTime>,
@@ -491,6 +493,7 @@ impl Repository {
             attached: BTreeSet::new(),
             untagged_history: None,
             listed: Vec::new(),
+            unlisted: UnlistedManifests::default(),
             first_read_at: None,
             removed_at: None,
             gaps: Vec::new(),

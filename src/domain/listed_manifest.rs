@@ -31,6 +31,27 @@ pub enum ListedKind {
     Index,
 }
 
+/// The places in which a repository may have manifests that it does not list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UnlistedManifests {
+    /// None: whatever is not listed does not exist.
+    None,
+    /// In indexes that were not read.
+    #[default]
+    InUnreadIndexes,
+    /// In indexes that were not read, although their images are listed: indexes between are not, or look like images.
+    InListedIndexes,
+}
+
+/// Content of a manifest that its repository may not list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UnlistedContent {
+    /// Images and indexes.
+    Anything,
+    /// Indexes alone; the images in them are listed.
+    Indexes,
+}
+
 /// The kind of a manifest that has to be read before its children or subject are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnreadKind {
@@ -141,6 +162,24 @@ impl ListedKind {
     }
 }
 
+impl UnlistedManifests {
+    /// Returns the label used in recorded inventories.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::InUnreadIndexes => "in-unread-indexes",
+            Self::InListedIndexes => "in-listed-indexes",
+        }
+    }
+
+    /// Parses a [`label`](Self::label).
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        [Self::None, Self::InUnreadIndexes, Self::InListedIndexes].into_iter().find(|one| one.label() == label)
+    }
+}
+
 impl ListedManifest {
     /// Converts it into a manifest with what the list shows.
     #[must_use]
@@ -177,6 +216,12 @@ impl Manifest {
             ManifestDetail::Unread { kind, .. } => Some(kind),
             ManifestDetail::Full | ManifestDetail::Listed { .. } => None,
         }
+    }
+
+    /// Returns true for an index of which its registry told what it contains, and whose bytes were not read.
+    #[must_use]
+    pub fn is_index_by_list(&self) -> bool {
+        self.detail != ManifestDetail::Full && self.unread_kind() != Some(UnreadKind::Index) && self.is_index()
     }
 
     /// Returns true if it is certainly an index.
@@ -240,6 +285,17 @@ impl Repository {
     pub fn digests_without_tag(&self) -> impl Iterator<Item = &Digest> {
         let tagged: BTreeSet<&Digest> = self.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
         self.manifests.keys().filter(move |digest| !tagged.contains(digest))
+    }
+
+    /// Returns the content of a manifest that the repository may not list; `None` if all of it is listed.
+    #[must_use]
+    pub fn unlisted_content(&self, manifest: &Manifest) -> Option<UnlistedContent> {
+        match self.unlisted {
+            UnlistedManifests::None => None,
+            _ if manifest.unread_kind() == Some(UnreadKind::Index) => Some(UnlistedContent::Anything),
+            UnlistedManifests::InUnreadIndexes => None,
+            UnlistedManifests::InListedIndexes => manifest.is_index_by_list().then_some(UnlistedContent::Indexes),
+        }
     }
 
     /// Every manifest of which it is unknown what it lists or what it refers to.

@@ -77,7 +77,8 @@ pub use journaled_intent::{JournalId, JournaledIntent};
 pub(crate) use lease_token::HeldLease;
 pub use lease_token::LeaseToken;
 pub use listed_manifest::{
-    IndexReads, ListedKind, ListedManifest, UnreadCause, UnreadKind, is_docker_list_type, is_index_type,
+    IndexReads, ListedKind, ListedManifest, UnlistedContent, UnlistedManifests, UnreadCause, UnreadKind,
+    is_docker_list_type, is_index_type,
 };
 pub use mention::{Mention, MentionedImage};
 pub use name::{InvalidName, PolicyName, RegistryName, RepositoryName, SourceName, TagName};

@@ -44,6 +44,9 @@ const PUNCTUATION: [char; 3] = ['.', '-', '_'];
 /// Hexadecimal digits that name a digest: as many as the field's tools show at least.
 const MIN_HEX_DIGITS: usize = 12;
 
+/// The numbers of hexadecimal digits of whole digests: sha256 and sha512.
+const WHOLE_DIGESTS: [usize; 2] = [64, 128];
+
 /// New words that are collected before they are merged into the others.
 const MAX_PENDING: usize = 1 << 19;
 
@@ -197,7 +200,7 @@ impl TextIndexBuilder {
                 let hash = hash_of(form);
                 if by_themselves {
                     if characters.is_hex() && form.len() >= MIN_HEX_DIGITS {
-                        self.index.hex_lengths |= hex_bit(form);
+                        self.index.hex_lengths |= hex_bit(form.len());
                     }
                     self.add(hash, place, line);
                 }
@@ -305,6 +308,12 @@ impl TextIndex {
         self.words.is_empty()
     }
 
+    /// Returns true if a text has a word as long as a whole digest, of hexadecimal digits alone.
+    #[must_use]
+    pub fn names_whole_digest(&self) -> bool {
+        WHOLE_DIGESTS.iter().any(|&digits| self.hex_lengths & hex_bit(digits) != 0)
+    }
+
     /// Returns true if a repository and a tag must occur in the same place.
     #[must_use]
     pub fn is_by_place(&self) -> bool {
@@ -356,7 +365,7 @@ impl TextIndex {
     /// Returns the first place that names a digest by at least twelve of its hexadecimal digits, and these digits.
     #[must_use]
     pub fn find_digest<'h>(&self, hex: &'h str) -> Option<(IndexedWord, &'h str)> {
-        let occurs = |start: &&str| self.hex_lengths & hex_bit(start) != 0;
+        let occurs = |start: &&str| self.hex_lengths & hex_bit(start.len()) != 0;
         let starts = (MIN_HEX_DIGITS..=hex.len()).rev().filter_map(|length| hex.get(..length));
         starts.filter(occurs).find_map(|start| Some((*self.find(start).first()?, start)))
     }
@@ -434,9 +443,9 @@ impl Characters {
     }
 }
 
-/// Returns the bit for the length of a word of hexadecimal digits; the longest are those of sha512.
-fn hex_bit(word: &str) -> u128 {
-    let above = u32::try_from(word.len() - MIN_HEX_DIGITS).unwrap_or(u32::MAX);
+/// Returns the bit for words of so many hexadecimal digits; the longest are those of sha512.
+fn hex_bit(digits: usize) -> u128 {
+    let above = u32::try_from(digits - MIN_HEX_DIGITS).unwrap_or(u32::MAX);
     1_u128.checked_shl(above).unwrap_or_default()
 }
 

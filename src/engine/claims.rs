@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::graph::{Graph, Node};
 use super::reason_table::ReasonTable;
 use crate::domain::{
-    Claim, ClaimMatch, ClaimReason, Claims, Digest, DigestMap, Drift, GapTarget, Manifest, Prereleases, RangeSelection,
-    Reason, Registry, Repository, RetainReason, SourceName, SourceOutcome, TagName, TagVersion, UnreadKind,
-    VersionRange, is_index_type,
+    Claim, ClaimMatch, ClaimReason, Claims, Digest, DigestMap, DigestSet, Drift, GapTarget, Manifest, Prereleases,
+    RangeSelection, Reason, Registry, Repository, RetainReason, SourceName, SourceOutcome, TagName, TagVersion,
+    UnlistedContent, UnreadKind, VersionRange, is_index_type,
 };
 
 /// A claim with its source and its displayed text.
@@ -201,6 +201,26 @@ impl<'a> ClaimIndex<'a> {
             }
         }
         claimed
+    }
+
+    /// Returns true if a claim may be on content of a repository that is not listed: on a digest that is neither that of
+    /// a manifest nor that of a known configuration there.
+    pub(super) fn may_name_unlisted(
+        &self,
+        content: UnlistedContent,
+        (registry, repository): (&Registry, &Repository),
+        graph: &Graph<'_>,
+    ) -> bool {
+        let mut configurations: Option<DigestSet<&Digest>> = None;
+        let mut is_configuration = |digest: &Digest| {
+            let known = || repository.manifests.values().filter_map(|manifest| manifest.config.as_deref()).collect();
+            configurations.get_or_insert_with(known).contains(digest)
+        };
+        let hosts = registry.host_names();
+        let named = |told: &SourcedClaim<'_>| told.claim.may_name_unlisted(content, hosts, &repository.name);
+        self.by_digest
+            .iter()
+            .any(|(digest, told)| told.iter().any(named) && graph.node(digest).is_none() && !is_configuration(digest))
     }
 
     /// Returns the claims on tags of a repository, by name alone, and on digests, in order.

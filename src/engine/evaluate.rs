@@ -123,6 +123,11 @@ impl<'a> RegistryEvaluation<'a> {
             companions: &companions,
             claimed: &claimed,
             may_be_configuration: doubts.may_be_configuration(),
+            names_unlisted: &|content| {
+                self.claims.may_name_unlisted(content, (self.registry, repository), &graph)
+                    || self.holds.may_name_unlisted(repository, &graph)
+                    || mentions.may_name_unlisted(content)
+            },
             enforcing: &enforcing,
         };
         let mut unread = hold_unread(&unread, &mut found);

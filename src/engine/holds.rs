@@ -64,6 +64,12 @@ impl<'a> HoldIndex<'a> {
         held
     }
 
+    /// Returns true if a held digest may be that of content of a repository that is not listed.
+    pub(super) fn may_name_unlisted(&self, repository: &Repository, graph: &Graph<'_>) -> bool {
+        let mut held = self.0.get(&repository.name).into_iter().flatten().filter_map(|hold| hold.digest.as_ref());
+        held.any(|digest| graph.node(digest).is_none())
+    }
+
     /// Returns the holds on tags of a repository, by name alone, and on digests, in order.
     pub(super) fn matching<'b>(
         &self,

@@ -12,7 +12,7 @@ use super::graph::{Graph, Node};
 use super::reason_table::ReasonTable;
 use crate::domain::{
     Claims, Digest, IndexedWord, Inventory, Mention, MentionReason, MentionedImage, Reason, Registry, RegistryName,
-    Repository, RepositoryName, SourceName, TagName, TextIndex, UntaggedManifest, is_common_word,
+    Repository, RepositoryName, SourceName, TagName, TextIndex, UnlistedContent, UntaggedManifest, is_common_word,
 };
 
 /// A tag of this length with a digit in it does not match by chance, and needs no repository beside it.
@@ -121,6 +121,11 @@ impl<'t> RepositoryNames<'t> {
         Self { texts, names, places }
     }
 
+    /// Returns true if a text has one of them.
+    fn occur(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// Returns the first word that may name a tag of the repository, and the word as it was looked up. `joined` is a
     /// buffer, the same for all tags.
     fn find(&self, tag: &TagName, joined: &mut String) -> Option<(IndexedWord, String)> {
@@ -184,6 +189,8 @@ pub(super) struct RepositoryMentions<'a> {
     tags: HashMap<TagName, Vec<usize>>,
     /// The positions of the mentions of each digest.
     digests: HashMap<Digest, Vec<usize>>,
+    /// True if a text has a whole digest, and names the repository.
+    names_digest: bool,
 }
 
 impl<'a> MentionIndex<'a> {
@@ -214,6 +221,7 @@ impl<'a> MentionIndex<'a> {
             for mention in find_in_repository(registry, repository, former, texts) {
                 here.add(source, Cow::Owned(mention));
             }
+            here.names_digest |= texts.names_whole_digest() && RepositoryNames::of(&repository.name, texts).occur();
         }
         here
     }
@@ -232,6 +240,12 @@ impl<'a> RepositoryMentions<'a> {
     /// Returns all mentions, each with its source.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a SourceName, &Mention)> {
         self.all.iter().map(|(source, mention)| (*source, &**mention))
+    }
+
+    /// Returns true if a text may name content of the repository that is not listed. Nobody writes down the digest of an
+    /// index within an index.
+    pub(super) fn may_name_unlisted(&self, content: UnlistedContent) -> bool {
+        self.names_digest && content == UnlistedContent::Anything
     }
 
     /// Adds the words that may name a tag of the repository as reasons, unless the same source claims it by name.

@@ -6,7 +6,7 @@
 //! describe the possible effect of an unread index:
 //!
 //! 1. it is retained, and leads to the tag's manifest by its images, their referrers and their companions;
-//! 2. it lies between the tag and an image in use;
+//! 2. it lies between the tag and an image in use, which may not be listed at all;
 //! 3. it shows that a signature, an attestation or the like belongs to an expiring image, and may be removed with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -15,8 +15,8 @@ use super::companion::Companion;
 use super::graph::{Graph, Node, Traversal, index};
 use super::reason_table::ReasonTable;
 use crate::domain::{
-    Digest, GapTarget, PolicyName, Reason, Registry, RemovalMethod, Repository, UnreadCause, UnreadKind,
-    is_docker_list_type, is_index_type,
+    Digest, GapTarget, Manifest, PolicyName, Reason, Registry, RemovalMethod, Repository, UnlistedContent, UnreadCause,
+    UnreadKind, is_docker_list_type, is_index_type,
 };
 
 /// The facts about a repository when its tags are decided.
@@ -29,6 +29,8 @@ pub(super) struct UnreadFacts<'a, 'g> {
     pub(super) claimed: &'a [Node],
     /// True if an image id may be that of any image whose configuration is unknown.
     pub(super) may_be_configuration: bool,
+    /// Returns true if something is claimed, held or mentioned that may be in the repository, and is not listed.
+    pub(super) names_unlisted: &'a dyn Fn(UnlistedContent) -> bool,
     /// Returns true if a policy enforces.
     pub(super) enforcing: &'a dyn Fn(&PolicyName) -> bool,
 }
@@ -47,6 +49,8 @@ struct UnreadNode {
 struct Search<'a, 'g> {
     facts: &'a UnreadFacts<'a, 'g>,
     unread: BTreeMap<Node, UnreadNode>,
+    /// The manifests that may contain something in use that is not listed.
+    hiding: Vec<Node>,
     /// The tags that nothing known retains.
     expiring: Vec<u32>,
     /// True for those that an unread index could retain, by tag.
@@ -66,13 +70,15 @@ pub(super) fn hold_unread(facts: &UnreadFacts<'_, '_>, found: &mut ReasonTable) 
     if expiring.is_empty() && facts.companions.is_empty() && !due {
         return BTreeMap::new();
     }
-    let unread = unread_nodes(facts.repository, facts.graph);
-    if unread.is_empty() {
+    let unread = unread_nodes(facts);
+    let hiding = if expiring.is_empty() { Vec::new() } else { hiding_nodes(facts) };
+    if unread.is_empty() && hiding.is_empty() {
         return BTreeMap::new();
     }
     let mut search = Search {
         facts,
         unread,
+        hiding,
         expiring,
         held: vec![false; facts.repository.tags.len()],
         holding: BTreeSet::new(),
@@ -97,17 +103,49 @@ pub(super) fn hold_unread(facts: &UnreadFacts<'_, '_>, found: &mut ReasonTable) 
     search.finish(found)
 }
 
-fn unread_nodes(repository: &Repository, graph: &Graph<'_>) -> BTreeMap<Node, UnreadNode> {
+fn unread_nodes(facts: &UnreadFacts<'_, '_>) -> BTreeMap<Node, UnreadNode> {
+    let UnreadFacts { registry, repository, graph, .. } = *facts;
     let met = repository
         .manifests
         .iter()
         .filter_map(|(digest, manifest)| Some((digest, &*manifest.media_type, manifest.unread_kind()?)));
-    let listed = repository.listed.iter().filter_map(|row| Some((&row.digest, &*row.media_type, row.kind.unread()?)));
+    let listed = repository.listed.iter().map(|row| (&row.digest, &*row.media_type, row.kind.unread()));
+    let listed = listed.filter_map(|(digest, media_type, kind)| Some((digest, media_type, kind?)));
     let nodes = met.chain(listed).filter_map(|(digest, media_type, kind)| {
         let (may_refer, may_accompany) = (!is_docker_list_type(media_type), !is_index_type(media_type));
         Some((graph.node(digest)?, UnreadNode { kind, may_refer, may_accompany }))
     });
-    nodes.collect()
+    let mut nodes: BTreeMap<Node, UnreadNode> = nodes.collect();
+    // An index within a listed index is not known. To delete a manifest that is one would break the index around it.
+    if registry.removal == RemovalMethod::DeleteManifest {
+        let partial = repository
+            .manifests
+            .iter()
+            .filter(|(_, manifest)| repository.unlisted_content(manifest) == Some(UnlistedContent::Indexes));
+        let whole = UnreadNode { kind: UnreadKind::Index, may_refer: false, may_accompany: false };
+        nodes.extend(partial.filter_map(|(digest, _)| Some((graph.node(digest)?, whole))));
+    }
+    nodes
+}
+
+/// Returns the manifests that may contain something in use, although the lists do not say so.
+///
+/// That is so where evidence names what is not listed, and where something in use is listed that nothing leads to: what
+/// a registry says of an index without its bytes may leave out a part of it.
+fn hiding_nodes(facts: &UnreadFacts<'_, '_>) -> Vec<Node> {
+    let UnreadFacts { repository, graph, names_unlisted, .. } = *facts;
+    let nodes = |hides: &dyn Fn(&Manifest) -> bool| -> Vec<Node> {
+        graph.nodes().filter(|&node| graph.manifest(node).is_some_and(hides)).collect()
+    };
+    let hiding = |wanted: UnlistedContent| {
+        let found = nodes(&|manifest| repository.unlisted_content(manifest) == Some(wanted));
+        if found.is_empty() || !names_unlisted(wanted) { Vec::new() } else { found }
+    };
+    let unexplained = |&node: &Node| {
+        graph.tags(node).next().is_none() && graph.parents(node).next().is_none() && graph.subject(node).is_none()
+    };
+    let partial = if facts.claimed.iter().any(unexplained) { nodes(&Manifest::is_index_by_list) } else { Vec::new() };
+    [hiding(UnlistedContent::Anything), hiding(UnlistedContent::Indexes), partial].concat()
 }
 
 impl Search<'_, '_> {
@@ -189,15 +227,17 @@ impl Search<'_, '_> {
     }
 
     /// Applies rule 2. A claim on an image protects every tag whose index contains it, at any depth. A claimed index
-    /// with a tag is retained by that tag, and protects no further.
+    /// with a tag is retained by that tag, and protects no further. What is not listed may be in any index.
     fn hold_by_claims(&mut self) {
         let UnreadFacts { graph, claimed, may_be_configuration, .. } = *self.facts;
-        if !may_be_configuration && claimed.iter().all(|&node| graph.is_tagged_index(node)) {
+        let none_inside = !may_be_configuration && claimed.iter().all(|&node| graph.is_tagged_index(node));
+        if none_inside && self.hiding.is_empty() {
             return;
         }
         // A manifest that is listed as an artifact may be an image, and have the searched configuration.
-        let counts = |one: &UnreadNode| one.kind == UnreadKind::Index || may_be_configuration;
-        let unread: Vec<Node> = self.unread.iter().filter(|(_, one)| counts(one)).map(|(&node, _)| node).collect();
+        let counts = |one: &UnreadNode| !none_inside && one.kind == UnreadKind::Index || may_be_configuration;
+        let unread = self.unread.iter().filter(|(_, one)| counts(one)).map(|(&node, _)| node);
+        let unread: BTreeSet<Node> = unread.chain(self.hiding.iter().copied()).collect();
         let leading = spread(graph, unread.iter().copied(), |node| graph.parents(node));
         let leads = |tag: u32| graph.of_tag(tag).is_some_and(|node| leading[index(node)]);
         let tags: Vec<u32> = self.expiring.iter().copied().filter(|&tag| leads(tag)).collect();

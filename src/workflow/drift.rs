@@ -228,6 +228,8 @@ struct RepositoryIndex<'a> {
     incomplete: bool,
     /// True if it has indexes that no decision needed, and that may lead to any image.
     has_unread_indexes: bool,
+    /// True if some of its manifests may contain others that it does not list.
+    has_unlisted: bool,
 }
 
 impl<'a> RepositoryIndex<'a> {
@@ -250,7 +252,8 @@ impl<'a> RepositoryIndex<'a> {
             !matches!(gap.target, GapTarget::CreationTime(_) | GapTarget::Configuration(_) | GapTarget::Referrers(_))
         });
         let has_unread_indexes = repository.unread().any(|(_, kind)| kind == UnreadKind::Index);
-        Self { position, repository, tags, incomplete: unread, has_unread_indexes }
+        let has_unlisted = repository.manifests.values().any(|one| repository.unlisted_content(one).is_some());
+        Self { position, repository, tags, incomplete: unread, has_unread_indexes, has_unlisted }
     }
 
     fn path_to(&self, registry: usize, digest: &Digest, asked: &DigestLookups) -> DigestPath<'_> {
@@ -281,7 +284,10 @@ impl RepositoryIndex<'_> {
     fn may_be_hidden(&self, digest: &Digest) -> bool {
         let met = self.repository.manifests.get(digest).map(Manifest::is_index);
         let listed = || self.repository.listed_manifest(digest).map(|row| is_index_type(&row.media_type));
-        self.has_unread_indexes && met.or_else(listed) == Some(false)
+        match met.or_else(listed) {
+            Some(is_index) => self.has_unread_indexes && !is_index,
+            None => self.has_unlisted,
+        }
     }
 }
 

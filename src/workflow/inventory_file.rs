@@ -19,7 +19,7 @@ use super::diff::DecisionInput;
 use crate::domain::{
     Claims, CompactTime, DateOrigin, Digest, Failure, Gap, GapTarget, Inventory, Limits, ListedKind, ListedManifest,
     Lock, Manifest, ManifestDetail, OriginalDate, PullTime, Registry, RegistryInfo, RemovalMethod, Repository,
-    RetentionDays, RuleHistory, Tag, UnreadKind,
+    RetentionDays, RuleHistory, Tag, UnlistedManifests, UnreadKind,
 };
 use crate::report::HoldView;
 use sources::RecordedSource;
@@ -126,6 +126,9 @@ struct RecordedRepository {
     /// The other manifests that the registry lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     listed: Vec<RecordedListedManifest>,
+    /// The places of manifests that the registry does not list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unlisted: Option<String>,
     /// The time of the read at which tags without a time already existed.
     #[serde(default, alias = "first_look", skip_serializing_if = "Option::is_none")]
     first_read_at: Option<Timestamp>,
@@ -363,6 +366,7 @@ impl From<&Repository> for RecordedRepository {
             untagged: repository.untagged.iter().map(|(digest, changed)| (digest.to_string(), *changed)).collect(),
             attached: repository.attached.iter().map(ToString::to_string).collect(),
             listed: repository.listed.iter().map(RecordedListedManifest::from).collect(),
+            unlisted: Some(repository.unlisted.label().to_owned()),
             first_read_at: repository.first_read_at.map(CompactTime::timestamp),
             removed_at: repository.removed_at.map(CompactTime::timestamp),
         }
@@ -398,6 +402,7 @@ impl RecordedRepository {
                 .collect::<Result<_, InvalidInventory>>()?,
             attached: self.attached.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
             listed: read_listed(self.listed)?,
+            unlisted: read_unlisted(self.unlisted.as_deref())?,
             first_read_at: self.first_read_at.map(Into::into),
             removed_at: self.removed_at.map(Into::into),
             gaps: gaps?,
@@ -484,6 +489,13 @@ impl RecordedListedManifest {
             kind: listed_kind(&self.kind)?,
         })
     }
+}
+
+/// Inventories of earlier versions do not have it, so that what was not listed may be in unread indexes.
+fn read_unlisted(label: Option<&str>) -> Result<UnlistedManifests, InvalidInventory> {
+    let Some(label) = label else { return Ok(UnlistedManifests::default()) };
+    UnlistedManifests::from_label(label)
+        .ok_or_else(|| InvalidInventory::Unknown(format!("unknown place of unlisted manifests `{label}`")))
 }
 
 fn read_listed(recorded: Vec<RecordedListedManifest>) -> Result<Vec<ListedManifest>, InvalidInventory> {

@@ -7,6 +7,7 @@ mod artifactory;
 mod azure;
 mod case_studies;
 mod causes;
+mod claims_within_indexes;
 mod cli;
 mod commands;
 mod config;

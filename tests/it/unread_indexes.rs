@@ -12,8 +12,9 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use tagwarden::domain::{
     AllowUnmatched, Claims, Digest, FactSelector, Gap, GapTarget, Globs, Inventory, Keep, KeepRule, Limits, ListedKind,
-    ListedManifest, Manifest, ManifestDetail, Policy, PolicyLimits, PolicyMode, Reason, Registry, RemovalMethod,
-    Repository, Rules, Selector, SourceOutcome, SourceState, Tag, TagPosition, TagSelector, UnreadCause, Verdict,
+    ListedManifest, Manifest, ManifestDetail, MentionedImage, Naming, Policy, PolicyLimits, PolicyMode, Reason,
+    Registry, RemovalMethod, Repository, Rules, Selector, SourceOutcome, SourceState, Tag, TagPosition, TagSelector,
+    UnlistedManifests, UnreadCause, UnreadKind, Verdict,
 };
 use tagwarden::engine::Verdicts;
 
@@ -72,10 +73,27 @@ impl Worlds {
         if fails(digest) {
             lazy.gaps.push(Gap { target: GapTarget::Manifest(digest.clone()), kind: "http-500", message: "".into() });
             lazy.gaps.sort();
-        } else {
+        } else if lazy.unlisted == UnlistedManifests::None {
             read_upward(full, lazy, digest);
+        } else {
+            read_downward(full, lazy, digest);
         }
     }
+}
+
+/// Reads an index of a registry that lists tags alone: what it lists is known then, by its type.
+fn read_downward(full: &Repository, lazy: &mut Repository, digest: &Digest) {
+    let manifest = full.manifests[digest].clone();
+    for child in &manifest.children {
+        let Some(inner) = full.manifests.get(child) else { continue };
+        let mut seen = inner.clone();
+        if !inner.children.is_empty() {
+            seen.children.clear();
+            seen.detail = ManifestDetail::Unread { image_size: None, kind: UnreadKind::Index };
+        }
+        lazy.manifests.entry(child.clone()).or_insert(seen);
+    }
+    lazy.manifests.insert(digest.clone(), manifest);
 }
 
 /// Takes from a repository what no registry can have: circles, images that refer to others, and, in a registry that only
@@ -125,6 +143,7 @@ fn leave_unread(repository: &mut Repository) {
         kind: kind(manifest),
     };
     repository.manifests.clear();
+    repository.unlisted = UnlistedManifests::None;
     repository.listed = full.manifests.iter().map(row).collect();
     let tagged: BTreeSet<Digest> = full.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
     repository.include_listed(&tagged);
@@ -179,10 +198,108 @@ proptest! {
     }
 
     #[test]
+    fn what_is_in_use_and_not_listed_is_found(world in random_facts(), listed in any::<bool>()) {
+        let unlisted = if listed { UnlistedManifests::InListedIndexes } else { UnlistedManifests::InUnreadIndexes };
+        // After each read, and at the end, what expires also does where everything was read at once.
+        with_tags_alone(world, unlisted).settle(|_| false)?;
+    }
+
+    #[test]
     fn reads_that_fail_only_keep_more(world in facts(), failing in prop::collection::btree_set(0..IMAGES, 0..4)) {
         let failing: BTreeSet<Digest> = failing.into_iter().map(digest).collect();
         Worlds::new(world).settle(|digest| failing.contains(digest))?;
     }
+}
+
+/// A registry that lists tags alone: a world of one repository in which everything hangs on tags, and every claimed digest
+/// is claimed in that repository.
+fn with_tags_alone(mut facts: RandomFacts, unlisted: UnlistedManifests) -> Worlds {
+    facts.inventory.registries.truncate(1);
+    for registry in &mut facts.inventory.registries {
+        registry.repositories.truncate(1);
+        registry.gaps.clear();
+        for repository in &mut registry.repositories {
+            make_possible(repository, registry.removal);
+            repository.untagged.clear();
+            repository.gaps.clear();
+            make_reachable(repository);
+            if unlisted == UnlistedManifests::InListedIndexes && registry.removal == RemovalMethod::Untag {
+                // The tag of an index within a retained index is decided like any other: that this one contains it is not
+                // known, and keeps it in the registry.
+                let inner: BTreeSet<Digest> =
+                    repository.manifests.values().flat_map(|manifest| manifest.children.clone()).collect();
+                let is_index = |digest: &Digest| repository.manifests.get(digest).is_some_and(Manifest::is_index);
+                let is_inner = |digest: &Digest| inner.contains(digest) && is_index(digest);
+                repository.tags.retain(|tag| !tag.digest.as_ref().is_some_and(is_inner));
+            }
+            repository.unlisted = UnlistedManifests::None;
+        }
+    }
+    let name = facts.inventory.registries.iter().flat_map(|one| &one.repositories).map(|one| one.name.clone()).next();
+    for source in &mut facts.claims.sources {
+        let SourceState::Complete { claims, mentions, .. } = &mut source.state else { continue };
+        for claim in claims.iter_mut().filter(|claim| claim.image.digest.is_some()) {
+            (claim.image.host, claim.image.repository) = (None, name.clone());
+            claim.naming = Naming::Written;
+        }
+        mentions.retain(|mention| matches!(mention.image, MentionedImage::Tag(_)));
+    }
+    facts.claims.sort();
+    let mut lazy = facts.clone();
+    for repository in lazy.inventory.registries.iter_mut().flat_map(|registry| &mut registry.repositories) {
+        hide_untagged(repository, unlisted);
+    }
+    Worlds { full: facts, lazy, requested: BTreeSet::new(), causes: BTreeMap::new() }
+}
+
+/// Leaves what tags lead to: images, and indexes of images and indexes.
+fn make_reachable(repository: &mut Repository) {
+    let mut open: Vec<Digest> = repository.tags.iter().filter_map(|tag| tag.digest.clone()).collect();
+    let mut reached = BTreeSet::new();
+    while let Some(digest) = open.pop() {
+        let Some(manifest) = repository.manifests.get_mut(&digest) else { continue };
+        if reached.insert(digest) {
+            (manifest.subject, manifest.lock) = (None, None);
+            manifest.media_type = if manifest.children.is_empty() { DOCKER_IMAGE } else { DOCKER_LIST }.into();
+            open.extend(manifest.children.iter().cloned());
+        }
+    }
+    repository.manifests.retain(|digest, _| reached.contains(digest));
+}
+
+/// Makes of a repository what a registry tells of its tags: nothing of what indexes contain, or only the images.
+fn hide_untagged(repository: &mut Repository, unlisted: UnlistedManifests) {
+    let full = repository.clone();
+    repository.unlisted = unlisted;
+    repository.manifests.clear();
+    for digest in full.tags.iter().filter_map(|tag| tag.digest.as_ref()) {
+        let Some(manifest) = full.manifests.get(digest) else { continue };
+        let mut seen = manifest.clone();
+        if !manifest.children.is_empty() {
+            seen.children = images_in(&full, digest)
+                .into_iter()
+                .filter(|_| unlisted == UnlistedManifests::InListedIndexes)
+                .collect();
+            seen.detail = match unlisted {
+                UnlistedManifests::InListedIndexes => ManifestDetail::Listed { image_size: None },
+                _ => ManifestDetail::Unread { image_size: None, kind: UnreadKind::Index },
+            };
+            for child in &seen.children {
+                repository.manifests.entry(child.clone()).or_insert_with(|| full.manifests[child].clone());
+            }
+        }
+        repository.manifests.insert(digest.clone(), seen);
+    }
+}
+
+/// The images in an index at any depth.
+fn images_in(full: &Repository, index: &Digest) -> BTreeSet<Digest> {
+    let children = full.manifests.get(index).into_iter().flat_map(|manifest| &manifest.children);
+    let inside = |child: &Digest| match full.manifests.get(child) {
+        Some(manifest) if manifest.children.is_empty() => BTreeSet::from([child.clone()]),
+        _ => images_in(full, child),
+    };
+    children.flat_map(inside).collect()
 }
 
 /// A manifest of a world: a number, what it lists, and what it refers to.
@@ -419,4 +536,25 @@ fn unread_is_undecided_and_names_the_index() {
     assert_eq!(old.verdict, Verdict::Undecided);
     let unread = Reason::IndexUnread { index: Box::new(digest(2)), count: 1 };
     assert!(old.reasons.contains(&unread), "{:?}", old.reasons);
+}
+
+#[test]
+fn an_index_is_read_if_something_in_use_is_listed_and_nothing_leads_to_it() {
+    let rows: [Row; 3] = [(1, &[], None), (2, &[1, 3], None), (3, &[], None)];
+    let full = world(&rows, &[("old", 2), ("older", 3)], &[1]);
+    let mut lazy = full.clone();
+    let repository = &mut lazy.inventory.registries[0].repositories[0];
+    repository.unlisted = UnlistedManifests::None;
+    // The list of what the index contains leaves out the image in use, which has a row of its own.
+    let index = repository.manifests.get_mut(&digest(2)).unwrap();
+    (index.children, index.detail) = (vec![digest(3)], ManifestDetail::Listed { image_size: None });
+    let image = repository.manifests.remove(&digest(1)).unwrap();
+    let (digest_of_image, media_type) = (digest(1), image.media_type);
+    let row =
+        ListedManifest { digest: digest_of_image, media_type, image_size: None, lock: None, kind: ListedKind::Image };
+    repository.listed.push(row);
+    let mut worlds = Worlds { full, lazy, requested: BTreeSet::new(), causes: BTreeMap::new() };
+    worlds.settle(|_| false).unwrap();
+    assert_eq!(worlds.causes, BTreeMap::from([(digest(2), UnreadCause::Claimed)]));
+    assert_eq!(worlds.lazy.goes().0, worlds.full.goes().0);
 }

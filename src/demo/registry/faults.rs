@@ -74,6 +74,8 @@ pub enum FaultKind {
     ForeignLink(String),
     /// A list has that many rows and no `Link`, as if that were all.
     CutShort(usize),
+    /// The JSON of the response is changed: a registry that leaves something out, or means something else by it.
+    EditedJson(fn(&mut Value)),
     /// The request is not processed: a firewall blocks the client.
     Firewall,
     /// The request is not processed, and gets 429.
@@ -197,6 +199,14 @@ impl FaultKind {
                 parts.headers.remove(header::LINK);
                 Response::from_parts(parts, Body::from(truncate_lists(&bytes, *rows)))
             }
+            Self::EditedJson(edit) => {
+                let (parts, bytes) = read_response(response).await;
+                let Ok(mut json) = serde_json::from_slice::<Value>(&bytes) else {
+                    return Response::from_parts(parts, Body::from(bytes));
+                };
+                edit(&mut json);
+                Response::from_parts(parts, Body::from(json.to_string()))
+            }
             _ => response,
         }
     }
@@ -291,6 +301,7 @@ impl fmt::Debug for FaultKind {
             Self::LinkLoop => "Link loop",
             Self::ForeignLink(_) => "foreign Link",
             Self::CutShort(_) => "list cut short",
+            Self::EditedJson(_) => "edited JSON",
             Self::Firewall => "firewall",
             Self::TooManyRequests { .. } => "too many requests",
             Self::BeforeRequest(_) => "change of content",

@@ -77,7 +77,7 @@ pub(in crate::engine) fn check_deletions_among(
         if around.as_ref().is_none_or(|(_, around)| !std::ptr::eq(around.repository, repository)) {
             let former = former.get(&(&registry.name, &repository.name)).map(Vec::as_slice).unwrap_or_default();
             let mentions = mentions.in_repository(registry, repository, former);
-            let here = of_registry.in_repository(mentions.iter().map(|(_, mention)| mention));
+            let here = of_registry.in_repository(&mentions);
             let loose = here.uncertain_evidence(repository, placed);
             around = Some((here, ManifestReferences::new(repository, loose)));
             check_order(repository, deletions, (&deletion.registry, &untagged), &mut held);

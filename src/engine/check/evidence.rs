@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::super::mentions::RepositoryMentions;
 use super::super::placed_digests::PlacedDigests;
 use super::ranges::RangeClaims;
 use super::{TagRemoval, TagSet, Violation};
 use crate::domain::{
-    Claim, Claims, Digest, DigestSet, Gap, GapTarget, Hold, Manifest, Mention, MentionedImage, Registry, RemovalMethod,
-    Repository, RepositoryName, SourceOutcome, TagName, UnresolvedIndex, UnresolvedReference,
+    Claim, Claims, Digest, DigestSet, Gap, GapTarget, Hold, Manifest, MentionedImage, Registry, RemovalMethod,
+    Repository, RepositoryName, SourceOutcome, TagName, UnlistedContent, UnresolvedIndex, UnresolvedReference,
 };
 
 /// The held tags and the held digests of one repository.
@@ -44,6 +45,8 @@ pub(super) struct RepositoryEvidence<'e, 'a> {
     mentioned_tags: HashMap<TagName, Arc<str>>,
     /// The words that mention each digest.
     mentioned_digests: HashMap<Digest, Arc<str>>,
+    /// True if a text may mention an image that the repository does not list.
+    mentions_unlisted: bool,
 }
 
 /// Evidence that may concern any image of one repository.
@@ -92,12 +95,9 @@ impl<'a> RegistryEvidence<'a> {
     }
 
     /// Prepares the evidence for one repository, with its mentions.
-    pub(super) fn in_repository<'e, 'm>(
-        &'e self,
-        mentions: impl Iterator<Item = &'m Mention>,
-    ) -> RepositoryEvidence<'e, 'a> {
+    pub(super) fn in_repository<'e>(&'e self, mentions: &RepositoryMentions<'_>) -> RepositoryEvidence<'e, 'a> {
         let (mut tags, mut digests) = (HashMap::new(), HashMap::new());
-        for mention in mentions {
+        for (_, mention) in mentions.iter() {
             let text = || Arc::clone(&mention.text);
             match &mention.image {
                 MentionedImage::Tag(tag) => {
@@ -108,7 +108,12 @@ impl<'a> RegistryEvidence<'a> {
                 }
             }
         }
-        RepositoryEvidence { registry_evidence: self, mentioned_tags: tags, mentioned_digests: digests }
+        RepositoryEvidence {
+            registry_evidence: self,
+            mentioned_tags: tags,
+            mentioned_digests: digests,
+            mentions_unlisted: mentions.may_name_unlisted(UnlistedContent::Anything),
+        }
     }
 
     /// Finds the evidence that may concern any image of a repository.
@@ -239,6 +244,33 @@ impl RepositoryEvidence<'_, '_> {
     /// Returns the word that may name a digest.
     pub(super) fn mention_of_digest(&self, digest: &Digest) -> Option<&str> {
         self.mentioned_digests.get(digest).map(|text| &**text)
+    }
+
+    /// Returns those kinds of content that may be claimed, held or mentioned although a repository does not list it.
+    pub(super) fn unlisted_in_use(
+        &self,
+        repository: &Repository,
+        mut kinds: BTreeSet<UnlistedContent>,
+    ) -> BTreeSet<UnlistedContent> {
+        if kinds.is_empty() {
+            return kinds;
+        }
+        let mut listed: DigestSet<&Digest> = repository.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        listed.extend(repository.listed.iter().map(|row| &row.digest));
+        for (digest, manifest) in &repository.manifests {
+            let inside = manifest.children.iter().chain(manifest.config.as_deref()).chain(manifest.subject.as_deref());
+            listed.extend(std::iter::once(digest).chain(inside));
+        }
+        let is_unlisted = |digest: &Option<Digest>| digest.as_ref().is_some_and(|digest| !listed.contains(digest));
+        let hosts = self.registry.host_names();
+        let claimed = |kind: UnlistedContent| {
+            let may_be = |claim: &&Claim| claim.may_name_unlisted(kind, hosts, &repository.name);
+            self.by_digest.iter().any(|claim| is_unlisted(&claim.image.digest) && may_be(claim))
+        };
+        let held = self.holds.get(&repository.name).into_iter().flatten().any(|hold| is_unlisted(&hold.digest));
+        let mentioned = |kind| self.mentions_unlisted && kind == UnlistedContent::Anything;
+        kinds.retain(|&kind| held || claimed(kind) || mentioned(kind));
+        kinds
     }
 
     /// Returns a claimed digest in an image, or anywhere in an index: a manifest's or a configuration's. An index

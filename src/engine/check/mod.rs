@@ -288,7 +288,7 @@ impl<'a> RegistryChecker<'a> {
             return findings;
         }
         let ties = ties::Ties::of(repository);
-        let evidence = self.evidence.in_repository(mentions.iter().map(|(_, mention)| mention));
+        let evidence = self.evidence.in_repository(mentions);
         let going: Vec<TagRemoval<'_>> = removals
             .iter()
             .filter_map(|removal| check_facts(self.registry, repository, removal, self.now, &mut findings))

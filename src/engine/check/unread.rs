@@ -1,10 +1,12 @@
 //! Unread manifests, seen from a removal: nothing is removed while an unread manifest could contain it.
 
+use std::collections::BTreeSet;
+
 use super::evidence::RepositoryEvidence;
 use super::ties::Ties;
 use super::{TagRemoval, TagSet, Violation, image};
 use crate::domain::{
-    Digest, DigestMap, DigestSet, Manifest, Registry, Removal, RemovalMethod, Repository, UnreadKind,
+    Digest, DigestMap, DigestSet, Manifest, Registry, Removal, RemovalMethod, Repository, UnlistedContent, UnreadKind,
     is_docker_list_type,
 };
 use crate::engine::placed_digests::PlacedDigests;
@@ -18,11 +20,22 @@ pub(super) fn check_unread(
     findings: &mut Vec<Violation>,
 ) {
     let repository = ties.repository;
-    let unread: DigestMap<&Digest, UnreadKind> = repository.unread().collect();
-    if unread.is_empty() || going.is_empty() {
+    let mut unread: DigestMap<&Digest, UnreadKind> = repository.unread().collect();
+    if registry.removal == RemovalMethod::DeleteManifest {
+        let partial = repository
+            .manifests
+            .iter()
+            .filter(|(_, manifest)| repository.unlisted_content(manifest) == Some(UnlistedContent::Indexes));
+        unread.extend(partial.map(|(digest, _)| (digest, UnreadKind::Index)));
+    }
+    let manifests = || repository.manifests.values();
+    let hidden: BTreeSet<UnlistedContent> = manifests().filter_map(|one| repository.unlisted_content(one)).collect();
+    let nothing_unread = unread.is_empty() && hidden.is_empty() && !manifests().any(Manifest::is_index_by_list);
+    if nothing_unread || going.is_empty() {
         return;
     }
-    let held = UnreadContent::new(registry, ties, going, evidence, unread);
+    let unlisted = evidence.unlisted_in_use(repository, hidden);
+    let held = UnreadContent { unlisted, ..UnreadContent::new(registry, ties, going, evidence, unread) };
     let loose = evidence.uncertain_evidence(repository, placed);
     for one in going {
         let ids = loose.may_match(one.digest, None, true).is_some();
@@ -65,6 +78,10 @@ struct UnreadContent<'a> {
     staying: Option<&'a Digest>,
     /// True if something is in use that no tag of its own explains.
     used_inside: bool,
+    /// What may be in use and is not listed.
+    unlisted: BTreeSet<UnlistedContent>,
+    /// True if something in use has no tag, and no manifest is known to list it.
+    unexplained: bool,
     /// True if an image in a retained index is decided like any other.
     judged_alike: bool,
 }
@@ -98,6 +115,11 @@ impl<'a> UnreadContent<'a> {
         let accounted =
             |digest: &Digest| left.contains(digest) && repository.manifests.get(digest).is_some_and(Manifest::is_index);
         let used_inside = in_use.iter().any(|digest| !accounted(digest));
+        let inside: DigestSet<&Digest> =
+            repository.manifests.values().flat_map(|manifest| &manifest.children).collect();
+        let attached = |digest: &Digest| repository.manifests.get(digest).is_some_and(|one| one.subject.is_some());
+        let unexplained =
+            in_use.iter().any(|digest| !tagged.contains(digest) && !inside.contains(digest) && !attached(digest));
         let kept = kept_with(ties, left.into_iter().chain(in_use).collect(), whole_manifests);
         let may_refer = |digest: &Digest| {
             let met = repository.manifests.get(digest).map(|manifest| &*manifest.media_type);
@@ -112,7 +134,7 @@ impl<'a> UnreadContent<'a> {
         };
         let staying = unread.iter().filter(|&(&digest, &kind)| may_stay(digest, kind)).map(|(&digest, _)| digest).min();
         let judged_alike = registry.certainly_keeps_untagged(repository);
-        Self { repository, unread, staying, used_inside, judged_alike }
+        Self { repository, unread, staying, used_inside, unlisted: BTreeSet::new(), unexplained, judged_alike }
     }
 
     fn retained_by(&self, one: &TagRemoval<'_>, ids: bool) -> Option<String> {
@@ -126,14 +148,15 @@ impl<'a> UnreadContent<'a> {
         if let Some(index) = self.staying.filter(|_| accompanies || !self.judged_alike) {
             return Some(format!("unread: {index} may hold it"));
         }
-        if self.used_inside || ids {
+        if self.used_inside || self.unexplained || !self.unlisted.is_empty() || ids {
             let inside = self.unread_inside(one.digest, ids)?;
             return Some(format!("unread: {inside} is in it and may hold an image in use"));
         }
         None
     }
 
-    /// Returns an unread manifest in an image, at any depth: an index, or any if a configuration is searched.
+    /// Returns an unread manifest in an image, at any depth: an index, any if a configuration is searched, or what may
+    /// contain something in use that is not listed.
     fn unread_inside(&self, digest: &Digest, any: bool) -> Option<&'a Digest> {
         let mut seen = DigestSet::default();
         let mut open = vec![digest];
@@ -142,11 +165,17 @@ impl<'a> UnreadContent<'a> {
                 continue;
             }
             let found = self.unread.get_key_value(next);
-            if let Some((found, _)) = found.filter(|(_, kind)| any || **kind == UnreadKind::Index) {
+            if let Some((found, _)) = found.filter(|(_, kind)| any || self.used_inside && **kind == UnreadKind::Index) {
                 return Some(*found);
             }
-            let manifest = self.repository.manifests.get(next);
-            open.extend(manifest.into_iter().flat_map(|manifest| &manifest.children));
+            let Some((met, manifest)) = self.repository.manifests.get_key_value(next) else { continue };
+            let hidden = self.repository.unlisted_content(manifest);
+            if hidden.is_some_and(|hidden| self.unlisted.contains(&hidden))
+                || self.unexplained && manifest.is_index_by_list()
+            {
+                return Some(met);
+            }
+            open.extend(&manifest.children);
         }
         None
     }

@@ -97,30 +97,51 @@ fn mostly_missing_manifests(repository: &RepositoryName, missing: usize, tags: u
     Gap { target: GapTarget::ManifestList, kind: NO_MANIFEST, message: message.into() }
 }
 
-/// Records the tags whose manifests are missing, after another read of each: it may have been moved meanwhile. If that
-/// are most tags of the repository, its manifests count as unread.
-pub(in crate::registry) async fn add_missing_manifests(
+/// Drops manifests that the registry does not give, and records the tags that name them, after another read of each: it
+/// may have been moved meanwhile. If that are most tags of the repository, its manifests count as unread. One that the
+/// registry says it has, but does not give, stays unread: it may list and refer to anything.
+pub(in crate::registry) async fn drop_missing_manifests(
     reader: &dyn RegistryReader,
     repository: &mut Repository,
-    missing: &BTreeSet<Digest>,
+    mut missing: BTreeSet<Digest>,
 ) {
-    let at_missing = |digest: &Option<Digest>| digest.as_ref().is_some_and(|digest| missing.contains(digest));
-    let tags = repository.tags.iter().filter(|tag| at_missing(&tag.digest));
-    let (mut gaps, mut damaged) = (Vec::new(), 0);
-    for (tag, digest) in tags.map(|tag| (&tag.name, tag.digest.as_ref())) {
-        let gap = match reader.resolve(&repository.name, tag).await {
-            Ok(Some(now)) if Some(&now.digest) == digest => {
+    let at_missing = |digest: &Option<Digest>| digest.as_ref().filter(|digest| missing.contains(*digest)).cloned();
+    let tags: Vec<(TagName, Digest)> =
+        repository.tags.iter().filter_map(|tag| Some((tag.name.clone(), at_missing(&tag.digest)?))).collect();
+    let (mut gaps, mut damaged, mut withheld) = (Vec::new(), 0, BTreeSet::new());
+    for (tag, digest) in tags {
+        let gap = match reader.resolve(&repository.name, &tag).await {
+            Ok(Some(now)) if now.digest == digest => {
+                let listed =
+                    withheld.contains(&digest) || reader.has_manifest(&repository.name, &digest).await.unwrap_or(true);
+                if listed {
+                    withheld.insert(digest);
+                    continue;
+                }
                 damaged += 1;
-                missing_manifest(&repository.name, tag)
+                missing_manifest(&repository.name, &tag)
             }
-            Ok(_) => vanished_tag(&repository.name, tag),
-            Err(error) => error.into_gap(GapTarget::Tag(tag.clone())),
+            Ok(_) => vanished_tag(&repository.name, &tag),
+            Err(error) => error.into_gap(GapTarget::Tag(tag)),
         };
         gaps.push(gap);
+    }
+    for digest in withheld {
+        missing.remove(&digest);
+        let message = format!(
+            "{}: the registry lists {digest}, and answers that it does not exist when it is read; the next plan reads it \
+             again",
+            repository.name
+        );
+        let error = RegistryError::new(RegistryErrorKind::NotFound, message);
+        gaps.push(error.into_gap(GapTarget::Manifest(digest)));
     }
     if damaged > 1 && 2 * damaged > repository.tags.len() {
         gaps.retain(|gap| gap.kind != NO_MANIFEST);
         gaps.push(mostly_missing_manifests(&repository.name, damaged, repository.tags.len()));
     }
+    // What is not there lists nothing and refers to nothing.
+    repository.manifests.retain(|digest, _| !missing.contains(digest));
     repository.gaps.extend(gaps);
+    repository.gaps.sort();
 }

@@ -8,7 +8,8 @@ use futures::{StreamExt, stream};
 
 use super::list_gaps;
 use super::manifest_graph::read_cached_manifest;
-use crate::domain::{Digest, GapTarget, Manifest, ManifestDetail, Repository};
+use super::wire::Child;
+use crate::domain::{Digest, GapTarget, Manifest, ManifestDetail, Repository, UnlistedManifests, UnreadKind};
 use crate::registry::{ContentCache, ParsedManifest, RegistryReader};
 
 /// Reads manifests that a repository lists, from the cache or by [`RegistryReader::manifest`]. Failures become gaps.
@@ -31,6 +32,7 @@ pub(in crate::registry) async fn read_listed(
     for (digest, parsed) in read {
         match parsed {
             Ok(Some(parsed)) => {
+                add_inner_indexes(repository, &parsed.children);
                 let read = Manifest { created_at: None, ..parsed.manifest };
                 repository.artifact_types.insert(digest.clone(), parsed.artifact_type);
                 repository.manifests.insert(digest, read);
@@ -40,10 +42,7 @@ pub(in crate::registry) async fn read_listed(
         }
     }
     add_children(repository);
-    list_gaps::add_missing_manifests(reader, repository, &missing).await;
-    // What is not there lists nothing and refers to nothing; its tags say so themselves.
-    repository.manifests.retain(|digest, _| !missing.contains(digest));
-    repository.gaps.sort();
+    list_gaps::drop_missing_manifests(reader, repository, missing).await;
 }
 
 /// Puts manifests that were read into the facts of a repository, with what they list. Pushes and locks are those of the
@@ -54,7 +53,9 @@ pub(in crate::registry) fn store_read(repository: &mut Repository, read: Vec<(Di
     let mut images: BTreeSet<Digest> =
         children.filter(|child| !repository.attached.contains(*child)).cloned().collect();
     let mut attached = BTreeSet::new();
+    let mut inner = Vec::new();
     for (digest, parsed) in read {
+        inner.extend(parsed.children.iter().filter(|child| child.may_be_index).cloned());
         for child in parsed.children {
             let set = if child.is_image { &mut images } else { &mut attached };
             set.insert(child.digest);
@@ -69,9 +70,26 @@ pub(in crate::registry) fn store_read(repository: &mut Repository, read: Vec<(Di
     for digests in [&images, &attached, &subjects] {
         repository.include_listed(digests);
     }
+    add_inner_indexes(repository, &inner);
     images.extend(repository.tags.iter().filter_map(|tag| tag.digest.clone()));
     repository.attached.extend(attached);
     repository.attached.retain(|digest| !images.contains(digest));
+}
+
+/// Puts the indexes that an index lists among the repository's, to be read where a decision needs them. One of which
+/// nothing but its digest is known was taken for an image. Where every manifest is listed, their types are known.
+pub(in crate::registry) fn add_inner_indexes(repository: &mut Repository, children: &[Child]) {
+    if repository.unlisted == UnlistedManifests::None {
+        return;
+    }
+    let unread = ManifestDetail::Unread { image_size: None, kind: UnreadKind::Index };
+    for child in children.iter().filter(|child| child.may_be_index) {
+        let known = repository.manifests.entry(child.digest.clone()).or_insert_with(|| listed_manifest("", unread));
+        let is_bare = known.media_type.is_empty() && known.children.is_empty();
+        if is_bare && matches!(known.detail, ManifestDetail::Listed { .. }) {
+            known.detail = unread;
+        }
+    }
 }
 
 /// Puts the manifests that indexes list among the repository's: images of one platform, of which nothing else is known.

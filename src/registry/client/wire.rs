@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::pagination::PageContext;
-use crate::domain::{Blob, CompactTime, Digest, InvalidDigest, Manifest, ManifestDetail};
+use crate::domain::{Blob, CompactTime, Digest, InvalidDigest, Manifest, ManifestDetail, is_index_type};
 use crate::http_client::parse_json_lossy;
 use crate::registry::RawManifest;
 
@@ -58,6 +58,8 @@ pub struct Child {
     /// True if it is an image or an index of images, so that its age is the index's age. Attestations that build tools
     /// put beside the images are not.
     pub is_image: bool,
+    /// True if its entry does not rule out that it is an index.
+    pub may_be_index: bool,
 }
 
 #[derive(Deserialize)]
@@ -372,7 +374,10 @@ fn child(descriptor: &WireDescriptor) -> Result<Child, InvalidContent> {
         .as_ref()
         .is_some_and(|platform| platform.os == "unknown" && platform.architecture == "unknown");
     let attestation = descriptor.annotations.reference_type.as_deref() == Some("attestation-manifest");
-    Ok(Child { digest: digest_of(descriptor)?, is_image: !unknown && !attestation })
+    let media_type = descriptor.media_type.as_deref().unwrap_or_default();
+    // An entry with a platform and without a type is an image: the type is required, and many leave out the platform.
+    let may_be_index = is_index_type(media_type) || media_type.is_empty() && descriptor.platform.is_none();
+    Ok(Child { digest: digest_of(descriptor)?, is_image: !unknown && !attestation, may_be_index })
 }
 
 /// The media type of the configuration of a build cache.

@@ -32,7 +32,7 @@ use crate::workflow::{WorkflowFixture, image, noon};
 const LOCATION: &str = "europe-west3";
 /// The host of image references, which the settings name as an alias of the embedded registry.
 const HOST: &str = "europe-west3-docker.pkg.dev";
-const API: &str = "acme/shop/api";
+pub(crate) const API: &str = "acme/shop/api";
 const TOKEN: &str = "ya29.of-the-tests";
 const EMAIL: &str = "tagwarden@acme.iam.gserviceaccount.com";
 const KIND: &str = "kind = \"artifact-registry\"\naliases = [\"europe-west3-docker.pkg.dev\"]\nnamespaces = [\"acme\"]\n\
@@ -78,7 +78,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Puts an image that was uploaded so many days before the registry's now under a tag.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| content.put_image(repository, Some(tag), image));
     registry.artifact_registry(|service| date(service, repository, image, days));
     image.digest.clone()
@@ -128,7 +128,7 @@ fn throttling() -> FaultKind {
 }
 
 /// A registry with settings and policies, at a time that can be set. The settings sign in by a service account's key.
-async fn fixture(
+pub(crate) async fn fixture(
     change: impl FnOnce(ArtifactRegistryOptions) -> ArtifactRegistryOptions,
     lines: &str,
     policies: &str,

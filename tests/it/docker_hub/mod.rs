@@ -25,7 +25,7 @@ use crate::workflow::{WorkflowFixture, image, noon};
 /// The account of the tests, and its access token.
 const USER: (&str, &str) = ("cleaner", "dckr_pat_of_the_tests");
 /// The repository of most tests.
-const API: &str = "contoso/api";
+pub(crate) const API: &str = "contoso/api";
 const KIND: &str = "kind = \"docker-hub\"\nauth = { kind = \"basic\", username = \"cleaner\", password_file = \"token\" }\n\
                     concurrency = 4\nnamespaces = [\"contoso\"]";
 
@@ -69,7 +69,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Puts an image under a tag that was pushed so many days before the registry's now.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| {
         content.put_image(repository, Some(tag), image);
         let then = content.now() - SignedDuration::from_hours(24 * days);
@@ -90,7 +90,10 @@ fn request_counts(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
 }
 
 /// A registry with policies, at a time that can be set.
-async fn fixture(change: impl FnOnce(DockerHubOptions) -> DockerHubOptions, policies: &str) -> WorkflowFixture {
+pub(crate) async fn fixture(
+    change: impl FnOnce(DockerHubOptions) -> DockerHubOptions,
+    policies: &str,
+) -> WorkflowFixture {
     let now = Arc::new(Mutex::new(noon()));
     let theirs = Arc::clone(&now);
     let options = DockerHubOptions { clock: Arc::new(move || *theirs.lock().unwrap()), ..options() };

@@ -73,7 +73,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Puts an image that was pushed so many days before the registry's now under a tag.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| content.put_image(repository, Some(tag), image));
     registry.ecr(|ecr| date(ecr, repository, image, days));
     image.digest.clone()
@@ -104,7 +104,11 @@ fn refusal(kind: &str, words: &str) -> tagwarden::demo::registry::FaultKind {
 }
 
 /// A registry with settings and policies, at a time that can be set.
-async fn fixture(change: impl FnOnce(EcrOptions) -> EcrOptions, lines: &str, policies: &str) -> WorkflowFixture {
+pub(crate) async fn fixture(
+    change: impl FnOnce(EcrOptions) -> EcrOptions,
+    lines: &str,
+    policies: &str,
+) -> WorkflowFixture {
     let now = Arc::new(Mutex::new(noon()));
     let theirs = Arc::clone(&now);
     let options = EcrOptions { clock: Arc::new(move || *theirs.lock().unwrap()), ..options() };

@@ -198,3 +198,24 @@ async fn a_wrong_secret_and_an_unknown_key_say_so_and_show_nothing() {
         assert!(!shown.contains("another/"), "{shown}");
     }
 }
+
+/// An image that the registry lists and does not give is unread, and may contain anything; it is not a damaged one.
+#[tokio::test]
+async fn what_is_listed_and_not_given_is_unread() {
+    let registry = start(options()).await;
+    let index = image::index(Format::Oci, &[build("amd64", 9)]);
+    put(&registry, "shop/api", "multi", &index, 4);
+    let withheld = |json: &mut serde_json::Value| {
+        for image in json["images"].as_array_mut().map(std::mem::take).unwrap_or_default() {
+            let failure = serde_json::json!({ "imageId": image["imageId"], "failureCode": "ImageNotFound" });
+            json["failures"].as_array_mut().unwrap().push(failure);
+        }
+    };
+    registry.inject(Fault::on("/BatchGetImage", FaultKind::EditedJson(withheld)));
+    let mut found = read(&registry).await;
+    let wanted = BTreeSet::from([index.digest.clone()]);
+    reader(&registry.url()).read_manifests(&mut found, &wanted, &MemoryCache::default()).await;
+    let gaps: Vec<_> = found.gaps.iter().map(|gap| gap.target.clone()).collect();
+    assert_eq!(gaps, [GapTarget::Manifest(index.digest.clone())], "{:?}", found.gaps);
+    assert_eq!(found.manifests[&index.digest].unread_kind(), Some(UnreadKind::Index));
+}

@@ -26,7 +26,7 @@ use crate::workflow::{WorkflowFixture, image, noon};
 const TOKEN: &str = "ghp_ofTheTests";
 /// All scopes that a removal and its restore need.
 const SCOPES: [&str; 3] = ["read:packages", "write:packages", "delete:packages"];
-const API: &str = "contoso/api";
+pub(crate) const API: &str = "contoso/api";
 const KIND: &str = "kind = \"ghcr\"\nauth = { kind = \"token\", token_file = \"secret\" }\nconcurrency = 4\n\
                     rates = { read = 1000000, write = 1000000, delete = 1000000 }";
 
@@ -70,7 +70,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Puts an image that was pushed so many days before the registry's now under a tag.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| content.put_image(repository, Some(tag), image));
     registry.ghcr(|ghcr| date(ghcr, repository, image, days));
     image.digest.clone()
@@ -102,7 +102,11 @@ fn secondary_limit() -> FaultKind {
 }
 
 /// A registry with settings and policies, at a time that can be set.
-async fn fixture(change: impl FnOnce(GhcrOptions) -> GhcrOptions, lines: &str, policies: &str) -> WorkflowFixture {
+pub(crate) async fn fixture(
+    change: impl FnOnce(GhcrOptions) -> GhcrOptions,
+    lines: &str,
+    policies: &str,
+) -> WorkflowFixture {
     let now = Arc::new(Mutex::new(noon()));
     let theirs = Arc::clone(&now);
     let options = GhcrOptions { clock: Arc::new(move || *theirs.lock().unwrap()), ..options() };

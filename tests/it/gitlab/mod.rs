@@ -30,7 +30,7 @@ use crate::workflow::{WorkflowFixture, image, noon};
 const USER: &str = "cleaner";
 const TOKEN: &str = "glpat-of-the-tests";
 /// The repository of most tests: one of a project below a group.
-const API: &str = "shop/backend/api";
+pub(crate) const API: &str = "shop/backend/api";
 const KIND: &str = "kind = \"gitlab\"\nauth = { kind = \"basic\", username = \"cleaner\", password_file = \"token\" }\nconcurrency = 4";
 
 fn user(scopes: &[GitlabScope], role: GitlabRole) -> GitlabUser {
@@ -85,7 +85,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Puts an image under a tag that was pushed so many days before the registry's now.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| {
         content.put_image(repository, Some(tag), image);
         let then = content.now() - SignedDuration::from_hours(24 * days);
@@ -107,7 +107,7 @@ fn request_counts(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
 
 /// A registry with policies, at a time that can be set. The settings have `undo_window = "1d"`, which is what GitLab's garbage
 /// collection leaves.
-async fn fixture(change: impl FnOnce(GitlabOptions) -> GitlabOptions, policies: &str) -> WorkflowFixture {
+pub(crate) async fn fixture(change: impl FnOnce(GitlabOptions) -> GitlabOptions, policies: &str) -> WorkflowFixture {
     let now = Arc::new(Mutex::new(noon()));
     let theirs = Arc::clone(&now);
     let options = GitlabOptions { clock: Arc::new(move || *theirs.lock().unwrap()), ..options() };

@@ -72,7 +72,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Puts an image under a tag that was pushed so many days before the registry's now.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| {
         content.put_image(repository, Some(tag), image);
         let then = content.now() - SignedDuration::from_hours(24 * days);
@@ -110,7 +110,7 @@ fn request_counts(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
 }
 
 /// A registry with settings and policies, at a time that can be set.
-async fn fixture(change: impl FnOnce(HarborOptions) -> HarborOptions, policies: &str) -> WorkflowFixture {
+pub(crate) async fn fixture(change: impl FnOnce(HarborOptions) -> HarborOptions, policies: &str) -> WorkflowFixture {
     let now = Arc::new(Mutex::new(noon()));
     let theirs = Arc::clone(&now);
     let options = HarborOptions { clock: Arc::new(move || *theirs.lock().unwrap()), ..options() };

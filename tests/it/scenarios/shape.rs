@@ -15,7 +15,7 @@ use tagwarden::domain::{
     Inventory, Limits, Lock, Manifest, ManifestDetail, Mention, MentionedImage, Naming, OriginalDate, PathPattern,
     PermissionMode, Policy, PullTime, RangeSelection, Registry, RegistryInfo, RegistryName, RemovalAbility,
     RemovalMethod, RemovalObstacle, Repository, RepositoryName, RetentionDays, RuleHistory, RuleId, RuleKey, Rules,
-    ServiceTier, SourceOutcome, SourceState, Tag, UnresolvedReference, UntaggedManifest,
+    ServiceTier, SourceOutcome, SourceState, Tag, UnlistedManifests, UnresolvedReference, UntaggedManifest,
 };
 use tagwarden::policy;
 
@@ -106,6 +106,8 @@ struct RegistryShape {
     clock_ahead: Option<i64>,
     gaps: Vec<String>,
     hides_untagged: bool,
+    /// Where its repositories may have manifests that are not listed; nowhere unless it hides untagged ones.
+    unlisted: Option<String>,
     expires_companions: bool,
     deletes_with_last_tag: bool,
     repositories: BTreeMap<String, RepositoryShape>,
@@ -138,6 +140,16 @@ struct RepositoryShape {
     free: BTreeMap<String, String>,
     /// Tags that images had and that somebody else removed.
     former: BTreeMap<String, Vec<String>>,
+}
+
+impl RegistryShape {
+    fn unlisted(&self) -> UnlistedManifests {
+        match &self.unlisted {
+            Some(label) => UnlistedManifests::from_label(label).unwrap(),
+            None if self.hides_untagged => UnlistedManifests::default(),
+            None => UnlistedManifests::None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -365,7 +377,7 @@ impl Scene<'_> {
             accepts_retention: shape.accepts_retention,
             accepts_same_content: shape.accepts_same_content,
             clock_ahead: shape.clock_ahead.map(SignedDuration::from_secs),
-            repositories: there.iter().map(|(name, shape)| self.repository(name, shape)).collect(),
+            repositories: there.iter().map(|(name, one)| self.repository(name, one, shape.unlisted())).collect(),
             gaps: shape.gaps.iter().map(|gap| self.gap(gap)).collect(),
             lists_untagged: !shape.hides_untagged,
             expires_companions: shape.expires_companions,
@@ -374,8 +386,8 @@ impl Scene<'_> {
         }
     }
 
-    fn repository(&self, name: &str, shape: &RepositoryShape) -> Repository {
-        let mut repository = Repository::empty(name.parse().unwrap());
+    fn repository(&self, name: &str, shape: &RepositoryShape, unlisted: UnlistedManifests) -> Repository {
+        let mut repository = Repository { unlisted, ..Repository::empty(name.parse().unwrap()) };
         repository.lock = shape.lock.as_deref().map(lock);
         repository.first_read_at = shape.first_read_at.as_ref().map(|time| self.time(time).into());
         repository.gaps = shape.gaps.iter().map(|gap| self.gap(gap)).collect();

@@ -26,7 +26,7 @@ use crate::workflow::{WorkflowFixture, image, noon};
 /// The user of the tests, and its password.
 const USER: (&str, &str) = ("cleaner", "password-of-the-tests");
 /// The repository of most tests.
-const API: &str = "shop/api";
+pub(crate) const API: &str = "shop/api";
 const KIND: &str = "kind = \"zot\"\nauth = { kind = \"basic\", username = \"cleaner\", password_file = \"password\" }\n\
                     concurrency = 4";
 
@@ -63,7 +63,7 @@ async fn read(registry: &EmbeddedRegistry) -> Repository {
 }
 
 /// Pushes an image under a tag so many days before the registry's now.
-fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
+pub(crate) fn put(registry: &EmbeddedRegistry, repository: &str, tag: &str, image: &Image, days: i64) -> Digest {
     registry.content(|content| {
         content.set_now(content.now() - SignedDuration::from_hours(24 * days));
         content.put_image(repository, Some(tag), image);
@@ -86,7 +86,7 @@ fn request_counts(registry: &EmbeddedRegistry) -> BTreeMap<String, usize> {
 
 /// A registry with policies, at a time that can be set. The settings accept that garbage collection may be sooner than an
 /// undo, because zot does not tell when it is.
-async fn fixture(change: impl FnOnce(ZotOptions) -> ZotOptions, policies: &str) -> WorkflowFixture {
+pub(crate) async fn fixture(change: impl FnOnce(ZotOptions) -> ZotOptions, policies: &str) -> WorkflowFixture {
     let now = Arc::new(Mutex::new(noon()));
     let theirs = Arc::clone(&now);
     let options = ZotOptions { clock: Arc::new(move || *theirs.lock().unwrap()), ..options() };

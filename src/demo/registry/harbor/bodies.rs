@@ -287,7 +287,7 @@ impl Facts<'_> {
             "accessories": Value::Null, "labels": Value::Null, "addition_links": {},
         });
         body["artifact_type"] = json!(shape["artifactType"].as_str().or(config).unwrap_or_default());
-        if !manifest.children.is_empty() {
+        if !manifest.children.is_empty() && !self.service.options.lost_references {
             let references = manifest.children.iter().map(|child| {
                 let mut reference = json!({
                     "parent_id": self.table.id(digest), "child_id": self.table.id(&child.digest),

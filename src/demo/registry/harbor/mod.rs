@@ -39,6 +39,8 @@ pub struct HarborOptions {
     pub projects: BTreeMap<String, HarborProject>,
     /// The schedule of garbage collection, if there ever was one.
     pub garbage_collection: Option<HarborSchedule>,
+    /// True if its database has lost what indexes list.
+    pub lost_references: bool,
     /// True if nothing may be changed.
     pub read_only: bool,
 }
@@ -91,6 +93,7 @@ impl HarborOptions {
             accounts: Vec::new(),
             projects: [(project.to_owned(), HarborProject::new(1))].into(),
             garbage_collection: None,
+            lost_references: false,
             read_only: false,
         }
     }

@@ -20,7 +20,7 @@ use super::{documented_limits, manifest_path, repository_path, tag_path};
 use crate::azure::Arm;
 use crate::domain::{
     CompactTime, Digest, Failure, Gap, GapTarget, InvalidName, ListedManifest, ManifestState, RegistryInfo,
-    RemovalObstacle, Repository, RepositoryName, Tag, TagName, TagState,
+    RemovalObstacle, Repository, RepositoryName, Tag, TagName, TagState, UnlistedManifests,
 };
 use crate::http_client::{Response, RetryPolicy, parse_json_lossy};
 use crate::registry::client::auth::TokenScope;
@@ -137,6 +137,7 @@ impl AcrReader {
             repository.gaps = gaps;
             return repository;
         };
+        repository.unlisted = UnlistedManifests::None;
         repository.lock = attributes.as_ref().and_then(WireRepository::lock);
         let read = Counts { tags: tags.len(), manifests: manifests.len() };
         let odd_names: Vec<Gap> =
@@ -158,8 +159,7 @@ impl AcrReader {
         gaps.extend(odd_names);
         repository.gaps = gaps;
         let missing = self.manifests(cache).add_all(&mut repository, rows, sought).await;
-        list_gaps::add_missing_manifests(self, &mut repository, &missing).await;
-        repository.gaps.sort();
+        list_gaps::drop_missing_manifests(self, &mut repository, missing).await;
         repository
     }
 
@@ -292,8 +292,7 @@ impl RegistryReader for AcrReader {
 
     async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {
         let missing = self.manifests(cache).read(repository, digests.clone()).await;
-        list_gaps::add_missing_manifests(self, repository, &missing).await;
-        repository.gaps.sort();
+        list_gaps::drop_missing_manifests(self, repository, missing).await;
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {

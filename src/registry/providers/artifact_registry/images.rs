@@ -13,7 +13,7 @@ use super::address::last_part;
 use super::wire::{MAX_RELATED_TAGS, WireDetails, WireDockerImage, WireTag, WireVersion};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, ListedKind, ListedManifest, Lock, Manifest, ManifestDetail, Repository,
-    RepositoryName, Tag, TagName,
+    RepositoryName, Tag, TagName, UnlistedManifests,
 };
 use crate::registry::client::list_gaps;
 use crate::registry::client::listed_manifests::{MediaTypes, listed_manifest};
@@ -214,7 +214,7 @@ impl Images {
         look_for: &BTreeSet<Digest>,
         (immutable_tags, lists): (bool, IndexLists),
     ) -> Repository {
-        let mut repository = Repository::empty(name);
+        let mut repository = Repository { unlisted: UnlistedManifests::None, ..Repository::empty(name) };
         for tag in &mut self.tags {
             tag.lock = immutable_tags.then_some(Lock::DeleteAndWrite);
         }

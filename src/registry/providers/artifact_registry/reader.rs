@@ -199,10 +199,7 @@ impl RegistryReader for ArtifactReader {
             }
         }
         listed_manifests::store_read(repository, read);
-        list_gaps::add_missing_manifests(self, repository, &missing).await;
-        // What is not there lists nothing and refers to nothing; its tags say so themselves.
-        repository.manifests.retain(|digest, _| !missing.contains(digest));
-        repository.gaps.sort();
+        list_gaps::drop_missing_manifests(self, repository, missing).await;
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {

@@ -178,9 +178,8 @@ impl RegistryReader for DistributionReader {
         let contents = reading.read_graph(tagged).await;
         (repository.manifests, repository.artifact_types) = (contents.manifests, contents.artifact_types);
         repository.gaps.extend(contents.gaps);
-        list_gaps::add_missing_manifests(self, &mut repository, &contents.missing).await;
         repository.tags.sort_by(|a, b| a.name.cmp(&b.name));
-        repository.gaps.sort();
+        list_gaps::drop_missing_manifests(self, &mut repository, contents.missing).await;
         repository
     }
 

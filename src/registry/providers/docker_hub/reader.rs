@@ -9,7 +9,7 @@ use super::api::HubApi;
 use super::tags::TagList;
 use crate::domain::{
     Digest, GapTarget, InvalidName, ManifestDetail, ManifestState, RemovalObstacle, Repository, RepositoryName,
-    TagName, TagState, UnreadKind,
+    TagName, TagState, UnlistedManifests, UnreadKind,
 };
 use crate::registry::client::listed_manifests::{MediaTypes, listed_manifest, read_listed};
 use crate::registry::client::tag_pattern::TagPattern;
@@ -144,7 +144,8 @@ impl RegistryReader for HubReader {
 
     /// By the list of tags, and what the repository says of immutable ones.
     async fn repository(&self, name: &RepositoryName, _: &BTreeSet<Digest>, _: &dyn ContentCache) -> Repository {
-        let mut repository = Repository::empty(name.clone());
+        let mut repository =
+            Repository { unlisted: UnlistedManifests::InListedIndexes, ..Repository::empty(name.clone()) };
         if let Err(error) = self.read(name, &mut repository).await {
             repository = Repository::empty(name.clone());
             repository.gaps.push(error.into_gap(GapTarget::TagList));

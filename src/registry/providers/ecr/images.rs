@@ -14,7 +14,7 @@ use super::api::{EcrApi, Operation, in_repository};
 use super::wire::{WireImage, WireImages};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidDigest, ListedKind, ListedManifest, Lock, Manifest, ManifestDetail,
-    PullTime, Repository, RepositoryName, Tag, TagName,
+    PullTime, Repository, RepositoryName, Tag, TagName, UnlistedManifests,
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
@@ -146,7 +146,7 @@ impl Images {
 
     /// The facts of a repository.
     pub(super) fn into_repository(self, name: RepositoryName, look_for: &BTreeSet<Digest>) -> Repository {
-        let mut repository = Repository::empty(name);
+        let mut repository = Repository { unlisted: UnlistedManifests::None, ..Repository::empty(name) };
         for (tag, digest) in self.tags.iter().filter_map(|tag| Some((&tag.name, tag.digest.as_ref()?))) {
             repository.set_pull_time(tag.clone(), self.pull_time(digest));
         }

@@ -13,7 +13,7 @@ use super::versions::Row;
 use super::wire::WireVersion;
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, ListedKind, ListedManifest, ManifestDetail, Repository, RepositoryName, Tag,
-    TagName, UnreadKind,
+    TagName, UnlistedManifests, UnreadKind,
 };
 use crate::registry::client::list_gaps;
 use crate::registry::client::listed_manifests::{listed_manifest, store_read};
@@ -29,7 +29,7 @@ pub(super) fn repository_of(
     rows: Vec<Row>,
     look_for: &BTreeSet<Digest>,
 ) -> (Repository, BTreeMap<Digest, Timestamp>) {
-    let mut repository = Repository::empty(name.clone());
+    let mut repository = Repository { unlisted: UnlistedManifests::None, ..Repository::empty(name.clone()) };
     let mut changes = BTreeMap::new();
     for row in rows {
         match row {
@@ -111,10 +111,7 @@ pub(super) async fn read_manifests(
         }
     }
     store_read(repository, read);
-    list_gaps::add_missing_manifests(reader, repository, &missing).await;
-    // What is not there lists nothing and refers to nothing; its tags say so themselves.
-    repository.manifests.retain(|digest, _| !missing.contains(digest));
-    repository.gaps.sort();
+    list_gaps::drop_missing_manifests(reader, repository, missing).await;
 }
 
 #[cfg(test)]

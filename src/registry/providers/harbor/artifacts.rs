@@ -16,7 +16,7 @@ use super::wire::{ListedPlatform, WireAccessory, WireArtifact, WireReference, Wi
 use super::{artifacts_path, repository_path, wire};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidDigest, InvalidName, ListedKind, ListedManifest, Manifest,
-    ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName, UnreadKind, is_index_type,
+    ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName, UnlistedManifests, UnreadKind, is_index_type,
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
@@ -234,7 +234,8 @@ impl Artifacts {
         look_for: &BTreeSet<Digest>,
         records_pulls: bool,
     ) -> Repository {
-        let mut repository = Repository::empty(name);
+        // Harbor lists no image that only an index contains.
+        let mut repository = Repository { unlisted: UnlistedManifests::InListedIndexes, ..Repository::empty(name) };
         repository.tags.reserve(self.tags.len());
         for listed in std::mem::take(&mut self.tags) {
             if records_pulls {

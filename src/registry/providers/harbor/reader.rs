@@ -17,6 +17,7 @@ use crate::domain::{
     RepositoryName, TagName, TagState, UnreadKind,
 };
 use crate::registry::client::auth::TokenScope;
+use crate::registry::client::listed_manifests::{add_children, add_inner_indexes};
 use crate::registry::client::manifest_graph::read_cached_manifest;
 use crate::registry::client::{list_gaps, pull};
 use crate::registry::{
@@ -203,7 +204,8 @@ impl RegistryReader for HarborReader {
             match read {
                 Ok(Some(ReadManifest::Listed(found))) => found.add_to(repository),
                 Ok(Some(ReadManifest::Whole(read))) => {
-                    let ParsedManifest { manifest, artifact_type, .. } = *read;
+                    let ParsedManifest { manifest, children, artifact_type, .. } = *read;
+                    add_inner_indexes(repository, &children);
                     let known = repository.manifests.get(&digest).and_then(|known| known.subject.clone());
                     let subject = manifest.subject.clone().or(known);
                     repository.artifact_types.insert(digest.clone(), artifact_type);
@@ -213,10 +215,8 @@ impl RegistryReader for HarborReader {
                 Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
             }
         }
-        list_gaps::add_missing_manifests(self, repository, &missing).await;
-        // What is not there lists nothing and refers to nothing; its tags say so themselves.
-        repository.manifests.retain(|digest, _| !missing.contains(digest));
-        repository.gaps.sort();
+        add_children(repository);
+        list_gaps::drop_missing_manifests(self, repository, missing).await;
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {

@@ -10,7 +10,7 @@ use super::wire::{self, Right, Row, WireListedRepository, WireManifest, WireRepo
 use super::{repository_path, tags_path};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, Manifest, ManifestDetail, ManifestState, RegistryInfo, RemovalObstacle,
-    Repository, RepositoryName, Tag, TagName, TagState, UnreadKind,
+    Repository, RepositoryName, Tag, TagName, TagState, UnlistedManifests, UnreadKind,
 };
 use crate::http_client::{Request, Response, RetryPolicy};
 use crate::registry::client::auth::TokenScope;
@@ -178,6 +178,7 @@ impl RegistryReader for QuayReader {
                 return repository;
             }
         };
+        repository.unlisted = UnlistedManifests::InListedIndexes;
         for row in rows {
             add_row(&mut repository, row);
         }

@@ -82,9 +82,12 @@ impl ImageList<'_> {
         let media_type = self.types.intern(row.media_type.as_deref());
         let is_index = is_index_type(&media_type);
         self.add_referrers(digest, &row.referrers);
-        let mut children = Vec::new();
+        let (mut children, mut is_whole) = (Vec::new(), true);
         for part in &row.manifests {
-            let Some(child) = part.digest.as_deref().and_then(|text| text.parse::<Digest>().ok()) else { continue };
+            let Some(child) = part.digest.as_deref().and_then(|text| text.parse::<Digest>().ok()) else {
+                is_whole = false;
+                continue;
+            };
             self.add_referrers(&child, &part.referrers);
             if !is_index || children.contains(&child) {
                 continue;
@@ -98,10 +101,10 @@ impl ImageList<'_> {
             self.repository.manifests.entry(child.clone()).or_insert_with(listed);
             children.push(child);
         }
-        let detail = match (is_index, children.is_empty()) {
+        let detail = match (is_index, is_whole && !children.is_empty()) {
             // The sizes are those of the images in it.
-            (true, false) => ManifestDetail::Listed { image_size: Some(0) },
-            (true, true) => ManifestDetail::Unread { image_size: row.size(), kind: UnreadKind::Index },
+            (true, true) => ManifestDetail::Listed { image_size: Some(0) },
+            (true, false) => ManifestDetail::Unread { image_size: row.size(), kind: UnreadKind::Index },
             (false, _) if is_image(row) => ManifestDetail::Listed { image_size: row.size() },
             (false, _) => ManifestDetail::Unread { image_size: row.size(), kind: UnreadKind::Artifact },
         };

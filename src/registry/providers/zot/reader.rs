@@ -13,7 +13,7 @@ use super::images::{self, ImageList};
 use super::search::{self, Search};
 use crate::domain::{
     Digest, Gap, GapTarget, ManifestState, Product, RegistryInfo, RemovalObstacle, Repository, RepositoryName,
-    RetentionDays, TagName, TagState,
+    RetentionDays, TagName, TagState, UnlistedManifests,
 };
 use crate::http_client::{Request, RetryPolicy};
 use crate::registry::client::auth::TokenScope;
@@ -94,6 +94,7 @@ impl ZotReader {
                 return repository;
             }
         };
+        repository.unlisted = UnlistedManifests::InListedIndexes;
         let mut rows = images::by_tag(rows);
         let records_pulls = self.http().settings.records_pulls();
         let mut list = ImageList { repository: &mut repository, types: MediaTypes::default(), records_pulls };
@@ -219,10 +220,7 @@ impl RegistryReader for ZotReader {
             manifest.manifest.created_at = None;
         }
         store_read(repository, parsed);
-        list_gaps::add_missing_manifests(self, repository, &missing).await;
-        // What is not there lists nothing and refers to nothing; its tags say so themselves.
-        repository.manifests.retain(|digest, _| !missing.contains(digest));
-        repository.gaps.sort();
+        list_gaps::drop_missing_manifests(self, repository, missing).await;
     }
 
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {

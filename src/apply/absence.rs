@@ -14,8 +14,8 @@ pub(super) async fn is_tag_absent(
     tag: &TagName,
     digest: &Digest,
 ) -> Result<bool, RegistryError> {
-    if let Some(tags) = list_tags(reader, repository).await? {
-        return Ok(tags.binary_search(tag).is_err());
+    if let Some(listed) = if_known(reader.lists_tag(repository, tag).await)? {
+        return Ok(!listed);
     }
     if reader.has_manifest(repository, digest).await? {
         return Ok(true);
@@ -46,18 +46,16 @@ pub(super) async fn is_manifest_absent(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<bool, RegistryError> {
-    let answers = list_tags(reader, repository).await?.is_some() || list_repositories(reader).await?.is_some();
+    let answers = if_known(reader.verify_readable(repository).await)?.is_some();
+    let answers = answers || list_repositories(reader).await?.is_some();
     Ok(answers && !reader.has_manifest(repository, digest).await?)
 }
 
-/// Returns the tags of a repository, or `None` if the registry does not know it. It may have been deleted with its last
+/// Returns the answer about a repository, or `None` if the registry does not know it. It may have been deleted with its last
 /// manifest, and Azure Container Registry may report one without tags as unknown.
-async fn list_tags(
-    reader: &dyn RegistryReader,
-    repository: &RepositoryName,
-) -> Result<Option<Vec<TagName>>, RegistryError> {
-    match reader.tags(repository).await {
-        Ok(tags) => Ok(Some(tags)),
+fn if_known<T>(answer: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
         Err(error) if error.kind == RegistryErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

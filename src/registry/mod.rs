@@ -325,6 +325,23 @@ pub trait RegistryReader: Send + Sync {
     /// that the repository does not exist, which may be transient.
     async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError>;
 
+    /// Returns true if a repository lists a tag now. It answers `false` only if the repository itself answers, so it proves that
+    /// the tag is absent. By default it reads the whole list.
+    ///
+    /// # Errors
+    /// Fails as [`RegistryReader::tags`] does.
+    async fn lists_tag(&self, repository: &RepositoryName, tag: &TagName) -> Result<bool, RegistryError> {
+        Ok(self.tags(repository).await?.binary_search(tag).is_ok())
+    }
+
+    /// Verifies that a repository answers, so that what it does not find is absent. By default it reads the whole list of tags.
+    ///
+    /// # Errors
+    /// Fails as [`RegistryReader::tags`] does.
+    async fn verify_readable(&self, repository: &RepositoryName) -> Result<(), RegistryError> {
+        self.tags(repository).await.map(drop)
+    }
+
     /// Returns the tag's current state, or `None` if the tag does not exist. Never answered from a cache.
     ///
     /// # Errors

@@ -223,3 +223,57 @@ async fn answers_that_are_not_docker_hubs_are_gaps() {
         assert!(repository.gaps[0].message.contains(phrase), "{}", repository.gaps[0].message);
     }
 }
+
+/// The fault, where it is, and the answer: whether the tag is listed, or a phrase of the error.
+#[tokio::test]
+async fn a_tag_is_absent_only_if_the_list_of_tags_answers() {
+    let status = |status: u16, body: &str| FaultKind::Status { status, headers: Vec::new(), body: body.into() };
+    let not_found = r#"{"message":"object not found","errinfo":{}}"#;
+    for (tag_name, path, fault, expected, requests) in [
+        ("v1", "none", FaultKind::HtmlPage, Ok(true), 1),
+        ("v9", "none", FaultKind::HtmlPage, Ok(false), 2),
+        (
+            "v9",
+            "page_size=1",
+            status(404, not_found),
+            Err("knows no repository contoso/api that the account may see"),
+            2,
+        ),
+        ("v9", "page_size=1", status(403, r#"{"detail":"access is forbidden"}"#), Err("access is forbidden"), 2),
+        ("v9", "page_size=1", FaultKind::HtmlPage, Err(""), 2),
+        ("v9", "page_size=1", status(200, "{}"), Err(""), 2),
+        ("v1", "/tags/v1", status(404, "gone"), Err("these are not Docker Hub's words"), 1),
+        ("v1", "/tags/v1", status(200, r#"{"name":"v2"}"#), Err("another tag"), 1),
+        ("v1", "/tags/v1", status(200, "{}"), Err(""), 1),
+        ("v1", "/tags/v1", FaultKind::HtmlPage, Err(""), 1),
+    ] {
+        let registry = start(options()).await;
+        put(&registry, API, "v1", &build("one", 9), 5);
+        registry.inject(Fault::on(path, fault));
+        let found = reader(&registry.url()).lists_tag(&api(), &tag(tag_name)).await;
+        match (&found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(*found, expected, "{tag_name} {path}"),
+            (Err(error), Err(phrase)) => assert!(error.chain().contains(phrase), "{}", error.chain()),
+            _ => panic!("{tag_name} {path}: {found:?} instead of {expected:?}"),
+        }
+        let asked = registry.requests().into_iter().filter(|request| request.path.contains("/repositories/api/tags"));
+        assert_eq!(asked.count(), requests, "{tag_name} {path}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_account_may_not_see_any_more_is_not_absent() {
+    let registry = start(options()).await;
+    put(&registry, API, "v1", &build("one", 9), 5);
+    let reader = reader(&registry.url());
+    reader.verify_readable(&api()).await.unwrap();
+    registry.docker_hub(|hub| {
+        hub.options.private.insert(API.into());
+        hub.options.accounts[0].writable.clear();
+    });
+    for tag_name in ["v1", "v9"] {
+        let error = reader.lists_tag(&api(), &tag(tag_name)).await.unwrap_err();
+        assert_eq!(error.kind, RegistryErrorKind::NotFound, "{}", error.chain());
+    }
+    assert_eq!(reader.verify_readable(&api()).await.unwrap_err().kind, RegistryErrorKind::NotFound);
+}

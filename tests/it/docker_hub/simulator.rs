@@ -66,3 +66,18 @@ async fn requests_beyond_the_limit_wait_for_the_next_minute() {
     registry.advance_time(SignedDuration::from_mins(1));
     assert_eq!(ask(&registry, "GET", path, None).await.0, 200);
 }
+
+#[tokio::test]
+async fn a_private_repository_is_answered_as_one_that_does_not_exist() {
+    let registry = start(options()).await;
+    put(&registry, API, "v1", &build("one", 9), 5);
+    registry.docker_hub(|hub| hub.options.private = [API.into()].into());
+    let token = token(&registry).await;
+    let repository = "/v2/namespaces/contoso/repositories/api";
+    for path in [repository.to_owned(), format!("{repository}/tags"), format!("{repository}/tags/v1")] {
+        assert_eq!(ask(&registry, "GET", &path, Some(&token)).await.0, 200, "{path}");
+        assert_eq!(ask(&registry, "GET", &path, None).await.0, 404, "{path}");
+    }
+    let listed = ask(&registry, "GET", "/v2/namespaces/contoso/repositories", None).await;
+    assert_eq!((listed.0, &listed.1["count"]), (200, &json!(0)));
+}

@@ -70,6 +70,21 @@ async fn immutable_tags_and_missing_scopes_are_enforced() {
     assert_eq!(untag(&writer, &api(), &tag("v2")).await.unwrap_err().kind, RegistryErrorKind::Denied);
 }
 
+/// Docker Hub says of what an account may not see that it does not exist.
+#[tokio::test]
+async fn a_repository_that_is_not_seen_any_more_is_a_refusal_and_not_a_missing_tag() {
+    let registry = start(options()).await;
+    put(&registry, API, "v1", &build("one", 9), 5);
+    let writer = writer(&registry.url());
+    registry.docker_hub(|hub| {
+        hub.options.private.insert(API.into());
+        hub.options.accounts[0].writable.clear();
+    });
+    let error = untag(&writer, &api(), &tag("v1")).await.unwrap_err();
+    assert_eq!(error.kind, RegistryErrorKind::Denied, "{}", error.chain());
+    assert!(error.chain().contains("the account's permission in the repository"), "{}", error.chain());
+}
+
 #[tokio::test]
 async fn no_manifest_is_deleted_by_its_digest() {
     let registry = start(options()).await;

@@ -4,7 +4,7 @@
 //! Rows and repositories have the fields of recorded answers, `permissions` and `immutable_tags_settings` among them. What is
 //! not published is refused, but for the removal. Both hosts are this one here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,6 +36,8 @@ pub struct DockerHubOptions {
     pub accounts: Vec<DockerHubAccount>,
     /// The patterns of immutable tags, by repository.
     pub immutable: BTreeMap<String, Vec<String>>,
+    /// The repositories that only accounts see that may write to them. Others are told that these do not exist.
+    pub private: BTreeSet<String>,
     /// The effect of a removal on an image that loses its last tag: true if it is deleted.
     pub deletes_images: bool,
     /// The requests to the API that are answered in a minute.
@@ -78,6 +80,7 @@ impl DockerHubOptions {
             clock,
             accounts: Vec::new(),
             immutable: BTreeMap::new(),
+            private: BTreeSet::new(),
             deletes_images: false,
             requests_per_minute: u64::MAX,
         }
@@ -262,31 +265,49 @@ impl DockerHubService {
         }
         match (&*parts, call.method) {
             (["namespaces", namespace, "repositories"], &Method::GET) => {
-                let names = content.repositories().filter_map(|name| name.strip_prefix(&format!("{namespace}/")));
-                let names: Vec<Value> = names.map(|name| json!({ "name": name, "namespace": namespace })).collect();
-                page(call, url, names)
+                let all = content.repositories().filter(|name| self.may_see(name, account.as_ref()));
+                let names = all.filter_map(|name| name.strip_prefix(&format!("{namespace}/"))).collect();
+                page(call, url, names, |name| Some(json!({ "name": name, "namespace": namespace })))
             }
             (["namespaces", namespace, "repositories", name], &Method::GET | &Method::HEAD) => {
-                let name = existing(namespace, name, content)?;
+                let name = self.existing(namespace, name, account.as_ref(), content)?;
                 Ok(ok(&self.about(&name, account.as_ref())))
             }
             (["namespaces", namespace, "repositories", name, "tags"], &Method::GET | &Method::HEAD) => {
-                let name = existing(namespace, name, content)?;
-                let rows = rows::tags(&name, &self.pulls, content);
-                page(call, url, rows)
+                let name = self.existing(namespace, name, account.as_ref(), content)?;
+                let tags = rows::tags(&name, content);
+                page(call, url, tags, |(tag, _)| rows::row(&name, &tag, &self.pulls, content))
             }
             (["namespaces", namespace, "repositories", name, "tags", tag], &Method::GET | &Method::HEAD) => {
-                let name = existing(namespace, name, content)?;
-                let row = rows::tags(&name, &self.pulls, content).into_iter().find(|row| row["name"] == *tag);
+                let name = self.existing(namespace, name, account.as_ref(), content)?;
+                let row = rows::row(&name, tag, &self.pulls, content);
                 row.map(|row| ok(&row)).ok_or(Problem::NOT_FOUND)
             }
             (["repositories", namespace, name, "tags", tag, ""], &Method::DELETE) => {
-                let name = existing(namespace, name, content)?;
+                let name = self.existing(namespace, name, account.as_ref(), content)?;
                 self.delete(&name, tag, account, content)
             }
             (_, &Method::GET | &Method::HEAD) => Err(Problem::NOT_FOUND),
             _ => Err(Problem(405, "method not allowed")),
         }
+    }
+
+    /// Whether an account may see a repository.
+    fn may_see(&self, name: &str, account: Option<&DockerHubAccount>) -> bool {
+        !self.options.private.contains(name) || account.is_some_and(|account| account.may_write(name))
+    }
+
+    /// The full name of a repository, if the account may see it. Any other is answered as one that does not exist.
+    fn existing(
+        &self,
+        namespace: &str,
+        name: &str,
+        account: Option<&DockerHubAccount>,
+        content: &Content,
+    ) -> Result<String, Problem> {
+        let name = format!("{namespace}/{name}");
+        let seen = content.has_repository(&name) && self.may_see(&name, account);
+        if seen { Ok(name) } else { Err(Problem::NOT_FOUND) }
     }
 
     fn about(&self, name: &str, account: Option<&DockerHubAccount>) -> Value {
@@ -332,14 +353,13 @@ impl DockerHubService {
     }
 }
 
-/// The full name of a repository, if it exists.
-fn existing(namespace: &str, name: &str, content: &Content) -> Result<String, Problem> {
-    let name = format!("{namespace}/{name}");
-    if content.has_repository(&name) { Ok(name) } else { Err(Problem::NOT_FOUND) }
-}
-
 /// A page of a list: the number from 1, at most a hundred rows, and a 404 after the last.
-fn page(call: &ApiRequest<'_>, url: &str, rows: Vec<Value>) -> Result<Response, Problem> {
+fn page<T>(
+    call: &ApiRequest<'_>,
+    url: &str,
+    rows: Vec<T>,
+    row: impl Fn(T) -> Option<Value>,
+) -> Result<Response, Problem> {
     let number = |name: &str, default: usize| match call.query.get(name).map(str::parse::<usize>) {
         None => Ok(default),
         Some(Ok(number)) if number >= 1 => Ok(number),
@@ -353,7 +373,7 @@ fn page(call: &ApiRequest<'_>, url: &str, rows: Vec<Value>) -> Result<Response, 
     let link = |page: usize| json!(format!("{url}{}?page={page}&page_size={size}", call.path));
     let next = if start + size < count { link(page + 1) } else { Value::Null };
     let previous = if page > 1 { link(page - 1) } else { Value::Null };
-    let rows: Vec<Value> = rows.into_iter().skip(start).take(size).collect();
+    let rows: Vec<Value> = rows.into_iter().skip(start).take(size).filter_map(row).collect();
     Ok(ok(&json!({ "count": count, "next": next, "previous": previous, "results": rows })))
 }
 

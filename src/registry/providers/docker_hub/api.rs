@@ -5,9 +5,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::sign_in::HubSignIn;
-use super::wire::{self, WirePage, WireRepository};
+use super::wire::{self, WireName, WirePage, WireRepository};
 use super::{addresses, namespace_and_name};
-use crate::domain::RepositoryName;
+use crate::domain::{RepositoryName, TagName};
 use crate::http_client::{Request, Response, RetryPolicy};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::authenticator::Authenticator;
@@ -74,6 +74,36 @@ impl HubApi {
         self.list(&path, &[], &TokenScope::List(name.clone()), &format!("the list of tags of {name}")).await
     }
 
+    /// Returns true if a repository has a tag, or `None` if the repository does not exist.
+    ///
+    /// What an account may not see is answered as what does not exist, so a tag is absent only if the list of tags answers.
+    ///
+    /// # Errors
+    /// Returns an error if the API does not answer.
+    pub(super) async fn has_tag(&self, name: &RepositoryName, tag: &TagName) -> Result<Option<bool>, RegistryError> {
+        let response = self.get(&format!("{}/tags/{tag}", path(name)?), &[], name).await?;
+        match response.status {
+            StatusCode::OK => {
+                let found: WireName = response.parse_json()?;
+                if found.name != tag.as_str() {
+                    return Err(response.malformed("Docker Hub answers with another tag"));
+                }
+                Ok(Some(true))
+            }
+            _ if wire::is_absence(&response) => Ok(self.lists_tags(name).await?.then_some(false)),
+            _ => Err(wire::refusal(&response)),
+        }
+    }
+
+    /// Returns true if the tags of a repository can be listed, by the shortest page.
+    ///
+    /// # Errors
+    /// Returns an error if the API does not answer.
+    pub(super) async fn lists_tags(&self, name: &RepositoryName) -> Result<bool, RegistryError> {
+        let path = format!("{}/tags", path(name)?);
+        Ok(self.page(&path, &[], &TokenScope::List(name.clone()), 1, 1).await?.is_some())
+    }
+
     /// Returns the rows of all repositories of a namespace, or `None` if it does not exist.
     ///
     /// # Errors
@@ -93,10 +123,10 @@ impl HubApi {
         what: &str,
     ) -> Result<Option<Vec<Value>>, RegistryError> {
         for _ in 0..MAX_READS {
-            let Some(first) = self.page(path, query, scope, 1).await? else { return Ok(None) };
+            let Some(first) = self.page(path, query, scope, 1, PAGE).await? else { return Ok(None) };
             let count = first.count;
             let pages: Vec<Option<WirePage>> = stream::iter(2..=count.div_ceil(PAGE))
-                .map(|number| self.page(path, query, scope, number))
+                .map(|number| self.page(path, query, scope, number, PAGE))
                 .buffered(self.settings.concurrency.max(1))
                 .try_collect()
                 .await?;
@@ -124,9 +154,10 @@ impl HubApi {
         query: &[(&str, &str)],
         scope: &TokenScope,
         number: usize,
+        size: usize,
     ) -> Result<Option<WirePage>, RegistryError> {
         let mut url = self.http.url(path);
-        let (number, size) = (number.to_string(), PAGE.to_string());
+        let (number, size) = (number.to_string(), size.to_string());
         url.query_pairs_mut().extend_pairs(query).append_pair("page", &number).append_pair("page_size", &size);
         let request = Request::get(url, "application/json", MAX_BYTES);
         let response = self.http.read(scope, request, RedirectPolicy::SameOrigin).await?;

@@ -171,6 +171,16 @@ impl RegistryReader for HubReader {
         Ok(names)
     }
 
+    /// By the tag alone, and by the list's first row if the tag is not found.
+    async fn lists_tag(&self, repository: &RepositoryName, tag: &TagName) -> Result<bool, RegistryError> {
+        self.api.has_tag(repository, tag).await?.ok_or_else(|| unknown_repository(repository))
+    }
+
+    async fn verify_readable(&self, repository: &RepositoryName) -> Result<(), RegistryError> {
+        let answers = self.api.lists_tags(repository).await?;
+        answers.then_some(()).ok_or_else(|| unknown_repository(repository))
+    }
+
     /// By the registry, which is what clients see; its HEAD does not count as a pull.
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
         let digest = pull::resolve(&self.api.registry, repository, tag).await?;
@@ -226,7 +236,7 @@ impl RegistryReader for HubReader {
     }
 }
 
-fn unknown_repository(repository: &RepositoryName) -> RegistryError {
+pub(super) fn unknown_repository(repository: &RepositoryName) -> RegistryError {
     let message = format!(
         "Docker Hub knows no repository {repository} that the account may see; if it stands in `repositories`, is it spelled \
          right?"

@@ -17,6 +17,12 @@ pub(super) struct WirePage {
     pub(super) results: Vec<Value>,
 }
 
+/// A tag by itself, as far as a look at it needs it.
+#[derive(Debug, Deserialize)]
+pub(super) struct WireName {
+    pub(super) name: String,
+}
+
 /// A repository by itself.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireRepository {

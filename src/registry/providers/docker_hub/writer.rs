@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::api::{HubApi, parts};
+use super::reader::unknown_repository;
 use super::wire;
 use crate::domain::{JournaledIntent, RemovalMethod, RepositoryName, TagName};
 use crate::http_client::{Request, Response};
@@ -34,7 +35,12 @@ impl RegistryWriter for HubWriter {
         let url = self.api.http.url(&format!("/v2/repositories/{namespace}/{name}/tags/{tag}/"));
         let scope = TokenScope::Delete(repository.clone());
         let response = self.api.http.send_with_permit(&scope, &Request::delete(url), clearance).await?;
-        removal_result(&response)
+        let result = removal_result(&response)?;
+        if result == RemovalResponse::AlreadyMissing && !self.api.lists_tags(repository).await? {
+            let error = unknown_repository(repository).with_kind(RegistryErrorKind::Denied);
+            return Err(error.with_help("check the registry's `auth`, and the account's permission in the repository"));
+        }
+        Ok(result)
     }
 
     /// Never: settings refuse `removal = "manifest"`, and nothing is due for deletion where untagged manifests are not listed.

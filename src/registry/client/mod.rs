@@ -2,6 +2,7 @@
 
 pub(super) mod auth;
 pub(super) mod authenticator;
+pub(super) mod bearer;
 pub(super) mod challenge;
 pub(super) mod connection;
 pub(super) mod docker_config;

@@ -81,6 +81,11 @@ impl KeyedApi {
         self.http.url(&format!("{}/{path}", self.base))
     }
 
+    /// Returns the name of the product.
+    pub(super) fn product(&self) -> &'static str {
+        self.product
+    }
+
     /// Returns the place of an image.
     ///
     /// # Errors

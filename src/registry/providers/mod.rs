@@ -11,6 +11,7 @@ mod ghcr;
 mod gitlab;
 mod harbor;
 mod keyed_images;
+mod keyed_reader;
 mod nexus;
 mod quay;
 mod recognition;

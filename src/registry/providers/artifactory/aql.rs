@@ -7,7 +7,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::reader::{ArtifactoryReader, tag_of};
+use super::reader::{ArtifactorySearch, tag_of};
 use super::wire::{INDEX, MANIFEST, WireItem, WireSearch};
 use crate::domain::{RepositoryName, TagName};
 use crate::http_client::Request;
@@ -24,7 +24,7 @@ const MAX_READS: usize = 3;
 /// Most bytes of an answer.
 const MAX_BYTES: usize = 64 << 20;
 
-impl ArtifactoryReader {
+impl ArtifactorySearch {
     /// Returns the manifests of all tags of an image, each once.
     ///
     /// # Errors

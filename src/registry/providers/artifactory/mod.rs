@@ -7,20 +7,20 @@
 //! A removal there deletes the image. There is no writer until that has been verified on a live Artifactory.
 
 mod aql;
-mod auth;
 mod reader;
 mod settings;
 mod wire;
 
 use std::sync::Arc;
 
+use super::keyed_reader::KeyedReader;
 use super::{Capabilities, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support, UntagSupport};
 use crate::http_client::RetryPolicy;
 use crate::registry::client::authenticator::Authenticator;
+use crate::registry::client::bearer::BearerToken;
 use crate::registry::{Auth, RegistryConnection, RegistryError, RegistrySettings};
 
-use auth::BearerAuthenticator;
-use reader::ArtifactoryReader;
+use reader::ArtifactorySearch;
 
 /// Artifactory.
 #[derive(Debug, Clone, Copy)]
@@ -71,12 +71,12 @@ impl Provider for Artifactory {
             (None, _) => None,
         };
         match token {
-            Some(token) => Authenticator::new(BearerAuthenticator(token)),
+            Some(token) => Authenticator::new(BearerToken::new(token, "an access token")),
             None => Authenticator::by_password(settings),
         }
     }
 
     fn connect(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
-        Ok(RegistryConnection::read_only(Arc::new(ArtifactoryReader::new(settings, retry)?)))
+        Ok(RegistryConnection::read_only(Arc::new(KeyedReader(ArtifactorySearch::new(settings, retry)?))))
     }
 }

@@ -6,26 +6,24 @@ use async_trait::async_trait;
 
 use super::wire::{INDEX, MANIFEST, WireItem, WireRepository};
 use crate::domain::{
-    CompactTime, Digest, GapTarget, InvalidName, ManifestDetail, ManifestState, PullTime, Repository, RepositoryName,
-    Tag, TagName, TagState, UnreadKind,
+    CompactTime, Digest, GapTarget, InvalidName, ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName,
+    TagState, UnreadKind,
 };
 use crate::http_client::RetryPolicy;
 use crate::registry::client::auth::TokenScope;
-use crate::registry::client::{list_gaps, listed_manifests, pull};
+use crate::registry::client::{list_gaps, listed_manifests};
 use crate::registry::providers::keyed_images::{ImagePlace, KeyedApi};
-use crate::registry::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime,
-};
+use crate::registry::providers::keyed_reader::KeyedProduct;
+use crate::registry::{RegistryError, RegistryErrorKind, RegistrySettings};
 
 /// The kinds of repositories that hold images themselves, instead of showing those of others.
 const OWN_KINDS: [&str; 2] = ["LOCAL", "FEDERATED"];
 /// The starts of the names of folders that hold the images of an index, beside the folders of tags.
 const DIGEST_FOLDERS: [&str; 2] = ["sha256:", "sha256__"];
 
-/// Reads Artifactory.
+/// Lists tags in Artifactory.
 #[derive(Debug)]
-pub(super) struct ArtifactoryReader {
+pub(super) struct ArtifactorySearch {
     pub(super) api: KeyedApi,
 }
 
@@ -36,28 +34,13 @@ pub(super) fn tag_of<'i>(image: &str, item: &'i WireItem) -> Option<&'i str> {
     (is_tag && [MANIFEST, INDEX].contains(&&*item.name)).then_some(folder)
 }
 
-impl ArtifactoryReader {
-    /// A reader by these settings; nothing is asked yet.
+impl ArtifactorySearch {
+    /// Searches by these settings; nothing is asked yet.
     ///
     /// # Errors
     /// Returns an error if the settings cannot work, such as a CA file that cannot be read.
     pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
         Ok(Self { api: KeyedApi::new(settings, retry_policy, ("Artifactory", "/artifactory"), help)? })
-    }
-
-    /// The keys of the repositories that hold images.
-    async fn keys(&self) -> Result<Vec<String>, RegistryError> {
-        let named = &self.settings().namespaces;
-        if !named.is_empty() {
-            return Ok(named.clone());
-        }
-        let mut url = self.api.url("api/repositories");
-        url.query_pairs_mut().append_pair("packageType", "docker");
-        let found: Vec<WireRepository> = self.api.get(&TokenScope::Catalogue, url).await?.parse_json()?;
-        let own = found.into_iter().filter(|repository| OWN_KINDS.contains(&&*repository.kind));
-        let mut keys: Vec<String> = own.map(|repository| repository.key).collect();
-        keys.sort();
-        Ok(keys)
     }
 }
 
@@ -77,57 +60,39 @@ fn help(kind: RegistryErrorKind) -> &'static str {
 }
 
 #[async_trait]
-impl RegistryReader for ArtifactoryReader {
-    fn settings(&self) -> &RegistrySettings {
-        &self.api.settings
+impl KeyedProduct for ArtifactorySearch {
+    fn api(&self) -> &KeyedApi {
+        &self.api
     }
 
-    fn identity(&self) -> String {
-        self.api.http.identity()
+    fn registry_path(&self, key: &str) -> String {
+        format!("api/docker/{key}/v2")
     }
 
-    fn request_counts(&self) -> RequestCounts {
-        self.api.http.request_counts()
+    async fn keys(&self) -> Result<Vec<String>, RegistryError> {
+        let mut url = self.api.url("api/repositories");
+        url.query_pairs_mut().append_pair("packageType", "docker");
+        let found: Vec<WireRepository> = self.api.get(&TokenScope::Catalogue, url).await?.parse_json()?;
+        let own = found.into_iter().filter(|repository| OWN_KINDS.contains(&&*repository.kind));
+        let mut keys: Vec<String> = own.map(|repository| repository.key).collect();
+        keys.sort();
+        Ok(keys)
     }
 
-    async fn catalogue(&self) -> Result<Catalogue, RegistryError> {
-        let listed = &self.api.settings.repositories;
-        if !listed.is_empty() {
-            return Ok(Catalogue { repositories: listed.clone(), gaps: Vec::new() });
-        }
-        self.api.images(&self.keys().await?, |key| format!("api/docker/{key}/v2/_catalog")).await
+    /// By the files of manifests alone.
+    async fn add_tags(&self, repository: &mut Repository) -> Result<(), RegistryError> {
+        let (place, items) = (self.api.place(&repository.name)?, self.list_tags(&repository.name).await?);
+        add_tags(repository, &place, items, self.api.settings.records_pulls());
+        Ok(())
     }
 
-    /// By the files of manifests alone. What they list and refer to is left unread.
-    async fn repository(&self, name: &RepositoryName, _: &BTreeSet<Digest>, _: &dyn ContentCache) -> Repository {
-        let mut repository = Repository::empty(name.clone());
-        let found = async { Ok::<_, RegistryError>((self.api.place(name)?, self.list_tags(name).await?)) };
-        match found.await {
-            Ok((place, items)) => add_tags(&mut repository, &place, items, self.api.settings.records_pulls()),
-            Err(error) => repository.gaps.push(error.into_gap(GapTarget::TagList)),
-        }
-        repository.gaps.sort();
-        repository
-    }
-
-    async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {
-        listed_manifests::read_listed(self, repository, digests, cache).await;
-    }
-
-    async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
+    async fn tag_names(&self, repository: &RepositoryName) -> Result<BTreeSet<String>, RegistryError> {
         let place = self.api.place(repository)?;
-        let mut names = BTreeSet::new();
-        for item in self.list_tags(repository).await? {
-            let name = tag_of(&place.image, &item).unwrap_or_default();
-            names.insert(name.parse::<TagName>().map_err(|error| {
-                let message = list_gaps::invalid_tag(name, &error).message.to_string();
-                RegistryError::new(RegistryErrorKind::Malformed, message)
-            })?);
-        }
-        Ok(names.into_iter().collect())
+        let items = self.list_tags(repository).await?;
+        Ok(items.iter().filter_map(|item| tag_of(&place.image, item)).map(str::to_owned).collect())
     }
 
-    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
+    async fn tag_state(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
         match &self.find_tag(repository, tag).await?[..] {
             [] => Ok(None),
             [item] => {
@@ -136,47 +101,6 @@ impl RegistryReader for ArtifactoryReader {
             }
             _ => Err(ambiguous(repository, tag)),
         }
-    }
-
-    async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
-        self.manifest(repository, digest).await.map(|found| found.is_some())
-    }
-
-    async fn manifest_state(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<ManifestState>, RegistryError> {
-        Err(unsupported(&format!("is not asked for the tags of {digest} of {repository}")))
-    }
-
-    async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
-        Err(unsupported(&format!("is not asked what refers to {digest} of {repository}")))
-    }
-
-    /// A download of the manifest, which Artifactory counts.
-    async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<RawManifest>, RegistryError> {
-        let ImagePlace { key, image } = self.api.place(repository)?;
-        let url = self.api.url(&format!("api/docker/{key}/v2/{image}/manifests/{digest}"));
-        pull::manifest_at(&self.api.http, url, repository, digest).await
-    }
-
-    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
-        let ImagePlace { key, image } = self.api.place(repository)?;
-        let url = self.api.url(&format!("api/docker/{key}/v2/{image}/blobs/{digest}"));
-        pull::configuration_at(&self.api.http, url, repository, digest).await
-    }
-
-    fn server_time(&self) -> Option<ServerTime> {
-        self.api.http.server_time()
-    }
-
-    fn invalid_date_header(&self) -> Option<&'static str> {
-        self.api.http.invalid_date_header()
     }
 }
 
@@ -222,7 +146,6 @@ fn add_tags(repository: &mut Repository, place: &ImagePlace, items: Vec<WireItem
         let pushed_at = items.iter().filter_map(WireItem::pushed_at).max().map(CompactTime::from);
         repository.tags.push(Tag { name, digest, pushed_at, first_seen: None, lock: None });
     }
-    repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
 }
 
 /// Returns the digest of a manifest: that of its file.
@@ -233,8 +156,4 @@ fn digest_of(item: &WireItem) -> Option<Digest> {
 fn ambiguous(repository: &RepositoryName, tag: &TagName) -> RegistryError {
     let message = format!("the folder of {repository}:{tag} holds an image and an index");
     RegistryError::new(RegistryErrorKind::Malformed, message)
-}
-
-fn unsupported(what: &str) -> RegistryError {
-    RegistryError::new(RegistryErrorKind::Unsupported, format!("Artifactory {what}"))
 }

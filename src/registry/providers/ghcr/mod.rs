@@ -30,7 +30,6 @@ use crate::registry::{Auth, RegistryConnection, RegistryError, RegistrySettings}
 
 use address::ApiAddress;
 use api::GhcrApi;
-use auth::GithubAuthenticator;
 use reader::GhcrReader;
 use writer::GhcrWriter;
 
@@ -96,7 +95,7 @@ impl Provider for Ghcr {
     /// By the token itself for the API, and by challenge for the registry.
     fn authenticator(&self, settings: &RegistrySettings, _: RetryPolicy) -> Authenticator {
         match &settings.auth {
-            Auth::Token(token) => Authenticator::new(GithubAuthenticator(token.clone())),
+            Auth::Token(token) => Authenticator::new(auth::bearer(token.clone())),
             _ => Authenticator::by_challenge(settings),
         }
     }

@@ -13,12 +13,13 @@ mod wire;
 
 use std::sync::Arc;
 
+use super::keyed_reader::KeyedReader;
 use super::{Capabilities, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support, UntagSupport};
 use crate::http_client::RetryPolicy;
 use crate::registry::client::authenticator::Authenticator;
 use crate::registry::{Auth, RegistryConnection, RegistryError, RegistrySettings};
 
-use reader::NexusReader;
+use reader::NexusSearch;
 
 /// Sonatype Nexus Repository 3.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +70,6 @@ impl Provider for Nexus {
     }
 
     fn connect(&self, settings: RegistrySettings, retry: RetryPolicy) -> Result<RegistryConnection, RegistryError> {
-        Ok(RegistryConnection::read_only(Arc::new(NexusReader::new(settings, retry)?)))
+        Ok(RegistryConnection::read_only(Arc::new(KeyedReader(NexusSearch::new(settings, retry)?))))
     }
 }

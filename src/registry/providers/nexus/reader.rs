@@ -7,49 +7,33 @@ use jiff::Timestamp;
 
 use super::wire::{WireAsset, WireComponent, WireComponents, WireRepository};
 use crate::domain::{
-    CompactTime, Digest, GapTarget, InvalidName, ManifestDetail, ManifestState, PullTime, Repository, RepositoryName,
-    Tag, TagName, TagState, UnreadKind,
+    CompactTime, Digest, GapTarget, InvalidName, ManifestDetail, PullTime, Repository, RepositoryName, Tag, TagName,
+    TagState, UnreadKind,
 };
 use crate::http_client::RetryPolicy;
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::tag_rows::incomplete_list;
-use crate::registry::client::{list_gaps, listed_manifests, pull};
+use crate::registry::client::{list_gaps, listed_manifests};
 use crate::registry::providers::keyed_images::{ImagePlace, KeyedApi};
-use crate::registry::{
-    Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime,
-};
+use crate::registry::providers::keyed_reader::KeyedProduct;
+use crate::registry::{RegistryError, RegistryErrorKind, RegistrySettings};
 
 /// Most pages of a list: a longer one is a loop.
 const MAX_PAGES: usize = 40_000;
 
-/// Reads Nexus.
+/// Lists tags in Nexus.
 #[derive(Debug)]
-pub(super) struct NexusReader {
+pub(super) struct NexusSearch {
     api: KeyedApi,
 }
 
-impl NexusReader {
-    /// A reader by these settings; nothing is asked yet.
+impl NexusSearch {
+    /// Searches by these settings; nothing is asked yet.
     ///
     /// # Errors
     /// Returns an error if the settings cannot work, such as a CA file that cannot be read.
     pub(super) fn new(settings: RegistrySettings, retry_policy: RetryPolicy) -> Result<Self, RegistryError> {
         Ok(Self { api: KeyedApi::new(settings, retry_policy, ("Nexus", ""), help)? })
-    }
-
-    /// The names of the repositories that hold images themselves, instead of showing those of others.
-    async fn keys(&self) -> Result<Vec<String>, RegistryError> {
-        let named = &self.api.settings.namespaces;
-        if !named.is_empty() {
-            return Ok(named.clone());
-        }
-        let url = self.api.url("service/rest/v1/repositories");
-        let found: Vec<WireRepository> = self.api.get(&TokenScope::Catalogue, url).await?.parse_json()?;
-        let own = found.into_iter().filter(|repository| repository.format == "docker" && repository.kind == "hosted");
-        let mut keys: Vec<String> = own.map(|repository| repository.name).collect();
-        keys.sort();
-        Ok(keys)
     }
 
     /// The components of an image, which are its tags and its manifests by digest; or those of one of its tags.
@@ -107,54 +91,37 @@ fn help(kind: RegistryErrorKind) -> &'static str {
 }
 
 #[async_trait]
-impl RegistryReader for NexusReader {
-    fn settings(&self) -> &RegistrySettings {
-        &self.api.settings
+impl KeyedProduct for NexusSearch {
+    fn api(&self) -> &KeyedApi {
+        &self.api
     }
 
-    fn identity(&self) -> String {
-        self.api.http.identity()
+    fn registry_path(&self, key: &str) -> String {
+        format!("repository/{key}/v2")
     }
 
-    fn request_counts(&self) -> RequestCounts {
-        self.api.http.request_counts()
+    async fn keys(&self) -> Result<Vec<String>, RegistryError> {
+        let url = self.api.url("service/rest/v1/repositories");
+        let found: Vec<WireRepository> = self.api.get(&TokenScope::Catalogue, url).await?.parse_json()?;
+        let own = found.into_iter().filter(|repository| repository.format == "docker" && repository.kind == "hosted");
+        let mut keys: Vec<String> = own.map(|repository| repository.name).collect();
+        keys.sort();
+        Ok(keys)
     }
 
-    async fn catalogue(&self) -> Result<Catalogue, RegistryError> {
-        let listed = &self.api.settings.repositories;
-        if !listed.is_empty() {
-            return Ok(Catalogue { repositories: listed.clone(), gaps: Vec::new() });
-        }
-        self.api.images(&self.keys().await?, |key| format!("repository/{key}/v2/_catalog")).await
+    /// By the components alone.
+    async fn add_tags(&self, repository: &mut Repository) -> Result<(), RegistryError> {
+        let components = self.components(&repository.name, None).await?;
+        add_tags(repository, components, self.api.settings.records_pulls());
+        Ok(())
     }
 
-    /// By the components alone. What manifests list and refer to is left unread.
-    async fn repository(&self, name: &RepositoryName, _: &BTreeSet<Digest>, _: &dyn ContentCache) -> Repository {
-        let mut repository = Repository::empty(name.clone());
-        match self.components(name, None).await {
-            Ok(components) => add_tags(&mut repository, components, self.api.settings.records_pulls()),
-            Err(error) => repository.gaps.push(error.into_gap(GapTarget::TagList)),
-        }
-        repository.gaps.sort();
-        repository
+    async fn tag_names(&self, repository: &RepositoryName) -> Result<BTreeSet<String>, RegistryError> {
+        let components = self.components(repository, None).await?.into_iter().filter(WireComponent::is_tag);
+        Ok(components.map(|component| component.version).collect())
     }
 
-    async fn read_manifests(&self, repository: &mut Repository, digests: &BTreeSet<Digest>, cache: &dyn ContentCache) {
-        listed_manifests::read_listed(self, repository, digests, cache).await;
-    }
-
-    async fn tags(&self, repository: &RepositoryName) -> Result<Vec<TagName>, RegistryError> {
-        let mut names = BTreeSet::new();
-        for component in self.components(repository, None).await?.into_iter().filter(WireComponent::is_tag) {
-            names.insert(component.version.parse::<TagName>().map_err(|error| {
-                let message = list_gaps::invalid_tag(&component.version, &error).message.to_string();
-                RegistryError::new(RegistryErrorKind::Malformed, message)
-            })?);
-        }
-        Ok(names.into_iter().collect())
-    }
-
-    async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
+    async fn tag_state(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
         match &self.components(repository, Some(tag)).await?[..] {
             [] => Ok(None),
             [component] => {
@@ -164,47 +131,6 @@ impl RegistryReader for NexusReader {
             }
             _ => Err(repeated(repository, tag)),
         }
-    }
-
-    async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
-        self.manifest(repository, digest).await.map(|found| found.is_some())
-    }
-
-    async fn manifest_state(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<ManifestState>, RegistryError> {
-        Err(unsupported(&format!("is not asked for the tags of {digest} of {repository}")))
-    }
-
-    async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {
-        Err(unsupported(&format!("is not asked what refers to {digest} of {repository}")))
-    }
-
-    /// A download of the manifest, which Nexus records.
-    async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<RawManifest>, RegistryError> {
-        let ImagePlace { key, image } = self.api.place(repository)?;
-        let url = self.api.url(&format!("repository/{key}/v2/{image}/manifests/{digest}"));
-        pull::manifest_at(&self.api.http, url, repository, digest).await
-    }
-
-    async fn configuration(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
-        let ImagePlace { key, image } = self.api.place(repository)?;
-        let url = self.api.url(&format!("repository/{key}/v2/{image}/blobs/{digest}"));
-        pull::configuration_at(&self.api.http, url, repository, digest).await
-    }
-
-    fn server_time(&self) -> Option<ServerTime> {
-        self.api.http.server_time()
-    }
-
-    fn invalid_date_header(&self) -> Option<&'static str> {
-        self.api.http.invalid_date_header()
     }
 }
 
@@ -261,7 +187,6 @@ fn add_tags(repository: &mut Repository, mut components: Vec<WireComponent>, rec
             lock: None,
         });
     }
-    repository.tags.sort_unstable_by(|a, b| a.name.cmp(&b.name));
 }
 
 /// Returns the digest of a manifest: that of its asset.
@@ -272,8 +197,4 @@ fn digest_of(asset: &WireAsset) -> Option<Digest> {
 fn repeated(repository: &RepositoryName, tag: &TagName) -> RegistryError {
     let message = format!("{repository}:{tag} is listed several times at once");
     RegistryError::new(RegistryErrorKind::Malformed, message)
-}
-
-fn unsupported(what: &str) -> RegistryError {
-    RegistryError::new(RegistryErrorKind::Unsupported, format!("Nexus {what}"))
 }

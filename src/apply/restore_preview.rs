@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::restore_dependents::{self, ChildLookupError, KnownManifests};
-use crate::domain::{Digest, RegistryName};
+use crate::domain::{Action, Digest, RegistryName, RemovalMethod};
 use crate::registry::RegistryReader;
 use crate::state::{JournalEntry, JournalId, StateError, StateErrorKind, StateStore};
 
@@ -151,6 +151,9 @@ async fn expected_restore(
                 + within.restorable.len();
             let also = if also > 0 { format!(", with {also} more that went along") } else { String::new() };
             format!("{}; it is put again from the journal{also}", restore_dependents::describe_deletion(&deletion))
+        }
+        None if removed.action == Action::Remove(RemovalMethod::DeleteManifest) => {
+            "the removal deleted its manifest, which is put again from the journal".to_owned()
         }
         None => "the registry has collected its manifest, which is put again from the journal".to_owned(),
     };

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::expiry_conditions::expiry_conditions;
 use super::humanize::format_age;
 use super::notation::format_minute;
+use super::registry_info::can_untag;
 use super::storage::describe_removal_bytes;
 use super::summary::RemovalStatus;
 use super::text::{describe_record_drift, heading, line};
@@ -213,8 +214,12 @@ fn describe_verdict(document: &PlanDocument, tag: &TagEntry<'_>) -> String {
             other => format!("stays: {other}"),
         },
         TagEntry::Expired(removal) => {
-            let how =
-                if removal.method == "manifest" { "its manifest would be deleted" } else { "it would be untagged" };
+            let registry = document.registries.iter().find(|registry| registry.name == removal.registry);
+            let how = match registry {
+                _ if removal.method == "manifest" => "its manifest would be deleted",
+                Some(registry) if !can_untag(&registry.kind) => "no tag is removed alone there",
+                _ => "it would be untagged",
+            };
             let enforcement = match RemovalStatus::of(document, removal) {
                 RemovalStatus::Enforced => "enforced",
                 RemovalStatus::DryRun => "reported only: not everything that expires it says `mode: enforce`",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attention::unread_headline;
 use super::humanize::{counted, format_bytes, format_count};
 use super::notation::{format_minute, short_digest};
-use super::registry_info::period;
+use super::registry_info::{can_untag, period};
 use super::{KeptView, PlanDocument, ReasonView, RemovalView};
 
 /// The effect of an enforcing run on a planned removal.
@@ -114,7 +114,7 @@ pub(super) fn describe_reclaimable(document: &PlanDocument) -> String {
     let summary = &document.summary;
     let (reclaimable, shared) = (format_bytes(summary.reclaimable_bytes), format_bytes(summary.shared_bytes));
     // Where manifests are deleted, the registry may free their bytes at once.
-    let untags = document.registries.iter().any(|registry| registry.removal == "untag");
+    let untags = document.registries.iter().any(|registry| registry.removal == "untag" && can_untag(&registry.kind));
     let frees = if untags { "Untagging frees nothing by itself. " } else { "" };
     let mut words = if summary.is_estimated() {
         format!(

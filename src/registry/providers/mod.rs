@@ -20,10 +20,11 @@ mod shell;
 mod zot;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use super::client::authenticator::Authenticator;
 use super::{RegistryConnection, RegistryError, RegistrySettings};
-use crate::domain::{Product, Registry, Removal};
+use crate::domain::{Product, Registry, Removal, RemovalMethod};
 use crate::http_client::RetryPolicy;
 
 pub use acr::{Acr, AcrReader, RegistryResource, registry_info, storage_usage};
@@ -145,6 +146,16 @@ pub trait Provider: Send + Sync + Debug {
     /// Returns the reason for which Tagwarden only reads the product, or `None` if it also removes there. Then every removal
     /// is refused, whatever settings and experience say, and the connection has no writer.
     fn read_only_reason(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns the time for which the product itself puts back what a deletion took, or `None` if it does not.
+    fn deletion_undo(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Describes a removal in this product for plans, or returns `None` where the name of the method says it all.
+    fn describe_removal(&self, _method: RemovalMethod) -> Option<&'static str> {
         None
     }
 

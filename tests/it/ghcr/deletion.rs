@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::SignedDuration;
 use tagwarden::demo::image::{self, Format};
 use tagwarden::demo::registry::{Fault, FaultKind};
+use tagwarden::report;
+use tagwarden::workflow::RestoreSelection;
 
 use super::{API, date, fixture, image as build, noon, put};
+use crate::workflow::WorkflowFixture;
 
 const MANIFESTS: &str = "removal = \"manifest\"";
 const POLICIES: &str = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ newest: 1 }]\n    mode: enforce\n  \
@@ -158,4 +161,63 @@ async fn manifests_without_tags_go_only_where_nothing_lists_them() {
     for kept in [&index, &child, &young] {
         assert!(walk.registry.manifest(API, &kept.digest).is_some(), "the children of an index look untagged");
     }
+}
+
+/// GitHub restores what was deleted for thirty days: the plan, the preview and the record say so, and nothing is called an
+/// untag.
+#[tokio::test]
+async fn plans_and_previews_say_for_how_long_github_restores() {
+    let keep =
+        "policies:\n  - name: newest\n    select: { tags: [\"*\"] }\n    keep: [{ newest: 1 }]\n    mode: enforce\n";
+    let walk = fixture(|options| options, "removal = \"manifest\"", keep).await;
+    for days in 1..=3 {
+        put(&walk.registry, API, &format!("v{days}"), &build(&format!("v{days}"), days), days);
+    }
+    assert!(walk.registry.move_tag(API, "also-v3", &build("v3", 3).digest));
+    walk.registry.ghcr(|ghcr| date(ghcr, API, &build("v3", 3), 3));
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    assert_eq!(plan.registries[0].undo_seconds, Some(30 * 86_400));
+    for format in [report::Format::Text, report::Format::Markdown, report::Format::Html] {
+        let text = report::render(&plan, format);
+        assert!(text.contains("a deletion there can be undone for 30 days"), "{text}");
+        assert!(!text.contains("untag there") && !text.contains("Untagging"), "{text}");
+    }
+    let run = walk.apply(&plan).await.run_id();
+    let outlooks = async |walk: &WorkflowFixture| {
+        let app = walk.open().await.unwrap();
+        let found = app.preview_restore(&RestoreSelection::Run(run.clone())).await.unwrap();
+        app.close().await;
+        found.iter().map(|one| (one.preview.expected.label(), one.undo_until.is_some())).collect::<Vec<_>>()
+    };
+    walk.registry.clear_requests();
+    assert_eq!(outlooks(&walk).await, [("returns", true); 3]);
+    let listed = walk.registry.requests().into_iter().filter(|request| request.path.contains("state=deleted")).count();
+    assert_eq!(listed, 1, "once for all of them");
+    // A restore of the version would take its other tag from what that names by now.
+    put(&walk.registry, API, "also-v3", &build("newer", 1), 1);
+    assert_eq!(outlooks(&walk).await.iter().filter(|(label, _)| *label == "uncertain").count(), 1);
+    walk.registry.advance_time(SignedDuration::from_hours(31 * 24));
+    assert_eq!(outlooks(&walk).await.iter().filter(|(label, _)| *label == "returns").count(), 0);
+    let app = walk.open().await.unwrap();
+    let found = app.preview_restore(&RestoreSelection::Run(run)).await.unwrap();
+    app.close().await;
+    let told = found[0].preview.expected.describe();
+    assert!(told.contains("the removal deleted its manifest") && !told.contains("collected"), "{told}");
+}
+
+#[tokio::test]
+async fn a_plan_without_the_opt_in_promises_no_undo() {
+    let keep =
+        "policies:\n  - name: newest\n    select: { tags: [\"*\"] }\n    keep: [{ newest: 1 }]\n    mode: enforce\n";
+    let walk = fixture(|options| options, "", keep).await;
+    for days in 1..=2 {
+        put(&walk.registry, API, &format!("v{days}"), &build(&format!("v{days}"), days), days);
+    }
+    let plan = walk.plan().await;
+    assert_eq!(plan.registries[0].undo_seconds, None);
+    let text = report::render(&plan, report::Format::Text);
+    assert!(!text.contains("can be undone for") && !text.contains("Untagging"), "{text}");
+    let told = report::explanation(&plan, "main", API, "v2").unwrap();
+    assert!(!told.contains("it would be untagged") && told.contains("no tag is removed alone there"), "{told}");
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::{
     Capabilities, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support, UntagSupport, VerifyTool,
 };
-use crate::domain::{Registry, Removal};
+use crate::domain::{Registry, Removal, RemovalMethod};
 use crate::http_client::RetryPolicy;
 use crate::registry::client::authenticator::Authenticator;
 use crate::registry::providers::shell;
@@ -68,6 +68,16 @@ impl Provider for Ecr {
             untag: UntagSupport::NativeButLast,
             ..Capabilities::UNKNOWN
         }
+    }
+
+    fn describe_removal(&self, method: RemovalMethod) -> Option<&'static str> {
+        Some(match method {
+            RemovalMethod::Untag => "no image there loses its last tag, because Amazon ECR would delete it",
+            RemovalMethod::DeleteManifest => {
+                "a removal there deletes an image with all of its tags, and can hardly be undone: Amazon ECR may delete its \
+                 layers at any time"
+            }
+        })
     }
 
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {

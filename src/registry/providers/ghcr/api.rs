@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::address::ApiAddress;
-use super::version_book::VersionBook;
+use super::version_book::{DeletedBook, VersionBook};
 use super::wire::{self, Right};
 use crate::domain::RepositoryName;
 use crate::http_client::{RateLimits, Request, Response, RetryPolicy};
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) versions: VersionBook,
     /// The paths of owners, such as `/orgs/contoso`.
     pub(super) owners: AsyncMutex<BTreeMap<String, String>>,
+    /// The deleted versions. Held during a restore, so that none is restored twice.
+    pub(super) deleted: AsyncMutex<DeletedBook>,
     /// The scopes that GitHub says the token has.
     scopes: Mutex<Option<Vec<String>>>,
 }

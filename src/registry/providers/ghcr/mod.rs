@@ -9,6 +9,7 @@ mod address;
 mod api;
 mod auth;
 mod contents;
+mod deleted;
 mod owners;
 mod reader;
 mod settings;
@@ -18,6 +19,7 @@ mod wire;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     Capabilities, FirstAnswer, ProductMatch, Provider, ReferrersSupport, SettingProblem, SettingsDraft, Support,
@@ -32,6 +34,9 @@ use address::ApiAddress;
 use api::GhcrApi;
 use reader::GhcrReader;
 use writer::GhcrWriter;
+
+/// The time for which GitHub restores a deleted version, as it documents.
+const RESTORED_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// GitHub Container Registry.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +83,17 @@ impl Provider for Ghcr {
 
     fn check(&self, draft: &SettingsDraft<'_>) -> Vec<SettingProblem> {
         settings::check(draft)
+    }
+
+    fn deletion_undo(&self) -> Option<Duration> {
+        Some(RESTORED_FOR)
+    }
+
+    fn describe_removal(&self, method: RemovalMethod) -> Option<&'static str> {
+        match method {
+            RemovalMethod::DeleteManifest => Some("a removal there deletes a package version with all of its tags"),
+            RemovalMethod::Untag => None,
+        }
     }
 
     fn warnings(&self, settings: &RegistrySettings) -> Vec<String> {

@@ -139,6 +139,16 @@ impl RegistryReader for GhcrReader {
         pull::has_manifest(&self.api.registry, repository, digest).await
     }
 
+    /// A deleted version cannot be read, and GitHub restores it.
+    async fn keeps_removed(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        Ok(self.has_manifest(repository, digest).await? || self.api.is_restorable(repository, tag, digest).await?)
+    }
+
     fn names_all_tags(&self) -> bool {
         true
     }

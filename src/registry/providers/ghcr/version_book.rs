@@ -3,10 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::wire::WireVersion;
 use crate::domain::{Digest, RepositoryName};
 
 /// Most repositories whose ids are remembered. What was forgotten is listed again.
 const MAX_REPOSITORIES: usize = 64;
+
+/// Deleted versions by their digests.
+pub(super) type DeletedVersions = BTreeMap<Digest, WireVersion>;
+/// The deleted versions of each repository, as they were listed.
+pub(super) type DeletedBook = BTreeMap<RepositoryName, DeletedVersions>;
 
 /// The ids of the versions of the repositories that were listed last.
 #[derive(Debug, Default)]

@@ -1,14 +1,10 @@
 //! Changing: a package version is deleted by its id, and restored by it for as long as GitHub keeps it.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use http::{Method, StatusCode};
-use tokio::sync::Mutex;
 
 use super::api::GhcrApi;
-use super::versions::parse;
-use super::wire::{self, Right, WireVersion};
+use super::wire::{self, Right};
 use crate::domain::{Digest, JournaledIntent, RemovalMethod, RepositoryName, TagName};
 use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode};
 use crate::registry::client::auth::TokenScope;
@@ -16,20 +12,15 @@ use crate::registry::client::connection::WritePermit;
 use crate::registry::client::{pull, push};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RegistryWriter, RemovalResponse, verify_method};
 
-/// Deleted versions by their digests.
-type DeletedVersions = BTreeMap<Digest, WireVersion>;
-
 /// Changes GitHub's container registry.
 #[derive(Debug)]
 pub(super) struct GhcrWriter {
     api: GhcrApi,
-    /// The deleted versions of each repository, as they were listed. Held during a restore, so that none is restored twice.
-    deleted: Mutex<BTreeMap<RepositoryName, DeletedVersions>>,
 }
 
 impl GhcrWriter {
     pub(super) fn new(api: GhcrApi) -> Self {
-        Self { api, deleted: Mutex::default() }
+        Self { api }
     }
 
     /// Returns the result that an answer to a deletion means.
@@ -70,16 +61,12 @@ impl GhcrWriter {
         tag: Option<&TagName>,
         digest: &Digest,
     ) -> Result<(), RegistryError> {
-        let mut deleted = self.deleted.lock().await;
+        let mut deleted = self.api.shared.deleted.lock().await;
         if pull::has_manifest(&self.api.registry, repository, digest).await? {
             return Ok(());
         }
-        // Once, because each digest that GitHub no longer has would list all of them again.
-        if !deleted.contains_key(repository) {
-            deleted.insert(repository.clone(), self.list_deleted(repository).await?);
-        }
-        let Some(version) = deleted.get(repository).and_then(|known| known.get(digest)) else { return Ok(()) };
-        if let Some(other) = self.occupied_tag(repository, tag, version).await? {
+        let Some(version) = self.api.deleted_version(&mut deleted, repository, digest).await? else { return Ok(()) };
+        if let Some(other) = self.api.occupied_tag(repository, tag, version).await? {
             tracing::info!(
                 %repository, %digest, tag = other,
                 "the version is pushed and not restored: one of its tags names another image by now, which must not change"
@@ -107,44 +94,6 @@ impl GhcrWriter {
             }
             _ => Err(wire::refusal(&response, Right::Restore)),
         }
-    }
-
-    /// Returns another tag of a deleted version that names something by now. A restore could move it back.
-    async fn occupied_tag(
-        &self,
-        repository: &RepositoryName,
-        tag: Option<&TagName>,
-        version: &WireVersion,
-    ) -> Result<Option<String>, RegistryError> {
-        for other in version.tags().iter().filter(|other| tag.is_none_or(|tag| tag.as_str() != other.as_str())) {
-            let Ok(name) = other.parse::<TagName>() else { return Ok(Some(other.clone())) };
-            if pull::resolve(&self.api.registry, repository, &name).await?.is_some() {
-                return Ok(Some(other.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Returns the versions that GitHub still has. Empty where it does not list them: then they can only be pushed.
-    async fn list_deleted(&self, repository: &RepositoryName) -> Result<DeletedVersions, RegistryError> {
-        let path = format!("{}/versions", self.api.package_path(repository).await?);
-        let rows = match self.api.list(&path, &[("state", "deleted")], Right::Restore).await {
-            Ok(rows) => rows,
-            Err(error) if error.kind == RegistryErrorKind::Denied => {
-                tracing::warn!(%repository, error = error.chain(), "deleted versions cannot be listed, so they are pushed again");
-                Vec::new()
-            }
-            Err(error) => return Err(error),
-        };
-        let mut deleted = DeletedVersions::new();
-        for (digest, version) in rows.into_iter().filter_map(|row| parse(row).ok()) {
-            // The last one, where a digest was pushed and deleted several times.
-            let known = deleted.entry(digest).or_insert_with(|| version.clone());
-            if version.id > known.id {
-                *known = version;
-            }
-        }
-        Ok(deleted)
     }
 }
 
@@ -188,7 +137,7 @@ impl RegistryWriter for GhcrWriter {
         if result.is_ok() {
             self.api.shared.versions.forget(repository, digest);
             // There is one more.
-            self.deleted.lock().await.remove(repository);
+            self.api.shared.deleted.lock().await.remove(repository);
         }
         result
     }

@@ -148,13 +148,15 @@ impl CircuitBreaker {
     }
 
     fn record_refusal(&self, repository: &RepositoryName, error: &RegistryError) {
-        let last = &error.chain();
         let remedy = match error.kind {
+            // It says what to do better than can be said here.
+            _ if error.has_help() => "",
             RegistryErrorKind::Unsupported => {
-                "help: if the registry cannot delete tags, enable deletion there, or see `removal` in docs/registries.md"
+                "; help: if the registry cannot delete tags, enable deletion there, or see `removal` in docs/registries.md"
             }
-            _ => "help: grant the identity the right to delete",
+            _ => "; help: grant the identity the right to delete",
         };
+        let last = format!("{}{remedy}", error.chain());
         let mut seen = self.state();
         if !seen.has_removed {
             seen.initial_refusals += 1;
@@ -165,7 +167,7 @@ impl CircuitBreaker {
         let most =
             if here.has_removed { MAX_CONSECUTIVE_REFUSALS_IN_REPOSITORY } else { MAX_INITIAL_REFUSALS_IN_REPOSITORY };
         if here.consecutive_refusals >= most && here.trip_reason.is_none() {
-            let why = format!("{repository}: {most} removals in a row were refused, the last one: {last}; {remedy}");
+            let why = format!("{repository}: {most} removals in a row were refused, the last one: {last}");
             tracing::warn!(why, "no further removals in this repository");
             here.trip_reason = Some(why);
             seen.tripped_repositories.insert(repository.clone());
@@ -174,11 +176,9 @@ impl CircuitBreaker {
         let removed = seen.has_removed;
         drop(seen);
         if !removed && first >= MAX_INITIAL_REFUSALS {
-            self.trip(format!(
-                "the registry refused each of the first {first} removals, the last one: {last}; {remedy}"
-            ));
+            self.trip(format!("the registry refused each of the first {first} removals, the last one: {last}"));
         } else if refusing >= MAX_TRIPPED_REPOSITORIES {
-            self.trip(format!("{refusing} repositories in a row refuse removals, the last one: {last}; {remedy}"));
+            self.trip(format!("{refusing} repositories in a row refuse removals, the last one: {last}"));
         }
     }
 
@@ -210,6 +210,23 @@ mod tests {
             }
         }
         breaker
+    }
+
+    #[test]
+    fn a_refusal_that_says_what_to_do_gets_no_other_advice() {
+        let denied = error(RegistryErrorKind::Denied);
+        for (error, expected) in [
+            (denied.clone(), "DELETE answered so; help: grant the identity the right to delete"),
+            (denied.clone().with_help("check `auth`"), "DELETE answered so; check `auth`"),
+            (denied.with_help("check `auth`").within("not removed"), "not removed: DELETE answered so; check `auth`"),
+        ] {
+            let breaker = CircuitBreaker::default();
+            for _ in 0..MAX_INITIAL_REFUSALS {
+                breaker.record_failure(&name("shop/api"), &error);
+            }
+            let why = breaker.trip_reason.get().unwrap();
+            assert!(why.ends_with(&format!("the last one: {expected}")), "{why}");
+        }
     }
 
     fn tripped_repositories(breaker: &CircuitBreaker) -> Vec<String> {

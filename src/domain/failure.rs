@@ -48,6 +48,16 @@ impl<K> Failure<K> {
         Failure { kind, message: self.message, cause: self.cause, help: self.help }
     }
 
+    /// Returns true if it, or an error of the same type that caused it, says what to do next.
+    #[must_use]
+    pub fn has_help(&self) -> bool
+    where
+        K: fmt::Debug + 'static,
+    {
+        let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref::<Self>());
+        self.help.is_some() || cause.is_some_and(Self::has_help)
+    }
+
     /// Returns everything that a person should read of it, in one text: [`chain`].
     #[must_use]
     pub fn chain(&self) -> String {

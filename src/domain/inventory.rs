@@ -243,6 +243,8 @@ pub struct Gap {
     pub kind: &'static str,
     /// The failure, and what to do next.
     pub message: Arc<str>,
+    /// True if the message says what to do next.
+    pub has_help: bool,
 }
 
 /// The information that a gap leaves unknown.

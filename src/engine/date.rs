@@ -142,6 +142,7 @@ mod tests {
         let gap = |digest: &Digest| Gap {
             target: GapTarget::CreationTime(digest.clone()),
             kind: "http-500",
+            has_help: false,
             message: "".into(),
         };
         let mut repository = Repository::empty("shop/api".parse().unwrap());
@@ -249,7 +250,12 @@ mod tests {
         };
         assert_eq!(bound(&date_it), None, "dated by its image");
         assert_eq!(bound(&|repository, _| repository.manifests.clear()), None, "its manifest was not read");
-        let gap = Gap { target: GapTarget::CreationTime(image.clone()), kind: "http-500", message: "".into() };
+        let gap = Gap {
+            target: GapTarget::CreationTime(image.clone()),
+            kind: "http-500",
+            has_help: false,
+            message: "".into(),
+        };
         assert_eq!(bound(&|repository, _| repository.gaps.push(gap.clone())), None, "its time was not read");
         let restore = |repository: &mut Repository, tag: &mut Tag| {
             repository.original_dates.insert(tag.name.clone(), OriginalDate::Unknown);

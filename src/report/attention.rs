@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::humanize::{self, counted, format_count, sanitize, truncate};
-use super::{DriftKind, DriftView, PlanDocument, RefusalView, RegistryView, RunSummary, SourceView, UndecidedView};
+use super::{
+    DriftKind, DriftView, GapView, PlanDocument, RefusalView, RegistryView, RunSummary, SourceView, UndecidedView,
+};
 use crate::domain::GapTarget;
 use crate::state::RunRecord;
 
@@ -187,8 +189,8 @@ pub(super) fn cause(registry: &RegistryView) -> String {
 
 fn registry_unread(registry: &RegistryView) -> AttentionView {
     let message = format!("registry {} could not be read: {}", registry.name, cause(registry));
-    let kind = registry.gaps.first().map(|gap| gap.kind.as_str()).unwrap_or_default();
-    AttentionView::new(AttentionKind::RegistryUnread, &registry.name, &message, remedy(kind, registry))
+    let remedy = registry.gaps.first().and_then(|gap| remedy(gap, registry));
+    AttentionView::new(AttentionKind::RegistryUnread, &registry.name, &message, remedy)
 }
 
 fn registry_partly_unread(registry: &RegistryView) -> AttentionView {
@@ -204,13 +206,16 @@ fn registry_partly_unread(registry: &RegistryView) -> AttentionView {
         ),
     };
     let kind = AttentionKind::RegistryPartlyUnread;
-    AttentionView::new(kind, &registry.name, &message, remedy(&gap.kind, registry))
+    AttentionView::new(kind, &registry.name, &message, remedy(gap, registry))
 }
 
-/// Returns the remedy for a failure with that label; `None` if its message contains one.
-fn remedy(kind: &str, registry: &RegistryView) -> Option<String> {
+/// Returns the remedy for a failure by its label; `None` if its message contains one.
+fn remedy(gap: &GapView, registry: &RegistryView) -> Option<String> {
+    if gap.has_help {
+        return None;
+    }
     let RegistryView { name, endpoint, identity, .. } = registry;
-    Some(match kind {
+    Some(match gap.kind.as_str() {
         "denied" => format!("let `{identity}` read there, or correct `auth` of registry {name}"),
         "connection" => format!("check that {endpoint} is right, up and reachable from this machine"),
         "not-found" => format!("check that {endpoint} is right and is a registry"),
@@ -270,6 +275,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::registry::{RegistryError, RegistryErrorKind};
     use crate::state::{NewRun, RunEnd, RunKind};
 
     #[test]
@@ -310,5 +316,49 @@ mod tests {
                 expected.map(|(kind, words)| (kind.to_owned(), format!("run {id} {words}"))).into_iter().collect();
             assert_eq!(found, expected, "{outcome}");
         }
+    }
+
+    /// A registry with a gap of that failure in one of its two repositories.
+    fn registry(error: &RegistryError) -> RegistryView {
+        serde_json::from_value(serde_json::json!({
+            "name": "main", "kind": "ghcr", "endpoint": "https://ghcr.io", "identity": "cleaner", "removal": "untag",
+            "obstacle": null, "obstacles": [], "ability": null, "notes": [], "info": null, "accepted": [],
+            "clock_ahead_seconds": null, "clock": null, "undo_seconds": null, "repositories": 2, "tags": 1,
+            "indexes_read": null, "invalid_names": [],
+            "gaps": [{
+                "repository": "shop/api", "at": "list of tags", "kind": error.kind.label(), "message": error.chain(),
+                "has_help": error.has_help(),
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_failure_that_says_what_to_do_gets_no_other_advice() {
+        use RegistryErrorKind::{Connection, Denied};
+        let denied = || RegistryError::new(Denied, "GitHub refuses");
+        for (error, expected) in [
+            (denied(), Some("let `cleaner` read there, or correct `auth` of registry main")),
+            (denied().with_help("the token needs the scope `read:packages`"), None),
+            (denied().with_help("the token needs the scope `read:packages`").within("the list failed"), None),
+            (denied().within("the list failed"), Some("let `cleaner` read there, or correct `auth` of registry main")),
+            (
+                RegistryError::new(Connection, "no answer"),
+                Some("check that https://ghcr.io is right, up and reachable from this machine"),
+            ),
+            (RegistryError::new(Connection, "no answer").with_help("start the proxy"), None),
+        ] {
+            let found = registry_partly_unread(&registry(&error));
+            assert_eq!(found.remedy.as_deref(), expected, "{}", error.chain());
+            assert!(found.message.ends_with(&error.chain()), "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn gaps_of_older_plans_get_the_usual_advice() {
+        let mut old = serde_json::to_value(registry(&RegistryError::new(RegistryErrorKind::Denied, "no"))).unwrap();
+        old["gaps"][0].as_object_mut().unwrap().remove("has_help");
+        let old: RegistryView = serde_json::from_value(old).unwrap();
+        assert!(registry_partly_unread(&old).remedy.is_some());
     }
 }

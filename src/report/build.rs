@@ -322,7 +322,13 @@ fn obstacle_view((repository, why): (&RepositoryName, &RemovalObstacle)) -> Obst
 }
 
 fn gap_view(repository: Option<String>, gap: &Gap) -> GapView {
-    GapView { repository, at: gap.target.to_string(), kind: gap.kind.to_owned(), message: gap.message.to_string() }
+    GapView {
+        repository,
+        at: gap.target.to_string(),
+        kind: gap.kind.to_owned(),
+        message: gap.message.to_string(),
+        has_help: gap.has_help,
+    }
 }
 
 fn sources(claims: &Claims, tally: &PlanTally) -> Vec<SourceView> {

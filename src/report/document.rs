@@ -181,6 +181,9 @@ pub struct GapView {
     pub kind: String,
     /// The failure, and what to do next.
     pub message: String,
+    /// True if the message says what to do next. Plans of older versions do not tell, and have the same id all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_help: bool,
 }
 
 /// A queried source.

@@ -125,7 +125,7 @@ fn gap(registry: &Registry, known: &KnownCatalogue, doubt: &SuspectCatalogue) ->
         registry.identity,
         registry.name
     );
-    Gap { target: GapTarget::Catalogue, kind: "doubted", message: message.into() }
+    Gap { target: GapTarget::Catalogue, kind: "doubted", has_help: false, message: message.into() }
 }
 
 #[cfg(test)]

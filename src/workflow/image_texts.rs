@@ -187,5 +187,10 @@ fn malformed(digest: &Digest, why: InvalidContent) -> RegistryError {
 /// Returns the gap of an image that could not be read. It keeps no other tag: all that others need of it was read, or is
 /// a gap of its own.
 fn gap(error: &RegistryError, digest: Digest) -> Gap {
-    Gap { target: GapTarget::Configuration(digest), kind: error.kind.label(), message: error.chain().into() }
+    Gap {
+        target: GapTarget::Configuration(digest),
+        kind: error.kind.label(),
+        has_help: error.has_help(),
+        message: error.chain().into(),
+    }
 }

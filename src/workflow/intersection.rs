@@ -381,7 +381,12 @@ pub(super) mod tests {
     }
 
     fn unread(registry: &mut Registry) {
-        registry.gaps.push(Gap { target: GapTarget::RegistryInfo, kind: "http-403", message: "".into() });
+        registry.gaps.push(Gap {
+            target: GapTarget::RegistryInfo,
+            kind: "http-403",
+            has_help: false,
+            message: "".into(),
+        });
     }
 
     fn impossible(registry: &mut Registry) {
@@ -445,7 +450,7 @@ pub(super) mod tests {
         let vanish = |registry: &mut Registry, kind: &'static str| {
             let target = GapTarget::VanishedTag("v1".parse().unwrap());
             registry.repositories[0].tags[0].digest = None;
-            registry.repositories[0].gaps.push(Gap { target, kind, message: "".into() });
+            registry.repositories[0].gaps.push(Gap { target, kind, has_help: false, message: "".into() });
         };
         assert_eq!(skipped(|registry| registry.repositories.clear()), Some(SkipReason::Missing));
         assert_eq!(skipped(|registry| registry.repositories[0].tags.clear()), Some(SkipReason::Missing));
@@ -458,7 +463,7 @@ pub(super) mod tests {
             let invalid = GapTarget::InvalidName("..".into());
             for (target, kind, message) in [(invalid, "invalid-name", "odd"), (GapTarget::TagList, "http-500", "down")]
             {
-                registry.repositories[0].gaps.push(Gap { target, kind, message: message.into() });
+                registry.repositories[0].gaps.push(Gap { target, kind, has_help: false, message: message.into() });
             }
         };
         let kept = SkipReason::Kept("the list of tags could not be read: down".into());

@@ -211,6 +211,8 @@ struct RecordedGap {
     subject: Option<String>,
     kind: String,
     message: String,
+    #[serde(default)]
+    has_help: bool,
 }
 
 impl DecisionInput {
@@ -569,7 +571,8 @@ impl From<&Gap> for RecordedGap {
             GapTarget::Referrers(digest) => ("referrers", Some(digest.to_string())),
             GapTarget::Records => ("records", None),
         };
-        Self { at: at.to_owned(), subject, kind: gap.kind.to_owned(), message: gap.message.to_string() }
+        let (kind, message) = (gap.kind.to_owned(), gap.message.to_string());
+        Self { at: at.to_owned(), subject, kind, message, has_help: gap.has_help }
     }
 }
 
@@ -593,6 +596,6 @@ impl RecordedGap {
             // An unknown gap must never be dropped.
             other => return Err(InvalidInventory::Unknown(format!("unknown gap `{other}`"))),
         };
-        Ok(Gap { target: at, kind: labels.intern(&self.kind), message: self.message.into() })
+        Ok(Gap { target: at, kind: labels.intern(&self.kind), has_help: self.has_help, message: self.message.into() })
     }
 }

@@ -91,6 +91,6 @@ impl App {
             StateNeed::Required | StateNeed::Optional => "it was not asked".to_owned(),
         };
         let message = format!("the state was lost while this was read, and the report is not stored: {why}");
-        Gap { target, kind: KIND, message: message.into() }
+        Gap { target, kind: KIND, has_help: false, message: message.into() }
     }
 }

@@ -241,5 +241,10 @@ fn configuration_digest(raw: &RawManifest) -> Result<Option<Digest>, RegistryErr
 }
 
 fn gap(error: &RegistryError, digest: Digest) -> Gap {
-    Gap { target: GapTarget::Configuration(digest), kind: error.kind.label(), message: error.chain().into() }
+    Gap {
+        target: GapTarget::Configuration(digest),
+        kind: error.kind.label(),
+        has_help: error.has_help(),
+        message: error.chain().into(),
+    }
 }

@@ -71,7 +71,12 @@ impl Worlds {
         let full = &self.full.inventory.registries[registry].repositories[repository];
         let lazy = &mut self.lazy.inventory.registries[registry].repositories[repository];
         if fails(digest) {
-            lazy.gaps.push(Gap { target: GapTarget::Manifest(digest.clone()), kind: "http-500", message: "".into() });
+            lazy.gaps.push(Gap {
+                target: GapTarget::Manifest(digest.clone()),
+                kind: "http-500",
+                has_help: false,
+                message: "".into(),
+            });
             lazy.gaps.sort();
         } else if lazy.unlisted == UnlistedManifests::None {
             read_upward(full, lazy, digest);

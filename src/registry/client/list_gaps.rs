@@ -23,7 +23,7 @@ const MAX_SHOWN_CHARACTERS: usize = 80;
 impl RegistryError {
     /// Converts the failure into its gap.
     pub(in crate::registry) fn into_gap(self, at: GapTarget) -> Gap {
-        Gap { target: at, kind: self.kind.label(), message: Arc::from(self.chain()) }
+        Gap { target: at, kind: self.kind.label(), has_help: self.has_help(), message: Arc::from(self.chain()) }
     }
 }
 
@@ -35,6 +35,7 @@ pub(in crate::registry) fn invalid_tag(text: &str, why: &dyn Display) -> Gap {
         Ok(digest) => Gap {
             target: GapTarget::ListedDigest(digest),
             kind: NOT_A_TAG,
+            has_help: false,
             message: "the registry lists it among the tags; it is not one, and is passed over".into(),
         },
         Err(_) => invalid_name(
@@ -58,7 +59,7 @@ pub(in crate::registry) fn invalid_repository(text: &str, why: &dyn Display) -> 
 
 fn invalid_name(text: &str, message: String) -> Gap {
     let shown: String = one_line(text).chars().take(MAX_SHOWN_CHARACTERS).collect();
-    Gap { target: GapTarget::InvalidName(shown.into()), kind: INVALID_NAME, message: message.into() }
+    Gap { target: GapTarget::InvalidName(shown.into()), kind: INVALID_NAME, has_help: false, message: message.into() }
 }
 
 /// Returns the error of a listed tag without a digest, or with an invalid one.
@@ -70,7 +71,7 @@ pub(in crate::registry) fn missing_digest(repository: &RepositoryName, tag: &Tag
 /// Returns the gap of a listed tag that the registry no longer has.
 pub(in crate::registry) fn vanished_tag(repository: &RepositoryName, tag: &TagName) -> Gap {
     let message = format!("{repository}:{tag} was removed while its repository was read");
-    Gap { target: GapTarget::VanishedTag(tag.clone()), kind: VANISHED, message: message.into() }
+    Gap { target: GapTarget::VanishedTag(tag.clone()), kind: VANISHED, has_help: false, message: message.into() }
 }
 
 /// Returns the gap of a tag that the registry lists repeatedly without having its manifest.
@@ -79,7 +80,7 @@ pub(in crate::registry) fn missing_manifest(repository: &RepositoryName, tag: &T
         "{repository}:{tag} is listed, but the registry has no manifest for it; pull it to make sure, then push it again, \
          or remove the tag by hand"
     );
-    Gap { target: GapTarget::VanishedTag(tag.clone()), kind: NO_MANIFEST, message: message.into() }
+    Gap { target: GapTarget::VanishedTag(tag.clone()), kind: NO_MANIFEST, has_help: true, message: message.into() }
 }
 
 /// Returns the gap of a repository in which most manifests are missing: rather a fault on the way or in the storage than
@@ -94,7 +95,7 @@ fn mostly_missing_manifests(repository: &RepositoryName, missing: usize, tags: u
         "{share} a manifest at the digest that the registry gives for the tag: a proxy or a broken storage; look there \
          before anything is removed"
     );
-    Gap { target: GapTarget::ManifestList, kind: NO_MANIFEST, message: message.into() }
+    Gap { target: GapTarget::ManifestList, kind: NO_MANIFEST, has_help: true, message: message.into() }
 }
 
 /// Drops manifests that the registry does not give, and records the tags that name them, after another read of each: it

@@ -97,7 +97,12 @@ async fn only_what_the_registries_no_longer_hold_is_tidied_up() {
 
     // What could not be read may be what was not found.
     let mut unread = registry(vec![repository("shop/api", &kept)]);
-    unread.registries[0].gaps.push(Gap { target: GapTarget::Catalogue, kind: "http-500", message: "".into() });
+    unread.registries[0].gaps.push(Gap {
+        target: GapTarget::Catalogue,
+        kind: "http-500",
+        has_help: false,
+        message: "".into(),
+    });
     collect_garbage(&store, &unread, noon(), noon() + 1.hour()).await.unwrap();
     assert_eq!(counts().await, [2, 2, 2]);
 

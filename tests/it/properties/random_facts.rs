@@ -139,7 +139,7 @@ pub(crate) fn gap() -> impl Strategy<Value = Gap> {
         (0..IMAGES).prop_map(|image| GapTarget::ListedDigest(digest(image))),
         tag_name().prop_map(|tag| GapTarget::Tag(tag.parse().unwrap())),
     ];
-    at.prop_map(|at| Gap { target: at, kind: "http-500", message: "".into() })
+    at.prop_map(|at| Gap { target: at, kind: "http-500", has_help: false, message: "".into() })
 }
 
 fn rarely_gaps() -> impl Strategy<Value = Vec<Gap>> {
@@ -199,7 +199,7 @@ fn registry(name: &'static str) -> impl Strategy<Value = Registry> {
         .prop_map(move |denies| denies.then(|| ("app".parse().unwrap(), denied())).into_iter().collect());
     let retention = select(vec![None, None, Some("off"), Some("unread"), Some("0"), Some("6"), Some("7")]);
     let unread = prop::bool::weighted(0.1).prop_map(|unread| {
-        let gap = Gap { target: GapTarget::RegistryInfo, kind: "http-403", message: "".into() };
+        let gap = Gap { target: GapTarget::RegistryInfo, kind: "http-403", has_help: false, message: "".into() };
         unread.then_some(gap).into_iter().collect()
     });
     let clock = select(vec![None, Some(0), Some(120), Some(121), Some(-120), Some(-121)]);

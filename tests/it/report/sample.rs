@@ -310,6 +310,7 @@ fn registry() -> RegistryView {
             at: "tag candidate-9".into(),
             kind: "http-500".into(),
             message: "the registry answered 500 three times; try again later".into(),
+            has_help: true,
         }],
         invalid_names: Vec::new(),
     }

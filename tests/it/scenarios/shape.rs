@@ -350,7 +350,7 @@ impl Scene<'_> {
             "referrers" => GapTarget::Referrers(self.names.digest(of)),
             _ => panic!("no such gap: {text}"),
         };
-        Gap { target: at, kind: "http-500", message: "the registry failed".into() }
+        Gap { target: at, kind: "http-500", has_help: false, message: "the registry failed".into() }
     }
 
     fn registry(&self, name: &str, shape: &RegistryShape, there: &BTreeMap<String, RepositoryShape>) -> Registry {

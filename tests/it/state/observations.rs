@@ -20,7 +20,12 @@ fn inventory(tags: &[(&str, Option<&str>, bool)], complete: bool) -> Inventory {
         })
         .collect();
     if !complete {
-        repository.gaps.push(Gap { target: GapTarget::TagList, kind: "http-500", message: "cut".into() });
+        repository.gaps.push(Gap {
+            target: GapTarget::TagList,
+            kind: "http-500",
+            has_help: false,
+            message: "cut".into(),
+        });
     }
     Inventory {
         registries: vec![Registry {
@@ -133,7 +138,7 @@ fn at_endpoint(name: &str, endpoint: &str, repositories: &[&str]) -> Inventory {
 }
 
 fn cut(mut inventory: Inventory) -> Inventory {
-    let gap = Gap { target: GapTarget::Catalogue, kind: "http-500", message: "cut".into() };
+    let gap = Gap { target: GapTarget::Catalogue, kind: "http-500", has_help: false, message: "cut".into() };
     inventory.registries[0].gaps.push(gap);
     inventory
 }
@@ -192,7 +197,7 @@ async fn a_look_that_could_not_list_all_repositories_is_no_first_look() {
 async fn a_repository_whose_tags_could_not_be_listed_at_the_first_look_was_there_all_the_same() {
     let (_folder, store) = fresh().await;
     let unlisted = |mut inventory: Inventory| {
-        let gap = Gap { target: GapTarget::TagList, kind: "http-500", message: "cut".into() };
+        let gap = Gap { target: GapTarget::TagList, kind: "http-500", has_help: false, message: "cut".into() };
         inventory.registries[0].repositories[1].gaps.push(gap);
         inventory
     };

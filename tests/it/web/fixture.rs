@@ -289,6 +289,7 @@ fn registry(tags: u64) -> RegistryView {
             at: HOSTILE.into(),
             kind: "connection".into(),
             message: "it was cut".into(),
+            has_help: false,
         }],
         invalid_names: Vec::new(),
     }

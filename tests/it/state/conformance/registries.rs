@@ -290,7 +290,7 @@ pub(super) async fn tag_lists(store: &StateStore) {
     store.record_outcome(journaled.id(), &done(), noon() + 1.hour()).await.unwrap();
 
     let mut cut = inventory(&[("v1", "1")]);
-    let gap = Gap { target: GapTarget::TagList, kind: "http-500", message: "cut".into() };
+    let gap = Gap { target: GapTarget::TagList, kind: "http-500", has_help: false, message: "cut".into() };
     cut.registries[0].repositories[0].gaps.push(gap);
     store.record_tag_lists(&cut, noon() + 2.hours()).await.unwrap();
     let found = store.last_seen(ENDPOINT, &repository, &lost).await.unwrap().unwrap();
@@ -432,7 +432,12 @@ pub(super) async fn maintenance(store: &StateStore) {
 
     store.store_manifest(&image).await;
     let mut unread = inventory(&[("v1", "2")]);
-    unread.registries[0].gaps.push(Gap { target: GapTarget::Catalogue, kind: "http-500", message: "cut".into() });
+    unread.registries[0].gaps.push(Gap {
+        target: GapTarget::Catalogue,
+        kind: "http-500",
+        has_help: false,
+        message: "cut".into(),
+    });
     collect_garbage(store, &unread, noon(), noon()).await.unwrap();
     assert_eq!(store.manifest(&image.digest).await, Some(image.clone()), "it may be in what was not read");
     collect_garbage(store, &inventory(&[("v1", "2")]), noon(), noon()).await.unwrap();

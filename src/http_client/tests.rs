@@ -144,3 +144,28 @@ fn an_invalid_date_is_told_apart_from_a_missing_one() {
     }
     assert_eq!((dates.time_at(at).is_some(), dates.invalid_header()), (true, None));
 }
+
+/// A quarter of GitHub's hour is nearly used up: two deletions remain for the next three seconds.
+#[tokio::test]
+async fn what_github_says_of_its_hour_spreads_deletions() {
+    let server = MockServer::start().await;
+    let hour = [
+        ("x-github-request-id", "C0FE:1"),
+        ("date", "Mon, 21 Sep 2026 14:13:20 GMT"),
+        ("x-ratelimit-limit", "5000"),
+        ("x-ratelimit-remaining", "4"),
+        ("x-ratelimit-reset", "1790000003"),
+    ];
+    let answer =
+        hour.iter().fold(ResponseTemplate::new(200), |answer, (name, value)| answer.insert_header(*name, *value));
+    Mock::given(any()).respond_with(answer).mount(&server).await;
+    let config = ClientConfig { name: "test".into(), ca_file: None, timeout: Duration::from_secs(5) };
+    let url: Url = server.uri().parse().unwrap();
+    let client = HttpClient::new(&config, RetryPolicy::default()).unwrap();
+    let client = client.allow_writes().with_rate_limits(&url, RateLimits::default());
+    client.send(&Request::get(url.clone(), "*/*", 0), None).await.unwrap();
+    client.send(&Request::delete(url.clone()), None).await.unwrap();
+    let began = tokio::time::Instant::now();
+    client.send(&Request::delete(url), None).await.unwrap();
+    assert!(began.elapsed() > Duration::from_millis(600), "{:?}", began.elapsed());
+}

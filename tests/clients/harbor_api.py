@@ -44,6 +44,8 @@ saw["repositories"] = sorted(found.name for found in harbor.RepositoryApi(own).l
 rows = artifacts.list_artifacts("shop", "api", **EVERYTHING)
 saw["artifacts"] = {row.digest: [row.type, len(row.references or [])] for row in rows}
 saw["pushed"] = sorted(row.push_time.isoformat() for row in rows)
+one, _, headers = artifacts.list_artifacts_with_http_info("shop", "api", page_size=1)
+saw["page"] = [len(one), headers.get("X-Total-Count"), 'rel="next"' in headers.get("Link", "")]
 saw["immutable"] = [tag.name for row in rows for tag in row.tags or [] if tag.immutable]
 saw["tags"] = tags("api")
 # Each slash of a repository's name is encoded twice.

@@ -70,6 +70,7 @@ answer = ask(page).json()["data"]
 saw["page_problems"] = problems(page, answer)
 saw["page"] = answer["ImageList"]["Page"]
 saw["tags"] = [[row["Tag"], row["Digest"], len(row["Manifests"])] for row in answer["ImageList"]["Results"]]
+saw["tagged"] = [row["TaggedTimestamp"] for row in answer["ImageList"]["Results"]]
 unknown = '{ ImageList(repo: "shop/api") { Results { Tags } } }'
 refused = ask(unknown)
 saw["unknown"] = [refused.status_code, refused.json()["errors"][0]["message"]]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use tagwarden::demo::image::Image;
 use tagwarden::demo::registry::{Content, EmbeddedRegistry, Fault, FaultKind, GithubToken};
-use tagwarden::registry::{RegistryError, RegistryErrorKind, RegistryReader, RegistryWriter, RemovalResponse, connect};
+use tagwarden::registry::{
+    RateLimits, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings, RegistryWriter, RemovalResponse,
+    connect,
+};
 
 use super::{API, TOKEN, image as build, name, options, put, refusal, secondary_limit, settings, start};
 use crate::registry::{quick, tag};
@@ -189,4 +192,22 @@ async fn a_manifest_without_a_tag_comes_back_by_its_digest() {
     writer.put_manifest(&name(API), &raw_manifest(&one)).await.unwrap();
     assert!(registry.manifest(API, &one.digest).is_some());
     assert_eq!(changes(&registry), ["POST restore"]);
+}
+
+/// GitHub asks for a second between changes.
+#[tokio::test]
+async fn deletions_are_a_second_apart_unless_the_settings_say_otherwise() {
+    let (registry, one) = filled().await;
+    let two = build("two", 9);
+    let settings = RegistrySettings { rate_limits: RateLimits::default(), ..settings(&registry.url(), TOKEN) };
+    let connection = connect(settings, quick()).unwrap();
+    let (reader, writer) = (connection.reader(), connection.writer(any_lease()).unwrap());
+    for image in [&one, &two] {
+        reader.manifest_state(&name(API), &image.digest).await.unwrap();
+    }
+    delete_manifest(&writer, &name(API), &one.bytes).await.unwrap();
+    let began = std::time::Instant::now();
+    delete_manifest(&writer, &name(API), &two.bytes).await.unwrap();
+    let took = began.elapsed();
+    assert!(took > std::time::Duration::from_millis(600), "a small delay may be caught up: {took:?}");
 }

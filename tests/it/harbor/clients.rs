@@ -23,6 +23,8 @@ async fn harbors_own_client_takes_it_for_a_real_one() {
     assert_eq!(saw["projects"], json!(["shop"]));
     assert_eq!(saw["repositories"], json!(["shop/api", "shop/web/front"]));
     assert_eq!(saw["artifacts"], json!({ &first: ["IMAGE", 0], &multi: ["IMAGE", 1] }));
+    assert_eq!(saw["pushed"], json!(["2026-11-20T12:00:00+00:00", "2026-11-20T12:00:00+00:00"]));
+    assert_eq!(saw["page"], json!([1, "2", true]));
     assert_eq!(saw["tags"], json!({ &first: ["locked", "v1"], &multi: ["multi"] }));
     assert_eq!((&saw["immutable"], &saw["nested"]), (&json!(["locked"]), &json!([["v1"]])));
     assert_eq!((&saw["moved"], &saw["locked"]), (&json!([404, "NOT_FOUND"]), &json!([412, "PRECONDITION"])));

@@ -32,6 +32,7 @@ async fn its_search_is_one_by_the_library_of_others() {
     assert_eq!(saw["page"], json!({ "TotalCount": 3, "ItemCount": 2 }));
     let two = registry.tags(API)["v2"].to_string();
     assert_eq!(saw["tags"], json!([["v1", one.digest.to_string(), 1], ["v2", two, 1]]));
+    assert_eq!(saw["tagged"], json!(["2026-11-15T12:00:00Z", "2026-11-17T12:00:00Z"]));
     let words = "Cannot query field \"Tags\" on type \"ImageSummary\".";
     assert_eq!(saw["unknown"], json!([422, words]));
     assert!(saw["same_refusal"].as_str().unwrap().starts_with(words), "{}", saw["same_refusal"]);

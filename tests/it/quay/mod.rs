@@ -1,5 +1,6 @@
 //! Quay by its own API: request by request, and as a platform owner uses it, against the embedded one.
 
+mod clients;
 mod reader;
 mod requests;
 mod rules;

@@ -78,7 +78,7 @@ impl QuayService {
         };
         let (most, default) = TAGS_PER_PAGE;
         let (limit, page) = (number("limit", default)?.clamp(1, most), number("page", 1)?.max(1));
-        let only_active = call.query.get("onlyActiveTags").is_some_and(|text| matches!(text, "true" | "1"));
+        let only_active = call.query.get("onlyActiveTags").is_some_and(is_true);
         let wanted = call.query.get("specificTag").filter(|name| !name.is_empty());
         let filter = match call.query.get("filter_tag_name").filter(|text| !text.is_empty()) {
             None => None,
@@ -129,10 +129,13 @@ impl QuayService {
         }
         if let Some(manifest) = manifest.filter(|_| is_list && self.options.lists_children) {
             let present = |digest: &Digest| content.manifest(repository, digest).is_some();
-            let children =
-                manifest.children.iter().map(|child| (child.digest.to_string(), json!(present(&child.digest))));
-            body["child_manifests_presence"] = Value::Object(children.collect());
-            body["child_manifest_count"] = json!(manifest.children.len());
+            let children = &manifest.children;
+            let count = children.iter().filter(|child| present(&child.digest)).count();
+            let rows = children.iter().map(|child| (child.digest.to_string(), json!(present(&child.digest))));
+            body["child_manifests_presence"] = Value::Object(rows.collect());
+            body["child_manifest_count"] = json!(children.len());
+            body["present_child_count"] = json!(count);
+            body["is_sparse"] = json!(count < children.len());
         }
         body
     }
@@ -148,6 +151,11 @@ impl QuayService {
             "layers_compressed_size": if is_list { 0 } else { manifest.image_size },
         })))
     }
+}
+
+/// Reads a parameter as Quay does (`util/parsing.py`): as Python writes it, too.
+fn is_true(text: &str) -> bool {
+    !["false", "False", "FALSE", "0", "", "null"].contains(&text)
 }
 
 fn is_index(manifest: &Manifest) -> bool {

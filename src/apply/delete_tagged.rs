@@ -447,6 +447,14 @@ impl<'a> ManifestDeletion<'a> {
         // These are as many looks as the repository has tags, which can take longer than one look may be old.
         let look = site.context.begin_look();
         match site.registry.writer.delete_manifest(intent, look.bind(clearance)).await? {
+            // The first answer of each repository is verified: an answer is not a proof.
+            RemovalResponse::Removed { .. }
+                if !site.breaker.has_removed_from(&site.repository.name) && self.is_still_present().await =>
+            {
+                let why = "the registry answered that it deleted the manifest, and still has it".to_owned();
+                site.breaker.trip(why.clone());
+                Ok(Outcome::Failed(why))
+            }
             RemovalResponse::Removed { request_id: evidence, .. } => {
                 site.record_success();
                 Ok(Outcome::Done(evidence))
@@ -459,6 +467,29 @@ impl<'a> ManifestDeletion<'a> {
                 Ok(Outcome::Failed(why))
             }
             RemovalResponse::AlreadyMissing => Ok(Outcome::Skipped(SkipReason::Missing)),
+        }
+    }
+}
+
+impl ManifestDeletion<'_> {
+    /// Polls the manifest until it is absent, with growing pauses: a read through a cache or from a replica may be stale.
+    /// Returns true if it is still there after the longest possible staleness.
+    async fn is_still_present(&self) -> bool {
+        let Self { context: site, intent, .. } = self;
+        let mut pauses = site.context.retry_policy.pauses(site.context.retry_policy.max_staleness);
+        let mut shown = false;
+        loop {
+            match site.registry.reader.has_manifest(&site.repository.name, intent.digest()).await {
+                Ok(true) => shown = true,
+                Ok(false) => return false,
+                // The registry's response stands until a read contradicts it.
+                Err(_) if !shown => return false,
+                Err(_) => {}
+            }
+            match pauses.next() {
+                Some(pause) if !*site.context.stop.borrow() => site.pause(pause).await,
+                _ => return true,
+            }
         }
     }
 }

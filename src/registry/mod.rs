@@ -225,7 +225,8 @@ pub enum RemovalResponse {
     Removed {
         /// The registry's evidence, such as a correlation id; often empty.
         request_id: String,
-        /// The tag's digest at the instant of its removal, if the registry returns it.
+        /// The tag's digest at the instant of its removal, if the response contains it. A digest in the request proves
+        /// nothing.
         digest: Option<Digest>,
     },
     /// It did not exist anymore.

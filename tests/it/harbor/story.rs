@@ -226,6 +226,21 @@ async fn a_tag_that_moves_in_the_instant_of_its_removal_is_not_removed() {
     assert_eq!((done(&came), &walk.registry.tags("shop/api")["candidate-001"]), (2, &pushed));
 }
 
+/// The request names the digest and the answer does not, so the first answer is no proof.
+#[tokio::test]
+async fn removals_that_harbor_only_reports_end_at_the_first() {
+    let walk = fixture(|options| options, CANDIDATES_ONLY).await;
+    put_candidates(&walk, 24);
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    walk.registry.inject(Fault::on("/tags/", FaultKind::status(200)).method(Method::DELETE));
+    let came = walk.apply(&plan).await;
+    let count = |label: &str| came.tags.values().filter(|found| *found == label).count();
+    assert_eq!((came.code, count("failed"), count("stopped")), (4, 1, 3), "{}", came.text);
+    assert!(came.text.contains("the registry said that it removed the tag, and shop/api:"), "{}", came.text);
+    assert_eq!(walk.tags().len(), 24);
+}
+
 #[tokio::test]
 async fn a_tag_that_becomes_immutable_before_its_removal_stays() {
     let walk = fixture(|options| options, CANDIDATES_ONLY).await;

@@ -18,7 +18,7 @@ async fn a_tag_is_removed_on_condition_of_its_digest_and_comes_back() {
     let (writer, shop) = (writer(&registry.url()), name("shop/a/b"));
     let removed = untag_manifest(&writer, &shop, &tag("v1"), &one.bytes).await.unwrap();
     let RemovalResponse::Removed { digest, request_id } = removed else { panic!("{removed:?}") };
-    assert_eq!((digest, request_id.starts_with("x-request-id")), (Some(one.digest.clone()), true));
+    assert_eq!((digest, request_id.starts_with("x-request-id")), (None, true), "the answer names no digest");
     let path = format!("/api/v2.0/projects/shop/repositories/a%252Fb/artifacts/{}/tags/v1", one.digest);
     let sent: Vec<_> = registry.requests().into_iter().map(|request| (request.method, request.path)).collect();
     assert_eq!(sent, [(Method::DELETE, path)], "one request");

@@ -284,3 +284,16 @@ async fn a_tag_pushed_onto_it_while_it_waits_to_be_tried_again_holds_it() {
     assert_eq!(walk.deletions_sent().iter().filter(|sent| sent.ends_with(&path)).count(), 1);
     assert_eq!(walk.registry.tags("shop/api")["fresh"], digest);
 }
+
+/// The first answer in each repository is verified, as for an untag.
+#[tokio::test]
+async fn a_registry_that_only_reports_deletions_ends_it() {
+    let walk = by_manifest().await;
+    let plan = walk.plan().await;
+    walk.registry.inject(Fault::on("/manifests/", FaultKind::status(202)).method(Method::DELETE));
+    let came = walk.apply(&plan).await;
+    let count = |label: &str| came.tags.values().filter(|found| *found == label).count();
+    assert_eq!((came.code, count("failed"), count("stopped")), (4, 1, 3), "{}", came.text);
+    assert!(came.text.contains("answered that it deleted the manifest, and still has it"), "{}", came.text);
+    assert_eq!(walk.remaining_tags(), EXPIRED_TAGS);
+}

@@ -70,7 +70,7 @@ impl RegistryWriter for HarborWriter {
         let url = self.http.url(&format!("{}/tags/{tag}", artifact_path(repository, &digest.to_string())));
         let scope = TokenScope::Delete(repository.clone());
         let response = self.http.send_with_permit(&scope, &Request::delete(url), clearance).await?;
-        removal_result(&response, Some(digest.clone()), Right::Remove)
+        removal_result(&response, Right::Remove)
     }
 
     /// Harbor refuses where an index lists it, and deletes its signatures and SBOMs with it. With an index it also deletes the
@@ -93,7 +93,7 @@ impl RegistryWriter for HarborWriter {
         let url = self.http.url(&artifact_path(repository, &digest.to_string()));
         let scope = TokenScope::Delete(repository.clone());
         let response = self.http.send_with_permit(&scope, &Request::delete(url), clearance).await?;
-        removal_result(&response, None, Right::Delete)
+        removal_result(&response, Right::Delete)
     }
 
     /// Gives the artifact its tag again. Where the artifact was deleted, it is pushed first: its layers may still be there.
@@ -128,17 +128,13 @@ impl RegistryWriter for HarborWriter {
     }
 }
 
-/// Returns the result that an answer to a removal means. `digest` is that of the artifact that it named.
-fn removal_result(
-    response: &Response,
-    digest: Option<Digest>,
-    needed: Right,
-) -> Result<RemovalResponse, RegistryError> {
+/// Returns the result that an answer to a removal means. It names no digest: that of the request proves nothing.
+fn removal_result(response: &Response, needed: Right) -> Result<RemovalResponse, RegistryError> {
     match response.status.as_u16() {
         200 | 202 | 204 if response.is_web_page() => Err(response.malformed("Harbor answers no deletion so")),
         200 | 202 | 204 => {
             let request_id = response.header("x-request-id").map(|id| format!("x-request-id: {id}"));
-            Ok(RemovalResponse::Removed { request_id: request_id.unwrap_or_default(), digest })
+            Ok(RemovalResponse::Removed { request_id: request_id.unwrap_or_default(), digest: None })
         }
         404 if wire::is_absence(response) => Ok(RemovalResponse::AlreadyMissing),
         _ => Err(change_error(response, needed)),

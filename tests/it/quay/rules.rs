@@ -32,6 +32,36 @@ async fn the_shortest_time_machine_counts_and_auto_prune_is_told() {
     assert_eq!(rules, ["auto-prune of namespace shop removes tags 30d after their push"]);
 }
 
+/// A namespace whose repositories are listed and then not found does not count as the best of the others.
+#[tokio::test]
+async fn a_time_machine_that_nobody_tells_is_not_known() {
+    let registry = start(options()).await;
+    for repository in ["shop/api", "ops/aaa", "ops/tools"] {
+        put(&registry, repository, "v1", &image("one", 9), 5);
+    }
+    registry.quay(|quay| {
+        quay.set_namespace("shop", namespace(14, Vec::new()));
+        quay.set_namespace("ops", namespace(0, Vec::new()));
+    });
+    let mut settings = settings(&registry.url());
+    settings.namespaces = vec!["shop".into(), "ops".into()];
+    let reader = tagwarden::registry::connect(settings.clone(), quick()).unwrap().reader();
+    let body = r#"{"error_type":"not_found","detail":"Not Found","status":404}"#;
+    let missing = || FaultKind::Status { status: 404, headers: Vec::new(), body: body.to_owned() };
+    registry.inject(Fault::on("/api/v1/repository/ops/aaa?", missing()));
+    let info = reader.registry_info().await.unwrap().unwrap();
+    assert_eq!(info.untagged_retention, RetentionDays::Days(0), "another repository of the namespace tells it");
+    registry.inject(Fault::on("/api/v1/repository/ops/tools?", missing()));
+    let info = reader.registry_info().await.unwrap().unwrap();
+    assert_eq!(info.untagged_retention, RetentionDays::Unknown);
+    let words = info.cleanup_rules.iter().find(|rule| rule.contains("time machine")).unwrap();
+    assert!(words.contains("namespace ops is not known: Quay says that ops/aaa does not exist"), "{words}");
+    settings.repositories = vec!["shop/api".parse().unwrap(), "ops/tools".parse().unwrap()];
+    settings.namespaces = Vec::new();
+    let reader = tagwarden::registry::connect(settings, quick()).unwrap().reader();
+    assert_eq!(reader.registry_info().await.unwrap().unwrap().untagged_retention, RetentionDays::Unknown);
+}
+
 #[tokio::test]
 async fn a_token_without_the_right_to_see_policies_learns_the_time_machine_all_the_same() {
     let registry = start(options()).await;

@@ -14,6 +14,8 @@ use crate::http_client::one_line;
 use crate::registry::RegistryError;
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
+/// Most repositories of a namespace that are asked for its time machine.
+const MAX_ASKED: usize = 3;
 
 impl QuayReader {
     /// The namespaces whose repositories are read.
@@ -33,9 +35,11 @@ impl QuayReader {
     pub(super) async fn read_cleanup_rules(&self) -> Result<RegistryInfo, RegistryError> {
         let (mut shortest, mut rules) = (None::<RetentionDays>, Vec::new());
         for namespace in self.namespaces() {
-            if let Some(days) = self.time_machine(namespace).await? {
+            let (days, words) = self.time_machine(namespace).await?;
+            if let Some(days) = days {
                 shortest = Some(shortest.map_or(days, |known| shorter(known, days)));
             }
+            rules.extend(words.map(Arc::from));
             rules.extend(self.prune_rules(namespace).await.into_iter().map(Arc::from));
         }
         Ok(RegistryInfo {
@@ -46,17 +50,30 @@ impl QuayReader {
     }
 
     /// For how many whole days a namespace keeps removed tags, which any of its repositories tells; `None` if it has none.
-    async fn time_machine(&self, namespace: &str) -> Result<Option<RetentionDays>, RegistryError> {
-        let named = self.http.settings.repositories.iter().find(|name| namespace_of(name) == namespace);
-        let repository = match named {
-            Some(name) => name.clone(),
-            None => match self.first_repository(namespace).await? {
-                Some(name) => name,
-                None => return Ok(None),
-            },
-        };
-        let found = self.fetch_repository(&repository).await?;
-        Ok(found.map(|found| found.tag_expiration_s.map_or(RetentionDays::Unknown, whole_days)))
+    /// Where none of the first few tells it, that is not known, and the second part says so.
+    async fn time_machine(&self, namespace: &str) -> Result<(Option<RetentionDays>, Option<String>), RegistryError> {
+        let named = self.http.settings.repositories.iter().filter(|name| namespace_of(name) == namespace);
+        let mut repositories: Vec<RepositoryName> = named.take(MAX_ASKED).cloned().collect();
+        if repositories.is_empty() {
+            repositories = self.first_repositories(namespace, MAX_ASKED).await?;
+        }
+        let mut silent = None;
+        for repository in &repositories {
+            match self.fetch_repository(repository).await? {
+                Some(found) => {
+                    let days = found.tag_expiration_s.map_or(RetentionDays::Unknown, whole_days);
+                    return Ok((Some(days), None));
+                }
+                // It may have been deleted since it was listed, and another one tells the same.
+                None => silent = silent.or(Some(repository)),
+            }
+        }
+        let Some(silent) = silent else { return Ok((None, None)) };
+        let words = format!(
+            "the time machine of namespace {namespace} is not known: Quay says that {silent} does not exist, or that the \
+             access token may not see it"
+        );
+        Ok((Some(RetentionDays::Unknown), Some(words)))
     }
 
     /// Describes the auto-prune policies of a namespace, one sentence each, without full stops.

@@ -72,11 +72,23 @@ impl QuayReader {
         }
     }
 
-    /// The first repository that a namespace lists.
-    pub(super) async fn first_repository(&self, namespace: &str) -> Result<Option<RepositoryName>, RegistryError> {
-        let page = self.fetch_repositories(namespace, None).await?;
-        let mut held = page.repositories.iter().filter(|row| holds_images(row));
-        Ok(held.find_map(|row| full_name(row).parse().ok()))
+    /// The first repositories that a namespace lists, of its first page that has any.
+    pub(super) async fn first_repositories(
+        &self,
+        namespace: &str,
+        most: usize,
+    ) -> Result<Vec<RepositoryName>, RegistryError> {
+        let mut next_page = None::<String>;
+        for _ in 0..MAX_PAGES {
+            let page = self.fetch_repositories(namespace, next_page.as_deref()).await?;
+            let held = page.repositories.iter().filter(|row| holds_images(row) && row.namespace == namespace);
+            let names: Vec<RepositoryName> = held.filter_map(|row| full_name(row).parse().ok()).take(most).collect();
+            if !names.is_empty() || page.next_page.is_none() || page.next_page == next_page {
+                return Ok(names);
+            }
+            next_page = page.next_page;
+        }
+        Ok(Vec::new())
     }
 
     /// Adds the repositories of a namespace to the catalogue.

@@ -541,7 +541,7 @@ async fn restore_lost_tags(
         let ApplyContext { store, lease, run, .. } = site.context;
         store.record_not_attempted(lease, *run, &intent, &outcome, site.now()).await?;
     }
-    let lost = site.restore_tags(manifest, &taken).await?;
+    let lost = site.restore_tags(digest, Some(manifest), &taken).await?;
     if lost.is_empty() {
         return Ok(None);
     }

@@ -57,6 +57,7 @@ use restore::{ExistenceCheck, PutResult};
 pub use restore::{RestoreHold, RestoreResult, restore};
 pub use restore_preview::{ExpectedRestore, RestorePreview, preview_restore};
 pub use retry_policy::{RemovalRetryPolicy, Sleep};
+pub use untag::is_digest_unknown;
 
 /// The wall clock; injected by the entry points.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -519,11 +520,17 @@ impl RepositoryContext<'_> {
         Ok(RemovalResult { removal: task.removal, outcome })
     }
 
-    /// Restores a manifest under its former tags, and returns those that could not be restored.
+    /// Restores a manifest under its former tags, and returns those that could not be restored. Without `manifest`, the
+    /// registry puts them back by the digest alone.
     ///
     /// Only tags that do not exist are restored; one that was pushed meanwhile is left alone. A tag that was at the
     /// manifest at the time of the decision keeps its date of then.
-    async fn restore_tags(&self, manifest: &RawManifest, tags: &[TagName]) -> Result<Vec<TagName>, StateError> {
+    async fn restore_tags(
+        &self,
+        digest: &Digest,
+        manifest: Option<&RawManifest>,
+        tags: &[TagName],
+    ) -> Result<Vec<TagName>, StateError> {
         let mut lost = Vec::new();
         for tag in tags {
             let intent = Intent {
@@ -532,18 +539,21 @@ impl RepositoryContext<'_> {
                 endpoint: self.context.address(self.registry_name()),
                 repository: self.repository.name.clone(),
                 tag: tag.clone(),
-                digest: manifest.digest.clone(),
-                media_type: Arc::clone(&manifest.media_type),
+                digest: digest.clone(),
+                media_type: manifest.map_or_else(|| "".into(), |manifest| Arc::clone(&manifest.media_type)),
                 policy: None,
                 evidence: "[]".to_owned(),
                 date: None,
             };
-            let before =
-                self.repository.tag(tag.as_str()).filter(|facts| facts.digest.as_ref() == Some(&manifest.digest));
+            let before = self.repository.tag(tag.as_str()).filter(|facts| facts.digest.as_ref() == Some(digest));
             let original = before.map(|facts| tag_date(self.repository, facts, self.now()).into());
             let restoring = RestoreRecord { original, hold: None };
             let ApplyContext { store, lease, run, .. } = self.context;
-            let journaled = store.intend_restore(lease, *run, &intent, manifest, restoring, self.now()).await?;
+            let journaled = match manifest {
+                Some(manifest) => store.intend_restore(lease, *run, &intent, manifest, restoring, self.now()).await?,
+                // The tag was not at this digest before, so it keeps no date.
+                None => store.intend_without_manifest(lease, *run, &intent, self.now()).await?,
+            };
             // If the registry does not answer, the put is tried: the tag existed a moment ago.
             let (outcome, left_at) =
                 match restore::put_tag(self.registry, &intent, manifest, ExistenceCheck::BestEffort, None).await {
@@ -566,8 +576,8 @@ impl RepositoryContext<'_> {
                     }
                 };
             tracing::warn!(
-                registry = %self.registry_name(), repository = %self.repository.name, %tag, digest = %manifest.digest,
-                outcome = outcome.label(), "put back a tag that a removal of another one had taken along"
+                registry = %self.registry_name(), repository = %self.repository.name, %tag, %digest,
+                outcome = outcome.label(), "put back a tag that a removal had taken along"
             );
             store.record_restore_outcome(journaled.id(), &outcome, left_at, self.now()).await?;
         }

@@ -274,7 +274,7 @@ impl RegistryRestore<'_> {
             context.store.intend_restore(&context.lease, context.run, &intent, manifest, restoring, looked_at).await?;
         let waited = (context.clock)().duration_since(looked_at).unsigned_abs();
         let permit = Some(permit).filter(|_| waited <= MAX_LOOK_AGE);
-        let put = put_tag(target, &intent, manifest, ExistenceCheck::Required, permit).await;
+        let put = put_tag(target, &intent, Some(manifest), ExistenceCheck::Required, permit).await;
         drop(turn);
         let (outcome, left_at) = match put_outcome(put, within, deletion.as_ref()) {
             (Ok(outcome), left_at) => (outcome, left_at),
@@ -506,12 +506,12 @@ pub(super) async fn clear_put(
     }
 }
 
-/// Puts a tag and verifies that it exists: a response alone proves nothing. `permit` was just returned by
-/// [`clear_put`]; without it, and after a deferral by the registry, there is a new check right before each request.
+/// Puts a tag and verifies that it exists: a response alone proves nothing. A registry that hides manifests without tags
+/// puts it back by the digest alone, so it needs no `manifest`. `permit` was just returned by [`clear_put`]; without it, and after a deferral by the registry, there is a new check right before each request.
 pub(super) async fn put_tag(
     target: &RegistryHandle,
     intent: &Intent,
-    manifest: &RawManifest,
+    manifest: Option<&RawManifest>,
     first: ExistenceCheck,
     mut permit: Option<WritePermit>,
 ) -> PutResult {
@@ -527,11 +527,14 @@ pub(super) async fn put_tag(
                 Err(result) => return result,
             },
         };
-        let put = target.writer.put_tag(repository, tag, manifest, clearance).await;
+        let put = match manifest {
+            Some(manifest) => target.writer.put_tag(repository, tag, manifest, clearance).await,
+            None => target.writer.revive_tag(repository, tag, &intent.digest, clearance).await,
+        };
         let there = target.reader.resolve(repository, tag).await;
         return match (put, there) {
             // The registry may report a failure after carrying it out.
-            (_, Ok(Some(now))) if now.digest == manifest.digest => PutResult::Done(now.pushed_at),
+            (_, Ok(Some(now))) if now.digest == intent.digest => PutResult::Done(now.pushed_at),
             (_, Ok(Some(now))) => PutResult::Moved(now.digest),
             (Err(error), Ok(None)) if error.requires_recheck() && tries < MAX_DEFERRALS => {
                 tries += 1;

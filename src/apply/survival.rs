@@ -76,7 +76,7 @@ pub(super) async fn verify_survival(
             let manifest = store.manifest_of(&entry).await?;
             let tags = context.repository.tags.iter().filter(|tag| tag.digest.as_ref() == Some(digest));
             let tags: Vec<TagName> = tags.map(|tag| tag.name.clone()).collect();
-            let missing = context.restore_tags(&manifest, &tags).await?;
+            let missing = context.restore_tags(digest, Some(&manifest), &tags).await?;
             Ok(Some(if missing.is_empty() {
                 format!("{why}; it was put back under every tag that it had")
             } else {

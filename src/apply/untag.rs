@@ -1,7 +1,8 @@
 //! Removals of the tag alone.
 
+mod confirmation;
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{OnceCell, SemaphorePermit};
 
@@ -15,6 +16,8 @@ use crate::domain::{
 };
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::{StateError, StateErrorKind};
+
+pub use confirmation::is_digest_unknown;
 
 /// A manifest that is fetched by the first removal that needs it.
 pub(super) type LazyManifest = Arc<OnceCell<Option<RawManifest>>>;
@@ -340,70 +343,6 @@ impl UntagAttempt<'_> {
         ObservedOutcome::Unknown(why)
     }
 
-    /// Confirms a successful response, with the tag's digest if it contains one. The first response of each repository
-    /// is verified.
-    async fn confirm_removal(mut self, evidence: String, named: Option<Digest>) -> ObservedOutcome {
-        let site = self.context;
-        let Removal { repository, tag, digest, .. } = &*self.task.removal;
-        if let Some(named) = named {
-            site.returns_digests.store(true, Ordering::Relaxed);
-            site.record_success();
-            if named != *digest {
-                return restore_moved_tag(site, self.task, &named, &evidence).await;
-            }
-            // Proof enough, whatever a read from another replica shows.
-            return ObservedOutcome::Known(Outcome::Done(evidence));
-        }
-        let doubted = self.lost_response.is_some() || !site.breaker.has_removed_from(repository);
-        if doubted && self.is_still_present().await {
-            let why = format!("the registry said that it removed the tag, and {repository}:{tag} is still there");
-            site.breaker.trip(why.clone());
-            return ObservedOutcome::Unknown(why);
-        }
-        site.record_success();
-        ObservedOutcome::Known(Outcome::Done(evidence))
-    }
-
-    /// Confirms a response that the tag does not exist, although it was visible a moment ago.
-    async fn confirm_absence(mut self) -> ObservedOutcome {
-        if self.is_still_present().await {
-            let Removal { repository, tag, .. } = &*self.task.removal;
-            let message = format!("the registry said that the tag is gone, and {repository}:{tag} is still there");
-            self.context.record_failure(&RegistryError::new(RegistryErrorKind::NotFound, message.clone()));
-            return ObservedOutcome::Unknown(message);
-        }
-        let Removal { repository, tag, digest, .. } = &*self.task.removal;
-        let reader = &*self.context.registry.reader;
-        match &self.lost_response {
-            None => ObservedOutcome::skipped(absence::skip_reason(reader, repository, tag, digest).await),
-            Some(lost) => self.outcome_if_absent_after_error(lost).await,
-        }
-    }
-
-    /// Polls the tag until it is absent or has moved, with growing pauses during which others proceed: a read through a
-    /// cache or from a replica may be stale. Returns true if it is still at its digest after the longest possible
-    /// staleness.
-    async fn is_still_present(&mut self) -> bool {
-        self.permit = None;
-        let site = self.context;
-        let Removal { repository, tag, digest, .. } = &*self.task.removal;
-        let mut pauses = site.context.retry_policy.pauses(site.context.retry_policy.max_staleness);
-        let mut shown = false;
-        loop {
-            match site.registry.reader.resolve(repository, tag).await {
-                Ok(Some(now)) if now.digest == *digest => shown = true,
-                Ok(_) => return false,
-                // The registry's response stands until a read contradicts it.
-                Err(_) if !shown => return false,
-                Err(_) => {}
-            }
-            match pauses.next() {
-                Some(pause) if !*site.context.stop.borrow() => site.pause(pause).await,
-                _ => return true,
-            }
-        }
-    }
-
     /// Handles an ambiguous failure of a request. Returns the outcome, or `None` if the removal may be retried: not
     /// before the lost request can have been carried out late.
     async fn handle_ambiguous_failure(&mut self, error: RegistryError) -> Option<ObservedOutcome> {
@@ -508,31 +447,6 @@ fn changed_since_plan(site: &RepositoryContext<'_>, removal: &Removal, now: &Tag
             Some(SkipReason::Kept(format!("the same image was pushed to it again, at {now}")))
         }
         _ => None,
-    }
-}
-
-/// Restores a tag that moved at the instant of its removal, if the registry reports the new digest.
-async fn restore_moved_tag(
-    site: &RepositoryContext<'_>,
-    order: &RemovalTask,
-    moved: &Digest,
-    evidence: &str,
-) -> ObservedOutcome {
-    let Removal { repository, tag, digest, .. } = &*order.removal;
-    let what = format!("the tag moved from {digest} to {moved} in the instant of its removal ({evidence})");
-    let manifest = match site.registry.reader.manifest(repository, moved).await {
-        Ok(Some(manifest)) => manifest,
-        Ok(None) => return ObservedOutcome::failed(format!("{what}, and that manifest is not there")),
-        Err(error) => {
-            return ObservedOutcome::failed(format!("{what}, and it could not be put back: {}", error.chain()));
-        }
-    };
-    match site.restore_tags(&manifest, std::slice::from_ref(tag)).await {
-        Ok(lost) if lost.is_empty() => ObservedOutcome::skipped(SkipReason::Reverted(what)),
-        Ok(_) => ObservedOutcome::failed(format!(
-            "{what}, and it could not be put back: push {moved} to {repository}:{tag} again"
-        )),
-        Err(error) => ObservedOutcome::Unknown(format!("{what}; {}", error.chain())),
     }
 }
 

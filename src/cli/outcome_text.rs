@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::apply::{RestorePreview, RestoreResult};
+use crate::apply::{self, RestorePreview, RestoreResult};
 use crate::domain::{Action, DependentRole, Intent, Outcome};
 use crate::report::{self, RunView, SkipGroup, SkippedAction, fold_skips, sanitize};
 use crate::state::RunKind;
@@ -69,6 +69,16 @@ pub(super) fn applied_text(result: &RunResult) -> String {
     );
     if removed > 0 {
         let _ = writeln!(out, "to undo: tagwarden restore --run {}", result.run);
+    }
+    let unknown = result.applied.iter().filter(|applied| apply::is_digest_unknown(&applied.outcome)).count() as u64;
+    if unknown > 0 {
+        let removals = report::counted(unknown, "removal");
+        let _ = writeln!(
+            out,
+            "warning: of {removals} it is not known which digest the tag named then, so a push in that instant would be lost; \
+             look at the tags in the registry: `tagwarden runs show {}` has each of them",
+            result.run
+        );
     }
     if result.missing_manifests > 0 {
         let removals = report::counted(result.missing_manifests, "removal");

@@ -233,6 +233,20 @@ pub enum RemovalResponse {
     AlreadyMissing,
 }
 
+/// A registry's own record of a tag, read after it reported the tag's removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovalRecord {
+    /// The tag is removed.
+    Removed {
+        /// The digest that it named last.
+        digest: Digest,
+        /// False if the record does not show whether it named that digest or another one last.
+        is_certain: bool,
+    },
+    /// The tag still names that digest.
+    Active(Digest),
+}
+
 /// Immutable content, cached between runs by its digest.
 #[async_trait]
 pub trait ContentCache: Send + Sync {
@@ -368,8 +382,23 @@ pub trait RegistryReader: Send + Sync {
         self.has_manifest(repository, digest).await
     }
 
+    /// Returns the registry's own record of a tag that it reported as removed, or `None` if it keeps no such record, as by
+    /// default. If the record leaves open which digest the tag named last, it names another one than `planned`.
+    ///
+    /// # Errors
+    /// Returns an error if the record cannot be read, or does not show what became of the tag.
+    async fn removal_record(
+        &self,
+        _repository: &RepositoryName,
+        _tag: &TagName,
+        _planned: &Digest,
+    ) -> Result<Option<RemovalRecord>, RegistryError> {
+        Ok(None)
+    }
+
     /// Returns true if manifests without tags cannot be read, although the registry restores them whole with their tag
-    /// for a while. Then only [`RegistryReader::keeps_removed`] shows whether one exists.
+    /// for a while. Then only [`RegistryReader::keeps_removed`] shows whether one exists, and
+    /// [`RegistryWriter::revive_tag`] puts a tag back.
     fn hides_untagged(&self) -> bool {
         false
     }
@@ -517,6 +546,22 @@ pub trait RegistryWriter: Send + Sync {
         manifest: &RawManifest,
         clearance: WritePermit,
     ) -> Result<(), RegistryError>;
+
+    /// Puts a tag back at a digest that the registry [hides](RegistryReader::hides_untagged), without the manifest's content.
+    /// Unsupported by default.
+    ///
+    /// # Errors
+    /// Returns an error if the registry refused it, or does not have the manifest any more.
+    async fn revive_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        digest: &Digest,
+        _clearance: WritePermit,
+    ) -> Result<(), RegistryError> {
+        let message = format!("{repository}:{tag} cannot be put back at {digest} without the content of that manifest");
+        Err(RegistryError::new(RegistryErrorKind::Unsupported, message))
+    }
 
     /// Asks the registry to delete a tag or a manifest that cannot exist, and interprets its response; `None` if its
     /// kind is known to support deletions.

@@ -2,6 +2,7 @@
 
 mod clients;
 mod reader;
+mod removal_faults;
 mod requests;
 mod rules;
 mod simulator;

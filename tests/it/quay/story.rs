@@ -260,20 +260,3 @@ async fn the_first_removal_shows_that_the_time_machine_has_the_tag() {
     assert_eq!((came.code, came.tags.len()), (0, 2), "{}", came.text);
     assert!(walk.plan().await.refusals.is_empty(), "Quay is not taken for a registry that destroys");
 }
-
-#[tokio::test]
-async fn a_tag_that_moves_in_the_instant_of_its_removal_gets_its_image_back() {
-    let walk = fixture(|options| options, CANDIDATES_ONLY).await;
-    put_candidates(&walk, 23);
-    walk.snapshot_tags();
-    let plan = walk.plan().await;
-    let pushed = walk.digest("shop/api", "candidate-022");
-    let other = pushed.clone();
-    let moves = FaultKind::before_request(move |content| {
-        assert!(content.move_tag("shop/api", "candidate-001", &other));
-    });
-    walk.registry.inject(Fault::on("/tag/candidate-001", moves).method(Method::DELETE).times(1));
-    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
-    assert_eq!((came.code, outcome(&came, "candidate-001")), (0, "reverted"), "{}", came.text);
-    assert_eq!(walk.registry.tags("shop/api")["candidate-001"], pushed);
-}

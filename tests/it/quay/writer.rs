@@ -1,11 +1,12 @@
 //! Removals and restores, answer by answer.
 
 use http::Method;
+use serde_json::json;
 use tagwarden::demo::image;
 use tagwarden::demo::registry::{Attributes, Fault, FaultKind, QuayScope, QuayState, QuayToken, Target};
-use tagwarden::registry::{RegistryErrorKind, RemovalResponse};
+use tagwarden::registry::{RegistryErrorKind, RemovalRecord, RemovalResponse};
 
-use super::{TOKEN, image as build, name, options, put, start, writer};
+use super::{TOKEN, image as build, name, options, put, reader, start, writer};
 use crate::registry::tag;
 use crate::support::removal::{delete_manifest, put_tag, raw_manifest, untag};
 
@@ -17,36 +18,55 @@ async fn a_tag_goes_into_the_time_machine_and_comes_back() {
     put(&registry, "shop/api", "v2", &one, 5);
     let writer = writer(&registry.url());
     let removed = untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap();
-    let RemovalResponse::Removed { digest, .. } = removed else { panic!("{removed:?}") };
-    assert_eq!(digest, Some(one.digest.clone()), "the history tells what it named in the instant of its removal");
+    assert_eq!(removed, RemovalResponse::Removed { request_id: String::new(), digest: None });
+    let record = reader(&registry.url()).removal_record(&name("shop/api"), &tag("v1"), &one.digest).await.unwrap();
+    let expected = RemovalRecord::Removed { digest: one.digest.clone(), is_certain: true };
+    assert_eq!(record, Some(expected), "the history tells what it named in the instant of its removal");
     assert_eq!(registry.tags("shop/api").into_keys().collect::<Vec<_>>(), ["v2"]);
     let deletions = registry.requests().into_iter().filter(|request| request.method == Method::DELETE);
     assert_eq!(deletions.map(|request| request.path).collect::<Vec<_>>(), ["/api/v1/repository/shop/api/tag/v1"]);
     assert_eq!(untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap(), RemovalResponse::AlreadyMissing);
     put_tag(&writer, &name("shop/api"), &tag("v1"), &raw_manifest(&one)).await.unwrap();
     assert_eq!(registry.tags("shop/api")["v1"], one.digest);
+    untag(&writer, &name("shop/api"), &tag("v1")).await.unwrap();
+    let clearance = writer.acquire_put_permit(&name("shop/api")).await.unwrap();
+    writer.revive_tag(&name("shop/api"), &tag("v1"), &one.digest, clearance).await.unwrap();
+    assert_eq!(registry.tags("shop/api")["v1"], one.digest, "by the digest alone");
 }
 
 #[tokio::test]
-async fn a_tag_that_moved_in_the_instant_of_its_removal_is_told() {
+async fn the_history_tells_what_became_of_a_tag() {
     let registry = start(options()).await;
     let (one, two) = (build("one", 9), build("two", 9));
     put(&registry, "shop/api", "v1", &one, 5);
     put(&registry, "shop/api", "v2", &two, 5);
+    let (writer, reader, shop) = (writer(&registry.url()), reader(&registry.url()), name("shop/api"));
+    let record = async |wanted: &str| reader.removal_record(&shop, &tag(wanted), &one.digest).await;
+    assert_eq!(record("v1").await.unwrap(), Some(RemovalRecord::Active(one.digest.clone())), "nothing was removed");
     let other = two.digest.clone();
     let moves = FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", "v1", &other)));
     registry.inject(Fault::on("/tag/v1", moves).method(Method::DELETE));
-    let removed = untag(&writer(&registry.url()), &name("shop/api"), &tag("v1")).await.unwrap();
-    assert_eq!(removed, RemovalResponse::Removed { request_id: String::new(), digest: Some(two.digest) });
+    untag(&writer, &shop, &tag("v1")).await.unwrap();
+    let moved = RemovalRecord::Removed { digest: two.digest, is_certain: true };
+    assert_eq!(record("v1").await.unwrap(), Some(moved));
+    let error = record("v9").await.unwrap_err();
+    assert!(error.chain().contains("history of shop/api:v9 is empty"), "{}", error.chain());
+    registry.inject(Fault::on("specificTag=v1", FaultKind::HtmlPage));
+    assert!(record("v1").await.is_err(), "a history that cannot be read proves nothing");
 }
 
+/// A tag that expires by itself has an end that is to come.
 #[tokio::test]
-async fn a_history_that_cannot_be_read_proves_nothing() {
+async fn an_end_that_is_to_come_is_not_a_removal() {
     let registry = start(options()).await;
-    put(&registry, "shop/api", "v1", &build("one", 9), 5);
-    registry.inject(Fault::on("specificTag=v1", FaultKind::HtmlPage));
-    let removed = untag(&writer(&registry.url()), &name("shop/api"), &tag("v1")).await.unwrap();
-    assert_eq!(removed, RemovalResponse::Removed { request_id: String::new(), digest: None });
+    let one = build("one", 9);
+    put(&registry, "shop/api", "v1", &one, 5);
+    let row =
+        json!({ "name": "v1", "manifest_digest": one.digest.to_string(), "start_ts": 1, "end_ts": 9_000_000_000_i64 });
+    let body = json!({ "tags": [row], "page": 1, "has_additional": false }).to_string();
+    registry.inject(Fault::on("specificTag=v1", FaultKind::Status { status: 200, headers: Vec::new(), body }));
+    let record = reader(&registry.url()).removal_record(&name("shop/api"), &tag("v1"), &one.digest).await.unwrap();
+    assert_eq!(record, Some(RemovalRecord::Active(one.digest)));
 }
 
 /// The answer, the class of the error, and a phrase of it.

@@ -19,6 +19,7 @@ use super::api_request::{ApiRequest, parse_digest};
 use super::content::Content;
 use super::response::json_response;
 use crate::apply::Clock;
+use crate::domain::Digest;
 
 mod access;
 mod bodies;
@@ -149,6 +150,18 @@ impl QuayService {
     /// Sets the state of a repository.
     pub fn set_state(&mut self, repository: &str, state: QuayState) {
         self.states.insert(repository.to_owned(), state);
+    }
+
+    /// Records in the time machine that a tag named another manifest until `ended`, as a push onto it does.
+    pub fn record_former(
+        &mut self,
+        repository: &str,
+        tag: &str,
+        digest: &Digest,
+        (started, ended): (Timestamp, Timestamp),
+    ) {
+        let (repository, tag, digest) = (repository.to_owned(), tag.to_owned(), digest.clone());
+        self.time_machine.add(RemovedTag { repository, tag, digest, started, ended });
     }
 
     /// Changes a namespace, which is created if new.

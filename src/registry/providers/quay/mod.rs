@@ -6,6 +6,7 @@
 //! commit ffba0c70.
 
 mod cleanup_rules;
+mod history;
 mod reader;
 mod settings;
 mod tag_list;

@@ -19,7 +19,7 @@ use crate::registry::client::wire as manifests;
 use crate::registry::client::{list_gaps, listed_manifests};
 use crate::registry::{
     Catalogue, ContentCache, RawManifest, RegistryError, RegistryErrorKind, RegistryReader, RegistrySettings,
-    RequestCounts, ServerTime,
+    RemovalRecord, RequestCounts, ServerTime,
 };
 
 /// Most bytes of an answer: a manifest as a text in JSON, with its layers once more beside it.
@@ -116,30 +116,6 @@ impl QuayReader {
             next_page = Some(token);
         }
     }
-
-    /// Everything that Quay has on record under a tag's name: what it names now and, in the time machine, what it named.
-    pub(super) async fn tag_history(
-        &self,
-        repository: &RepositoryName,
-        tag: &TagName,
-        only_active: bool,
-    ) -> Result<Vec<WireTag>, RegistryError> {
-        let mut query = vec![("specificTag", tag.as_str()), ("limit", "100")];
-        query.extend(only_active.then_some(("onlyActiveTags", "true")));
-        let response = self.get(Some(repository), &tags_path(repository), &query).await?;
-        match response.status {
-            StatusCode::OK => {}
-            _ if wire::is_absence(&response) => return Ok(Vec::new()),
-            _ => return Err(wire::refusal(&response, Right::Read)),
-        }
-        let page: WireTags = response.parse_json()?;
-        let rows = page.tags.into_iter().map(serde_json::from_value).collect::<Result<Vec<WireTag>, _>>();
-        let rows = rows.map_err(|error| response.unparsable(error))?;
-        if rows.iter().any(|row| row.name != tag.as_str()) {
-            return Err(response.malformed("it is about another tag"));
-        }
-        Ok(rows)
-    }
 }
 
 #[async_trait]
@@ -221,10 +197,9 @@ impl RegistryReader for QuayReader {
     }
 
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
-        let rows = self.tag_history(repository, tag, true).await?;
+        let rows = self.history(repository, tag, true).await?.map(|history| history.rows).unwrap_or_default();
         let Some(row) = rows.first() else { return Ok(None) };
-        let digest = row.manifest_digest.as_deref().and_then(|text| text.parse().ok());
-        let digest = digest.ok_or_else(|| list_gaps::missing_digest(repository, tag))?;
+        let digest = row.digest().ok_or_else(|| list_gaps::missing_digest(repository, tag))?;
         if rows.len() > 1 {
             let message = format!("{repository}:{tag} is listed {} times at once", rows.len());
             return Err(RegistryError::new(RegistryErrorKind::Malformed, message));
@@ -244,8 +219,17 @@ impl RegistryReader for QuayReader {
         digest: &Digest,
     ) -> Result<bool, RegistryError> {
         let wanted = digest.to_string();
-        let rows = self.tag_history(repository, tag, false).await?;
+        let rows = self.history(repository, tag, false).await?.map(|history| history.rows).unwrap_or_default();
         Ok(rows.iter().any(|row| row.manifest_digest.as_deref() == Some(&*wanted)))
+    }
+
+    async fn removal_record(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        planned: &Digest,
+    ) -> Result<Option<RemovalRecord>, RegistryError> {
+        self.read_removal_record(repository, tag, planned).await.map(Some)
     }
 
     fn hides_untagged(&self) -> bool {

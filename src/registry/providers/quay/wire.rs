@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::domain::Lock;
+use crate::domain::{Digest, Lock};
 use crate::http_client::{Response, one_line, parse_json_lossy};
 use crate::registry::client::tag_rows::TagRow;
 use crate::registry::client::wire::lenient;
@@ -127,9 +127,19 @@ fn switch<'de, D: Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
 }
 
 impl WireTag {
+    /// Returns its digest, or `None` if Quay gives no valid one.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.manifest_digest.as_deref()?.parse().ok()
+    }
+
     /// Returns the time of its last push or move, or `None` if Quay does not say.
     pub(super) fn pushed_at(&self) -> Option<Timestamp> {
         self.start_ts.filter(|seconds| *seconds > 0).and_then(|seconds| Timestamp::from_second(seconds).ok())
+    }
+
+    /// Its beginning in seconds since 1970, or `None` if Quay does not say.
+    pub(super) fn started_at(&self) -> Option<i64> {
+        self.start_ts
     }
 
     /// The end of it in seconds since 1970: past in the time machine, to come where it expires by itself.

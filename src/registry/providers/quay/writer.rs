@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::json;
 
 use super::wire::{self, Right, WireTag, WireTags};
-use super::{tag_path, tags_path};
+use super::{history, tag_path, tags_path};
 use crate::domain::{Digest, JournaledIntent, RemovalMethod, RepositoryName, TagName};
 use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode};
 use crate::registry::client::auth::TokenScope;
@@ -42,18 +42,6 @@ impl QuayWriter {
         rows.filter(|_| !page.has_additional)
     }
 
-    /// The digest that a tag named in the instant of its removal: that of the entry in its history that ended last.
-    /// `None` where Quay does not say, or says that the tag is still there.
-    async fn removed_digest(&self, repository: &RepositoryName, tag: &TagName) -> Option<Digest> {
-        let rows = self.history(repository, ("specificTag", tag.as_str())).await?;
-        // One without an end is there: a look at it tells more than this history.
-        if rows.iter().any(|row| row.name != tag.as_str() || row.ended_at().is_none()) {
-            return None;
-        }
-        let last = rows.iter().max_by_key(|row| row.ended_at())?;
-        last.manifest_digest.as_deref()?.parse().ok()
-    }
-
     /// Puts back the signatures that Quay itself removed with the last tag of an image, once that is back. Where a run was
     /// stopped in between, no journal has them.
     async fn restore_signatures(&self, repository: &RepositoryName, tag: &TagName, digest: &Digest) {
@@ -75,7 +63,8 @@ impl QuayWriter {
         let of_image = own.iter().filter(|row| row.manifest_digest.as_deref() == Some(&*digest.to_string()));
         let Some(ended) = of_image.filter_map(WireTag::ended_at).max() else { return };
         for name in gone {
-            let last = rows.iter().filter(|row| row.name == *name).max_by_key(|row| row.ended_at());
+            let own: Vec<&WireTag> = rows.iter().filter(|row| row.name == *name).collect();
+            let last = history::last_rows(&own).first().copied();
             let together =
                 last.filter(|row| row.ended_at().is_some_and(|at| at.abs_diff(ended) <= SAME_INSTANT_SECONDS));
             let Some(signature) = together.and_then(|row| row.manifest_digest.as_deref()) else { continue };
@@ -117,11 +106,12 @@ impl RegistryWriter for QuayWriter {
         let url = self.http.url(&format!("/api/v1/{}", tag_path(repository, tag)));
         let scope = TokenScope::Delete(repository.clone());
         let response = self.http.send_with_permit(&scope, &Request::delete(url), clearance).await?;
-        if is_removed(&response)? {
-            let digest = self.removed_digest(repository, tag).await;
-            return Ok(RemovalResponse::Removed { request_id: String::new(), digest });
-        }
-        Ok(RemovalResponse::AlreadyMissing)
+        // Quay answers without the digest; its history has it.
+        Ok(if is_removed(&response)? {
+            RemovalResponse::Removed { request_id: String::new(), digest: None }
+        } else {
+            RemovalResponse::AlreadyMissing
+        })
     }
 
     /// Never: settings refuse `removal = "manifest"`, and nothing is due for deletion where untagged manifests are not listed.
@@ -135,7 +125,7 @@ impl RegistryWriter for QuayWriter {
         Err(RegistryError::new(RegistryErrorKind::Unsupported, message))
     }
 
-    /// Revives the tag from the time machine, with everything in its manifest and the signatures that went with it.
+    /// By the digest alone, see [`RegistryWriter::revive_tag`].
     async fn put_tag(
         &self,
         repository: &RepositoryName,
@@ -143,20 +133,31 @@ impl RegistryWriter for QuayWriter {
         manifest: &RawManifest,
         clearance: WritePermit,
     ) -> Result<(), RegistryError> {
+        self.revive_tag(repository, tag, &manifest.digest, clearance).await
+    }
+
+    /// Revives the tag from the time machine, with everything in its manifest and the signatures that went with it.
+    async fn revive_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &TagName,
+        digest: &Digest,
+        clearance: WritePermit,
+    ) -> Result<(), RegistryError> {
         let path = format!("/api/v1/{}/restore", tag_path(repository, tag));
-        let request = self.restore_request(&path, &manifest.digest.to_string());
+        let request = self.restore_request(&path, &digest.to_string());
         let response = self.http.send_with_permit(&TokenScope::Push(repository.clone()), &request, clearance).await?;
         if wire::is_absence(&response) {
             let message = format!(
-                "{}: {} left the time machine of its namespace, or its repository is gone",
-                response.request, manifest.digest
+                "{}: {digest} left the time machine of its namespace, or its repository is gone",
+                response.request
             );
             return Err(RegistryError::new(RegistryErrorKind::NotFound, message));
         }
         match response.status.as_u16() {
             200 | 201 if response.is_web_page() => Err(response.malformed("Quay answers no restore so")),
             200 | 201 => {
-                self.restore_signatures(repository, tag, &manifest.digest).await;
+                self.restore_signatures(repository, tag, digest).await;
                 Ok(())
             }
             _ => Err(change_error(&response)),

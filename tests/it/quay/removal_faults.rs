@@ -88,6 +88,20 @@ async fn a_history_that_lags_behind_is_read_again() {
     assert_eq!(walk.pauses.lock().unwrap().len(), 1);
 }
 
+/// Each removal is carried out and reported as failed. The list of all tags is not read: the run itself changes it.
+#[tokio::test]
+async fn a_removal_that_was_done_and_reported_as_failed_takes_no_list() {
+    let walk = candidates().await;
+    let plan = walk.plan().await;
+    walk.registry.inject(deletion("candidate", FaultKind::HandledButStatus(500)));
+    walk.registry.clear_requests();
+    let came = walk.apply(&plan).await;
+    let done = came.tags.values().filter(|label| *label == "done").count();
+    assert_eq!((came.code, done), (0, 3), "{}", came.text);
+    let lists = walk.registry.requests().into_iter().filter(|request| request.path.contains("page=1"));
+    assert_eq!(lists.count(), 1, "when the repository is read again");
+}
+
 /// The tag moves in the instant of its removal, and the history cannot be read: nobody knows what was lost, and that is said.
 #[tokio::test]
 async fn a_removal_whose_digest_cannot_be_seen_says_so() {

@@ -69,6 +69,23 @@ async fn an_end_that_is_to_come_is_not_a_removal() {
     assert_eq!(record, Some(RemovalRecord::Active(one.digest)));
 }
 
+/// The proof that a tag is gone takes one request for one tag, and only where the repository answers.
+#[tokio::test]
+async fn a_tag_is_proven_absent_by_one_request() {
+    let registry = start(options()).await;
+    put(&registry, "shop/api", "v1", &build("one", 9), 5);
+    let (reader, shop) = (reader(&registry.url()), name("shop/api"));
+    assert!(reader.lists_tag(&shop, &tag("v1")).await.unwrap());
+    assert!(!reader.lists_tag(&shop, &tag("v2")).await.unwrap());
+    reader.verify_readable(&shop).await.unwrap();
+    let paths: Vec<String> = registry.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths.len(), 3, "{paths:?}");
+    let gone = name("shop/gone");
+    let errors =
+        [reader.lists_tag(&gone, &tag("v1")).await.unwrap_err(), reader.verify_readable(&gone).await.unwrap_err()];
+    assert!(errors.iter().all(|error| error.kind == RegistryErrorKind::NotFound), "{errors:?}");
+}
+
 /// The answer, the class of the error, and a phrase of it.
 #[tokio::test]
 async fn each_refusal_is_what_quay_means_by_it() {

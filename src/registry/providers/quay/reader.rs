@@ -196,6 +196,22 @@ impl RegistryReader for QuayReader {
         Ok(names)
     }
 
+    /// By the question for one tag: the whole list may change while a run removes tags.
+    async fn lists_tag(&self, repository: &RepositoryName, tag: &TagName) -> Result<bool, RegistryError> {
+        let history = self.history(repository, tag, true).await?.ok_or_else(|| unknown_repository(repository))?;
+        Ok(!history.rows.is_empty())
+    }
+
+    async fn verify_readable(&self, repository: &RepositoryName) -> Result<(), RegistryError> {
+        let query = [("limit", "1"), ("onlyActiveTags", "true")];
+        let response = self.get(Some(repository), &tags_path(repository), &query).await?;
+        match response.status {
+            StatusCode::OK => response.parse_json::<WireTags>().map(drop),
+            _ if wire::is_absence(&response) => Err(unknown_repository(repository)),
+            _ => Err(wire::refusal(&response, Right::Read)),
+        }
+    }
+
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
         let rows = self.history(repository, tag, true).await?.map(|history| history.rows).unwrap_or_default();
         let Some(row) = rows.first() else { return Ok(None) };

@@ -232,7 +232,10 @@ pub(super) fn runs_text(runs: &[RunView]) -> String {
         return "no runs yet\n".to_owned();
     }
     let mut table = report::text_table();
-    table.set_header(["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"]);
+    let mut header = vec!["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"];
+    let any_approved = runs.iter().any(|run| run.approved_by.is_some());
+    header.extend(any_approved.then_some("APPROVED BY"));
+    table.set_header(header);
     for run in runs {
         let count = |number: Option<u64>| report::format_count(number.unwrap_or_default());
         let mut removed = if run.kind == RunKind::Restore.label() {
@@ -243,7 +246,7 @@ pub(super) fn runs_text(runs: &[RunView]) -> String {
         if run.summary.deleted > Some(0) {
             let _ = write!(removed, ", {} deleted", count(run.summary.deleted));
         }
-        table.add_row([
+        let mut cells = vec![
             run.id.clone(),
             run.kind.clone(),
             run.mode.clone(),
@@ -251,7 +254,10 @@ pub(super) fn runs_text(runs: &[RunView]) -> String {
             sanitize(&run.by),
             run.outcome.clone(),
             removed,
-        ]);
+        ];
+        let approval = run.describe_approval().map(|approval| sanitize(&approval));
+        cells.extend(any_approved.then(|| approval.unwrap_or_default()));
+        table.add_row(cells);
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }

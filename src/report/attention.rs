@@ -310,7 +310,10 @@ mod tests {
             };
             let error = error.map(str::to_owned);
             let end = RunEnd { ended_at: at, outcome: outcome.into(), exit_code: 1, summary: "{}".into(), error };
-            let found = run_attention(&RunRecord { run, plan_id: None, end: Some(end) }, &RunSummary::default());
+            let found = run_attention(
+                &RunRecord { run, plan_id: None, signed_by: None, end: Some(end) },
+                &RunSummary::default(),
+            );
             let found: Vec<_> = found.into_iter().map(|found| (found.kind, found.message)).collect();
             let expected: Vec<_> =
                 expected.map(|(kind, words)| (kind.to_owned(), format!("run {id} {words}"))).into_iter().collect();

@@ -137,7 +137,6 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
     if let (true, Some(plan)) = (run.entries().is_empty(), plan) {
         return write_csv(plan, out);
     }
-    let signed_by = run.context.as_ref().and_then(|context| context.signed_by.clone());
     let or_nothing = |text: &Option<String>| escape_formula(text.as_deref().unwrap_or_default()).into_owned();
     row(out, &RUN_HEADER.map(Cow::Borrowed))?;
     for entry in run.entries() {
@@ -162,7 +161,7 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
                 or_nothing(&entry.policy_revision).into(),
                 or_nothing(&entry.policies_commit).into(),
                 escape_formula(&sentences(&entry.reason_views())),
-                or_nothing(&signed_by).into(),
+                or_nothing(&run.signed_by).into(),
             ],
         )?;
     }

@@ -232,7 +232,7 @@ impl HistoryEntryView {
         heading(&mut out, &format!("{}  {}: {}", second(entry.intended_at), entry.action, entry.outcome_label()));
         fact(&mut out, "digest", &short_digest(&entry.digest));
         fact(&mut out, "run", &format!("{} ({}) by {}", entry.run, self.command, self.by));
-        let approver = self.approved_by.as_ref().map(|who| describe_approval(who, Some(self.signed_by.as_deref())));
+        let approver = self.approved_by.as_ref().map(|who| describe_approval(who, self.signed_by.as_deref()));
         let ticket = self.ticket.as_ref().map(|ticket| format!("ticket {ticket}"));
         fact(&mut out, "approved", &approver.into_iter().chain(ticket).collect::<Vec<_>>().join(", "));
         fact(&mut out, "policy", &entry.describe_policy());

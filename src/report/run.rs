@@ -41,6 +41,8 @@ pub struct RunView {
     pub version: String,
     /// The person who approved the plan, if stated or signed.
     pub approved_by: Option<String>,
+    /// The signer of its plan, whose signature was verified.
+    pub signed_by: Option<String>,
     /// The change ticket.
     pub ticket: Option<String>,
     /// The time at which it began.
@@ -92,13 +94,12 @@ pub struct RunContextView {
     pub override_reason: Option<String>,
     /// The id of the unfinished run whose plan it went on with.
     pub continues: Option<String>,
-    /// The signer of its plan, whose signature was verified.
-    pub signed_by: Option<String>,
 }
 
 impl From<RunContext> for RunContextView {
     fn from(context: RunContext) -> Self {
-        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues, signed_by } =
+        // Every view of a run has the signer beside the stated approver.
+        let RunContext { revision, commit, enforced_policies, blocked_by, override_reason, continues, signed_by: _ } =
             context;
         Self {
             policies_revision: revision,
@@ -107,7 +108,6 @@ impl From<RunContext> for RunContextView {
             blocked_by,
             override_reason,
             continues: continues.map(|run| run.to_string()),
-            signed_by,
         }
     }
 }
@@ -148,6 +148,7 @@ impl RunView {
             by: run.started_by.clone(),
             version: run.version.clone(),
             approved_by: run.approved_by.clone(),
+            signed_by: record.signed_by.clone(),
             ticket: run.ticket.clone(),
             started_at: run.started_at,
             ended_at: end.map(|end| end.ended_at),
@@ -190,8 +191,7 @@ impl RunView {
     /// Describes the approver: as verified by a signature, or as somebody stated; `None` if nobody is named.
     #[must_use]
     pub fn describe_approval(&self) -> Option<String> {
-        let signer = self.context.as_ref().and_then(|context| context.signed_by.as_deref());
-        Some(describe_approval(self.approved_by.as_deref()?, self.context.as_ref().map(|_| signer)))
+        Some(describe_approval(self.approved_by.as_deref()?, self.signed_by.as_deref()))
     }
 
     /// Returns a copy without its journal, for lists of runs.
@@ -383,14 +383,13 @@ impl RunView {
     }
 }
 
-/// Describes an approver by `signer`, the verified signer if there is one, or as named where that is not known.
+/// Describes an approver: as verified by a signature if there is a signer, else as somebody stated.
 #[must_use]
-pub fn describe_approval(approved_by: &str, signer: Option<Option<&str>>) -> String {
-    match signer {
-        None => approved_by.to_owned(),
-        Some(None) => format!("{approved_by} (as stated; no signature)"),
+pub fn describe_approval(approved_by: &str, signed_by: Option<&str>) -> String {
+    match signed_by {
+        None => format!("{approved_by} (as stated; no signature)"),
         // With another name, it already says who signed.
-        Some(Some(_)) => format!("{approved_by} (signature verified)"),
+        Some(_) => format!("{approved_by} (signature verified)"),
     }
 }
 
@@ -483,7 +482,7 @@ mod tests {
             ticket: None,
         };
         let end = RunEnd { ended_at: at, outcome: "done".into(), exit_code: 0, summary: summary.into(), error: None };
-        RunRecord { run, plan_id: None, end: Some(end) }
+        RunRecord { run, plan_id: None, signed_by: None, end: Some(end) }
     }
 
     fn entry(action: Action, outcome: Outcome) -> JournalEntry {

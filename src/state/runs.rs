@@ -66,6 +66,8 @@ pub struct RunRecord {
     pub run: NewRun,
     /// The plan that it made or applied, if it got that far.
     pub plan_id: Option<String>,
+    /// The signer whose signature of the applied plan was verified.
+    pub signed_by: Option<String>,
     /// Its end; `None` if it is still running or was killed.
     pub end: Option<RunEnd>,
 }
@@ -107,7 +109,8 @@ macro_rules! select_runs {
     ($rest:literal) => {
         concat!(
             "SELECT id, kind, mode, started_at, started_by, version, approved_by, ticket, plan_id, ended_at, outcome, ",
-            "exit_code, summary, error FROM runs LEFT JOIN plans ON plans.run = runs.id ",
+            "exit_code, summary, error, signed_by FROM runs LEFT JOIN plans ON plans.run = runs.id ",
+            "LEFT JOIN run_contexts ON run_contexts.run = runs.id ",
             $rest
         )
     };
@@ -132,6 +135,7 @@ pub(super) struct RunRow {
     exit_code: Option<i64>,
     summary: Option<String>,
     error: Option<String>,
+    signed_by: Option<String>,
 }
 
 #[async_trait]
@@ -304,6 +308,7 @@ impl RunRow {
                 ticket: self.ticket,
             },
             plan_id: self.plan_id,
+            signed_by: self.signed_by,
             end,
         })
     }

@@ -18,6 +18,8 @@ use crate::state::RunKind;
 pub(super) struct RunRow {
     pub(super) id: String,
     pub(super) kind: String,
+    /// The approver of its plan, as verified or as stated.
+    pub(super) approved: Option<String>,
     pub(super) started: DisplayTime,
     pub(super) duration: String,
     pub(super) outcome: String,
@@ -58,6 +60,7 @@ impl RunRow {
                 (false, Some(_)) => format!("{} of a part", run.kind),
                 (false, None) => run.kind.clone(),
             },
+            approved: run.describe_approval().map(|approval| truncate(&sanitize(&approval), 200)),
             started: DisplayTime::new(run.started_at, now),
             duration: run.seconds.map_or_else(|| "-".to_owned(), format_age),
             outcome: run.outcome.clone(),

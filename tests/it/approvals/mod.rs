@@ -8,7 +8,7 @@ mod signature;
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
 use tagwarden::report::{self, Format};
-use tagwarden::workflow::Approval;
+use tagwarden::workflow::{Approval, run_views};
 
 use crate::workflow::{StepResult, WorkflowFixture};
 
@@ -42,8 +42,10 @@ impl WorkflowFixture {
     pub(crate) async fn approval_in_reports(&self) -> String {
         let app = self.open().await.unwrap();
         let (view, plan) = app.run_report("last").await.unwrap();
+        let listed = run_views(&app.store, &app.store.runs(1).await.unwrap()).await.unwrap();
         app.close().await;
         let words = view.describe_approval().unwrap();
+        assert_eq!(listed[0].describe_approval().as_ref(), Some(&words));
         for format in [Format::Text, Format::Markdown, Format::Html] {
             let mut out = Vec::new();
             report::write_run(&view, plan.as_ref(), format, &mut out).unwrap();

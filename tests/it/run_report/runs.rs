@@ -115,6 +115,7 @@ fn run(number: usize, words: &str) -> RunView {
         by: words.into(),
         version: "0.1.0".into(),
         approved_by: Some(words.into()),
+        signed_by: None,
         ticket: Some(words.into()),
         started_at: at,
         ended_at: Some(at),

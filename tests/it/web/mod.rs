@@ -5,6 +5,7 @@ mod browser;
 mod derived_requests;
 mod fixture;
 mod guard;
+mod images;
 mod metrics;
 mod pages;
 mod plans;

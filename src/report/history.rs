@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::humanize::format_count;
+use super::humanize::{counted, format_count};
 use super::notation::{format_minute, short_digest};
 use super::text::{heading, line};
 use super::{EntryView, HoldView, ReasonView, describe_approval};
@@ -26,13 +26,52 @@ pub struct HistoryView {
     pub last_seen: Option<LastSeenView>,
     /// True if the last known event is its removal by Tagwarden.
     pub removed_by_tagwarden: bool,
-    /// The decisions of the plans that are still stored, the oldest first. Plans before the last have their removals
-    /// only.
+    /// Everything on record about it.
+    #[serde(flatten)]
+    pub record: TagRecordView,
+}
+
+/// The records of a tag in the state.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TagRecordView {
+    /// The plans from which its decisions are known.
+    pub plans: PlanCoverageView,
+    /// The decisions of these plans, the oldest first.
     pub decisions: Vec<DecisionView>,
     /// The holds on it, the oldest first.
     pub holds: Vec<HistoryHoldView>,
     /// The actions done or skipped, the oldest first.
     pub entries: Vec<HistoryEntryView>,
+}
+
+/// The extent of the stored plans that were searched for decisions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PlanCoverageView {
+    /// The number of full plans that were searched.
+    pub searched: u64,
+    /// Time of the first of them; `None` if there are none.
+    pub since: Option<Timestamp>,
+    /// The number of those that could not be read.
+    pub unreadable: u64,
+    /// True if older plans are stored and were not searched.
+    pub partial: bool,
+}
+
+/// An event in the history of a tag, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEvent {
+    /// Its time.
+    pub at: Timestamp,
+    /// Its kind: `decided`, `hold`, or an action of the journal.
+    pub subject: String,
+    /// The verdict, the outcome, or the end of a hold.
+    pub outcome: String,
+    /// The effect of a decision: `enforced` or `dry run`.
+    pub effect: Option<&'static str>,
+    /// The run that decided or acted.
+    pub run: Option<String>,
+    /// Labels with words. A label may appear several times.
+    pub facts: Vec<(&'static str, String)>,
 }
 
 /// Plans in a row that decided the same about a tag.
@@ -153,17 +192,56 @@ impl HistoryView {
     pub fn text(&self) -> String {
         let mut out = String::new();
         line(&mut out, 0, &format!("History of {}/{}:{}", self.registry, self.repository, self.tag));
-        if self.entries.is_empty() {
+        if self.record.entries.is_empty() {
             line(&mut out, 1, "Tagwarden never removed, restored or skipped it, as far as this state goes back");
         }
-        let decided = self.decisions.iter().map(|found| (found.first_at, found.text()));
-        let held = self.holds.iter().flat_map(HistoryHoldView::events);
-        let done = self.entries.iter().map(|found| (found.entry.intended_at, found.text()));
-        let mut events: Vec<(Timestamp, String)> = decided.chain(held).chain(done).collect();
-        events.sort_by_key(|(at, _)| *at);
-        out.extend(events.into_iter().map(|(_, text)| text));
+        line(&mut out, 1, &self.record.plans.describe());
+        for event in self.record.events() {
+            let effect = event.effect.map(|effect| format!(" ({effect})")).unwrap_or_default();
+            heading(&mut out, &format!("{}  {}: {}{effect}", second(event.at), event.subject, event.outcome));
+            for (label, words) in event.facts {
+                line(&mut out, 1, &format!("{:<9} {words}", format!("{label}:")));
+            }
+        }
         heading(&mut out, &format!("Now: {}", self.describe_state()));
         out
+    }
+}
+
+impl TagRecordView {
+    /// Returns all events, the oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<HistoryEvent> {
+        let decided = self.decisions.iter().map(DecisionView::event);
+        let held = self.holds.iter().flat_map(HistoryHoldView::events);
+        let done = self.entries.iter().map(HistoryEntryView::event);
+        let mut events: Vec<HistoryEvent> = decided.chain(held).chain(done).collect();
+        events.sort_by_key(|event| event.at);
+        events
+    }
+}
+
+impl PlanCoverageView {
+    /// Describes the plans whose decisions are known, and why no others are.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let Some(since) = self.since else {
+            return "No decision is known: no complete plan is stored (`records.plans` limits how long)".to_owned();
+        };
+        let earlier = if self.partial {
+            "earlier plans were not searched"
+        } else {
+            "earlier ones are not stored any more (`records.plans`)"
+        };
+        let unreadable = match self.unreadable {
+            0 => String::new(),
+            number => format!(", and {} cannot be read", format_count(number)),
+        };
+        format!(
+            "Decisions are those of {} since {}: {earlier}, and plans before the last have their removals only{unreadable}",
+            counted(self.searched, "complete plan"),
+            format_minute(since)
+        )
     }
 }
 
@@ -171,23 +249,18 @@ fn second(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// Writes a fact with its label, unless it is empty.
-fn fact(out: &mut String, label: &str, words: &str) {
-    if !words.is_empty() {
-        line(out, 1, &format!("{:<9} {words}", format!("{label}:")));
-    }
+/// Returns the facts that say something.
+fn known_facts(facts: impl IntoIterator<Item = (&'static str, String)>) -> Vec<(&'static str, String)> {
+    facts.into_iter().filter(|(_, words)| !words.is_empty()).collect()
+}
+
+/// Returns the reasons as facts.
+fn because(reasons: &[ReasonView]) -> impl Iterator<Item = (&'static str, String)> {
+    reasons.iter().map(|reason| ("because", reason.sentence()))
 }
 
 impl DecisionView {
-    fn text(&self) -> String {
-        let mut out = String::new();
-        let effect = match self.enforce {
-            Some(true) => " (enforced)",
-            Some(false) => " (dry run)",
-            None => "",
-        };
-        heading(&mut out, &format!("{}  decided: {}{effect}", second(self.first_at), self.verdict));
-        fact(&mut out, "digest", &self.digest.as_deref().map(short_digest).unwrap_or_default());
+    fn event(&self) -> HistoryEvent {
         let run = if self.plans == 1 {
             self.first_run.clone()
         } else {
@@ -198,48 +271,64 @@ impl DecisionView {
                 format_minute(self.last_at)
             )
         };
-        fact(&mut out, "plan", &run);
-        fact(&mut out, "policy", self.policy.as_deref().unwrap_or_default());
-        for reason in &self.reasons {
-            fact(&mut out, "because", &reason.sentence());
+        let facts = [
+            ("digest", self.digest.as_deref().map(short_digest).unwrap_or_default()),
+            ("plan", run),
+            ("policy", self.policy.clone().unwrap_or_default()),
+        ];
+        HistoryEvent {
+            at: self.first_at,
+            subject: "decided".to_owned(),
+            outcome: self.verdict.clone(),
+            effect: self.enforce.map(|enforce| if enforce { "enforced" } else { "dry run" }),
+            run: Some(self.first_run.clone()),
+            facts: known_facts(facts.into_iter().chain(because(&self.reasons))),
         }
-        out
     }
 }
 
 impl HistoryHoldView {
     /// Returns its beginning and, if it is over, its end.
-    fn events(&self) -> Vec<(Timestamp, String)> {
+    fn events(&self) -> Vec<HistoryEvent> {
         let HoldView { since, until, by, reason, .. } = &self.hold;
-        let mut text = String::new();
-        heading(&mut text, &format!("{}  hold: until {}", second(*since), format_minute(*until)));
-        fact(&mut text, "by", by);
-        fact(&mut text, "because", reason);
-        let mut events = vec![(*since, text)];
+        let event = |at: Timestamp, outcome: String, facts: Vec<(&'static str, String)>| HistoryEvent {
+            at,
+            subject: "hold".to_owned(),
+            outcome,
+            effect: None,
+            run: None,
+            facts: known_facts(facts),
+        };
+        let set = vec![("by", by.clone()), ("because", reason.clone())];
+        let mut events = vec![event(*since, format!("until {}", format_minute(*until)), set)];
         if let Some(at) = self.ended_at {
-            let mut text = String::new();
-            heading(&mut text, &format!("{}  hold: ended", second(at)));
-            fact(&mut text, "by", self.ended_by.as_deref().unwrap_or("its time was over"));
-            events.push((at, text));
+            let ended_by = self.ended_by.clone().unwrap_or_else(|| "its time was over".to_owned());
+            let held = format!("by {by} since {}: {reason}", format_minute(*since));
+            events.push(event(at, "ended".to_owned(), vec![("by", ended_by), ("held", held)]));
         }
         events
     }
 }
 
 impl HistoryEntryView {
-    fn text(&self) -> String {
-        let (mut out, entry) = (String::new(), &self.entry);
-        heading(&mut out, &format!("{}  {}: {}", second(entry.intended_at), entry.action, entry.outcome_label()));
-        fact(&mut out, "digest", &short_digest(&entry.digest));
-        fact(&mut out, "run", &format!("{} ({}) by {}", entry.run, self.command, self.by));
+    fn event(&self) -> HistoryEvent {
+        let entry = &self.entry;
         let approver = self.approved_by.as_ref().map(|who| describe_approval(who, self.signed_by.as_deref()));
         let ticket = self.ticket.as_ref().map(|ticket| format!("ticket {ticket}"));
-        fact(&mut out, "approved", &approver.into_iter().chain(ticket).collect::<Vec<_>>().join(", "));
-        fact(&mut out, "policy", &entry.describe_policy());
-        fact(&mut out, "outcome", entry.outcome_text());
-        for reason in entry.reason_views() {
-            fact(&mut out, "because", &reason.sentence());
+        let facts = [
+            ("digest", short_digest(&entry.digest)),
+            ("run", format!("{} ({}) by {}", entry.run, self.command, self.by)),
+            ("approved", approver.into_iter().chain(ticket).collect::<Vec<_>>().join(", ")),
+            ("policy", entry.describe_policy()),
+            ("outcome", entry.outcome_text().to_owned()),
+        ];
+        HistoryEvent {
+            at: entry.intended_at,
+            subject: entry.action.clone(),
+            outcome: entry.outcome_label().to_owned(),
+            effect: None,
+            run: Some(entry.run.clone()),
+            facts: known_facts(facts.into_iter().chain(because(&entry.reason_views()))),
         }
-        out
     }
 }

@@ -81,7 +81,10 @@ pub use drift::{DriftKind, DriftView};
 pub use explain::{SizeView, explanation, explanation_json, explanation_with_rules, explanation_with_rules_json};
 pub use fingerprint::fingerprint;
 pub use format::{Format, render, write};
-pub use history::{DecisionView, HistoryEntryView, HistoryHoldView, HistoryView, LastSeenView};
+pub use history::{
+    DecisionView, HistoryEntryView, HistoryEvent, HistoryHoldView, HistoryView, LastSeenView, PlanCoverageView,
+    TagRecordView,
+};
 pub use holder::HolderView;
 pub use holds::{EndedHoldView, HoldView, ended_holds_text, holds_text};
 pub use html::html;

@@ -96,7 +96,7 @@ pub use location::{InvalidPostgresUrl, PostgresLocation, PostgresPassword, State
 pub use missing_manifests::{MissingManifest, MissingManifests};
 pub use observations::{ObservationContext, RegistryObservation};
 pub use plan_splitter::{PlanList, list_places};
-pub use plans::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, PlanChunkInfo, Plans};
+pub use plans::{ChunkCounts, MAX_CHUNK_TAGS, PlanChunk, PlanChunkInfo, Plans, RepositoryPlan};
 pub use policies::RecordedPolicy;
 pub use postgres::PostgresState;
 pub use refused_tags::RemovalRefusal;

@@ -7,6 +7,7 @@
 use std::io;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Deserialize;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -78,6 +79,17 @@ pub struct PlanChunkInfo {
     pub has_kept: bool,
 }
 
+/// A full plan that is still stored, with its chunks of one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryPlan {
+    /// Its run.
+    pub run: Uuid,
+    /// The start of that run.
+    pub started_at: Timestamp,
+    /// The ordinals of the repository's chunks that have removals, or retained tags whose views are still stored.
+    pub chunks: Vec<u32>,
+}
+
 /// The plans of runs.
 #[async_trait]
 pub trait Plans: Send + Sync {
@@ -124,6 +136,13 @@ pub trait Plans: Send + Sync {
     /// # Errors
     /// Returns an error if the plans cannot be read.
     async fn last_whole_plan(&self) -> Result<Option<Uuid>, StateError>;
+
+    /// Returns all full plans, as of their own time, that are still stored, the oldest first, with their chunks of one
+    /// repository.
+    ///
+    /// # Errors
+    /// Returns an error if the plans cannot be read.
+    async fn plans_of_repository(&self, registry: &str, repository: &str) -> Result<Vec<RepositoryPlan>, StateError>;
 }
 
 /// The part of a head that tells a plan of everything, as of its own time.
@@ -181,6 +200,31 @@ macro_rules! select_chunks {
     };
 }
 pub(super) use select_chunks;
+
+/// A query for the full plans with their chunks of one repository, as [`repository_plans`] reads them. The names stand
+/// for the registry and the repository. Chunks with removals are found by an index of their own. Lists of retained tags
+/// are those of very few plans, so these are read first (`CROSS JOIN` says so to `SQLite`).
+macro_rules! select_repository_plans {
+    ($registry:literal, $repository:literal) => {
+        concat!(
+            "SELECT plans.run, runs.started_at, found.ordinal
+             FROM plans JOIN runs ON runs.id = plans.run
+             LEFT JOIN (
+                 SELECT run, ordinal FROM plan_chunks WHERE expired > 0 AND registry = ",
+            $registry,
+            " AND repository = ",
+            $repository,
+            " UNION SELECT plan_kept.run, plan_kept.ordinal FROM plan_kept CROSS JOIN plan_chunks
+                 WHERE plan_chunks.run = plan_kept.run AND plan_chunks.ordinal = plan_kept.ordinal AND registry = ",
+            $registry,
+            " AND repository = ",
+            $repository,
+            ") AS found ON found.run = plans.run
+             WHERE plans.whole AND plans.head IS NOT NULL ORDER BY runs.number, found.ordinal"
+        )
+    };
+}
+pub(super) use select_repository_plans;
 
 impl ChunkCounts {
     /// Returns the number of retained tags.
@@ -253,6 +297,23 @@ impl From<ChunkRow> for PlanChunk {
         let PlanChunkInfo { registry, repository, counts, hash, .. } = info.into();
         Self { registry, repository, counts, hash, removals, kept: kept.unwrap_or_default() }
     }
+}
+
+/// Reads the rows of [`select_repository_plans`]: run, its start, and the ordinal of a chunk, if the plan has any.
+pub(super) fn repository_plans(
+    reader: &impl RowReader,
+    rows: Vec<(String, String, Option<i64>)>,
+) -> Result<Vec<RepositoryPlan>, StateError> {
+    let mut plans: Vec<RepositoryPlan> = Vec::new();
+    for (run, started_at, ordinal) in rows {
+        let run: Uuid = reader.read(&run)?;
+        if plans.last().is_none_or(|last| last.run != run) {
+            plans.push(RepositoryPlan { run, started_at: reader.read(&started_at)?, chunks: Vec::new() });
+        }
+        let ordinal = ordinal.and_then(|ordinal| u32::try_from(ordinal).ok());
+        plans.last_mut().expect("one was added").chunks.extend(ordinal);
+    }
+    Ok(plans)
 }
 
 /// Reads a head that was stored.
@@ -356,6 +417,16 @@ impl Plans for SqliteState {
                 .await
                 .map_err(|error| self.sqlx_error("look for a plan", error))?;
         found.map(|run| self.read(&run)).transpose()
+    }
+
+    async fn plans_of_repository(&self, registry: &str, repository: &str) -> Result<Vec<RepositoryPlan>, StateError> {
+        let rows = sqlx::query_as(select_repository_plans!("?1", "?2"))
+            .bind(registry)
+            .bind(repository)
+            .fetch_all(&self.0.readers)
+            .await
+            .map_err(|error| self.sqlx_error("look for a plan", error))?;
+        repository_plans(self, rows)
     }
 }
 

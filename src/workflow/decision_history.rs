@@ -4,13 +4,9 @@ use std::io;
 
 use serde::Deserialize;
 
-use super::{App, RunError};
 use crate::domain::{RegistryName, RepositoryName, TagName};
-use crate::report::{DecisionView, KeptView, ReasonView, RemovalView, RunSummary};
-use crate::state::{PlanChunk, RunKind, RunRecord};
-
-/// The number of runs whose plans are looked at.
-const RECENT_RUNS: u32 = 200;
+use crate::report::{DecisionView, KeptView, PlanCoverageView, ReasonView, RemovalView};
+use crate::state::{PlanChunk, RepositoryPlan, StateError, StateStore};
 
 /// The decision of one plan on the tag.
 struct Decided {
@@ -27,82 +23,83 @@ struct TagHead {
     tag: String,
 }
 
-impl App {
-    /// Returns the decisions of the stored plans on a tag, the oldest first; plans in a row that decided the same are
-    /// one. Older plans have their removals only, so what they kept is not among these.
-    pub(super) async fn past_decisions(
-        &self,
-        registry: &RegistryName,
-        repository: &RepositoryName,
-        tag: &TagName,
-    ) -> Result<Vec<DecisionView>, RunError> {
-        let mut found: Vec<DecisionView> = Vec::new();
-        // False once a plan did not list the tag, so that the next decision is a new one.
-        let mut continues = false;
-        for record in self.store.runs(RECENT_RUNS).await?.iter().rev().filter(|record| is_of_everything(record)) {
-            let decided = self.decision_of(record, (registry.as_str(), repository.as_str(), tag.as_str())).await?;
-            let Some(Decided { verdict, digest, policy, enforce, reasons }) = decided else {
-                continues = false;
-                continue;
-            };
-            let (run, at) = (record.run.id.to_string(), record.run.started_at);
-            let same = found.last_mut().filter(|last| {
-                continues && (&last.verdict, &last.digest, &last.policy) == (&verdict, &digest, &policy)
-            });
-            match same.filter(|last| last.enforce == enforce) {
-                Some(last) => {
-                    last.plans += 1;
-                    (last.last_run, last.last_at, last.reasons) = (run, at, reasons);
-                }
-                None => found.push(DecisionView {
-                    verdict,
-                    digest,
-                    policy,
-                    enforce,
-                    first_run: run.clone(),
-                    first_at: at,
-                    last_run: run,
-                    last_at: at,
-                    plans: 1,
-                    reasons,
-                }),
+/// Returns the decisions of the stored plans on a tag, the oldest first, and the extent of these plans; plans in a row
+/// that decided the same are one. Older plans have their removals only, so what they kept is not among these. At most
+/// the last `limit` plans that have anything of the repository are searched.
+pub(super) async fn past_decisions(
+    store: &StateStore,
+    (registry, repository, tag): (&RegistryName, &RepositoryName, &TagName),
+    limit: usize,
+) -> Result<(Vec<DecisionView>, PlanCoverageView), StateError> {
+    let mut plans = store.plans_of_repository(registry.as_str(), repository.as_str()).await?;
+    let with_chunks = plans.iter().enumerate().rev().filter(|(_, plan)| !plan.chunks.is_empty());
+    let before = with_chunks.map(|(position, _)| position).nth(limit).map_or(0, |position| position + 1);
+    plans.drain(..before);
+    let mut coverage = PlanCoverageView {
+        searched: plans.len() as u64,
+        since: plans.first().map(|plan| plan.started_at),
+        unreadable: 0,
+        partial: before > 0,
+    };
+    let mut found: Vec<DecisionView> = Vec::new();
+    // False once a plan did not list the tag, so that the next decision is a new one.
+    let mut continues = false;
+    for plan in plans {
+        let decided = decision_of(store, &plan, tag.as_str()).await?.unwrap_or_else(|_| {
+            coverage.unreadable += 1;
+            None
+        });
+        let Some(Decided { verdict, digest, policy, enforce, reasons }) = decided else {
+            continues = false;
+            continue;
+        };
+        let (run, at) = (plan.run.to_string(), plan.started_at);
+        let same = found
+            .last_mut()
+            .filter(|last| continues && (&last.verdict, &last.digest, &last.policy) == (&verdict, &digest, &policy));
+        match same.filter(|last| last.enforce == enforce) {
+            Some(last) => {
+                last.plans += 1;
+                (last.last_run, last.last_at, last.reasons) = (run, at, reasons);
             }
-            continues = true;
+            None => found.push(DecisionView {
+                verdict,
+                digest,
+                policy,
+                enforce,
+                first_run: run.clone(),
+                first_at: at,
+                last_run: run,
+                last_at: at,
+                plans: 1,
+                reasons,
+            }),
         }
-        Ok(found)
+        continues = true;
     }
-
-    /// Returns the decision of one plan; `None` if it does not list the tag, or can no longer be read.
-    async fn decision_of(
-        &self,
-        record: &RunRecord,
-        (registry, repository, tag): (&str, &str, &str),
-    ) -> Result<Option<Decided>, RunError> {
-        let run = record.run.id;
-        for info in self.store.plan_chunks(run).await? {
-            let is_it = info.registry == registry && info.repository == repository;
-            if !is_it || info.counts.expired == 0 && !info.has_kept {
-                continue;
-            }
-            let Some(chunk) = self.store.plan_chunk(run, info.ordinal).await? else { continue };
-            let tag = tag.to_owned();
-            let read = tokio::task::spawn_blocking(move || decision_in(&chunk, &tag));
-            // An unreadable plan, such as one of another version, has no decisions.
-            if let Ok(Ok(Some(decided))) = read.await {
-                return Ok(Some(decided));
-            }
-        }
-        Ok(None)
-    }
+    Ok((found, coverage))
 }
 
-/// Returns true for a run that decided about everything as of its own time, and whose plan is stored.
-fn is_of_everything(record: &RunRecord) -> bool {
-    let summary = RunSummary::from_record(record);
-    record.plan_id.is_some()
-        && matches!(record.run.kind, RunKind::Plan | RunKind::Run)
-        && !summary.hypothetical
-        && summary.narrowed.is_none()
+/// A plan that is damaged, or of another version.
+struct Unreadable;
+
+/// Returns the decision of one plan; `None` if it does not list the tag.
+async fn decision_of(
+    store: &StateStore,
+    plan: &RepositoryPlan,
+    tag: &str,
+) -> Result<Result<Option<Decided>, Unreadable>, StateError> {
+    for ordinal in &plan.chunks {
+        // Pruned since the chunks were listed.
+        let Some(chunk) = store.plan_chunk(plan.run, *ordinal).await? else { continue };
+        let tag = tag.to_owned();
+        match tokio::task::spawn_blocking(move || decision_in(&chunk, &tag)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(found)) => return Ok(Ok(found)),
+            Ok(Err(_)) | Err(_) => return Ok(Err(Unreadable)),
+        }
+    }
+    Ok(Ok(None))
 }
 
 fn decision_in(chunk: &PlanChunk, tag: &str) -> io::Result<Option<Decided>> {

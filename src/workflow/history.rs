@@ -3,12 +3,36 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::decision_history::past_decisions;
 use super::{App, RunError, TagRef};
 use crate::domain::{Action, Hold, Outcome, Policy, RegistryName, RepositoryName, TagName};
-use crate::report::{EntryView, HistoryEntryView, HistoryHoldView, HistoryView, LastSeenView, RunContextView};
-use crate::state::{JournalEntry, LastSeen, RecordedPolicy, RunContext, RunRecord};
+use crate::report::{
+    EntryView, HistoryEntryView, HistoryHoldView, HistoryView, LastSeenView, RunContextView, TagRecordView,
+};
+use crate::state::{JournalEntry, LastSeen, RecordedPolicy, RunContext, RunRecord, StateError, StateStore};
+
+/// The limits of what is read of a tag's record, from the newest back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordLimits {
+    /// The number of plans with anything of the repository that are searched for decisions.
+    pub plans: usize,
+    /// The number of journal entries.
+    pub entries: usize,
+}
+
+/// The record of a tag, as far as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TagRecord {
+    /// Its decisions, holds and actions.
+    pub view: TagRecordView,
+    /// The number of older journal entries that were not read.
+    pub omitted_entries: u64,
+    /// True if the last completed action is its removal.
+    pub is_removed: bool,
+}
 
 /// The recorded facts about a run that an entry of its journal needs.
 struct RunInfo {
@@ -28,19 +52,9 @@ impl App {
         let TagRef { registry, repository, tag: Some(tag) } = named else {
             return Err(RunError::usage("name a tag: HOST/REPOSITORY:TAG or REGISTRY/REPOSITORY:TAG".to_owned()));
         };
-        let journal = self.store.journal_of_tag(registry, repository, tag).await?;
-        let mut runs: BTreeMap<Uuid, RunInfo> = BTreeMap::new();
-        for entry in &journal {
-            if let Entry::Vacant(unread) = runs.entry(entry.run) {
-                unread.insert(self.load_run_info(entry.run).await?);
-            }
-        }
-        let is_of_tag = |hold: &Hold| (&hold.registry, &hold.repository, &hold.tag) == (registry, repository, tag);
-        let in_force = self.holds().await?.into_iter().filter(is_of_tag).map(|hold| HistoryHoldView::from(&hold));
-        let over = self.ended_holds().await?;
-        let over = over.iter().filter(|ended| is_of_tag(&ended.hold)).map(HistoryHoldView::from);
-        let mut holds: Vec<HistoryHoldView> = in_force.chain(over).collect();
-        holds.sort_by_key(|held| held.hold.since);
+        let everything = RecordLimits { plans: usize::MAX, entries: usize::MAX };
+        let of_tag = (registry, repository, tag);
+        let TagRecord { view, is_removed, .. } = tag_record(&self.store, of_tag, self.now(), everything).await?;
         let exists = match self.readers.get(registry) {
             Some(reader) => match reader.resolve(repository, tag).await {
                 Ok(found) => Some(found.is_some()),
@@ -59,10 +73,8 @@ impl App {
             tag: tag.to_string(),
             exists,
             last_seen: self.last_seen(registry, repository, tag).await?.map(last_seen_view),
-            removed_by_tagwarden: exists != Some(true) && is_removed(&journal),
-            decisions: self.past_decisions(registry, repository, tag).await?,
-            holds,
-            entries: journal.iter().filter_map(|entry| Some(entry_view(entry, runs.get(&entry.run)?))).collect(),
+            removed_by_tagwarden: exists != Some(true) && is_removed,
+            record: view,
         })
     }
 
@@ -91,14 +103,49 @@ impl App {
         let policies: Vec<RecordedPolicy> = self.policies.policies.iter().map(recorded).collect();
         Ok(self.store.record_policies(revision, &policies, &self.policies.texts).await?)
     }
+}
 
-    async fn load_run_info(&self, run: Uuid) -> Result<RunInfo, RunError> {
-        Ok(RunInfo {
-            record: self.store.run(&run.to_string()).await?,
-            context: self.store.run_context(run).await?,
-            policies: self.store.policies_of(run).await?,
-        })
+/// Reads the record of a tag at the time `now`.
+///
+/// # Errors
+/// Returns an error if the state cannot be read.
+pub async fn tag_record(
+    store: &StateStore,
+    of_tag: (&RegistryName, &RepositoryName, &TagName),
+    now: Timestamp,
+    limits: RecordLimits,
+) -> Result<TagRecord, StateError> {
+    let (registry, repository, tag) = of_tag;
+    let journal = store.journal_of_tag(registry, repository, tag).await?;
+    let omitted = journal.len().saturating_sub(limits.entries);
+    let mut runs: BTreeMap<Uuid, RunInfo> = BTreeMap::new();
+    for entry in &journal[omitted..] {
+        if let Entry::Vacant(unread) = runs.entry(entry.run) {
+            unread.insert(load_run_info(store, entry.run).await?);
+        }
     }
+    let entries = journal[omitted..].iter().filter_map(|entry| Some(entry_view(entry, runs.get(&entry.run)?)));
+    let is_of_tag = |hold: &Hold| (&hold.registry, &hold.repository, &hold.tag) == of_tag;
+    let in_force = store.holds(now).await?;
+    let over = store.ended_holds(now).await?;
+    let in_force = in_force.iter().filter(|hold| is_of_tag(hold)).map(HistoryHoldView::from);
+    let over = over.iter().filter(|ended| is_of_tag(&ended.hold)).map(HistoryHoldView::from);
+    let mut holds: Vec<HistoryHoldView> = in_force.chain(over).collect();
+    holds.sort_by_key(|held| held.hold.since);
+    let (decisions, plans) = past_decisions(store, of_tag, limits.plans).await?;
+    Ok(TagRecord {
+        view: TagRecordView { plans, decisions, holds, entries: entries.collect() },
+        omitted_entries: omitted as u64,
+        is_removed: is_removed(&journal),
+    })
+}
+
+async fn load_run_info(store: &StateStore, run: Uuid) -> Result<RunInfo, StateError> {
+    Ok(RunInfo {
+        record: store.run(&run.to_string()).await?,
+        context: store.run_context(run).await?,
+        policies: store.policies_of(run).await?,
+    })
 }
 
 /// Returns true if the last completed action on a tag is its removal.
@@ -121,7 +168,7 @@ fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {
         command: run.map_or_else(String::new, |run| run.kind.label().to_owned()),
         by: run.map_or_else(|| "unknown".to_owned(), |run| run.started_by.clone()),
         approved_by: run.and_then(|run| run.approved_by.clone()),
-        signed_by: of_run.context.signed_by.clone(),
+        signed_by: of_run.record.as_ref().and_then(|record| record.signed_by.clone()),
         ticket: run.and_then(|run| run.ticket.clone()),
         entry: EntryView::new(entry, None).with_policies(&of_run.policies, &went_by),
     }

@@ -92,6 +92,7 @@ pub use enforce::{PolicyFilter, RunOptions};
 pub use evidence_files::{EvidenceCheck, EvidenceProblem, EvidenceState, check_evidence_files};
 pub use explain::PastRun;
 pub use heartbeat::LOG_TARGET as PROGRESS;
+pub use history::{RecordLimits, TagRecord, tag_record};
 pub use holds::{HoldRequest, HoldResult, HoldUntil};
 pub use interruption::{StopReason, StopResult};
 pub use lint::{lint_with_last_plan, lint_with_plan};

@@ -10,10 +10,11 @@ use super::unit::Unit;
 use crate::domain::Digest;
 use crate::state::compression::compress;
 use crate::state::plans::{
-    ChunkRow, InfoRow, KEEP_PLAN, count, is_of_now, next_batch, read_head, select_chunks, unkept_plan,
+    ChunkRow, InfoRow, KEEP_PLAN, count, is_of_now, next_batch, read_head, repository_plans, select_chunks,
+    select_repository_plans, unkept_plan,
 };
 use crate::state::row_reader::RowReader as _;
-use crate::state::{PlanChunk, PlanChunkInfo, Plans, StateError};
+use crate::state::{PlanChunk, PlanChunkInfo, Plans, RepositoryPlan, StateError};
 
 const READ: &str = "read a plan";
 const FIND: &str = "look for a plan";
@@ -85,6 +86,14 @@ impl Plans for PostgresState {
             sqlx::query_as("SELECT run FROM plans JOIN runs ON id = run WHERE whole ORDER BY number DESC LIMIT 1");
         let found: Option<(String,)> = self.row(FIND, query).await?;
         found.map(|(run,)| self.read(&run)).transpose()
+    }
+
+    async fn plans_of_repository(&self, registry: &str, repository: &str) -> Result<Vec<RepositoryPlan>, StateError> {
+        let query = sqlx::query_as(select_repository_plans!("$1", "$2"))
+            .bind(super::storable(registry))
+            .bind(super::storable(repository));
+        let rows = self.rows(FIND, query).await?;
+        repository_plans(self, rows)
     }
 }
 

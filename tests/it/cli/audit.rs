@@ -5,7 +5,8 @@ use serde_json::Value;
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry, Options};
-use tagwarden::state::{RetentionCutoffs, StateStore};
+use tagwarden::state::{NewRun, RetentionCutoffs, StateStore};
+use uuid::Uuid;
 
 use super::{CliFixture, fill, record, settings, tags};
 use crate::support::acr::{ADMIN, clock, start};
@@ -151,6 +152,45 @@ async fn a_tag_has_a_history() {
     let done = desk.run("explain --history contoso/shop/api:never").await.exits(0);
     assert!(done.out.contains("no whole run of this state saw it"), "{}", done.out);
     desk.run("explain --history contoso/shop/api").await.exits(2);
+}
+
+/// With an hourly schedule, a few hundred runs are days, and a state keeps the plans of weeks.
+#[tokio::test]
+async fn a_history_goes_back_to_the_first_plan_that_is_stored() {
+    let (_registry, desk) = shop().await;
+    desk.run("plan").await;
+    desk.write("policies/all.yaml", "policies:\n  - { name: other, select: { tags: [\"*\"] }, keep: all }\n");
+    desk.run("plan").await;
+    let store = StateStore::open(&desk.path("tagwarden.db")).await.unwrap();
+    let [last, first] = store.runs(2).await.unwrap().try_into().unwrap();
+    let head = store.plan_head(last.run.id).await.unwrap().unwrap();
+    let chunk = store.plan_chunk(last.run.id, 0).await.unwrap().unwrap();
+    for number in 0..250 {
+        let run = NewRun { id: Uuid::from_u128(number), ..last.run.clone() };
+        store.begin_run(&run).await.unwrap();
+        let mut chunks = [Ok(chunk.clone())].into_iter();
+        store.save_plan(run.id, &format!("sha256:{number}"), &head, &mut chunks).await.unwrap();
+        store.finish_run(run.id, last.end.as_ref().unwrap()).await.unwrap();
+    }
+    store.close().await;
+
+    let image = "contoso/shop/api:candidate-1";
+    let done = desk.run(&format!("explain --history {image}")).await.exits(0);
+    let since = first.run.started_at.strftime("%Y-%m-%d %H:%M UTC");
+    for words in [
+        &*format!("Decisions are those of 252 complete plans since {since}: earlier ones are not stored any more"),
+        "decided: expired (enforced)",
+        &format!("plan:     {}\n", first.run.id),
+        "decided: retained",
+    ] {
+        assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);
+    }
+    let json = desk.run(&format!("explain --history {image} --format json")).await.exits(0).json();
+    assert_eq!((&json["plans"]["searched"], &json["plans"]["partial"]), (&252.into(), &false.into()), "{json:#}");
+    assert_eq!(json["decisions"].as_array().unwrap().len(), 2, "{json:#}");
+    drop_plans(&desk).await;
+    let done = desk.run(&format!("explain --history {image}")).await.exits(0);
+    assert!(done.out.contains("No decision is known: no complete plan is stored"), "{}", done.out);
 }
 
 /// Azure's registry gives push times, so nothing else is remembered of its tags.

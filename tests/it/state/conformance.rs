@@ -15,8 +15,8 @@ use tagwarden::domain::{
 };
 use tagwarden::registry::RawManifest;
 use tagwarden::state::{
-    ChunkCounts, JournalScope, JournalTotals, LeaseScope, NewRun, PlanChunk, RecordedPolicy, RestoreRecord, RunContext,
-    RunEnd, RunKind, RunRecord, StateErrorKind, StateStore, UntagRecord,
+    ChunkCounts, JournalScope, JournalTotals, LeaseScope, NewRun, PlanChunk, RecordedPolicy, RepositoryPlan,
+    RestoreRecord, RunContext, RunEnd, RunKind, RunRecord, StateErrorKind, StateStore, UntagRecord,
 };
 use uuid::Uuid;
 
@@ -201,6 +201,26 @@ async fn plans(store: &StateStore) {
     assert_eq!(infos, [(0, "shop/api", counts, true), (1, "shop/web", counts, true)]);
     assert_eq!(store.plan_chunk(first.id, 1).await.unwrap(), Some(chunk("shop/web")));
     assert_eq!(store.plan_chunk(first.id, 2).await.unwrap(), None);
+
+    // Of older plans, chunks with removals have something of a repository; of the last, also those without.
+    let third = NewRun { kind: RunKind::Plan, ..new_run(3, noon() + 1.hour()) };
+    let narrowed = NewRun { kind: RunKind::Plan, ..new_run(4, noon() + 2.hours()) };
+    store.begin_run(&third).await.unwrap();
+    store.begin_run(&narrowed).await.unwrap();
+    let counts = ChunkCounts { retained: 1, ..ChunkCounts::default() };
+    let stays = PlanChunk::new("contoso".into(), "shop/api".into(), counts, b"[]", br#"["stays"]"#);
+    store.save_plan(third.id, "sha256:r", head, &mut [Ok(stays)].into_iter()).await.unwrap();
+    let part = r#"{"hypothetical":false,"narrowed":{}}"#;
+    store.save_plan(narrowed.id, "sha256:s", part, &mut [Ok(chunk("shop/api"))].into_iter()).await.unwrap();
+    let of = async |registry: &str, repository: &str| store.plans_of_repository(registry, repository).await.unwrap();
+    let plan = |run: &NewRun, chunks: &[u32]| RepositoryPlan {
+        run: run.id,
+        started_at: run.started_at,
+        chunks: chunks.to_vec(),
+    };
+    assert_eq!(of("contoso", "shop/api").await, [plan(&first, &[0]), plan(&third, &[0])]);
+    assert_eq!(of("contoso", "shop/web").await, [plan(&first, &[1]), plan(&third, &[])]);
+    assert_eq!(of("other", "shop/api").await, [plan(&first, &[]), plan(&third, &[])]);
 }
 
 /// All outcomes that there are.

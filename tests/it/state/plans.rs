@@ -80,6 +80,20 @@ async fn chunks_come_back_in_order() {
     );
 }
 
+/// A state has the plans of weeks: the history of a tag must not read the chunks of all repositories.
+#[tokio::test]
+async fn removals_of_a_repository_are_found_by_an_index() {
+    let (folder, store) = fresh().await;
+    store.close().await;
+    let mut connection = connect(&folder.path().join("tagwarden.db")).await;
+    let query = "EXPLAIN QUERY PLAN SELECT run, ordinal FROM plan_chunks
+                 WHERE expired > 0 AND registry = 'contoso' AND repository = 'api'";
+    let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(query).fetch_all(&mut connection).await.unwrap();
+    let step = "SEARCH plan_chunks USING INDEX plan_chunks_removals (registry=? AND repository=?)";
+    assert_eq!(steps.iter().map(|step| &*step.3).collect::<Vec<_>>(), [step]);
+    connection.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_plan_that_was_cut_short_is_never_seen() {
     let (folder, store) = fresh().await;

@@ -3,8 +3,10 @@
 
 use jiff::ToSpan as _;
 use serde_json::Value;
+use tagwarden::domain::Hold;
+use tagwarden::state::{NewRun, RunContext, RunKind};
 
-use super::fixture::{WebFixture, hold, noon, plan, record, run_id};
+use super::fixture::{WebFixture, hold, new_run, noon, plan, record, run_id};
 use crate::support::browser::Browser;
 
 const WIDTHS: [u32; 3] = [390, 768, 1280];
@@ -81,6 +83,19 @@ async fn fixture(tags: usize) -> WebFixture {
     }
     if tags > 0 {
         store.hold(&hold("load test of the checkout")).await.unwrap();
+        let ended = Hold {
+            repository: "shop/part-000".parse().unwrap(),
+            tag: "candidate-000003".parse().unwrap(),
+            since: noon() - 12.hours(),
+            ..hold("load test of the check-out, see https://tickets.contoso.example/browse/OPERATIONS-2026-000417")
+        };
+        store.hold(&ended).await.unwrap();
+        let by = "operations-on-call@build-agents.contoso.example";
+        store.end_holds(&ended.endpoint, &ended.repository, &ended.tag, by, noon() - 6.hours()).await.unwrap();
+        let approver = "release-board@contoso.example, stated as anna.of.the.release.board@contoso.example";
+        let approved = NewRun { approved_by: Some(approver.into()), ..new_run(3, RunKind::Apply, noon()) };
+        let context = RunContext { signed_by: Some("release-board".into()), ..RunContext::default() };
+        store.begin_run_with_context(&approved, &context).await.unwrap();
     }
     site
 }

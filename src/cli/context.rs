@@ -213,6 +213,22 @@ pub(super) fn require_writable(file: &Path) -> Result<(), RunError> {
     })
 }
 
+/// Makes sure that a new file can be created, before the work whose result it gets. Nothing is overwritten.
+///
+/// # Errors
+/// [`RunError::Usage`].
+pub(super) fn require_new(file: &Path) -> Result<(), RunError> {
+    if file == Path::new(STANDARD) {
+        return Err(RunError::usage("`-`: this cannot be written to standard output; name a file".to_owned()));
+    }
+    if file.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+        let failure = Failure::new((), format!("cannot write {}: something is there already", file.display()));
+        let help = "nothing is overwritten: name another file, or remove this one";
+        return Err(RunError::Usage(failure.with_help(help)));
+    }
+    require_writable(file)
+}
+
 /// Returns the error of a file that cannot be written.
 pub(super) fn unwritable(file: &Path, error: io::Error) -> RunError {
     RunError::Output(Failure::new((), format!("cannot write {}", file.display())).caused_by(error))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::context::require_new;
 use super::output::{print, print_stderr};
 use crate::domain::{Cause, Failure, decode_text};
 use crate::policy_import::{self, ImportOptions, Tool};
@@ -65,6 +66,9 @@ impl From<ToolArg> for Tool {
 /// Translates a file, and writes the policies.
 pub(super) fn import(args: &ImportArgs) -> Result<u8, RunError> {
     let name = if args.file == Path::new("-") { "standard input".to_owned() } else { args.file.display().to_string() };
+    if let Some(out) = &args.out {
+        require_new(out)?;
+    }
     let text = read(&args.file, &name)?;
     let options = ImportOptions { file: name, scopes: args.scope.clone() };
     let done = policy_import::import(args.tool.into(), &text, &options)

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_mangen::Man;
 
-use super::context::{reject_unknown, unwritable};
+use super::context::{reject_unknown, require_writable, unwritable};
 use super::output::{print, print_note, write_file};
 use super::reference::markdown_reference;
+use crate::domain::Failure;
 use crate::workflow::RunError;
 
 #[derive(Debug, Args)]
@@ -32,7 +33,12 @@ pub(super) fn man(args: &ManArgs) -> Result<u8, RunError> {
         return Ok(0);
     }
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            let failure = Failure::new((), format!("cannot create the folder {}", folder.display()));
+            RunError::Usage(failure.caused_by(error).with_help("name a folder that this user may create or write to"))
+        })?;
+        // All pages or none.
+        write_pages(&root, "tagwarden", &mut |name, _| require_writable(&folder.join(format!("{name}.1"))))?;
         let mut count = 0_u64;
         write_pages(&root, "tagwarden", &mut |name, page| {
             let file = folder.join(format!("{name}.1"));

@@ -7,13 +7,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::arguments::parse_reason;
-use super::context::{current_user, environment, pretty_json, system_clock};
+use super::context::{current_user, environment, pretty_json, require_new, system_clock};
 use super::output::{print, print_note, print_stderr};
 use crate::config;
 use crate::domain::Failure;
 use crate::policy;
 use crate::report;
-use crate::state::{Backup, Sighting, StateCheck, StateLocation, StateStore};
+use crate::state::{Backup, Sighting, SqliteState, StateCheck, StateLocation, StateStore};
 use crate::workflow::{self, LoadedRules, RunError};
 
 #[derive(Debug, Args)]
@@ -102,6 +102,7 @@ pub(super) async fn state(config: Option<&Path>, args: &StateArgs) -> Result<u8,
 }
 
 async fn backup(state: &StateLocation, file: &Path) -> Result<u8, RunError> {
+    require_backup_target(state, file)?;
     let Backup { bytes, runs, entries } = StateStore::back_up(state, file).await?;
     print_note(&format!(
         "backed up {state} to {}: {}, {}, {}",
@@ -113,7 +114,21 @@ async fn backup(state: &StateLocation, file: &Path) -> Result<u8, RunError> {
     Ok(0)
 }
 
+/// Makes sure of the target of a backup before the state is read, which may take long.
+fn require_backup_target(state: &StateLocation, file: &Path) -> Result<(), RunError> {
+    if let StateLocation::File(state) = state
+        && SqliteState::is_part_of(state, file)
+    {
+        let words = format!("cannot write {}: the state itself is there, or keeps a file by that name", file.display());
+        return Err(RunError::Usage(Failure::new((), words).with_help("name a file in another folder")));
+    }
+    require_new(file)
+}
+
 async fn copy(from: &StateLocation, to: &StateLocation) -> Result<u8, RunError> {
+    if let StateLocation::File(file) = to {
+        require_new(file)?;
+    }
     let copied = StateStore::copy(from, to).await?;
     print_stderr(&format!(
         "copied {from} to {to}: {}, {}, {} in {}; counts and hashes of all tables agree",

@@ -20,7 +20,21 @@ pub struct Backup {
     pub entries: u64,
 }
 
+/// The endings of the files that stand beside a state: those of SQLite, and the locks.
+const ENDINGS: [&str; 6] = ["", "-wal", "-shm", "-journal", ".lock", ".daemon.lock"];
+
 impl SqliteState {
+    /// Returns true if a path is the state's own, or that of a file beside it, which need not exist. `SQLite` would take a
+    /// backup by such a name for a part of the state.
+    #[must_use]
+    pub fn is_part_of(state: &Path, path: &Path) -> bool {
+        let state = state.canonicalize().unwrap_or_else(|_| state.to_owned());
+        let place = |path: &Path| Some((folder(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+        let (Some((home, name)), Some((other, file))) = (place(&state), place(path)) else { return false };
+        let ending = file.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        home == other && ending.is_some_and(|ending| ENDINGS.iter().any(|known| known.as_bytes() == ending))
+    }
+
     /// Copies the state at `state` into the new file `target`, as of one instant and including the write-ahead log.
     /// Other processes can use the state meanwhile. The file appears under its name only once it is completely on the
     /// disk and was read back, readable for its owner alone. Does not migrate old tables.

@@ -70,9 +70,15 @@ async fn rules_of_every_tool_become_policies_that_check_takes() {
 async fn nothing_is_overwritten_and_errors_say_what_to_do() {
     let desk = CliFixture::with(&[("rules.json", RULES[2].2), ("policies/mine.yaml", "mine\n")]);
     let done = desk.run("import artifact-registry rules.json --out policies/mine.yaml").await.exits(2);
-    assert!(done.err.contains("policies/mine.yaml: cannot be created") && done.err.contains("nothing is overwritten"));
+    let there = "cannot write policies/mine.yaml: something is there already";
+    assert!(done.err.contains(there) && done.err.contains("nothing is overwritten"), "{}", done.err);
     assert_eq!(desk.read("policies/mine.yaml"), "mine\n");
-    desk.run("import artifact-registry rules.json --out nowhere/mine.yaml").await.exits(2);
+    // Before the rules are read.
+    for rules in ["rules.json", "missing.json"] {
+        let done = desk.run(&format!("import artifact-registry {rules} --out nowhere/mine.yaml")).await.exits(2);
+        assert!(done.err.contains("cannot write nowhere/mine.yaml: "), "{}", done.err);
+        assert!(done.err.contains("help: create its folder"), "{}", done.err);
+    }
     let done = desk.run("import artifact-registry missing.json").await.exits(2);
     assert!(done.err.contains("missing.json: cannot be read: "), "{}", done.err);
     let done = desk.run("import ecr rules.json").await.exits(2);

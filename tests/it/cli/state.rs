@@ -35,6 +35,30 @@ async fn a_backup_can_take_the_place_of_the_state() {
     assert_eq!(desk.run("runs --format json").await.exits(0).out, before);
 }
 
+/// The targets that cannot take a backup are found out before the state is read, which may take long.
+#[tokio::test]
+async fn a_backup_checks_its_target_first() {
+    let desk = CliFixture::with(&[("tagwarden.toml", &settings("http://127.0.0.1:9")), ("folder/a", "")]);
+    // Not a state: whatever reads it fails with another message.
+    desk.write("tagwarden.db", "not a state");
+    for (target, says, help) in [
+        ("nowhere/copy.db", "cannot write nowhere/copy.db: ", "create its folder"),
+        ("folder", "cannot write folder: ", "name a file in it"),
+        ("folder/a", "cannot write folder/a: something is there already", "nothing is overwritten"),
+        ("tagwarden.db", "cannot write tagwarden.db: the state itself is there", "name a file in another folder"),
+        ("folder/../tagwarden.db-wal", "or keeps a file by that name", "name a file in another folder"),
+        ("tagwarden.db.daemon.lock", "or keeps a file by that name", "name a file in another folder"),
+        ("-", "this cannot be written to standard output", ""),
+    ] {
+        let done = desk.run(&format!("state backup {target}")).await.exits(2);
+        assert!(done.err.contains(says) && done.err.contains(help), "{target}: {}", done.err);
+    }
+    let done = desk.run("state copy sqlite:tagwarden.db sqlite:nowhere/copy.db").await.exits(2);
+    assert!(done.err.contains("nowhere/copy.db: ") && done.err.contains("create its folder"), "{}", done.err);
+    let done = desk.run("state backup tagwarden.db-copy").await.exits(1);
+    assert!(done.err.contains("tagwarden.db: "), "the state is read: {}", done.err);
+}
+
 /// A machine and its registry that were both wrong once: nothing is removed until a person says which time is right.
 #[tokio::test]
 async fn a_person_can_say_that_the_clock_is_right() {

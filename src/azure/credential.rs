@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::AzureEnvironment;
 use super::authority::{Authority, authentication_error, refused_authentication};
-use crate::domain::Cause;
+use crate::domain::{Cause, decode_text};
 use crate::http_client::{ClientConfig, HttpClient, RequestError, RequestErrorKind, RetryPolicy, one_line};
 
 /// The identity to authenticate as.
@@ -328,7 +328,7 @@ impl fmt::Debug for TokenFile {
 #[async_trait]
 impl ClientAssertion for TokenFile {
     async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
-        let read = tokio::fs::read_to_string(&self.path).await.map(|text| text.trim().to_owned());
+        let read = tokio::fs::read(&self.path).await.and_then(|bytes| Ok(decode_text(bytes)?.trim().to_owned()));
         let kind = RequestErrorKind::InvalidSettings;
         let file = |what: &str| RequestError::new(kind, format!("the token file {} {what}", self.path.display()));
         let problem = match read {

@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::wire::lenient;
-use crate::domain::RepositoryName;
+use crate::domain::{RepositoryName, decode_text};
 use crate::http_client::parse_json_lossy;
 use crate::registry::{RegistryError, RegistryErrorKind};
 
@@ -154,6 +154,8 @@ impl DockerConfig {
             let text = tokio::fs::read(path).await.map_err(|error| {
                 settings_error(format!("docker configuration {file} cannot be read")).caused_by(error)
             })?;
+            // PowerShell writes UTF-16. An odd letter somewhere does not hide the credentials.
+            let text = decode_text(text.clone()).map_or(text, String::into_bytes);
             // The error's message could quote a secret; its position is enough.
             let config = parse_json_lossy(&text).map_err(|error| {
                 let (line, column) = (error.line(), error.column());

@@ -10,13 +10,13 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use jiff::Timestamp;
 use kube::client::{AuthError, Body, ClientBuilder};
-use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, ExecInteractiveMode, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::SourceError;
-use crate::domain::Cause;
+use crate::domain::{Cause, decode_text};
 use crate::http_client::{Backoff, RetryHint, RetryPolicy, date, one_line, status_retry_hint};
 
 /// The address of a cluster, and the identity for it.
@@ -246,10 +246,17 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
     let shown = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
     let mut merged = Kubeconfig::default();
     for file in files {
+        let failed = || settings_error(format!("kubeconfig {}", file.display()));
+        // `kube` knows the same encodings, but panics at half a character, and has no remedy for the others.
+        let text = std::fs::read(&file).and_then(|bytes| Ok(decode_text(bytes)?));
+        text.map_err(|error| failed().caused_by(error))?;
         let read = Kubeconfig::read_from(&file).and_then(|next| merged.merge(next));
-        merged = read.map_err(|error| settings_error(format!("kubeconfig {}", file.display())).caused_by(error))?;
+        merged = read.map_err(|error| failed().caused_by(error))?;
     }
     for named in &mut merged.auth_infos {
+        if let Some(info) = &mut named.auth_info {
+            decode_token_file(info);
+        }
         // No person can answer a prompt.
         if let Some(exec) = named.auth_info.as_mut().and_then(|info| info.exec.as_mut()) {
             exec.interactive_mode = Some(ExecInteractiveMode::Never);
@@ -258,6 +265,18 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(merged, &options).await;
     config.map_err(|error| settings_error(format!("kubeconfig {shown}")).caused_by(error).with_help("check `context`"))
+}
+
+/// Reads a token file that begins with a byte order mark, which `kube` would send as a part of the token. Other files are
+/// left to `kube`, which reads them again from time to time.
+fn decode_token_file(info: &mut AuthInfo) {
+    let (None, Some(file)) = (&info.token, &info.token_file) else { return };
+    let Ok(bytes) = std::fs::read(file) else { return };
+    if let Ok(text) = decode_text(bytes.clone())
+        && text.as_bytes() != bytes
+    {
+        info.token = Some(text.trim().into());
+    }
 }
 
 fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<Config, SourceError> {

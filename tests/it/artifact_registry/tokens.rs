@@ -12,6 +12,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{API, EMAIL, TOKEN, image, name, options, put, refusal, request_counts, settings_of, start};
 use crate::registry::{quick, tag};
+use crate::support::encodings::as_windows_saves;
 use crate::support::lease::writer_of;
 use crate::support::removal::untag_manifest;
 
@@ -120,6 +121,8 @@ async fn a_token_of_another_issuer_is_exchanged_and_may_impersonate_an_account()
     for impersonates in [false, true] {
         let (registry, service) = (start(options()).await, MockServer::start().await);
         let folder = tempfile::tempdir().unwrap();
+        // One reading, and one for each other encoding.
+        let readings = 4;
         let first = if impersonates { "ya29.of-the-pool" } else { TOKEN };
         let exchange = Mock::given(method("POST"))
             .and(path("/v1/token"))
@@ -127,7 +130,7 @@ async fn a_token_of_another_issuer_is_exchanged_and_may_impersonate_an_account()
             .and(body_string_contains("subject_token=token%2Bof+the+cluster"))
             .and(body_string_contains("workloadIdentityPools%2Fpool"));
         let answer = json!({ "access_token": first, "expires_in": 3600, "token_type": "Bearer" });
-        exchange.respond_with(ResponseTemplate::new(200).set_body_json(answer)).expect(1).mount(&service).await;
+        exchange.respond_with(ResponseTemplate::new(200).set_body_json(answer)).expect(readings).mount(&service).await;
         #[expect(clippy::disallowed_methods, reason = "tokens expire by the real time")]
         let end = Timestamp::now() + SignedDuration::from_mins(60);
         let impersonation = Mock::given(method("POST"))
@@ -135,14 +138,19 @@ async fn a_token_of_another_issuer_is_exchanged_and_may_impersonate_an_account()
             .and(header("authorization", "Bearer ya29.of-the-pool"))
             .and(body_string_contains("cloud-platform"));
         let answer = json!({ "accessToken": TOKEN, "expireTime": end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() });
-        let times = u64::from(impersonates);
+        let times = if impersonates { readings } else { 0 };
         impersonation
             .respond_with(ResponseTemplate::new(200).set_body_json(answer))
             .expect(times)
             .mount(&service)
             .await;
-        let identity = GoogleIdentity::Federated(Box::new(federated(&service, &folder, impersonates)));
-        assert_eq!(read(settings(&registry, identity, &service)).await, "0 images");
+        let identity = federated(&service, &folder, impersonates);
+        let as_identity = || GoogleIdentity::Federated(Box::new(identity.clone()));
+        assert_eq!(read(settings(&registry, as_identity(), &service)).await, "0 images");
+        for encoded in as_windows_saves(&fs::read_to_string(&identity.token_file).unwrap()) {
+            fs::write(&identity.token_file, encoded).unwrap();
+            assert_eq!(read(settings(&registry, as_identity(), &service)).await, "0 images");
+        }
     }
 }
 

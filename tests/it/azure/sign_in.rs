@@ -183,6 +183,10 @@ async fn a_service_accounts_token_is_read_when_it_is_needed() {
     assert_eq!(tokens.token(REGISTRIES).await.unwrap().expose_secret(), "token-1");
     rotate("assertion-2");
     assert_eq!(tokens.token(REGISTRIES).await.unwrap().expose_secret(), "token-2");
+    for encoded in crate::support::encodings::as_windows_saves("assertion-2\r\n") {
+        fs::write(&file, encoded).unwrap();
+        tokens.token(REGISTRIES).await.unwrap();
+    }
 
     entra.directory.lock().unwrap().assertion = "assertion-3".into();
     let error = tokens.token(REGISTRIES).await.unwrap_err();

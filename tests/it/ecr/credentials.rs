@@ -12,6 +12,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{image, name, options, put, refusal, settings_of, start};
 use crate::registry::{quick, tag};
+use crate::support::encodings::as_windows_saves;
 use crate::support::lease::writer_of;
 use crate::support::removal::untag_manifest;
 
@@ -64,7 +65,7 @@ async fn read(registry: &EmbeddedRegistry, identity: AwsIdentity, times: usize) 
     last
 }
 
-fn token_file(folder: &tempfile::TempDir, text: &str) -> std::path::PathBuf {
+fn token_file(folder: &tempfile::TempDir, text: impl AsRef<[u8]>) -> std::path::PathBuf {
     let file = folder.path().join("token");
     fs::write(&file, text).unwrap();
     file
@@ -86,9 +87,13 @@ async fn a_token_of_the_cluster_is_exchanged_for_keys_once() {
         .and(body_string_contains("Action=AssumeRoleWithWebIdentity&Version=2011-06-15"))
         .and(body_string_contains("RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Ftagwarden"))
         .and(body_string_contains("WebIdentityToken=token%2Bof+the+cluster"));
-    exchange.respond_with(ResponseTemplate::new(200).set_body_string(keys_xml(60))).expect(1).mount(&service).await;
+    exchange.respond_with(ResponseTemplate::new(200).set_body_string(keys_xml(60))).expect(4).mount(&service).await;
     let identity = web_identity(&service, token_file(&folder, "token+of the cluster\n"));
     assert_eq!(read(&registry, identity, 3).await, "0 repositories");
+    for encoded in as_windows_saves("token+of the cluster\r\n") {
+        let identity = web_identity(&service, token_file(&folder, encoded));
+        assert_eq!(read(&registry, identity, 1).await, "0 repositories");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::{answer, name, ok_json, quick, raw, refusal, seen, settings, tag};
 use crate::support::content::{config, image};
+use crate::support::encodings::as_windows_saves;
 use crate::support::lease::writer_of;
 use crate::support::removal::{delete_manifest, untag};
 
@@ -245,10 +246,31 @@ async fn an_identity_token_is_exchanged_by_post() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     let host = server.address().to_string();
-    std::fs::write(&file, json!({"auths": {host: {"identitytoken": "a+b"}}}).to_string()).unwrap();
+    let text = json!({"auths": {host: {"identitytoken": "a+b"}}}).to_string();
+    std::fs::write(&file, &text).unwrap();
     let reader = reader(&server, Auth::DockerConfig(vec![file]));
     assert!(reader.catalogue().await.is_ok());
     assert!(reader.identity().contains("token"));
+}
+
+#[tokio::test]
+async fn a_docker_configuration_may_be_saved_as_windows_does() {
+    let server = MockServer::start().await;
+    answer(&server, "GET", "/v2/", refusal(401, "UNAUTHORIZED").insert_header("www-authenticate", "Basic")).await;
+    Mock::given(path("/v2/_catalog"))
+        .and(header("authorization", BASIC))
+        .respond_with(ok_json(&json!({"repositories": ["app"]})))
+        .mount(&server)
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    let auth = BASIC.strip_prefix("Basic ").unwrap();
+    let text = json!({"auths": {server.address().to_string(): {"auth": auth}}}).to_string();
+    for (number, encoded) in as_windows_saves(&text).into_iter().enumerate() {
+        let file = folder.path().join(format!("{number}.json"));
+        std::fs::write(&file, encoded).unwrap();
+        let found = reader(&server, Auth::DockerConfig(vec![file])).catalogue().await.unwrap();
+        assert_eq!(found.repositories.len(), 1);
+    }
 }
 
 #[tokio::test]

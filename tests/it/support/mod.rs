@@ -7,6 +7,7 @@ pub(crate) mod certificate;
 pub(crate) mod clients;
 pub(crate) mod content;
 pub(crate) mod docker_registry;
+pub(crate) mod encodings;
 pub(crate) mod garbage;
 pub(crate) mod git;
 pub(crate) mod kubernetes;

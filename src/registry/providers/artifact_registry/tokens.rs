@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::identity::{FederatedIdentity, GoogleIdentity};
+use crate::domain::decode_text;
 use crate::http_client::{ClientConfig, HttpClient, Request, Response, RetryPolicy};
 use crate::registry::client::challenge::host_and_port;
 use crate::registry::{Auth, RegistryError, RegistryErrorKind, RegistrySettings};
@@ -282,7 +283,8 @@ fn now() -> Timestamp {
 /// Reads the token of another issuer, which something else renews.
 fn subject_token(identity: &FederatedIdentity) -> Result<SecretString, RegistryError> {
     let file = &identity.token_file;
-    let text = fs::read_to_string(file).map_err(|error| {
+    let read = fs::read(file).and_then(|bytes| Ok(decode_text(bytes)?));
+    let text = read.map_err(|error| {
         let message = format!("the token file {} cannot be read", file.display());
         RegistryError::new(RegistryErrorKind::Denied, message).caused_by(error)
     })?;

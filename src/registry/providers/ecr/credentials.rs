@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::signature::AccessKeys;
+use crate::domain::decode_text;
 use crate::http_client::{ClientConfig, HttpClient, METADATA_TOKEN_PATH, Request, Response, RetryPolicy};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
@@ -282,7 +283,8 @@ fn secret_header(text: &str) -> Result<HeaderValue, RegistryError> {
 
 /// Reads a token that something else renews.
 fn read_secret(file: &Path) -> Result<SecretString, RegistryError> {
-    let read = std::fs::read_to_string(file).map_err(|error| {
+    let read = std::fs::read(file).and_then(|bytes| Ok(decode_text(bytes)?));
+    let read = read.map_err(|error| {
         let message = format!("the token file {} cannot be read", file.display());
         RegistryError::new(RegistryErrorKind::Denied, message).caused_by(error)
     })?;

@@ -10,6 +10,7 @@ use tagwarden::sources::{
 };
 
 use super::{ask, now, recorded, shown, source};
+use crate::support::encodings::as_windows_saves;
 use crate::support::kubernetes::{ApiServer, ClusterState, Fault, fixture};
 
 /// What becomes of the recorded cluster where that goes wrong: nothing lost, or a failure of that kind with these words.
@@ -258,6 +259,37 @@ async fn an_old_cluster_has_its_cron_jobs_elsewhere() {
         world.add("apis/batch/v1beta1", "cronjobs", "CronJob", objects);
     }
     assert_eq!(shown(&ask(server.settings("")).await.unwrap().claims), recorded());
+}
+
+/// A kubeconfig and a token that somebody saved with an editor, or by PowerShell's `>`.
+#[tokio::test]
+async fn a_kubeconfig_may_be_saved_as_windows_does() {
+    let server = ApiServer::recorded().await;
+    server.world.lock().unwrap().token = Some("one".into());
+    let settings = server.settings("");
+    let file = server.folder.path().join("saved");
+    let access = || Access::Kubeconfig { files: vec![file.clone()], context: None };
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "prod",
+        "clusters": [{ "name": "c", "cluster": { "server": server.url } }],
+        "contexts": [{ "name": "prod", "context": { "cluster": "c", "user": "u" } }],
+        "users": [{ "name": "u", "user": { "tokenFile": "saved-token" } }],
+    });
+    let text = text.to_string();
+    for (config, token) in as_windows_saves(&text).into_iter().zip(as_windows_saves("one\r\n")) {
+        std::fs::write(&file, config).unwrap();
+        std::fs::write(server.folder.path().join("saved-token"), token).unwrap();
+        let answered = ask(KubernetesSettings { access: access(), ..settings.clone() }).await.unwrap();
+        assert_eq!(shown(&answered.claims), recorded());
+    }
+    let cut = [&b"\xff\xfe"[..], b"{\0}"].concat();
+    let unmarked: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, words) in [(cut, "not valid UTF-16"), (unmarked, "UTF-16 without a byte order mark; save it as UTF-8")]
+    {
+        std::fs::write(&file, bytes).unwrap();
+        let error = ask(KubernetesSettings { access: access(), ..settings.clone() }).await.unwrap_err();
+        assert!(error.kind == "settings" && error.chain().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

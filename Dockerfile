@@ -33,9 +33,16 @@ RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-
     && ! grep INTERP /tmp/headers
 
 FROM scratch
+# `packaging/image` gives the values of a commit.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="Tagwarden" \
       org.opencontainers.image.description="Retention and cleanup daemon for container image tags" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 COPY --from=build /out/ /
 # As a folder in another one it keeps its mode: builders differ in that of the folder they copy.
 COPY --from=build --chown=65532:65532 /state/ /var/lib/

@@ -62,6 +62,33 @@ fn the_image_is_bare_and_nobody_is_root() {
     assert_eq!(check[0], entry[0]);
 }
 
+/// The labels that registries and scanners show (OCI image specification, annotations).
+#[test]
+fn the_image_says_where_it_is_from() {
+    let stage = last_stage();
+    let default = |name: &str| {
+        let found: Vec<&str> = stage.iter().filter_map(|line| line.strip_prefix("ARG ")?.strip_prefix(name)).collect();
+        assert_eq!(found.len(), 1, "{name}: {stage:?}");
+        found[0].trim_start_matches('=').to_owned()
+    };
+    let labels = argument(&stage, "LABEL");
+    for (label, value) in [
+        ("title", "Tagwarden"),
+        ("licenses", env!("CARGO_PKG_LICENSE")),
+        ("version", "${VERSION}"),
+        ("revision", "${REVISION}"),
+        ("source", "${SOURCE}"),
+    ] {
+        let expected = format!("org.opencontainers.image.{label}=\"{value}\"");
+        assert!(labels.contains(&expected), "{expected} is missing in {labels}");
+    }
+    // Also without arguments, an image names the right version.
+    assert_eq!(
+        [default("VERSION"), default("REVISION"), default("SOURCE")],
+        [env!("CARGO_PKG_VERSION"), "unknown", "unknown"]
+    );
+}
+
 /// Every stage that is copied from is there, and what is copied was made in it.
 #[test]
 fn what_is_copied_was_made() {

@@ -184,6 +184,48 @@ fn a_second_target_joins_the_first() {
     assert_eq!(names, expected);
 }
 
+/// The image gets the labels of its commit, in whatever folder it is built.
+#[test]
+fn images_of_a_commit_get_the_same_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = repository(folder.path());
+    let other = folder.path().join("my work/checkout");
+    clone(&sources, &other, "077");
+    let builder = folder.path().join("buildah");
+    fs::write(&builder, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+    fs::set_permissions(&builder, fs::Permissions::from_mode(0o755)).unwrap();
+    let image = |checkout: &Path, words: &[&str]| {
+        let mut command = Command::new(checkout.join("packaging/image"));
+        command.args(words).current_dir("/").env_remove("SOURCE_DATE_EPOCH");
+        command.env("BUILDER", &builder).env("SOURCE", "https://git.contoso.example/tagwarden");
+        command
+    };
+    let words = ["contoso.example/tagwarden:1", "--no-cache"];
+    let built = run(&mut image(&sources, &words));
+    assert_eq!(built, run(&mut image(&other, &words)));
+    let git = |words: &[&str]| run(Command::new("git").args(words).current_dir(&sources)).trim().to_owned();
+    let epoch = git(&["log", "-1", "--format=%ct"]);
+    let expected = format!(
+        "build\n--format\ndocker\n--timestamp\n{epoch}\n--tag\ncontoso.example/tagwarden:1\n--build-arg\nVERSION={}\n--build-arg\nREVISION={}\n\
+         --build-arg\nSOURCE=https://git.contoso.example/tagwarden\n--build-arg\nSOURCE_DATE_EPOCH={epoch}\n--no-cache\n.\n",
+        env!("CARGO_PKG_VERSION"),
+        git(&["rev-parse", "HEAD"]),
+    );
+    assert_eq!(built, expected);
+
+    let refused = |command: &mut Command, words: &str| {
+        let Output { status, stderr, .. } = command.output().unwrap();
+        let said = String::from_utf8(stderr).unwrap();
+        assert!(status.code() == Some(1) && said.contains(words) && said.contains("; help: "), "{words}: {said}");
+    };
+    refused(&mut image(&sources, &[]), "the image has no name");
+    refused(image(&sources, &words).env_remove("SOURCE"), "the address of the sources is missing");
+    refused(image(&sources, &words).env("SOURCE", "https://ada:sesame@git.contoso.example/x"), "has a user in it");
+    refused(image(&sources, &words).env("BUILDER", "kaniko"), "`kaniko` is not a known builder");
+    fs::write(sources.join("docs/new.md"), "not committed").unwrap();
+    refused(&mut image(&sources, &words), "the checkout has uncommitted changes");
+}
+
 /// Another version writes another bill of materials, and those before 0.5.9 a new random number each time.
 #[test]
 fn what_would_not_be_the_same_is_refused() {
@@ -207,6 +249,18 @@ fn what_would_not_be_the_same_is_refused() {
         "packaging/release: a binary for aarch64-unknown-linux-gnu does not run on x86_64-unknown-linux-gnu; help: build on \
          a machine of the target's architecture\n"
     );
+    let spaced = folder.path().join("my work/checkout");
+    clone(&sources, &spaced, "022");
+    assert_eq!(
+        refused(&mut release(&spaced)),
+        format!(
+            "packaging/release: the path `{}` has a space, which flags of the C compiler cannot have; help: use a folder \
+             without spaces\n",
+            spaced.display()
+        )
+    );
+    let target = folder.path().join("my target");
+    assert!(refused(release(&sources).env("CARGO_TARGET_DIR", target)).contains("my target` has a space"));
     fs::write(sources.join("docs/new.md"), "not committed").unwrap();
     assert_eq!(
         refused(&mut release(&sources)),

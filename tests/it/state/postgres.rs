@@ -3,15 +3,17 @@
 use std::fmt::Debug;
 
 use jiff::ToSpan as _;
-use tagwarden::domain::Outcome;
+use tagwarden::domain::{Action, DateOrigin, Intent, OriginalDate, Outcome};
 use tagwarden::state::{
-    InvalidPostgresUrl, LeaseScope, PostgresLocation, PostgresPassword, StateErrorKind, StateLocation, StateStore,
+    InvalidPostgresUrl, LeaseScope, PostgresLocation, PostgresPassword, RestoreRecord, StateErrorKind, StateLocation,
+    StateStore,
 };
 
 use super::{intent, manifest, new_run, noon};
 use crate::support::azure::{Entra, SECRET};
 use crate::support::certificate::certified;
 use crate::support::postgres::{PASSWORD, Postgres, fresh};
+use crate::support::proxy::Proxy;
 
 fn done() -> Outcome {
     Outcome::Done(String::new())
@@ -76,6 +78,40 @@ async fn an_entry_that_is_sent_again_is_written_once() {
                  NULL) FROM journal AS entry";
     server.meddle(other).await;
     assert_eq!(store.journal(run.id).await.unwrap().len(), 2);
+}
+
+/// A request may be carried out although its answer is lost. It is repeated in a transaction of several statements.
+#[tokio::test]
+async fn an_entry_whose_answer_was_lost_is_written_once() {
+    let (server, direct) = fresh().await;
+    let proxy = Proxy::start(server.port).await;
+    let store = StateStore::open(server.location_at(&Postgres::url_at(proxy.port))).await.unwrap();
+    let (run, image) = (new_run(1, noon()), manifest("1"));
+    store.begin_run(&run).await.unwrap();
+    let lease = store.take_lease(LeaseScope::Run, "run by ada@here").await.unwrap();
+    let token = store.begin_epoch(&lease, noon()).await.unwrap();
+    store.intend(&token, run.id, &intent("first", &image), &image, noon()).await.unwrap();
+
+    let lost = proxy.lost_answers();
+    proxy.cut();
+    let journaled = store.intend(&token, run.id, &intent("lost", &image), &image, noon()).await.unwrap();
+    assert!(proxy.lost_answers() > lost, "the first request was answered");
+    let entries = direct.journal(run.id).await.unwrap();
+    let lost: Vec<_> = entries.iter().filter(|entry| entry.intent.tag.as_str() == "lost").collect();
+    assert_eq!(lost.iter().map(|entry| entry.id).collect::<Vec<_>>(), [journaled.id()], "one entry, and its number");
+    store.record_outcome(journaled.id(), &done(), noon()).await.unwrap();
+
+    // Of a restore, nothing is sent before the connection is known to be good.
+    let back =
+        Intent { action: Action::Restore, endpoint: Some("https://contoso.example".into()), ..intent("lost", &image) };
+    let original = OriginalDate::Known(noon().into(), DateOrigin::Pushed);
+    let record = RestoreRecord { original: Some(original), hold: None };
+    proxy.cut();
+    let journaled = store.intend_restore(&token, run.id, &back, &image, record, noon()).await.unwrap();
+    store.record_restore_outcome(journaled.id(), &done(), None, noon()).await.unwrap();
+    let restores = direct.journal(run.id).await.unwrap().into_iter().filter(|entry| entry.intent == back);
+    assert_eq!(restores.map(|entry| entry.id).collect::<Vec<_>>(), [journaled.id()]);
+    assert_eq!(server.number("SELECT count(*) FROM restored_tags WHERE complete").await, 1);
 }
 
 /// The state says so before each intent; before each removal, the holder's own clock or what its last renewal found.

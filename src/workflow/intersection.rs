@@ -118,17 +118,16 @@ pub(super) fn intersect(
     for planned_removal in planned.iter() {
         let (view, removal) = planned_removal?;
         let found = now.get(&place(removal)).copied();
-        let order =
-            |removal: &Arc<Removal>| RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(&view) };
-        let present = |now: &Removal| match journaled {
-            JournaledEvidence::Approved => order(&Arc::new(now.clone())),
-            JournaledEvidence::Present => RemovalTask {
-                removal: Arc::new(now.clone()),
-                evidence: JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts)),
+        let skipped_task = || RemovalTask { removal: Arc::clone(removal), evidence: journal_evidence(&view) };
+        let task = |now: &Removal| RemovalTask {
+            removal: Arc::new(now.clone()),
+            evidence: match journaled {
+                JournaledEvidence::Approved => journal_evidence(&view),
+                JournaledEvidence::Present => JournalEvidence::FromVerdict(Arc::clone(&decision.verdicts)),
             },
         };
         if let Some(skip) = planned_skip(planned.document(), &view) {
-            skipped.push((order(removal), skip));
+            skipped.push((skipped_task(), skip));
             continue;
         }
         let skip = if let Some(run) = earlier.get(&view.name()).filter(|_| found.is_some()) {
@@ -145,7 +144,7 @@ pub(super) fn intersect(
                 }
                 Some(now) if now.enforce => {
                     let Some(refusal) = forbidden(now) else {
-                        tasks.push(present(now));
+                        tasks.push(task(now));
                         continue;
                     };
                     SkipReason::Refused(report::describe_refusal(refusal))
@@ -155,7 +154,7 @@ pub(super) fn intersect(
             }
         };
         is_refused |= matches!(skip, SkipReason::Refused(_));
-        skipped.push((order(removal), skip));
+        skipped.push((skipped_task(), skip));
     }
     let count = skipped.len();
     let mut tasks = limits.admit(tasks, &mut skipped);

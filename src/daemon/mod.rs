@@ -12,6 +12,7 @@ mod leadership;
 mod reload;
 mod rules;
 mod schedule;
+mod status;
 mod systemd;
 mod watch;
 

@@ -77,7 +77,7 @@ async fn nothing_is_overwritten_and_errors_say_what_to_do() {
     for rules in ["rules.json", "missing.json"] {
         let done = desk.run(&format!("import artifact-registry {rules} --out nowhere/mine.yaml")).await.exits(2);
         assert!(done.err.contains("cannot write nowhere/mine.yaml: "), "{}", done.err);
-        assert!(done.err.contains("help: create its folder"), "{}", done.err);
+        assert!(done.err.contains("; create its folder"), "{}", done.err);
     }
     let done = desk.run("import artifact-registry missing.json").await.exits(2);
     assert!(done.err.contains("missing.json: cannot be read: "), "{}", done.err);

@@ -23,8 +23,8 @@ struct RemovedDigest {
 }
 
 impl UntagAttempt<'_> {
-    /// Confirms a successful response, with the tag's digest if it contains one, or else by the registry's own record of the
-    /// tag. Where there is no such record, the first response of each repository is verified.
+    /// Confirms a successful response, with the tag's digest if it contains one, or else by the registry's own record
+    /// of the tag. Where there is no such record, the first response of each repository is verified.
     pub(super) async fn confirm_removal(mut self, evidence: String, named: Option<Digest>) -> ObservedOutcome {
         let site = self.context;
         let Removal { repository, digest, .. } = &*self.task.removal;
@@ -64,8 +64,8 @@ impl UntagAttempt<'_> {
         restore_moved_tag(site, self.task, last, &evidence).await
     }
 
-    /// Returns the outcome of a removal that the registry reported and did not carry out. One that does not do what it says is
-    /// not asked for more.
+    /// Returns the outcome of a removal that the registry reported and did not carry out. One that does not do what it
+    /// says is not asked for more.
     fn still_present(&self) -> ObservedOutcome {
         let Removal { repository, tag, .. } = &*self.task.removal;
         let why = format!("the registry said that it removed the tag, and {repository}:{tag} is still there");
@@ -84,8 +84,8 @@ impl UntagAttempt<'_> {
         format!("{before}{}, {DIGEST_UNKNOWN}", error.chain())
     }
 
-    /// Reads the registry's record of the tag, as long as it shows the tag at its digest: a read from a replica may be stale.
-    /// Returns the last answer after the longest possible staleness.
+    /// Reads the registry's record of the tag, as long as it shows the tag at its digest: a read from a replica may be
+    /// stale. Returns the last answer after the longest possible staleness.
     async fn read_record(&mut self) -> Result<Option<RemovalRecord>, RegistryError> {
         let site = self.context;
         let Removal { repository, tag, digest, .. } = &*self.task.removal;

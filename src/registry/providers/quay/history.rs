@@ -1,7 +1,7 @@
 //! The history of a tag: what it names now and, in the time machine, what it named.
 //!
-//! Quay lists it with the latest beginning first, and in whole seconds (`list_repository_tag_history`, `_tag_dict`). Where a
-//! push and a removal are in the same second, two rows have the same end.
+//! Quay lists it with the latest beginning first, and in whole seconds (`list_repository_tag_history`, `_tag_dict`).
+//! Where a push and a removal are in the same second, two rows have the same end.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -102,8 +102,8 @@ impl TagHistory {
     }
 }
 
-/// Returns the digest that a tag named last, of rows that all ended. If the rows do not show it, returns another one than
-/// `planned`, and false. `None` if a row that matters has no digest.
+/// Returns the digest that a tag named last, of rows that all ended. If the rows do not show it, returns another one
+/// than `planned`, and false. `None` if a row that matters has no digest.
 fn last_digest(rows: &[&WireTag], planned: &Digest) -> Option<(Digest, bool)> {
     let digests: Vec<Digest> = last_rows(rows).into_iter().map(WireTag::digest).collect::<Option<_>>()?;
     let first = digests.first()?;
@@ -112,9 +112,9 @@ fn last_digest(rows: &[&WireTag], planned: &Digest) -> Option<(Digest, bool)> {
     Some((digest.clone(), is_certain))
 }
 
-/// Returns the rows that may have been the last one, in their order: those with the latest beginning and the latest end.
-/// Usually this is one. A row without a beginning may have any. Where no row has both, because the clocks of Quay's servers
-/// differ, those that have either.
+/// Returns the rows that may have been the last one, in their order: those with the latest beginning and the latest
+/// end. Usually this is one. A row without a beginning may have any. Where no row has both, because the clocks of Quay's
+/// servers differ, those that have either.
 pub(super) fn last_rows<'a>(rows: &[&'a WireTag]) -> Vec<&'a WireTag> {
     let started = rows.iter().filter_map(|row| row.started_at()).max();
     let ended = rows.iter().filter_map(|row| row.ended_at()).max();

@@ -19,7 +19,7 @@ use super::rules::RuleStanding;
 use super::schedule::{Timetable, build_timetable, find_scheduled};
 use super::watch::PolicyWatch;
 use super::{Daemon, DaemonOptions, Events, host, systemd};
-use crate::config::Mode;
+use crate::config::{Mode, Settings};
 use crate::domain::chain;
 use crate::notify::{Notifier, RunEvent};
 use crate::state::{Lease, LeaseScope, RunKind, StateError, StateErrorKind, StateStore};
@@ -41,6 +41,8 @@ const DEFAULT_WATCHDOG_INTERVAL: Duration = Duration::from_mins(1);
 pub(super) struct EventLoop {
     pub(super) options: DaemonOptions,
     pub(super) config: ActiveConfig,
+    /// The settings in force, for the pages.
+    pub(super) shown_settings: watch_channel::Sender<Arc<Settings>>,
     pub(super) timetable: Timetable,
     pub(super) store: StateStore,
     pub(super) status: Arc<DaemonStatus>,
@@ -80,10 +82,11 @@ impl Daemon {
         let (edit_sender, mut edits) = mpsc::channel(1);
         let Self { options, config, store, status, listener, address, handled, lease } = self;
         let (web_stop_sender, web_stop) = watch_channel::channel(false);
+        let (shown_settings, settings) = watch_channel::channel(Arc::new(config.settings.clone()));
         let context = WebContext {
             status: Arc::clone(&status),
             store: store.clone(),
-            settings: Arc::new(config.settings.clone()),
+            settings,
             clock: Arc::clone(&options.clock),
         };
         let mut pages = tokio::spawn(web::serve(listener, context, web_stop));
@@ -92,6 +95,7 @@ impl Daemon {
         let mut event_loop = EventLoop {
             options,
             config,
+            shown_settings,
             timetable,
             store,
             status,

@@ -1,5 +1,6 @@
 //! Reloading of settings and policies, and its effect on a current run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -140,10 +141,13 @@ impl EventLoop {
             }
         }
         rules.settings.listen = before.settings.listen;
+        // It protects the address of the start.
+        rules.settings.listen_token.clone_from(&before.settings.listen_token);
         rules.settings.state.clone_from(&before.settings.state);
         let changed =
             changes_decisions(&before.settings, &rules.settings) || before.policies.files != rules.policies.files;
         self.config = rules;
+        self.shown_settings.send_replace(Arc::new(self.config.settings.clone()));
         if changed {
             self.stop_outdated_run();
         }

@@ -106,7 +106,7 @@ pub(super) async fn status(State(app): State<AppState>) -> Json<Value> {
     let now = (app.context.clock)();
     // An unreadable state must not hide the daemon's status.
     let recent = load_recent_runs(&app.context.store).await.unwrap_or_default();
-    let mut json = status_json(&status, app.context.settings.mode.label(), now);
+    let mut json = status_json(&status, app.context.settings().mode.label(), now);
     json["attention"] = json!(attention(&status, &recent, now));
     if matches!(status.activity, Activity::Run { .. })
         && let Some(progress) = app.context.status.progress()
@@ -253,9 +253,8 @@ pub(super) async fn sources(State(app): State<AppState>) -> ApiResult<Json<Value
 pub(super) async fn registries(State(app): State<AppState>) -> ApiResult<Json<Value>> {
     let recent = load_recent_runs(&app.context.store).await?;
     let latest = latest_complete_run(&recent);
-    let registries: Vec<Value> = app
-        .context
-        .settings
+    let settings = app.context.settings();
+    let registries: Vec<Value> = settings
         .registries
         .iter()
         .map(|settings| {
@@ -324,7 +323,7 @@ pub(super) fn repository_journal(registry: &str, repository: &str) -> ApiResult<
 
 /// Checks that the settings or the last run contain a registry.
 pub(super) fn ensure_registry(app: &AppState, plan: &OpenPlan, registry: &str) -> ApiResult<()> {
-    let configured = app.context.settings.registries.iter().any(|settings| settings.name.as_str() == registry);
+    let configured = app.context.settings().registries.iter().any(|settings| settings.name.as_str() == registry);
     let read = plan.document.registries.iter().any(|view| view.name == registry);
     if configured || read { Ok(()) } else { Err(Problem::not_found(format!("no registry `{registry}`"))) }
 }

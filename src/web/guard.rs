@@ -33,7 +33,7 @@ pub(super) async fn guard(State(app): State<AppState>, request: Request, next: N
     } else if is_health {
         next.run(request).await
     } else {
-        match authorize(app.context.settings.listen_token.as_ref(), request.uri(), request.headers()) {
+        match authorize(app.context.settings().listen_token.as_ref(), request.uri(), request.headers()) {
             Ok(()) => next.run(request).await,
             Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
                 let ask = [(WWW_AUTHENTICATE, "Basic realm=\"Tagwarden\", charset=\"UTF-8\"")];

@@ -52,10 +52,17 @@ pub struct WebContext {
     pub status: Arc<DaemonStatus>,
     /// The record.
     pub store: StateStore,
-    /// The settings that the daemon started with.
-    pub settings: Arc<Settings>,
+    /// The settings in force, which a reload replaces. The address and the token are those of the start.
+    pub settings: watch::Receiver<Arc<Settings>>,
     /// The time.
     pub clock: Clock,
+}
+
+impl WebContext {
+    /// Returns the settings in force.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
 }
 
 /// The shared state of the handlers.
@@ -67,7 +74,7 @@ struct AppState {
 impl AppState {
     /// Returns the time, in the zone of the schedule.
     fn now(&self) -> Zoned {
-        (self.context.clock)().to_zoned(self.context.settings.schedule.timezone.clone())
+        (self.context.clock)().to_zoned(self.context.settings().schedule.timezone.clone())
     }
 }
 
@@ -151,7 +158,7 @@ const OUTDATED: &str = "removes nothing: its policies or settings are older than
 /// Responds with readiness. Anybody may ask, so only those who may see the pages are told names and paths.
 async fn ready(State(app): State<AppState>, uri: Uri, headers: HeaderMap) -> Response {
     let status = app.context.status.snapshot();
-    let is_authorized = guard::authorize(app.context.settings.listen_token.as_ref(), &uri, &headers).is_ok();
+    let is_authorized = guard::authorize(app.context.settings().listen_token.as_ref(), &uri, &headers).is_ok();
     let not_ready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
     let failed = |what: &str, error: &StateError| {
         let words = format!("{what} ({}): the log says more", error.kind.label());

@@ -50,7 +50,7 @@ impl Frame {
             title: title.to_owned(),
             assets: &ASSETS_PATH,
             version: env!("CARGO_PKG_VERSION"),
-            mode: app.context.settings.mode.label(),
+            mode: app.context.settings().mode.label(),
             now: DisplayTime::new(now.timestamp(), now),
             policy_problem: status.policies.problem.map(|problem| (DisplayTime::new(problem.since, now), problem.text)),
             blocked_by: status.blocked_by,

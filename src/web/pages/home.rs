@@ -275,8 +275,9 @@ async fn pending_approval(
     let (Some(plan), Some(summary)) = (&record.plan_id, &counts.plan) else { return Ok(None) };
     let reported_only: u64 = counts.by_registry.values().map(|found| found.reported_only).sum();
     let removals = summary.expired.saturating_sub(reported_only);
-    let expires = record.run.started_at + app.context.settings.plan_ttl;
-    if app.context.settings.mode != Mode::Approved || removals == 0 || expires <= now.timestamp() {
+    let settings = app.context.settings();
+    let expires = record.run.started_at + settings.plan_ttl;
+    if settings.mode != Mode::Approved || removals == 0 || expires <= now.timestamp() {
         return Ok(None);
     }
     if !app.context.store.runs_applying(plan).await?.is_empty() {
@@ -293,7 +294,8 @@ async fn pending_approval(
 fn latest_run(app: &AppState, record: &RunRecord, counts: &RunSummary, now: &Zoned) -> LatestRun {
     let id = record.run.id.to_string();
     let link = format!("/runs/{id}");
-    let registries = app.context.settings.registries.iter().map(|settings| RegistryRow {
+    let settings = app.context.settings();
+    let registries = settings.registries.iter().map(|settings| RegistryRow {
         name: settings.name.to_string(),
         link: format!("/registries/{}", escape_path(settings.name.as_str())),
         endpoint: settings.endpoint.to_string().trim_end_matches('/').to_owned(),

@@ -1,6 +1,7 @@
 //! The daemon in this process: ticks by hand, and a clock that stands still until it is set.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub(super) struct DaemonFixture {
 /// A daemon that lives in a task.
 pub(super) struct RunningDaemon {
     status: Arc<DaemonStatus>,
+    address: SocketAddr,
     ticks: mpsc::Sender<()>,
     reload: mpsc::Sender<()>,
     stop: watch::Sender<bool>,
@@ -114,13 +116,13 @@ impl DaemonFixture {
 
     pub(super) async fn start_with(options: DaemonOptions) -> RunningDaemon {
         let daemon = Daemon::open(options).await.unwrap();
-        let board = daemon.status();
+        let (board, address) = (daemon.status(), daemon.address());
         assert!(!board.snapshot().ready, "not before it lives");
         let (ticks, taken) = mpsc::channel(1);
         let (reload, asked) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(daemon.run(Events { ticks: taken, reload: asked, stop: stopped }));
-        let alive = RunningDaemon { status: board, ticks, reload, stop, task };
+        let alive = RunningDaemon { status: board, address, ticks, reload, stop, task };
         alive.wait_until(|status| status.ready).await;
         alive
     }
@@ -335,6 +337,8 @@ async fn a_reload_takes_up_settings_or_keeps_those_of_before() {
     alive.reload.send(()).await.unwrap();
     let status = alive.wait_until(|status| status.next[0].at == at("2026-11-20T05:00:00Z")).await;
     assert!(status.blocked_by.unwrap().contains("dry-run"));
+    let shown = reqwest::get(format!("http://{}/api/v1/status", alive.address)).await.unwrap().text().await.unwrap();
+    assert!(shown.contains("\"mode\":\"dry-run\""), "{shown}");
 
     let text = fs::read_to_string(world.path("tagwarden.toml")).unwrap();
     fs::write(world.path("tagwarden.toml"), text.replace("dry-run", "dryrun")).unwrap();

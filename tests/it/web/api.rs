@@ -1,13 +1,14 @@
 //! The API answers what its description says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 use tagwarden::domain::{Action, Digest, Intent, Outcome, RemovalMethod, SkipReason};
 use tagwarden::state::{RecordedPolicy, RunContext, RunKind};
 
-use super::fixture::{WebFixture, new_run, noon, plan, record, run_id};
+use super::fixture::{WebFixture, new_run, noon, plan, record, run_id, settings};
 use crate::support::lease::lease;
 
 const DESCRIPTION: &str = include_str!("../../../schema/openapi.json");
@@ -267,4 +268,23 @@ async fn a_compressed_plan_is_whole() {
     // Ten bytes of header and eight of checksum and length surround the stream (RFC 1952).
     let unpacked = miniz_oxide::inflate::decompress_to_vec(&packed[10..packed.len() - 8]).unwrap();
     assert_eq!(String::from_utf8(unpacked).unwrap(), plain);
+}
+
+/// A reload is how a person stops all removals at once: the pages show what is in force.
+#[tokio::test]
+async fn settings_that_are_reloaded_are_shown() {
+    let world = world().await;
+    let other = "mode = \"approved\"\n[schedule]\ntimezone = \"Asia/Tokyo\"\n\
+                 [registries.fabrikam]\nkind = \"distribution\"\nendpoint = \"https://fabrikam.example\"\n";
+    let reloaded = settings(world.folder.path(), other);
+    let shown = async || {
+        let status = world.get("/api/v1/status").await.json()["mode"].as_str().unwrap().to_owned();
+        let registries = world.get("/api/v1/registries").await.json()["registries"][0]["name"].clone();
+        let home = world.get("/").await.body;
+        let seen = ["mode dry-run", "mode approved", "contoso.example", "fabrikam.example", "21:00"];
+        (status, registries, seen.map(|words| home.contains(words)))
+    };
+    assert_eq!(shown().await, ("dry-run".to_owned(), json!("contoso"), [true, false, true, false, false]));
+    world.reload.send_replace(Arc::new(reloaded));
+    assert_eq!(shown().await, ("approved".to_owned(), json!("fabrikam"), [false, true, false, true, true]));
 }

@@ -73,7 +73,9 @@ pub(super) fn status() -> StatusSnapshot {
 pub(super) struct WebFixture {
     pub(super) context: WebContext,
     pub(super) address: SocketAddr,
-    _folder: tempfile::TempDir,
+    /// Takes other settings up.
+    pub(super) reload: watch::Sender<Arc<Settings>>,
+    pub(super) folder: tempfile::TempDir,
     _stop: watch::Sender<bool>,
 }
 
@@ -114,12 +116,13 @@ impl WebFixture {
         let settings = Arc::new(settings(folder.path(), text));
         let store = StateStore::open(&folder.path().join("tagwarden.db")).await.unwrap();
         fill(&store).await;
+        let (reload, settings) = watch::channel(settings);
         let site = WebContext { status: Arc::new(DaemonStatus::new(status())), store, settings, clock: Arc::new(noon) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(serve(listener, site.clone(), stopped));
-        Self { context: site, address, _folder: folder, _stop: stop }
+        Self { context: site, address, reload, folder, _stop: stop }
     }
 
     pub(super) async fn get(&self, path: &str) -> HttpResponse {

@@ -1,6 +1,6 @@
 //! The outcomes of commands, as text and JSON. Writing to a `String` cannot fail, so those results are dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::apply::{self, RestorePreview, RestoreResult};
 use crate::domain::{Action, DependentRole, Intent, Outcome};
-use crate::report::{self, RunView, SkipGroup, SkippedAction, fold_skips, sanitize};
+use crate::report::{self, RunView, SkipGroup, SkippedAction, TextTable, fold_skips, sanitize};
 use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
 
@@ -227,15 +227,24 @@ pub(super) fn restored_json(result: &RestoreRunResult) -> Value {
     json!({ "run": result.run.to_string(), "restored": restored })
 }
 
+/// Renders a list of runs. Where the whole ids do not fit, as much of them as tells these runs apart.
 pub(super) fn runs_text(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
-    let mut table = report::text_table();
-    let mut header = vec!["RUN", "COMMAND", "MODE", "STARTED", "BY", "OUTCOME", "REMOVED"];
+    let table = runs_table(runs, false);
+    let short: BTreeSet<&str> = runs.iter().filter_map(|run| run.id.get(..SHORT_ID)).collect();
+    if !table.fits() && short.len() == runs.len() { runs_table(runs, true).text(0) } else { table.text(0) }
+}
+
+/// Characters of a run's id that hold its time to the millisecond.
+const SHORT_ID: usize = 13;
+
+fn runs_table(runs: &[RunView], is_narrow: bool) -> TextTable {
+    let started = if is_narrow { "STARTED, UTC" } else { "STARTED" };
     let any_approved = runs.iter().any(|run| run.approved_by.is_some());
-    header.extend(any_approved.then_some("APPROVED BY"));
-    table.set_header(header);
+    let header = ["RUN", "COMMAND", "MODE", started, "BY", "OUTCOME", "REMOVED"].into_iter();
+    let mut table = TextTable::new(header.chain(any_approved.then_some("APPROVED BY")));
     for run in runs {
         let count = |number: Option<u64>| report::format_count(number.unwrap_or_default());
         let mut removed = if run.kind == RunKind::Restore.label() {
@@ -246,11 +255,13 @@ pub(super) fn runs_text(runs: &[RunView]) -> String {
         if run.summary.deleted > Some(0) {
             let _ = write!(removed, ", {} deleted", count(run.summary.deleted));
         }
+        let id = if is_narrow { run.id.chars().take(SHORT_ID).collect() } else { run.id.clone() };
+        let time = if is_narrow { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d %H:%M:%S UTC" };
         let mut cells = vec![
-            run.id.clone(),
+            id,
             run.kind.clone(),
             run.mode.clone(),
-            run.started_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            run.started_at.strftime(time).to_string(),
             sanitize(&run.by),
             run.outcome.clone(),
             removed,
@@ -259,7 +270,7 @@ pub(super) fn runs_text(runs: &[RunView]) -> String {
         cells.extend(any_approved.then(|| approval.unwrap_or_default()));
         table.add_row(cells);
     }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table
 }
 
 fn intent_json(intent: &Intent) -> Value {

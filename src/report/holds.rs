@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::table::table;
+use super::table::TextTable;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -138,12 +138,11 @@ pub fn holds_text(holds: &[HoldView]) -> String {
     if holds.is_empty() {
         return "no holds\n".to_owned();
     }
-    let mut table = table();
-    table.set_header(HEADINGS.map(str::to_uppercase));
+    let mut table = TextTable::new(HEADINGS.map(str::to_uppercase));
     for hold in holds {
         table.add_row(hold.cells().map(|cell| sanitize(&cell)));
     }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.text(0)
 }
 
 /// Renders the holds that are over for the terminal.
@@ -153,13 +152,12 @@ pub fn ended_holds_text(holds: &[EndedHoldView]) -> String {
         return "no holds have ended\n".to_owned();
     }
     let [name, digest, _, by, since, reason] = HEADINGS;
-    let mut table = table();
-    table.set_header([name, digest, "ended", "ended by", by, since, reason].map(str::to_uppercase));
+    let mut table = TextTable::new([name, digest, "ended", "ended by", by, since, reason].map(str::to_uppercase));
     for EndedHoldView { hold, ended_at, ended_by } in holds {
         let [name, digest, _, by, since, reason] = hold.cells();
         let ended_by = ended_by.clone().unwrap_or_else(|| "its time".to_owned());
         let cells = [name, digest, format_minute(*ended_at), ended_by, by, since, reason];
         table.add_row(cells.map(|cell| sanitize(&cell)));
     }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.text(0)
 }

@@ -127,7 +127,7 @@ pub use source_detail::{
 pub use source_detail_text::source_detail_text;
 pub use storage::{RepositoryStorageView, StorageView};
 pub use summary::removal_reasons;
-pub use table::{set_table_width, table as text_table};
+pub use table::{TextTable, set_table_width};
 pub use tally::{PlanTally, VerdictCounts};
 pub use text::{sources_text, text};
 pub use ticket::TicketDialect;

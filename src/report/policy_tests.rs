@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::ReasonView;
 use super::humanize::{counted, sanitize};
-use super::table::table;
+use super::table::TextTable;
 use super::text::line;
 
 /// The tests of one file, with their results.
@@ -96,8 +96,7 @@ pub fn test_text(files: &[PolicyTestFile]) -> String {
 }
 
 fn failure(out: &mut String, file: &str, test: &PolicyTestResult) {
-    let mut table = table();
-    table.set_header(["", "TAG", "EXPECTED", "DECIDED", "WHY"]);
+    let mut table = TextTable::new(["", "TAG", "EXPECTED", "DECIDED", "WHY"]);
     for tag in &test.tags {
         let expected = tag.describe_expectation();
         let reasons = tag.reasons.iter().filter(|_| !tag.passed);
@@ -105,9 +104,7 @@ fn failure(out: &mut String, file: &str, test: &PolicyTestResult) {
         let sign = if tag.passed { "" } else { "✗" };
         table.add_row([sign, &sanitize(&tag.tag), &sanitize(&expected), &tag.verdict, &why.join("\n")]);
     }
-    for row in table.lines() {
-        out.extend(["        ", row.trim_end(), "\n"]);
-    }
+    out.push_str(&table.text(8));
     if let Some(first) = test.tags.iter().find(|tag| !tag.passed) {
         line(out, 4, &format!("first at {file}:{}", first.line));
     }

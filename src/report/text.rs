@@ -1,7 +1,5 @@
 //! The plan for the terminal.
 
-use comfy_table::CellAlignment;
-
 use super::holds::HEADINGS;
 use super::humanize::{counted, format_age, format_count, sanitize};
 use super::idle::{self, describe_idle};
@@ -15,7 +13,7 @@ use super::summary::{
     describe_reclaimable, describe_size, describe_validity, group_by_holder, headline, kept_with_verdict, next_steps,
     removal_reasons, undo_periods, verify_commands,
 };
-use super::table::table;
+use super::table::TextTable;
 use super::{AttentionView, HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
 
 const MOST_GAPS: usize = 20;
@@ -99,22 +97,12 @@ fn more(out: &mut String, total: usize, shown: usize) {
 
 /// Appends columns without rules between them, numbers aligned right.
 fn columns(out: &mut String, header: &[&str], right: &[usize], rows: impl Iterator<Item = Vec<String>>) {
-    let mut table = table();
-    table.set_header(header);
+    let mut table = TextTable::new(header.iter().copied()).align_right(right);
     for row in rows {
-        table.add_row(row.iter().map(|cell| sanitize(cell)).collect::<Vec<_>>());
+        table.add_row(row.iter().map(|cell| sanitize(cell)));
     }
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for row in table.lines() {
-        // The cell's own padding is the other half of the indent.
-        out.push(' ');
-        out.push_str(row.trim_end());
-        out.push('\n');
-    }
+    // The cell's own padding is the other half of the indent.
+    out.push_str(&table.text(1));
 }
 
 fn registries(out: &mut String, document: &PlanDocument) {

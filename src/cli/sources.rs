@@ -6,8 +6,8 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::arguments::DataFormat;
-use super::context::{open_app, pretty_json, run_until_stopped};
-use super::output::print;
+use super::context::{missing_evidence, open_app_to_look, open_existing, pretty_json, run_until_stopped};
+use super::output::{print, print_stderr};
 use super::progress::TerminalProgress;
 use crate::domain::Failure;
 use crate::report;
@@ -69,7 +69,10 @@ async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, R
         DataFormat::Text => print(&report::sources_text(&document)),
         DataFormat::Json => print(&pretty_json(&to_json(&document.sources)?)),
     }
-    Ok(exit_code(document.sources.iter().any(|source| source.error.is_some())))
+    if document.evidence_missing() {
+        print_stderr(&missing_evidence(&document.attention, 0));
+    }
+    Ok(exit_code(document.evidence_missing()))
 }
 
 async fn show_source(config: Option<&Path>, name: &str, all: bool, format: DataFormat) -> Result<u8, RunError> {

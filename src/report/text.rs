@@ -175,8 +175,13 @@ fn describe_source(document: &PlanDocument, source: &SourceView) -> String {
         let seconds = document.created_at.duration_since(time).as_secs();
         format!(", as of {} ({} old)", format_minute(time), format_age(seconds))
     });
-    let protects = counted(source.protects, "tag");
-    format!("{name} ({kind}): {state}, {says}, protects {protects}{evidence}")
+    let is_unread = document.registries.iter().any(|registry| !registry.gaps.is_empty());
+    let protects = match source.protects {
+        0 if is_unread => "not known what it protects, because not all was read".to_owned(),
+        tags if is_unread => format!("protects {} of what was read", counted(tags, "tag")),
+        tags => format!("protects {}", counted(tags, "tag")),
+    };
+    format!("{name} ({kind}): {state}, {says}, {protects}{evidence}")
 }
 
 fn policies(out: &mut String, document: &PlanDocument) {

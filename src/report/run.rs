@@ -247,13 +247,33 @@ impl RunView {
         self.plan_id.is_none() && self.summary.plan.is_some()
     }
 
-    /// Returns the number of tags with that outcome.
+    /// Returns the number of entries with that outcome. Deletions of manifests that were done are counted apart, by
+    /// [`RunView::deleted_count`].
     #[must_use]
     pub fn count_outcome(&self, outcome: &str) -> u64 {
         // A restore by another command than `restore` was a repair, and not a removal.
-        let counts = |entry: &&EntryView| !entry.is_deletion() && (self.kind == "restore" || !entry.is_restore());
-        let tags = self.entries().iter().filter(counts);
-        tags.filter(|entry| entry.outcome_label() == outcome).count() as u64
+        let counts = |entry: &&EntryView| {
+            (outcome != "done" || !entry.is_deletion()) && (self.kind == "restore" || !entry.is_restore())
+        };
+        let entries = self.entries().iter().filter(counts);
+        entries.filter(|entry| entry.outcome_label() == outcome).count() as u64
+    }
+
+    /// Describes what became of all its entries, in numbers.
+    #[must_use]
+    pub fn describe_counts(&self) -> String {
+        let [done, skipped, failed] =
+            ["done", "skipped", "failed"].map(|label| format_count(self.count_outcome(label)));
+        let word = if self.kind == "restore" { "restored" } else { "removed" };
+        let deleted = match self.deleted_count() {
+            0 => String::new(),
+            number => format!(", {} deleted", counted(number, "untagged manifest")),
+        };
+        let open = match self.count_outcome("open") {
+            0 => String::new(),
+            number => format!(", {} with an outcome that the next run finds out", format_count(number)),
+        };
+        format!("{done} {word}{deleted}, {skipped} skipped, {failed} failed{open}")
     }
 
     /// How many manifests without a tag were deleted.
@@ -429,9 +449,7 @@ pub fn run_text(run: &RunView) -> String {
         out.push_str("each skipped tag: `--format json` or `csv`\n");
     }
     if !run.entries().is_empty() {
-        let word = if run.kind == "restore" { "restored" } else { "removed" };
-        let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| format_count(run.count_outcome(label)));
-        let _ = writeln!(out, "{done} {word}, {skipped} skipped, {failed} failed");
+        let _ = writeln!(out, "{}", run.describe_counts());
         let _ = writeln!(out, "{}", run.restore_instructions());
     }
     out

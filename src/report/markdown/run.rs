@@ -2,7 +2,7 @@
 
 use super::escape::{MAX_BYTES, code, escape, folded, lines, row, section};
 use super::plan::{basis, markdown, needs_attention};
-use crate::report::humanize::{counted, format_count};
+use crate::report::humanize::counted;
 use crate::report::notation::{format_minute, short_digest};
 use crate::report::{EntryView, PlanDocument, RunView, fold_skips};
 
@@ -35,13 +35,7 @@ fn head(run: &RunView) -> String {
         format!("## {}\n\n| | |\n| :-- | :-- |\n{}", escape(&run.headline()), lines(MOST_FACTS, facts.len(), rows));
     out.push_str(&needs_attention(&run.attention));
     if !run.entries().is_empty() {
-        let word = if run.kind == "restore" { "restored" } else { "removed" };
-        let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| format_count(run.count_outcome(label)));
-        let deleted = match run.deleted_count() {
-            0 => String::new(),
-            number => format!(", {} deleted", counted(number, "untagged manifest")),
-        };
-        out.extend(["\n**", &done, " ", word, &deleted, ", ", &skipped, " skipped, ", &failed, " failed**\n"]);
+        out.extend(["\n**", &run.describe_counts(), "**\n"]);
     }
     out
 }

@@ -108,12 +108,7 @@ fn removals_by_repository(document: &PlanDocument) -> Vec<String> {
 
 /// Renders a past run.
 pub(super) fn run_ticket(run: &RunView, dialect: TicketDialect) -> String {
-    let [done, skipped, failed] = ["done", "skipped", "failed"].map(|label| format_count(run.count_outcome(label)));
-    let word = if run.kind == "restore" { "restored" } else { "removed" };
-    let head = vec![
-        dialect.heading(&run.headline()),
-        dialect.strong(&format!("{done} {word}, {skipped} skipped, {failed} failed")),
-    ];
+    let head = vec![dialect.heading(&run.headline()), dialect.strong(&run.describe_counts())];
     let facts: Vec<String> =
         run.facts().iter().map(|(what, value)| dialect.bullet(&format!("{what}: {value}"))).collect();
     let foot = vec![dialect.heading("Run"), dialect.list(&facts), dialect.paragraph(&run.restore_instructions())];

@@ -170,3 +170,21 @@ fn words_from_outside_do_not_speak() {
         }
     }
 }
+
+/// Manifests that were deleted, and what is open, are part of the sum in every format that has one.
+#[test]
+fn the_sum_of_a_run_has_deletions_and_open_entries() {
+    let mut view = run(6, "x");
+    for (entry, action) in
+        view.journal.as_mut().unwrap().iter_mut().zip(["untag", "delete-untagged", "delete-untagged"])
+    {
+        entry.action = action.into();
+    }
+    view.journal.as_mut().unwrap()[5].outcome = None;
+    let sum =
+        "1 removed, 2 untagged manifests deleted, 0 skipped, 2 failed, 1 with an outcome that the next run finds out";
+    for format in ["txt", "md", "jira", "servicenow"].map(|extension| Format::from_extension(extension).unwrap()) {
+        let report = render(&view, None, format);
+        assert!(report.contains(sum), "{}: {report}", format.label());
+    }
+}

@@ -6,9 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::arguments::{ReportFormat, parse_acceptance, parse_reason, parse_time};
-use super::context::{
-    RefusalEffect, file_formats, open_app, print_report, reject_unknown, report_outcome, run_until_stopped,
-};
+use super::context::{RefusalEffect, file_formats, open_app, print_report, reject_unknown, report_outcome};
 use super::narrow::NarrowArgs;
 use super::progress::TerminalProgress;
 use crate::config::Settings;
@@ -57,7 +55,7 @@ pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, R
         Ok(narrowing) => {
             let options = PlanOptions { at: args.at, narrowing, acceptances: args.acceptances() };
             match verify_scopes(args, &app.settings, &app.policies) {
-                Ok(()) => run_until_stopped(&app, app.plan_with(options, &())).await,
+                Ok(()) => app.plan_with(options, &()).await,
                 Err(error) => Err(error),
             }
         }

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{ReportFormat, parse_reason};
-use super::context::{
-    LoadedConfig, RefusalEffect, file_formats, load, open_loaded_app, print_report, report_outcome, run_until_stopped,
-};
+use super::context::{LoadedConfig, RefusalEffect, file_formats, load, open_loaded_app, print_report, report_outcome};
 use super::narrow::NarrowArgs;
 use super::outcome_text;
 use super::output::print_stderr;
@@ -88,7 +86,7 @@ async fn dry_run(
     let app = open_loaded_app(loaded).await?;
     let bar = TerminalProgress::new(app.progress());
     let options = PlanOptions { narrowing, ..PlanOptions::default() };
-    let result = run_until_stopped(&app, app.plan_with(options, &())).await;
+    let result = app.plan_with(options, &()).await;
     drop(bar);
     let blocked_by = app.removal_block(args.override_freeze.as_deref());
     app.close().await;

@@ -51,7 +51,7 @@ impl App {
             admission::check_names(&approved)?;
             let lease = self.lease("apply").await?;
             let requests = self.stop_requests(true);
-            let recover = self.until_signal(requests.stop.clone(), self.recover(&lease));
+            let recover = self.until_signal(requests.stop.clone(), self.recover(&lease, run));
             let token = requests.with_requester(recover.await)?;
             let earlier = self.removed_earlier(&approved.id).await?;
             self.save_plan(run, &approved, None).await?;

@@ -119,7 +119,7 @@ impl App {
             let requests = self.stop_requests(enforce);
             let decide = async {
                 let token = if let Some(lease) = &lease {
-                    Some(self.recover(lease).await?)
+                    Some(self.recover(lease, run).await?)
                 } else {
                     self.unless_lost(self.recover_if_unleased()).await?;
                     None

@@ -51,7 +51,9 @@ impl App {
             let issues = PlanIssues::of_report(&decision);
             Ok(run_result(run, decision.document, Vec::new(), Vec::new(), issues))
         };
-        self.finish_dry_run(run, Box::pin(walked).await).await
+        // Stopped in here, so that the record says so.
+        let walked = self.until_stopped(Box::pin(walked)).await;
+        self.finish_dry_run(run, walked).await
     }
 
     pub(super) async fn record_plan(&self, run: Uuid, decision: &Decision) -> Result<(), RunError> {

@@ -1,10 +1,17 @@
 //! The lease, and recovery from what an interrupted run left open.
 
-use jiff::Timestamp;
+use std::collections::BTreeSet;
 
-use super::{App, RunError};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{App, RunError, RunOutcome};
 use crate::apply;
-use crate::state::{Lease, LeaseScope, LeaseToken, StateErrorKind};
+use crate::report::RunSummary;
+use crate::state::{Lease, LeaseScope, LeaseToken, RunEnd, RunKind, RunRecord, StateErrorKind};
+
+/// The last runs, among which those are that a killed process left without an end.
+const RECENT_RUNS: u32 = 100;
 
 impl App {
     /// Acquires the lease.
@@ -17,8 +24,8 @@ impl App {
     }
 
     /// Does the work of [`App::settle`], and completes the journal: reads the manifests that earlier runs could not.
-    pub(super) async fn recover(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
-        let token = self.settle(lease).await?;
+    pub(super) async fn recover(&self, lease: &Lease, run: Uuid) -> Result<LeaseToken, RunError> {
+        let token = self.settle(lease, Some(run)).await?;
         apply::fetch_missing_manifests(&self.store, &self.readers, self.undo_begin(), &self.stop).await?;
         Ok(token)
     }
@@ -29,12 +36,39 @@ impl App {
     }
 
     /// Begins an epoch of the lease, and resolves what an interrupted run left open by reading the registries. Only
-    /// under the lease: the open entries of another process are in flight, not interrupted.
-    pub(super) async fn settle(&self, lease: &Lease) -> Result<LeaseToken, RunError> {
+    /// under the lease: the open entries of another process are in flight, not interrupted. `run` is the one under way.
+    pub(super) async fn settle(&self, lease: &Lease, run: Option<Uuid>) -> Result<LeaseToken, RunError> {
         // First, so that a process that lost the lease unknowingly cannot journal into the entries resolved here.
         let token = self.store.begin_epoch(lease, self.now()).await?;
         apply::recover(&self.store, &self.readers, &token, self.undo_begin(), self.now()).await?;
+        self.end_dead_runs(run).await?;
         Ok(token)
+    }
+
+    /// Records the end of runs whose process ended without that, unless entries of theirs are open still. Only under the
+    /// lease, which whoever removes or restores has. A dry run needs none, so it may be alive; and a scheduled run that is
+    /// the last one may be begun again by the daemon, which looks for it.
+    async fn end_dead_runs(&self, current: Option<Uuid>) -> Result<(), RunError> {
+        let open: BTreeSet<Uuid> = self.store.pending_entries().await?.iter().map(|entry| entry.run).collect();
+        let recent = self.store.runs(RECENT_RUNS).await?;
+        let last = recent.iter().find(|record| record.run.kind == RunKind::Run).map(|record| record.run.id);
+        for RunRecord { run, end, .. } in &recent {
+            let may_live = run.kind == RunKind::Plan || Some(run.id) == current || Some(run.id) == last;
+            if end.is_some() || may_live || open.contains(&run.id) {
+                continue;
+            }
+            let end = RunEnd {
+                ended_at: self.now(),
+                outcome: RunOutcome::Interrupted.label().to_owned(),
+                exit_code: RunOutcome::Interrupted.exit_code(),
+                // Without counts: these are those of its journal.
+                summary: RunSummary::default().to_json(),
+                error: Some("interrupted: its process ended before it did; a later command recorded that".to_owned()),
+            };
+            tracing::warn!(run = %run.id, "its process ended before it did, so it counts as interrupted");
+            self.store.finish_run(run.id, &end).await?;
+        }
+        Ok(())
     }
 
     /// Resolves open entries without a held lease: if another process holds it, that one resolves them.
@@ -43,7 +77,7 @@ impl App {
             return Ok(());
         }
         match self.lease("settling").await {
-            Ok(lease) => self.settle(&lease).await.map(drop),
+            Ok(lease) => self.settle(&lease, None).await.map(drop),
             Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => Ok(()),
             Err(error) => Err(error),
         }

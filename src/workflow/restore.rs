@@ -81,7 +81,7 @@ impl App {
     ) -> Result<RestoreRunResult, RunError> {
         let lease = self.lease_after_stop("restore").await?;
         // A restore does not wait for manifests of other removals.
-        let token = self.settle(&lease).await?;
+        let token = self.settle(&lease, None).await?;
         let entries = self.select_removals(what).await?;
         let hold = hold.map(|duration| RestoreHold { by: self.by.clone(), duration });
         self.restore_entries(token, entries, hold.as_ref()).await

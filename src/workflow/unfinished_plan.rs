@@ -94,7 +94,7 @@ impl App {
                 Some(lease) => lease,
             };
             let requests = self.stop_requests(true);
-            let recover = self.until_signal(requests.stop.clone(), self.recover(&lease));
+            let recover = self.until_signal(requests.stop.clone(), self.recover(&lease, run));
             let token = requests.with_requester(recover.await)?;
             self.save_plan(run, &document, None).await?;
             admission::enforce_limits(&document, &self.rules())?;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{AcrOptions, EmbeddedRegistry, Options};
-use tagwarden::state::{NewRun, RetentionCutoffs, StateStore};
+use tagwarden::state::{NewRun, RetentionCutoffs, RunKind, StateStore};
 use uuid::Uuid;
 
 use super::{CliFixture, fill, record, settings, tags};
@@ -245,4 +245,41 @@ async fn explain_and_plan_agree_on_bytes() {
     assert!(compared >= 6, "{plan:#}");
     let first = plan["removals"].as_array().unwrap().iter().find(|one| one["tag"] == "candidate-0").unwrap();
     assert!(first["shared_bytes"].as_u64().unwrap() >= 50_000, "{first:#}");
+}
+
+/// A killed command recorded no end. The next one that has the lease does, and a dry run under way is left alone.
+#[tokio::test]
+async fn the_end_of_a_killed_run_is_recorded_by_the_next() {
+    let (_registry, desk) = shop().await;
+    desk.run("run").await.exits(0);
+    let store = StateStore::open(&desk.path("tagwarden.db")).await.unwrap();
+    for (number, kind) in [(1, RunKind::Plan), (2, RunKind::Apply), (3, RunKind::Restore)] {
+        let run = NewRun {
+            id: uuid::Uuid::from_u128(number),
+            kind,
+            mode: "enforce".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            started_by: "bo@elsewhere".into(),
+            version: String::new(),
+            approved_by: None,
+            ticket: None,
+        };
+        store.begin_run(&run).await.unwrap();
+    }
+    store.close().await;
+    let outcomes = async || {
+        let runs = desk.run("runs --format json").await.exits(0).json();
+        let of = |run: &Value| format!("{}: {}", run["kind"].as_str().unwrap(), run["outcome"].as_str().unwrap());
+        runs.as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    let open = ["restore: unfinished", "apply: unfinished", "plan: unfinished", "run: done"];
+    assert_eq!(outcomes().await, open);
+    desk.run("plan").await.exits(0);
+    assert_eq!(outcomes().await[1..], open, "a dry run has no lease");
+    desk.run("run").await.exits(0);
+    let ended =
+        ["run: done", "plan: done", "restore: interrupted", "apply: interrupted", "plan: unfinished", "run: done"];
+    assert_eq!(outcomes().await, ended);
+    let shown = desk.run(&format!("runs show {}", uuid::Uuid::from_u128(2))).await.exits(0).out;
+    assert!(shown.contains("its process ended before it did"), "{shown}");
 }

@@ -127,3 +127,18 @@ async fn a_hang_up_that_is_ignored_stays_so() {
     signal(&plan.child, "-TERM");
     assert_eq!(plan.child.wait().await.unwrap().code(), Some(143));
 }
+
+/// The record of a dry run that was stopped says so, as that of a run does.
+#[tokio::test]
+async fn a_plan_that_is_stopped_is_recorded_as_interrupted() {
+    let (registry, desk) = shop(1).await;
+    registry.inject(Fault::on("/tags/list", FaultKind::Delay(Duration::from_secs(60))));
+    let mut plan = desk.command("plan").spawn().unwrap();
+    while !registry.requests().iter().any(|request| request.path.ends_with("/tags/list")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    signal(&plan, "-INT");
+    assert_eq!(plan.wait().await.unwrap().code(), Some(1));
+    let runs = desk.run("runs --format json").await.exits(0).json();
+    assert_eq!((&runs[0]["kind"], &runs[0]["outcome"]), (&"plan".into(), &"interrupted".into()), "{runs:#}");
+}

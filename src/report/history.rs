@@ -95,8 +95,11 @@ pub struct DecisionView {
     pub last_at: Timestamp,
     /// The number of these plans.
     pub plans: u64,
-    /// The reasons in the last of them.
+    /// The reasons in the first of them.
     pub reasons: Vec<ReasonView>,
+    /// The reasons in the last of them, if they are others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_reasons: Option<Vec<ReasonView>>,
 }
 
 /// A hold on a tag, in force or over.
@@ -276,13 +279,14 @@ impl DecisionView {
             ("plan", run),
             ("policy", self.policy.clone().unwrap_or_default()),
         ];
+        let in_last = self.last_reasons.iter().flatten().map(|reason| ("in last", reason.sentence()));
         HistoryEvent {
             at: self.first_at,
             subject: "decided".to_owned(),
             outcome: self.verdict.clone(),
             effect: self.enforce.map(|enforce| if enforce { "enforced" } else { "dry run" }),
             run: Some(self.first_run.clone()),
-            facts: known_facts(facts.into_iter().chain(because(&self.reasons))),
+            facts: known_facts(facts.into_iter().chain(because(&self.reasons)).chain(in_last)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::{RegistryName, RepositoryName, TagName};
@@ -24,12 +25,12 @@ struct TagHead {
 }
 
 /// Returns the decisions of the stored plans on a tag, the oldest first, and the extent of these plans; plans in a row
-/// that decided the same are one. Older plans have their removals only, so what they kept is not among these. At most
+/// that decided the same are one, unless something happened to the tag in between, at one of the times `events`. Older plans have their removals only, so what they kept is not among these. At most
 /// the last `limit` plans that have anything of the repository are searched.
 pub(super) async fn past_decisions(
     store: &StateStore,
     (registry, repository, tag): (&RegistryName, &RepositoryName, &TagName),
-    limit: usize,
+    (limit, events): (usize, &[Timestamp]),
 ) -> Result<(Vec<DecisionView>, PlanCoverageView), StateError> {
     let mut plans = store.plans_of_repository(registry.as_str(), repository.as_str()).await?;
     let with_chunks = plans.iter().enumerate().rev().filter(|(_, plan)| !plan.chunks.is_empty());
@@ -54,13 +55,16 @@ pub(super) async fn past_decisions(
             continue;
         };
         let (run, at) = (plan.run.to_string(), plan.started_at);
-        let same = found
-            .last_mut()
-            .filter(|last| continues && (&last.verdict, &last.digest, &last.policy) == (&verdict, &digest, &policy));
+        let same = found.last_mut().filter(|last| {
+            continues
+                && !events.iter().any(|event| last.last_at <= *event && *event < at)
+                && (&last.verdict, &last.digest, &last.policy) == (&verdict, &digest, &policy)
+        });
         match same.filter(|last| last.enforce == enforce) {
             Some(last) => {
                 last.plans += 1;
-                (last.last_run, last.last_at, last.reasons) = (run, at, reasons);
+                (last.last_run, last.last_at) = (run, at);
+                last.last_reasons = Some(reasons).filter(|reasons| *reasons != last.reasons);
             }
             None => found.push(DecisionView {
                 verdict,
@@ -73,6 +77,7 @@ pub(super) async fn past_decisions(
                 last_at: at,
                 plans: 1,
                 reasons,
+                last_reasons: None,
             }),
         }
         continues = true;

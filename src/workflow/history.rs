@@ -132,7 +132,8 @@ pub async fn tag_record(
     let over = over.iter().filter(|ended| is_of_tag(&ended.hold)).map(HistoryHoldView::from);
     let mut holds: Vec<HistoryHoldView> = in_force.chain(over).collect();
     holds.sort_by_key(|held| held.hold.since);
-    let (decisions, plans) = past_decisions(store, of_tag, limits.plans).await?;
+    let events: Vec<Timestamp> = journal.iter().map(|entry| entry.intended_at).collect();
+    let (decisions, plans) = past_decisions(store, of_tag, (limits.plans, &events)).await?;
     Ok(TagRecord {
         view: TagRecordView { plans, decisions, holds, entries: entries.collect() },
         omitted_entries: omitted as u64,

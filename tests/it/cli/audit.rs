@@ -136,6 +136,13 @@ async fn a_tag_has_a_history() {
     assert_eq!((&decision["plans"], &decision["enforce"]), (&1.into(), &true.into()), "{json:#}");
     assert!(json["holds"].as_array().unwrap().iter().any(|hold| hold["reason"] == "audit-26"), "{json:#}");
 
+    // The same decision before and after a removal is made twice, each time for its own reasons.
+    desk.run("run").await.exits(0);
+    let again = desk.run(&format!("explain --history {image} --format json")).await.exits(0).json();
+    assert_eq!(again["decisions"].as_array().unwrap().len(), 2, "{again:#}");
+    assert_eq!((&again["decisions"][0], &again["decisions"][1]["plans"]), (decision, &1.into()), "{again:#}");
+    desk.run(&format!("restore --no-hold {image}")).await.exits(0);
+
     // Put back, and gone again by somebody else's hand: that is no removal of ours.
     desk.run("plan").await;
     assert!(registry.delete_tag("shop/api", "candidate-1"));

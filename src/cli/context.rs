@@ -281,12 +281,15 @@ pub(super) fn describe_input(file: &Path) -> String {
     if file == Path::new(STANDARD) { "standard input".to_owned() } else { file.display().to_string() }
 }
 
-/// Whether `docker login` left its file: in `DOCKER_CONFIG`, else in the home folder.
-pub(super) fn is_docker_config_present(environment: impl Iterator<Item = (String, String)>) -> bool {
+/// Returns true if `docker login` was given something for that host: its file is in `DOCKER_CONFIG`, else in the home
+/// folder.
+pub(super) fn has_docker_login(environment: impl Iterator<Item = (String, String)>, host: &str) -> bool {
     let variables: std::collections::BTreeMap<String, String> = environment.collect();
     let own = variables.get("DOCKER_CONFIG").map(PathBuf::from);
     let home = || variables.get("HOME").map(|home| Path::new(home).join(".docker"));
-    own.or_else(home).is_some_and(|folder| folder.join("config.json").is_file())
+    let file = own.or_else(home).map(|folder| folder.join("config.json"));
+    let text = file.and_then(|file| std::fs::read(file).ok());
+    text.is_some_and(|text| registry::docker_config_names_host(&text, host))
 }
 
 /// The settings file that the environment names.

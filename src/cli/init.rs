@@ -5,10 +5,10 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use url::Url;
+use url::{Position, Url};
 
 use super::check::{self, CheckArgs};
-use super::context::{environment, is_docker_config_present, unwritable};
+use super::context::{environment, has_docker_login, unwritable};
 use super::init_files::{self, FirstFiles, SignIn};
 use super::output::{print_note, print_stderr};
 use super::plan::{self, PlanArgs};
@@ -39,7 +39,7 @@ pub(super) struct InitArgs {
     /// Choose how to sign in [default: by the registry]
     ///
     /// `azure-cli` for Azure Container Registry, `aws` for Amazon ECR, `google` for Google Artifact Registry, `token` for
-    /// GitHub, else `docker-config` if `docker login` left its file, else `anonymous`.
+    /// GitHub, else `docker-config` if `docker login` was given something for this host, else `anonymous`.
     #[arg(long, value_enum, value_name = "HOW")]
     auth: Option<SignInKind>,
     /// Sign in as this user (`--auth basic`)
@@ -108,7 +108,7 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         Some(kind) => (kind, "chosen with `--kind`".to_owned()),
         None => recognize(&endpoint).await?,
     };
-    let sign_in = sign_in(args, kind, asks)?;
+    let sign_in = sign_in(args, kind, &endpoint, asks)?;
     let (kind, remark) = kind_for(kind, remark, &sign_in);
     let namespaces = namespaces(args, kind, &sign_in, asks)?;
     let api = api(args, kind, (&endpoint, &sign_in, &namespaces), asks)?;
@@ -268,13 +268,15 @@ async fn recognize(endpoint: &Url) -> Result<(&'static str, String), RunError> {
     Ok((found.provider.name(), workflow::describe_recognition(&found)))
 }
 
-fn sign_in(args: &InitArgs, kind: &str, asks: bool) -> Result<SignIn, RunError> {
+fn sign_in(args: &InitArgs, kind: &str, endpoint: &Url, asks: bool) -> Result<SignIn, RunError> {
     let default = match kind {
         "acr" => SignInKind::AzureCli,
         "ecr" => SignInKind::Aws,
         "artifact-registry" => SignInKind::Google,
         "ghcr" => SignInKind::Token,
-        _ if is_docker_config_present(environment()) => SignInKind::DockerConfig,
+        _ if has_docker_login(environment(), &endpoint[Position::BeforeHost..Position::AfterPort]) => {
+            SignInKind::DockerConfig
+        }
         _ => SignInKind::Anonymous,
     };
     let how = match args.auth {

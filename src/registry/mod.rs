@@ -32,6 +32,7 @@ pub use crate::http_client::{
 pub use client::authenticator::Authenticator;
 pub use client::connection::WritePermit;
 pub(crate) use client::connection::is_loopback;
+pub(crate) use client::docker_config::names_host as docker_config_names_host;
 pub(crate) use client::list_gaps::VANISHED;
 pub(crate) use client::pagination::next_link;
 pub use client::probe::ProbeResponse;

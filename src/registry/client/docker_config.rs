@@ -305,6 +305,15 @@ fn canonical_key(key: &str) -> String {
     }
 }
 
+/// Returns true if a docker configuration names a host, under `auths` or `credHelpers`. A file that cannot be understood
+/// names none.
+pub(crate) fn names_host(text: &[u8], host: &str) -> bool {
+    let Ok(config) = parse_json_lossy::<WireConfig>(text) else { return false };
+    let host = canonical_key(host);
+    let is_for_host = |key: &String| canonical_key(key).split('/').next() == Some(&*host);
+    config.auths.keys().chain(config.cred_helpers.keys()).any(is_for_host)
+}
+
 fn settings_error(message: String) -> RegistryError {
     RegistryError::new(RegistryErrorKind::InvalidSettings, message)
 }

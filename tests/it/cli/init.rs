@@ -350,3 +350,23 @@ async fn a_zot_that_shows_nothing_without_a_password_is_recognised() {
     desk.run(&format!("init {} {how} --folder plain", registry.host())).await.exits(0);
     assert!(desk.read("plain/tagwarden.toml").contains("kind     = \"distribution\""));
 }
+
+/// The file of `docker login` is there on many machines, with something for other registries.
+#[tokio::test]
+async fn a_docker_login_counts_for_its_own_host() {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "candidate", 2);
+    let host = registry.host();
+    for (login, auth) in [
+        (r#"{"auths":{"https://index.docker.io/v1/":{"auth":"eDp5"}},"credsStore":"desktop"}"#.to_owned(), "anonymous"),
+        ("not JSON".to_owned(), "anonymous"),
+        (format!(r#"{{"auths":{{"{host}":{{"auth":"eDp5"}}}}}}"#), "docker-config"),
+        (format!(r#"{{"auths":{{"http://{host}/v2/":{{}}}}}}"#), "docker-config"),
+        (format!(r#"{{"credHelpers":{{"{host}":"x"}}}}"#), "docker-config"),
+    ] {
+        let desk = CliFixture::with(&[(".docker/config.json", &*login)]);
+        desk.run(&format!("init {host} --no-plan")).await.exits(0);
+        let written = desk.read("tagwarden.toml");
+        assert!(written.contains(&format!("kind = \"{auth}\"")), "{login}: {written}");
+    }
+}

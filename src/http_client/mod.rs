@@ -112,6 +112,12 @@ impl RequestCounts {
     /// The classes of statuses; `none` is for requests without a response.
     pub const STATUSES: [&str; 5] = ["none", "2xx", "3xx", "4xx", "5xx"];
 
+    /// Returns true if any request had a response.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        self.statuses.iter().skip(1).any(|count| *count > 0)
+    }
+
     /// Returns the difference to an earlier count.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
@@ -413,7 +419,9 @@ impl HttpClient {
 
     /// Returns the delay before a retry; `None` if the request has failed for good.
     fn backoff_delay(&self, pauses: &mut Backoff, hint: RetryHint) -> Option<Duration> {
-        let down = self.counters.consecutive_failures.load(Ordering::Relaxed) >= FAILURES_UNTIL_DOWN;
+        let failures = self.counters.consecutive_failures.load(Ordering::Relaxed);
+        // A server that never answered was waited for once, and a person may be waiting for each further time.
+        let down = failures >= FAILURES_UNTIL_DOWN || failures > 0 && !self.request_counts().has_answers();
         let pause = if down { None } else { pauses.next_delay(hint) };
         if pause.is_none() {
             self.counters.consecutive_failures.fetch_add(1, Ordering::Relaxed);

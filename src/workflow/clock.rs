@@ -186,7 +186,7 @@ impl App {
     }
 
     /// Logs what is wrong with the clock.
-    pub(super) fn log_clock(check: &ClockCheck, heads: &[RegistryHead]) {
+    pub(super) fn log_clock(&self, check: &ClockCheck, heads: &[RegistryHead]) {
         if let Some(doubt) = &check.doubt {
             tracing::warn!("{}; nothing is recorded, removed or forgotten", report::describe_clock_doubt(doubt));
             return;
@@ -198,11 +198,16 @@ impl App {
             if let Some(ahead) = registry.clock_ahead.filter(|ahead| engine::exceeds_clock_skew(*ahead)) {
                 let words = report::describe_clock_difference(ahead.as_secs());
                 tracing::warn!(registry = %registry.name, "{words}; nothing is recorded or removed there, or forgotten");
-            } else if let Some(doubt) = unconfirmed.filter(|_| !names.is_empty()) {
+            } else if let Some(doubt) = unconfirmed.filter(|_| !names.is_empty() && self.has_answered(&registry.name)) {
                 let words = report::describe_clock_doubt(&doubt);
                 tracing::warn!(registry = %registry.name, "{words}; nothing is removed there");
             }
         }
+    }
+
+    /// Returns true if a registry answered any request: only then does a missing header say something about it.
+    fn has_answered(&self, registry: &RegistryName) -> bool {
+        self.readers.get(registry).is_some_and(|reader| reader.request_counts().has_answers())
     }
 
     /// Records that the time of a run is confirmed, if it is.

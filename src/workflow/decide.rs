@@ -150,7 +150,7 @@ impl App {
         self.determine_abilities(&mut heads, &walk.touched, purpose).await?;
         // Sources and abilities took time, in which the clock may have been set.
         let clock = self.check_clock(start, read.doubt, registries_of(&mut heads)).await?;
-        Self::log_clock(&clock, &heads);
+        self.log_clock(&clock, &heads);
         let registries: Vec<Registry> = heads.iter().map(|head| head.registry.clone()).collect();
         let basis = if whole { CoverageBasis::FullInventory } else { CoverageBasis::LastFullPlan };
         let recorded = self.unless_lost(self.store.rule_history()).await?;

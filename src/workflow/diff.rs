@@ -50,7 +50,7 @@ impl App {
         let mut heads = registry::read_heads(&readers, &CollectScope::All, progress).await;
         let registries = heads.iter_mut().map(|head| &mut head.registry).collect();
         let clock = self.check_clock(start, None, registries).await?;
-        Self::log_clock(&clock, &heads);
+        self.log_clock(&clock, &heads);
         self.verify_catalogues(&mut heads, &CollectScope::All, now).await?;
         let look = Self::observation_context(&heads, &CollectScope::All, &clock);
         let nothing = ExtraManifests::new();

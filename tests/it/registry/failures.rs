@@ -96,6 +96,23 @@ async fn a_registry_that_is_down_is_not_waited_for_by_every_tag() {
     assert_eq!(reader.request_counts().total, before + 3, "an answer brings patience back");
 }
 
+/// Whoever asks several things of a registry waits for one that does not answer at all only once.
+#[tokio::test]
+async fn a_registry_that_never_answered_is_waited_for_once() {
+    // Nobody listens there any more.
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let reader = DistributionReader::with_retry_policy(settings(&format!("http://{address}")), quick()).unwrap();
+    let mut before = 0;
+    let mut requests = Vec::new();
+    for _ in 0..3 {
+        let error = reader.resolve(&name("app"), &tag("v1")).await.unwrap_err();
+        assert_eq!(error.kind, RegistryErrorKind::Connection, "{error}");
+        requests.push(reader.request_counts().total - before);
+        before = reader.request_counts().total;
+    }
+    assert_eq!(requests, [3, 1, 1]);
+}
+
 #[tokio::test]
 async fn a_failing_tag_or_manifest_is_a_gap_and_others_are_read() {
     let server = MockServer::start().await;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::arguments::{DataFormat, parse_time};
 use super::context::{missing_evidence, open_app, open_read_only, pretty_json, run_until_stopped};
 use super::output::{print, print_stderr};
+use crate::domain::{Failure, RegistryName};
 use crate::policy::fields::nearest;
 use crate::report::{self, PlanDocument};
 use crate::workflow::{App, PastRun, RunError, RunOutcome, TagRef};
@@ -74,6 +75,13 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
         let decision = app.decide_repository(&named.registry, &named.repository, args.at).await?;
         let view = app.manifest_trace(&decision, &named);
         let found = match args.format {
+        if view.is_missing() {
+            require_read(
+                &decision.document,
+                &named.registry,
+                &format!("{}@{}", named.repository, named.digest.short()),
+            )?;
+        }
             DataFormat::Text => view.text(),
             DataFormat::Json => pretty_json(&json!(view)),
         };
@@ -85,7 +93,10 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
     let document = &decision.document;
     let missing = describe_missing(document);
     let Some(tag) = tag else {
-        let view = app.timeline(&decision, &named).ok_or_else(|| not_found(document, &named))?;
+        let Some(view) = app.timeline(&decision, &named) else {
+            require_read(document, registry, repository.as_str())?;
+            return Err(not_found(document, &named));
+        };
         let found = match args.format {
             DataFormat::Text => report::timeline_text(&view),
             DataFormat::Json => pretty_json(&json!(view)),
@@ -94,6 +105,12 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
     };
     let Some(weighed) = app.rule_trace(&decision, &named) else {
         let Some(gone) = app.removed_tag(&decision, &named).await? else {
+        let history = app.history(&named).await?;
+        // An answer about the tag itself counts more than a list that could not be read.
+        if history.exists != Some(false) {
+            let read = require_read(document, registry, &format!("{repository}:{tag}"));
+            read.map_err(|error| error.with_help(history.describe_last_event()))?;
+        }
             let history = app.history(&named).await?;
             return Err(RunError::usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
         };
@@ -224,9 +241,18 @@ fn target_name(named: &TagRef) -> String {
     }
 }
 
+/// Makes sure that the registry was read in which something was not found.
+///
+/// # Errors
+/// [`RunError::Unread`], with the first part that could not be read.
+fn require_read(document: &PlanDocument, registry: &RegistryName, what: &str) -> Result<(), RunError> {
+    let found = document.registries.iter().find(|found| found.name == registry.as_str());
+    let Some(gap) = found.and_then(|found| found.gaps.first()) else { return Ok(()) };
+    let words = format!("not known whether {registry}/{what} is in the registry now: {} could not be read", gap.at);
+    Err(RunError::Unread(Failure::new((), format!("{words}: {}", gap.message))))
+}
+
 fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
-    let gaps = document.registries.iter().flat_map(|registry| registry.gaps.iter().chain(&registry.invalid_names));
-    let why: Vec<String> = gaps.map(|gap| format!("; {} could not be read: {}", gap.at, gap.message)).collect();
     let TagRef { registry, repository, tag } = named;
     let removed = document.removals.iter().map(|removal| removal.tag.clone());
     let known: Vec<String> = removed.chain(document.kept.iter().map(|kept| kept.tag.clone())).collect();
@@ -234,7 +260,7 @@ fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
     let meant = tag.as_ref().and_then(|tag| nearest(tag.as_str(), &known));
     let meant = meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
     RunError::usage(match tag {
-        Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{meant}{}", why.concat()),
-        None => format!("{registry} has no repository {repository} with a tag in it right now{}", why.concat()),
+        Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{meant}"),
+        None => format!("{registry} has no repository {repository} with a tag in it right now"),
     })
 }

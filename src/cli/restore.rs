@@ -66,8 +66,14 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
             DataFormat::Text => print(&outcome_text::preview_text(&previews)),
             DataFormat::Json => print(&pretty_json(&outcome_text::preview_json(&previews))),
         }
-        let lost = previews.iter().any(|one| matches!(one.preview.expected, ExpectedRestore::Impossible(_)));
-        return Ok(if lost { RunOutcome::Failed.exit_code() } else { 0 });
+        let expects = |found: fn(&ExpectedRestore) -> bool| previews.iter().any(|one| found(&one.preview.expected));
+        return Ok(if expects(|one| matches!(one, ExpectedRestore::Impossible(_))) {
+            RunOutcome::Failed.exit_code()
+        } else if expects(|one| matches!(one, ExpectedRestore::Unknown(_))) {
+            RunOutcome::EvidenceMissing.exit_code()
+        } else {
+            0
+        });
     }
     let hold = (!args.no_hold).then(|| args.hold_for.unwrap_or(app.settings.undo_window));
     let result = app.restore_with_hold(&what, hold).await;

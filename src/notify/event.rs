@@ -170,6 +170,7 @@ impl RunEvent {
             RunError::Registry(error) => (Some(NotifyEvent::Failed), error.kind.label()),
             RunError::Invalid(_) => (Some(NotifyEvent::Failed), "settings"),
             RunError::Usage(_) => (Some(NotifyEvent::Failed), "usage"),
+            RunError::Unread(_) => (Some(NotifyEvent::EvidenceMissing), "unread"),
             RunError::Output(_) => (Some(NotifyEvent::Failed), "output"),
             RunError::Failed(_) => (Some(NotifyEvent::Failed), "failed"),
             RunError::Check(_) => (Some(NotifyEvent::Failed), "check"),

@@ -85,6 +85,12 @@ impl ManifestTraceView {
         }
     }
 
+    /// Returns true if the registry does not list it.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.state == "missing"
+    }
+
     /// The same for the terminal.
     #[must_use]
     pub fn text(&self) -> String {

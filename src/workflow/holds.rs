@@ -80,7 +80,11 @@ impl App {
                 tracing::warn!("{name}: the tag could not be looked up, so only its name is held: {}", error.chain());
                 None
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let unread = Failure::new((), format!("not known whether {name} is there, so nothing is held"));
+                let unread = unread.caused_by(error);
+                return Err(RunError::Unread(unread.with_help("`--anyway` holds its name without looking")));
+            }
         };
         let hold = Hold {
             endpoint: Arc::from(reader.settings().address()),

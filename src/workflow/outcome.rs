@@ -67,6 +67,9 @@ pub enum RunError {
     /// A requested item does not exist or does not fit the command.
     #[error(transparent)]
     Usage(Failure<()>),
+    /// A registry could not be read, so that the answer is not known.
+    #[error(transparent)]
+    Unread(Failure<()>),
     /// It was stopped.
     #[error("interrupted; nothing was removed")]
     Interrupted,
@@ -98,11 +101,12 @@ impl RunError {
     }
 
     /// Adds what to do next to a failure. It is logged beside an error that has no place for it.
-    pub(super) fn with_help(self, help: String) -> Self {
+    pub(crate) fn with_help(self, help: String) -> Self {
         match self {
             Self::Registry(error) => Self::Registry(error.with_help(help)),
             Self::Store(error) => Self::Store(error.with_help(help)),
             Self::Usage(error) => Self::Usage(error.with_help(help)),
+            Self::Unread(error) => Self::Unread(error.with_help(help)),
             Self::Output(error) => Self::Output(error.with_help(help)),
             Self::Failed(error) => Self::Failed(error.with_help(help)),
             error @ (Self::Invalid(_)
@@ -122,6 +126,7 @@ impl RunError {
         match self {
             Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
             Self::Refused(_) => 3,
+            Self::Unread(_) => RunOutcome::EvidenceMissing.exit_code(),
             Self::Store(error) if error.kind == StateErrorKind::Leased => 3,
             Self::Store(error) if error.kind == StateErrorKind::Exists => 2,
             Self::Store(_)

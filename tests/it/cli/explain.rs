@@ -1,6 +1,6 @@
 //! `explain`, for a tag and for a repository, now and as a run of the past saw it.
 
-use tagwarden::demo::registry::{EmbeddedRegistry, Options};
+use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
 
 use super::{CliFixture, fill, record, settings, tags};
 
@@ -95,4 +95,27 @@ async fn a_run_of_the_past_is_told_as_it_was() {
         desk.run(&format!("explain --run {id} contoso/shop/api:candidate-1 --format json")).await.exits(0).json();
     assert_eq!(json["kept_pruned"], true);
     assert!(desk.run(&format!("runs show {id}")).await.exits(0).out.contains(words));
+}
+
+/// What could not be read is not known: neither that there is no such tag, nor that it is held.
+#[tokio::test]
+async fn a_registry_that_cannot_be_read_makes_no_answer() {
+    let (registry, desk) = shop().await;
+    desk.run("plan").await;
+    let refused = FaultKind::Status { status: 401, headers: vec![], body: String::new() };
+    registry.inject(Fault::on("/v2/", refused));
+    for (image, name) in [
+        ("contoso/shop/api:candidate-9", "contoso/shop/api:candidate-9"),
+        ("contoso/shop/api", "contoso/shop/api"),
+        (&*format!("contoso/shop/api@sha256:{}", "0".repeat(64)), "contoso/shop/api@sha256:0000"),
+    ] {
+        let done = desk.run(&format!("explain {image}")).await.exits(5);
+        assert!(done.err.contains(&format!("error: not known whether {name}")), "{}", done.err);
+        assert!(!done.err.contains("has no") && done.out.is_empty(), "{}{}", done.out, done.err);
+    }
+    let done = desk.run("hold contoso/shop/api:candidate-1 --reason incident").await.exits(5);
+    assert!(done.err.contains("not known whether contoso/shop/api:candidate-1 is there"), "{}", done.err);
+    assert!(done.err.contains("`--anyway`"), "{}", done.err);
+    let done = desk.run("sources").await.exits(5);
+    assert!(done.out.contains("answered, 1 claim, not known what it protects"), "{}", done.out);
 }

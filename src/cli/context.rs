@@ -86,10 +86,47 @@ pub(super) async fn open_loaded_app((loaded, files): LoadedConfig) -> Result<App
         .with_config_files(files))
 }
 
+/// Opens the app for a command that asks registries and sources and changes nothing: where there is no state, none is
+/// created. A state that is there remembers what was read.
+pub(super) async fn open_app_to_look(config: Option<&Path>) -> Result<App, RunError> {
+    let (loaded, files) = load(config)?;
+    if loaded.0.state.is_to_be_created() {
+        let state = &loaded.0.state;
+        print_note(&format!("note: there is no state at {state} yet, so no holds and no earlier sightings are known"));
+    }
+    let store = StateStore::open_or_temporary(&loaded.0.state).await?;
+    app_with((loaded, files), store)
+}
+
+/// Opens the app for a command that corrects or undoes what is on record.
+pub(super) async fn open_existing(config: Option<&Path>) -> Result<App, RunError> {
+    let loaded = load(config)?;
+    require_state(&loaded.0.0)?;
+    open_loaded_app(loaded).await
+}
+
+/// Makes sure that there is a state to read: an empty answer would sound like a fact.
+///
+/// # Errors
+/// [`RunError::Usage`].
+fn require_state(settings: &Settings) -> Result<(), RunError> {
+    if !settings.state.is_to_be_created() {
+        return Ok(());
+    }
+    let (state, file) = (&settings.state, settings.file.display());
+    let missing = Failure::new((), format!("there is no state at {state} yet (`state` in {file})"));
+    Err(RunError::Usage(missing.with_help("the first plan, run or hold creates it; if there was one, correct `state`")))
+}
+
 /// Opens the app on a state that is only read, possibly on a read-only file system.
 pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunError> {
     let (loaded, files) = load(config)?;
+    require_state(&loaded.0)?;
     let store = StateStore::open_to_read(&loaded.0.state).await?;
+    app_with((loaded, files), store)
+}
+
+fn app_with((loaded, files): LoadedConfig, store: StateStore) -> Result<App, RunError> {
     let app =
         App::with_store(loaded, store, current_user(), system_clock(), listen_for_stop(), RetryPolicy::default())?;
     Ok(app.with_monotonic_clock(monotonic_clock()).with_config_files(files))

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::arguments::parse_time;
 use super::context::{
-    STANDARD, configured_policies_path, describe_input, open_app, pretty_json, read_input, run_until_stopped,
+    STANDARD, configured_policies_path, describe_input, open_app_to_look, pretty_json, read_input, run_until_stopped,
 };
 use super::findings::{FindingFormat, print_annotations, print_error};
 use super::output::{print, print_stderr};
@@ -117,7 +117,7 @@ async fn compare(config: Option<&Path>, args: &DiffArgs) -> Result<(DiffView, Po
         (facts.diff(old.policies, new.policies.clone(), args.at), new)
     } else {
         let new = args.policies.as_deref().map(load_policies).transpose()?;
-        let app = open_app(config).await?;
+        let app = open_app_to_look(config).await?;
         let bar = TerminalProgress::new(app.progress());
         let mut others = vec![&*old.policies];
         others.extend(new.as_ref().map(|new| &*new.policies));

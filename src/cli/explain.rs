@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::arguments::{DataFormat, parse_time};
-use super::context::{missing_evidence, open_app, open_read_only, pretty_json, run_until_stopped};
+use super::context::{missing_evidence, open_app_to_look, open_read_only, pretty_json, run_until_stopped};
 use super::output::{print, print_stderr};
 use crate::domain::{Failure, RegistryName};
 use crate::policy::fields::nearest;
@@ -40,7 +40,8 @@ pub(super) struct ExplainArgs {
 
 /// Explains a tag or a repository.
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
-    let app = if args.run.is_some() { open_read_only(config).await? } else { open_app(config).await? };
+    let recorded = args.history || args.run.is_some();
+    let app = if recorded { open_read_only(config).await? } else { open_app_to_look(config).await? };
     let done = match &args.run {
         None if args.history => run_until_stopped(&app, explain_history(&app, args)).await.map(|found| (found, None)),
         Some(run) => explain_past_run(&app, args, run).await.map(|found| (found, None)),
@@ -74,7 +75,6 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
     if let Some(named) = app.find_manifest_ref(&args.image)? {
         let decision = app.decide_repository(&named.registry, &named.repository, args.at).await?;
         let view = app.manifest_trace(&decision, &named);
-        let found = match args.format {
         if view.is_missing() {
             require_read(
                 &decision.document,
@@ -82,6 +82,7 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
                 &format!("{}@{}", named.repository, named.digest.short()),
             )?;
         }
+        let found = match args.format {
             DataFormat::Text => view.text(),
             DataFormat::Json => pretty_json(&json!(view)),
         };
@@ -104,14 +105,13 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
         return Ok((found, missing));
     };
     let Some(weighed) = app.rule_trace(&decision, &named) else {
-        let Some(gone) = app.removed_tag(&decision, &named).await? else {
         let history = app.history(&named).await?;
         // An answer about the tag itself counts more than a list that could not be read.
         if history.exists != Some(false) {
             let read = require_read(document, registry, &format!("{repository}:{tag}"));
             read.map_err(|error| error.with_help(history.describe_last_event()))?;
         }
-            let history = app.history(&named).await?;
+        let Some(gone) = app.removed_tag(&decision, &named).await? else {
             return Err(RunError::usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
         };
         let found = match args.format {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::arguments::{DataFormat, parse_duration, parse_reason, parse_time};
-use super::context::{open_app, open_read_only, pretty_json};
+use super::context::{open_app, open_existing, open_read_only, pretty_json};
 use super::output::{fit_terminal, print, print_stderr};
 use crate::report::{self, EndedHoldView, HoldView};
 use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
@@ -112,7 +112,7 @@ pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8,
 
 /// Ends the holds on a tag.
 pub(super) async fn unhold(config: Option<&Path>, args: &UnholdArgs) -> Result<u8, RunError> {
-    let app = open_app(config).await?;
+    let app = open_existing(config).await?;
     let result = app.unhold(&args.image).await;
     app.close().await;
     let (name, _) = result?;

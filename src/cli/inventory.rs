@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::{STANDARD, open_app, require_writable, run_until_stopped, unwritable};
+use super::context::{STANDARD, open_app_to_look, require_writable, run_until_stopped, unwritable};
 use super::output::{print_as, print_note, print_stderr, write_file};
 use super::progress::TerminalProgress;
 use super::sanitize::OutputKind;
@@ -22,7 +22,7 @@ pub(super) struct InventoryArgs {
 pub(super) async fn inventory(config: Option<&Path>, args: &InventoryArgs) -> Result<u8, RunError> {
     let file = args.out.as_ref().filter(|file| file.as_os_str() != STANDARD);
     file.map_or(Ok(()), |file| require_writable(file))?;
-    let app = open_app(config).await?;
+    let app = open_app_to_look(config).await?;
     let bar = TerminalProgress::new(app.progress());
     let facts = run_until_stopped(&app, app.read_decision_input(None, &[], &())).await;
     drop(bar);

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::arguments::DataFormat;
-use super::context::{open_app, pretty_json, run_until_stopped};
+use super::context::{open_app, open_app_to_look, open_existing, pretty_json, run_until_stopped};
 use super::output::print;
 use crate::domain::{Failure, RepositoryName};
 use crate::report;
@@ -61,7 +61,7 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
             probe(config, name, repository, args.format).await
         }
         Some(RegistriesCommand::Accept { name }) => {
-            let app = open_app(config).await?;
+            let app = open_existing(config).await?;
             let accepted = app.accept_catalogue(name).await;
             app.close().await;
             let names = workflow::describe_repository_count(accepted?);
@@ -69,7 +69,7 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
             Ok(0)
         }
         Some(RegistriesCommand::Forget { name }) => {
-            let app = open_app(config).await?;
+            let app = open_existing(config).await?;
             let forgotten = app.forget_registry(name).await;
             app.close().await;
             let words = if forgotten? { "forgot what removals showed of" } else { "nothing was remembered of" };
@@ -80,7 +80,7 @@ pub(super) async fn registries(config: Option<&Path>, args: &RegistriesArgs) -> 
 }
 
 async fn list_registries(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
-    let app = open_app(config).await?;
+    let app = open_app_to_look(config).await?;
     let registries = run_until_stopped(&app, app.registry_states()).await;
     app.close().await;
     let registries = registries?;

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::arguments::{DataFormat, parse_duration, parse_time};
-use super::context::{open_app, pretty_json};
+use super::context::{open_existing, pretty_json};
 use super::outcome_text;
 use super::output::print;
 use crate::apply::ExpectedRestore;
@@ -49,7 +49,7 @@ pub(super) struct RestoreArgs {
 
 /// Restores removed tags, or previews that.
 pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
-    let app = open_app(config).await?;
+    let app = open_existing(config).await?;
     let what = match (&args.target.run, &args.target.repository, &args.target.image) {
         (Some(run), _, _) => Ok(RestoreSelection::Run(run.clone())),
         (_, Some(name), _) => Ok(RestoreSelection::Repository { name: name.clone(), since: args.since }),

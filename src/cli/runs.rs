@@ -21,7 +21,7 @@ pub(super) struct RunsArgs {
     #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
     format: ReportFormat,
     /// List this many runs
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 

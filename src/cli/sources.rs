@@ -49,7 +49,7 @@ pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result
         None => list_sources(config, args.format).await,
         Some(SourcesCommand::Show { name, all }) => show_source(config, name, *all, args.format).await,
         Some(SourcesCommand::Accept { name }) => {
-            let app = open_app(config).await?;
+            let app = open_existing(config).await?;
             let accepted = app.accept_source(name).await;
             app.close().await;
             print(&format!("source {name} is believed again, with {}\n", report::counted(accepted?, "claim")));
@@ -59,7 +59,7 @@ pub(super) async fn sources(config: Option<&Path>, args: &SourcesArgs) -> Result
 }
 
 async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, RunError> {
-    let app = open_app(config).await?;
+    let app = open_app_to_look(config).await?;
     let bar = TerminalProgress::new(app.progress());
     let decision = run_until_stopped(&app, app.decide_sources(&())).await;
     drop(bar);
@@ -76,7 +76,7 @@ async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, R
 }
 
 async fn show_source(config: Option<&Path>, name: &str, all: bool, format: DataFormat) -> Result<u8, RunError> {
-    let app = open_app(config).await?;
+    let app = open_app_to_look(config).await?;
     let bar = TerminalProgress::new(app.progress());
     let detail = run_until_stopped(&app, app.source_detail(name, &())).await;
     drop(bar);

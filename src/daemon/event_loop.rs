@@ -195,7 +195,10 @@ impl EventLoop {
         self.begin_leading(now).await;
         self.publish_status();
         let settings = &self.config.settings;
-        self.store.warn_if_new(settings.mode != Mode::DryRun);
+        if let Err(error) = self.store.warn_if_new(settings.mode != Mode::DryRun).await {
+            // The first write reports it as well.
+            tracing::warn!(error = %error.chain(), "not known whether the state is new");
+        }
         tracing::info!(
             revision = self.config.policies.revision(),
             "listening on http://{address}, mode {}, policies: {}",

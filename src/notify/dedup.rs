@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use super::{PROBLEM_OCCASIONS, RunEvent};
-use crate::config::{Mode, NotifyEvent, NotifySettings};
-use crate::state::{RunKind, StateError, StateLocation, StateStore};
+use crate::config::{NotifyEvent, NotifySettings};
+use crate::state::{StateError, StateLocation, StateStore};
 
 /// Problems that were reported to a receiver and are not over, each with the time of the last message about it.
 pub(super) type SentTimes = BTreeMap<String, Timestamp>;
@@ -27,15 +27,12 @@ impl SentRecord {
         Self::Own { location, store: OnceCell::new() }
     }
 
-    /// Returns the problems that were reported to a receiver before `event`.
+    /// Returns the problems that were reported to a receiver before.
     ///
     /// # Errors
     /// Returns an error if they cannot be read.
-    pub(super) async fn read(&self, receiver: &str, event: &RunEvent) -> Result<SentTimes, StateError> {
-        let store = self.store().await?;
-        // This may have created the state, and then no run will warn about it.
-        store.warn_if_new(event.kind == RunKind::Apply || event.mode == Mode::Enforce);
-        store.sent_notifications(receiver).await
+    pub(super) async fn read(&self, receiver: &str) -> Result<SentTimes, StateError> {
+        self.store().await?.sent_notifications(receiver).await
     }
 
     /// Records the problems that were reported to a receiver.

@@ -155,7 +155,7 @@ impl DeliveryWorker {
         let now = (self.clock)();
         let name = &self.settings.name;
         if !self.unrecorded {
-            match self.record.read(name, event).await {
+            match self.record.read(name).await {
                 Ok(sent) => self.sent = sent,
                 Err(error) => {
                     tracing::warn!(notify = name, error = %chain(&error), "what was told before is not known; it may be told again");

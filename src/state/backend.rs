@@ -117,11 +117,24 @@ impl StateStore {
         }
     }
 
-    /// Opens a state for reading, possibly on a read-only file system. Writes to it fail there.
+    /// Opens the state at that place or, where there is no file yet, an empty one in a temporary folder, which is deleted
+    /// with the handle: nothing appears at the place.
     ///
     /// # Errors
-    /// Fails as [`StateStore::open`] does; if it cannot be written, also if it is incomplete on its own, or of another
-    /// version.
+    /// Fails as [`StateStore::open`] does.
+    pub async fn open_or_temporary(location: &StateLocation) -> Result<Self, StateError> {
+        if location.is_to_be_created() {
+            SqliteState::open_temporary().await.map(Self::new)
+        } else {
+            Self::open(location).await
+        }
+    }
+
+    /// Opens a state for reading, possibly on a read-only file system. Writes to it fail there. Creates no file.
+    ///
+    /// # Errors
+    /// Fails as [`StateStore::open`] does, and where there is no file; if it cannot be written, also if it is incomplete
+    /// on its own, or of another version.
     pub async fn open_to_read(location: impl Into<StateLocation>) -> Result<Self, StateError> {
         match location.into() {
             StateLocation::File(path) => SqliteState::open_to_read(&path).await.map(Self::new),
@@ -184,9 +197,12 @@ pub trait Storage: Send + Sync {
     #[must_use]
     fn location(&self) -> &StateLocation;
 
-    /// Warns, once and only if removals may follow, that the state was created by opening it. It may have been deleted
-    /// by accident, with everything that blocked removals.
-    fn warn_if_new(&self, removes: bool);
+    /// Warns, once and only if removals may follow, that no run that may remove was recorded here yet. The state of
+    /// before may have been deleted or left behind by accident, with everything that blocked removals.
+    ///
+    /// # Errors
+    /// Returns an error if the runs cannot be read.
+    async fn warn_if_new(&self, removes: bool) -> Result<(), StateError>;
 
     /// Makes sure that what was opened is still what stands in the place of the state, as far as that can be said without
     /// asking a database.

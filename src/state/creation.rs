@@ -19,11 +19,11 @@ use super::{MIGRATIONS, StateError, StateErrorKind, packed_plans};
 /// Endings of other files with parts of a state. SQLite would take them for parts of a new one.
 const WAL_ENDINGS: [&str; 2] = ["-wal", "-journal"];
 
-/// Ensures that there is a file at that path, and returns true if this call created it.
+/// Ensures that there is a file at that path.
 ///
 /// # Errors
 /// Returns an error if something else is there, or a state cannot be created. Nothing new is left there then.
-pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
+pub(super) async fn ensure_file(path: &Path) -> Result<(), StateError> {
     let folder = folder(path);
     if !folder.is_dir() {
         let what = format_args!("the folder {} does not exist", folder.display());
@@ -31,12 +31,12 @@ pub(super) async fn ensure_file(path: &Path) -> Result<bool, StateError> {
     }
     refuse_network_share(path)?;
     if regular_file(path)?.is_some() {
-        return Ok(false);
+        return Ok(());
     }
     let rest = leftover_wal(path);
     // Another process may be creating the state: its log comes after its file.
     if regular_file(path)?.is_some() {
-        return Ok(false);
+        return Ok(());
     }
     if let Some(rest) = rest {
         let what = format_args!(
@@ -56,7 +56,7 @@ pub(super) fn leftover_wal(path: &Path) -> Option<PathBuf> {
     WAL_ENDINGS.into_iter().map(|ending| sibling_path(&real, ending)).find(has_content)
 }
 
-async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
+async fn create(path: &Path, folder: &Path) -> Result<(), StateError> {
     let failed = |error: io::Error| StateError::from_io(path, "make it", error);
     create_beside(path).map_err(failed)?;
     // Readable for its owner alone.
@@ -71,7 +71,7 @@ async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
     written?;
     if let Err(refused) = new.persist_noclobber(path) {
         if regular_file(path)?.is_some() {
-            return Ok(false);
+            return Ok(());
         }
         if refused.error.kind() == io::ErrorKind::AlreadyExists {
             return Err(StateError::about(StateErrorKind::Open, path, "it is a symlink to a file that does not exist"));
@@ -83,7 +83,7 @@ async fn create(path: &Path, folder: &Path) -> Result<bool, StateError> {
     if let Ok(folder) = File::open(folder) {
         folder.sync_all().map_err(failed)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Creates the tables of the state at `path` in the empty file `new`, all of them in that one file.
@@ -119,6 +119,9 @@ async fn fill(path: &Path, connection: &mut SqliteConnection) -> Result<(), Stat
 pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), StateError> {
     let doing = "bring its tables up to date";
     let fault = |error: sqlx::Error| StateError::from_sqlx(path, doing, error);
+    if is_up_to_date(connection).await {
+        return packed_plans::migrate(path, connection).await;
+    }
     // Begun by `sqlx` itself, which lets each migration be a savepoint in it.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
     let inner: &mut SqliteConnection = &mut transaction;
@@ -131,6 +134,19 @@ pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> R
         }
     }
     packed_plans::migrate(path, connection).await
+}
+
+/// Returns true if exactly the migrations that this Tagwarden knows were applied. Then even a full disk can be read.
+async fn is_up_to_date(connection: &mut SqliteConnection) -> bool {
+    let applied: Result<Vec<(i64, bool, Vec<u8>)>, sqlx::Error> =
+        sqlx::query_as("SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version")
+            .fetch_all(connection)
+            .await;
+    // Where the table is missing or cannot be read, the migration itself says why.
+    let Ok(applied) = applied else { return false };
+    let known: Vec<(i64, bool, Vec<u8>)> =
+        MIGRATIONS.iter().map(|migration| (migration.version, true, migration.checksum.to_vec())).collect();
+    applied == known
 }
 
 /// Returns the error for tables that a newer Tagwarden migrated to that version.
@@ -196,17 +212,37 @@ mod tests {
         SqliteState::open(&path).await.unwrap().close().await;
     }
 
+    /// Where all migrations were applied, opening writes nothing, so a full disk can be read.
+    #[tokio::test]
+    async fn tables_that_are_up_to_date_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.db");
+        SqliteState::open(&path).await.unwrap().close().await;
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        assert!(is_up_to_date(&mut connection).await);
+        for change in [
+            "UPDATE _sqlx_migrations SET success = 0 WHERE version = 1",
+            "UPDATE _sqlx_migrations SET success = 1, checksum = x'00' WHERE version = 1",
+            "DELETE FROM _sqlx_migrations WHERE version = 1",
+            "DROP TABLE _sqlx_migrations",
+        ] {
+            sqlx::query(change).execute(&mut connection).await.unwrap();
+            assert!(!is_up_to_date(&mut connection).await, "{change}");
+        }
+        connection.close().await.unwrap();
+    }
+
     /// All of a new state is in its one file, before that has its name.
     #[tokio::test]
     async fn a_new_state_is_whole_from_the_beginning() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.db");
-        assert!(ensure_file(&path).await.unwrap());
-        assert!(!ensure_file(&path).await.unwrap());
+        ensure_file(&path).await.unwrap();
+        let id = super::super::file::FileId::at(&path).unwrap();
+        ensure_file(&path).await.unwrap();
+        assert_eq!(super::super::file::FileId::at(&path).unwrap(), id, "it was there before");
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["t.db"]);
         assert!(length(&path).unwrap() > 4096, "its tables are in it");
-        let store = SqliteState::open(&path).await.unwrap();
-        assert!(!store.0.created.load(std::sync::atomic::Ordering::Relaxed), "it was there before");
     }
 }

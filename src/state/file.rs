@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 
-use super::{ManifestCache as _, SqliteState, StateError, StateErrorKind, StateLocation, Storage};
+use super::runs::HAS_RUN_THAT_MAY_REMOVE;
+use super::{ManifestCache as _, NEW_STATE, SqliteState, StateError, StateErrorKind, StateLocation, Storage};
 
 /// The identity of a file: device and inode. Equal for all files on systems without these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +82,19 @@ impl Storage for SqliteState {
         &self.0.location
     }
 
-    fn warn_if_new(&self, removes: bool) {
-        if self.0.created.swap(false, Ordering::Relaxed) && removes {
-            tracing::warn!(
-                state = %self.0.path.display(),
-                "new state: holds, the journal and original times from before are not known"
-            );
+    async fn warn_if_new(&self, removes: bool) -> Result<(), StateError> {
+        if !removes || self.0.warned_as_new.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        let known: Result<bool, sqlx::Error> =
+            sqlx::query_scalar(HAS_RUN_THAT_MAY_REMOVE).fetch_one(&self.0.readers).await;
+        if known.map_err(|error| self.sqlx_error("read the runs", error))? {
+            return Ok(());
+        }
+        if !self.0.warned_as_new.swap(true, Ordering::Relaxed) {
+            tracing::warn!(state = %self.0.path.display(), "{NEW_STATE}");
+        }
+        Ok(())
     }
 
     async fn verify_disk_space(&self) -> Result<(), StateError> {

@@ -63,13 +63,14 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use connection::{LastFailure, WriteTransaction};
@@ -126,6 +127,10 @@ const MAX_FULL_CHECK_BYTES: u64 = 32 << 20;
 /// Bytes of the write-ahead log that stay allocated on the disk after a checkpoint.
 const WAL_SIZE_LIMIT: &str = "16777216";
 
+/// The warning about a state with which nothing was ever removed.
+const NEW_STATE: &str = "new state: no run could remove anything with it yet; holds, the journal and original times from \
+                         before it are not known";
+
 /// The open state in one SQLite file. Cheap to clone; all clones share its connections.
 #[derive(Debug, Clone)]
 pub struct SqliteState(Arc<Inner>);
@@ -140,8 +145,10 @@ struct Inner {
     /// The path of its write-ahead log.
     log: PathBuf,
     watched_log: WatchedLog,
-    /// True if opening created it, and no warning was given yet.
-    created: AtomicBool,
+    /// True once this process warned that it is new.
+    warned_as_new: AtomicBool,
+    /// The folder of a temporary state, which is deleted with it.
+    temporary: OnceLock<TempDir>,
     failures: LastFailure,
     /// The connection whose commits wait for the disk.
     durable: SqlitePool,
@@ -170,7 +177,7 @@ impl SqliteState {
         path: &Path,
         adjust: impl Fn(SqliteConnectOptions) -> SqliteConnectOptions,
     ) -> Result<Self, StateError> {
-        let created = creation::ensure_file(path).await?;
+        creation::ensure_file(path).await?;
         let size = creation::length(path)?;
         let options = SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
         verify_database(path, size, &options).await?;
@@ -181,7 +188,7 @@ impl SqliteState {
                 .pragma("temp_store", "memory")
                 .pragma("journal_size_limit", WAL_SIZE_LIMIT),
         );
-        let store = Self::assemble(path, &options, created)?;
+        let store = Self::assemble(path, &options)?;
         store.migrate().await?;
         store.verify_file()?;
         store.checkpoint().await;
@@ -189,7 +196,7 @@ impl SqliteState {
     }
 
     /// Assembles the parts for the file at that path, without opening a connection.
-    fn assemble(path: &Path, options: &SqliteConnectOptions, created: bool) -> Result<Self, StateError> {
+    fn assemble(path: &Path, options: &SqliteConnectOptions) -> Result<Self, StateError> {
         let file = FileId::at(path).map_err(|error| StateError::from_io(path, "find it again", error))?;
         // SQLite has its log beside the file itself, wherever a symlink to that is.
         let log = file::sibling_path(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), "-wal");
@@ -204,7 +211,8 @@ impl SqliteState {
             file,
             log,
             watched_log: seen_log.clone(),
-            created: AtomicBool::new(created),
+            warned_as_new: AtomicBool::new(false),
+            temporary: OnceLock::new(),
             failures: faults.clone(),
             durable: pool(1, SqliteSynchronous::Full, &seen_log),
             relaxed: pool(1, SqliteSynchronous::Normal, &not_watched),

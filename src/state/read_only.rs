@@ -5,19 +5,49 @@ use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
 
-use super::{SqliteState, StateError, StateErrorKind, creation, verify_database};
+use super::{SqliteState, StateError, StateErrorKind, StateLocation, creation, verify_database};
+
+impl StateLocation {
+    /// Returns true if opening it would create a file. False if a part of a state is there, and always for a database.
+    #[must_use]
+    pub fn is_to_be_created(&self) -> bool {
+        self.path().is_some_and(|path| path.symlink_metadata().is_err() && creation::leftover_wal(path).is_none())
+    }
+}
 
 impl SqliteState {
-    /// Opens a state for reading, possibly on a read-only file system. Writes to it fail there.
+    /// Opens a state for reading, possibly on a read-only file system or a full disk. Writes to it fail there. Creates
+    /// no file.
     ///
     /// # Errors
-    /// Fails as [`SqliteState::open`] does; if it cannot be written, also if it is incomplete without its write-ahead
-    /// log, or of another version.
+    /// Fails as [`SqliteState::open`] does, and if there is no file; if it cannot be written, also if it is incomplete
+    /// without its write-ahead log, or of another version.
     pub async fn open_to_read(path: &Path) -> Result<Self, StateError> {
+        if StateLocation::from(path).is_to_be_created() {
+            return Err(StateError::about(StateErrorKind::Open, path, "it does not exist"));
+        }
         match Self::open(path).await {
             Err(error) if error.kind == StateErrorKind::ReadOnly && path.exists() => Self::open_immutable(path).await,
+            // Even the index of the log needs room. The first error says more than why this way is closed, too.
+            Err(full) if full.kind == StateErrorKind::Full && path.exists() => {
+                Self::open_immutable(path).await.map_err(|_| full)
+            }
             opened => opened,
         }
+    }
+
+    /// Opens an empty state in a temporary folder, which is deleted with it.
+    ///
+    /// # Errors
+    /// Returns an error if that cannot be created.
+    pub async fn open_temporary() -> Result<Self, StateError> {
+        let made = tempfile::Builder::new().prefix("tagwarden-").tempdir();
+        let folder =
+            made.map_err(|error| StateError::from_io(&tempfile::env::temp_dir(), "create a folder in it", error))?;
+        let state = Self::open(&folder.path().join("tagwarden.db")).await?;
+        // The first and only time.
+        let _ = state.0.temporary.set(folder);
+        Ok(state)
     }
 
     /// Opens a file as immutable, because reading a log requires writing its index.
@@ -33,7 +63,7 @@ impl SqliteState {
         let options = SqliteConnectOptions::new().filename(path).immutable(true).read_only(true);
         let options = options.pragma("temp_store", "memory");
         verify_database(path, size, &options).await?;
-        let store = Self::assemble(path, &options, false)?;
+        let store = Self::assemble(path, &options)?;
         let version: Result<Option<i64>, sqlx::Error> =
             sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&store.0.readers).await;
         let version = version.map_err(|error| store.sqlx_error("read its version", error))?.unwrap_or_default();

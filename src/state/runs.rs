@@ -104,6 +104,10 @@ impl RunKind {
     }
 }
 
+/// A query in both databases for the existence of a run that was allowed to remove.
+pub(super) const HAS_RUN_THAT_MAY_REMOVE: &str =
+    "SELECT EXISTS (SELECT 1 FROM runs WHERE kind = 'apply' OR (kind = 'run' AND mode = 'enforce'))";
+
 /// A query for runs, with the columns of [`RunRow`].
 macro_rules! select_runs {
     ($rest:literal) => {

@@ -29,9 +29,15 @@ impl App {
             approved_by: approval.approved_by.clone(),
             ticket: approval.ticket.clone(),
         };
+        // Before the run itself is on record.
+        let removals_follow = match kind {
+            RunKind::Apply => true,
+            RunKind::Plan | RunKind::Run => self.settings.mode != Mode::DryRun,
+            RunKind::Restore => false,
+        };
+        self.store.warn_if_new(removals_follow).await?;
         self.record_policies(run_context).await?;
         self.store.begin_run_with_context(&run, run_context).await?;
-        self.store.warn_if_new(kind == RunKind::Apply || kind == RunKind::Run && self.settings.mode == Mode::Enforce);
         Ok(id)
     }
 

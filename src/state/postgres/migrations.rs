@@ -27,7 +27,7 @@ pub(super) fn newest_schema() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// Makes sure of the tables, and returns whether this call made them. Where they are up to date, nothing is written;
+/// Makes sure of the tables. Where they are up to date, nothing is written;
 /// otherwise that must be allowed by `migrate`.
 ///
 /// # Errors
@@ -36,15 +36,14 @@ pub(super) async fn prepare(
     database: &PostgresLocation,
     options: &PgConnectOptions,
     migrate: bool,
-) -> Result<bool, StateError> {
+) -> Result<(), StateError> {
     let fault = |error: sqlx::Error| StateError::from_postgres(database, "connect to it", error);
     let mut connection = connect(options).await.map_err(fault)?;
     let prepared = prepare_tables(database, &mut connection, migrate).await;
     let closed = connection.close().await;
     // Whatever the tables are matters more than how the connection ended.
-    let created = prepared?;
-    closed.map_err(fault)?;
-    Ok(created)
+    prepared?;
+    closed.map_err(fault)
 }
 
 /// Connects, also to a database that is about to be there.
@@ -75,14 +74,14 @@ async fn prepare_tables(
     database: &PostgresLocation,
     connection: &mut PgConnection,
     migrate: bool,
-) -> Result<bool, StateError> {
+) -> Result<(), StateError> {
     let fault = |error: sqlx::Error| StateError::from_postgres(database, MIGRATE, error);
     let about = |kind, what: &str| StateError::about_database(kind, database, what);
     let mut transaction = connection.begin_with("BEGIN READ ONLY").await.map_err(fault)?;
     let version = version(database, &mut transaction).await?;
     transaction.commit().await.map_err(fault)?;
     if version == Some(newest_schema()) {
-        return Ok(false);
+        return Ok(());
     }
     if !migrate {
         let what = match version {
@@ -111,7 +110,7 @@ async fn prepare_tables(
             return Err(about(StateErrorKind::Open, &format!("cannot {MIGRATE}")).caused_by(error));
         }
     }
-    Ok(version.is_none())
+    Ok(())
 }
 
 /// The version of the tables; `None` where there are none.

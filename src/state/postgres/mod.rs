@@ -76,8 +76,8 @@ struct Inner {
     failures: LastFailure,
     /// The last thing that was asked of the database was not answered.
     unreachable: AtomicBool,
-    /// Opening it made its tables, and nobody was told yet.
-    created: AtomicBool,
+    /// True once this process warned that it is new.
+    warned_as_new: AtomicBool,
     pending_cache: Mutex<PendingContent>,
     /// To the task that writes the journal for all.
     journal: mpsc::Sender<QueuedEntry>,
@@ -124,7 +124,7 @@ impl PostgresState {
         let source = PasswordSource::new(&database)?;
         let password = source.password().await?;
         let options = options(&database, password.as_ref());
-        let created = migrations::prepare(&database, &options, migrate).await?;
+        migrations::prepare(&database, &options, migrate).await?;
         let failures = LastFailure::default();
         let pool = connection_pool(CONNECTIONS, options.clone(), &failures);
         let lease_pool = connection_pool(LEASE_CONNECTIONS, options, &failures);
@@ -135,7 +135,7 @@ impl PostgresState {
             lease_pool,
             failures,
             unreachable: AtomicBool::new(false),
-            created: AtomicBool::new(created),
+            warned_as_new: AtomicBool::new(false),
             pending_cache: Mutex::default(),
             journal: {
                 let inner = inner.clone();

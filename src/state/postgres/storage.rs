@@ -8,7 +8,8 @@ use super::PostgresState;
 use crate::domain::Digest;
 use crate::state::disk_space::{WRITE_TEST_BYTES, incompressible_bytes};
 use crate::state::row_reader::RowReader as _;
-use crate::state::{ManifestCache as _, StateError, StateErrorKind, StateLocation, Storage};
+use crate::state::runs::HAS_RUN_THAT_MAY_REMOVE;
+use crate::state::{ManifestCache as _, NEW_STATE, StateError, StateErrorKind, StateLocation, Storage};
 
 #[async_trait]
 impl Storage for PostgresState {
@@ -16,13 +17,18 @@ impl Storage for PostgresState {
         &self.0.location
     }
 
-    fn warn_if_new(&self, removes: bool) {
-        if self.0.created.swap(false, Ordering::Relaxed) && removes {
-            tracing::warn!(
-                state = %self.0.database,
-                "new state: holds, the journal and original times from before are not known"
-            );
+    async fn warn_if_new(&self, removes: bool) -> Result<(), StateError> {
+        if !removes || self.0.warned_as_new.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        let known: Option<(bool,)> = self.row("read the runs", sqlx::query_as(HAS_RUN_THAT_MAY_REMOVE)).await?;
+        if known.is_some_and(|(known,)| known) {
+            return Ok(());
+        }
+        if !self.0.warned_as_new.swap(true, Ordering::Relaxed) {
+            tracing::warn!(state = %self.0.database, "{NEW_STATE}");
+        }
+        Ok(())
     }
 
     async fn verify_disk_space(&self) -> Result<(), StateError> {

@@ -29,6 +29,7 @@ mod import;
 mod init;
 mod missing_evidence;
 mod network;
+mod no_state;
 mod output;
 mod policy_commands;
 mod readme;

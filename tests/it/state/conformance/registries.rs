@@ -445,7 +445,7 @@ pub(super) async fn maintenance(store: &StateStore) {
 }
 
 pub(super) async fn storage(store: &StateStore) {
-    store.warn_if_new(true);
+    store.warn_if_new(true).await.unwrap();
     store.verify_file().unwrap();
     store.verify_disk_space().await.unwrap();
     store.begin_run(&new_run(1, noon())).await.unwrap();

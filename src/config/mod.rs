@@ -171,6 +171,8 @@ impl Mode {
 const MODES: [(&str, Mode); 3] = [("dry-run", Mode::DryRun), ("approved", Mode::Approved), ("enforce", Mode::Enforce)];
 /// The default period for which a removal must remain undoable.
 const UNDO_WINDOW: Duration = Duration::from_hours(7 * 24);
+/// The keys above the first table.
+const TOP_KEYS: [&str; 7] = ["mode", "policies", "state", "listen", "listen_token_file", "plan_ttl", "undo_window"];
 /// The default paths of the settings, in order.
 const DEFAULT_PATHS: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.toml"];
 
@@ -180,15 +182,23 @@ const DEFAULT_PATHS: [&str; 2] = ["tagwarden.toml", "/etc/tagwarden/tagwarden.to
 /// Returns an error if it does not exist.
 pub fn find(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = explicit {
-        let missing = || ConfigError::of(path, "there is no such settings file");
+        let missing = || {
+            let mut problem = Diagnostic::new(path.display().to_string(), "there is no such settings file");
+            problem.help("correct `--config` or the variable `TAGWARDEN_CONFIG`, which name it");
+            ConfigError { diagnostics: vec![problem] }
+        };
         return path.exists().then(|| path.to_owned()).ok_or_else(missing);
     }
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
         let mut problem = Diagnostic::new(DEFAULT_PATHS[0], "no settings file, neither here nor in /etc/tagwarden");
-        problem.help = Some(
-            "write one with `tagwarden init ADDRESS`, or name one with `--config FILE`; `tagwarden demo` needs none"
-                .to_owned(),
-        );
+        let help =
+            "write one with `tagwarden init ADDRESS`, or name one with `--config FILE`; `tagwarden demo` needs none";
+        let alone = if Path::new("policies").is_dir() {
+            "; `tagwarden check --policies policies` checks policies without settings"
+        } else {
+            ""
+        };
+        problem.help(format!("{help}{alone}"));
         ConfigError { diagnostics: vec![problem] }
     })
 }
@@ -238,7 +248,7 @@ fn load_as(
     let mut reader = SettingsReader {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
-        problems: Problems::of_toml(&path.display().to_string(), &text),
+        problems: Problems::of_toml(&path.display().to_string(), &text, &TOP_KEYS),
         providers,
         warnings: layers::unread_variables(&environment),
         unread_secrets,

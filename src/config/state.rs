@@ -182,7 +182,7 @@ fn read_partly<T>(
     let mut reader = SettingsReader {
         folder: path.parent().map(Path::to_owned).unwrap_or_default(),
         environment: &environment,
-        problems: Problems::of_toml(&path.display().to_string(), text),
+        problems: Problems::of_toml(&path.display().to_string(), text, &super::TOP_KEYS),
         providers: PROVIDERS,
         unread_secrets: None,
         warnings: Vec::new(),

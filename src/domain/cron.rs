@@ -30,6 +30,19 @@ pub enum InvalidCron {
     /// The text is not a cron expression.
     #[error("cannot be understood")]
     Malformed(#[source] Cause),
+    /// It has another number of fields than five.
+    #[error("needs five fields, and has {0}")]
+    FieldCount(usize),
+    /// One of its fields is invalid.
+    #[error("has an invalid {name}, `{text}`: {range}")]
+    Field {
+        /// The name of the field.
+        name: &'static str,
+        /// Its text.
+        text: String,
+        /// The values that it may have.
+        range: &'static str,
+    },
     /// It never occurs, such as on the 30th of February.
     #[error("names a time that never comes")]
     NeverOccurs,
@@ -47,13 +60,41 @@ impl FromStr for Cron {
         let parse = |text: &str| {
             parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Malformed(error.into()))
         };
-        let whole = parse(written)?;
+        let whole = parse(written).map_err(|malformed| name_field(written, &parser).unwrap_or(malformed))?;
         // From an arbitrary day on: an expression without an occurrence after it has none at all.
         let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         whole.find_next_occurrence(&start, true).map_err(|_| InvalidCron::NeverOccurs)?;
         let patterns = times_of_day(written).iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { written: written.into(), patterns: if patterns.is_empty() { vec![whole] } else { patterns } })
     }
+}
+
+/// The fields of an expression, with their values.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("weekday", "0 to 7, or SUN to SAT"),
+];
+
+/// Returns the fault of a malformed expression in words of its own; `None` if its fields are valid one by one.
+fn name_field(written: &str, parser: &CronParser) -> Option<InvalidCron> {
+    let texts: Vec<&str> = written.split_whitespace().collect();
+    if written.starts_with('@') {
+        return None;
+    }
+    if texts.len() != FIELDS.len() {
+        return Some(InvalidCron::FieldCount(texts.len()));
+    }
+    let is_invalid = |position: usize, text: &str| {
+        let mut alone = ["*"; FIELDS.len()];
+        alone[position] = text;
+        parser.parse(&alone.join(" ")).is_err()
+    };
+    let (position, text) = texts.iter().enumerate().find(|(position, text)| is_invalid(*position, text))?;
+    let (name, range) = FIELDS[position];
+    Some(InvalidCron::Field { name, text: text.chars().take(40).collect(), range })
 }
 
 impl Cron {

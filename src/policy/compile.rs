@@ -15,6 +15,8 @@ use crate::domain::{
 };
 
 const MODES: [(&str, PolicyMode); 2] = [("dry-run", PolicyMode::DryRun), ("enforce", PolicyMode::Enforce)];
+/// Proposes rules, and not `keep: none`: followed without thought, that would expire every selected tag.
+const KEEP_HELP: &str = "say what stays: `keep: [{ newest: 5 }, { within: 30d }]`";
 const SELECT_HELP: &str = "to select every tag write `select: { tags: [\"*\"] }`";
 const SELECT_REPOSITORIES_HELP: &str = "to select every repository write `select: { repositories: [\"**\"] }`";
 const THEN_HELP: &str = "write `then: { delete_manifest: after 14d }`, or leave it out: nothing is deleted then";
@@ -169,7 +171,8 @@ fn compile_policy<'a>(
     problems: &mut Problems,
 ) -> Option<LocatedPolicy> {
     let mut fields = Fields::of(node, "policy", problems)?;
-    let name = required(&mut fields, "name", "every policy has a name of its own", problems)
+    let mut missing = Vec::new();
+    let name = required(&mut fields, "name", "every policy has a name of its own", &mut missing)
         .and_then(|node| Some((fields::text("name", node, problems)?, &node.at)));
     if let Some((text, at)) = name
         && let Some(first) = names.insert(text, at)
@@ -186,7 +189,7 @@ fn compile_policy<'a>(
     let owner = optional_text(&mut fields, "owner", problems);
     let untagged_node = fields.get("untagged");
     let subject = Subject::of(&mut fields, untagged_node);
-    let select_node = required(&mut fields, "select", subject.select_help(), problems);
+    let select_node = required(&mut fields, "select", subject.select_help(), &mut missing);
     let select = select_node.and_then(|node| select(node, subject, problems));
     let select = match untagged_node {
         Some(node) => {
@@ -197,7 +200,7 @@ fn compile_policy<'a>(
     // Without `keep`, a policy that speaks of tags is one whose author has forgotten something. No message proposes `keep`
     // for one that speaks of manifests: it would expire every tag.
     let keep_node = match subject {
-        Subject::Tags => required(&mut fields, "keep", "to keep nothing write `keep: none`", problems),
+        Subject::Tags => required(&mut fields, "keep", KEEP_HELP, &mut missing),
         Subject::Untagged => {
             refuse_beside_untagged(&mut fields, "keep", problems);
             None
@@ -213,7 +216,8 @@ fn compile_policy<'a>(
     let written = rule_places(select_node, keep_node);
     let allow = fields.get("allow_unmatched");
     let allow = allow.map_or(Some(AllowUnmatched::None), |node| allow_unmatched(node, &written, problems));
-    fields.finish(foreign_policy_key_hint, problems);
+    let unknown = fields.report_unknown(foreign_policy_key_hint, problems);
+    report_missing(&node.at, unknown, &missing, problems);
     let line = |rule: &RulePlace| {
         let line = u32::try_from(problems.diagnostic(&rule.at, "").line).ok().filter(|line| *line > 0)?;
         Some(((rule.key, rule.written.clone()), line))
@@ -255,13 +259,30 @@ fn named_registries(policy: &Policy, select: Option<&Node>) -> Vec<(RegistryName
     policy.select.registries.iter().flatten().cloned().zip(nodes.iter().map(|node| node.at.clone())).collect()
 }
 
-fn required<'a>(fields: &mut Fields<'a>, key: &'static str, help: &str, problems: &mut Problems) -> Option<&'a Node> {
+/// Returns the value of a required key; a missing one is added to `missing`, with its remedy.
+fn required<'a>(
+    fields: &mut Fields<'a>,
+    key: &'static str,
+    help: &'static str,
+    missing: &mut Vec<(&'static str, &'static str)>,
+) -> Option<&'a Node> {
     let node = fields.get(key);
     // A misspelt key is reported as such.
     if node.is_none() && !fields.is_misspelled(key) {
-        problems.add(fields.at(), format!("a policy without `{key}`")).help(help);
+        missing.push((key, help));
     }
     node
+}
+
+/// Reports missing keys of a policy, after the key that is unknown there: it is probably what stands for them.
+fn report_missing(at: &Place, unknown: Option<&Place>, missing: &[(&str, &str)], problems: &mut Problems) {
+    let unknown = unknown.map(|at| problems.diagnostic(at, ""));
+    for (key, help) in missing {
+        let problem = problems.add(at, format!("a policy without `{key}`")).help(*help);
+        if let Some(unknown) = &unknown {
+            problem.sort_at(unknown.line, unknown.column);
+        }
+    }
 }
 
 fn optional_text(fields: &mut Fields<'_>, key: &'static str, problems: &mut Problems) -> Option<String> {
@@ -281,6 +302,9 @@ fn foreign_policy_key_hint(key: &str) -> Option<&'static str> {
         "delete" | "purge" => Some(
             "`then: { delete_manifest: after 14d }` deletes what was untagged here, `untagged: { delete: after 30d }` all that no tag references",
         ),
+        "expire" | "expires" | "expiry" | "remove" | "retention" | "retain" | "rules" | "older_than" | "max_age" => {
+            Some("a policy says what stays, and the rest expires: `keep: [{ newest: 5 }, { within: 30d }]`")
+        }
         "cron" => Some("a policy's own times are `schedule: \"0 3 * * 0\"`"),
         _ => None,
     }
@@ -294,11 +318,11 @@ fn limits(node: &Node, problems: &mut Problems) -> Option<PolicyLimits> {
     let mut fields = Fields::of(node, "policy's limits", problems)?;
     let untag = fields.get("untag").map(|node| fields::integer("untag", node, 1..=u32::MAX, problems));
     let percent = fields.get("percent").map(|node| fields::integer("percent", node, 1..=100, problems));
-    if untag.is_none() && percent.is_none() {
+    let hint = |key: &str| (key == "leave").then_some("`leave` is a limit of the settings, for all policies");
+    let unknown = fields.report_unknown(hint, problems);
+    if untag.is_none() && percent.is_none() && unknown.is_none() {
         problems.add(&node.at, "`limits` is empty").help("leave it out, or write `untag:` or `percent:`");
     }
-    let hint = |key: &str| (key == "leave").then_some("`leave` is a limit of the settings, for all policies");
-    fields.finish(hint, problems);
     Some(PolicyLimits { untag: flat(untag)?, percent: flat(percent)? })
 }
 

@@ -33,6 +33,8 @@ pub struct Diagnostic {
     text: Option<Arc<str>>,
     secondary: Option<Box<Diagnostic>>,
     cause: Option<Cause>,
+    /// The line and the column by which it is sorted, if not its own.
+    sorted_at: Option<(usize, usize)>,
 }
 
 impl Diagnostic {
@@ -49,6 +51,7 @@ impl Diagnostic {
             text: None,
             secondary: None,
             cause: None,
+            sorted_at: None,
         }
     }
 
@@ -85,6 +88,12 @@ impl Diagnostic {
     /// Adds the remedy.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(redact::redact_message(&help.into()));
+        self
+    }
+
+    /// Sorts it as if it stood at the place of another problem: after those that were added there before.
+    pub(crate) fn sort_at(&mut self, line: usize, column: usize) -> &mut Self {
+        self.sorted_at = Some((line, column));
         self
     }
 
@@ -163,6 +172,8 @@ pub(crate) struct Problems {
     text: Arc<str>,
     /// The separator between a key and its value in the format of the file.
     separator: &'static str,
+    /// The keys that stand above the first table of the settings.
+    top_keys: &'static [&'static str],
     found: Vec<Diagnostic>,
     count: usize,
     /// Receives the remedies of problems beyond the last one that is shown.
@@ -186,15 +197,17 @@ impl Problems {
             file: file.into(),
             text: text.into(),
             separator: ": ",
+            top_keys: &[],
             found: Vec::new(),
             count: 0,
             overflow: Diagnostic::new(file, ""),
         }
     }
 
-    /// Creates a collector for the settings, in TOML. Only values under known keys are shown.
-    pub(crate) fn of_toml(file: &str, text: &str) -> Self {
-        Self { separator: TOML_SEPARATOR, ..Self::with_visible_text(file, redact::redact_settings(text)) }
+    /// Creates a collector for the settings, in TOML, with the keys above their first table. Only values under known keys
+    /// are shown.
+    pub(crate) fn of_toml(file: &str, text: &str, top_keys: &'static [&'static str]) -> Self {
+        Self { separator: TOML_SEPARATOR, top_keys, ..Self::with_visible_text(file, redact::redact_settings(text)) }
     }
 
     /// Formats a key with its value, as the file would write it.
@@ -208,6 +221,11 @@ impl Problems {
             Value::Text(_) if self.is_toml() => value.kind().to_owned(),
             _ => value.describe(),
         }
+    }
+
+    /// Returns true for a key that stands above the first table of the settings.
+    pub(crate) fn is_top_key(&self, key: &str) -> bool {
+        self.top_keys.contains(&key)
     }
 
     /// Returns true for a settings file.
@@ -238,7 +256,8 @@ impl Problems {
 
     /// Returns all problems, in the order of their places.
     pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
-        self.found.sort_by(|a, b| (a.line, a.column, &a.file).cmp(&(b.line, b.column, &b.file)));
+        let place = |one: &Diagnostic| one.sorted_at.unwrap_or((one.line, one.column));
+        self.found.sort_by(|a, b| (place(a), &a.file).cmp(&(place(b), &b.file)));
         if self.count > MAX_SHOWN {
             let more = format!("and {} more problems in this file", self.count - MAX_SHOWN);
             self.found.push(Diagnostic::new(&*self.file, more));

@@ -67,7 +67,17 @@ impl<'a> Fields<'a> {
 
     /// Reports unknown and duplicate keys. `hint` returns better messages for some.
     pub(crate) fn finish(self, hint: impl Fn(&str) -> Option<&'static str>, problems: &mut Problems) {
-        let mut seen = BTreeMap::new();
+        self.report_unknown(hint, problems);
+    }
+
+    /// Does what [`Self::finish`] does, and returns the place of the last unknown key: a missing key is reported after
+    /// it, because it may be what was meant.
+    pub(crate) fn report_unknown(
+        self,
+        hint: impl Fn(&str) -> Option<&'static str>,
+        problems: &mut Problems,
+    ) -> Option<&'a Place> {
+        let (mut seen, mut last) = (BTreeMap::new(), None);
         for entry in self.entries {
             if let Some(first) = seen.insert(&*entry.key, &entry.at) {
                 let first = problems.diagnostic(first, "first written here");
@@ -81,11 +91,17 @@ impl<'a> Fields<'a> {
                 continue;
             }
             let (message, list) = unknown_word("key", &entry.key, &format!(" in a {}", self.map_name), &self.requested);
-            let help = hint(&entry.key).map_or(list, str::to_owned);
+            let top = || problems.is_top_key(&entry.key).then(|| TOP_KEY_HELP.to_owned());
+            let help = hint(&entry.key).map(str::to_owned).or_else(top).unwrap_or(list);
             problems.add(&entry.at, message).help(help);
+            last = Some(&entry.at);
         }
+        last
     }
 }
+
+/// The remedy for a key of the whole settings file in a table of it.
+const TOP_KEY_HELP: &str = "it belongs at the top of the file, above the first `[table]`";
 
 /// Returns the message and the remedy for an unknown word.
 pub(crate) fn unknown_word(what: &str, word: &str, of: &str, known: &[&str]) -> (String, String) {

@@ -38,7 +38,9 @@ pub(super) fn keep(node: &Node, problems: &mut Problems) -> Option<Keep> {
             None
         }
         Value::List(nodes) if nodes.is_empty() => {
-            problems.add(&node.at, "`keep` is an empty list").help("to keep nothing write `keep: none`");
+            problems
+                .add(&node.at, "`keep` is an empty list")
+                .help("say what stays, as `- newest: 5`; `keep: none` would let every selected tag expire");
             None
         }
         Value::List(nodes) => {
@@ -147,7 +149,7 @@ fn keep_rule(entry: &Entry, problems: &mut Problems) -> Option<KeepRule> {
 fn foreign_rule_hint(rule: &str) -> Option<&'static str> {
     match rule {
         "keep_last" | "last" | "count" | "keep_n" | "latest" => Some("the newest so many are `newest: 5`"),
-        "max_age" | "age" | "days" | "older_than" | "ago" | "duration" => {
+        "max_age" | "age" | "days" | "older_than" | "newer_than" | "younger_than" | "ago" | "duration" => {
             Some("a time since the push is `within: 14d`")
         }
         "max" | "maximum" | "max_tags" | "limit" => Some("the most that the other rules keep is `at_most: 20`"),
@@ -158,6 +160,14 @@ fn foreign_rule_hint(rule: &str) -> Option<&'static str> {
 }
 
 fn count(rule: &str, node: &Node, problems: &mut Problems) -> Option<NonZeroU32> {
+    if let Value::Text(text) = &node.value
+        && let Some(number) =
+            text.trim().strip_suffix(['d', 'w', 'h', 'm', 'y', 's']).and_then(|number| number.parse::<u32>().ok())
+    {
+        let help = format!("it counts: write `{rule}: {number}`; a time since the push is `within: {}`", text.trim());
+        problems.add(&node.at, format!("`{rule}` must be a whole number from 1, not a time")).help(help);
+        return None;
+    }
     fields::integer(rule, node, 1..=u32::MAX, problems).and_then(NonZeroU32::new)
 }
 
@@ -176,7 +186,7 @@ fn newest_per(node: &Node, problems: &mut Problems) -> Option<KeepRule> {
     let mut fields = Fields::of(node, "rule `newest_per`", problems)?;
     let mut part = |key, problems: &mut Problems| {
         let node = fields.get(key);
-        if node.is_none() {
+        if node.is_none() && !fields.is_misspelled(key) {
             problems.add(fields.at(), format!("`newest_per` without `{key}`")).help(HELP);
         }
         node

@@ -53,7 +53,7 @@ pub(super) const REASONS: [&str; 19] = [
     "not-kept",
     "companion-of-unknown",
 ];
-const TESTS_HELP: &str = "a fixture is `tests:` and below it a list, each test with `- name: …`";
+const TESTS_HELP: &str = "a file of tests is `tests:` and below it a list, each test with `- name: …`";
 const EXPECT_HELP: &str = "write what should become of a tag: `v1: { pushed: 20d, expect: expired }`";
 
 /// The tests of one file.
@@ -237,12 +237,12 @@ fn read_file(root: &Node, path: &Path, problems: &mut Problems) -> Option<Policy
         problems.add(&root.at, "no tests in this file").help(TESTS_HELP);
         return None;
     }
-    let mut fields = Fields::of(root, "fixture", problems)?;
+    let mut fields = Fields::of(root, "file of tests", problems)?;
     let policies = match fields.get("policies") {
         Some(node) => fields::text("policies", node, problems).map(|text| path.with_file_name("").join(text)),
         None => sibling_policies(path).or_else(|| {
             problems
-                .add(&root.at, "no policy file of the same name beside this fixture")
+                .add(&root.at, "no policy file of the same name beside these tests")
                 .help("say which policies it is about: `policies: shop.yaml`, or `policies: .` for all of this folder");
             None
         }),

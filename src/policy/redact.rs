@@ -7,7 +7,7 @@ use regex::Regex;
 
 /// Keys of the settings whose values may be shown. Values under all others are masked: one of them may be a misspelt
 /// `password`.
-const VISIBLE_KEYS: [&str; 82] = [
+const VISIBLE_KEYS: [&str; 89] = [
     "accept",
     "aliases",
     "allow_empty",
@@ -38,9 +38,11 @@ const VISIBLE_KEYS: [&str; 82] = [
     "helm",
     "hours",
     "ignore_identities",
+    "interval",
     "jitter",
     "keep",
     "kind",
+    "kinds",
     "kubeconfig",
     "leave",
     "listen",
@@ -48,6 +50,7 @@ const VISIBLE_KEYS: [&str; 82] = [
     "logging_since",
     "max_age",
     "mentions",
+    "metrics",
     "min_claims",
     "missed",
     "mode",
@@ -66,6 +69,7 @@ const VISIBLE_KEYS: [&str; 82] = [
     "ranges",
     "read",
     "reason",
+    "registries",
     "removal",
     "repeat_after",
     "repositories",
@@ -84,7 +88,10 @@ const VISIBLE_KEYS: [&str; 82] = [
     "tenant_id",
     "timeout",
     "timezone",
+    "tls",
+    "to",
     "token_hosts",
+    "traces",
     "undo_window",
     "unresolved",
     "untag",

@@ -188,7 +188,14 @@ pub(super) fn pattern(node: &Node, problems: &mut Problems) -> Option<Regex> {
     let regex = match Regex::new(written).and_then(|_| Regex::new(&whole)) {
         Ok(regex) => regex,
         Err(error) => {
-            problems.add(&node.at, format!("`pattern` is not a valid regular expression: {}", reason(&error)));
+            let reason = reason(&error);
+            let is_look_around = reason.starts_with("look-around");
+            let problem = problems.add(&node.at, format!("`pattern` is not a valid regular expression: {reason}"));
+            if is_look_around {
+                problem.help(
+                    "say what is not meant in globs, as `tags: [\"*\", \"!release-*\"]`, or keep it by `- matching: [\"release-*\"]`",
+                );
+            }
             return None;
         }
     };

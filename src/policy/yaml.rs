@@ -164,7 +164,13 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
         _ if wording.starts_with("tabs") || wording.contains("found a tab") || is_indented_by_tab(text, span.start) => {
             ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces"))
         }
-        _ => (format!("no valid YAML: {}", without_place(&wording)), quoting_help(text, span.start)),
+        _ => {
+            let message = without_place(&wording);
+            let help = indentation_help(text, span.start, message)
+                .or_else(|| quoting_help(text, span.start))
+                .or_else(|| message.contains("mapping values").then_some(COLON_HELP));
+            (format!("no valid YAML: {message}"), help)
+        }
     };
     YamlError { span, message, help }
 }
@@ -186,6 +192,37 @@ fn quoting_help(text: &str, at: usize) -> Option<&'static str> {
     let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
     line.contains(['*', '!', '{', '[', '%', '@', '`']).then_some("put globs and patterns in quotes")
+}
+
+/// Help for a text in which a colon begins a map, as YAML takes it.
+const COLON_HELP: &str = "put a text with a colon and a space in it in quotes";
+
+/// Returns help for a line that begins in a column of nothing before it, or where an entry of a list was to follow.
+fn indentation_help(text: &str, at: usize, message: &str) -> Option<&'static str> {
+    const HELP: &str = "correct the indentation: keys of one map, and entries of one list, begin in the same column";
+    let is_about_structure = ["expected key", "expected '-'", "mapping values are not allowed"];
+    if !is_about_structure.iter().any(|part| message.contains(part)) {
+        return None;
+    }
+    let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    let before =
+        text[..line_start].lines().filter(|line| !matches!(line.trim_start().chars().next(), None | Some('#')));
+    let opens = before.clone().next_back().is_none_or(|line| line.trim_end().ends_with([':', '-']));
+    let columns: Vec<usize> = before.flat_map(key_columns).collect();
+    let is_beside = key_columns(line).first().is_some_and(|column| columns.contains(column));
+    (message.contains("expected '-'") || !is_beside && !opens).then_some(HELP)
+}
+
+/// Returns the columns of a line where an entry of a list or a key begins.
+fn key_columns(line: &str) -> Vec<usize> {
+    let mut rest = line.trim_start_matches(' ');
+    let mut columns = vec![line.len() - rest.len()];
+    while let Some(inner) = rest.strip_prefix("- ") {
+        rest = inner.trim_start_matches(' ');
+        columns.push(line.len() - rest.len());
+    }
+    columns
 }
 
 /// Returns the bytes of a location, if the parser knows them.

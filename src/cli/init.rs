@@ -13,8 +13,10 @@ use super::init_files::{self, FirstFiles, SignIn};
 use super::output::{print_note, print_stderr};
 use super::plan::{self, PlanArgs};
 use crate::domain::{Failure, RegistryName, chain};
+use crate::policy::fields::nearest;
 use crate::registry::provider;
-use crate::workflow::{self, RunError};
+use crate::registry::providers::kind_called;
+use crate::workflow::{self, RunError, RunOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
@@ -83,7 +85,11 @@ enum SignInKind {
 
 fn parse_kind(text: &str) -> Result<&'static str, String> {
     let known: Vec<&str> = crate::registry::kinds();
-    provider(text).map(crate::registry::Provider::name).ok_or_else(|| format!("known: {}", known.join(", ")))
+    provider(text).map(crate::registry::Provider::name).ok_or_else(|| {
+        let meant = kind_called(text).or_else(|| nearest(text, &known));
+        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+        format!("{meant}(known: {})", known.join(", "))
+    })
 }
 
 /// Writes the files, checks them, and plans.
@@ -155,8 +161,10 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         return Ok(checked);
     }
     let done = Box::pin(plan::plan(Some(&settings), &PlanArgs::default())).await;
-    next("run `tagwarden plan` again");
-    done
+    let named = if args.folder == Path::new(".") { String::new() } else { format!(" --config {}", settings.display()) };
+    next(&format!("run `tagwarden plan{named}` again"));
+    // Limits that an enforcing run would exceed are no failure of the first files.
+    done.map(|code| if code == RunOutcome::Refused.exit_code() { 0 } else { code })
 }
 
 /// The kind to write for that sign-in: what the own APIs of some products need nobody has by chance.

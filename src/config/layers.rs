@@ -27,7 +27,11 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
-        problems.add(&Place::Text(span), format!("no valid TOML: {}", error.message()));
+        let (message, help) = describe_syntax_error(error.message(), text.get(span.clone()).unwrap_or_default());
+        let problem = problems.add(&Place::Text(span), format!("no valid TOML: {message}"));
+        if let Some(help) = help {
+            problem.help(help);
+        }
     }
     if !errors.is_empty() {
         return None;
@@ -52,6 +56,25 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
         return None;
     };
     Some(locate(&merged.cache, Some(&file), &mut Vec::new(), &variables))
+}
+
+/// Returns the message about invalid TOML and the remedy for it. `place` is the text there.
+fn describe_syntax_error(message: &str, place: &str) -> (String, Option<&'static str>) {
+    let is_name = !place.is_empty() && place.len() <= 60 && !place.contains(['"', '\'', '=', '\n']);
+    match message {
+        "duplicate key" if is_name => {
+            let help = "keep one of the two; a table such as `[registries.NAME]` stands only once";
+            (format!("`{place}` is written twice"), Some(help))
+        }
+        "duplicate key" => (message.to_owned(), Some("keep one of the two")),
+        _ if message.contains("string, expected") => {
+            (message.to_owned(), Some("close the text with the quote that it begins with, on the same line"))
+        }
+        _ if message.starts_with("unclosed table") => (message.to_owned(), Some("close the line with `]`")),
+        _ if message.starts_with("unclosed array") => (message.to_owned(), Some("close the list with `]`")),
+        _ if message.starts_with("string values must be quoted") => (message.to_owned(), Some("put it in quotes")),
+        _ => (message.to_owned(), None),
+    }
 }
 
 /// Notes whole numbers beyond the range of TOML, at which the library fails without a place.

@@ -92,6 +92,23 @@ impl SettingsReader<'_> {
         found
     }
 
+    /// Reports tables that stand in the environment alone and lack a `kind`, if the file has one of nearly that name.
+    fn report_misspelled_variables(&mut self, key: &str, entries: &[Entry]) {
+        let in_file = entries.iter().filter(|entry| matches!(entry.at, Place::Text(_)));
+        let known: Vec<&str> = in_file.map(|entry| entry.key.as_str()).collect();
+        for entry in entries.iter().filter(|entry| matches!(entry.at, Place::Variable(_))) {
+            let has_kind = match &entry.node.value {
+                Value::Map(keys) => keys.iter().any(|one| one.key == "kind"),
+                _ => false,
+            };
+            let meant = fields::nearest(&entry.key, &known).filter(|_| !has_kind);
+            if let Some(meant) = meant {
+                let message = format!("the file has no `[{key}.{}]`, did you mean `{meant}`?", entry.key);
+                self.problems.add(&entry.at, message).help("correct the name of the variable");
+            }
+        }
+    }
+
     /// Returns the named tables below `[registries]` or `[sources]`, which must be distinguishable.
     pub(super) fn tables<'a>(&mut self, key: &str, node: &'a Node) -> Option<&'a [Entry]> {
         let Value::Map(entries) = &node.value else {
@@ -99,6 +116,7 @@ impl SettingsReader<'_> {
             self.problems.add(&node.at, message).help(format!("write `[{key}.NAME]` and its keys below it"));
             return None;
         };
+        self.report_misspelled_variables(key, entries);
         for (index, entry) in entries.iter().enumerate() {
             if let Some(other) =
                 entries[..index].iter().find(|other| normalize_key(&other.key) == normalize_key(&entry.key))

@@ -12,7 +12,7 @@ use super::net::{ca_file, is_loopback};
 use super::reader::SettingsReader;
 use super::secrets::secret_at;
 use crate::domain::{RegistryName, RemovalMethod, RepositoryName};
-use crate::policy::{Entry, Fields, Node, Place, Problems, fields};
+use crate::policy::{Entry, Fields, Node, Place, Problems, Value, fields};
 use crate::registry::providers::{self, FirstAnswer, ProductApi, SettingsDraft};
 use crate::registry::{AcceptedRisks, Auth, CanUntag, Provider, RateLimits, RegistrySettings};
 
@@ -42,15 +42,31 @@ pub(super) fn registries(node: Option<&Node>, azure: &Azure, reader: &mut Settin
     read
 }
 
+/// Parses the kind of a registry.
+fn provider_of(
+    node: &Node,
+    kinds: &[(&str, &'static dyn Provider)],
+    reader: &mut SettingsReader,
+) -> Option<&'static dyn Provider> {
+    if let Value::Text(written) = &node.value
+        && let Some(meant) = providers::kind_called(written)
+        && kinds.iter().any(|(kind, _)| *kind == meant)
+        && !kinds.iter().any(|(kind, _)| kind == written)
+    {
+        let help = format!("write kind = \"{meant}\"");
+        reader.problems.add(&node.at, format!("unknown kind `{written}`, did you mean `{meant}`?")).help(help);
+        return None;
+    }
+    fields::choice("kind", node, kinds, &mut reader.problems)
+}
+
 #[expect(clippy::too_many_lines, reason = "one key after the other, and each is read once")]
 fn registry(entry: &Entry, azure: &Azure, reader: &mut SettingsReader) -> Option<RegistrySettings> {
     let name: Option<RegistryName> = fields::name(&entry.key, &entry.at, &mut reader.problems);
     let mut fields = Fields::of(&entry.node, "registry", &mut reader.problems)?;
     let kinds: Vec<(&str, &'static dyn Provider)> =
         reader.providers.iter().map(|provider| (provider.name(), *provider)).collect();
-    let provider = reader
-        .required(&mut fields, "kind", &entry.at)
-        .and_then(|node| fields::choice("kind", node, &kinds, &mut reader.problems));
+    let provider = reader.required(&mut fields, "kind", &entry.at).and_then(|node| provider_of(node, &kinds, reader));
     let endpoint = reader.required(&mut fields, "endpoint", &entry.at).and_then(|node| endpoint(node, reader));
     let aliases = fields.get("aliases").map_or(Some(Vec::new()), |node| aliases(node, reader));
     let token_hosts = fields.get("token_hosts").map_or(Some(Vec::new()), |node| hosts("token_hosts", node, reader));

@@ -233,12 +233,26 @@ fn timezone(node: &Node, reader: &mut SettingsReader) -> Option<TimeZone> {
     let written = fields::text("timezone", node, &mut reader.problems)?;
     let zone = TimeZone::get(written).ok().filter(|zone| zone.iana_name().is_some());
     if zone.is_none() {
+        let meant = nearest_zone(written).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
         reader
             .problems
-            .add(&node.at, format!("`{written}` is not a time zone that this system knows"))
+            .add(&node.at, format!("`{written}` is not a time zone that this system knows{meant}"))
             .help("write an IANA name, such as `Europe/London` or `UTC`");
     }
     zone
+}
+
+/// Returns the name of a time zone that differs by a letter or two, or by its first part.
+fn nearest_zone(written: &str) -> Option<String> {
+    let plain = |name: &str| name.to_lowercase().replace(' ', "_");
+    let wanted = plain(written);
+    let distance = |name: &str| {
+        let name = plain(name);
+        let city = name.rsplit('/').next().unwrap_or_default();
+        if city == wanted { 1 } else { strsim::osa_distance(&name, &wanted) }
+    };
+    let named = jiff::tz::db().available().map(|name| (distance(name.as_str()), name.to_string()));
+    named.filter(|(distance, name)| *distance <= 2 && name.len() > 4).min().map(|(_, name)| name)
 }
 
 fn jitter(node: &Node, reader: &mut SettingsReader) -> Option<Duration> {
@@ -341,7 +355,10 @@ fn freeze(node: &Node, reader: &mut SettingsReader) -> Option<Freeze> {
     let mut fields = Fields::of(node, "freeze", &mut reader.problems)?;
     let from = reader.required(&mut fields, "from", &node.at);
     let to = reader.required(&mut fields, "to", &node.at);
-    let reason = reader.required(&mut fields, "reason", &node.at);
+    let reason = fields.get("reason");
+    if reason.is_none() && !fields.is_misspelled("reason") {
+        reader.problems.add(&node.at, "a freeze without `reason`").help(FREEZE_HELP);
+    }
     fields.finish(|_| None, &mut reader.problems);
     let from = from.and_then(|node| date("from", node, reader));
     let to = to.and_then(|node| date("to", node, reader));

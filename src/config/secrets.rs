@@ -94,6 +94,11 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
             )
         }
     };
+    let is_missing = cause.as_ref().is_some_and(|cause: &std::io::Error| {
+        matches!(cause.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied)
+    });
+    let elsewhere = "; `tagwarden check --skip-secrets` checks the rest on a machine without it";
+    let help = if is_missing { format!("{help}{elsewhere}") } else { help.to_owned() };
     let problem = reader.problems.add(&node.at, problem).help(help);
     if let Some(cause) = cause {
         problem.caused_by(cause);

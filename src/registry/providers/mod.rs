@@ -65,6 +65,32 @@ pub fn provider(name: &str) -> Option<&'static dyn Provider> {
     PROVIDERS.iter().copied().find(|provider| provider.name() == name)
 }
 
+/// Other names that people write for a product, and its name here.
+const OTHER_NAMES: [(&str, &str); 15] = [
+    ("aws", "ecr"),
+    ("amazon", "ecr"),
+    ("azure", "acr"),
+    ("azurecr", "acr"),
+    ("docker", "distribution"),
+    ("docker-registry", "distribution"),
+    ("dockerhub", "docker-hub"),
+    ("gar", "artifact-registry"),
+    ("gcr", "artifact-registry"),
+    ("github", "ghcr"),
+    ("google", "artifact-registry"),
+    ("jfrog", "artifactory"),
+    ("oci", "distribution"),
+    ("registry", "distribution"),
+    ("sonatype", "nexus"),
+];
+
+/// Returns the name of the product that people call otherwise, such as `acr` for `azure`.
+#[must_use]
+pub fn kind_called(word: &str) -> Option<&'static str> {
+    let word = word.to_lowercase();
+    OTHER_NAMES.iter().find(|(other, _)| *other == word).map(|(_, name)| *name)
+}
+
 /// The product of a registry, and the `kind` for it that this version has.
 #[derive(Debug, Clone)]
 pub struct Recognition {

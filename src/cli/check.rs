@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{environment, pretty_json, system_clock};
+use super::context::{STANDARD, describe_input, environment, pretty_json, read_input_bytes, system_clock};
 use super::findings::{
-    FindingFormat, annotations_json, print_annotations, print_error, print_junit, relative, relative_path,
+    FindingFormat, annotations_json, known, print_annotations, print_error, print_junit, relative, relative_path,
 };
 use super::output::{print, print_note, print_stderr};
 use crate::config::{self, Settings};
@@ -30,7 +30,8 @@ const SUITE: &str = "tagwarden check";
 pub(super) struct CheckArgs {
     /// Check only these policy files and tests of policies
     ///
-    /// They are checked together, without settings unless `--config` names them. For pre-commit and editors.
+    /// They are checked together, without settings unless `--config` names them; `-` is a policy file on standard input.
+    /// For pre-commit and editors.
     #[arg(value_name = "FILE", conflicts_with_all = ["policies", "online"])]
     files: Vec<PathBuf>,
     /// Check only the policies and tests of this folder, in the same way
@@ -148,8 +149,11 @@ fn check_files(config: Option<&Path>, skip_secrets: bool, files: &[PathBuf]) -> 
         let help = format!("check settings with `tagwarden check --config {}`", settings.display());
         return Err(RunError::Usage(Failure::new((), message).with_help(help)));
     }
+    let is_input = |file: &PathBuf| file == Path::new(STANDARD);
+    let input = files.iter().find(|file| is_input(file));
+    let input = input.map(|file| Ok::<_, RunError>((describe_input(file), read_input_bytes(file)?))).transpose()?;
     let (tests, policies): (Vec<PathBuf>, Vec<PathBuf>) =
-        files.iter().cloned().partition(|file| policy::is_policy_test_path(file));
+        files.iter().filter(|file| !is_input(file)).cloned().partition(|file| policy::is_policy_test_path(file));
     let (mut loaded, mut problems) = (Vec::new(), Vec::new());
     for file in tests {
         match policy::load_policy_tests(&file) {
@@ -158,7 +162,7 @@ fn check_files(config: Option<&Path>, skip_secrets: bool, files: &[PathBuf]) -> 
         }
     }
     let tests = if problems.is_empty() { Ok(loaded) } else { Err(PolicyError { diagnostics: problems }) };
-    check_policies((config, skip_secrets), policy::load_files(&policies), tests)
+    check_policies((config, skip_secrets), policy::load_files(&policies, input.into_iter().collect()), tests)
 }
 
 /// Checks policies and tests that were loaded; against the settings only if somebody named these.
@@ -257,9 +261,12 @@ impl Checked {
     fn json(&self) -> Value {
         let lints: Vec<Value> = self.lints.iter().map(lint_json).collect();
         let evidence = annotations_json(&relative(self.evidence_annotations()));
+        // The errors among the findings as well, so that a script has one place to look.
+        let errors: Vec<Annotation> =
+            self.annotations().into_iter().filter(|one| one.level == AnnotationLevel::Error).collect();
         let mut value = json!({
             "schema": SCHEMA,
-            "errors": [],
+            "errors": annotations_json(&relative(errors)),
             "warnings": self.warnings,
             "lints": lints,
             "evidence": evidence,
@@ -298,8 +305,11 @@ impl Checked {
         let mut found = Vec::new();
         for EvidenceCheck { source, problems, .. } in &self.evidence {
             found.extend(problems.iter().map(|problem| {
-                let rule =
-                    if problem.state == EvidenceState::Invalid { "invalid-evidence" } else { "evidence-missing" };
+                let rule = match problem.state {
+                    EvidenceState::Invalid => "invalid-evidence",
+                    EvidenceState::Uncertain | EvidenceState::Remark => "uncertain-evidence",
+                    EvidenceState::Insufficient | EvidenceState::Absent => "evidence-missing",
+                };
                 let message = format!("source `{source}`: {}", problem.message);
                 let annotation = Annotation::new(evidence_level(problem), rule, message);
                 match &problem.place {
@@ -334,8 +344,8 @@ impl Checked {
 fn evidence_level(problem: &EvidenceProblem) -> AnnotationLevel {
     match problem.state {
         EvidenceState::Invalid => AnnotationLevel::Error,
-        EvidenceState::Insufficient => AnnotationLevel::Warning,
-        EvidenceState::Absent => AnnotationLevel::Note,
+        EvidenceState::Insufficient | EvidenceState::Uncertain => AnnotationLevel::Warning,
+        EvidenceState::Absent | EvidenceState::Remark => AnnotationLevel::Note,
     }
 }
 
@@ -378,8 +388,8 @@ fn lint_json(lint: &Lint) -> Value {
         "kind": lint.kind,
         "policy": lint.policy,
         "file": file,
-        "line": line,
-        "column": column,
+        "line": known(*line),
+        "column": known(*column),
         "message": message,
         "help": help,
     })

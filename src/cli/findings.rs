@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::context::{STANDARD, describe_input};
 use super::output::print_as;
 use super::sanitize::OutputKind;
 use crate::domain::chain;
@@ -90,9 +91,20 @@ fn error_rule(file: &str) -> &'static str {
     } else if Path::new(file).extension().is_some_and(|extension| extension == "toml") || file.starts_with("TAGWARDEN_")
     {
         "invalid-settings"
-    } else {
+    } else if [".yaml", ".yml"].iter().any(|ending| name.ends_with(ending))
+        || file == describe_input(Path::new(STANDARD))
+        || Path::new(file).is_file()
+    {
         "invalid-policy"
+    } else {
+        // A folder with nothing in it, or a place that does not exist.
+        "command-failed"
     }
+}
+
+/// Returns a line or a column, or `None` for 0, which stands for an unknown one.
+pub(super) fn known(number: usize) -> Option<usize> {
+    (number > 0).then_some(number)
 }
 
 /// Returns annotations as JSON.
@@ -103,8 +115,8 @@ pub(super) fn annotations_json(annotations: &[Annotation]) -> Vec<Value> {
             "severity": annotation.level.label(),
             "kind": annotation.rule,
             "file": place.map(|place| &place.file),
-            "line": place.map_or(0, |place| place.line),
-            "column": place.map_or(0, |place| place.column),
+            "line": place.and_then(|place| known(place.line)),
+            "column": place.and_then(|place| known(place.column)),
             "message": annotation.message,
             "help": annotation.help,
         })

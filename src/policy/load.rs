@@ -109,11 +109,11 @@ pub fn load(path: &Path) -> Result<PolicySet, PolicyError> {
     Ok(PolicySet { commit: super::git_commit::find_commit(path), modified, ..set })
 }
 
-/// Loads policy files and folders by name, all of them together.
+/// Loads policy files and folders by name, all of them together, with contents that are in no file.
 ///
 /// # Errors
 /// Returns every problem of every file.
-pub fn load_files(paths: &[PathBuf]) -> Result<PolicySet, PolicyError> {
+pub fn load_files(paths: &[PathBuf], contents: Vec<(String, Vec<u8>)>) -> Result<PolicySet, PolicyError> {
     let mut unread = Vec::new();
     let mut found: Vec<PathBuf> = paths.iter().flat_map(|path| find_policy_files(path, &mut unread)).collect();
     found.sort();
@@ -122,7 +122,7 @@ pub fn load_files(paths: &[PathBuf]) -> Result<PolicySet, PolicyError> {
         let shown = file.display().to_string();
         PolicyText { name: shown.clone(), shown, bytes: read_file(&file) }
     };
-    compile_texts(found.into_iter().map(text).collect(), unread)
+    compile_texts(found.into_iter().map(text).chain(contents.into_iter().map(content)).collect(), unread)
 }
 
 /// Loads the contents of policy files, each with its name in messages.
@@ -130,8 +130,11 @@ pub fn load_files(paths: &[PathBuf]) -> Result<PolicySet, PolicyError> {
 /// # Errors
 /// Returns every problem of every file.
 pub fn load_contents(files: Vec<(String, Vec<u8>)>) -> Result<PolicySet, PolicyError> {
-    let text = |(shown, bytes): (String, Vec<u8>)| PolicyText { name: shown.clone(), shown, bytes: Ok(bytes) };
-    compile_texts(files.into_iter().map(text).collect(), Vec::new())
+    compile_texts(files.into_iter().map(content).collect(), Vec::new())
+}
+
+fn content((shown, bytes): (String, Vec<u8>)) -> PolicyText {
+    PolicyText { name: shown.clone(), shown, bytes: Ok(bytes) }
 }
 
 /// Returns true for the path of a policy file in a folder of policies: hidden files and fixtures do not count.

@@ -63,6 +63,7 @@ struct Records {
     claims: Vec<Claim>,
     unresolved: Vec<UnresolvedReference>,
     problems: Vec<String>,
+    notes: Vec<String>,
     oldest_snapshot: Option<Timestamp>,
     /// The time and the name of the newest file without a time of its own.
     newest_file: Option<(Timestamp, String)>,
@@ -106,10 +107,11 @@ fn read_all(reading: &mut ReadPass, now: Timestamp, is_age_limited: bool) -> Res
             without_record.push(format!("{} has no record", found.display_path));
         }
     }
-    let Records { count, claims, unresolved, problems, oldest_snapshot, newest_file } = records;
+    let Records { count, claims, unresolved, problems, notes: remarks, oldest_snapshot, newest_file } = records;
     if !problems.is_empty() {
         return Err(SourceError::new("malformed", truncate_messages(problems).join("\n")));
     }
+    notes.extend(remarks);
     // Where nothing is released, every file is empty.
     if count > 0 {
         notes.extend(without_record);
@@ -272,7 +274,13 @@ impl RecordReader<'_> {
                 let hint = match find_key(record, |key| matches!(&*plain_key(key), "image" | "items" | "releases")) {
                     Some((_, key)) if plain_key(key) == "image" => format!("; it has `{key}`: write `image`"),
                     Some((_, key)) => format!("; it has `{key}`: call the list `releases`"),
-                    None => String::new(),
+                    None => match find_key(record, |key| misspelled(key, "image") || misspelled(key, "releases")) {
+                        Some((_, key)) if misspelled(key, "image") => {
+                            format!("; it has `{key}`, did you mean `image`?")
+                        }
+                        Some((_, key)) => format!("; it has `{key}`, did you mean `releases`?"),
+                        None => String::new(),
+                    },
                 };
                 self.add_problem(record.line, format_args!("this release record has no `image`{hint}"));
                 return Vec::new();
@@ -289,6 +297,12 @@ impl RecordReader<'_> {
                 return Vec::new();
             }
         };
+        if let Some(Node { value: Value::Text(text), .. }) = record.get("image")
+            && let Some(scheme) = ["https://", "http://"].into_iter().find(|scheme| text.trim().starts_with(scheme))
+        {
+            let place = format!("{}:{line}", self.display_path);
+            self.records.notes.push(format!("{place}: `image` begins with `{scheme}`, and is read as `{image}`"));
+        }
         let tag = self.read_part::<TagName>(record, "tag", image.repository.is_some() && image.tag.is_none());
         let digest = self.read_part::<Digest>(record, "digest", true);
         let mut images = Vec::new();
@@ -410,6 +424,12 @@ fn plain_key(key: &str) -> String {
     key.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).collect::<String>().to_ascii_lowercase()
 }
 
+/// Returns true if a key differs from the right one by one letter, or by two exchanged ones.
+fn misspelled(key: &str, right: &str) -> bool {
+    let key = plain_key(key);
+    key != right && strsim::osa_distance(&key, right) == 1
+}
+
 /// Returns the key that probably contains the tag or digest of a record without either: its line, its name, and the
 /// right name.
 fn misnamed_part(record: &Node) -> Option<(u32, &str, &'static str)> {
@@ -418,6 +438,8 @@ fn misnamed_part(record: &Node) -> Option<(u32, &str, &'static str)> {
         let right = match &*plain_key(key) {
             "tag" | "imagetag" | "version" => "tag",
             "digest" | "imagedigest" | "sha" | "sha256" => "digest",
+            _ if misspelled(key, "tag") => "tag",
+            _ if misspelled(key, "digest") => "digest",
             _ => return None,
         };
         let is_given = scalar_text(node).is_some_and(|text| !text.trim().is_empty());
@@ -447,6 +469,10 @@ fn json_hint(text: &str, format: Format, message: &str) -> &'static str {
         ": remove the comma before `]`"
     } else if message.starts_with("key must be") && has_comma_before('}') {
         ": remove the comma before `}`"
+    } else if message.starts_with("key must be") {
+        ": put each key in double quotes"
+    } else if message.starts_with("EOF while parsing") {
+        ": the file ends too early; close each bracket and quote"
     } else {
         ""
     }

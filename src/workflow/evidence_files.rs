@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::config::Settings;
-use crate::domain::{RegistryName, SourceState};
+use crate::domain::{Claim, Holder, RegistryName, SourceOutcome, SourceState, UnresolvedReference};
 use crate::registry;
 use crate::sources::{self, SourceKind, SourceSettings};
 
@@ -18,7 +18,7 @@ pub struct EvidenceCheck {
     pub kind: &'static str,
     /// The number of its claims, or `None` if it failed.
     pub claims: Option<u64>,
-    /// Why it failed: one problem for each place.
+    /// Why it failed, or what its records leave open: one problem for each place.
     pub problems: Vec<EvidenceProblem>,
 }
 
@@ -40,9 +40,16 @@ pub enum EvidenceState {
     Invalid,
     /// The files are valid, and as they are the source would fail.
     Insufficient,
+    /// A record is valid and leaves open which image it means, so that a repository stays undecided.
+    Uncertain,
+    /// A record is understood, and probably not written as it was meant.
+    Remark,
     /// No file has such a name here: it may be written only where the daemon runs.
     Absent,
 }
+
+/// The label of sources of release records.
+const RELEASE_RECORDS: &str = "release-records";
 
 /// Reads the evidence of all sources with local files, without registries and without the state.
 pub async fn check_evidence_files(settings: &Settings, now: Timestamp) -> Vec<EvidenceCheck> {
@@ -56,13 +63,17 @@ pub async fn check_evidence_files(settings: &Settings, now: Timestamp) -> Vec<Ev
         (source.clone(), sources::source(source, &own))
     });
     let claims = sources::gather(sources.collect(), &hosts, now, now).await;
-    let check = |outcome: &crate::domain::SourceOutcome| {
+    let base = |outcome: &SourceOutcome| {
+        let source = settings.sources.iter().find(|source| source.name == outcome.name);
+        source.and_then(files_of).unwrap_or(Path::new(""))
+    };
+    let check = |outcome: &SourceOutcome| {
         let (claims, problems) = match &outcome.state {
-            SourceState::Complete { claims, .. } => (Some(claims.len() as u64), Vec::new()),
-            SourceState::Failed { kind, message } => {
-                let source = settings.sources.iter().find(|source| source.name == outcome.name);
-                (None, problems(source.and_then(files_of).unwrap_or(Path::new("")), kind, message))
+            SourceState::Complete { claims, unresolved, notes, .. } => {
+                let open = open_records(base(outcome), claims, unresolved, notes);
+                (Some(claims.len() as u64), if outcome.kind == RELEASE_RECORDS { open } else { Vec::new() })
             }
+            SourceState::Failed { kind, message } => (None, problems(base(outcome), kind, message)),
         };
         EvidenceCheck { source: outcome.name.to_string(), kind: outcome.kind, claims, problems }
     };
@@ -75,6 +86,38 @@ fn files_of(source: &SourceSettings) -> Option<&Path> {
         SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => Some(&files.base),
         _ => None,
     }
+}
+
+/// Returns a problem for each record that names no tag or no host, and for each remark of the source.
+fn open_records(
+    base: &Path,
+    claims: &[Claim],
+    unresolved: &[UnresolvedReference],
+    notes: &[String],
+) -> Vec<EvidenceProblem> {
+    let place = |holder: &Holder| match holder {
+        Holder::Release(release) => Some((base.join(&release.path), usize::try_from(release.line).unwrap_or_default())),
+        _ => None,
+    };
+    let tagless = unresolved.iter().map(|reference| {
+        let message = format!(
+            "`{}` names neither a tag nor a digest, so that every tag of the repository is kept as undecided; add one",
+            reference.text
+        );
+        EvidenceProblem { state: EvidenceState::Uncertain, place: place(&reference.holder), message }
+    });
+    let hostless = claims.iter().filter(|claim| claim.image.host.is_none() && claim.image.repository.is_some());
+    let hostless = hostless.map(|claim| {
+        let message = format!("`{}` names no registry, and counts in each of them; write its host", claim.image);
+        EvidenceProblem { state: EvidenceState::Remark, place: place(&claim.holder), message }
+    });
+    let remarks = notes.iter().map(|note| {
+        let (place, message) = split_place(base, note);
+        EvidenceProblem { state: EvidenceState::Remark, place, message: message.to_owned() }
+    });
+    let mut found: Vec<EvidenceProblem> = tagless.chain(hostless).chain(remarks).collect();
+    found.sort_by(|a, b| a.place.cmp(&b.place));
+    found
 }
 
 /// Divides a failure into its problems: a line for each, most of them with a place.

@@ -1,7 +1,7 @@
 //! The labels of annotations.
 
 /// Each label with its meaning.
-const RULES: [(&str, &str); 30] = [
+const RULES: [(&str, &str); 31] = [
     ("another-dialect", "A glob is written as a regular expression"),
     ("command-failed", "The command could not do its work"),
     ("evidence-missing", "A file of evidence is missing here, so a run would keep what it may protect"),
@@ -29,6 +29,7 @@ const RULES: [(&str, &str); 30] = [
     ("settings-warning", "The settings are valid and probably not meant so"),
     ("shadowed", "Another policy keeps everything that this one lets expire"),
     ("then-without-effect", "A policy deletes manifests where none is ever left"),
+    ("uncertain-evidence", "A release record leaves open which image it means"),
     ("unread-policies", "A file holds policies and is not read, because of its name"),
     ("untagged-without-window", "Manifests without a tag may be deleted while images are pushed"),
     ("untagged-without-effect", "A policy deletes manifests without a tag where none is listed"),

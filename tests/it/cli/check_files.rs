@@ -115,3 +115,80 @@ async fn each_problem_of_evidence_has_its_own_place_from_any_folder() {
     let place = |file: &str, line: u32| format!("\"major\" \"deploy/releases/{file}\":{line}");
     assert_eq!(places, [place("a.json", 1), place("a.json", 2), place("b.json", 1)]);
 }
+
+#[tokio::test]
+async fn a_policy_file_on_standard_input_is_checked() {
+    use std::process::Stdio;
+
+    use tokio::io::AsyncWriteExt as _;
+    let desk = CliFixture::with(&[("other.yaml", POLICIES)]);
+    let broken = POLICIES.replace("keep", "keeep");
+    for (words, text, code, said) in [
+        ("check -", POLICIES, 0, "1 file is valid: 1 policy, 0 tests\n  builds (dry-run, standard input)"),
+        ("check -", &*broken, 2, "[standard input:2:"),
+        ("check - other.yaml", POLICIES, 2, "two policies are named `builds`"),
+        ("check - --format json", &*broken, 2, "invalid-policy"),
+    ] {
+        let mut child = desk.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+        let done = child.wait_with_output().await.unwrap();
+        let both = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+        assert_eq!(done.status.code(), Some(code), "{words}: {both}");
+        assert!(both.contains(said), "{words}: {said:?} is not in\n{both}");
+    }
+}
+
+#[tokio::test]
+async fn records_that_leave_something_open_are_named() {
+    let host = "127.0.0.1:1";
+    let desk =
+        CliFixture::with(&[("tagwarden.toml", &settings(&format!("http://{host}"))), ("policies/a.yaml", POLICIES)]);
+    let records = format!(
+        "[{{\"image\": \"{host}/shop/api:1\"}},\n{{\"image\": \"{host}/shop/api\"}},\n\
+         {{\"image\": \"http://{host}/shop/api:2\"}},\n{{\"image\": \"shop/api:3\"}}]"
+    );
+    desk.write("releases/a.json", &records);
+    let done = desk.run("check").await.exits(0);
+    for words in [
+        "warning: releases/a.json:2: `127.0.0.1:1/shop/api` names neither a tag nor a digest",
+        "note: releases/a.json:3: `image` begins with `http://`",
+        "note: releases/a.json:4: `shop/api:3` names no registry, and counts in each of them",
+    ] {
+        assert!(done.err.contains(words), "{words:?} is not in\n{}", done.err);
+    }
+    assert!(!done.err.contains("a.json:1:"), "{}", done.err);
+    desk.run("check --strict").await.exits(2);
+    let json = desk.run("check --format json").await.exits(0).json();
+    let kinds: Vec<&str> = json["evidence"].as_array().unwrap().iter().filter_map(|one| one["kind"].as_str()).collect();
+    assert_eq!(kinds, ["uncertain-evidence"; 3], "{json:#}");
+    assert_eq!(json["errors"], serde_json::json!([]));
+    // Misspelt keys name the right one.
+    for (record, said) in [
+        ("{\"imagee\": \"a/b:1\"}", "it has `imagee`, did you mean `image`?"),
+        ("{\"release\": []}", "it has `release`, did you mean `releases`?"),
+        ("{\"image\": \"a/b\", \"tagg\": \"1\"}", "unknown key `tagg`; write `tag`"),
+        ("{image: 1}", "key must be a string: put each key in double quotes"),
+        ("[{\"image\": \"a\"", "the file ends too early; close each bracket and quote"),
+    ] {
+        desk.write("releases/a.json", record);
+        let done = desk.run("check").await.exits(5);
+        assert!(done.err.contains(said), "{record}: {said:?} is not in\n{}", done.err);
+    }
+}
+
+#[tokio::test]
+async fn errors_of_evidence_are_among_the_errors_and_unknown_places_are_null() {
+    let desk = CliFixture::with(&[("tagwarden.toml", &settings("http://127.0.0.1:1")), ("policies/a.yaml", POLICIES)]);
+    desk.write("releases/a.json", "[{}]");
+    let json = desk.run("check --format json").await.exits(5).json();
+    assert_eq!(json["errors"], json["evidence"]);
+    let error = &json["errors"][0];
+    assert_eq!((&error["kind"], &error["line"], &error["column"]), (&"invalid-evidence".into(), &1.into(), &().into()));
+    // What is not a file, or not there, is not a policy that is invalid.
+    std::fs::create_dir(desk.path("empty")).unwrap();
+    for words in ["test --format json empty", "test --format json nowhere", "check --format json --policies empty"] {
+        let json = desk.run(words).await.exits(2).json();
+        let error = &json["errors"][0];
+        assert_eq!((&error["kind"], &error["line"]), (&"command-failed".into(), &().into()), "{words}: {json:#}");
+    }
+}

@@ -146,6 +146,12 @@ async fn old_policies(config: Option<&Path>, args: &DiffArgs) -> Result<OldPolic
         Some(path) if path.as_os_str() != STANDARD => path.clone(),
         _ => configured_policies_path(config)?,
     };
+    if !path.exists() {
+        let message = format!("the new policies, {}, do not exist", path.display());
+        let help =
+            "name them with `--policies PATH`, or settings with `--config FILE`: a revision is read at their path";
+        return Err(RunError::Usage(Failure::new((), message).with_help(help)));
+    }
     let found = sources::read_revision(&path, &shown, policy::is_policy_path).await.map_err(|error| {
         let message = format!("`{shown}` is neither a file nor a folder, and cannot be read as a git revision");
         RunError::Usage(Failure::new((), message).caused_by(error))

@@ -61,14 +61,31 @@ pub async fn read_revision(
     let repository = Repository::open(top).await?;
     let below = real.strip_prefix(top).map(Path::to_owned).unwrap_or_default();
     let (revision, path) = match revision.split_once(':') {
+        Some((revision, path)) if path.starts_with("./") || path.starts_with("../") => {
+            (revision, from_working_folder(top, path))
+        }
         Some((revision, path)) => (revision, path.trim_matches('/').to_owned()),
         None => (revision, slashed(&below)),
     };
     let commit = find_commit(&repository, top, revision).await?;
     let mut found = RevisionFiles { revision: revision.to_owned(), commit, path, files: Vec::new() };
-    let blobs = list(&repository, &found, is_wanted).await?;
+    let blobs = list(&repository, &found, is_wanted, &slashed(&below)).await?;
     found.files = read(&repository, &found, blobs).await?;
     Ok(found)
+}
+
+/// Returns a path from the top of the repository for one from the working folder, as git takes `./` and `../`.
+fn from_working_folder(top: &Path, path: &str) -> String {
+    let folder = std::fs::canonicalize(".").unwrap_or_default();
+    let mut below = folder.strip_prefix(top).map(Path::to_owned).unwrap_or_default();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(below.pop()),
+            part => below.push(part),
+        }
+    }
+    slashed(&below)
 }
 
 fn slashed(path: &Path) -> String {
@@ -87,9 +104,15 @@ async fn find_commit(repository: &Repository, top: &Path, revision: &str) -> Res
     };
     let branch = revision.strip_prefix("origin/").unwrap_or(revision);
     let help = if repository.is_shallow() {
+        // What counts from another commit is not a name that could be fetched.
+        let fetch = if branch.starts_with(['@', '-']) || branch.contains(['~', '^', '@']) || branch == "HEAD" {
+            "run `git fetch --deepen=50`".to_owned()
+        } else {
+            format!("run `git fetch origin {branch}` and name `FETCH_HEAD`")
+        };
         format!(
-            "this is a shallow clone: run `git fetch origin {branch}` and name `FETCH_HEAD`, or fetch the whole history \
-             (`fetch-depth: 0` in GitHub Actions, `GIT_DEPTH: 0` in GitLab CI, `fetchDepth: 0` in Azure Pipelines)"
+            "this is a shallow clone: {fetch}, or fetch the whole history (`fetch-depth: 0` in GitHub Actions, \
+             `GIT_DEPTH: 0` in GitLab CI, `fetchDepth: 0` in Azure Pipelines)"
         )
     } else {
         "name a commit, a tag, or a branch such as `origin/main`; what is not here must be fetched first".to_owned()
@@ -110,11 +133,12 @@ async fn parse_revision(repository: &Repository, revision: &str) -> Option<Strin
     id.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(id)
 }
 
-/// Lists the wanted files with the ids of their contents.
+/// Lists the wanted files with the ids of their contents. `present` is the path of the new files.
 async fn list(
     repository: &Repository,
     revision: &RevisionFiles,
     is_wanted: fn(&str) -> bool,
+    present: &str,
 ) -> Result<Vec<(String, String)>, SourceError> {
     let mut arguments = vec!["ls-tree", "-r", "-z", "--", &revision.commit];
     if !revision.path.is_empty() {
@@ -149,7 +173,12 @@ async fn list(
     }
     let message =
         format!("`{}` does not exist in `{}` ({})", revision.path, revision.revision, revision.short_commit());
-    let help = format!("where it had another name, write `{}:OTHER/PATH`", revision.revision);
+    let help = if present != revision.path && present.ends_with(&format!("/{}", revision.path)) {
+        format!("paths are from the top of the repository: write `{}:{present}`", revision.revision)
+    } else {
+        let here = &revision.revision;
+        format!("paths are from the top of the repository; where it had another name, write `{here}:OTHER/PATH`")
+    };
     Err(SourceError::new("missing", message).with_help(help))
 }
 

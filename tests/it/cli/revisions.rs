@@ -103,8 +103,10 @@ async fn what_cannot_be_compared_says_why_and_what_to_do() {
             &["`elsewhere` does not exist in `HEAD~1`", "write `HEAD~1:OTHER/PATH`"],
         ),
         (&desk, "HEAD:inventory", &["`inventory` does not exist in `HEAD`"]),
-        (&desk, "HEAD --policies nothing", &["nothing cannot be read"]),
-        (&shallow, "HEAD~1", &["unknown revision `HEAD~1`", "shallow clone", "`fetch-depth: 0`"]),
+        (&desk, "HEAD --policies nothing", &["the new policies, nothing, do not exist", "`--policies PATH`"]),
+        (&desk, "HEAD:builds.yaml", &["`builds.yaml` does not exist", "from the top of the repository"]),
+        (&shallow, "HEAD~1", &["unknown revision `HEAD~1`", "run `git fetch --deepen=50`", "`fetch-depth: 0`"]),
+        (&shallow, "origin/other", &["shallow clone", "run `git fetch origin other` and name `FETCH_HEAD`"]),
     ] {
         let done = desk.run(&format!("{DIFF} {against}")).await.exits(2);
         for word in words {
@@ -121,6 +123,26 @@ async fn what_cannot_be_compared_says_why_and_what_to_do() {
     desk.write("policies/builds.yaml", OLD);
     let done = desk.run(&format!("{DIFF} HEAD")).await.exits(2);
     assert!(done.err.contains("HEAD:policies/builds.yaml:1:11"), "{}", done.err);
+}
+
+/// In a folder below the top of the repository, whose settings name `policies` there.
+#[tokio::test]
+async fn paths_of_a_revision_may_be_from_the_working_folder() {
+    let desk = checkout("infra/policies").await;
+    let below = desk.path("infra");
+    desk.write("infra/tagwarden.toml", SETTINGS);
+    std::fs::copy(desk.path("inventory.json"), below.join("inventory.json")).unwrap();
+    let run = async |against: &str| {
+        let output = desk.command(&format!("{DIFF} {against}")).current_dir(&below).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for against in ["HEAD", "HEAD:./policies", "HEAD:../infra/policies", "HEAD:infra/policies"] {
+        let (code, out, err) = run(against).await;
+        assert!(code == Some(0) && out.contains("\"path\": \"infra/policies\""), "{against}: {out}{err}");
+    }
+    let (code, _, err) = run("HEAD:policies").await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("paths are from the top of the repository: write `HEAD:infra/policies`"), "{err}");
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::{DataFormat, parse_approver, parse_reason, parse_ticket};
-use super::context::{RefusalEffect, load, open_loaded_app, pretty_json, read_input, read_input_bytes, report_outcome};
+use super::context::{
+    RefusalEffect, describe_input, load, open_loaded_app, pretty_json, read_input, read_input_bytes, report_outcome,
+};
 use super::outcome_text;
 use super::output::print;
 use super::progress::TerminalProgress;
@@ -64,7 +66,12 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
         app.close().await;
         ended
     };
-    let result = result.await;
+    let result = result.await.map_err(|error| match error {
+        RunError::Usage(failure) => {
+            RunError::Usage(failure.within(format!("cannot apply {}", describe_input(&args.plan))))
+        }
+        error => error,
+    });
     notifier.notify_run(RunKind::Apply, result.as_ref());
     let shown = result.map(|ended| {
         match args.format {

@@ -75,6 +75,18 @@ pub enum PlanReadError {
     },
 }
 
+impl PlanReadError {
+    /// Returns true for a text that never was a plan, such as its report in another format.
+    #[must_use]
+    pub fn is_another_file(&self) -> bool {
+        match self {
+            Self::NotText(_) | Self::NotJson(_) | Self::NotAPlan(_) => true,
+            Self::OtherSchema(schema) => !schema.starts_with("tagwarden.plan/"),
+            Self::Edited { .. } => false,
+        }
+    }
+}
+
 fn plan_id<'h>(document: &PlanDocument, hashes: impl Iterator<Item = &'h str>) -> String {
     match plan_head(document) {
         Ok(head) => {

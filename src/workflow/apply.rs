@@ -9,31 +9,54 @@ use super::decision::EarlierEvidence;
 use super::enforcement::{PlannedRemovals, Unenforced};
 use super::result::{PlanIssues, run_result};
 use super::{
-    App, Approval, PolicyFilter, RunError, RunOutcome, RunResult, admission, clock, heartbeat, manifest_cleanup,
-    signature,
+    App, Approval, PolicyFilter, Refused, RunError, RunOutcome, RunResult, admission, clock, heartbeat,
+    manifest_cleanup, signature,
 };
-use crate::domain::{Action, Outcome};
+use crate::domain::{Action, Failure, Outcome, decode_text};
 use crate::registry::Progress;
+use crate::report::{PlanDocument, PlanReadError};
 use crate::state::{JournalEntry, RunContext, RunKind};
 
 impl App {
     /// Applies an approved plan exactly, or less of it. `plan` is the content of its file, over which signatures are.
     ///
     /// # Errors
-    /// Returns [`RunError::Refused`] if the plan may not be applied at all; see [`RunError`] for the rest.
+    /// Returns [`RunError::Refused`] if the plan may not be applied at all, and [`RunError::Usage`], of which there is no
+    /// record, for another file than a plan; see [`RunError`] for the rest.
     pub async fn apply(
         &self,
         plan: impl AsRef<[u8]>,
         approval: &Approval,
         progress: &dyn Progress,
     ) -> Result<RunResult, RunError> {
-        self.apply_plan(plan.as_ref(), approval, progress).await
+        let approved = admission::read_plan(plan.as_ref());
+        if let Err(Refused::InvalidPlan(error)) = &approved
+            && error.is_another_file()
+            && !is_cut_plan(plan.as_ref(), error)
+        {
+            let failure = Failure::new((), "it is not a plan").caused_by(error.clone());
+            return Err(RunError::Usage(
+                failure.with_help("name the file that `tagwarden plan --out plan.json` wrote"),
+            ));
+        }
+        self.apply_plan(plan.as_ref(), approved, approval, progress).await
+    }
+
+    /// Applies a plan of the folder of approved plans, and records each refusal: the next look skips it.
+    pub(super) async fn apply_from_folder(
+        &self,
+        plan: &[u8],
+        approval: &Approval,
+        progress: &dyn Progress,
+    ) -> Result<RunResult, RunError> {
+        self.apply_plan(plan, admission::read_plan(plan), approval, progress).await
     }
 
     #[tracing::instrument(name = "apply", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     async fn apply_plan(
         &self,
         plan: &[u8],
+        approved: Result<PlanDocument, Refused>,
         approval: &Approval,
         progress: &dyn Progress,
     ) -> Result<RunResult, RunError> {
@@ -44,7 +67,7 @@ impl App {
         let run = self.begin_run(RunKind::Apply, &approval.with_signer(&signer), &run_context).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
-            let approved = admission::read_plan(plan)?;
+            let approved = approved?;
             signer?;
             admission::admit(&approved, &self.settings, &self.policies, self.now())?;
             admission::check_schedule(&self.settings, approval.override_reason.as_deref(), self.now())?;
@@ -105,6 +128,12 @@ impl App {
         }
         Ok(removed)
     }
+}
+
+/// Returns true for the beginning of a plan whose rest is missing: that is a plan, and is refused as one.
+fn is_cut_plan(plan: &[u8], error: &PlanReadError) -> bool {
+    let begins_so = || decode_text(plan.to_vec()).is_ok_and(|text| text.trim_start().starts_with('{'));
+    matches!(error, PlanReadError::NotJson(_)) && begins_so()
 }
 
 /// Returns true if an entry is a completed removal.

@@ -29,7 +29,7 @@ impl App {
             }
             // The plans before it may have taken long.
             let Some((content, approval)) = self.pending_approval(&file).await? else { continue };
-            let result = self.apply(&content, &approval, progress).await;
+            let result = self.apply_from_folder(&content, &approval, progress).await;
             came.push((file, result));
         }
         Ok(came)

@@ -68,8 +68,8 @@ pub enum Refused {
         /// The settings file.
         file: PathBuf,
     },
-    /// A policy was added, removed or changed since the plan was made.
-    #[error("policy {policy} in {file} has changed since the plan was made; make a new one")]
+    /// A file of policies was added, removed or changed since the plan was made.
+    #[error("the file {file}, which has policy {policy}, has changed since the plan was made; make a new one")]
     PolicyChanged {
         /// The policy.
         policy: String,
@@ -219,7 +219,7 @@ mod tests {
             ),
             (
                 Refused::PolicyChanged { policy: "old".into(), file: "old.yaml".into() },
-                "policy old in old.yaml has changed since the plan was made; make a new one".into(),
+                "the file old.yaml, which has policy old, has changed since the plan was made; make a new one".into(),
             ),
             (
                 Refused::Blocked(RemovalBlock::Freeze {

@@ -103,16 +103,20 @@ async fn a_changed_or_edited_plan_is_refused() {
     desk.set("TAGWARDEN__MODE", "approved");
     desk.run("plan --out plan.json").await.exits(0);
     let sealed = desk.read("plan.json");
-    for (edited, said) in [
-        (sealed.replace("candidate-2", "candidate-1"), "edited"),
-        ("{}".to_owned(), "plan"),
-        (sealed[..sealed.len() / 2].to_owned(), "the plan is not JSON"),
-        (desk.run("plan --format csv").await.exits(0).out, "plan"),
+    let runs = desk.run("runs --format json").await.exits(0).json().as_array().unwrap().len();
+    // Another file than a plan is a mistake of the command line, and leaves no record.
+    for (edited, code, said) in [
+        ("{}".to_owned(), 2, "it is not a plan"),
+        (desk.run("plan --format markdown").await.exits(0).out, 2, "it is not a plan"),
+        (sealed.replace("candidate-2", "candidate-1"), 3, "edited"),
+        (sealed[..sealed.len() / 2].to_owned(), 3, "the plan is not JSON"),
     ] {
         desk.write("edited.json", &edited);
-        let done = desk.run("apply edited.json").await.exits(3);
+        let done = desk.run("apply edited.json").await.exits(code);
         assert!(done.err.contains(said), "{}", done.err);
     }
+    let recorded = desk.run("runs --format json").await.exits(0).json();
+    assert_eq!(recorded.as_array().unwrap().len(), runs + 3, "{recorded:#}");
     desk.write("policies/all.yaml", &POLICIES.replace("newest: 1", "newest: 2"));
     let done = desk.run("apply plan.json").await.exits(3);
     assert!(done.err.contains("candidates"), "{}", done.err);

@@ -8,12 +8,22 @@ use jiff::Timestamp;
 use crate::domain::{ACCEPTABLE, AcceptanceScope, chain};
 use crate::policy::fields::nearest;
 use crate::report::{Format, TicketDialect};
+use crate::state::RunKind;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum DataFormat {
     #[default]
     Text,
     Json,
+}
+
+/// The formats of lists.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListFormat {
+    #[default]
+    Text,
+    Json,
+    Csv,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -91,6 +101,15 @@ pub(super) fn parse_reason(text: &str) -> Result<String, String> {
 /// Parses the non-empty name of a person who approved something.
 pub(super) fn parse_approver(text: &str) -> Result<String, String> {
     parse_reason(text).map_err(|_| "it is empty; say who approved it".to_owned())
+}
+
+/// Parses the command of a run.
+pub(super) fn parse_run_kind(text: &str) -> Result<RunKind, String> {
+    let known = RunKind::ALL.map(RunKind::label);
+    RunKind::ALL.into_iter().find(|kind| kind.label() == text).ok_or_else(|| {
+        let meant = nearest(text, &known).map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+        format!("{meant}(known: {})", known.join(", "))
+    })
 }
 
 /// Parses the non-empty reference of a change ticket.

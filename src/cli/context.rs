@@ -95,7 +95,7 @@ pub(super) async fn open_app_to_look(config: Option<&Path>) -> Result<App, RunEr
         print_note(&format!("note: there is no state at {state} yet, so no holds and no earlier sightings are known"));
     }
     let store = StateStore::open_or_temporary(&loaded.0.state).await?;
-    app_with((loaded, files), store)
+    Ok(app_with(loaded, store)?.with_config_files(files))
 }
 
 /// Opens the app for a command that corrects or undoes what is on record.
@@ -118,18 +118,45 @@ fn require_state(settings: &Settings) -> Result<(), RunError> {
     Err(RunError::Usage(missing.with_help("the first plan, run or hold creates it; if there was one, correct `state`")))
 }
 
-/// Opens the app on a state that is only read, possibly on a read-only file system.
-pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunError> {
-    let (loaded, files) = load(config)?;
-    require_state(&loaded.0)?;
-    let store = StateStore::open_to_read(&loaded.0.state).await?;
-    app_with((loaded, files), store)
+/// Loads settings and policies for a command that asks no registry and no source: their secrets are not read, so that
+/// somebody who must not have them can use it. A database of the state is signed in to.
+pub(super) fn load_without_secrets(config: Option<&Path>) -> Result<(Settings, PolicySet), RunError> {
+    let file = config::find(config)?;
+    let environment: Vec<(String, String)> = environment().collect();
+    let ((mut settings, _), policies) = workflow::load_without_secrets(&file, environment.iter().cloned())?;
+    settings.state = config::state_location(&file, &environment)?;
+    for warning in &settings.warnings {
+        print_note(&report::sanitize(&format!("warning: {warning}")));
+    }
+    Ok((settings, policies))
 }
 
-fn app_with((loaded, files): LoadedConfig, store: StateStore) -> Result<App, RunError> {
+/// Opens the app for the history of a tag: without the secrets of its registry, that is not asked, if they cannot be read.
+pub(super) async fn open_for_history(config: Option<&Path>) -> Result<App, RunError> {
+    let error = match load(config) {
+        Ok((loaded, files)) => return Ok(open_to_read(loaded).await?.with_config_files(files)),
+        Err(error) => error,
+    };
+    let Ok(loaded) = load_without_secrets(config) else { return Err(error) };
+    print_note("the registry is not asked whether the tag is there now: its secrets cannot be read here");
+    Ok(open_to_read(loaded).await?.without_registries())
+}
+
+/// Opens the app on a state that is only read, possibly on a read-only file system. Registries are not to be asked.
+pub(super) async fn open_read_only(config: Option<&Path>) -> Result<App, RunError> {
+    open_to_read(load_without_secrets(config)?).await
+}
+
+async fn open_to_read(loaded: (Settings, PolicySet)) -> Result<App, RunError> {
+    require_state(&loaded.0)?;
+    let store = StateStore::open_to_read(&loaded.0.state).await?;
+    app_with(loaded, store)
+}
+
+fn app_with(loaded: (Settings, PolicySet), store: StateStore) -> Result<App, RunError> {
     let app =
         App::with_store(loaded, store, current_user(), system_clock(), listen_for_stop(), RetryPolicy::default())?;
-    Ok(app.with_monotonic_clock(monotonic_clock()).with_config_files(files))
+    Ok(app.with_monotonic_clock(monotonic_clock()))
 }
 
 /// Runs work that only reads, until it completes or is interrupted.

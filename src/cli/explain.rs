@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::arguments::{DataFormat, parse_time};
-use super::context::{missing_evidence, open_app_to_look, open_read_only, pretty_json, run_until_stopped};
+use super::context::{
+    missing_evidence, open_app_to_look, open_for_history, open_read_only, pretty_json, run_until_stopped,
+};
 use super::output::{print, print_stderr};
 use crate::domain::{Failure, RegistryName};
 use crate::policy::fields::nearest;
@@ -40,8 +42,11 @@ pub(super) struct ExplainArgs {
 
 /// Explains a tag or a repository.
 pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result<u8, RunError> {
-    let recorded = args.history || args.run.is_some();
-    let app = if recorded { open_read_only(config).await? } else { open_app_to_look(config).await? };
+    let app = match &args.run {
+        Some(_) => open_read_only(config).await?,
+        None if args.history => open_for_history(config).await?,
+        None => open_app_to_look(config).await?,
+    };
     let done = match &args.run {
         None if args.history => run_until_stopped(&app, explain_history(&app, args)).await.map(|found| (found, None)),
         Some(run) => explain_past_run(&app, args, run).await.map(|found| (found, None)),
@@ -58,7 +63,15 @@ pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result
 
 /// Explains the history of a tag.
 async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunError> {
-    let history = app.history(&app.find_tag_ref(&args.image)?).await?;
+    let named = app.find_tag_ref(&args.image)?;
+    let history = app.history(&named).await?;
+    if history.is_empty() && !app.may_know_repository(&named).await? {
+        let meant = describe_similar(app, &named).await?;
+        return Err(RunError::usage(format!(
+            "nothing is known of {}, and the last plan has no such repository{meant}",
+            target_name(&named)
+        )));
+    }
     Ok(match args.format {
         DataFormat::Text => history.text(),
         DataFormat::Json => pretty_json(&json!(history)),
@@ -96,7 +109,8 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
     let Some(tag) = tag else {
         let Some(view) = app.timeline(&decision, &named) else {
             require_read(document, registry, repository.as_str())?;
-            return Err(not_found(document, &named));
+            let meant = describe_similar(app, &named).await?;
+            return Err(RunError::usage(format!("{}{meant}", not_found(document, &named))));
         };
         let found = match args.format {
             DataFormat::Text => report::timeline_text(&view),
@@ -112,7 +126,12 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
             read.map_err(|error| error.with_help(history.describe_last_event()))?;
         }
         let Some(gone) = app.removed_tag(&decision, &named).await? else {
-            return Err(RunError::usage(format!("{}; {}", not_found(document, &named), history.describe_state())));
+            let meant = describe_similar(app, &named).await?;
+            return Err(RunError::usage(format!(
+                "{}{meant}; {}",
+                not_found(document, &named),
+                history.describe_state()
+            )));
         };
         let found = match args.format {
             DataFormat::Text => gone.text(),
@@ -250,6 +269,14 @@ fn require_read(document: &PlanDocument, registry: &RegistryName, what: &str) ->
     let Some(gap) = found.and_then(|found| found.gaps.first()) else { return Ok(()) };
     let words = format!("not known whether {registry}/{what} is in the registry now: {} could not be read", gap.at);
     Err(RunError::Unread(Failure::new((), format!("{words}: {}", gap.message))))
+}
+
+/// Names the repository that was probably meant, if the named one is not known.
+async fn describe_similar(app: &App, named: &TagRef) -> Result<String, RunError> {
+    if app.may_know_repository(named).await? {
+        return Ok(String::new());
+    }
+    Ok(app.similar_name(named).await?.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?")))
 }
 
 fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::arguments::{DataFormat, parse_duration, parse_reason, parse_time};
+use super::arguments::{DataFormat, ListFormat, parse_duration, parse_reason, parse_time};
 use super::context::{open_app, open_existing, open_read_only, pretty_json};
-use super::output::{fit_terminal, print, print_stderr};
-use crate::report::{self, EndedHoldView, HoldView};
+use super::output::{fit_terminal, print, print_report_as, print_stderr};
+use crate::domain::{Hold, HoldOrigin};
+use crate::report::{self, EndedHoldView, Format, HoldView};
 use crate::workflow::{HoldRequest, HoldResult, HoldUntil, RunError, StopResult};
 
 /// The default duration of a hold.
@@ -44,9 +45,32 @@ pub(super) struct HoldsArgs {
     /// With the time of their end, and who ended them.
     #[arg(long)]
     all: bool,
+    /// List only holds that were set since, such as 7d or 2026-12-24
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    since: Option<Timestamp>,
+    /// List only holds of people, or only those of restored tags
+    #[arg(long, value_enum, value_name = "ORIGIN")]
+    origin: Option<Origin>,
     /// Choose the format on standard output
-    #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-    format: DataFormat,
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    format: ListFormat,
+}
+
+/// Who set a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Origin {
+    Person,
+    Restore,
+}
+
+impl HoldsArgs {
+    fn includes(&self, hold: &Hold) -> bool {
+        let origin = self.origin.map(|origin| match origin {
+            Origin::Person => HoldOrigin::Person,
+            Origin::Restore => HoldOrigin::Restore,
+        });
+        self.since.is_none_or(|since| hold.since >= since) && origin.is_none_or(|origin| hold.origin == origin)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -89,17 +113,22 @@ pub(super) async fn holds(config: Option<&Path>, args: &HoldsArgs) -> Result<u8,
     let holds = app.holds().await;
     let ended = if args.all { app.ended_holds().await.map(Some) } else { Ok(None) };
     app.close().await;
-    let views: Vec<HoldView> = holds?.iter().map(HoldView::from).collect();
-    let ended: Option<Vec<EndedHoldView>> = ended?.map(|ended| ended.iter().map(EndedHoldView::from).collect());
+    let views: Vec<HoldView> = holds?.iter().filter(|hold| args.includes(hold)).map(HoldView::from).collect();
+    let ended: Option<Vec<EndedHoldView>> =
+        ended?.map(|ended| ended.iter().filter(|ended| args.includes(&ended.hold)).map(EndedHoldView::from).collect());
     match args.format {
-        DataFormat::Text => {
+        ListFormat::Text => {
             fit_terminal();
             print(&report::holds_text(&views));
             if let Some(ended) = &ended {
                 print(&format!("\n{}", report::ended_holds_text(ended)));
             }
         }
-        DataFormat::Json => {
+        ListFormat::Csv => {
+            let ended = ended.unwrap_or_default();
+            print_report_as(Format::Csv, |out| report::write_holds_csv(&views, &ended, out));
+        }
+        ListFormat::Json => {
             let mut document = json!({ "schema": "tagwarden.holds/1", "holds": views });
             if let Some(ended) = ended {
                 document["ended"] = json!(ended);

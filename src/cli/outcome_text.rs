@@ -52,6 +52,12 @@ pub(super) fn applied_text(result: &RunResult) -> String {
         let _ = writeln!(out, "{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
     }
     write_folded(&mut out, &folded);
+    out + &applied_summary(result)
+}
+
+/// Renders the counts, and how to undo.
+pub(super) fn applied_summary(result: &RunResult) -> String {
+    let mut out = String::new();
     let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
     let removed = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
     let deleted = if result.deleted.is_empty() {
@@ -271,6 +277,17 @@ fn runs_table(runs: &[RunView], is_narrow: bool) -> TextTable {
         table.add_row(cells);
     }
     table
+}
+
+/// Says how many runs a list leaves out; empty if it leaves out none.
+pub(super) fn more_runs_text(listed: usize, more: u64) -> String {
+    match more {
+        0 => String::new(),
+        more => {
+            let all = listed as u64 + more;
+            format!("and {} before them: `--limit {all}` lists all\n", report::counted(more, "run"))
+        }
+    }
 }
 
 fn intent_json(intent: &Intent) -> Value {

@@ -61,10 +61,18 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
     };
     let result = Box::pin(result).await;
     notifier.notify_run(RunKind::Run, result.as_ref());
-    let shown = result.and_then(|ended| {
+    let shown = result.and_then(|mut ended| {
+        let has_outcomes = ended.outcomes().next().is_some();
+        ended.document.is_applied = has_outcomes;
         print_report(&ended.document, args.format.into(), &formats)?;
-        if ended.outcomes().next().is_some() {
-            print_stderr(outcome_text::applied_text(&ended).trim_end());
+        if has_outcomes {
+            // The log has a line for each removal already, unless it was turned off.
+            let text = if tracing::event_enabled!(target: "tagwarden::apply", tracing::Level::INFO) {
+                outcome_text::applied_summary(&ended)
+            } else {
+                outcome_text::applied_text(&ended)
+            };
+            print_stderr(text.trim_end());
         }
         if let Some(why) = &ended.context.blocked_by {
             print_stderr(&format!("nothing was removed: {why}; `--override-freeze REASON` removes all the same"));

@@ -4,25 +4,36 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::arguments::ReportFormat;
+use super::arguments::{ReportFormat, parse_run_kind, parse_time};
 use super::context::{file_formats, open_read_only, pretty_json, write_files};
 use super::outcome_text;
 use super::output::{fit_terminal, print, print_report_as};
-use crate::report::{self, Format, RunView};
-use crate::workflow::{self, App, RunError};
+use crate::report::{self, Format};
+use crate::state::RunKind;
+use crate::workflow::{RunError, RunQuery};
 
 #[derive(Debug, Args)]
 pub(super) struct RunsArgs {
     #[command(subcommand)]
     command: Option<RunsCommand>,
-    /// Choose the format; the list is text or json only
+    /// Choose the format; the list is text, json or csv only
     #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
     format: ReportFormat,
     /// List this many runs
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// List only runs that began since, such as 7d or 2026-12-24
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    since: Option<Timestamp>,
+    /// List only runs that began before, such as 1h or 2026-12-24
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    until: Option<Timestamp>,
+    /// List only runs of this command: plan, run, apply or restore; repeatable
+    #[arg(long, value_name = "COMMAND", value_parser = parse_run_kind)]
+    kind: Vec<RunKind>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,17 +61,25 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
     match &args.command {
         None => {
             let app = open_read_only(config).await?;
-            let listed = list_runs(&app, args.limit).await;
+            let query = RunQuery { since: args.since, until: args.until, kinds: args.kind.clone() };
+            let listed = app.list_runs(&query, args.limit).await;
             app.close().await;
-            let runs = listed?;
+            let (runs, more) = listed?;
             match format {
                 Format::Text => {
                     fit_terminal();
+                    if runs.is_empty() && query != RunQuery::default() {
+                        print("no runs match\n");
+                        return Ok(0);
+                    }
                     print(&outcome_text::runs_text(&runs));
+                    print(&outcome_text::more_runs_text(runs.len(), more));
                 }
                 Format::Json => print(&pretty_json(&json!(runs))),
+                Format::Csv => print_report_as(Format::Csv, |out| report::write_runs_csv(&runs, out)),
                 other => {
-                    return Err(RunError::usage(format!("the list of runs is text or json, not {}", other.label())));
+                    let message = format!("the list of runs is text, json or csv, not {}", other.label());
+                    return Err(RunError::usage(message));
                 }
             }
         }
@@ -90,10 +109,4 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
         }
     }
     Ok(0)
-}
-
-/// Reads the last runs, the latest first.
-async fn list_runs(app: &App, limit: u32) -> Result<Vec<RunView>, RunError> {
-    let records = app.store.runs(limit).await?;
-    Ok(workflow::run_views(&app.store, &records).await?)
 }

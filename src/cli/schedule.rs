@@ -29,7 +29,7 @@ pub(super) struct ScheduleArgs {
 /// Prints the next runs.
 pub(super) fn schedule(config: Option<&Path>, args: &ScheduleArgs) -> Result<u8, RunError> {
     let file = config::find(config)?;
-    let (settings, policies) = workflow::load(&file, environment())?;
+    let ((settings, _), policies) = workflow::load_without_secrets(&file, environment())?;
     let (now, by) = (system_clock()(), current_user());
     let table = build_timetable(&settings.schedule, &policies.policies, host(&by));
     let next = next_runs(&settings, &policies, host(&by), now, args.count.into());

@@ -179,6 +179,7 @@ pub fn document_from(
         summary: summary(tally.verdicts(), basis.reclaim),
         removals,
         kept,
+        is_applied: false,
     };
     document.attention = plan_attention(&document);
     document
@@ -354,7 +355,8 @@ fn source(answer: &SourceOutcome, counts: SourceCounts) -> SourceView {
     match &answer.state {
         SourceState::Complete { as_of, notes, .. } => SourceView { as_of: *as_of, notes: notes.clone(), ..view },
         SourceState::Failed { message, .. } => {
-            SourceView { state: "failed".to_owned(), error: Some(message.to_string()), ..view }
+            // One line for each problem; reports have one line for all.
+            SourceView { state: "failed".to_owned(), error: Some(message.replace('\n', "; ")), ..view }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::{PlanDocument, ReasonView, RunView};
+use super::{EndedHoldView, HoldView, PlanDocument, ReasonView, RunView};
 
 const HEADER: [&str; 14] = [
     "registry",
@@ -166,6 +166,104 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
         )?;
     }
     Ok(())
+}
+
+const RUNS_HEADER: [&str; 17] = [
+    "run",
+    "command",
+    "mode",
+    "started_at",
+    "ended_at",
+    "by",
+    "approved_by",
+    "ticket",
+    "outcome",
+    "exit_code",
+    "removed",
+    "deleted",
+    "restored",
+    "skipped",
+    "failed",
+    "plan",
+    "error",
+];
+
+/// Writes a list of runs, one row for each.
+///
+/// # Errors
+/// Returns an error if it cannot be written.
+pub fn write_runs_csv(runs: &[RunView], out: &mut dyn io::Write) -> io::Result<()> {
+    row(out, &RUNS_HEADER.map(Cow::Borrowed))?;
+    for run in runs {
+        let summary = &run.summary;
+        let cells = [
+            escape_formula(&run.id),
+            escape_formula(&run.kind),
+            escape_formula(&run.mode),
+            run.started_at.to_string().into(),
+            number(run.ended_at),
+            escape_formula(&run.by),
+            or_empty(run.approved_by.as_deref()),
+            or_empty(run.ticket.as_deref()),
+            escape_formula(&run.outcome),
+            number(run.exit_code),
+            number(summary.removed),
+            number(summary.deleted),
+            number(summary.restored),
+            number(summary.skipped),
+            number(summary.failed),
+            or_empty(run.plan_id.as_deref()),
+            or_empty(run.error.as_deref()),
+        ];
+        row(out, &cells)?;
+    }
+    Ok(())
+}
+
+const HOLDS_HEADER: [&str; 12] = [
+    "registry",
+    "repository",
+    "tag",
+    "digest",
+    "since",
+    "until",
+    "by",
+    "origin",
+    "reason",
+    "ended_at",
+    "ended_by",
+    "in_force",
+];
+
+/// Writes holds, one row for each: first those in force.
+///
+/// # Errors
+/// Returns an error if it cannot be written.
+pub fn write_holds_csv(holds: &[HoldView], ended: &[EndedHoldView], out: &mut dyn io::Write) -> io::Result<()> {
+    row(out, &HOLDS_HEADER.map(Cow::Borrowed))?;
+    let in_force = holds.iter().map(|hold| (hold, None));
+    for (hold, end) in in_force.chain(ended.iter().map(|ended| (&ended.hold, Some(ended)))) {
+        let cells = [
+            escape_formula(&hold.registry),
+            escape_formula(&hold.repository),
+            escape_formula(&hold.tag),
+            or_empty(hold.digest.as_deref()),
+            hold.since.to_string().into(),
+            hold.until.to_string().into(),
+            escape_formula(&hold.by),
+            escape_formula(&hold.origin),
+            escape_formula(&hold.reason),
+            number(end.map(|ended| ended.ended_at)),
+            or_empty(end.and_then(|ended| ended.ended_by.as_deref())),
+            end.is_none().to_string().into(),
+        ];
+        row(out, &cells)?;
+    }
+    Ok(())
+}
+
+fn or_empty(text: Option<&str>) -> Cow<'_, str> {
+    escape_formula(text.unwrap_or_default())
 }
 
 fn sentences(reasons: &[ReasonView]) -> String {

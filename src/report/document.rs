@@ -82,6 +82,9 @@ pub struct PlanDocument {
     pub storage: Vec<StorageView>,
     /// The counts.
     pub summary: SummaryView,
+    /// True if the run that shows it has removed what it could: a report then does not propose to apply it.
+    #[serde(skip)]
+    pub is_applied: bool,
 }
 
 /// The part of the whole plan that a narrowed plan shows. Everything was read and decided, and limits count all of it.

@@ -163,6 +163,13 @@ impl LastSeenView {
 }
 
 impl HistoryView {
+    /// Returns true if nothing at all is known of the tag, and it is not in the registry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let nothing_happened = self.entries.is_empty() && self.decisions.is_empty() && self.holds.is_empty();
+        nothing_happened && self.last_seen.is_none() && self.exists != Some(true)
+    }
+
     /// Describes the current state of the tag, and who removed it.
     #[must_use]
     pub fn describe_state(&self) -> String {
@@ -276,7 +283,7 @@ impl DecisionView {
         };
         let facts = [
             ("digest", self.digest.as_deref().map(short_digest).unwrap_or_default()),
-            ("plan", run),
+            ("by run", run),
             ("policy", self.policy.clone().unwrap_or_default()),
         ];
         let in_last = self.last_reasons.iter().flatten().map(|reason| ("in last", reason.sentence()));
@@ -319,10 +326,15 @@ impl HistoryEntryView {
         let entry = &self.entry;
         let approver = self.approved_by.as_ref().map(|who| describe_approval(who, self.signed_by.as_deref()));
         let ticket = self.ticket.as_ref().map(|ticket| format!("ticket {ticket}"));
+        let nobody = (self.command == "apply" && approver.is_none()).then(|| "nobody is on record".to_owned());
+        let approved: Vec<String> = approver.or(nobody).into_iter().chain(ticket).collect();
+        // Those of a restore are the reasons of the removal that it undoes.
+        let because = if entry.action.starts_with("restore") { "undoes" } else { "because" };
+        let reasons = entry.reason_views().into_iter().map(|reason| (because, reason.sentence()));
         let facts = [
             ("digest", short_digest(&entry.digest)),
             ("run", format!("{} ({}) by {}", entry.run, self.command, self.by)),
-            ("approved", approver.into_iter().chain(ticket).collect::<Vec<_>>().join(", ")),
+            ("approved", approved.join(", ")),
             ("policy", entry.describe_policy()),
             ("outcome", entry.outcome_text().to_owned()),
         ];
@@ -332,7 +344,7 @@ impl HistoryEntryView {
             outcome: entry.outcome_label().to_owned(),
             effect: None,
             run: Some(entry.run.clone()),
-            facts: known_facts(facts.into_iter().chain(because(&entry.reason_views()))),
+            facts: known_facts(facts.into_iter().chain(reasons)),
         }
     }
 }

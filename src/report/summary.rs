@@ -163,7 +163,11 @@ pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
             if narrowed { ", or the plan is narrowed to others" } else { "" }
         ));
     }
-    steps.push(describe_application(document, found));
+    steps.push(if document.is_applied {
+        "This run has removed what it could of this; `tagwarden runs show last` has the outcome of each tag.".to_owned()
+    } else {
+        describe_application(document, found)
+    });
     steps
 }
 

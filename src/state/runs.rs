@@ -88,6 +88,9 @@ pub struct JournalTotals {
 }
 
 impl RunKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Plan, Self::Run, Self::Apply, Self::Restore];
+
     /// Returns the label used in the record and in reports.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -100,7 +103,7 @@ impl RunKind {
     }
 
     fn from_label(label: &str) -> Option<Self> {
-        [Self::Plan, Self::Run, Self::Apply, Self::Restore].into_iter().find(|kind| kind.label() == label)
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
     }
 }
 

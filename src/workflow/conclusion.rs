@@ -9,9 +9,9 @@ use super::manifest_cleanup::CleanupCandidates;
 use super::untagged_history::FreeManifestTally;
 use super::walk::{Walk, spool_error};
 use crate::domain::{
-    Acceptance, AcceptedRefusal, CoverageBasis, Deletion, DeletionReclaim, Drift, Plan, Policy, ReclaimSum, Refusal,
-    Registry, RegistryName, RegistryReclaim, Repository, RepositoryName, RuleHistory, Rules, SourceName, TagPosition,
-    UntaggedManifest,
+    Acceptance, AcceptanceScope, AcceptedRefusal, CoverageBasis, Deletion, DeletionReclaim, Drift, Plan, Policy,
+    ReclaimSum, Refusal, Registry, RegistryName, RegistryReclaim, Repository, RepositoryName, RuleHistory, Rules,
+    SourceName, TagPosition, UntaggedManifest,
 };
 use crate::engine::{self, InventoryNames, PlanHead, RemovalDependencies, RepositoryDecision, Verdicts, Violation};
 use crate::registry::RegistryHead;
@@ -128,7 +128,8 @@ fn warn_of_unused(acceptances: &[Acceptance], accepted: &[AcceptedRefusal]) {
     for one in acceptances.iter().filter(|one| one.bound.is_none()) {
         if !accepted.iter().any(|found| one.accepts(&found.refusal)) {
             let Acceptance { kind, scope, .. } = one;
-            tracing::warn!("nothing to accept: no `{kind}` refuses {scope} in this plan");
+            let place = if *scope == AcceptanceScope::Any { String::new() } else { format!(" of {scope}") };
+            tracing::warn!("nothing to accept: this plan has no refusal `{kind}`{place}");
         }
     }
 }

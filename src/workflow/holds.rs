@@ -72,8 +72,11 @@ impl App {
             Ok(None) => {
                 let words = format!("{name}: no such tag in the registry, so nothing would be held");
                 let removed = self.describe_removal(&registry, &repository, &tag).await?;
-                let help =
-                    removed.unwrap_or_else(|| "check the name; `--anyway` holds the tag for when it comes".to_owned());
+                let named = TagRef { registry, repository, tag: Some(tag) };
+                let meant = self.similar_name(&named).await?;
+                let meant = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
+                let help = removed
+                    .unwrap_or_else(|| format!("{meant}check the name; `--anyway` holds the tag for when it comes"));
                 return Err(RunError::usage(format!("{words}\n  help: {help}")));
             }
             Err(error) if request.allow_missing => {

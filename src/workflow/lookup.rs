@@ -4,15 +4,41 @@ use std::collections::BTreeMap;
 use std::slice;
 use std::str::FromStr as _;
 
+use jiff::Timestamp;
+
 use super::{App, RunError};
 use crate::domain::{Digest, Failure, Hosts, ImageReference, RegistryName, RepositoryName, TagName};
 use crate::policy::fields::{nearest, quoted_list};
 use crate::registry::{self, RegistrySettings};
 use crate::report::{self, PlanDocument, PlanLoadError, PolicyFileView, RunPoliciesView, RunSummary, RunView};
-use crate::state::{RecordedPolicy, RunRecord, StateError, StateErrorKind, StateStore};
+use crate::state::{NewRun, RecordedPolicy, RunKind, RunRecord, StateError, StateErrorKind, StateStore};
 
 /// The name of the last run in place of an id.
 pub(super) const LAST_RUN: &str = "last";
+
+/// Runs read at once.
+const PAGE: u32 = 500;
+/// The last runs among which one is looked for by the beginning of its id.
+pub(super) const RECENT_RUNS: u32 = 1000;
+
+/// A part of all runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunQuery {
+    /// The earliest start.
+    pub since: Option<Timestamp>,
+    /// The first start that is too late.
+    pub until: Option<Timestamp>,
+    /// The commands; empty for all.
+    pub kinds: Vec<RunKind>,
+}
+
+impl RunQuery {
+    fn includes(&self, run: &NewRun) -> bool {
+        self.since.is_none_or(|since| run.started_at >= since)
+            && self.until.is_none_or(|until| run.started_at < until)
+            && (self.kinds.is_empty() || self.kinds.contains(&run.kind))
+    }
+}
 
 /// A manifest of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +73,7 @@ impl App {
             return self.store.runs(1).await?.pop().ok_or_else(none);
         }
         let found = match self.store.run(id).await {
-            Err(error) if error.kind == StateErrorKind::Ambiguous => return Err(RunError::Usage(error.with_kind(()))),
+            Err(error) if error.kind == StateErrorKind::Ambiguous => return Err(self.ambiguous_run(id).await?),
             found => found?,
         };
         if let Some(found) = found {
@@ -57,6 +83,42 @@ impl App {
         let meant = nearest_run(id, &recent).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
         let failure = Failure::new((), format!("no run `{id}`{meant}"));
         Err(RunError::Usage(failure.with_help("`tagwarden runs` lists them; `last` is the last one")))
+    }
+
+    /// Returns the last runs of a part of all, the latest first, and how many more there are.
+    ///
+    /// # Errors
+    /// Returns an error if the state cannot be read.
+    pub async fn list_runs(&self, query: &RunQuery, limit: u32) -> Result<(Vec<RunView>, u64), RunError> {
+        let (mut listed, mut more, mut before) = (Vec::new(), 0, None);
+        loop {
+            let page = self.store.runs_before(before, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            before = Some(last.run.id);
+            for record in page.into_iter().filter(|record| query.includes(&record.run)) {
+                if listed.len() < limit as usize {
+                    listed.push(record);
+                } else {
+                    more += 1;
+                }
+            }
+        }
+        Ok((run_views(&self.store, &listed).await?, more))
+    }
+
+    /// Returns the error for the beginning of an id that several runs have, with the last of these.
+    async fn ambiguous_run(&self, id: &str) -> Result<RunError, RunError> {
+        let id = id.trim().to_ascii_lowercase();
+        let recent = self.store.runs(RECENT_RUNS).await?;
+        let found = recent.iter().map(|record| (record.run.id.to_string(), record.run.kind.label()));
+        let found: Vec<String> = found
+            .filter(|(run, _)| run.starts_with(&id))
+            .take(5)
+            .map(|(run, kind)| format!("{run} ({kind})"))
+            .collect();
+        let named = if found.is_empty() { String::new() } else { format!(": {}", found.join(", ")) };
+        let failure = Failure::new((), format!("more than one run begins with `{id}`{named}"));
+        Ok(RunError::Usage(failure.with_help("write more of its id; `tagwarden runs` lists them")))
     }
 
     /// Returns the run whose id starts with `id`, with all of its actions, and its plan if that is still stored.
@@ -105,6 +167,64 @@ impl App {
             commit: context.commit,
             files: views,
         })
+    }
+
+    /// Returns true if the last full plan knows that repository, or there is no such plan.
+    ///
+    /// # Errors
+    /// Returns an error if the state cannot be read.
+    pub async fn may_know_repository(&self, named: &TagRef) -> Result<bool, RunError> {
+        let known = self.planned_repositories(&named.registry).await?;
+        Ok(known.is_empty() || known.iter().any(|name| name == named.repository.as_str()))
+    }
+
+    /// Returns the repository or tag of the last full plan that was probably meant by a name that it does not know.
+    ///
+    /// # Errors
+    /// Returns an error if the state cannot be read.
+    pub async fn similar_name(&self, named: &TagRef) -> Result<Option<String>, RunError> {
+        let TagRef { registry, repository, tag } = named;
+        let known = self.planned_repositories(registry).await?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        if known.contains(&repository.as_str()) {
+            let Some(tag) = tag else { return Ok(None) };
+            let tags = self.planned_tags(registry, repository).await?;
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            return Ok(nearest(tag.as_str(), &tags).map(|meant| format!("{registry}/{repository}:{meant}")));
+        }
+        // A misspelt registry is read as the first part of a repository where there is only one.
+        let without_first = repository
+            .as_str()
+            .split_once('/')
+            .filter(|(first, rest)| nearest(first, &[registry.as_str()]).is_some() && known.contains(rest));
+        let meant = without_first.map(|(_, rest)| rest).or_else(|| nearest(repository.as_str(), &known));
+        let tag = tag.as_ref().map_or_else(String::new, |tag| format!(":{tag}"));
+        Ok(meant.map(|meant| format!("{registry}/{meant}{tag}")))
+    }
+
+    /// Returns the repositories of a registry in the last full plan.
+    async fn planned_repositories(&self, registry: &RegistryName) -> Result<Vec<String>, RunError> {
+        let Some(run) = self.store.last_whole_plan().await? else { return Ok(Vec::new()) };
+        let chunks = self.store.plan_chunks(run).await?.into_iter();
+        Ok(chunks.filter(|chunk| chunk.registry == registry.as_str()).map(|chunk| chunk.repository).collect())
+    }
+
+    /// Returns the tags of a repository in the last full plan; none if it cannot be read by this version.
+    async fn planned_tags(
+        &self,
+        registry: &RegistryName,
+        repository: &RepositoryName,
+    ) -> Result<Vec<String>, RunError> {
+        let Some(run) = self.store.last_whole_plan().await? else { return Ok(Vec::new()) };
+        let document = match report::load_plan(&self.store, run).await {
+            Err(PlanLoadError::State(error)) => return Err(error.into()),
+            Err(PlanLoadError::Unreadable { .. }) | Ok(None) => return Ok(Vec::new()),
+            Ok(Some(document)) => document,
+        };
+        let (registry, repository) = (registry.as_str(), repository.as_str());
+        let removed = document.removals.iter().filter(|one| one.registry == registry && one.repository == repository);
+        let kept = document.kept.iter().filter(|one| one.registry == registry && one.repository == repository);
+        Ok(removed.map(|one| one.tag.clone()).chain(kept.map(|one| one.tag.clone())).collect())
     }
 
     /// Returns the names of a registry, and those of the others.

@@ -96,7 +96,7 @@ pub use history::{RecordLimits, TagRecord, tag_record};
 pub use holds::{HoldRequest, HoldResult, HoldUntil};
 pub use interruption::{StopReason, StopResult};
 pub use lint::{lint_with_last_plan, lint_with_plan};
-pub use lookup::{ManifestRef, TagRef, run_summaries, run_views, unknown_name};
+pub use lookup::{ManifestRef, RunQuery, TagRef, run_summaries, run_views, unknown_name};
 pub use narrowing::Narrowing;
 pub use outcome::{RestoreRunResult, RunError, RunOutcome};
 pub use plan::PlanOptions;
@@ -275,6 +275,12 @@ impl App {
     #[must_use]
     pub fn with_removal_retry_policy(self, waiting: RemovalRetryPolicy) -> Self {
         Self { removal_retry_policy: waiting, ..self }
+    }
+
+    /// Leaves the registries unasked, for questions that the state answers.
+    #[must_use]
+    pub fn without_registries(self) -> Self {
+        Self { readers: BTreeMap::new(), ..self }
     }
 
     /// Closes the state.

@@ -54,7 +54,7 @@ impl App {
             capabilities: report::capabilities(&capabilities),
             rights,
             repositories: catalogue.as_ref().ok().map(|catalogue| catalogue.repositories.len() as u64),
-            error: catalogue.as_ref().err().map(ToString::to_string),
+            error: catalogue.as_ref().err().map(RegistryError::chain),
         })
     }
 

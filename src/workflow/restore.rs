@@ -12,12 +12,13 @@ use super::lookup::LAST_RUN;
 use super::{App, Approval, RestoreRunResult, RunError, audit, unknown_name, was_removed};
 use crate::apply::{self, RestoreHold, RestorePreview};
 use crate::domain::{Failure, RegistryName, RepositoryName, TagName, chain};
+use crate::policy::fields::nearest;
 use crate::registry;
 use crate::report::{self, RunSummary};
 use crate::state::{JournalEntry, JournalId, LeaseToken, RunContext, RunKind, RunRecord};
 
 /// Most runs among which the last one that removed a tag is looked for.
-const MOST_RUNS: u32 = 1000;
+const MOST_RUNS: u32 = super::lookup::RECENT_RUNS;
 
 /// The removals to be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,11 +122,30 @@ impl App {
         records.into_iter().find(has_removed).ok_or_else(none)
     }
 
+    /// Returns the one recent run that removed something and whose id begins so: what one may mean by an id that others,
+    /// such as the plan before it, begin with as well.
+    async fn only_removing_run(&self, id: &str) -> Result<Option<RunRecord>, RunError> {
+        let id = id.trim().to_ascii_lowercase();
+        let recent = self.store.runs(MOST_RUNS).await?.into_iter();
+        let records: Vec<RunRecord> = recent.filter(|record| record.run.id.to_string().starts_with(&id)).collect();
+        let ids: Vec<Uuid> = records.iter().map(|record| record.run.id).collect();
+        let totals = self.store.journal_totals(&ids).await?;
+        let has_removed = |record: &RunRecord| totals.get(&record.run.id).is_some_and(|totals| totals.removed > 0);
+        let mut removing = records.into_iter().filter(has_removed);
+        Ok(removing.next().filter(|_| removing.next().is_none()))
+    }
+
     /// Returns the selected removals, the last one first, so that dependencies come first.
     async fn select_removals(&self, what: &RestoreSelection) -> Result<Vec<JournalEntry>, RunError> {
         match what {
             RestoreSelection::Run(id) => {
-                let record = if id == LAST_RUN { self.last_removing_run().await? } else { self.run_record(id).await? };
+                let record = match id.as_str() {
+                    LAST_RUN => self.last_removing_run().await?,
+                    id => match self.only_removing_run(id).await? {
+                        Some(record) => record,
+                        None => self.run_record(id).await?,
+                    },
+                };
                 let journal = self.store.journal(record.run.id).await?;
                 Ok(journal.into_iter().filter(was_removed).rev().collect())
             }
@@ -214,10 +234,22 @@ impl App {
             let path = names.find_map(|own| name.strip_prefix(own)?.strip_prefix('/'))?;
             Some((settings.name.clone(), path.parse().ok()?))
         });
-        here.ok_or_else(|| {
+        let first = name.split('/').next().unwrap_or_default();
+        let only = || match self.settings.registries.as_slice() {
+            // What begins nearly like the registry's name is a slip in that.
+            [only]
+                if name.contains('/')
+                    && !first.contains(['.', ':'])
+                    && nearest(first, &[only.name.as_str()]).is_none() =>
+            {
+                Some((only.name.clone(), name.parse().ok()?))
+            }
+            _ => None,
+        };
+        here.or_else(only).ok_or_else(|| {
             let known: Vec<&str> = self.settings.registries.iter().map(|settings| settings.name.as_str()).collect();
             if name.contains('/') {
-                return unknown_name("registry", name.split('/').next().unwrap_or_default(), &known);
+                return unknown_name("registry", first, &known);
             }
             let failure = Failure::new((), format!("`{name}`: not a repository; write REGISTRY/REPOSITORY"));
             RunError::Usage(failure.with_help(format!("registries: {}", known.join(", "))))

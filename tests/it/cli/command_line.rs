@@ -38,6 +38,8 @@ async fn mistakes_are_named_in_the_first_line() {
     desk.write("tagwarden.toml", &text);
     desk.write("broken.json", "{");
     desk.write("other.json", "{\"schema\": \"x/1\"}");
+    desk.write("newer.json", "{\"schema\": \"tagwarden.plan/9\"}");
+    desk.write("plan.md", "# Plan\n");
     desk.write("plan.json", "{}");
     let mut wrong = Vec::new();
     let mut count = 0;

@@ -33,6 +33,7 @@ mod no_state;
 mod output;
 mod policy_commands;
 mod readme;
+mod records;
 mod removal;
 mod removal_failures;
 mod revisions;

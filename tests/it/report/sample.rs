@@ -453,6 +453,7 @@ pub(crate) fn plan() -> PlanDocument {
         idle: idle(),
         removals: removals().into(),
         kept: kept_tags().into(),
+        is_applied: false,
         drift: vec![RecordDriftView {
             source: "releases".into(),
             holder: "rollback release of checkout in production (releases/checkout.json:12)".into(),

@@ -247,6 +247,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         idle: Vec::new(),
         removals: removals.into(),
         kept: kept.into(),
+        is_applied: false,
         drift: Vec::new(),
         findings: Vec::new(),
         storage: Vec::new(),

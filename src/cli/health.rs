@@ -25,11 +25,16 @@ pub(super) struct HealthArgs {
     #[arg(long, conflicts_with = "url")]
     ready: bool,
     /// Ask this address [default: `listen` in the settings]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<Url>,
     /// Wait this long for an answer
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     timeout: Duration,
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url = text.parse::<Url>().ok().filter(Url::has_host);
+    url.ok_or_else(|| "write it with its scheme, such as http://127.0.0.1:9464/healthz".to_owned())
 }
 
 /// A single request: the caller repeats the check anyway.
@@ -65,15 +70,33 @@ pub(super) async fn health(config: Option<&Path>, args: &HealthArgs) -> Result<u
 /// Describes a request without an answer: the address, the innermost cause, and what to do next.
 fn describe_failure(url: &Url, is_given: bool, error: &RequestError) -> String {
     let (RequestErrorKind::Connection, Some(host)) = (error.kind, url.host_str()) else { return error.chain() };
+    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
     let mut innermost = error.source();
     while let Some(inner) = innermost.and_then(Error::source) {
         innermost = Some(inner);
     }
+    if has_timed_out(error) {
+        return format!(
+            "{host}{port} takes connections and does not answer in time: the daemon there hangs, or is overloaded, and may \
+             still hold the lease of the state; look at its log, and restart it (`systemctl restart tagwarden`)"
+        );
+    }
     // The layers above it say only that there was no connection.
     let reason = innermost.map(|innermost| format!(": {innermost}")).unwrap_or_default();
-    let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
     let correct = if is_given { "--url" } else { "listen" };
     format!("no daemon answers at {host}{port}{reason}; start it with `tagwarden serve`, or correct `{correct}`")
+}
+
+/// Returns true if a connection was made and no answer came in time.
+fn has_timed_out(error: &RequestError) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(request) = inner.downcast_ref::<reqwest::Error>() {
+            return request.is_timeout() && !request.is_connect();
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// Returns the health URL of the daemon with these settings. Only `listen` is read: later errors in the settings do not

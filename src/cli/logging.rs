@@ -15,6 +15,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use super::output::{Verbosity, is_color_enabled, print_stderr, verbosity};
 use super::sanitize::{OutputKind, sanitize};
 use crate::domain::chain;
+use crate::http_client::REQUEST_LOG as REQUESTS;
 use crate::workflow::PROGRESS;
 
 /// Sends spans to a collector, once one is known.
@@ -72,7 +73,7 @@ pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults
     let (default, flag) = match verbosity() {
         Verbosity::Quiet => ("error".to_owned(), true),
         Verbosity::Normal => (format!("{filter},{PROGRESS}={progress}"), false),
-        Verbosity::Verbose => (format!("warn,tagwarden=debug,{PROGRESS}={progress}"), true),
+        Verbosity::Verbose => (format!("warn,tagwarden=debug,{REQUESTS}=off,{PROGRESS}={progress}"), true),
         Verbosity::Trace => ("info,tagwarden=trace".to_owned(), true),
     };
     // A flag of this call says more than a variable that was set some day.
@@ -82,6 +83,9 @@ pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults
         print_stderr(&format!("invalid log filter in TAGWARDEN_LOG ({}); using `{default}`", chain(&error)));
         EnvFilter::new(&default)
     });
+    // Each statement of SQL is a line at `debug`, which hides all others; who names them gets them.
+    let statements = if wanted.contains("sqlx") { None } else { "sqlx::query=warn".parse().ok() };
+    let filter = statements.into_iter().fold(filter, EnvFilter::add_directive);
     let format = std::env::var("TAGWARDEN_LOG_FORMAT").unwrap_or_default();
     if !["", "text", "json"].contains(&&*format) {
         print_stderr(&format!("TAGWARDEN_LOG_FORMAT is `text` or `json`, not `{format}`; using `text`"));

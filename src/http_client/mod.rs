@@ -134,6 +134,9 @@ impl RequestCounts {
 /// succeeds, nothing more is retried. Otherwise each of thousands of tags would wait to fail.
 const FAILURES_UNTIL_DOWN: u64 = 8;
 
+/// The target of the event about each request, at `debug`.
+pub(crate) const REQUEST_LOG: &str = "tagwarden::request";
+
 /// Bodies of error responses are short.
 pub(crate) const MAX_ERROR_BYTES: usize = 1 << 20;
 /// Most bytes for which there is room before they are received.
@@ -392,7 +395,17 @@ impl HttpClient {
         pass: Option<InFlightRequest>,
     ) -> (Result<Response, SendError>, Option<RetryHint>) {
         self.counters.total.fetch_add(1, Ordering::Relaxed);
+        let started = uptime();
         let outcome = self.send_once(ask, headers, self.origin_of(ask)).await;
+        let millis = uptime().saturating_sub(started).as_millis();
+        match &outcome {
+            Ok(answer) => tracing::debug!(
+                target: REQUEST_LOG, request = ask.description(), status = answer.status.as_u16(), millis, "request"
+            ),
+            Err(cut) => tracing::debug!(
+                target: REQUEST_LOG, request = ask.description(), error = cut.error.kind.label(), millis, "request"
+            ),
+        }
         let class = outcome.as_ref().map_or(0, |answer| usize::from(answer.status.as_u16() / 100).clamp(2, 5) - 1);
         self.counters.statuses[class].fetch_add(1, Ordering::Relaxed);
         let hint = retry_hint(ask, &outcome);

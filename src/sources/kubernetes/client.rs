@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::super::SourceError;
 use crate::domain::{Cause, decode_text};
 use crate::http_client::{Backoff, RetryHint, RetryPolicy, date, one_line, status_retry_hint};
+use crate::policy::fields::{nearest, quoted_list};
 
 /// The address of a cluster, and the identity for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,6 +254,9 @@ async fn kubeconfig(files: Vec<PathBuf>, context: Option<String>) -> Result<Conf
         let read = Kubeconfig::read_from(&file).and_then(|next| merged.merge(next));
         merged = read.map_err(|error| failed().caused_by(error))?;
     }
+    if let Some(context) = &context {
+        require_context(context, &merged, &shown)?;
+    }
     for named in &mut merged.auth_infos {
         if let Some(info) = &mut named.auth_info {
             decode_token_file(info);
@@ -277,6 +281,18 @@ fn decode_token_file(info: &mut AuthInfo) {
     {
         info.token = Some(text.trim().into());
     }
+}
+
+/// Makes sure that the files have a context, and names those that they have.
+fn require_context(context: &str, merged: &Kubeconfig, files: &str) -> Result<(), SourceError> {
+    let known: Vec<&str> = merged.contexts.iter().map(|named| named.name.as_str()).collect();
+    if known.contains(&context) {
+        return Ok(());
+    }
+    let meant = nearest(context, &known).map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+    let list =
+        if known.is_empty() { "it has no context".to_owned() } else { format!("known: {}", quoted_list(&known)) };
+    Err(settings_error(format!("kubeconfig {files} has no context `{context}`{meant}")).with_help(list))
 }
 
 fn service_account(server: Option<String>, folder: &std::path::Path) -> Result<Config, SourceError> {

@@ -143,6 +143,12 @@ async fn health_is_asked_where_the_settings_say() {
     fs::write(folder.path().join("tagwarden.toml"), "listen = \"127.0.0.1:1\"\n").unwrap();
     let (code, _, err) = tagwarden(folder.path(), "health").await;
     assert!(code == 1 && err.contains("no daemon answers at 127.0.0.1:1: "), "{err}");
+    // A daemon that hangs takes connections and answers none of them; a second one would be refused.
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = \"{}\"\n", frozen.local_addr().unwrap());
+    fs::write(folder.path().join("tagwarden.toml"), listen).unwrap();
+    let (code, _, err) = tagwarden(folder.path(), "health --timeout 1s").await;
+    assert!(code == 1 && err.contains("the daemon there hangs") && !err.contains("tagwarden serve"), "{err}");
     fs::write(folder.path().join("tagwarden.toml"), "listen = \"here\"\n").unwrap();
     assert_eq!(tagwarden(folder.path(), "health").await.0, 2);
 }

@@ -311,7 +311,10 @@ async fn who_cannot_sign_in_is_told_why() {
     std::fs::write(&plugin, text.to_string()).unwrap();
     for (access, says) in [
         (Access::Kubeconfig { files: vec![missing], context: None }, "/nonexistent/kubeconfig"),
-        (Access::Kubeconfig { files, context: Some("other".into()) }, "`context`"),
+        (
+            Access::Kubeconfig { files, context: Some("prd".into()) },
+            "has no context `prd`, did you mean `prod`?; known: `prod`",
+        ),
         (Access::Kubeconfig { files: vec![plugin], context: None }, "credential plugin failed (exit status: 3)"),
         (Access::ServiceAccount { server: None, folder: "/nonexistent".into() }, "does not run in a pod"),
         (

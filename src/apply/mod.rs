@@ -338,10 +338,13 @@ impl<'a> RegistryContext<'a> {
         let endpoint = settings.endpoint.as_str().trim_end_matches('/').to_owned();
         let experience = hands.store.untag_experience(&endpoint).await?.map(|experience| experience.effect);
         let answer = hands.store.deletion_response(&endpoint, settings.removal, (hands.clock)()).await?;
-        // If the registry's own retention may delete untagged manifests, a missing manifest proves nothing.
-        let survived = experience == Some(UntagExperience::ManifestSurvives);
-        let survival = Survival::new(survived, settings.accepted.retention);
         let info = found.and_then(|registry| registry.info.as_ref());
+        let survived = experience == Some(UntagExperience::ManifestSurvives);
+        // Any other retention leaves a manifest for longer than the look at it takes.
+        let at_once = settings.accepted.retention
+            && target.reader.deletes_untagged_at_once()
+            && info.is_some_and(|info| info.untagged_retention == RetentionDays::Days(0));
+        let survival = Survival::new(survived, at_once);
         let keeps_untagged = match info.map(|info| info.untagged_retention) {
             _ if target.reader.hides_untagged() || target.reader.may_withhold_manifests() => false,
             Some(RetentionDays::Off) => true,

@@ -20,10 +20,10 @@ pub(super) struct Survival {
 }
 
 impl Survival {
-    /// Creates the knowledge, as known if survival was observed, or if the registry may delete untagged manifests
-    /// anyway.
-    pub(super) fn new(observed: bool, accepts_retention: bool) -> Self {
-        let known = AtomicBool::new(observed || accepts_retention);
+    /// Creates the knowledge, as known if survival was observed, or if nothing can show it: the registry deletes untagged
+    /// manifests at once, which the settings accept.
+    pub(super) fn new(observed: bool, deleted_at_once: bool) -> Self {
+        let known = AtomicBool::new(observed || deleted_at_once);
         Self { known, observed: AtomicBool::new(observed), last_tag_lock: Mutex::default() }
     }
 
@@ -65,10 +65,16 @@ pub(super) async fn verify_survival(
             Ok(None)
         }
         Ok(false) => {
-            let why = format!(
+            let settings = context.registry.reader.settings();
+            let mut why = format!(
                 "an untag in {} destroyed the manifest {digest}: this registry deletes manifests with their tags",
                 context.repository.name
             );
+            if settings.accepted.retention {
+                let name = &settings.name;
+                why +=
+                    &format!(", or its own cleanup ran in that instant; then run `tagwarden registries forget {name}`");
+            }
             context.breaker.trip(why.clone());
             store.record_untag_experience(&context.endpoint, UntagExperience::ManifestDestroyed, context.now()).await?;
             let journaled = store.last_removal(&removal.registry, &removal.repository, &removal.tag).await?;

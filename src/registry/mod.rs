@@ -426,6 +426,18 @@ pub trait RegistryReader: Send + Sync {
     fn names_all_tags(&self) -> bool {
         false
     }
+    /// Returns true if the registry deletes what an index lists together with it. Then no index is deleted: no outcome would
+    /// be recorded for its images, and a restore could not bring them back.
+    fn deletes_index_contents(&self) -> bool {
+        false
+    }
+
+    /// Returns true if an untagged manifest is deleted within seconds where the registry keeps such manifests for 0 days,
+    /// instead of by a later run of its cleanup.
+    fn deletes_untagged_at_once(&self) -> bool {
+        false
+    }
+
 
     /// Returns the manifest's current state with the tags that name it, or `None` if it does not exist.
     ///

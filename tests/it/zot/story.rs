@@ -204,6 +204,33 @@ async fn a_collection_in_the_middle_of_a_run_is_no_alarm_where_it_was_accepted()
     assert_eq!((came.code, done(&came)), (0, 4), "{}", came.text);
 }
 
+/// The release says that manifests stay, and that garbage collection may be soon is accepted: the first image is looked at
+/// all the same.
+#[tokio::test]
+async fn of_a_zot_that_destroys_one_image_is_touched_and_put_back() {
+    let walk = fixture(|options| options, CANDIDATES_ONLY).await;
+    put_candidates(&walk, 24);
+    let plan = walk.plan().await;
+    let before = walk.tags();
+    // What lost its last tag is gone by the look at it.
+    let destroys = FaultKind::before_request(|content| {
+        let loose = content.manifests(API).filter(|(_, manifest)| manifest.tags.is_empty());
+        for digest in loose.map(|(digest, _)| digest.clone()).collect::<Vec<_>>() {
+            content.delete_manifest(API, &digest);
+        }
+    });
+    walk.registry.inject(Fault::on("/manifests/sha256:", destroys));
+    let came = walk.apply(&plan).await;
+    assert_eq!((came.code, done(&came)), (4, 0), "{}", came.text);
+    assert!(came.text.contains("it was put back under every tag that it had"), "{}", came.text);
+    assert!(came.text.contains("tagwarden registries forget main"), "{}", came.text);
+    let removals = walk.registry.requests().into_iter().filter(|request| request.method == Method::DELETE);
+    assert_eq!(removals.count(), 1);
+    assert_eq!(walk.tags(), before);
+    let told = refusals(&walk.plan().await);
+    assert!(told.contains("removal-impossible"), "{told}");
+}
+
 /// A release that deletes manifests, or of which that is not known.
 #[tokio::test]
 async fn nothing_is_removed_where_manifests_may_not_stay() {

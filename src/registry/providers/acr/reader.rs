@@ -329,6 +329,10 @@ impl RegistryReader for AcrReader {
         Ok(self.fetch_metadata(repository, &manifest_path(repository, digest)).await?.is_some())
     }
 
+    fn deletes_untagged_at_once(&self) -> bool {
+        true
+    }
+
     async fn manifest_state(
         &self,
         repository: &RepositoryName,

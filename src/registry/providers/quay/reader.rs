@@ -256,6 +256,10 @@ impl RegistryReader for QuayReader {
         true
     }
 
+    fn deletes_untagged_at_once(&self) -> bool {
+        true
+    }
+
     async fn manifest_state(
         &self,
         repository: &RepositoryName,

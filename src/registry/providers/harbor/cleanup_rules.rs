@@ -9,7 +9,8 @@ use super::API;
 use super::api::HarborReader;
 use super::keyset_list::PAGE_SIZE;
 use super::wire::{
-    self, Right, WireGarbageCollection, WireProject, WireQuota, WireRetention, WireRetentionRule, WireSelector,
+    self, RetentionTrigger, Right, WireGarbageCollection, WireProject, WireQuota, WireRetention, WireRetentionRule,
+    WireSelector,
 };
 use crate::domain::{RegistryInfo, RetentionDays};
 use crate::http_client::one_line;
@@ -33,11 +34,13 @@ impl HarborReader {
         let (mut retention, mut rules) = self.garbage_collection().await;
         // Nothing is removed from a proxy cache, so what happens to its artifacts does not matter.
         for project in projects.iter().filter(|project| !project.is_proxy_cache()) {
-            if let Some(id) = project.retention_id() {
-                let (own, words) = self.tag_retention(project, id).await;
-                retention = sooner(retention, own);
-                rules.extend(words);
-            }
+            let (own, words) = match project.retention_id() {
+                Ok(None) => continue,
+                Ok(Some(id)) => self.tag_retention(project, id).await,
+                Err(shown) => unknown_retention(project, &format!("`{}` is not an id of one", one_line(&shown))),
+            };
+            retention = sooner(retention, own);
+            rules.extend(words);
         }
         Ok(RegistryInfo {
             untagged_retention: retention,
@@ -54,11 +57,19 @@ impl HarborReader {
             match response.status {
                 // Where nothing was ever scheduled, the answer is empty.
                 StatusCode::OK if response.body.trim_ascii().is_empty() => Ok(None),
-                StatusCode::OK => response.parse_json::<Option<WireGarbageCollection>>(),
+                StatusCode::OK => match response.parse_json::<Value>()? {
+                    Value::Null => Ok(None),
+                    // Otherwise an empty list would be read as a collection without a schedule.
+                    found @ Value::Object(_) => {
+                        serde_json::from_value(found).map(Some).map_err(|why| response.unparsable(why))
+                    }
+                    _ => Err(response.malformed("it is not a schedule")),
+                },
                 _ => Err(wire::refusal(&response, Right::GarbageCollection)),
             }
         };
-        match read.await {
+        let found: Result<Option<WireGarbageCollection>, RegistryError> = read.await;
+        match found {
             Ok(found) => found.map_or((RetentionDays::Off, Vec::new()), |found| describe_collection(&found)),
             Err(error) => {
                 let words =
@@ -69,7 +80,7 @@ impl HarborReader {
     }
 
     /// The tag retention policy of a project.
-    async fn tag_retention(&self, project: &WireProject, id: &str) -> CleanupRule {
+    async fn tag_retention(&self, project: &WireProject, id: u64) -> CleanupRule {
         let read = async {
             let response = self.get(&TokenScope::Catalogue, &format!("{API}/retentions/{id}"), &[]).await?;
             match response.status {
@@ -87,12 +98,7 @@ impl HarborReader {
         {
             return (RetentionDays::Off, Vec::new());
         }
-        let words = format!(
-            "whether tag retention of project {} deletes by itself is not known: {}",
-            project.name,
-            error.chain()
-        );
-        (RetentionDays::Unknown, vec![words])
+        unknown_retention(project, &error.chain())
     }
 
     /// Bytes that the projects store by their quotas; `None` where the account may not see them.
@@ -122,6 +128,11 @@ impl HarborReader {
     }
 }
 
+fn unknown_retention(project: &WireProject, why: &str) -> CleanupRule {
+    let words = format!("whether tag retention of project {} deletes by itself is not known: {why}", project.name);
+    (RetentionDays::Unknown, vec![words])
+}
+
 /// Returns the soonest deletion. Nobody knows when an unknown rule does, but one that is known to delete at once is the worst.
 fn sooner(a: RetentionDays, b: RetentionDays) -> RetentionDays {
     match (a, b) {
@@ -135,11 +146,17 @@ fn sooner(a: RetentionDays, b: RetentionDays) -> RetentionDays {
 /// A run of it deletes every artifact that has no tag then, however short that is: what is untagged a minute before goes at
 /// once (Harbor's `garbage_collection.go`: its time window is for blobs).
 fn describe_collection(found: &WireGarbageCollection) -> CleanupRule {
-    let Some(schedule) = found.schedule.as_ref().filter(|schedule| schedule.is_active()) else {
-        return (RetentionDays::Off, Vec::new());
+    let is_active = match &found.schedule {
+        // Where something is to be done, there has to be a time for it.
+        None => found.job_parameters.is_none().then_some(false),
+        Some(schedule) => schedule.is_active(),
     };
-    let kind = one_line(schedule.kind.as_deref().unwrap_or_default()).to_lowercase();
-    let cron = schedule.cron.as_deref().map(one_line).unwrap_or_default();
+    if is_active == Some(false) {
+        return (RetentionDays::Off, Vec::new());
+    }
+    let schedule = found.schedule.as_ref();
+    let kind = one_line(schedule.and_then(|found| found.kind.as_deref()).unwrap_or_default()).to_lowercase();
+    let cron = one_line(schedule.and_then(|found| found.cron.as_deref()).unwrap_or_default());
     let parameters: Option<Value> = found.job_parameters.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let Some(parameters) = parameters else {
         let words = format!("garbage collection ({kind}, `{cron}`) does not say whether it deletes untagged artifacts");
@@ -148,6 +165,13 @@ fn describe_collection(found: &WireGarbageCollection) -> CleanupRule {
     // Harbor takes what is missing for true, and a dry run deletes nothing.
     if parameters["delete_untagged"] == Value::Bool(false) || parameters["dry_run"] == Value::Bool(true) {
         return (RetentionDays::Off, Vec::new());
+    }
+    if is_active.is_none() {
+        let words = format!(
+            "whether garbage collection, which deletes all untagged artifacts with each of its runs, runs by itself is not \
+             known: its schedule has no `type` (`{cron}`)"
+        );
+        return (RetentionDays::Unknown, vec![words]);
     }
     let words = format!("garbage collection deletes all untagged artifacts with each of its runs ({kind}, `{cron}`)");
     (RetentionDays::Days(0), vec![words])
@@ -161,13 +185,14 @@ fn describe_retention(project: &str, policy: &WireRetention) -> CleanupRule {
     }
     let retained: Vec<String> = rules.iter().map(|rule| describe_rule(rule)).collect();
     let retained = retained.join("; ");
-    let Some(cron) = policy.cron() else {
-        let words = format!("tag retention of project {project}, where a person starts it, deletes all but {retained}");
-        return (RetentionDays::Off, vec![words]);
+    let (deletes, when) = match policy.trigger() {
+        RetentionTrigger::Person => (RetentionDays::Off, ", where a person starts it,".to_owned()),
+        RetentionTrigger::Cron(cron) => (RetentionDays::Days(0), format!(" (cron `{}`)", one_line(cron))),
+        RetentionTrigger::Unknown => (RetentionDays::Unknown, ", of which it is not known when it runs,".to_owned()),
     };
-    let words = format!("tag retention of project {project} (cron `{}`) deletes all but {retained}", one_line(cron));
+    let words = format!("tag retention of project {project}{when} deletes all but {retained}");
     let keeps = rules.iter().any(|rule| retains_all_untagged(rule));
-    (if keeps { RetentionDays::Off } else { RetentionDays::Days(0) }, vec![words])
+    (if keeps { RetentionDays::Off } else { deletes }, vec![words])
 }
 
 /// Returns true for a rule that retains every untagged artifact of its project for good.
@@ -258,8 +283,23 @@ mod tests {
             assert_eq!(days, expected, "{kind} {parameters}");
             assert_eq!(words.is_empty(), expected == Off, "{kind} {parameters}");
         }
-        let none: WireGarbageCollection = serde_json::from_value(json!({ "schedule": null })).unwrap();
-        assert_eq!(describe_collection(&none).0, Off);
+        let deletes = r#"{"delete_untagged":true}"#;
+        for (schedule, parameters, expected) in [
+            (json!(null), json!(null), Off),
+            (json!(null), json!(deletes), Unknown),
+            (json!({ "cron": "0 0 0 * * *" }), json!(deletes), Unknown),
+            (json!({ "type": null, "cron": "0 0 0 * * *" }), json!(deletes), Unknown),
+            (json!({ "type": "", "cron": "" }), json!(deletes), Unknown),
+            (json!({ "type": 7 }), json!(deletes), Unknown),
+            (json!({ "type": "" }), json!(null), Unknown),
+            (json!({ "type": "" }), json!(r#"{"delete_untagged":false}"#), Off),
+            (json!({ "type": "By moon" }), json!(deletes), Days(0)),
+        ] {
+            let found = json!({ "schedule": schedule, "job_parameters": parameters });
+            let (days, words) = describe_collection(&serde_json::from_value(found.clone()).unwrap());
+            assert_eq!(days, expected, "{found}");
+            assert_eq!(words.is_empty(), expected == Off, "{found}");
+        }
     }
 
     /// A rule of a policy that runs nightly, and what becomes of untagged artifacts.
@@ -291,6 +331,45 @@ mod tests {
             policy["trigger"]["settings"]["cron"] = json!("");
             let parsed: WireRetention = serde_json::from_value(policy.clone()).unwrap();
             assert_eq!(describe_retention("shop", &parsed).0, Off, "nobody starts it: {policy}");
+        }
+    }
+
+    #[test]
+    fn a_tag_retention_that_is_started_by_something_unknown_is_unknown() {
+        use RetentionDays::{Off, Unknown};
+        let cron = json!({ "cron": "0 0 0 * * *" });
+        for (trigger, expected) in [
+            (json!(null), Unknown),
+            (json!({ "settings": cron }), Unknown),
+            (json!({ "kind": "schedule", "settings": cron }), Unknown),
+            (json!({ "kind": "Event", "settings": cron }), Unknown),
+            (json!({ "kind": "Schedule", "settings": { "cron": 7 } }), Unknown),
+            (json!({ "kind": "Schedule", "settings": { "cron": null } }), Off),
+            (json!({ "kind": "Schedule" }), Off),
+        ] {
+            let policy = json!({ "rules": [{ "template": "latestPushedK", "params": {} }], "trigger": trigger });
+            let (days, words) = describe_retention("shop", &serde_json::from_value(policy.clone()).unwrap());
+            assert_eq!((days, words.len()), (expected, 1), "{policy}");
+        }
+        for odd in [json!({}), json!([]), json!({ "rules": {} }), json!({ "rules": [{ "disabled": "yes" }] })] {
+            assert!(serde_json::from_value::<WireRetention>(odd.clone()).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_tag_retention_is_a_number_or_unknown() {
+        for (id, expected) in [
+            (json!(null), Ok(None)),
+            (json!(""), Ok(None)),
+            (json!("7"), Ok(Some(7))),
+            (json!(7), Ok(Some(7))),
+            (json!("seven"), Err("seven".to_owned())),
+            (json!(true), Err("true".to_owned())),
+            (json!(["7"]), Err("[\"7\"]".to_owned())),
+        ] {
+            let project = json!({ "project_id": 1, "name": "shop", "metadata": { "retention_id": id } });
+            let project: WireProject = serde_json::from_value(project).unwrap();
+            assert_eq!(project.retention_id(), expected, "{id}");
         }
     }
 

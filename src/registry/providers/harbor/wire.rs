@@ -26,8 +26,9 @@ pub(super) struct WireProject {
 /// `ProjectMetadata`.
 #[derive(Debug, Clone, Default, Deserialize)]
 struct WireProjectMetadata {
-    #[serde(default, deserialize_with = "lenient")]
-    retention_id: Option<String>,
+    /// A text, in which Harbor writes a number.
+    #[serde(default)]
+    retention_id: Value,
 }
 
 /// `Repository`.
@@ -139,16 +140,17 @@ pub(super) struct WireSchedule {
 /// `RetentionPolicy`.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireRetention {
-    #[serde(default, deserialize_with = "nullable")]
+    /// An answer without them is about something else.
+    #[serde(deserialize_with = "nullable")]
     pub(super) rules: Vec<WireRetentionRule>,
     #[serde(default)]
-    trigger: Option<Value>,
+    trigger: Value,
 }
 
 /// `RetentionRule`: what it selects, Harbor retains.
 #[derive(Debug, Deserialize)]
 pub(super) struct WireRetentionRule {
-    #[serde(default, deserialize_with = "lenient")]
+    #[serde(default, deserialize_with = "nullable")]
     pub(super) disabled: bool,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) template: Option<String>,
@@ -206,9 +208,18 @@ impl WireProject {
         self.registry_id.is_some_and(|id| id != 0)
     }
 
-    /// The id of its tag retention policy.
-    pub(super) fn retention_id(&self) -> Option<&str> {
-        self.metadata.retention_id.as_deref().filter(|id| !id.is_empty())
+    /// The id of its tag retention policy; `None` if it has none.
+    ///
+    /// # Errors
+    /// Returns what stands there, if that is not an id.
+    pub(super) fn retention_id(&self) -> Result<Option<u64>, String> {
+        let shown = match &self.metadata.retention_id {
+            Value::Null => return Ok(None),
+            Value::String(text) if text.is_empty() => return Ok(None),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        shown.parse().map(Some).map_err(|_| shown)
     }
 }
 
@@ -260,19 +271,34 @@ impl WireAccessory {
 }
 
 impl WireSchedule {
-    /// Returns true if it starts something by itself.
-    pub(super) fn is_active(&self) -> bool {
-        !matches!(self.kind.as_deref(), None | Some("" | "None" | "Manual"))
+    /// Returns true if it starts something by itself, and `None` if it does not say.
+    pub(super) fn is_active(&self) -> Option<bool> {
+        let kind = self.kind.as_deref().filter(|kind| !kind.is_empty())?;
+        Some(!matches!(kind, "None" | "Manual"))
     }
 }
 
 impl WireRetention {
-    /// The schedule on which it runs, in cron's words; `None` where a person starts it.
-    pub(super) fn cron(&self) -> Option<&str> {
-        let trigger = self.trigger.as_ref()?;
-        let scheduled = trigger["kind"].as_str() == Some("Schedule");
-        trigger["settings"]["cron"].as_str().filter(|cron| scheduled && !cron.is_empty())
+    /// Returns what starts it.
+    pub(super) fn trigger(&self) -> RetentionTrigger<'_> {
+        match (self.trigger["kind"].as_str(), &self.trigger["settings"]["cron"]) {
+            (Some("Schedule"), Value::Null) => RetentionTrigger::Person,
+            (Some("Schedule"), Value::String(cron)) if cron.is_empty() => RetentionTrigger::Person,
+            (Some("Schedule"), Value::String(cron)) => RetentionTrigger::Cron(cron),
+            _ => RetentionTrigger::Unknown,
+        }
     }
+}
+
+/// What starts a tag retention policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetentionTrigger<'a> {
+    /// A person alone.
+    Person,
+    /// A schedule, in cron's words.
+    Cron(&'a str),
+    /// Something that is not understood.
+    Unknown,
 }
 
 impl WireQuota {

@@ -181,6 +181,8 @@ pub enum RetainReason {
     NotSelected(PolicyName, TagName),
     /// The policy, which selects one of its former tags, does not request deletion.
     DeletionNotRequested(PolicyName),
+    /// It is an index, or may be one, and the registry would delete what it lists together with it.
+    IndexContents,
     /// It and what it depends on depend on each other, so that none can go before the other.
     Cyclic,
 }
@@ -273,6 +275,7 @@ impl RetainReason {
             Self::PolicyMissing(_) => "policy-missing",
             Self::NotSelected(..) => "not-selected",
             Self::DeletionNotRequested(_) => "deletion-not-requested",
+            Self::IndexContents => "index-contents",
             Self::Cyclic => "cyclic",
         }
     }

@@ -66,6 +66,8 @@ pub struct Registry {
     pub expires_companions: bool,
     /// True if the removal of a manifest's last tag deletes the manifest, and that of any other tag leaves it.
     pub deletes_with_last_tag: bool,
+    /// True if the registry deletes what an index lists together with it, so that no index is deleted.
+    pub deletes_index_contents: bool,
     /// The number of manifests that were read to decide, by cause.
     pub index_reads: IndexReads,
     /// Tags that it refused to remove in earlier runs, by repository and name.
@@ -448,6 +450,7 @@ impl Registry {
             lists_untagged: false,
             expires_companions: false,
             deletes_with_last_tag: false,
+            deletes_index_contents: false,
             index_reads: IndexReads::default(),
             refused_tags: Vec::new(),
             repositories: Vec::new(),

@@ -16,7 +16,7 @@ use super::placed_digests::PlacedDigests;
 use super::uncertain_claims::RepositoryUncertainClaims;
 use crate::domain::{
     Deletion, Deletions, Dependent, DependentRole, Digest, Gap, GapTarget, LockTarget, Manifest, Policy, PolicyMode,
-    PolicyName, Registry, RemovedTag, Repository, RetainReason, Rules, TagName, UntaggedManifest,
+    PolicyName, Registry, RemovedTag, Repository, RetainReason, Rules, TagName, UnreadKind, UntaggedManifest,
 };
 
 /// Most reasons of one kind that are named: one is enough to stay.
@@ -48,6 +48,11 @@ pub(super) struct EligibleManifest<'a> {
     pub(super) candidate: Candidate<'a>,
     pub(super) eligible_at: Timestamp,
     pub(super) retain_reasons: Vec<RetainReason>,
+}
+
+/// Returns true for an index, and for what may be one by its type.
+fn may_be_index(manifest: &Manifest) -> bool {
+    manifest.is_index() || manifest.unread_kind() == Some(UnreadKind::Index)
 }
 
 /// One repository.
@@ -238,6 +243,10 @@ impl<'a> RepositoryCleanup<'a, '_> {
             })
             .collect();
         stays.extend(self.doubts.retain_reasons(&manifests));
+        let mut own = recorded.into_iter().chain(node.and_then(|node| self.graph.manifest(node)));
+        if ground.registry.deletes_index_contents && own.any(may_be_index) {
+            stays.push(RetainReason::IndexContents);
+        }
         let locks = within.iter().filter_map(|&inner| self.graph.manifest(inner)?.lock);
         stays.extend(locks.take(1).map(|lock| RetainReason::Locked { on: LockTarget::Manifest, lock }));
         let accompanied = self.accompanied.get(digest).into_iter().flatten();

@@ -135,6 +135,7 @@ async fn read_head(
         lists_untagged: reader.lists_untagged(),
         expires_companions: reader.expires_companions(),
         deletes_with_last_tag: reader.deletes_with_last_tag(),
+        deletes_index_contents: reader.deletes_index_contents(),
         gaps,
         ..Registry::empty(name.clone(), settings.provider.name())
     };

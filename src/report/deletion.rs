@@ -383,6 +383,9 @@ fn message(stay: &RetainReason) -> String {
         RetainReason::DeletionNotRequested(policy) => {
             format!("policy {policy} selects a tag that it had, and has no `then`")
         }
+        RetainReason::IndexContents => {
+            "it is an index or may be one, and the registry would delete the images in it together with it".into()
+        }
         RetainReason::Cyclic => {
             "it and what it depends on depend on each other, so that none can be removed first".into()
         }

@@ -126,6 +126,9 @@ pub(in crate::engine) fn check_deletions_among(
                 continue;
             };
             around.check_deletion((evidence, &held_digests), digest, manifest, &gone, &mut held);
+            if registry.deletes_index_contents && manifest.is_index() {
+                held(format!("its registry, which deletes what index {digest} lists"));
+            }
             let apart = (registry.name.clone(), repository.name.clone(), digest.clone());
             if !itself && (others.contains(&apart) || !around.is_dependent(digest, &gone)) {
                 held(format!("{digest} does not depend on what is removed"));

@@ -47,6 +47,10 @@ async fn artifacts_are_deleted_after_their_time_and_come_back() {
     walk.registry.content(|content| assert!(content.move_tag("shop/api", "wanted", &again)));
     walk.registry.advance_time(SignedDuration::from_hours(1));
     walk.advance_clock(2 * 24);
+    let plan = walk.plan().await;
+    let stays = plan.deletions.eligible.iter().find(|one| one.digest == index.digest.to_string()).unwrap();
+    let kinds: Vec<&str> = stays.retain_reasons.iter().map(|reason| &*reason.kind).collect();
+    assert_eq!((stays.deletable, kinds), (false, vec!["index-contents"]), "the plan says that an index stays");
     let came = enforce(&walk).await;
     assert_eq!(came.code, 0, "{}", came.text);
     let gone = walk.digest("shop/api", "candidate-1");

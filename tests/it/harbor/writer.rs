@@ -153,4 +153,14 @@ async fn a_manifest_is_deleted_unless_an_index_lists_it() {
     assert!(matches!(removed, RemovalResponse::Removed { .. }));
     assert!(!reader(&registry.url()).has_manifest(&shop, &loose.digest).await.unwrap());
     assert_eq!(delete_manifest(&writer, &shop, &loose.bytes).await.unwrap(), RemovalResponse::AlreadyMissing);
+    // An index is one by its type, too, and what has no type may be one.
+    let path = format!("/artifacts/{}", index.digest);
+    for kind in ["\"application/vnd.oci.image.index.v1+json\"", "null", "\"application/vnd.example\""] {
+        let body = format!(r#"{{"digest":"{}","references":null,"manifest_media_type":{kind}}}"#, index.digest);
+        registry.inject(Fault::on(&path, FaultKind::Status { status: 200, headers: Vec::new(), body }).times(1));
+        let error = delete_manifest(&writer, &shop, &index.bytes).await.unwrap_err();
+        assert_eq!(error.kind, RegistryErrorKind::Locked, "{kind}");
+        assert!(error.chain().contains("is an index"), "{}", error.chain());
+    }
+    assert!(registry.manifest("shop/api", &index.digest).is_some());
 }

@@ -154,7 +154,9 @@ impl<'a> Labels<'a> {
         let label = stay.label();
         let of = |digest| self.names.of(digest);
         match stay {
-            RetainReason::NotListed | RetainReason::Gap(_) | RetainReason::Cyclic => label.to_owned(),
+            RetainReason::NotListed | RetainReason::Gap(_) | RetainReason::IndexContents | RetainReason::Cyclic => {
+                label.to_owned()
+            }
             RetainReason::SourceFailed(source) => format!("{label}({source})"),
             RetainReason::Held(hold) => format!("{label}({})", hold.tag),
             RetainReason::HasCompanionTag(tag) | RetainReason::Restored(tag) | RetainReason::Unrecorded(tag) => {

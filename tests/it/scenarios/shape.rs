@@ -110,6 +110,7 @@ struct RegistryShape {
     unlisted: Option<String>,
     expires_companions: bool,
     deletes_with_last_tag: bool,
+    deletes_index_contents: bool,
     repositories: BTreeMap<String, RepositoryShape>,
 }
 
@@ -382,6 +383,7 @@ impl Scene<'_> {
             lists_untagged: !shape.hides_untagged,
             expires_companions: shape.expires_companions,
             deletes_with_last_tag: shape.deletes_with_last_tag,
+            deletes_index_contents: shape.deletes_index_contents,
             ..Registry::empty(name.parse().unwrap(), "distribution")
         }
     }

@@ -330,7 +330,7 @@ fn own_type(artifact: &WireArtifact) -> Option<&str> {
 
 /// The kind of an artifact by the types that Harbor lists. It refers to nothing that Harbor knows of, or it would be an
 /// accessory. Versions before 2.8 know no referrers, so that anything but an image may be one.
-fn kind(artifact: &WireArtifact) -> ListedKind {
+pub(super) fn kind(artifact: &WireArtifact) -> ListedKind {
     const IMAGES: [&str; 2] =
         ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
     let manifest = artifact.manifest_media_type.as_deref().unwrap_or_default();

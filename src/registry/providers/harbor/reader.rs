@@ -243,6 +243,10 @@ impl RegistryReader for HarborReader {
         self.fetch_artifact(repository, &digest.to_string(), "false").await.map(|found| found.is_some())
     }
 
+    fn deletes_index_contents(&self) -> bool {
+        true
+    }
+
     /// Harbor refuses to give images with vulnerabilities, or without a signature, where a project says so.
     fn may_withhold_manifests(&self) -> bool {
         true

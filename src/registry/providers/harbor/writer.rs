@@ -7,8 +7,9 @@ use http::Method;
 use serde_json::json;
 
 use super::artifact_path;
+use super::artifacts;
 use super::wire::{self, Right, WireArtifact};
-use crate::domain::{Digest, JournaledIntent, RemovalMethod, RepositoryName, TagName};
+use crate::domain::{Digest, JournaledIntent, ListedKind, RemovalMethod, RepositoryName, TagName};
 use crate::http_client::{MAX_ERROR_BYTES, Request, Response, RetryMode};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::connection::{HttpConnection, RedirectPolicy, WritePermit};
@@ -25,7 +26,7 @@ pub(super) struct HarborWriter {
 }
 
 impl HarborWriter {
-    /// Returns true if an artifact lists others, and `None` if it does not exist.
+    /// Returns true if an artifact lists others or may do so, and `None` if it does not exist.
     async fn is_index(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<bool>, RegistryError> {
         let url = self.http.url(&artifact_path(repository, &digest.to_string()));
         let (scope, request) = (TokenScope::List(repository.clone()), Request::get(url, "application/json", MAX_BYTES));
@@ -37,7 +38,8 @@ impl HarborWriter {
             return Err(wire::refusal(&response, Right::Read));
         }
         let found: WireArtifact = response.parse_json()?;
-        Ok(Some(!found.references.is_empty()))
+        // The references may be left out, so the types count as well.
+        Ok(Some(!found.references.is_empty() || artifacts::kind(&found) == ListedKind::Index))
     }
 
     /// The request that gives an artifact a further tag.
@@ -86,7 +88,9 @@ impl RegistryWriter for HarborWriter {
             None => return Ok(RemovalResponse::AlreadyMissing),
             Some(false) => {}
             Some(true) => {
-                let message = format!("{repository}: {digest} is an index, with which Harbor deletes the images in it");
+                let message = format!(
+                    "{repository}: {digest} is an index or of a type that may be one, with which Harbor deletes the images in it"
+                );
                 return Err(RegistryError::new(RegistryErrorKind::Locked, message));
             }
         }

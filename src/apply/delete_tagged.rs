@@ -1,5 +1,7 @@
 //! Removals that delete the manifest, and with it all of its tags. Opt-in by a person, per registry.
 
+mod lost_tags;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,12 +11,11 @@ use tokio::sync::SemaphorePermit;
 use super::companions::reachable_from;
 use super::skip_log::log_skip;
 use super::untag::may_still_execute;
-use super::{ApplyContext, MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
-use crate::domain::{
-    Action, Digest, Intent, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName,
-};
+use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absence, intent};
+use crate::domain::{Digest, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
+use lost_tags::{SeenTags, report_missing_tags, restore_lost_tags};
 
 /// Carries out all tasks of one repository, manifest by manifest: indexes before their children, images before their
 /// signatures.
@@ -28,7 +29,7 @@ pub(super) async fn remove_in_repository(
     }
     let mut holders = TaggedParents::of(site.repository);
     let mut waiting: Vec<(Digest, Vec<RemovalTask>)> = groups.into_iter().collect();
-    let mut applied = Vec::new();
+    let (mut applied, mut unnamed) = (Vec::new(), BTreeSet::new());
     // In rounds, because a manifest waits for the indexes that contain it and for the image that it refers to.
     loop {
         let round = std::mem::take(&mut waiting);
@@ -38,7 +39,7 @@ pub(super) async fn remove_in_repository(
                 waiting.push((digest, orders));
                 continue;
             }
-            let done = delete_manifest(site, &digest, orders).await?;
+            let done = delete_manifest(site, &digest, orders, &mut unnamed).await?;
             let gone = |applied: &RemovalResult| {
                 matches!(applied.outcome, Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing))
             };
@@ -55,6 +56,9 @@ pub(super) async fn remove_in_repository(
         let why = "something that stays shares, contains or refers to its manifest".to_owned();
         let skip = site.stop_reason().unwrap_or(SkipReason::Kept(why));
         applied.push(site.journal_result(task, Outcome::Skipped(skip)).await?);
+    }
+    if site.registry.reader.names_deleted_tags() {
+        report_missing_tags(site, &mut applied, &unnamed).await;
     }
     Ok(applied)
 }
@@ -90,14 +94,16 @@ impl TaggedParents {
     }
 }
 
-/// Deletes one manifest with all of its tags.
+/// Deletes one manifest with all of its tags. Adds its digest to `unnamed` if the registry should have named the tags that
+/// went with it, and did not.
 async fn delete_manifest(
     site: &RepositoryContext<'_>,
     digest: &Digest,
     orders: Vec<RemovalTask>,
+    unnamed: &mut BTreeSet<Digest>,
 ) -> Result<Vec<RemovalResult>, StateError> {
     let turn = site.acquire_permit().await;
-    let Precheck { manifest, current_tags: mut tags } =
+    let Precheck { manifest, current_tags: tags, .. } =
         match prepare(site, digest, (&orders, &[]), Stage::Journal).await {
             Ok(ready) => ready,
             Err(outcome) => {
@@ -130,10 +136,12 @@ async fn delete_manifest(
     // Any of them names the manifest; all of them are journaled.
     let Some((intent, _)) = intents.first() else { return Ok(noted) };
     let deletion = ManifestDeletion { context: site, intent, tasks: &orders, absent_tags: &absent };
-    let (outcome, _turn) = deletion.delete_with_retries(&mut tags, turn).await;
+    let mut seen = SeenTags { before: tags, ..SeenTags::default() };
+    let (outcome, _turn) = deletion.delete_with_retries(&mut seen, turn).await;
     let mut applied = noted;
     for (journaled, task) in &intents {
         let outcome = match &outcome {
+            Ok(Outcome::Done(_)) if seen.gone.contains(&task.removal.tag) => Outcome::Skipped(SkipReason::Missing),
             Ok(outcome) => outcome.clone(),
             Err(error) => match outcome_after_failure(site, task, error.clone()).await {
                 ObservedOutcome::Known(outcome) => outcome,
@@ -151,9 +159,13 @@ async fn delete_manifest(
         }
         applied.push(RemovalResult { removal: Arc::clone(&task.removal), outcome });
     }
-    if applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_)))
-        && let Some(harm) = restore_lost_tags(site, &manifest, &tags, &applied).await?
-    {
+    if !applied.iter().any(|applied| matches!(applied.outcome, Outcome::Done(_))) {
+        return Ok(applied);
+    }
+    if !seen.deleted.as_ref().is_some_and(|deleted| seen.before.iter().all(|tag| deleted.contains(tag))) {
+        unnamed.insert(digest.clone());
+    }
+    if let Some(harm) = restore_lost_tags(site, &manifest, &seen, &applied).await? {
         tracing::error!(registry = %site.registry_name(), repository = %site.repository.name, harm, "a tag that stays was lost");
         // The planned tags are removed, as the journal records. The run has failed all the same.
         for applied in &mut applied {
@@ -228,8 +240,10 @@ async fn outcome_after_failure(
 /// The facts read right before a removal.
 struct Precheck {
     manifest: RawManifest,
-    /// The repository's current tags.
+    /// The repository's current tags; those of the manifest alone, if its deletion names them all.
     current_tags: Vec<TagName>,
+    /// Planned tags that were removed externally after they were journaled.
+    gone: Vec<TagName>,
 }
 
 /// The step that is about to be taken.
@@ -272,6 +286,13 @@ async fn prepare(
         Ok(None) => return Err(Outcome::Skipped(SkipReason::Missing)),
         Err(error) => return Err(unread(error)),
     };
+    if site.registry.reader.names_deleted_tags() {
+        let (current_tags, gone) = match stage {
+            Stage::Journal => (orders.iter().map(|task| task.removal.tag.clone()).collect(), Vec::new()),
+            Stage::Deletion => look_at_own_tags(site, digest, &ordered).await?,
+        };
+        return Ok(Precheck { manifest, current_tags, gone });
+    }
     let tags = match site.registry.reader.tags(&site.repository.name).await {
         Ok(tags) => tags,
         Err(error) if error.kind == RegistryErrorKind::NotFound => return Err(Outcome::Skipped(SkipReason::Missing)),
@@ -284,9 +305,14 @@ async fn prepare(
         (false, _) => look_at_tags(site, digest, &ordered, &tags).await?,
         // The look before the deletion is enough: registries that name all tags may count each look.
         (true, Stage::Journal) => {}
-        (true, Stage::Deletion) => look_at_manifest(site, digest, &ordered, &tags).await?,
+        (true, Stage::Deletion) => {
+            let own = look_at_manifest(site, digest, &ordered).await?;
+            if let Some(tag) = tags.iter().find(|tag| ordered.contains(tag) && !own.contains(tag)) {
+                return Err(kept(format!("tag {tag} has moved away from it")));
+            }
+        }
     }
-    Ok(Precheck { manifest, current_tags: tags })
+    Ok(Precheck { manifest, current_tags: tags, gone: Vec::new() })
 }
 
 /// Looks at all tags of the repository: the deletion removes every tag that names the manifest, including a retained one
@@ -315,13 +341,13 @@ async fn look_at_tags(
     Ok(())
 }
 
-/// Looks at the manifest, where the registry names all of its tags: one answer of one instant.
+/// Looks at the manifest, where the registry names all of its tags: one answer of one instant. Returns these tags, all of
+/// which are planned.
 async fn look_at_manifest(
     site: &RepositoryContext<'_>,
     digest: &Digest,
     ordered: &BTreeSet<&TagName>,
-    tags: &[TagName],
-) -> Result<(), Outcome> {
+) -> Result<Vec<TagName>, Outcome> {
     let seen = site.registry.reader.manifest_state(&site.repository.name, digest).await;
     let Some(seen) = seen.map_err(|error| unread_outcome(site, &error))? else {
         return Err(Outcome::Skipped(SkipReason::Missing));
@@ -329,13 +355,29 @@ async fn look_at_manifest(
     if let Some(lock) = seen.lock {
         return Err(Outcome::Skipped(SkipReason::Locked(format!("it has a {} lock", lock.label()))));
     }
-    if let Some(tag) = seen.tags.iter().find(|tag| !ordered.contains(tag)) {
-        return Err(kept(format!("tag {tag}, which stays, names the same manifest now")));
+    match seen.tags.iter().find(|tag| !ordered.contains(tag)) {
+        Some(tag) => Err(kept(format!("tag {tag}, which stays, names the same manifest now"))),
+        None => Ok(seen.tags),
     }
-    match tags.iter().find(|tag| ordered.contains(tag) && !seen.tags.contains(tag)) {
-        Some(tag) => Err(kept(format!("tag {tag} has moved away from it"))),
-        None => Ok(()),
+}
+
+/// Looks at the manifest, and by themselves at the planned tags that it does not have anymore. Returns those that it has, and
+/// those that no longer exist.
+async fn look_at_own_tags(
+    site: &RepositoryContext<'_>,
+    digest: &Digest,
+    ordered: &BTreeSet<&TagName>,
+) -> Result<(Vec<TagName>, Vec<TagName>), Outcome> {
+    let own = look_at_manifest(site, digest, ordered).await?;
+    let mut gone = Vec::new();
+    for &tag in ordered.iter().filter(|tag| !own.contains(tag)) {
+        match site.registry.reader.resolve(&site.repository.name, tag).await {
+            Ok(None) => gone.push(tag.clone()),
+            Ok(Some(_)) => return Err(kept(format!("tag {tag} has moved away from it"))),
+            Err(error) => return Err(unread_outcome(site, &error)),
+        }
     }
+    if own.is_empty() { Err(Outcome::Skipped(SkipReason::Missing)) } else { Ok((own, gone)) }
 }
 
 fn kept(why: String) -> Outcome {
@@ -373,11 +415,11 @@ impl<'a> ManifestDeletion<'a> {
     /// pause.
     async fn delete_with_retries(
         &self,
-        tags: &mut Vec<TagName>,
+        seen: &mut SeenTags,
         turn: Option<SemaphorePermit<'a>>,
     ) -> (Result<Outcome, RegistryError>, Option<SemaphorePermit<'a>>) {
         let site = self.context;
-        let error = match self.delete_when_not_busy(tags).await {
+        let error = match self.delete_when_not_busy(seen).await {
             Err(error) if self.may_repeat(&error) => error,
             outcome => return (self.count_failure(outcome), turn),
         };
@@ -387,7 +429,7 @@ impl<'a> ManifestDeletion<'a> {
         drop(turn);
         site.pause(timeout).await;
         let turn = site.acquire_permit().await;
-        let outcome = match self.delete_when_not_busy(tags).await {
+        let outcome = match self.delete_when_not_busy(seen).await {
             // Nothing more was sent. The outcome of the first request is determined tag by tag.
             Ok(Outcome::Skipped(SkipReason::Missing)) => Err(error),
             Ok(Outcome::Skipped(skip)) => Err(with_context(&error, &skip.to_string())),
@@ -415,19 +457,19 @@ impl<'a> ManifestDeletion<'a> {
     }
 
     /// Deletes the manifest, once the registry is not too busy for it.
-    async fn delete_when_not_busy(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
-        let mut outcome = self.recheck_and_delete(tags).await;
+    async fn delete_when_not_busy(&self, seen: &mut SeenTags) -> Result<Outcome, RegistryError> {
+        let mut outcome = self.recheck_and_delete(seen).await;
         for _ in 1..MAX_DEFERRALS {
             if !matches!(&outcome, Err(error) if error.requires_recheck()) {
                 break;
             }
-            outcome = self.recheck_and_delete(tags).await;
+            outcome = self.recheck_and_delete(seen).await;
         }
         outcome
     }
 
     /// Checks everything again and deletes the manifest. The checks come after every wait, right before the request.
-    async fn recheck_and_delete(&self, tags: &mut Vec<TagName>) -> Result<Outcome, RegistryError> {
+    async fn recheck_and_delete(&self, seen: &mut SeenTags) -> Result<Outcome, RegistryError> {
         let Self { context: site, intent, tasks: orders, absent_tags: absent } = self;
         let digest = intent.digest();
         let clearance = match site.registry.writer.acquire_removal_permit(&site.repository.name).await {
@@ -441,7 +483,7 @@ impl<'a> ManifestDeletion<'a> {
             return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, why));
         }
         match prepare(site, digest, (orders, absent), Stage::Deletion).await {
-            Ok(ready) => *tags = ready.current_tags,
+            Ok(ready) => (seen.before, seen.gone) = (ready.current_tags, ready.gone),
             Err(outcome) => return Ok(outcome),
         }
         // These are as many looks as the repository has tags, which can take longer than one look may be old.
@@ -458,6 +500,11 @@ impl<'a> ManifestDeletion<'a> {
             RemovalResponse::Removed { request_id: evidence, .. } => {
                 site.record_success();
                 Ok(Outcome::Done(evidence))
+            }
+            RemovalResponse::Deleted { tags } => {
+                site.record_success();
+                seen.deleted = Some(tags);
+                Ok(Outcome::Done(String::new()))
             }
             RemovalResponse::AlreadyMissing
                 if site.registry.reader.has_manifest(&site.repository.name, digest).await? =>
@@ -497,63 +544,6 @@ impl ManifestDeletion<'_> {
 /// Adds the reason against another attempt to a failure.
 fn with_context(error: &RegistryError, then: &str) -> RegistryError {
     error.clone().with_help(format!("then {then}"))
-}
-
-/// Restores tags that were removed without a task, because they were moved onto the manifest at the moment of its
-/// deletion. They are journaled as removed, so that `restore` can bring them back if this fails. Returns the remaining
-/// damage.
-async fn restore_lost_tags(
-    site: &RepositoryContext<'_>,
-    manifest: &RawManifest,
-    before: &[TagName],
-    applied: &[RemovalResult],
-) -> Result<Option<String>, StateError> {
-    let digest = &manifest.digest;
-    let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
-    let after = match site.registry.reader.tags(&site.repository.name).await {
-        Ok(after) => after,
-        // A repository may be deleted with its last manifest. If it had other tags, that proves nothing about them.
-        Err(error) if error.kind == RegistryErrorKind::NotFound && before.iter().all(|tag| ordered.contains(tag)) => {
-            return Ok(None);
-        }
-        Err(error) => {
-            let why = format!("it could not be seen whether other tags went with {digest}: {}", error.chain());
-            site.breaker.trip(why.clone());
-            return Ok(Some(why));
-        }
-    };
-    let taken = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
-    let taken: Vec<TagName> = taken.cloned().collect();
-    for tag in &taken {
-        let intent = Intent {
-            action: Action::Remove(RemovalMethod::DeleteManifest),
-            registry: site.registry_name().clone(),
-            endpoint: site.context.address(site.registry_name()),
-            repository: site.repository.name.clone(),
-            tag: tag.clone(),
-            digest: digest.clone(),
-            media_type: manifest.media_type.clone(),
-            policy: None,
-            evidence: "[]".to_owned(),
-            date: None,
-        };
-        let outcome = Outcome::Done("it was moved onto a manifest in the instant of its deletion".to_owned());
-        let ApplyContext { store, lease, run, .. } = site.context;
-        store.record_not_attempted(lease, *run, &intent, &outcome, site.now()).await?;
-    }
-    let lost = site.restore_tags(digest, Some(manifest), &taken).await?;
-    if lost.is_empty() {
-        return Ok(None);
-    }
-    let lost: Vec<&str> = lost.iter().map(TagName::as_str).collect();
-    let (lost, repository) = (lost.join(", "), &site.repository.name);
-    let why = format!(
-        "{repository}: tags that stay went with {digest} and could not be put back: {lost}; help: grant the right to push, \
-         then `tagwarden restore --run {}`",
-        site.context.run
-    );
-    site.breaker.trip(why.clone());
-    Ok(Some(why))
 }
 
 fn log(site: &RepositoryContext<'_>, removal: &Removal, outcome: &Outcome) {

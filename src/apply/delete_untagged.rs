@@ -470,6 +470,10 @@ impl DeletionContext<'_> {
                     self.breaker.record_success(self.repository);
                     return Ok(self.confirm_deletion(one, evidence).await);
                 }
+                Ok(RemovalResponse::Deleted { .. }) => {
+                    self.breaker.record_success(self.repository);
+                    return Ok(self.confirm_deletion(one, String::new()).await);
+                }
                 Ok(RemovalResponse::AlreadyMissing) => {
                     return Ok(ObservedOutcome::Known(Outcome::Skipped(SkipReason::Missing)));
                 }

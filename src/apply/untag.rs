@@ -252,6 +252,7 @@ impl UntagAttempt<'_> {
                 Ok(RemovalResponse::Removed { request_id: evidence, digest: named }) => {
                     return self.confirm_removal(evidence, named).await;
                 }
+                Ok(RemovalResponse::Deleted { .. }) => return self.confirm_removal(String::new(), None).await,
                 Ok(RemovalResponse::AlreadyMissing) => return self.confirm_absence().await,
                 Err(error) => error,
             };

@@ -230,6 +230,11 @@ pub enum RemovalResponse {
         /// nothing.
         digest: Option<Digest>,
     },
+    /// The manifest is deleted, with these tags: all that it had in that instant.
+    Deleted {
+        /// Its tags.
+        tags: Vec<TagName>,
+    },
     /// It did not exist anymore.
     AlreadyMissing,
 }
@@ -421,11 +426,6 @@ pub trait RegistryReader: Send + Sync {
         false
     }
 
-    /// Returns true if [`RegistryReader::manifest_state`] names every tag of a manifest. Then one look at the manifest is
-    /// enough before it is deleted with its tags, instead of one at each tag of the repository.
-    fn names_all_tags(&self) -> bool {
-        false
-    }
     /// Returns true if the registry deletes what an index lists together with it. Then no index is deleted: no outcome would
     /// be recorded for its images, and a restore could not bring them back.
     fn deletes_index_contents(&self) -> bool {
@@ -438,6 +438,18 @@ pub trait RegistryReader: Send + Sync {
         false
     }
 
+    /// Returns true if [`RegistryReader::manifest_state`] names every tag of a manifest. Then one look at the manifest is
+    /// enough before it is deleted with its tags, instead of one at each tag of the repository.
+    fn names_all_tags(&self) -> bool {
+        false
+    }
+
+    /// Returns true if the answer to the deletion of a manifest names every tag that went with it
+    /// ([`RemovalResponse::Deleted`]), and [`RegistryReader::manifest_state`] every tag of a manifest. Then no list of the
+    /// repository's tags is read for each deletion.
+    fn names_deleted_tags(&self) -> bool {
+        false
+    }
 
     /// Returns the manifest's current state with the tags that name it, or `None` if it does not exist.
     ///

@@ -1,9 +1,12 @@
 //! Last tags: kept by default; deleted with their images where the settings say so, in the order that breaks no index.
 
 use tagwarden::demo::image::{self, Format};
+use tagwarden::demo::registry::{Fault, FaultKind};
+use tagwarden::domain::Action;
 use tagwarden::report;
 
-use super::{fixture, image as build, put};
+use super::{fixture, image as build, put, request_counts};
+use crate::workflow::WorkflowFixture;
 
 const POLICIES: &str = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ newest: 1 }]\n    mode: enforce\n  \
                         - name: releases\n    select: { tags: [\"release-*\"] }\n    keep: all\n";
@@ -97,4 +100,101 @@ async fn images_are_deleted_by_opt_in_and_come_back_while_their_layers_are_there
     let restored = walk.restore(&came.run_id()).await.unwrap();
     assert_ne!(restored.outcome().exit_code(), 0);
     assert!(format!("{restored:?}").contains("LayersNotFoundException"), "{restored:?}");
+}
+
+/// Deletes images: builds with one tag each, of which the newest stays, beside releases that stay.
+async fn deleting(builds: i64, releases: i64) -> WorkflowFixture {
+    let walk = fixture(|options| options, "removal = \"manifest\"", POLICIES).await;
+    for number in 0..builds {
+        let tag = format!("build-{number:03}");
+        put(&walk.registry, "shop/api", &tag, &build(&tag, 400), 300 - number);
+    }
+    for number in 0..releases {
+        let tag = format!("release-{number:03}");
+        put(&walk.registry, "shop/api", &tag, &build(&tag, 400), 350);
+    }
+    walk.snapshot_tags();
+    walk
+}
+
+/// One look at each image, whatever number of tags the repository has, and one list at the end.
+#[tokio::test]
+async fn a_hundred_deletions_take_a_hundred_looks() {
+    let walk = deleting(101, 60).await;
+    let plan = walk.plan().await;
+    assert_eq!(plan.removals.len(), 100);
+    walk.registry.clear_requests();
+    let came = walk.apply(&plan).await;
+    assert_eq!((came.code, walk.registry.tags("shop/api").len()), (0, 61), "{}", came.text);
+    let counts = request_counts(&walk.registry);
+    assert_eq!((counts["BatchDeleteImage"], counts["BatchGetImage"]), (100, 100), "{counts:?}");
+    assert!((101..=104).contains(&counts["DescribeImages"]), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_kept_tag_that_moves_onto_an_image_in_the_instant_of_its_deletion_comes_back() {
+    let walk = deleting(4, 2).await;
+    let plan = walk.plan().await;
+    // The first that is deleted.
+    let digest = (0..3).map(|number| walk.digest("shop/api", &format!("build-{number:03}"))).min().unwrap();
+    let at = digest.clone();
+    let moves = FaultKind::before_request(move |content| {
+        assert!(content.move_tag("shop/api", "release-001", &at));
+    });
+    walk.registry.inject(Fault::on("/BatchDeleteImage", moves).times(1));
+    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+    let journal = walk.journal().await;
+    let back: Vec<_> = journal.iter().filter(|entry| entry.intent.action == Action::Restore).collect();
+    assert_eq!((came.code, back.len()), (0, 1), "{}", came.text);
+    assert_eq!(walk.registry.tags("shop/api")["release-001"], digest);
+    assert_eq!(walk.registry.tags("shop/api").len(), 3, "{}", came.text);
+}
+
+#[tokio::test]
+async fn what_changed_before_a_deletion_is_seen_by_the_look_at_the_image() {
+    let walk = deleting(5, 2).await;
+    for number in 0..4 {
+        let digest = walk.digest("shop/api", &format!("build-{number:03}"));
+        assert!(walk.registry.move_tag("shop/api", &format!("build-{number:03}-again"), &digest));
+    }
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    assert_eq!(plan.removals.len(), 8);
+    let tags = walk.registry.tags("shop/api");
+    let (elsewhere, held) = (tags["release-000"].clone(), tags["build-002"].clone());
+    // Right before the first look: one tag is gone, one moved, and one that stays came to an image.
+    let changes = FaultKind::before_request(move |content| {
+        content.delete_tag("shop/api", "build-000-again");
+        assert!(content.move_tag("shop/api", "build-001-again", &elsewhere));
+        assert!(content.move_tag("shop/api", "release-001", &held));
+    });
+    walk.registry.inject(Fault::on("/BatchGetImage", changes).times(1));
+    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+    let label = |tag: &str| came.tags[&format!("shop/api:{tag}")].clone();
+    assert_eq!((&*label("build-000"), &*label("build-000-again")), ("done", "missing"), "{}", came.text);
+    assert_eq!((&*label("build-001"), &*label("build-002")), ("kept", "kept"), "{}", came.text);
+    assert_eq!((&*label("build-003"), &*label("build-003-again")), ("done", "done"), "{}", came.text);
+    assert!(came.text.contains("release-001, which stays, names the same manifest now"), "{}", came.text);
+}
+
+/// Amazon ECR deletes an image with its last tag, also one that was pushed in the instant of a removal.
+#[tokio::test]
+async fn a_tag_that_takes_a_new_image_along_is_named_with_what_to_do() {
+    let walk = fixture(|options| options, "", POLICIES).await;
+    let [shared, fresh, new] = ["shared", "fresh", "new"].map(|name| build(name, 90));
+    put(&walk.registry, "shop/api", "build-3", &shared, 70);
+    assert!(walk.registry.move_tag("shop/api", "release-3", &shared.digest));
+    put(&walk.registry, "shop/api", "build-4", &new, 1);
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    let digest = fresh.digest.clone();
+    let pushes = FaultKind::before_request(move |content| content.put_image("shop/api", Some("build-3"), &fresh));
+    walk.registry.inject(Fault::on("/BatchDeleteImage", pushes).times(1));
+    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+    assert_eq!(came.code, 4, "{}", came.text);
+    let expected = format!(
+        "to {digest} in the instant of its removal, and the registry deleted that image with its last tag, so neither can be \
+         put back; help: push {digest} to shop/api:build-3 again"
+    );
+    assert!(came.text.contains(&expected), "{}", came.text);
 }

@@ -40,7 +40,7 @@ impl RegistryWriter for AcrWriter {
                 let named = response.header(REMOVED_DIGEST).and_then(|text| text.trim().parse().ok());
                 RemovalResponse::Removed { request_id: evidence, digest: named }
             }
-            RemovalResponse::AlreadyMissing => RemovalResponse::AlreadyMissing,
+            other => other,
         })
     }
 

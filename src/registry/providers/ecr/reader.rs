@@ -180,6 +180,10 @@ impl RegistryReader for EcrReader {
         true
     }
 
+    fn names_deleted_tags(&self) -> bool {
+        true
+    }
+
     async fn manifest_state(
         &self,
         repository: &RepositoryName,

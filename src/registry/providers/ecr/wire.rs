@@ -269,10 +269,15 @@ impl WireDeletion {
             Some(tag) => done.image_tag.as_ref() == Some(tag),
             None => done.image_digest == sent.image_digest,
         };
-        if let Some(done) = self.image_ids.iter().find(|done| named(done)) {
-            // Of a tag, the image that it was at in that instant.
-            let digest = done.image_digest.as_ref().filter(|_| sent.image_tag.is_some());
-            let digest = digest.and_then(|text| text.parse().ok());
+        let mut done = self.image_ids.iter().filter(|done| named(done)).peekable();
+        if done.peek().is_some() && sent.image_tag.is_none() {
+            // An image has a row for each of its tags.
+            let tags = done.filter_map(|done| done.image_tag.as_deref()?.parse().ok());
+            return Ok(RemovalResponse::Deleted { tags: tags.collect() });
+        }
+        if let Some(done) = done.next() {
+            // The image that the tag was at in that instant.
+            let digest = done.image_digest.as_ref().and_then(|text| text.parse().ok());
             return Ok(RemovalResponse::Removed { request_id: String::new(), digest });
         }
         let message = format!("{repository}: the answer to BatchDeleteImage does not say what became of the image");
@@ -330,5 +335,12 @@ mod tests {
         let done: WireDeletion =
             serde_json::from_value(json!({ "imageIds": [{ "imageTag": "v1", "imageDigest": "d" }] })).unwrap();
         assert!(matches!(done.result(&repository, &sent).unwrap(), RemovalResponse::Removed { .. }));
+        let row = |tag: Option<&str>, digest: &str| json!({ "imageTag": tag, "imageDigest": digest });
+        let rows =
+            json!({ "imageIds": [row(Some("v1"), "d"), row(Some("v3"), "e"), row(None, "d"), row(Some("v2"), "d")] });
+        let whole: WireDeletion = serde_json::from_value(rows).unwrap();
+        let sent = WireImageId { image_digest: Some("d".into()), image_tag: None };
+        let tags = ["v1", "v2"].map(|tag| tag.parse().unwrap()).to_vec();
+        assert_eq!(whole.result(&repository, &sent).unwrap(), RemovalResponse::Deleted { tags });
     }
 }

@@ -173,7 +173,16 @@ async fn restore_moved_tag(
     } else {
         match reader.manifest(repository, moved).await {
             Ok(Some(manifest)) => Some(manifest),
-            Ok(None) => return ObservedOutcome::failed(format!("{what}, and that manifest is not there")),
+            Ok(None) => {
+                let why = if reader.deletes_with_last_tag() {
+                    "the registry deleted that image with its last tag"
+                } else {
+                    "that manifest is gone"
+                };
+                return ObservedOutcome::failed(format!(
+                    "{what}, and {why}, so neither can be put back; help: push {moved} to {repository}:{tag} again"
+                ));
+            }
             Err(error) => {
                 return ObservedOutcome::failed(format!("{what}, and it could not be put back: {}", error.chain()));
             }

@@ -51,7 +51,7 @@ async fn cleanup_policies_caches_and_rights_are_refused_by_name() {
     assert_eq!(plan.removals.len(), 10);
     let notes: Vec<&str> = plan.registries[0].notes.iter().map(|note| &*note.message).collect();
     for phrase in [
-        "its cleanup policy `sweep` deletes untagged images 1 day after their push",
+        "its cleanup policy `sweep` deletes untagged images, 1 day after their push",
         "acme/cache is a remote repository",
         "the identity may not remove tags from acme/hidden: the identity needs `artifactregistry.tags.delete`",
     ] {

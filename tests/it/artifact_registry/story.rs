@@ -108,7 +108,7 @@ async fn three_hundred_tags_are_planned_removed_and_put_back() {
     assert_eq!(came.tags["acme/shop/api:build-041"], "moved", "{}", came.text);
     assert_eq!(done(&came), planned - 1, "{}", came.text);
     for phrase in [
-        "its cleanup policy `old` deletes images, tagged or not, 2 days after their push",
+        "its cleanup policy `old` deletes tagged and untagged images, 2 days after their push",
         "acme/cache is a remote repository",
         "the identity may not remove tags from acme/hidden",
     ] {

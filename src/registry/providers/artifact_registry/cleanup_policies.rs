@@ -64,7 +64,7 @@ impl WireCondition {
         let mut words = match self.tag_state.as_str() {
             "TAGGED" => "tagged images".to_owned(),
             "UNTAGGED" => "untagged images".to_owned(),
-            _ if self.tag_prefixes.is_empty() => "images, tagged or not,".to_owned(),
+            _ if self.tag_prefixes.is_empty() => "tagged and untagged images".to_owned(),
             _ => "images".to_owned(),
         };
         for (prefixes, what) in [
@@ -79,7 +79,7 @@ impl WireCondition {
         }
         for (age, what) in [(&self.older_than, "after their push"), (&self.newer_than, "at most after it")] {
             if let Some(age) = age {
-                words.extend([" ", &period(age), " ", what]);
+                words.extend([", ", &period(age), " ", what]);
             }
         }
         words
@@ -92,6 +92,7 @@ fn period(text: &str) -> String {
     match seconds {
         Some(DAY) => "1 day".to_owned(),
         Some(seconds) if seconds >= DAY && seconds % DAY == 0 => format!("{} days", seconds / DAY),
+        Some(1) => "1 second".to_owned(),
         Some(seconds) => format!("{seconds} seconds"),
         None => one_line(text),
     }
@@ -187,12 +188,12 @@ mod tests {
     #[test]
     fn policies_that_may_delete_untagged_images_are_named() {
         let delete = |condition: Value| json!({ "id": "sweep", "action": "DELETE", "condition": condition });
-        let of_all = "its cleanup policy `sweep` deletes images, tagged or not, 30 days after their push";
+        let of_all = "its cleanup policy `sweep` deletes tagged and untagged images, 30 days after their push";
         for (rules, expected) in [
             (json!({}), None),
             (
                 json!({ "sweep": delete(json!({ "tagState": "UNTAGGED", "olderThan": "86400s" })) }),
-                Some("its cleanup policy `sweep` deletes untagged images 1 day after their push"),
+                Some("its cleanup policy `sweep` deletes untagged images, 1 day after their push"),
             ),
             (json!({ "sweep": delete(json!({ "tagState": "ANY", "olderThan": "2592000s" })) }), Some(of_all)),
             (json!({ "sweep": delete(json!({ "olderThan": "2592000s" })) }), Some(of_all)),
@@ -217,6 +218,14 @@ mod tests {
             (
                 json!({ "later": { "action": "ARCHIVE" } }),
                 Some("its cleanup policy `later` is not understood, so it may delete untagged images"),
+            ),
+            (
+                json!({ "sweep": delete(json!({ "tagState": "ANY" })) }),
+                Some("its cleanup policy `sweep` deletes tagged and untagged images"),
+            ),
+            (
+                json!({ "sweep": delete(json!({ "tagState": "UNTAGGED", "olderThan": "1s" })) }),
+                Some("its cleanup policy `sweep` deletes untagged images, 1 second after their push"),
             ),
             (json!([]), Some("its cleanup policy `?` is not understood, so it may delete untagged images")),
         ] {

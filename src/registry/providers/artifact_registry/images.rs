@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::address::last_part;
-use super::wire::{MAX_RELATED_TAGS, WireDetails, WireDockerImage, WireTag, WireVersion};
+use super::wire::{MAX_RELATED_TAGS, UploadTime, WireDetails, WireDockerImage, WireTag, WireVersion};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, ListedKind, ListedManifest, Lock, Manifest, ManifestDetail, Repository,
     RepositoryName, Tag, TagName, UnlistedManifests,
 };
+use crate::http_client::one_line;
 use crate::registry::client::list_gaps;
 use crate::registry::client::listed_manifests::{MediaTypes, listed_manifest};
 use crate::registry::{RegistryError, RegistryErrorKind};
@@ -33,7 +35,7 @@ pub(super) enum IndexLists {
 pub(super) struct ListedImage {
     digest: Digest,
     tags: Vec<String>,
-    uploaded_at: Option<Timestamp>,
+    uploaded_at: UploadTime,
     /// The later of its upload and its last change.
     changed_at: Option<Timestamp>,
     details: WireDetails,
@@ -42,15 +44,15 @@ pub(super) struct ListedImage {
 impl ListedImage {
     /// Parses a row of the list of a whole repository. Returns the package as well.
     pub(super) fn of_docker_image(row: Value) -> Result<(String, Self), String> {
-        let wire: WireDockerImage = serde_json::from_value(row).map_err(|why| why.to_string())?;
+        let wire: WireDockerImage = parse_row(row)?;
         let name = last_part(&wire.name, "dockerImages").unwrap_or_default();
         let (package, digest) = name.rsplit_once('@').ok_or_else(|| format!("`{}` is not an image", wire.name))?;
         let digest = digest.parse().map_err(|why: crate::domain::InvalidDigest| why.to_string())?;
         let image = Self {
             digest,
             tags: wire.tags,
+            changed_at: wire.upload_time.known().max(wire.update_time),
             uploaded_at: wire.upload_time,
-            changed_at: wire.upload_time.max(wire.update_time),
             details: wire.details,
         };
         Ok((package.to_owned(), image))
@@ -58,15 +60,15 @@ impl ListedImage {
 
     /// Parses a row of the list of one package. Returns true as well if it may have more tags than the row names.
     pub(super) fn of_version(row: Value) -> Result<(Self, bool), String> {
-        let wire: WireVersion = serde_json::from_value(row).map_err(|why| why.to_string())?;
+        let wire: WireVersion = parse_row(row)?;
         let digest = last_part(&wire.name, "versions").unwrap_or_default();
         let digest = digest.parse().map_err(|why: crate::domain::InvalidDigest| why.to_string())?;
         let tag_of = |tag: &WireTag| last_part(&tag.name, "tags").unwrap_or_else(|| tag.name.clone());
         let image = Self {
             digest,
             tags: wire.related_tags.iter().map(tag_of).collect(),
+            changed_at: wire.create_time.known().max(wire.update_time),
             uploaded_at: wire.create_time,
-            changed_at: wire.create_time.max(wire.update_time),
             details: wire.metadata.unwrap_or_default(),
         };
         Ok((image, wire.related_tags.len() >= MAX_RELATED_TAGS))
@@ -106,6 +108,12 @@ impl Images {
 
     fn add(&mut self, image: ListedImage) {
         let ListedImage { digest, tags, uploaded_at, changed_at, details } = image;
+        if let UploadTime::Odd(text) = &uploaded_at {
+            let message = format!("the upload time of {digest} cannot be understood: `{}`", one_line(text));
+            let gap = RegistryError::new(RegistryErrorKind::Malformed, message);
+            self.gaps.push(gap.into_gap(GapTarget::CreationTime(digest.clone())));
+        }
+        let uploaded_at = uploaded_at.known();
         self.uploaded_at.insert(digest.clone(), uploaded_at);
         self.changed_at.insert(digest.clone(), changed_at);
         for tag in &tags {
@@ -235,6 +243,15 @@ impl Images {
     }
 }
 
+/// Parses a row of a list. An error names the image.
+fn parse_row<T: DeserializeOwned>(row: Value) -> Result<T, String> {
+    let name = row["name"].as_str().map(one_line);
+    serde_json::from_value(row).map_err(|why| match name {
+        Some(name) => format!("`{name}`: {why}"),
+        None => why.to_string(),
+    })
+}
+
 /// Returns a tag's name and the digest of the version that it is at.
 pub(super) fn named_version(tag: &WireTag) -> Result<(String, Digest), String> {
     let name = last_part(&tag.name, "tags").ok_or_else(|| format!("`{}` is not a tag", tag.name))?;
@@ -254,5 +271,44 @@ fn kind(details: &WireDetails) -> ListedKind {
         "application/vnd.oci.image.manifest.v1+json" => ListedKind::Artifact,
         // An index, or something of no known type, which may be one.
         _ => ListedKind::Index,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_upload_time_that_is_not_understood_leaves_its_image_undated_and_is_named() {
+        for (time, known, odd) in [
+            (json!("2026-11-20T12:00:00Z"), true, false),
+            (json!(null), false, false),
+            (json!(""), false, true),
+            (json!("2026-11-20T12:00:00"), false, true),
+            (json!(1_795_176_000), false, true),
+        ] {
+            let digest = Digest::of(b"one");
+            let name = format!("projects/p/locations/l/repositories/r/dockerImages/api@{digest}");
+            let row = json!({
+                "name": name, "tags": ["v1"], "uploadTime": time, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            });
+            let (package, image) = ListedImage::of_docker_image(row).unwrap();
+            let mut images = Images::default();
+            images.add_row("r", Ok(image));
+            assert!(images.finish() && package == "api");
+            let lists = (false, IndexLists::Images);
+            let repository = images.into_repository("p/r/api".parse().unwrap(), &BTreeSet::new(), lists);
+            assert_eq!(repository.tags.len(), 1, "{time}");
+            assert_eq!(repository.manifests[&digest].created_at.is_some(), known, "{time}");
+            let gaps: Vec<_> =
+                repository.gaps.iter().map(|gap| (&gap.target, gap.message.contains("upload time"))).collect();
+            let target = GapTarget::CreationTime(digest.clone());
+            assert_eq!(gaps, if odd { vec![(&target, true)] } else { Vec::new() }, "{time}");
+        }
+        let odd = json!({ "name": "projects/p/locations/l/repositories/r/dockerImages/api@sha256:1", "tags": 7 });
+        let why = ListedImage::of_docker_image(odd).unwrap_err();
+        assert!(why.contains("dockerImages/api@sha256:1`: "), "{why}");
     }
 }

@@ -249,7 +249,7 @@ impl RegistryReader for ArtifactReader {
             RegistryError::new(RegistryErrorKind::Malformed, message)
         })?;
         let lock = if tags.is_empty() { None } else { self.lock(repository).await? };
-        Ok(Some(ManifestState { tags, lock, changed_at: version.create_time.max(version.update_time) }))
+        Ok(Some(ManifestState { tags, lock, changed_at: version.create_time.known().max(version.update_time) }))
     }
 
     async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Digest>, RegistryError> {

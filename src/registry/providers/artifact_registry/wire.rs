@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::http_client::Response;
@@ -49,6 +49,37 @@ impl WireRepository {
     }
 }
 
+/// The time of an upload. One that is not understood makes an image undated, and hides nothing else of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) enum UploadTime {
+    #[default]
+    Missing,
+    Known(Timestamp),
+    /// Something else, as the registry writes it.
+    Odd(String),
+}
+
+impl UploadTime {
+    pub(super) fn known(&self) -> Option<Timestamp> {
+        match self {
+            Self::Known(at) => Some(*at),
+            Self::Missing | Self::Odd(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for UploadTime {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(input)?;
+        let parsed = value.as_str().and_then(|text| text.parse().ok());
+        Ok(match (parsed, value) {
+            (Some(at), _) => Self::Known(at),
+            (None, Value::Null) => Self::Missing,
+            (None, other) => Self::Odd(other.as_str().map_or_else(|| other.to_string(), str::to_owned)),
+        })
+    }
+}
+
 /// `DockerImage`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +88,7 @@ pub(super) struct WireDockerImage {
     #[serde(default)]
     pub(super) tags: Vec<String>,
     #[serde(default)]
-    pub(super) upload_time: Option<Timestamp>,
+    pub(super) upload_time: UploadTime,
     #[serde(default)]
     pub(super) update_time: Option<Timestamp>,
     #[serde(flatten)]
@@ -101,7 +132,7 @@ pub(super) struct WireImageManifest {
 pub(super) struct WireVersion {
     pub(super) name: String,
     #[serde(default)]
-    pub(super) create_time: Option<Timestamp>,
+    pub(super) create_time: UploadTime,
     #[serde(default)]
     pub(super) update_time: Option<Timestamp>,
     /// A hundred at most.

@@ -177,6 +177,28 @@ async fn what_changed_before_a_deletion_is_seen_by_the_look_at_the_image() {
     assert!(came.text.contains("release-001, which stays, names the same manifest now"), "{}", came.text);
 }
 
+/// What is listed and not returned may list anything: that is unknown, not absent.
+#[tokio::test]
+async fn an_index_that_is_listed_and_not_returned_is_a_gap() {
+    let walk = fixture(|options| options, "removal = \"manifest\"", POLICIES).await;
+    let children = [build("amd64", 90), build("arm64", 90)];
+    let index = image::index(Format::Oci, &children);
+    put(&walk.registry, "shop/api", "release-1", &index, 90);
+    put(&walk.registry, "shop/api", "build-1", &children[0], 90);
+    put(&walk.registry, "shop/api", "build-2", &build("new", 90), 1);
+    walk.snapshot_tags();
+    let body = format!(
+        r#"{{"images":[],"failures":[{{"imageId":{{"imageDigest":"{}"}},"failureCode":"ImageNotFound","failureReason":"so"}}]}}"#,
+        index.digest
+    );
+    let lags = FaultKind::Status { status: 200, headers: Vec::new(), body };
+    walk.registry.inject(Fault::on("/BatchGetImage", lags));
+    let plan = walk.plan().await;
+    assert_eq!(plan.removals.len(), 0, "its child is not known to be free");
+    let text = report::render(&plan, report::Format::Text);
+    assert!(text.contains("does not return its manifest"), "{text}");
+}
+
 /// Amazon ECR deletes an image with its last tag, also one that was pushed in the instant of a removal.
 #[tokio::test]
 async fn a_tag_that_takes_a_new_image_along_is_named_with_what_to_do() {

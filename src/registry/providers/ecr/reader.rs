@@ -144,7 +144,16 @@ impl RegistryReader for EcrReader {
         for (digest, parsed) in manifests::parse(&self.api, &name, wanted.into_iter(), cache).await {
             match parsed {
                 Ok(Some(parsed)) => read.push((digest, parsed)),
-                Ok(None) => drop(missing.insert(digest)),
+                // What the list has, BatchGetImage may not have yet, or no longer.
+                Ok(None) => match self.has_manifest(&name, &digest).await {
+                    Ok(false) => drop(missing.insert(digest)),
+                    Ok(true) => {
+                        let message = format!("{name}: Amazon ECR lists {digest} and does not return its manifest");
+                        let error = RegistryError::new(RegistryErrorKind::Malformed, message);
+                        repository.gaps.push(error.into_gap(GapTarget::Manifest(digest)));
+                    }
+                    Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
+                },
                 Err(error) => repository.gaps.push(error.into_gap(GapTarget::Manifest(digest))),
             }
         }

@@ -488,48 +488,43 @@ impl<'a> ManifestDeletion<'a> {
         }
         // These are as many looks as the repository has tags, which can take longer than one look may be old.
         let look = site.context.begin_look();
-        match site.registry.writer.delete_manifest(intent, look.bind(clearance)).await? {
-            // The first answer of each repository is verified: an answer is not a proof.
-            RemovalResponse::Removed { .. }
-                if !site.breaker.has_removed_from(&site.repository.name) && self.is_still_present().await =>
-            {
-                let why = "the registry answered that it deleted the manifest, and still has it".to_owned();
-                site.breaker.trip(why.clone());
-                Ok(Outcome::Failed(why))
-            }
-            RemovalResponse::Removed { request_id: evidence, .. } => {
-                site.record_success();
-                Ok(Outcome::Done(evidence))
-            }
+        let evidence = match site.registry.writer.delete_manifest(intent, look.bind(clearance)).await? {
+            RemovalResponse::Removed { request_id, .. } => request_id,
             RemovalResponse::Deleted { tags } => {
-                site.record_success();
                 seen.deleted = Some(tags);
-                Ok(Outcome::Done(String::new()))
+                String::new()
             }
             RemovalResponse::AlreadyMissing
                 if site.registry.reader.has_manifest(&site.repository.name, digest).await? =>
             {
                 let why = "the registry answered that the manifest does not exist, and still has it".to_owned();
                 site.breaker.trip(why.clone());
-                Ok(Outcome::Failed(why))
+                return Ok(Outcome::Failed(why));
             }
-            RemovalResponse::AlreadyMissing => Ok(Outcome::Skipped(SkipReason::Missing)),
+            RemovalResponse::AlreadyMissing => return Ok(Outcome::Skipped(SkipReason::Missing)),
+        };
+        // An answer is not a proof. The first one in each repository is held against the registry.
+        if !site.breaker.has_removed_from(&site.repository.name) && self.is_still_present().await {
+            let why = "the registry answered that it deleted the manifest, and still has it".to_owned();
+            site.breaker.trip(why.clone());
+            return Ok(Outcome::Failed(why));
         }
+        site.record_success();
+        Ok(Outcome::Done(evidence))
     }
-}
 
-impl ManifestDeletion<'_> {
-    /// Polls the manifest until it is absent, with growing pauses: a read through a cache or from a replica may be stale.
-    /// Returns true if it is still there after the longest possible staleness.
+    /// Polls the manifest until it is gone: a read may be stale. Returns true if it is still there after the longest possible
+    /// staleness.
     async fn is_still_present(&self) -> bool {
-        let Self { context: site, intent, .. } = self;
-        let mut pauses = site.context.retry_policy.pauses(site.context.retry_policy.max_staleness);
+        let (site, digest) = (self.context, self.intent.digest());
+        let waiting = &site.context.retry_policy;
+        let mut pauses = waiting.pauses(waiting.max_staleness);
         let mut shown = false;
         loop {
-            match site.registry.reader.has_manifest(&site.repository.name, intent.digest()).await {
+            match site.registry.reader.has_manifest(&site.repository.name, digest).await {
                 Ok(true) => shown = true,
                 Ok(false) => return false,
-                // The registry's response stands until a read contradicts it.
+                // The registry's answer stands until a read contradicts it.
                 Err(_) if !shown => return false,
                 Err(_) => {}
             }

@@ -128,7 +128,8 @@ async fn a_hundred_deletions_take_a_hundred_looks() {
     assert_eq!((came.code, walk.registry.tags("shop/api").len()), (0, 61), "{}", came.text);
     let counts = request_counts(&walk.registry);
     assert_eq!((counts["BatchDeleteImage"], counts["BatchGetImage"]), (100, 100), "{counts:?}");
-    assert!((101..=104).contains(&counts["DescribeImages"]), "{counts:?}");
+    // And one look after the first deletion.
+    assert!((102..=105).contains(&counts["DescribeImages"]), "{counts:?}");
 }
 
 #[tokio::test]
@@ -197,6 +198,19 @@ async fn an_index_that_is_listed_and_not_returned_is_a_gap() {
     assert_eq!(plan.removals.len(), 0, "its child is not known to be free");
     let text = report::render(&plan, report::Format::Text);
     assert!(text.contains("does not return its manifest"), "{text}");
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_answered_and_not_done_stops_the_run() {
+    let walk = deleting(4, 2).await;
+    let plan = walk.plan().await;
+    let digest = (0..3).map(|number| walk.digest("shop/api", &format!("build-{number:03}"))).min().unwrap();
+    let body = format!(r#"{{"imageIds":[{{"imageDigest":"{digest}","imageTag":"v1"}}],"failures":[]}}"#);
+    walk.registry.inject(Fault::on("/BatchDeleteImage", FaultKind::Status { status: 200, headers: Vec::new(), body }));
+    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+    assert_eq!((came.code, walk.registry.tags("shop/api").len()), (4, 6), "{}", came.text);
+    assert!(came.text.contains("still has it"), "{}", came.text);
+    assert_eq!(request_counts(&walk.registry)["BatchDeleteImage"], 1);
 }
 
 /// Amazon ECR deletes an image with its last tag, also one that was pushed in the instant of a removal.

@@ -166,7 +166,8 @@ impl HistoryView {
     /// Returns true if nothing at all is known of the tag, and it is not in the registry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let nothing_happened = self.entries.is_empty() && self.decisions.is_empty() && self.holds.is_empty();
+        let TagRecordView { entries, decisions, holds, .. } = &self.record;
+        let nothing_happened = entries.is_empty() && decisions.is_empty() && holds.is_empty();
         nothing_happened && self.last_seen.is_none() && self.exists != Some(true)
     }
 
@@ -195,6 +196,16 @@ impl HistoryView {
                 format!("not known whether it is in the registry now; {seen}")
             }
         }
+    }
+
+    /// Describes the last known event of a tag of which the registry tells nothing now.
+    #[must_use]
+    pub fn describe_last_event(&self) -> String {
+        if self.removed_by_tagwarden {
+            return "Tagwarden removed it last; `tagwarden explain IMAGE --history` has the run".to_owned();
+        }
+        let seen = self.last_seen.as_ref();
+        seen.map_or_else(|| "no whole run of this state saw it".to_owned(), LastSeenView::describe)
     }
 
     /// Renders the history for the terminal, in the order of time.

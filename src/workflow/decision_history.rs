@@ -25,8 +25,9 @@ struct TagHead {
 }
 
 /// Returns the decisions of the stored plans on a tag, the oldest first, and the extent of these plans; plans in a row
-/// that decided the same are one, unless something happened to the tag in between, at one of the times `events`. Older plans have their removals only, so what they kept is not among these. At most
-/// the last `limit` plans that have anything of the repository are searched.
+/// that decided the same are one, unless something happened to the tag in between, at one of the times `events`. Older
+/// plans have their removals only, so what they kept is not among these. At most the last `limit` plans that have
+/// anything of the repository are searched.
 pub(super) async fn past_decisions(
     store: &StateStore,
     (registry, repository, tag): (&RegistryName, &RepositoryName, &TagName),

@@ -137,6 +137,7 @@ async fn a_source_that_suddenly_says_much_less_is_doubted_until_a_person_accepts
     };
     desk.run("sources accept nobody").await.exits(2);
     records(&[1, 2, 3, 4]);
+    desk.run("plan").await.exits(0);
     let listed = desk.run("sources --format json").await.exits(0).json();
     assert_eq!((&listed[0]["claims"], &listed[0]["protects"]), (&4.into(), &4.into()), "{listed:#}");
     desk.run("sources accept releases").await.exits(2);

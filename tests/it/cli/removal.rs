@@ -215,9 +215,9 @@ async fn what_a_limit_refuses_at_the_application_is_an_exit_code() {
 async fn the_last_run_to_undo_is_the_last_that_removed() {
     let (registry, mut desk) = shop().await;
     desk.set("TAGWARDEN__MODE", "approved");
+    desk.run("plan --out plan.json").await.exits(0);
     let none = desk.run("restore --run last").await.exits(2);
     assert!(none.err.contains("no recent run removed a tag"), "{}", none.err);
-    desk.run("plan --out plan.json").await.exits(0);
     desk.run("apply plan.json").await.exits(0);
     assert_eq!(tags(&registry, "shop/api").len(), 3);
     let looked = desk.run("plan --format json").await.exits(0);

@@ -103,6 +103,8 @@ async fn the_schema_is_json_that_accepts_the_policies_of_this_house() {
 #[tokio::test]
 async fn the_record_begins_empty() {
     let desk = sound();
+    desk.run("runs").await.exits(2);
+    tagwarden::state::StateStore::open(&desk.path("tagwarden.db")).await.unwrap().close().await;
     assert_eq!(desk.run("runs").await.exits(0).out, "no runs yet\n");
     assert_eq!(desk.run("runs --format json").await.exits(0).json(), Value::Array(Vec::new()));
     let done = desk.run("runs show 0123").await.exits(2);

@@ -214,8 +214,9 @@ async fn of_a_zot_that_destroys_one_image_is_touched_and_put_back() {
     let before = walk.tags();
     // What lost its last tag is gone by the look at it.
     let destroys = FaultKind::before_request(|content| {
-        let loose = content.manifests(API).filter(|(_, manifest)| manifest.tags.is_empty());
-        for digest in loose.map(|(digest, _)| digest.clone()).collect::<Vec<_>>() {
+        let tagged: Vec<_> = content.tags(API).into_values().collect();
+        let loose = content.manifests(API).map(|(digest, _)| digest).filter(|digest| !tagged.contains(digest));
+        for digest in loose.cloned().collect::<Vec<_>>() {
             content.delete_manifest(API, &digest);
         }
     });

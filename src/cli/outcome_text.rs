@@ -22,14 +22,16 @@ fn skipped(name: String, outcome: &Outcome) -> Option<SkippedAction> {
     }
 }
 
-/// Renders one line for each change, one for many skips of one reason, and the counts.
-pub(super) fn applied_text(result: &RunResult) -> String {
+/// Renders one line for each change, one for many skips of one reason, and the counts. What was done is left out where a
+/// log has it already.
+pub(super) fn applied_text(result: &RunResult, is_logged: bool) -> String {
     let mut out = String::new();
+    let shown = |outcome: &Outcome| !(is_logged && matches!(outcome, Outcome::Done(_)));
     let (listed, folded) = fold_skips(&result.applied, |applied| {
         let removal = &applied.removal;
         skipped(format!("{}/{}:{}", removal.registry, removal.repository, removal.tag), &applied.outcome)
     });
-    for applied in listed {
+    for applied in listed.into_iter().filter(|applied| shown(&applied.outcome)) {
         let removal = &applied.removal;
         let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
         let words = sanitize(&report::describe_outcome(&applied.outcome));
@@ -40,7 +42,7 @@ pub(super) fn applied_text(result: &RunResult) -> String {
         let deletion = &one.deletion;
         skipped(format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short()), &one.outcome)
     });
-    for one in listed {
+    for one in listed.into_iter().filter(|one| shown(&one.outcome)) {
         let deletion = &one.deletion;
         let name = format!("{}/{}@{}", deletion.registry, deletion.repository, one.digest.short());
         let what = match one.role {
@@ -56,7 +58,7 @@ pub(super) fn applied_text(result: &RunResult) -> String {
 }
 
 /// Renders the counts, and how to undo.
-pub(super) fn applied_summary(result: &RunResult) -> String {
+fn applied_summary(result: &RunResult) -> String {
     let mut out = String::new();
     let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
     let removed = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;

@@ -67,11 +67,8 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
         print_report(&ended.document, args.format.into(), &formats)?;
         if has_outcomes {
             // The log has a line for each removal already, unless it was turned off.
-            let text = if tracing::event_enabled!(target: "tagwarden::apply", tracing::Level::INFO) {
-                outcome_text::applied_summary(&ended)
-            } else {
-                outcome_text::applied_text(&ended)
-            };
+            let is_logged = tracing::event_enabled!(target: "tagwarden::apply", tracing::Level::INFO);
+            let text = outcome_text::applied_text(&ended, is_logged);
             print_stderr(text.trim_end());
         }
         if let Some(why) = &ended.context.blocked_by {

@@ -242,7 +242,8 @@ fn timezone(node: &Node, reader: &mut SettingsReader) -> Option<TimeZone> {
     zone
 }
 
-/// Returns the name of a time zone that differs by a letter or two, or by its first part.
+/// Returns the name of a time zone that differs by a letter or two, or by its first part. `Etc/GMT+1` is never meant: it is
+/// an hour behind UTC, and whoever writes `GMT+1` means an hour ahead.
 fn nearest_zone(written: &str) -> Option<String> {
     let plain = |name: &str| name.to_lowercase().replace(' ', "_");
     let wanted = plain(written);
@@ -252,7 +253,8 @@ fn nearest_zone(written: &str) -> Option<String> {
         if city == wanted { 1 } else { strsim::osa_distance(&name, &wanted) }
     };
     let named = jiff::tz::db().available().map(|name| (distance(name.as_str()), name.to_string()));
-    named.filter(|(distance, name)| *distance <= 2 && name.len() > 4).min().map(|(_, name)| name)
+    let meant = named.filter(|(distance, name)| *distance <= 2 && name.len() > 4 && !name.starts_with("Etc/"));
+    meant.min().map(|(_, name)| name)
 }
 
 fn jitter(node: &Node, reader: &mut SettingsReader) -> Option<Duration> {

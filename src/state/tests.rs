@@ -30,7 +30,9 @@ async fn a_full_or_unwritable_disk_says_so_and_keeps_what_was_there() {
     assert_eq!(full.runs(1000).await.unwrap().len() as u128, recorded);
 
     let unwritable = |options: SqliteConnectOptions| options.pragma("query_only", "on");
-    let error = SqliteState::open_with(&path, unwritable).await.unwrap_err();
+    let read_only = SqliteState::open_with(&path, unwritable).await.unwrap();
+    assert_eq!(read_only.runs(1000).await.unwrap().len() as u128, recorded);
+    let error = read_only.begin_run(&run(recorded)).await.unwrap_err();
     assert_eq!(error.kind, StateErrorKind::ReadOnly, "{error}");
     assert_eq!(SqliteState::open(&path).await.unwrap().runs(1000).await.unwrap().len() as u128, recorded);
 }

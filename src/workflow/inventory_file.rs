@@ -493,11 +493,10 @@ impl RecordedListedManifest {
     }
 }
 
-/// Inventories of earlier versions do not have it, so that what was not listed may be in unread indexes.
+/// Inventories of earlier versions do not have it.
 fn read_unlisted(label: Option<&str>) -> Result<UnlistedManifests, InvalidInventory> {
     let Some(label) = label else { return Ok(UnlistedManifests::default()) };
-    UnlistedManifests::from_label(label)
-        .ok_or_else(|| InvalidInventory::Unknown(format!("unknown place of unlisted manifests `{label}`")))
+    UnlistedManifests::from_label(label).ok_or_else(|| InvalidInventory::Unknown(format!("unknown label `{label}`")))
 }
 
 fn read_listed(recorded: Vec<RecordedListedManifest>) -> Result<Vec<ListedManifest>, InvalidInventory> {

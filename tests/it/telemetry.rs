@@ -138,11 +138,14 @@ async fn a_failed_source_and_a_failed_run_are_marked() {
     let server = collector().await;
     let (_registry, folder) = world(&format!("{}/otlp", server.uri()), HEADERS).await;
     fs::remove_file(folder.path().join("images.txt")).unwrap();
-    let (code, _) = tagwarden(&folder, "plan").await;
+    let (code, _) = tagwarden(&folder, "plan --out plan.json").await;
     assert_eq!(code, 5);
     assert!(texts(&only(&spans(&server).await, "source").attributes).contains_key("error"));
 
-    fs::write(folder.path().join("plan.json"), "{}").unwrap();
+    let plan = fs::read_to_string(folder.path().join("plan.json")).unwrap();
+    let mut plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    plan["summary"]["undecided"] = 0.into();
+    fs::write(folder.path().join("plan.json"), plan.to_string()).unwrap();
     let (code, _) = tagwarden(&folder, "apply plan.json").await;
     assert_eq!(code, 3);
     let all = spans(&server).await;

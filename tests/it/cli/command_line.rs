@@ -400,7 +400,8 @@ async fn a_hold_on_a_removed_tag_says_how_to_get_it_back() {
     desk.run("restore contoso/shop/api:candidate-1").await.exits(0);
     desk.run("hold contoso/shop/api:candidate-1 --reason x").await.exits(0);
     let error = desk.run("hold contoso/shop/api:candidate-7 --reason x").await.exits(2).err;
-    assert!(error.contains("help: check the name; `--anyway` holds the tag"), "{error}");
+    let meant = "help: did you mean `contoso/shop/api:candidate-1`? check the name; `--anyway` holds the tag";
+    assert!(error.contains(meant), "{error}");
 
     assert!(desk.run("holds --all").await.exits(0).out.ends_with("\nno holds have ended\n"));
     desk.run("unhold contoso/shop/api:candidate-1").await.exits(0);

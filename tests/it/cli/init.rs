@@ -121,7 +121,10 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
         ),
         ("init 127.0.0.1:9", "error: http://127.0.0.1:9/: cannot be reached".into()),
         (asked.as_str(), format!("error: {web}/: not a registry: GET {web}/v2/ answered 404")),
-        ("init registry.example --kind harbour", "error: invalid value 'harbour' for '--kind <KIND>': known: ".into()),
+        (
+            "init registry.example --kind harbour",
+            "error: invalid value 'harbour' for '--kind <KIND>': did you mean `harbor`? (known: ".into(),
+        ),
         ("init registry.example --kind acr --auth basic", "error: `--auth basic` needs `--username USER`".into()),
         ("init registry.example --kind acr --auth token", "error: this sign-in needs `--secret-file FILE`".into()),
         (

@@ -197,7 +197,7 @@ async fn plans_and_previews_say_for_how_long_github_restores() {
     // A restore of the version would take its other tag from what that names by now.
     put(&walk.registry, API, "also-v3", &build("newer", 1), 1);
     assert_eq!(outlooks(&walk).await.iter().filter(|(label, _)| *label == "uncertain").count(), 1);
-    walk.registry.advance_time(SignedDuration::from_hours(31 * 24));
+    walk.advance_clock(31 * 24);
     assert_eq!(outlooks(&walk).await.iter().filter(|(label, _)| *label == "returns").count(), 0);
     let app = walk.open().await.unwrap();
     let found = app.preview_restore(&RestoreSelection::Run(run)).await.unwrap();

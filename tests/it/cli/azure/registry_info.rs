@@ -72,12 +72,7 @@ async fn a_retention_policy_that_would_cut_the_undo_short_is_a_refusal_unless_ac
         let around = RegistryResource::new("Premium", retention(days), Some(u16::try_from(days).unwrap())).await;
         let done = around.azure.run("run").await.exits(code);
         assert_eq!(around.azure.registry.tags("shop/api").len(), left, "{days} days: {}", done.out);
-        assert_eq!(
-            done.out.contains("`tagwarden run` removes what its own plan lists, 3 tags"),
-            code == 0,
-            "{}",
-            done.out
-        );
+        assert_eq!(done.out.contains("This run has removed what it could"), code == 0, "{}", done.out);
         assert_eq!(done.out.contains("accept = [\"untagged-retention\"]"), code == 3, "{days} days: {}", done.out);
     }
 }

@@ -80,9 +80,10 @@ impl PlanReadError {
     #[must_use]
     pub fn is_another_file(&self) -> bool {
         match self {
-            Self::NotText(_) | Self::NotJson(_) | Self::NotAPlan(_) => true,
+            Self::NotText(_) | Self::NotJson(_) => true,
             Self::OtherSchema(schema) => !schema.starts_with("tagwarden.plan/"),
-            Self::Edited { .. } => false,
+            // It has the schema of a plan.
+            Self::NotAPlan(_) | Self::Edited { .. } => false,
         }
     }
 }

@@ -45,15 +45,13 @@ impl App {
         Ok(token)
     }
 
-    /// Records the end of runs whose process ended without that, unless entries of theirs are open still. Only under the
-    /// lease, which whoever removes or restores has. A dry run needs none, so it may be alive; and a scheduled run that is
-    /// the last one may be begun again by the daemon, which looks for it.
+    /// Records the end of each `apply` and `restore` whose process ended without that, unless entries of its are open still.
+    /// Only under the lease, which whoever removes or restores has. A dry run needs none, so it may be alive; and a daemon
+    /// that leads goes on with a run that has no end.
     async fn end_dead_runs(&self, current: Option<Uuid>) -> Result<(), RunError> {
         let open: BTreeSet<Uuid> = self.store.pending_entries().await?.iter().map(|entry| entry.run).collect();
-        let recent = self.store.runs(RECENT_RUNS).await?;
-        let last = recent.iter().find(|record| record.run.kind == RunKind::Run).map(|record| record.run.id);
-        for RunRecord { run, end, .. } in &recent {
-            let may_live = run.kind == RunKind::Plan || Some(run.id) == current || Some(run.id) == last;
+        for RunRecord { run, end, .. } in &self.store.runs(RECENT_RUNS).await? {
+            let may_live = matches!(run.kind, RunKind::Plan | RunKind::Run) || Some(run.id) == current;
             if end.is_some() || may_live || open.contains(&run.id) {
                 continue;
             }

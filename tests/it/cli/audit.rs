@@ -188,7 +188,7 @@ async fn a_history_goes_back_to_the_first_plan_that_is_stored() {
     for words in [
         &*format!("Decisions are those of 252 complete plans since {since}: earlier ones are not stored any more"),
         "decided: expired (enforced)",
-        &format!("plan:     {}\n", first.run.id),
+        &format!("by run:   {}\n", first.run.id),
         "decided: retained",
     ] {
         assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);

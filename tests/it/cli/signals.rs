@@ -132,9 +132,10 @@ async fn a_hang_up_that_is_ignored_stays_so() {
 #[tokio::test]
 async fn a_plan_that_is_stopped_is_recorded_as_interrupted() {
     let (registry, desk) = shop(1).await;
-    registry.inject(Fault::on("/tags/list", FaultKind::Delay(Duration::from_secs(60))));
+    let slow = FaultKind::Delay(Duration::from_millis(500));
+    registry.inject(Fault::on("/manifests/", slow));
     let mut plan = desk.command("plan").spawn().unwrap();
-    while !registry.requests().iter().any(|request| request.path.ends_with("/tags/list")) {
+    while !registry.requests().iter().any(|request| request.path.contains("/manifests/")) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     signal(&plan, "-INT");

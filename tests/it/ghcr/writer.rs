@@ -155,12 +155,18 @@ async fn a_deleted_version_is_restored_with_its_tags() {
 #[tokio::test]
 async fn what_github_no_longer_has_is_pushed_while_its_layers_are_there() {
     let (registry, one) = filled().await;
-    delete(&registry, TOKEN, &one).await.unwrap();
-    registry.advance_time(SignedDuration::from_hours(31 * 24));
-    registry.clear_requests();
-    put_back(&registry, "v1", &one).await.unwrap();
-    assert_eq!(changes(&registry), ["POST restore", "PUT v1"]);
-    assert_eq!(registry.tags(API)["v1"], one.digest);
+    // It may end in the instant after it was listed.
+    registry.inject(Fault::on("/restore", refusal(404, "Package version not found.", &[])).times(1));
+    for expected in [&["POST restore", "PUT v1"][..], &["PUT v1"]] {
+        delete(&registry, TOKEN, &one).await.unwrap();
+        if expected.len() == 1 {
+            registry.advance_time(SignedDuration::from_hours(31 * 24));
+        }
+        registry.clear_requests();
+        put_back(&registry, "v1", &one).await.unwrap();
+        assert_eq!(changes(&registry), expected);
+        assert_eq!(registry.tags(API)["v1"], one.digest);
+    }
     delete(&registry, TOKEN, &one).await.unwrap();
     registry.advance_time(SignedDuration::from_hours(31 * 24));
     registry.content(Content::collect_garbage);

@@ -45,10 +45,12 @@ async fn an_image_shows_its_decisions_and_the_holds_that_ended() {
         "hold: <span class=\"mark dim\">until 2026-11-24 12:00 UTC</span>",
         "by:</span> ada@here<",
         "because:</span> load test of the",
+        "decided: <span class=\"mark expired\">expired</span> (enforced)",
+        "by run:</span> 01930000-0000-7000-8000-000000000002<",
         "untag: <span class=\"mark good\">done</span>",
         "run:</span> 01930000-0000-7000-8000-000000000001 (run) by alice@build-7<",
         "decided: <span class=\"mark expired\">expired</span> (enforced)",
-        "plan:</span> 01930000-0000-7000-8000-000000000001 and 1 more until 2026-11-22 12:00 UTC<",
+        "by run:</span> 01930000-0000-7000-8000-000000000001<",
         "policy:</span> candidate-builds<",
         "because:</span> policy candidate-builds keeps none<",
         "Decisions are those of 2 complete plans since 2026-11-21 12:00 UTC: ",
@@ -88,8 +90,8 @@ async fn a_long_history_is_cut_with_its_count_and_the_command_for_all_of_it() {
     }
     let page = site.get(PAGE).await.body;
     assert_eq!(page.matches("<td data-label=\"event\">").count(), 100, "{page}");
-    // One decision, the beginning and the end of a hold, 122 entries of two runs and the skips.
-    let rest = "25 earlier: <code>tagwarden explain contoso/shop/part-000:candidate-000003 --history</code>";
+    // Two decisions, the beginning and the end of a hold, 122 entries of two runs and the skips.
+    let rest = "26 earlier: <code>tagwarden explain contoso/shop/part-000:candidate-000003 --history</code>";
     assert!(page.contains(rest), "{page}");
 
     let (registry, repository, tag) =
@@ -97,7 +99,7 @@ async fn a_long_history_is_cut_with_its_count_and_the_command_for_all_of_it() {
     let read = async |limits| tag_record(store, (&registry, &repository, &tag), noon(), limits).await.unwrap();
     let all = read(RecordLimits { plans: 2, entries: 122 }).await;
     let plans = &all.view.plans;
-    assert_eq!((plans.searched, plans.partial, all.omitted_entries, all.view.decisions.len()), (2, false, 0, 1));
+    assert_eq!((plans.searched, plans.partial, all.omitted_entries, all.view.decisions.len()), (2, false, 0, 2));
     let cut = read(RecordLimits { plans: 1, entries: 100 }).await;
     let plans = &cut.view.plans;
     assert_eq!((plans.searched, plans.partial, cut.omitted_entries), (1, true, 22));

@@ -160,7 +160,9 @@ impl GhcrService {
     }
 
     fn deleted_versions(&self, repository: &str, url: &str) -> Vec<Value> {
-        let own = self.deleted.iter().rev().filter(|version| version.repository == repository);
+        let now = self.now();
+        let kept = |version: &&DeletedVersion| now.duration_since(version.deleted_at) < KEPT;
+        let own = self.deleted.iter().rev().filter(|version| version.repository == repository).filter(kept);
         own.map(|version| {
             let mut body = version_body((repository, version.id), &version.digest, &version.tags, version.dates, url);
             body["deleted_at"] = json!(seconds(version.deleted_at));

@@ -72,8 +72,9 @@ pub(super) async fn verify_survival(
             );
             if settings.accepted.retention {
                 let name = &settings.name;
-                why +=
-                    &format!(", or its own cleanup ran in that instant; then run `tagwarden registries forget {name}`");
+                let cleanup =
+                    format!("its own cleanup ran in that instant; then run `tagwarden registries forget {name}`");
+                why = format!("{why}, or {cleanup}");
             }
             context.breaker.trip(why.clone());
             store.record_untag_experience(&context.endpoint, UntagExperience::ManifestDestroyed, context.now()).await?;

@@ -50,7 +50,7 @@ pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result
     let done = match &args.run {
         None if args.history => run_until_stopped(&app, explain_history(&app, args)).await.map(|found| (found, None)),
         Some(run) => explain_past_run(&app, args, run).await.map(|found| (found, None)),
-        None => run_until_stopped(&app, explain_current(&app, args)).await,
+        None => Box::pin(run_until_stopped(&app, explain_current(&app, args))).await,
     };
     app.close().await;
     let (found, missing) = done?;

@@ -60,7 +60,7 @@ impl FromStr for Cron {
         let parse = |text: &str| {
             parser.parse(text).map_err(|error: croner::errors::CronError| InvalidCron::Malformed(error.into()))
         };
-        let whole = parse(written).map_err(|malformed| name_field(written, &parser).unwrap_or(malformed))?;
+        let whole = parse(written).map_err(|malformed| name_field(written, parser).unwrap_or(malformed))?;
         // From an arbitrary day on: an expression without an occurrence after it has none at all.
         let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
         whole.find_next_occurrence(&start, true).map_err(|_| InvalidCron::NeverOccurs)?;
@@ -79,7 +79,7 @@ const FIELDS: [(&str, &str); 5] = [
 ];
 
 /// Returns the fault of a malformed expression in words of its own; `None` if its fields are valid one by one.
-fn name_field(written: &str, parser: &CronParser) -> Option<InvalidCron> {
+fn name_field(written: &str, parser: CronParser) -> Option<InvalidCron> {
     let texts: Vec<&str> = written.split_whitespace().collect();
     if written.starts_with('@') {
         return None;

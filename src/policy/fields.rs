@@ -90,9 +90,10 @@ impl<'a> Fields<'a> {
             if self.requested.contains(&&*entry.key) {
                 continue;
             }
-            let (message, list) = unknown_word("key", &entry.key, &format!(" in a {}", self.map_name), &self.requested);
+            let (message, known) =
+                unknown_word("key", &entry.key, &format!(" in a {}", self.map_name), &self.requested);
             let top = || problems.is_top_key(&entry.key).then(|| TOP_KEY_HELP.to_owned());
-            let help = hint(&entry.key).map(str::to_owned).or_else(top).unwrap_or(list);
+            let help = hint(&entry.key).map(str::to_owned).or_else(top).unwrap_or(known);
             problems.add(&entry.at, message).help(help);
             last = Some(&entry.at);
         }

@@ -338,14 +338,14 @@ impl HistoryEntryView {
         let approver = self.approved_by.as_ref().map(|who| describe_approval(who, self.signed_by.as_deref()));
         let ticket = self.ticket.as_ref().map(|ticket| format!("ticket {ticket}"));
         let nobody = (self.command == "apply" && approver.is_none()).then(|| "nobody is on record".to_owned());
-        let approved: Vec<String> = approver.or(nobody).into_iter().chain(ticket).collect();
+        let approval: Vec<String> = approver.or(nobody).into_iter().chain(ticket).collect();
         // Those of a restore are the reasons of the removal that it undoes.
         let because = if entry.action.starts_with("restore") { "undoes" } else { "because" };
         let reasons = entry.reason_views().into_iter().map(|reason| (because, reason.sentence()));
         let facts = [
             ("digest", short_digest(&entry.digest)),
             ("run", format!("{} ({}) by {}", entry.run, self.command, self.by)),
-            ("approved", approved.join(", ")),
+            ("approved", approval.join(", ")),
             ("policy", entry.describe_policy()),
             ("outcome", entry.outcome_text().to_owned()),
         ];

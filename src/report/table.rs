@@ -203,7 +203,7 @@ mod tests {
    why: the candidate-builds expire";
         assert_eq!(runs().lines(Some(40)).join("\n"), expected);
         let wide = runs().lines(None);
-        assert_eq!((wide.len(), wide[0].trim_end().split_whitespace().count()), (3, 4), "{wide:?}");
+        assert_eq!((wide.len(), wide[0].split_whitespace().count()), (3, 4), "{wide:?}");
         assert_eq!(runs().lines(Some(widest(&wide))), wide);
         let wrapped = runs().lines(Some(widest(&wide) - 3));
         assert_eq!(wrapped.len(), 4, "one cell has two lines: {wrapped:?}");

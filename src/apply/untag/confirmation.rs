@@ -189,7 +189,7 @@ async fn restore_moved_tag(
         }
     };
     match site.restore_tags(moved, manifest.as_ref(), std::slice::from_ref(tag)).await {
-        Ok(lost) if lost.is_empty() => ObservedOutcome::skipped(SkipReason::Reverted(what)),
+        Ok(missing) if missing.is_empty() => ObservedOutcome::skipped(SkipReason::Reverted(what)),
         Ok(_) => ObservedOutcome::failed(format!(
             "{what}, and it could not be put back: push {moved} to {repository}:{tag} again"
         )),

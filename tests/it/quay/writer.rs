@@ -47,8 +47,8 @@ async fn the_history_tells_what_became_of_a_tag() {
     let moves = FaultKind::before_request(move |content| assert!(content.move_tag("shop/api", "v1", &other)));
     registry.inject(Fault::on("/tag/v1", moves).method(Method::DELETE));
     untag(&writer, &shop, &tag("v1")).await.unwrap();
-    let moved = RemovalRecord::Removed { digest: two.digest, is_certain: true };
-    assert_eq!(record("v1").await.unwrap(), Some(moved));
+    let expected = RemovalRecord::Removed { digest: two.digest, is_certain: true };
+    assert_eq!(record("v1").await.unwrap(), Some(expected));
     let error = record("v9").await.unwrap_err();
     assert!(error.chain().contains("history of shop/api:v9 is empty"), "{}", error.chain());
     registry.inject(Fault::on("specificTag=v1", FaultKind::HtmlPage));

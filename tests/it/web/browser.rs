@@ -93,9 +93,9 @@ async fn fixture(tags: usize) -> WebFixture {
         let by = "operations-on-call@build-agents.contoso.example";
         store.end_holds(&ended.endpoint, &ended.repository, &ended.tag, by, noon() - 6.hours()).await.unwrap();
         let approver = "release-board@contoso.example, stated as anna.of.the.release.board@contoso.example";
-        let approved = NewRun { approved_by: Some(approver.into()), ..new_run(3, RunKind::Apply, noon()) };
+        let apply = NewRun { approved_by: Some(approver.into()), ..new_run(3, RunKind::Apply, noon()) };
         let context = RunContext { signed_by: Some("release-board".into()), ..RunContext::default() };
-        store.begin_run_with_context(&approved, &context).await.unwrap();
+        store.begin_run_with_context(&apply, &context).await.unwrap();
     }
     site
 }

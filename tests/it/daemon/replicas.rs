@@ -218,7 +218,8 @@ impl World {
             assert_eq!(continues.is_none(), earlier.is_empty(), "run {number} from the end");
             let last = continues.map(|one| earlier.iter().position(|before| *before == one).expect("it was before"));
             for skipped in &earlier[..last.unwrap_or_default()] {
-                assert!(self.store.journal(*skipped).await.unwrap().is_empty(), "run {number} from the end");
+                let did = self.store.journal(*skipped).await.unwrap();
+                assert!(did.is_empty(), "run {number} from the end, of {runs:#?}, left out {skipped}: {did:#?}");
             }
             // One that died early has no copy of it.
             assert!(run.plan_id.is_none() || run.plan_id == runs[0].plan_id, "run {number} from the end");

@@ -43,14 +43,16 @@ pub(in crate::registry) trait Authenticate: Send + Sync + Debug {
     ) -> Result<Option<HeaderValue>, RegistryError>;
 
     /// Returns the `Authorization` for a retry after a 401 to a request that carried `used`, or `None` if there is no
-    /// better one.
+    /// better one, as with a fixed token.
     async fn renew_authorization(
         &self,
-        client: &HttpClient,
-        scope: &TokenScope,
-        used: Option<&HeaderValue>,
-        refusal: &Response,
-    ) -> Result<Option<HeaderValue>, RegistryError>;
+        _client: &HttpClient,
+        _scope: &TokenScope,
+        _used: Option<&HeaderValue>,
+        _refusal: &Response,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        Ok(None)
+    }
 }
 
 /// The authenticator of one registry, made by its [`Provider`](crate::registry::Provider).

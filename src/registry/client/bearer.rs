@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::auth::TokenScope;
 use super::authenticator::Authenticate;
-use crate::http_client::{HttpClient, RequestSigner, Response};
+use crate::http_client::{HttpClient, RequestSigner};
 use crate::registry::{RegistryError, RegistryErrorKind};
 
 /// Sends a token with each request. Nothing renews it.
@@ -49,15 +49,5 @@ impl Authenticate for BearerToken {
         })?;
         value.set_sensitive(true);
         Ok(Some(value))
-    }
-
-    async fn renew_authorization(
-        &self,
-        _: &HttpClient,
-        _: &TokenScope,
-        _: Option<&HeaderValue>,
-        _: &Response,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
-        Ok(None)
     }
 }

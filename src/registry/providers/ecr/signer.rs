@@ -9,7 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::credentials::KeySource;
 use super::signature::{AccessKeys, SigningScope, Unsigned, amz_date, authorization};
-use crate::http_client::{HttpClient, Request, RequestSigner, Response};
+use crate::http_client::{HttpClient, Request, RequestSigner};
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::authenticator::Authenticate;
 use crate::registry::{RegistryError, RegistryErrorKind};
@@ -153,17 +153,6 @@ impl Authenticate for EcrSigner {
     /// Sees to it that there are keys: each attempt of a request is signed by itself.
     async fn authorization(&self, client: &HttpClient, _: &TokenScope) -> Result<Option<HeaderValue>, RegistryError> {
         self.renew(client).await.map(|()| None)
-    }
-
-    /// Amazon ECR never answers 401.
-    async fn renew_authorization(
-        &self,
-        _: &HttpClient,
-        _: &TokenScope,
-        _: Option<&HeaderValue>,
-        _: &Response,
-    ) -> Result<Option<HeaderValue>, RegistryError> {
-        Ok(None)
     }
 
     fn drop_expired(&self) -> bool {

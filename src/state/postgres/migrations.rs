@@ -27,8 +27,7 @@ pub(super) fn newest_schema() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// Makes sure of the tables. Where they are up to date, nothing is written;
-/// otherwise that must be allowed by `migrate`.
+/// Makes sure of the tables. Where they are up to date, nothing is written; otherwise that must be allowed by `migrate`.
 ///
 /// # Errors
 /// When the database cannot be reached, its tables are not Tagwarden's, or a newer one wrote them.

@@ -137,7 +137,6 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
     if let (true, Some(plan)) = (run.entries().is_empty(), plan) {
         return write_csv(plan, out);
     }
-    let or_nothing = |text: &Option<String>| escape_formula(text.as_deref().unwrap_or_default()).into_owned();
     row(out, &RUN_HEADER.map(Cow::Borrowed))?;
     for entry in run.entries() {
         row(
@@ -150,18 +149,18 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
                 escape_formula(&entry.repository),
                 escape_formula(&entry.tag),
                 escape_formula(&entry.digest),
-                or_nothing(&entry.policy).into(),
+                or_empty(entry.policy.as_deref()),
                 escape_formula(entry.outcome_label()),
-                or_nothing(&entry.skip).into(),
+                or_empty(entry.skip.as_deref()),
                 escape_formula(entry.outcome_text()),
                 number(entry.undo_until),
-                or_nothing(&run.approved_by).into(),
-                or_nothing(&run.ticket).into(),
-                or_nothing(&entry.policy_file).into(),
-                or_nothing(&entry.policy_revision).into(),
-                or_nothing(&entry.policies_commit).into(),
+                or_empty(run.approved_by.as_deref()),
+                or_empty(run.ticket.as_deref()),
+                or_empty(entry.policy_file.as_deref()),
+                or_empty(entry.policy_revision.as_deref()),
+                or_empty(entry.policies_commit.as_deref()),
                 escape_formula(&sentences(&entry.reason_views())),
-                or_nothing(&run.signed_by).into(),
+                or_empty(run.signed_by.as_deref()),
             ],
         )?;
     }

@@ -118,9 +118,9 @@ impl Daemon {
             systemd_status: String::new(),
         };
         event_loop.start_up(address).await;
+        event_loop.resume().await;
         // Runs missed during downtime start without waiting for the next minute.
         event_loop.tick().await;
-        event_loop.resume().await;
         event_loop.publish_status();
 
         let mut alive = tokio::time::interval(systemd::watchdog_interval().unwrap_or(DEFAULT_WATCHDOG_INTERVAL));
@@ -365,7 +365,7 @@ impl EventLoop {
     }
 
     /// Acquires the lease; `None` if the run must be deferred. A request to stop removals takes precedence.
-    async fn take_lease(&mut self, now: Timestamp) -> Option<Lease> {
+    pub(super) async fn take_lease(&mut self, now: Timestamp) -> Option<Lease> {
         if let Ok(Some(by)) = self.store.stop_request(now).await {
             if !std::mem::replace(&mut self.deferral_logged, true) {
                 tracing::warn!("a run is due and put off: {by} asks for no more removals");
@@ -427,15 +427,24 @@ impl EventLoop {
         }
     }
 
-    /// Repeats a run that was stopped because the rules changed, under the new ones, or whose daemon died. Returns true if
-    /// it began.
-    pub(super) async fn rerun(&mut self, due: PolicyFilter, continues: Option<Uuid>) -> bool {
+    /// Repeats a run that was stopped because the rules changed, under the new ones.
+    async fn rerun(&mut self, due: PolicyFilter) {
         let now = self.now();
         let removes = self.may_remove(now);
         let lease = if removes { self.take_lease(now).await } else { None };
-        if removes && lease.is_none() {
-            return false;
+        if !removes || lease.is_some() {
+            self.start_again(now, due, lease, None).await;
         }
+    }
+
+    /// Starts a run for policies that were due before, under the lease that it needs if it may remove.
+    pub(super) async fn start_again(
+        &mut self,
+        now: Timestamp,
+        due: PolicyFilter,
+        lease: Option<Lease>,
+        continues: Option<Uuid>,
+    ) {
         let what = match &due {
             PolicyFilter::All => "all policies".to_owned(),
             PolicyFilter::Only(names) => self.timetable.describe_policies(names),
@@ -443,7 +452,6 @@ impl EventLoop {
         let tidy = self.is_prune_pending(now);
         let options = RunOptions { policies: due, lease, prune: tidy, continues, ..RunOptions::default() };
         self.start_run(now, what, options).await;
-        self.running.is_some()
     }
 
     /// Waits for the result of the current run; forever without one.
@@ -462,7 +470,7 @@ impl EventLoop {
         let again = result.and_then(|running| running.rerun.take().filter(|_| running.is_stopped()));
         self.record_completion(came);
         if let Some(due) = again {
-            self.rerun(due, None).await;
+            self.rerun(due).await;
         } else if scheduled {
             self.apply_approved_plans(self.now()).await;
         }
@@ -472,17 +480,20 @@ impl EventLoop {
         let Some(running) = self.running.take() else { return };
         let now = self.now();
         for came in all {
-            self.leadership.note_run_end(match came {
+            let failure = match came {
                 Err(RunError::Store(error)) => Some(error.kind),
                 _ => None,
-            });
+            };
+            self.leadership.note_run_end(failure, &self.handled);
             match came {
                 Ok(result) if result.forgotten.is_some() => self.pruned_at = Some(now),
                 Ok(_) => {}
                 Err(error @ (RunError::Interrupted | RunError::InterruptedBy(_))) => {
                     tracing::info!("run ended: {}", chain(error));
                 }
-                Err(RunError::Store(error)) if error.kind == StateErrorKind::Leased => {
+                Err(RunError::Store(error))
+                    if matches!(error.kind, StateErrorKind::Leased | StateErrorKind::LeaseLost) =>
+                {
                     tracing::warn!("put off until another run is over: {}", error.chain());
                 }
                 Err(RunError::Store(error)) => self.report_write_error(error),

@@ -15,13 +15,13 @@ use super::{DaemonOptions, is_shared};
 use crate::domain::PolicyName;
 use crate::state::{Lease, LeaseScope, RunKind, RunRecord, StateError, StateErrorKind};
 use crate::web::Role;
-use crate::workflow::PolicyFilter;
+use crate::workflow::{PolicyFilter, RunOutcome};
 
 /// The interval at which a stand-by tries to take over, and a leader checks that it still has the lease.
 const ATTENTION_INTERVAL: Duration = Duration::from_secs(3);
 /// A run that was interrupted so recently, or begun at a schedule's time so recently, is resumed by the next leader.
 const RESUME_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-/// Most runs in a row that are begun again because the database was lost.
+/// Most runs in a row that are begun again because the database or the lease was lost.
 const MAX_LOST_RUNS: u32 = 10;
 /// The recorded runs among which an unfinished one is looked for.
 const RECENT_RUNS: u32 = 50;
@@ -35,6 +35,15 @@ pub(super) struct UnfinishedRun {
     pub(super) run: Option<Uuid>,
 }
 
+/// Each look at the lease asks the state for an unfinished run, for a while: the leader before may begin one, or record
+/// its end, until it learns that it leads no longer.
+#[derive(Debug, Clone)]
+struct UnfinishedSearch {
+    until: Instant,
+    /// The times up to which the schedules were handled when it began: schedules that were written since are left out.
+    handled: BTreeMap<String, Timestamp>,
+}
+
 /// The role of this daemon among those with the same state.
 #[derive(Debug)]
 pub(super) struct Leadership {
@@ -44,27 +53,31 @@ pub(super) struct Leadership {
     leader: Option<String>,
     /// The time of the next check of the lease; `None` if it cannot be lost.
     pub(super) attend_at: Option<Instant>,
-    /// A run that another leader did not finish, or this one because the database was away, until it is begun again.
-    unfinished: Option<UnfinishedRun>,
-    /// True if the state is still to be asked for such a run.
-    is_search_pending: bool,
-    /// The last runs of this daemon that failed because the database was away.
+    /// The search for a run that another leader did not finish, or this one because it lost the database or its lease.
+    search: Option<UnfinishedSearch>,
+    /// The last runs of this daemon that failed because it lost the database or its lease.
     lost_runs: u32,
 }
 
 impl Leadership {
     pub(super) fn new(lease: Option<Lease>) -> Self {
-        Self { lease, leader: None, attend_at: None, unfinished: None, is_search_pending: false, lost_runs: 0 }
+        Self { lease, leader: None, attend_at: None, search: None, lost_runs: 0 }
     }
 
-    /// Notes how a run of this daemon ended. One that lost the database is begun again once that answers.
-    pub(super) fn note_run_end(&mut self, failure: Option<StateErrorKind>) {
-        if failure != Some(StateErrorKind::Unavailable) {
+    /// Notes how a run of this daemon ended. One that lost the database, or its lease, is begun again if this daemon still
+    /// leads once that answers.
+    pub(super) fn note_run_end(&mut self, failure: Option<StateErrorKind>, handled: &BTreeMap<String, Timestamp>) {
+        if !matches!(failure, Some(StateErrorKind::Unavailable | StateErrorKind::LeaseLost)) {
             self.lost_runs = 0;
         } else if self.attend_at.is_some() && self.lost_runs < MAX_LOST_RUNS {
             self.lost_runs += 1;
-            self.is_search_pending = true;
+            self.begin_search(handled);
         }
+    }
+
+    fn begin_search(&mut self, handled: &BTreeMap<String, Timestamp>) {
+        let until = Instant::now() + RESUME_WITHIN.unsigned_abs();
+        self.search = Some(UnfinishedSearch { until, handled: handled.clone() });
     }
 }
 
@@ -98,8 +111,7 @@ impl EventLoop {
             return;
         }
         if is_shared(&self.store) {
-            self.leadership.is_search_pending = true;
-            self.search_unfinished(now).await;
+            self.leadership.begin_search(&self.handled);
         }
         // A write shows whether the state is writable.
         self.register_new_schedules(now).await;
@@ -111,15 +123,11 @@ impl EventLoop {
         let was_away = self.write_error.is_some() || !self.rules.is_compared();
         self.check_rules().await;
         if self.leads() {
+            self.resume().await;
             if was_away && self.rules.is_compared() {
                 // What became due meanwhile is not left to the next minute.
                 self.tick().await;
             }
-            // Another daemon may have taken the lease while the database was away, and begun that run again.
-            if self.leadership.is_search_pending && self.save_handled(self.handled.clone()).await {
-                self.search_unfinished(self.now()).await;
-            }
-            self.resume().await;
             return;
         }
         if self.leadership.lease.is_some() {
@@ -143,8 +151,8 @@ impl EventLoop {
                     self.leadership.leader = None;
                     self.handled = handled;
                     self.begin_leading(now).await;
-                    self.tick().await;
                     self.resume().await;
+                    self.tick().await;
                 }
                 Err(error) => self.report_write_error(&error),
             },
@@ -170,50 +178,60 @@ impl EventLoop {
     pub(super) fn step_down(&mut self, why: &str) {
         tracing::warn!("{why}");
         self.leadership.lease = None;
-        self.leadership.unfinished = None;
-        self.leadership.is_search_pending = false;
+        self.leadership.search = None;
         if let Some(running) = &mut self.running {
             running.stop_for_good(Some("another daemon, which is to follow the schedule"));
-        }
-    }
-
-    /// Asks the state for an unfinished run. If it does not answer, it is asked again when the lease is next looked after.
-    async fn search_unfinished(&mut self, now: Timestamp) {
-        if self.running.is_none()
-            && let Ok(found) = self.find_unfinished(now).await
-        {
-            self.leadership.unfinished = found;
-            self.leadership.is_search_pending = false;
         }
     }
 
     /// Begins the run again that was not finished. It goes on with the plan of that run; if there is none,
     /// it decides anew.
     pub(super) async fn resume(&mut self) {
+        let Some(search) = self.leadership.search.clone() else { return };
         if self.running.is_some() || !self.leads() || !self.rules.is_compared() {
             return;
         }
-        let Some(unfinished) = self.leadership.unfinished.take() else { return };
-        if self.rerun(unfinished.policies.clone(), unfinished.run).await {
+        let now = self.now();
+        // If the state does not answer, it is asked again when the lease is next looked after.
+        let Ok(found) = self.find_unfinished(&search.handled, now).await else { return };
+        if found.is_none() {
+            self.leadership.search = Some(search).filter(|search| Instant::now() < search.until);
+            return;
+        }
+        let removes = self.may_remove(now);
+        // The lease to run may still be the other daemon's.
+        let lease = if removes { self.take_lease(now).await } else { None };
+        if removes && lease.is_none() {
+            return;
+        }
+        // Another daemon may have taken the schedule meanwhile; and before the lease was this one's, it may have gone on
+        // with that run, or finished it.
+        if !self.save_handled(self.handled.clone()).await {
+            return;
+        }
+        let Ok(Some(unfinished)) = self.find_unfinished(&search.handled, now).await else { return };
+        self.start_again(now, unfinished.policies, lease, unfinished.run).await;
+        if self.running.is_some() {
             tracing::warn!("a run that was begun and not finished is begun again");
-        } else {
-            // The lease to run may still be that daemon's.
-            self.leadership.unfinished = Some(unfinished);
+            self.leadership.search = None;
         }
     }
 
     /// Returns the last scheduled run with its policies if it was not finished: its daemon died before its record was
-    /// complete, or was told to stop a moment ago. Schedules that were written since then are left out.
-    async fn find_unfinished(&self, now: Timestamp) -> Result<Option<UnfinishedRun>, StateError> {
+    /// complete, or a moment ago it was told to stop, or lost its lease or the database. `handled` are the times up to
+    /// which schedules were handled by then.
+    async fn find_unfinished(
+        &self,
+        handled: &BTreeMap<String, Timestamp>,
+        now: Timestamp,
+    ) -> Result<Option<UnfinishedRun>, StateError> {
         let Some(last) = self.timetable.last_scheduled_time(now) else { return Ok(None) };
         let runs = self.store.runs(RECENT_RUNS).await?;
         let newest = runs.iter().find(|record| record.run.kind == RunKind::Run && record.run.started_at >= last);
         let is_recent = |at: Timestamp| now.duration_since(at) <= RESUME_WITHIN;
-        // The record of a run that lost the database may have been completed once that answered.
-        let is_resumable =
-            |outcome: &str| outcome == "interrupted" || outcome == "error" && self.leadership.lost_runs > 0;
+        let interrupted = RunOutcome::Interrupted.label();
         let ended = |record: &RunRecord| {
-            record.end.as_ref().is_some_and(|end| !is_resumable(&end.outcome) || !is_recent(end.ended_at))
+            record.end.as_ref().is_some_and(|end| end.outcome != interrupted || !is_recent(end.ended_at))
         };
         if newest.is_some_and(ended) || newest.is_none() && !is_recent(last) {
             return Ok(None);
@@ -224,7 +242,7 @@ impl EventLoop {
             let before = due.checked_sub(SignedDuration::from_secs(1)).unwrap_or(due);
             let was_due = entry.cron.next(before, &self.timetable.timezone) == Some(due);
             // Without a record, only what was looked after as soon as it was due.
-            let until = self.handled.get(&self.timetable.schedule_key(entry));
+            let until = handled.get(&self.timetable.schedule_key(entry));
             let begun = newest.is_some() || until.is_some_and(|until| until.duration_since(due) <= RESUME_WITHIN);
             if was_due && begun && until.is_some_and(|until| *until >= due) {
                 policies.extend(entry.policies.iter().cloned());
@@ -259,7 +277,7 @@ impl EventLoop {
                 true
             }
             // The next look at the lease says who has it.
-            Err(error) if error.kind == StateErrorKind::Leased => {
+            Err(error) if error.kind == StateErrorKind::LeaseLost => {
                 tracing::warn!("nothing is begun: {}", error.chain());
                 false
             }

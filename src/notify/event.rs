@@ -165,7 +165,9 @@ impl RunEvent {
         let (occasion, apart) = match error {
             RunError::Interrupted | RunError::InterruptedBy(_) => (None, "interrupted"),
             RunError::Refused(_) => (Some(NotifyEvent::Refused), "refused"),
-            RunError::Store(error) if error.kind == StateErrorKind::Leased => (Some(NotifyEvent::Refused), "leased"),
+            RunError::Store(error) if matches!(error.kind, StateErrorKind::Leased | StateErrorKind::LeaseLost) => {
+                (Some(NotifyEvent::Refused), error.kind.label())
+            }
             RunError::Store(error) => (Some(NotifyEvent::Failed), error.kind.label()),
             RunError::Registry(error) => (Some(NotifyEvent::Failed), error.kind.label()),
             RunError::Invalid(_) => (Some(NotifyEvent::Failed), "settings"),

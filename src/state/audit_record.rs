@@ -89,7 +89,7 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// Returns an error if the manifest does not match the intent, the lease was taken again since
-    /// ([`Leased`](super::StateErrorKind::Leased)), or it cannot be written. A removal also fails if a hold covers it
+    /// ([`LeaseLost`](super::StateErrorKind::LeaseLost)), or it cannot be written. A removal also fails if a hold covers it
     /// ([`Held`](super::StateErrorKind::Held)) or a stop was requested
     /// ([`Interrupted`](super::StateErrorKind::Interrupted)). It must not be carried out then.
     async fn intend(

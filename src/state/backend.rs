@@ -288,7 +288,7 @@ pub trait Leases: Send + Sync {
     /// Asks the database for the lease of a token: after a pause that may have been longer than it.
     ///
     /// # Errors
-    /// [`Leased`](super::StateErrorKind::Leased) when it expired or is another process's; otherwise when that could not be
+    /// [`LeaseLost`](super::StateErrorKind::LeaseLost) when it expired or is another process's; otherwise when that could not be
     /// found out. Nothing may be removed by it then.
     async fn confirm_lease(&self, lease: &LeaseToken) -> Result<(), StateError>;
 
@@ -342,7 +342,7 @@ pub trait Schedules: Send + Sync {
     /// write proves. So of several daemons one begins each due run, also if one of them was suspended for long.
     ///
     /// # Errors
-    /// [`Leased`](super::StateErrorKind::Leased) when the lease is over or another process's; otherwise when it cannot be
+    /// [`LeaseLost`](super::StateErrorKind::LeaseLost) when the lease is over or another process's; otherwise when it cannot be
     /// written. Nothing may be run by a schedule then.
     async fn record_leased_progress(
         &self,

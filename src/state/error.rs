@@ -17,8 +17,10 @@ pub enum StateErrorKind {
     Open,
     /// Another process writes to it and did not finish in time.
     Locked,
-    /// Another process holds the lease, or has taken it since.
+    /// Another process holds the lease.
     Leased,
+    /// The lease was held, and expired or was taken by another process since.
+    LeaseLost,
     /// A hold covers the removal. The message is the hold's alone.
     Held,
     /// A stop was requested. The message names the requester.
@@ -59,6 +61,7 @@ impl StateErrorKind {
             Self::Open => "open",
             Self::Locked => "locked",
             Self::Leased => "leased",
+            Self::LeaseLost => "lease-lost",
             Self::Held => "held",
             Self::Interrupted => "interrupted",
             Self::Replaced => "replaced",
@@ -82,7 +85,7 @@ impl StateErrorKind {
         match self {
             Self::Open => "check `state` in the settings and the rights on its folder",
             Self::Locked => "another process is writing to it; try again when that has ended",
-            Self::Leased => "wait until it has ended",
+            Self::Leased | Self::LeaseLost => "wait until it has ended",
             Self::Held => "`tagwarden holds` lists what is held",
             Self::Interrupted => "run again later",
             Self::Replaced => {

@@ -172,6 +172,6 @@ async fn write_groups<S: JournalQueue>(open: impl Fn() -> Option<S>, mut waiting
 
 /// Returns true if a failure concerns the one entry alone, so that the others of its write go on.
 pub(super) fn is_entry_error(kind: StateErrorKind) -> bool {
-    use StateErrorKind::{Constraint, Held, Interrupted, Leased, Missing};
-    matches!(kind, Constraint | Missing | Held | Interrupted | Leased)
+    use StateErrorKind::{Constraint, Held, Interrupted, LeaseLost, Leased, Missing};
+    matches!(kind, Constraint | Missing | Held | Interrupted | Leased | LeaseLost)
 }

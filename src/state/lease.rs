@@ -270,12 +270,12 @@ impl SqliteState {
     /// Fails if the lease was taken again since the token was made.
     ///
     /// # Errors
-    /// Returns [`StateErrorKind::Leased`] if it was, naming the later holder.
+    /// Returns [`StateErrorKind::LeaseLost`] if it was, naming the later holder.
     pub(super) fn verify_epoch(&self, lease: &LeaseToken, last: Option<(i64, String)>) -> Result<(), StateError> {
         match last {
             Some((epoch, _)) if epoch == lease.epoch() => Ok(()),
             Some((epoch, holder)) => Err(lost_lease(self, lease, epoch, &holder)),
-            None => Err(self.error(StateErrorKind::Leased, "its lease was never taken")),
+            None => Err(self.error(StateErrorKind::LeaseLost, "its lease was never taken")),
         }
     }
 }
@@ -283,7 +283,7 @@ impl SqliteState {
 /// The error of a token whose lease was taken again since.
 pub(super) fn lost_lease(reader: &impl RowReader, lease: &LeaseToken, epoch: i64, holder: &str) -> StateError {
     let what = format_args!("the lease of epoch {} was lost: {holder} has epoch {epoch}", lease.epoch());
-    reader.error(StateErrorKind::Leased, what)
+    reader.error(StateErrorKind::LeaseLost, what)
 }
 
 /// So often a lock that is taken is tried again, after so much time each: somebody may only look who has it.

@@ -120,6 +120,16 @@ impl RunError {
         }
     }
 
+    /// Returns true if it ended a run that another one, or the next leader, can go on with: the run was stopped, lost its
+    /// lease, or lost the database.
+    pub(super) fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::InterruptedBy(_) => true,
+            Self::Store(error) => matches!(error.kind, StateErrorKind::LeaseLost | StateErrorKind::Unavailable),
+            _ => false,
+        }
+    }
+
     /// Returns its exit code.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -127,7 +137,7 @@ impl RunError {
             Self::Invalid(_) | Self::Registry(_) | Self::Usage(_) => 2,
             Self::Refused(_) => 3,
             Self::Unread(_) => RunOutcome::EvidenceMissing.exit_code(),
-            Self::Store(error) if error.kind == StateErrorKind::Leased => 3,
+            Self::Store(error) if matches!(error.kind, StateErrorKind::Leased | StateErrorKind::LeaseLost) => 3,
             Self::Store(error) if error.kind == StateErrorKind::Exists => 2,
             Self::Store(_)
             | Self::Check(_)

@@ -72,10 +72,12 @@ impl App {
             }
             Err(error) => {
                 let code = error.exit_code();
-                let label = match &error {
-                    RunError::Interrupted | RunError::InterruptedBy(_) => RunOutcome::Interrupted.label(),
-                    _ if code == RunOutcome::Refused.exit_code() => RunOutcome::Refused.label(),
-                    _ => "error",
+                let label = if error.is_interruption() {
+                    RunOutcome::Interrupted.label()
+                } else if code == RunOutcome::Refused.exit_code() {
+                    RunOutcome::Refused.label()
+                } else {
+                    "error"
                 };
                 let (counts, undo) = self.failed_run_summary(run).await;
                 // The caller must get the original failure, even if the record cannot be written.

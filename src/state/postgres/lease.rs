@@ -202,7 +202,7 @@ impl Leases for PostgresState {
             )
             .await?;
         let Some((epoch,)) = epoch else {
-            return Err(self.error(StateErrorKind::Leased, format_args!("cannot {doing}: the lease was lost")));
+            return Err(self.error(StateErrorKind::LeaseLost, format_args!("cannot {doing}: the lease was lost")));
         };
         unit.commit().await?;
         Ok(lease.token(epoch))
@@ -293,10 +293,10 @@ impl PostgresState {
             Some(row) if row.epoch == token.epoch() && row.is_valid => Ok(()),
             Some(row) if row.epoch == token.epoch() => {
                 let what = format_args!("the lease of epoch {} was not renewed in time", token.epoch());
-                Err(self.error(StateErrorKind::Leased, what))
+                Err(self.error(StateErrorKind::LeaseLost, what))
             }
             Some(row) => Err(lost_lease(self, token, row.epoch, &row.holder)),
-            None => Err(self.error(StateErrorKind::Leased, "its lease was never taken")),
+            None => Err(self.error(StateErrorKind::LeaseLost, "its lease was never taken")),
         }
     }
 
@@ -308,7 +308,7 @@ impl PostgresState {
              FOR SHARE",
         );
         let row: Option<(i64,)> = unit.row(query.bind(held.map_or("-", |held| held.holder_id.as_str()))).await?;
-        row.map(drop).ok_or_else(|| self.error(StateErrorKind::Leased, "its lease of the schedule is over"))
+        row.map(drop).ok_or_else(|| self.error(StateErrorKind::LeaseLost, "its lease of the schedule is over"))
     }
 
     /// Waits until intents that looked for holds before now are committed: what is set in this unit is seen by all others.

@@ -10,18 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use tagwarden::state::RunRecord;
 
 use super::event_loop::image;
-use super::replicas::{Replica, World};
+use super::replicas::{Replica, World, now};
 
 const REGISTRIES: usize = 20;
 /// Tags that each registry gets for each time that is due.
 const TAGS: usize = 15;
 /// A death so long before that time leaves its successor no chance to be in time by itself.
 const BEFORE: SignedDuration = SignedDuration::from_secs(4);
-
-#[expect(clippy::disallowed_methods, reason = "the daemons have no other clock")]
-fn now() -> Timestamp {
-    Timestamp::now()
-}
 
 /// The minute in which that is.
 fn minute(at: Timestamp) -> Timestamp {

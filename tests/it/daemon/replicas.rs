@@ -12,15 +12,16 @@ use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::ImageSpec;
 use tagwarden::demo::registry::{EmbeddedRegistry, Fault, FaultKind, Options};
 use tagwarden::domain::Outcome;
-use tagwarden::state::{JournalEntry, RunKind, RunRecord, StateStore};
+use tagwarden::state::{JournalEntry, NewRun, RunEnd, RunKind, RunRecord, StateStore};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::at;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 
 /// Tags that are there to be removed from each registry by the first plan, for each leader that removes by it.
-const STOCK: usize = 30;
+const STOCK: usize = 15;
 /// Most deaths of one state and one plan.
 const ROUNDS: usize = 15;
 /// A schedule whose time is long ago, so that no run is due but those that a death leaves unfinished.
@@ -28,6 +29,11 @@ const LONG_AGO: &str = "0 3 1 1 *";
 
 const POLICIES: &str =
     "policies:\n  - { name: old, select: { tags: ['c-*'] }, keep: [{ newest: 1 }], mode: enforce }\n";
+
+#[expect(clippy::disallowed_methods, reason = "the daemons have no other clock")]
+pub(super) fn now() -> Timestamp {
+    Timestamp::now()
+}
 
 pub(super) struct Replica {
     pub(super) process: Child,
@@ -462,4 +468,58 @@ async fn a_run_that_is_taken_over_goes_on_with_its_plan() {
     command.args(["runs", "show", "last", "--config"]).arg(world.folder.path().join("tagwarden.toml"));
     let shown = String::from_utf8(command.env_clear().env("USER", "anna").output().unwrap().stdout).unwrap();
     assert!(shown.contains(&format!("the plan of run {}, which was not finished", runs[1].run.id)), "{shown}");
+}
+
+/// A recorded run of the daemon that led before, which had that outcome so many minutes ago; `None` if it has no end.
+async fn record_run(store: &StateStore, end: Option<(&str, i64)>) -> Uuid {
+    let now = now();
+    let run = NewRun {
+        id: Uuid::now_v7(),
+        kind: RunKind::Run,
+        mode: "enforce".to_owned(),
+        started_at: now - SignedDuration::from_mins(10),
+        started_by: "anna@elsewhere".to_owned(),
+        version: "0.1.0".to_owned(),
+        approved_by: None,
+        ticket: None,
+    };
+    store.begin_run(&run).await.unwrap();
+    if let Some((outcome, minutes)) = end {
+        let ended_at = now - SignedDuration::from_mins(minutes);
+        let end = RunEnd { ended_at, outcome: outcome.to_owned(), exit_code: 1, summary: "{}".to_owned(), error: None };
+        store.finish_run(run.id, &end).await.unwrap();
+    }
+    run.id
+}
+
+/// Whichever way the daemon before ended, its run is begun again if it was not finished, and only then. It may also learn
+/// late that it leads no longer, so that its run is begun or ended when another one leads already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_leader_before_did_not_finish_is_begun_again() {
+    let mut world = World::with_schedule(1, LONG_AGO, now()).await;
+    world.push(1);
+    let is_begun_again = async |world: &World, before: Uuid| world.store.runs(1).await.unwrap()[0].run.id != before;
+    for (end, is_resumed) in [
+        (None, true),
+        (Some(("interrupted", 0)), true),
+        (Some(("interrupted", 5)), false),
+        (Some(("error", 0)), false),
+        (Some(("refused", 0)), false),
+        (Some(("done", 0)), false),
+    ] {
+        let before = record_run(&world.store, end).await;
+        let replicas = world.start_all(1).await;
+        world.until(&replicas, "it leads", async || world.leader(&replicas).await.is_some()).await;
+        if is_resumed {
+            world.until(&replicas, "it goes on", async || is_begun_again(&world, before).await).await;
+        } else {
+            // It looks every three seconds.
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(!is_begun_again(&world, before).await, "{end:?}:\n{}", replicas[0].log());
+            let late = record_run(&world.store, Some(("interrupted", 0))).await;
+            world.until(&replicas, "it goes on late", async || is_begun_again(&world, late).await).await;
+        }
+        drop(replicas);
+        world.expire().await;
+    }
 }

@@ -127,6 +127,7 @@ fn what_kept_a_run_from_its_end_is_told_by_its_kind() {
     assert_eq!(of(RunError::Refused(Refused::PlanOfDryRun)), Some((NotifyEvent::Refused, "refused".into())));
     // By its kind, not by words that are others each time.
     assert_eq!(of(store(StateErrorKind::Leased)), Some((NotifyEvent::Refused, "leased".into())));
+    assert_eq!(of(store(StateErrorKind::LeaseLost)), Some((NotifyEvent::Refused, "lease-lost".into())));
     assert_eq!(of(store(StateErrorKind::Full)), Some((NotifyEvent::Failed, "full".into())));
 }
 

@@ -492,11 +492,11 @@ async fn leases(store: &StateStore) {
     let new = store.begin_epoch(&taken, noon()).await.unwrap();
     assert!(old.epoch() < new.epoch());
     let stale = store.intend(&old, run.id, &intent("v1", &image), &image, noon()).await.unwrap_err();
-    assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");
+    assert_eq!(stale.kind, StateErrorKind::LeaseLost, "{stale}");
     assert!(stale.chain().contains("run by ada@here"), "{stale}");
     let back = Intent { action: Action::Restore, ..intent("v1", &image) };
     let stale = store.intend_restore(&old, run.id, &back, &image, RestoreRecord::default(), noon()).await.unwrap_err();
-    assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");
+    assert_eq!(stale.kind, StateErrorKind::LeaseLost, "{stale}");
     assert_eq!(store.journal(run.id).await.unwrap(), []);
     store.intend(&new, run.id, &intent("v1", &image), &image, noon()).await.unwrap();
 }
@@ -528,13 +528,13 @@ async fn registry_leases(store: &StateStore) {
     assert!(held(store).await.contains(&(ENDPOINT.to_owned(), 2)));
     for intent in [named("contoso", "v4"), there] {
         let stale = store.intend(&old, run.id, &intent, &image, noon()).await.unwrap_err();
-        assert_eq!(stale.kind, StateErrorKind::Leased, "{stale}");
+        assert_eq!(stale.kind, StateErrorKind::LeaseLost, "{stale}");
     }
     assert!(held(store).await.contains(&(ENDPOINT.to_owned(), 2)), "a stale holder takes none");
     assert_eq!(store.journal(run.id).await.unwrap().len(), 4);
     store.confirm_lease(&new).await.unwrap();
     assert!(new.is_current());
-    assert_eq!(store.confirm_lease(&old).await.unwrap_err().kind, StateErrorKind::Leased);
+    assert_eq!(store.confirm_lease(&old).await.unwrap_err().kind, StateErrorKind::LeaseLost);
     drop((taken, old, new));
     assert_eq!(held(store).await, [], "they are given back with it");
 }

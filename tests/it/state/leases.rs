@@ -55,7 +55,7 @@ async fn whoever_lost_the_lease_journals_nothing_and_others_of_the_same_write_do
                 assert_eq!(of, (&intent.registry, &intent.repository, &intent.tag, &intent.digest));
             }
             Err(error) => {
-                assert_eq!((error.kind, lease.epoch()), (StateErrorKind::Leased, 1), "{error}");
+                assert_eq!((error.kind, lease.epoch()), (StateErrorKind::LeaseLost, 1), "{error}");
                 let words = "the lease of epoch 1 was lost: run by ada@here has epoch 2";
                 assert!(error.chain().contains(words), "{error}");
             }
@@ -64,7 +64,7 @@ async fn whoever_lost_the_lease_journals_nothing_and_others_of_the_same_write_do
     let image = manifest("back");
     let back = Intent { action: Action::Restore, ..intent("back", &image) };
     let refused = store.intend_restore(&old, run.id, &back, &image, RestoreRecord::default(), noon()).await;
-    assert_eq!(refused.unwrap_err().kind, StateErrorKind::Leased);
+    assert_eq!(refused.unwrap_err().kind, StateErrorKind::LeaseLost);
 
     assert_eq!(store.journal(run.id).await.unwrap().len(), 1, "the one of the later epoch");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(store.location().path().unwrap());

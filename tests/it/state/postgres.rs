@@ -38,12 +38,12 @@ async fn whoever_was_away_for_longer_than_the_lease_journals_nothing() {
     server.meddle("UPDATE leases SET expires_at = clock_timestamp() WHERE scope = 'run'").await;
     assert_eq!(second.lease_holder().await.unwrap(), None);
     let late = first.intend(&token, run.id, &intent("v2", &image), &image, noon()).await.unwrap_err();
-    assert_eq!(late.kind, StateErrorKind::Leased);
+    assert_eq!(late.kind, StateErrorKind::LeaseLost);
     assert!(late.chain().contains("was not renewed in time"), "{late:#}");
 
     let other = second.take_lease(LeaseScope::Run, "run by bob@there").await.unwrap();
     let late = first.intend(&token, run.id, &intent("v2", &image), &image, noon()).await.unwrap_err();
-    assert_eq!(late.kind, StateErrorKind::Leased);
+    assert_eq!(late.kind, StateErrorKind::LeaseLost);
     assert!(late.chain().contains("run by bob@there has epoch 2"), "{late:#}");
     // What it did before can still be said.
     let pending = first.pending_entries().await.unwrap();
@@ -127,7 +127,7 @@ async fn whoever_lost_the_lease_hears_of_it_with_the_next_renewal() {
     assert!(late.chain().contains("was not renewed in time"), "{late:#}");
     let _other = second.take_lease(LeaseScope::Run, "run by bob@there").await.unwrap();
     let late = first.confirm_lease(&token).await.unwrap_err();
-    assert_eq!(late.kind, StateErrorKind::Leased);
+    assert_eq!(late.kind, StateErrorKind::LeaseLost);
     assert!(late.chain().contains("run by bob@there has epoch 2"), "{late:#}");
     let begun = std::time::Instant::now();
     while token.is_current() {
@@ -147,15 +147,15 @@ async fn only_the_holder_of_the_schedule_records_its_progress() {
     first.record_leased_progress(&lease, &progress(1)).await.unwrap();
     server.meddle("UPDATE leases SET expires_at = clock_timestamp() WHERE scope = 'daemon'").await;
     let late = first.record_leased_progress(&lease, &progress(2)).await.unwrap_err();
-    assert_eq!(late.kind, StateErrorKind::Leased, "{late:#}");
+    assert_eq!(late.kind, StateErrorKind::LeaseLost, "{late:#}");
     let other = second.take_lease(LeaseScope::Daemon, "serve by bob@there").await.unwrap();
     second.record_leased_progress(&other, &progress(3)).await.unwrap();
     let late = first.record_leased_progress(&lease, &progress(4)).await.unwrap_err();
-    assert_eq!(late.kind, StateErrorKind::Leased, "{late:#}");
+    assert_eq!(late.kind, StateErrorKind::LeaseLost, "{late:#}");
     assert_eq!(first.schedule_progress().await.unwrap(), progress(3));
     // The lease to run is none to go by the schedule.
     let run = second.take_lease(LeaseScope::Run, "run").await.unwrap();
-    assert_eq!(second.record_leased_progress(&run, &progress(5)).await.unwrap_err().kind, StateErrorKind::Leased);
+    assert_eq!(second.record_leased_progress(&run, &progress(5)).await.unwrap_err().kind, StateErrorKind::LeaseLost);
 }
 
 /// The tables of the version before, with an open entry.

@@ -63,7 +63,7 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     ));
 
     let loaded = workflow::load(&folder.join("tagwarden.toml"), std::iter::empty())?;
-    let app = App::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?;
+    let app = App::open(loaded, demo.by.clone(), demo.clock.clone(), demo.stop.clone()).await?.with_own_state();
     let played = run_walkthrough(&app, folder, say).await;
     app.close().await;
     played?;

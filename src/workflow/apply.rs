@@ -64,6 +64,7 @@ impl App {
         let signed_by = signer.as_ref().ok().cloned().flatten();
         let override_reason = approval.override_reason.clone();
         let run_context = RunContext { override_reason, signed_by, ..self.policy_context() };
+        self.warn_of_new_state(approved.is_ok() && signer.is_ok()).await?;
         let run = self.begin_run(RunKind::Apply, &approval.with_signer(&signer), &run_context).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {

@@ -138,6 +138,8 @@ pub struct App {
     request_counter: Mutex<audit::RequestCounter>,
     heartbeat: Arc<heartbeat::Heartbeat>,
     state_need: Mutex<lost_state::StateNeed>,
+    /// True if the state was made for this app, so that nobody has to be told that it is new.
+    has_own_state: bool,
 }
 
 /// A completed run and its results.
@@ -268,6 +270,7 @@ impl App {
             request_counter: Mutex::default(),
             heartbeat: Arc::default(),
             state_need: Mutex::default(),
+            has_own_state: false,
         })
     }
 
@@ -275,6 +278,12 @@ impl App {
     #[must_use]
     pub fn with_removal_retry_policy(self, waiting: RemovalRetryPolicy) -> Self {
         Self { removal_retry_policy: waiting, ..self }
+    }
+
+    /// Takes a new state for what is expected: nothing is known from before.
+    #[must_use]
+    pub fn with_own_state(self) -> Self {
+        Self { has_own_state: true, ..self }
     }
 
     /// Leaves the registries unasked, for questions that the state answers.

@@ -29,16 +29,17 @@ impl App {
             approved_by: approval.approved_by.clone(),
             ticket: approval.ticket.clone(),
         };
-        // Before the run itself is on record.
-        let removals_follow = match kind {
-            RunKind::Apply => true,
-            RunKind::Plan | RunKind::Run => self.settings.mode != Mode::DryRun,
-            RunKind::Restore => false,
-        };
-        self.store.warn_if_new(removals_follow).await?;
+        // Before the run itself is on record. An `apply` has warned, unless it is refused.
+        let removals_follow = matches!(kind, RunKind::Plan | RunKind::Run) && self.settings.mode != Mode::DryRun;
+        self.warn_of_new_state(removals_follow).await?;
         self.record_policies(run_context).await?;
         self.store.begin_run_with_context(&run, run_context).await?;
         Ok(id)
+    }
+
+    /// Warns of a new state if removals may follow, unless it was made for this app.
+    pub(super) async fn warn_of_new_state(&self, removals_follow: bool) -> Result<(), RunError> {
+        Ok(self.store.warn_if_new(removals_follow && !self.has_own_state).await?)
     }
 
     /// Stores the plan that a run made or applies; tags in a spool are copied from there.

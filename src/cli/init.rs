@@ -138,6 +138,7 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         evidence,
         for_units,
     };
+    let has_example = files.evidence.is_empty();
     for (name, text) in files.all() {
         let path = args.folder.join(name);
         write_new(&path, &text).map_err(|error| unwritable(&path, error))?;
@@ -150,6 +151,13 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     }
     let next = |then: &str| {
         let (settings, policy) = (settings.display(), args.folder.join(init_files::POLICY));
+        if has_example {
+            let record = args.folder.join(init_files::RECORD);
+            print_note(&format!(
+                "next: replace the example in {} by your releases; until then plans warn of its image",
+                record.display()
+            ));
+        }
         print_note(&format!(
             "next: edit {settings} and {}, then {then}; nothing is removed in mode `dry-run`",
             policy.display()

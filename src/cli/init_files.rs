@@ -11,7 +11,7 @@ use crate::domain::RegistryName;
 pub(super) const SETTINGS: &str = "tagwarden.toml";
 /// The policy.
 pub(super) const POLICY: &str = "policies/builds.yaml";
-const RECORD: &str = "releases/example.json";
+pub(super) const RECORD: &str = "releases/example.json";
 /// The release records, unless somebody says where they are.
 pub(super) const EVIDENCE: &str = "releases/*.json";
 

@@ -28,6 +28,9 @@ async fn an_address_is_enough_for_the_first_plan() {
     }
     assert!(done.out.contains("tagwarden.toml is valid: mode dry-run, 1 registry, 1 source, 1 policy"), "{}", done.out);
     assert!(done.out.contains("Dry run: nothing is removed"), "{}", done.out);
+    let next =
+        "next: replace the example in ./releases/example.json by your releases; until then plans warn of its image";
+    assert!(done.err.contains(next), "{}", done.err);
     // What is to be written where can be read off them.
     let plan = desk.run("plan --format json").await.exits(0).json();
     assert_eq!(names(&plan, "removals"), ["shop/api:candidate-1", "shop/api:candidate-2"]);
@@ -52,6 +55,7 @@ async fn an_address_is_enough_for_the_first_plan() {
     assert!(!desk.path("other/releases").exists());
     assert!(desk.read("other/tagwarden.toml").contains("[registries.shop]"), "{}", other.err);
     assert!(desk.read("other/tagwarden.toml").contains("paths = [\"../releases/*.json\"]"));
+    assert!(!other.err.contains("example"), "{}", other.err);
 }
 
 /// Runs `init` on a terminal, with an answer to each question.

@@ -29,8 +29,8 @@ use rate_limit::{InFlightRequest, RateLimiter};
 use retry::retry_hint;
 use time::ServerDates;
 
-use crate::domain::decode_text;
 pub(crate) use crate::domain::one_line;
+use crate::domain::{chain, decode_text};
 pub(crate) use body::parse_json_lossy;
 pub(crate) use error::first_error;
 pub use error::{RequestError, RequestErrorKind};
@@ -339,7 +339,13 @@ impl HttpClient {
                 return outcome.map_err(|cut| cut.error);
             }
             tracing::debug!(request = ask.description(), pause_ms = pause.as_millis(), "trying again");
-            self.counters.retries.fetch_add(1, Ordering::Relaxed);
+            let retries = self.counters.retries.fetch_add(1, Ordering::Relaxed);
+            if let (Err(cut), 1) = (&outcome, retries)
+                && !self.request_counts().has_answers()
+            {
+                // Somebody may be waiting, and wonder what for.
+                tracing::warn!("{}; trying again", chain(&cut.error));
+            }
             tokio::time::sleep(pause).await;
         }
     }

@@ -87,13 +87,30 @@ impl PostgresState {
 impl Unit<'_> {
     /// Sets a hold. `entry` is the restore that sets it.
     pub(super) async fn write_hold(&mut self, hold: &Hold, entry: Option<JournalId>) -> Result<bool, StateError> {
+        let digest = hold.digest.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (since, until) = (format_time(hold.since), format_time(hold.until));
+        // The record keeps who held it before, and why.
+        let statement = sqlx::query(
+            "UPDATE holds SET ended_at = least(until, $8), ended_by = CASE WHEN until > $8 THEN $7 END
+             WHERE endpoint = $1 AND repository = $2 AND tag = $3 AND digest = $4 AND origin = $5 AND ended_at IS NULL
+               AND until <= $9 AND (reason <> $6 OR held_by <> $7 OR until <= $8)",
+        );
+        let statement = statement
+            .bind(&*hold.endpoint)
+            .bind(hold.repository.as_str())
+            .bind(hold.tag.as_str())
+            .bind(&digest)
+            .bind(hold.origin.label())
+            .bind(storable(&hold.reason))
+            .bind(storable(&hold.by))
+            .bind(&since)
+            .bind(&until);
+        self.execute(statement).await?;
         let statement = sqlx::query(
             "INSERT INTO holds (endpoint, registry, repository, tag, digest, origin, reason, held_by, since, until, entry)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (endpoint, repository, tag, digest, origin) WHERE ended_at IS NULL DO UPDATE
-             SET registry = excluded.registry, reason = excluded.reason, held_by = excluded.held_by,
-                 since = CASE WHEN holds.until > excluded.since THEN holds.since ELSE excluded.since END,
-                 until = excluded.until, entry = excluded.entry
+             SET registry = excluded.registry, until = excluded.until, entry = excluded.entry
              WHERE excluded.until >= holds.until",
         );
         let statement = statement
@@ -101,12 +118,12 @@ impl Unit<'_> {
             .bind(hold.registry.as_str())
             .bind(hold.repository.as_str())
             .bind(hold.tag.as_str())
-            .bind(hold.digest.as_ref().map(ToString::to_string).unwrap_or_default())
+            .bind(&digest)
             .bind(hold.origin.label())
             .bind(storable(&hold.reason))
             .bind(storable(&hold.by))
-            .bind(format_time(hold.since))
-            .bind(format_time(hold.until))
+            .bind(&since)
+            .bind(&until)
             .bind(entry.map(|entry| entry.0));
         Ok(self.execute(statement).await? > 0)
     }

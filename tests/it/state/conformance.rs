@@ -3,6 +3,7 @@
 //! A backend is one more line in `suite!`. What only concerns files of SQLite is in the modules beside this one.
 
 mod groups;
+mod holds;
 mod registries;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +11,8 @@ use std::io;
 
 use jiff::ToSpan as _;
 use tagwarden::domain::{
-    Action, DateOrigin, Digest, Hold, HoldOrigin, Intent, Inventory, OriginalDate, Outcome, Registry, Repository,
-    SkipReason, Tag, TagName,
+    Action, DateOrigin, Digest, Intent, Inventory, OriginalDate, Outcome, Registry, Repository, SkipReason, Tag,
+    TagName,
 };
 use tagwarden::registry::RawManifest;
 use tagwarden::state::{
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use super::{end, intent, manifest, new_run, noon};
 use crate::support::lease::lease;
 use groups::journal_groups;
+use holds::holds;
 use registries::{
     catalogues, figures, free_manifests, maintenance, manifest_cache, notifications, observations, recorded_times,
     refused_tags, registry_addresses, registry_experience, rule_matches, rule_revisions, rule_revisions_pruned,
@@ -410,61 +412,6 @@ async fn missing_manifests(store: &StateStore) {
     assert_eq!(store.manifest_of(&entry).await.unwrap(), late);
     assert_eq!(store.missing_manifests(noon()).await.unwrap(), []);
     assert_eq!(store.count_missing_manifests(run.id).await.unwrap(), 0);
-}
-
-fn hold(tag: &str, digest: Option<Digest>, hours: i64) -> Hold {
-    Hold {
-        registry: "contoso".parse().unwrap(),
-        endpoint: ENDPOINT.into(),
-        repository: "shop/api".parse().unwrap(),
-        tag: tag.parse().unwrap(),
-        digest,
-        reason: "incident 42".into(),
-        by: "ada@here".into(),
-        since: noon(),
-        until: noon() + hours.hours(),
-        origin: HoldOrigin::Person,
-    }
-}
-
-async fn holds(store: &StateStore) {
-    let (lease, run, image) = (lease(store).await, new_run(1, noon()), manifest("1"));
-    store.begin_run(&run).await.unwrap();
-    let by_digest = hold("v1", Some(image.digest.clone()), 5);
-    assert!(store.hold(&by_digest).await.unwrap());
-    assert!(!store.hold(&hold("v1", Some(image.digest.clone()), 4)).await.unwrap(), "never shortened");
-    assert!(store.hold(&hold("other", None, 1)).await.unwrap());
-    assert_eq!(store.holds(noon()).await.unwrap(), [hold("other", None, 1), by_digest.clone()]);
-    assert_eq!(store.holds(noon() + 1.hour()).await.unwrap(), [by_digest], "the end is no part of it");
-
-    let intend = async |intent: &Intent, image: &RawManifest, now| {
-        store.intend(&lease, run.id, intent, image, now).await.map(drop).map_err(|error| error.kind)
-    };
-    let held = Err(StateErrorKind::Held);
-    let free = manifest("2");
-    assert_eq!(intend(&at_endpoint("v1", &free), &free, noon()).await, held, "by its tag");
-    assert_eq!(intend(&at_endpoint("v2", &image), &image, noon()).await, held, "by its digest");
-    assert_eq!(intend(&at_endpoint("other", &free), &free, noon()).await, held);
-    assert_eq!(intend(&at_endpoint("other", &free), &free, noon() + 1.hour()).await, Ok(()), "it is over");
-    assert_eq!(intend(&at_endpoint("v2", &free), &free, noon()).await, Ok(()));
-    let elsewhere = Intent { endpoint: Some("https://elsewhere.example".into()), ..intent("v1", &image) };
-    assert_eq!(intend(&elsewhere, &image, noon()).await, Ok(()));
-    let restore = Intent { action: Action::Restore, ..at_endpoint("v1", &image) };
-    assert_eq!(intend(&restore, &image, noon()).await, Ok(()), "only removals are refused");
-
-    let (repository, tag) = ("shop/api".parse().unwrap(), "v1".parse().unwrap());
-    assert_eq!(store.end_holds(ENDPOINT, &repository, &tag, "ada@here", noon()).await.unwrap(), 1);
-    assert_eq!(store.end_holds(ENDPOINT, &repository, &tag, "ada@here", noon()).await.unwrap(), 0);
-    assert_eq!(intend(&at_endpoint("v1", &image), &image, noon()).await, Ok(()));
-
-    let over = async |at| {
-        let ended = store.ended_holds(at).await.unwrap();
-        ended.into_iter().map(|one| (one.hold.tag.to_string(), one.ended_at, one.ended_by)).collect::<Vec<_>>()
-    };
-    let by_person = ("v1".to_owned(), noon(), Some("ada@here".to_owned()));
-    assert_eq!(over(noon()).await, std::slice::from_ref(&by_person));
-    let by_time = ("other".to_owned(), noon() + 1.hour(), None);
-    assert_eq!(over(noon() + 1.hour()).await, [by_time, by_person], "the last ended first");
 }
 
 async fn stop_requests(store: &StateStore) {

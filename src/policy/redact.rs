@@ -138,6 +138,11 @@ static USER_INFO: LazyLock<Regex> = LazyLock::new(|| pattern(r#"([^\s"'`@/:=(,]*
 
 /// Long words; those that mix small letters, capitals and digits are keys of some kind.
 static LONG_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+]{20,}=*"));
+/// What anybody may know of a key, and needs to see: the fingerprint of a public key, and the key itself.
+static PUBLIC_KEY: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"SHA256:[A-Za-z0-9+/]{43}\b|\b(?:ssh-[a-z0-9]+|ecdsa-sha2-[a-z0-9]+)[ \t]+AAAA[A-Za-z0-9+/]+=*")
+});
+
 /// The number of changes between digits and letters in a key, but not in a name.
 const MIN_ALTERNATIONS: usize = 3;
 
@@ -160,8 +165,9 @@ pub(super) fn redact_settings(text: &str) -> String {
         // A kind that looks like none may be a secret in the wrong place.
         let is_odd_kind = key == "kind" && text[value.clone()].bytes().any(is_sign);
         let is_visible = VISIBLE_KEYS.contains(&&*key) && !is_odd_kind;
+        let is_public = PUBLIC_KEY.find(&text[value.clone()]).is_some_and(|found| found.start() <= 1);
         // Each key of an inline table is checked by itself.
-        if is_path || is_visible || text[value.clone()].starts_with('{') {
+        if is_path || is_visible || is_public || text[value.clone()].starts_with('{') {
             continue;
         }
         mask(&mut shown, value.clone());
@@ -264,8 +270,13 @@ fn mask_secret_patterns(shown: &mut String) {
         let turns = word.as_bytes().windows(2).filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit());
         has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && turns.count() >= MIN_ALTERNATIONS
     };
-    let spans: Vec<Range<usize>> =
-        LONG_TOKEN.find_iter(shown).filter(|found| mixed(found.as_str())).map(|found| found.range()).collect();
+    let public: Vec<Range<usize>> = PUBLIC_KEY.find_iter(shown).map(|found| found.range()).collect();
+    let is_public = |word: &Range<usize>| public.iter().any(|key| key.start <= word.start && word.end <= key.end);
+    let spans: Vec<Range<usize>> = LONG_TOKEN
+        .find_iter(shown)
+        .filter(|found| mixed(found.as_str()) && !is_public(&found.range()))
+        .map(|found| found.range())
+        .collect();
     for span in spans {
         mask(shown, span);
     }
@@ -321,6 +332,11 @@ mod tests {
             ("aliases = [\"u:p@r.example/x\"]", "aliases = [\"***@r.example/x\"]"),
             ("endpoint = \":Geheim123@r.example\"", "endpoint = \"**********@r.example\""),
             ("[registries.contoso]", "[registries.contoso]"),
+            (
+                "ssh = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9 a\"",
+                "ssh = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9 a\"",
+            ),
+            ("ssh = \"Geheim123\"", "ssh = ***********"),
         ] {
             let found = redact_settings(line);
             assert_eq!(found, shown);
@@ -354,6 +370,8 @@ mod tests {
             "User: arn:aws:sts::123456789012:assumed-role/Admin/ada@contoso.example is not authorized",
             "http://127.0.0.1:5000/users/@me and ada@contoso.example",
             "write endpoint = \"https://NAME.azurecr.io\"",
+            "by the key SHA256:Im1BvZ9Xf2IS30w0E6abcdefGHIJ0123456789abcdE, which is of nobody",
+            "the signer ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9a8b7C6d5E4f3 ada@contoso.example",
         ] {
             assert_eq!(redact_message(harmless), harmless);
         }

@@ -32,11 +32,25 @@ impl TicketDialect {
 
     /// Formats text from outside as inert text in one line.
     pub(super) fn escape(self, text: &str) -> String {
-        let text = truncate(&sanitize(text), self.max_piece());
+        self.escape_within(text, self.max_piece())
+    }
+
+    fn escape_within(self, text: &str, max: usize) -> String {
+        let text = truncate(&sanitize(text), max);
         match self {
             Self::Jira => escape_jira(&text),
             Self::ServiceNow => escape_html(&text),
         }
+    }
+
+    /// Formats what to do next as a paragraph. It may be twice as long as other text: a command that is cut is of no use.
+    pub(super) fn advice(self, text: &str) -> String {
+        self.escaped_paragraph(&self.escape_within(text, 2 * self.max_piece()))
+    }
+
+    /// Formats what to do next as an item of a list.
+    pub(super) fn advice_bullet(self, text: &str) -> String {
+        self.escaped_bullet(&self.escape_within(text, 2 * self.max_piece()))
     }
 
     pub(super) fn heading(self, text: &str) -> String {
@@ -56,15 +70,21 @@ impl TicketDialect {
     }
 
     pub(super) fn paragraph(self, text: &str) -> String {
-        let text = self.escape(text);
+        self.escaped_paragraph(&self.escape(text))
+    }
+
+    fn escaped_paragraph(self, text: &str) -> String {
         match self {
-            Self::Jira => text,
+            Self::Jira => text.to_owned(),
             Self::ServiceNow => format!("<p>{text}</p>"),
         }
     }
 
     pub(super) fn bullet(self, text: &str) -> String {
-        let text = self.escape(text);
+        self.escaped_bullet(&self.escape(text))
+    }
+
+    fn escaped_bullet(self, text: &str) -> String {
         match self {
             Self::Jira => format!("* {text}"),
             Self::ServiceNow => format!("<li>{text}</li>"),

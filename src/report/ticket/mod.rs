@@ -67,12 +67,12 @@ pub(super) fn plan_ticket(document: &PlanDocument, dialect: TicketDialect) -> St
         dialect.strong(&describe_mode(document)),
         dialect.paragraph(&headline(document)),
     ];
-    let steps: Vec<String> = next_steps(document).iter().map(|step| dialect.bullet(step)).collect();
+    let steps: Vec<String> = next_steps(document).iter().map(|step| dialect.advice_bullet(step)).collect();
     let foot = vec![
         dialect.heading("What next"),
         dialect.list(&steps),
-        dialect.paragraph(&describe_validity(document)),
-        dialect.paragraph(RESTORE_INSTRUCTIONS),
+        dialect.advice(&describe_validity(document)),
+        dialect.advice(RESTORE_INSTRUCTIONS),
     ];
     let mut ticket = Ticket::new(dialect, head, &foot);
     let removals = removals_by_repository(document);
@@ -111,7 +111,7 @@ pub(super) fn run_ticket(run: &RunView, dialect: TicketDialect) -> String {
     let head = vec![dialect.heading(&run.headline()), dialect.strong(&run.describe_counts())];
     let facts: Vec<String> =
         run.facts().iter().map(|(what, value)| dialect.bullet(&format!("{what}: {value}"))).collect();
-    let foot = vec![dialect.heading("Run"), dialect.list(&facts), dialect.paragraph(&run.restore_instructions())];
+    let foot = vec![dialect.heading("Run"), dialect.list(&facts), dialect.advice(&run.restore_instructions())];
     let mut ticket = Ticket::new(dialect, head, &foot);
     ticket.add_list("Needs attention", run.attention.len(), run.attention.iter().map(AttentionView::sentence));
     let open: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() != "done").collect();

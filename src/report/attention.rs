@@ -18,6 +18,8 @@ const INTERRUPTED: &str = "interrupted";
 /// The kinds of attention items, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttentionKind {
+    /// The state cannot be written, or is not the one that was opened.
+    StateUnusable,
     /// A run failed before it was complete.
     RunFailed,
     /// A run was interrupted before it was complete.
@@ -51,6 +53,7 @@ impl AttentionKind {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
+            Self::StateUnusable => "state-unusable",
             Self::RunFailed => "run-failed",
             Self::RunInterrupted => "run-interrupted",
             Self::Stale => "stale",

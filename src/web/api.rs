@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::AppState;
-use super::attention::attention;
+use super::attention::{attention, state_failure};
 use super::dto::{self, TagDto, latest_complete_run, load_recent_runs};
 use super::plan_index::{OpenPlan, TagFilter, VERDICTS};
 use super::plan_json::plan_json;
@@ -107,7 +107,9 @@ pub(super) async fn status(State(app): State<AppState>) -> Json<Value> {
     // An unreadable state must not hide the daemon's status.
     let recent = load_recent_runs(&app.context.store).await.unwrap_or_default();
     let mut json = status_json(&status, app.context.settings().mode.label(), now);
-    json["attention"] = json!(attention(&status, &recent, now));
+    let failure = state_failure(&status, &app.context.store);
+    json["ready"] = json!(status.ready && failure.is_none());
+    json["attention"] = json!(attention(&status, &recent, failure.as_ref(), now));
     if matches!(status.activity, Activity::Run { .. })
         && let Some(progress) = app.context.status.progress()
     {

@@ -5,18 +5,27 @@ use jiff::{SignedDuration, Timestamp};
 use super::dto::is_complete;
 use super::status::{Activity, StatusSnapshot};
 use crate::report::{self, AttentionKind, AttentionView, RunSummary, format_minute};
-use crate::state::{RunKind, RunRecord};
+use crate::state::{RunKind, RunRecord, StateError, StateStore};
 
 /// The delay after which a due run counts as overdue.
 const STALE_AFTER: SignedDuration = SignedDuration::from_mins(15);
+
+/// Returns the failure because of which the state is of no use now: that of the last write, or that of its file.
+pub(super) fn state_failure(status: &StatusSnapshot, store: &StateStore) -> Option<StateError> {
+    status.write_error.clone().or_else(|| store.verify_file().err())
+}
 
 /// Returns all items, the most urgent first. `recent` are the last runs, the newest first.
 pub(super) fn attention(
     status: &StatusSnapshot,
     recent: &[(RunRecord, RunSummary)],
+    state_failure: Option<&StateError>,
     now: Timestamp,
 ) -> Vec<AttentionView> {
-    let mut found: Vec<AttentionView> = stale_schedule(status, recent, now).into_iter().collect();
+    let unusable =
+        |failure: &StateError| AttentionView::new(AttentionKind::StateUnusable, "state", &failure.chain(), None);
+    let mut found: Vec<AttentionView> = state_failure.map(unusable).into_iter().collect();
+    found.extend(stale_schedule(status, recent, now));
     let ended = || recent.iter().filter(|(record, _)| record.run.kind != RunKind::Restore && record.end.is_some());
     // The last run shows the latest failures; the last full one shows the current situation.
     let last = ended().next();
@@ -105,7 +114,7 @@ mod tests {
                 false,
             ),
         ] {
-            let found = attention(&status(due, doing), &[], now);
+            let found = attention(&status(due, doing), &[], None, now);
             assert_eq!(found.iter().any(|item| item.is_one_of(&[AttentionKind::Stale])), stale, "{due:?}: {found:?}");
         }
     }

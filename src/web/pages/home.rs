@@ -15,7 +15,7 @@ use crate::report::{
 };
 use crate::state::RunRecord;
 use crate::web::AppState;
-use crate::web::attention::attention;
+use crate::web::attention::{attention, state_failure};
 use crate::web::chart::{Chart, Point, build_chart};
 use crate::web::dto::{RECENT_RUNS, is_complete, latest_complete_run, load_recent_runs};
 use crate::web::problem::Problem;
@@ -27,7 +27,8 @@ use crate::web::time::DisplayTime;
 const PERIOD: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The kinds of what has gone wrong; the others are warnings.
-const ERRORS: [AttentionKind; 7] = [
+const ERRORS: [AttentionKind; 8] = [
+    AttentionKind::StateUnusable,
     AttentionKind::RunFailed,
     AttentionKind::Stale,
     AttentionKind::InvalidEdit,
@@ -129,7 +130,8 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
     let status = app.context.status.snapshot();
     let recent = load_recent_runs(&app.context.store).await?;
     let holds = app.context.store.holds(now.timestamp()).await?;
-    let all = attention(&status, &recent, now.timestamp());
+    let failure = state_failure(&status, &app.context.store);
+    let all = attention(&status, &recent, failure.as_ref(), now.timestamp());
     let is_running = matches!(status.activity, Activity::Run { .. });
     let progress = app.context.status.progress().filter(|_| is_running);
     let latest = latest_complete_run(&recent).map(|(record, counts)| latest_run(app, record, counts, now));
@@ -150,7 +152,7 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
     let row = |(record, summary): &(RunRecord, RunSummary)| RunRow::new(&RunView::new(record, summary.clone()), now);
     Ok(HomePage {
         frame: Frame::new(app, "Tagwarden"),
-        health: health(&status, &all),
+        health: health(status.ready && failure.is_none(), &all),
         // Every page shows an invalid edit, with its lines.
         attention: all
             .iter()
@@ -182,10 +184,10 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
     })
 }
 
-fn health(status: &StatusSnapshot, attention: &[AttentionView]) -> Health {
+fn health(ready: bool, attention: &[AttentionView]) -> Health {
     let (errors, warnings): (Vec<_>, Vec<_>) = attention.iter().partition(|found| found.is_one_of(&ERRORS));
     let (errors, warnings) = (errors.len() as u64, warnings.len() as u64);
-    let (css_class, words) = match (status.ready, errors, warnings) {
+    let (css_class, words) = match (ready, errors, warnings) {
         (false, ..) => ("bad", "Not ready".to_owned()),
         (true, 0, 0) => ("good", "Healthy".to_owned()),
         (true, 0, warnings) => ("warn", counted(warnings, "warning")),

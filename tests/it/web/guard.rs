@@ -118,6 +118,7 @@ async fn an_unwritable_state_is_named_to_those_who_may_know() {
     let answer = open.get("/readyz").await;
     let whole = "the state /var/lib/tagwarden/tagwarden.db: cannot record a run; make room on the disk\n";
     assert_eq!((answer.status, answer.body.as_str()), (503, whole));
+    assert_names_state_failure(&open, "cannot record a run; make room on the disk").await;
 
     let guarded = WebFixture::with(&format!("listen_token_file = \"token\"\n{LEAST}")).await;
     guarded.context.status.update(|status| (status.ready, status.write_error) = (false, Some(full())));
@@ -125,6 +126,27 @@ async fn an_unwritable_state_is_named_to_those_who_may_know() {
     assert_eq!((answer.status, answer.body.as_str()), (503, "the state cannot be written (full): the log says more\n"));
     let token = [("Host", "localhost"), ("Authorization", "Bearer a-token-of-the-tests")];
     assert_eq!(guarded.request("GET", "/readyz", &token).await.body, whole);
+}
+
+/// Whether the first page and the API say what `/readyz` says.
+async fn assert_names_state_failure(world: &WebFixture, words: &str) {
+    let status = world.get("/api/v1/status").await.json();
+    let (first, ready) = (&status["attention"][0], &status["ready"]);
+    assert_eq!((first["kind"].as_str(), ready.as_bool()), (Some("state-unusable"), Some(false)), "{status:#}");
+    assert!(first["message"].as_str().unwrap().contains(words), "{status:#}");
+    let page = world.get("/").await.body;
+    assert!(page.contains("Not ready") && page.contains(words), "{page}");
+}
+
+#[tokio::test]
+async fn a_state_that_is_taken_away_is_named_at_once() {
+    let world = WebFixture::new().await;
+    let status = world.get("/api/v1/status").await.json();
+    assert_ne!(status["attention"][0]["kind"], "state-unusable", "{status:#}");
+    let path = world.context.store.location().path().unwrap().to_path_buf();
+    std::fs::rename(&path, path.with_extension("moved")).unwrap();
+    assert_eq!(world.get("/readyz").await.status, 503);
+    assert_names_state_failure(&world, "it was deleted while it was open").await;
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub(super) struct ExplainArgs {
     /// In order of time, with who did it and why.
     #[arg(long, conflicts_with_all = ["at", "run"])]
     history: bool,
-    /// Show what a past run decided: its id, a prefix, or `last`
+    /// Show what a past run decided: its id, a prefix, or `last` for the last one with a plan
     #[arg(long, value_name = "ID")]
     run: Option<String>,
 }

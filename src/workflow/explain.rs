@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::history::is_removed;
+use super::lookup::{LAST_RUN, RECENT_RUNS};
 use super::{App, Decision, ManifestRef, RunError, TagRef};
 use crate::domain::{Digest, Failure, RegistryName, RepositoryName, TagPosition};
 use crate::engine;
@@ -102,12 +103,24 @@ impl App {
         Ok(reader.has_manifest(repository, digest).await?)
     }
 
+    /// Returns the last run with a plan, whatever ran since; the last of all where no recent one has any.
+    async fn last_deciding_run(&self) -> Result<RunRecord, RunError> {
+        let recent = self.store.runs(RECENT_RUNS).await?;
+        match recent.into_iter().find(|record| record.plan_id.is_some()) {
+            Some(record) => Ok(record),
+            None => self.run_record(LAST_RUN).await,
+        }
+    }
+
     /// Returns the decisions and actions of a past run. If its plan is no longer stored, the journal shows its actions.
     ///
     /// # Errors
     /// Returns an error if there is no such run, if it made no plan and took no action, or if the state cannot be read.
     pub async fn past_run(&self, id: &str) -> Result<PastRun, RunError> {
-        let record = self.run_record(id).await?;
+        let record = match id {
+            LAST_RUN => self.last_deciding_run().await?,
+            id => self.run_record(id).await?,
+        };
         let run = record.run.id;
         let document = report::load_plan(&self.store, run).await.map_err(|error| match error {
             PlanLoadError::State(error) => error.into(),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::slice;
-use std::str::FromStr as _;
 
 use jiff::Timestamp;
 
@@ -292,11 +291,15 @@ impl App {
     /// Returns an error if it names none of the configured registries, or a digest alone.
     pub fn find_image(&self, image: &str) -> Result<(RegistryName, RepositoryName, TagName), RunError> {
         let TagRef { registry, repository, tag } = self.find_tag_ref(image)?;
-        let latest = || {
-            TagName::from_str("latest")
-                .map_err(|error| RunError::Usage(Failure::new((), format!("`{image}`")).caused_by(error)))
+        let untold = || {
+            let failure = Failure::new((), format!("`{image}` names no tag"));
+            let help = format!(
+                "name one, such as {registry}/{repository}:latest; `--repository {registry}/{repository}` means all"
+            );
+            RunError::Usage(failure.with_help(help))
         };
-        Ok((registry, repository, tag.map_or_else(latest, Ok)?))
+        let tag = tag.ok_or_else(untold)?;
+        Ok((registry, repository, tag))
     }
 }
 

@@ -147,7 +147,14 @@ impl App {
                     },
                 };
                 let journal = self.store.journal(record.run.id).await?;
-                Ok(journal.into_iter().filter(was_removed).rev().collect())
+                let removed: Vec<JournalEntry> = journal.into_iter().filter(was_removed).rev().collect();
+                if removed.is_empty() && matches!(record.run.kind, RunKind::Plan | RunKind::Restore) {
+                    let (run, kind) = (record.run.id, record.run.kind.label());
+                    let failure = Failure::new((), format!("run {run} ({kind}) removed nothing"));
+                    let help = "`tagwarden runs` shows what each run removed; `--run last` means the last one that did";
+                    return Err(RunError::Usage(failure.with_help(help)));
+                }
+                Ok(removed)
             }
             RestoreSelection::Repository { name, since } => {
                 let (registry, repository) = self.find_repository(name)?;

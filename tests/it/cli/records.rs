@@ -70,6 +70,29 @@ async fn a_list_of_runs_is_narrowed_and_says_how_many_are_left_out() {
     }
 }
 
+/// What names no removal is refused, instead of being taken for something else; `last` is the last run that fits.
+#[tokio::test]
+async fn a_run_or_image_without_a_removal_is_refused() {
+    let (_registry, desk) = with_runs().await;
+    let runs = desk.run("runs --format json").await.exits(0).json();
+    let plan = runs.as_array().unwrap().iter().find(|run| run["kind"] == "plan").unwrap()["id"].as_str().unwrap();
+    for (words, said) in [
+        (
+            "restore contoso/shop/api".to_owned(),
+            "`contoso/shop/api` names no tag; name one, such as contoso/shop/api:latest",
+        ),
+        ("restore --dry-run contoso/shop/api".to_owned(), "`--repository contoso/shop/api` means all"),
+        (format!("restore --run {plan}"), "(plan) removed nothing; `tagwarden runs` shows what each run removed"),
+        (format!("restore --run {plan} --dry-run"), "`--run last` means the last one that did"),
+    ] {
+        let done = desk.run(&words).await.exits(2);
+        assert!(done.err.contains(said), "{words}: {}", done.err);
+    }
+    desk.run("restore --run last --no-hold").await.exits(0);
+    let told = desk.run("explain --run last contoso/shop/api:candidate-3").await.exits(0).out;
+    assert!(told.contains("(apply) decided on"), "{told}");
+}
+
 #[tokio::test]
 async fn holds_are_listed_by_origin_and_start_and_for_a_spreadsheet() {
     let (_registry, desk) = shop().await;

@@ -17,7 +17,7 @@ use crate::domain::{Failure, decode_text};
 use crate::policy::PolicySet;
 use crate::registry::{self, RetryPolicy};
 use crate::report::{self, AttentionKind, AttentionView, Format, PlanDocument};
-use crate::state::StateStore;
+use crate::state::{StateErrorKind, StateStore};
 use crate::workflow::{self, App, ConfigFiles, MonotonicClock, RunError, RunOutcome, RunResult};
 
 /// Returns the wall clock.
@@ -94,8 +94,22 @@ pub(super) async fn open_app_to_look(config: Option<&Path>) -> Result<App, RunEr
         let state = &loaded.0.state;
         print_note(&format!("note: there is no state at {state} yet, so no holds and no earlier sightings are known"));
     }
-    let store = StateStore::open_or_temporary(&loaded.0.state).await?;
+    let store = match StateStore::open_or_temporary(&loaded.0.state).await {
+        // What it knows is needed most then; nothing of it has to be written to answer.
+        Err(error) if matches!(error.kind, StateErrorKind::Full | StateErrorKind::ReadOnly | StateErrorKind::Io) => {
+            let Ok(store) = StateStore::open_to_read(&loaded.0.state).await else { return Err(error.into()) };
+            print_note(&report::sanitize(&format!("warning: {}; it is only read", error.chain())));
+            store
+        }
+        opened => opened?,
+    };
     Ok(app_with(loaded, store)?.with_config_files(files))
+}
+
+/// Opens the app on a state that is only read, for a command that asks registries as well.
+pub(super) async fn open_existing_to_read(config: Option<&Path>) -> Result<App, RunError> {
+    let (loaded, files) = load(config)?;
+    Ok(open_to_read(loaded).await?.with_config_files(files))
 }
 
 /// Opens the app for a command that corrects or undoes what is on record.

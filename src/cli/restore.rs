@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::arguments::{DataFormat, parse_duration, parse_time};
-use super::context::{open_existing, pretty_json};
+use super::context::{open_existing, open_existing_to_read, pretty_json};
 use super::outcome_text;
 use super::output::print;
 use crate::apply::ExpectedRestore;
@@ -49,7 +49,7 @@ pub(super) struct RestoreArgs {
 
 /// Restores removed tags, or previews that.
 pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result<u8, RunError> {
-    let app = open_existing(config).await?;
+    let app = if args.dry_run { open_existing_to_read(config).await? } else { open_existing(config).await? };
     let what = match (&args.target.run, &args.target.repository, &args.target.image) {
         (Some(run), _, _) => Ok(RestoreSelection::Run(run.clone())),
         (_, Some(name), _) => Ok(RestoreSelection::Repository { name: name.clone(), since: args.since }),

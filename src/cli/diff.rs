@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::arguments::parse_time;
 use super::context::{
     STANDARD, configured_policies_path, describe_input, open_app_to_look, pretty_json, read_input, run_until_stopped,
+    system_clock,
 };
 use super::findings::{FindingFormat, print_annotations, print_error};
-use super::output::{print, print_stderr};
+use super::output::{print, print_note, print_stderr};
 use super::progress::TerminalProgress;
 use crate::domain::{Failure, Policy};
 use crate::policy::{self, PolicySet};
@@ -113,6 +114,7 @@ async fn compare(config: Option<&Path>, args: &DiffArgs) -> Result<(DiffView, Po
     let (mut view, new) = if let Some(file) = &args.inventory {
         let path = new_policies_path(config, args)?;
         let facts = read_inventory_file(file)?;
+        warn_if_old(file, &facts);
         let new = load_policies(&path)?;
         (facts.diff(old.policies, new.policies.clone(), args.at), new)
     } else {
@@ -184,6 +186,22 @@ fn load_policies(path: &Path) -> Result<PolicySet, RunError> {
         policy::load(path)
     };
     loaded.map_err(|error| RunError::Invalid(error.diagnostics))
+}
+
+/// The age from which a recorded inventory may no longer show what an edit does.
+const OLD_INVENTORY: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Warns of an inventory that is not recorded any more: each edit would look harmless by it.
+fn warn_if_old(file: &Path, facts: &DecisionInput) {
+    let age = system_clock()().duration_since(facts.read_at);
+    if age >= OLD_INVENTORY {
+        print_note(&format!(
+            "warning: {} was recorded {} days ago, on {}; what expires by now may differ: record it again",
+            describe_input(file),
+            age.as_hours() / 24,
+            facts.read_at.strftime("%Y-%m-%d")
+        ));
+    }
 }
 
 fn read_inventory_file(file: &Path) -> Result<DecisionInput, RunError> {

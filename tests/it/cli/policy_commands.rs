@@ -85,6 +85,17 @@ async fn an_edit_is_compared_on_the_real_inventory_and_on_a_recorded_one() {
     assert!(done.out.starts_with("### Tagwarden: 1 newly expired, 0 no longer expired\n"), "{}", done.out);
     let back = desk.run("diff --against policies --policies old --inventory inventory.json --format json").await;
     assert_eq!(back.json()["no_longer_expired"][0]["tag"], "candidate-3");
+    // A job that records no more would let each edit look harmless.
+    assert!(!done.err.contains("was recorded"), "{}", done.err);
+    let mut recorded: Value = serde_json::from_str(&desk.read("inventory.json")).unwrap();
+    recorded["recorded_at"] = "2026-01-01T00:00:00Z".into();
+    desk.write("old.json", &recorded.to_string());
+    let aged = desk.run("diff --against old --policies policies --inventory old.json --format github").await.exits(0);
+    assert!(
+        aged.err.contains("warning: old.json was recorded ") && aged.err.contains("record it again"),
+        "{}",
+        aged.err
+    );
     for (words, said) in [
         ("diff --against none --policies old --inventory inventory.json", "`none` is neither a file nor a folder"),
         ("diff --against old --policies old --inventory none.json", "cannot read none.json"),

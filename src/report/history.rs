@@ -252,7 +252,7 @@ impl PlanCoverageView {
         let earlier = if self.partial {
             "earlier plans were not searched"
         } else {
-            "earlier ones are not stored any more (`records.plans`)"
+            "earlier ones, if there were any, are not stored any more (`records.plans`)"
         };
         let unreadable = match self.unreadable {
             0 => String::new(),

@@ -30,6 +30,10 @@ impl App {
             // The plans before it may have taken long.
             let Some((content, approval)) = self.pending_approval(&file).await? else { continue };
             let result = self.apply_from_folder(&content, &approval, progress).await;
+            match &result {
+                Ok(_) => tracing::info!("{}: the approved plan was applied", file.display()),
+                Err(error) => tracing::warn!("{}: the approved plan was not applied: {}", file.display(), chain(error)),
+            }
             came.push((file, result));
         }
         Ok(came)

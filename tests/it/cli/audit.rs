@@ -186,7 +186,9 @@ async fn a_history_goes_back_to_the_first_plan_that_is_stored() {
     let done = desk.run(&format!("explain --history {image}")).await.exits(0);
     let since = first.run.started_at.strftime("%Y-%m-%d %H:%M UTC");
     for words in [
-        &*format!("Decisions are those of 252 complete plans since {since}: earlier ones are not stored any more"),
+        &*format!(
+            "Decisions are those of 252 complete plans since {since}: earlier ones, if there were any, are not stored"
+        ),
         "decided: expired (enforced)",
         &format!("by run:   {}\n", first.run.id),
         "decided: retained",

@@ -53,7 +53,8 @@ pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, R
     let bar = TerminalProgress::new(app.progress());
     let result = match args.narrow.narrowing(&app.settings, &app.policies) {
         Ok(narrowing) => {
-            let options = PlanOptions { at: args.at, narrowing, acceptances: args.acceptances() };
+            let options =
+                PlanOptions { at: args.at, narrowing, acceptances: args.acceptances(), ..PlanOptions::default() };
             match verify_scopes(args, &app.settings, &app.policies) {
                 Ok(()) => app.plan_with(options, &()).await,
                 Err(error) => Err(error),

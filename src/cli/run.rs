@@ -90,14 +90,14 @@ async fn dry_run(
 ) -> Result<u8, RunError> {
     let app = open_loaded_app(loaded).await?;
     let bar = TerminalProgress::new(app.progress());
-    let options = PlanOptions { narrowing, ..PlanOptions::default() };
+    let override_reason = args.override_freeze.clone();
+    let options = PlanOptions { narrowing, override_reason, ..PlanOptions::default() };
     let result = app.plan_with(options, &()).await;
     drop(bar);
-    let blocked_by = app.removal_block(args.override_freeze.as_deref());
     app.close().await;
     let result = result?;
     print_report(&result.document, args.format.into(), formats)?;
-    if let Some(why) = blocked_by {
+    if let Some(why) = &result.document.blocked_by {
         print_stderr(&format!("a run would remove nothing now: {why}"));
     }
     Ok(report_outcome(&result, RefusalEffect::DryRun))

@@ -161,6 +161,7 @@ pub fn document_from(
         evaluated_at: basis.evaluated_at,
         hypothetical: basis.hypothetical,
         narrowed: None,
+        blocked_by: None,
         settings: basis.settings.to_owned(),
         limits: limits(rules),
         attention: Vec::new(),

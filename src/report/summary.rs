@@ -63,17 +63,32 @@ pub(super) fn describe_mode(document: &PlanDocument) -> String {
     let what = match document.mode.as_str() {
         "dry-run" => "Dry run: nothing is removed",
         "approved" => "Plan for approval: only `tagwarden apply` of it removes",
+        "enforce" if document.is_applied => "Run in mode enforce: it removed what it could of this plan",
         "enforce" => "Plan in mode enforce: `run` and `serve` remove what their own plans list",
         other => other,
+    };
+    let what = match &document.blocked_by {
+        Some(why) => format!("{what}; HELD BACK now: {why}"),
+        None => what.to_owned(),
     };
     let time = format_minute(document.evaluated_at);
     let narrowed = document.narrowed.as_ref().map_or_else(String::new, |narrowed| {
         format!("; NARROWED to {} (everything was read and decided; limits count the whole plan)", narrowed.describe())
     });
     if document.hypothetical {
-        format!("Simulation: it cannot be applied; as of {time}{narrowed}")
+        let away = describe_distance(document.evaluated_at.duration_since(document.created_at).as_hours() / 24);
+        format!("Simulation: it cannot be applied; as of {time}{away}{narrowed}")
     } else {
         format!("{what}; as of {time}{narrowed}")
+    }
+}
+
+/// Describes so many days from now: a time that was meant in the future may be in the past.
+fn describe_distance(days: i64) -> String {
+    match (days, counted(days.unsigned_abs(), "day")) {
+        (0, _) => String::new(),
+        (1.., days) => format!(", {days} from now"),
+        (_, days) => format!(", {days} ago"),
     }
 }
 
@@ -163,6 +178,9 @@ pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
             if narrowed { ", or the plan is narrowed to others" } else { "" }
         ));
     }
+    if let Some(why) = &document.blocked_by {
+        steps.push(format!("Nothing is removed now: {why}."));
+    }
     steps.push(if document.is_applied {
         "This run has removed what it could of this; `tagwarden runs show last` has the outcome of each tag.".to_owned()
     } else {
@@ -195,10 +213,12 @@ fn describe_application(document: &PlanDocument, found: StatusCounts) -> String 
         );
     }
     let removing = describe_removals(found.enforced, deletions);
+    let held_back = document.blocked_by.is_some();
     // The document does not show whether `run` prints it; its results follow then.
     let intro = if document.mode == "enforce" {
         format!(
-            "`tagwarden run` removes what its own plan lists, {removing} of this one. To remove them by approval instead"
+            "`tagwarden run` removes what its own plan lists, {removing} of this one{}. To remove them by approval instead",
+            if held_back { ", once nothing holds it back" } else { "" }
         )
     } else {
         format!("To remove {removing}, exactly these or fewer")

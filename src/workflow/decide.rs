@@ -47,6 +47,7 @@ impl App {
             narrowing,
             acceptances,
             purpose,
+            blocked_by,
             facts,
             earlier,
             tracking,
@@ -111,6 +112,7 @@ impl App {
             find_unused_cache,
             narrowing: &narrowing,
             acceptances: &acceptances,
+            blocked_by: blocked_by.as_deref(),
         };
         let mut placed = placed.for_claims(&claims);
         loop {
@@ -193,6 +195,7 @@ impl App {
         let (removals, kept) = (decided.spool.removals(), decided.spool.kept());
         let mut document = report::document_from(&basis, &decided.tally, removals, kept);
         document.narrowed = input.narrowing.view();
+        document.blocked_by = input.blocked_by.map(str::to_owned);
         let accepted = decided.plan.accepted.iter();
         document.accepted = accepted.map(|one| report::accepted_view(one, &self.by, &self.policies.policies)).collect();
         decided.spool.seal(&mut document);

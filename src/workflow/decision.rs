@@ -104,6 +104,8 @@ pub(super) struct DecideOptions {
     /// The refusals that a person accepted.
     pub(super) acceptances: Vec<Acceptance>,
     pub(super) purpose: Purpose,
+    /// The window, freeze or newer rules that hold removals back, for the document.
+    pub(super) blocked_by: Option<String>,
     pub(super) facts: Facts,
     /// The evidence of earlier decisions.
     pub(super) earlier: EarlierEvidence,

@@ -130,6 +130,7 @@ impl App {
                     purpose,
                     find_unused_cache: tidy,
                     narrowing,
+                    blocked_by: blocked_by.clone(),
                     ..DecideOptions::default()
                 };
                 let decided = self.decide_with(options, progress).await?;
@@ -196,10 +197,11 @@ impl App {
         self.settings.schedule.blocked_by(self.now()).filter(|_| removes).map(|block| block.to_string())
     }
 
-    /// The window or freeze that would hold back a run that begins now, in words.
-    #[must_use]
-    pub fn removal_block(&self, override_reason: Option<&str>) -> Option<String> {
-        self.blocked_by(override_reason)
+    /// The window or freeze that would hold back removals that begin now, in words, by a run or an approved plan; `None` in
+    /// mode `dry-run`.
+    pub(super) fn removal_block(&self, override_reason: Option<&str>) -> Option<String> {
+        let removes = self.settings.mode != Mode::DryRun && override_reason.is_none();
+        self.settings.schedule.blocked_by(self.now()).filter(|_| removes).map(|block| block.to_string())
     }
 
     /// When no further removal may begin.

@@ -21,6 +21,8 @@ pub struct PlanOptions {
     pub narrowing: Narrowing,
     /// The refusals that a person accepts for this plan.
     pub acceptances: Vec<Acceptance>,
+    /// The reason with which windows and freezes would be overridden.
+    pub override_reason: Option<String>,
 }
 
 impl App {
@@ -38,13 +40,14 @@ impl App {
     /// See [`RunError`].
     #[tracing::instrument(name = "plan", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
     pub async fn plan_with(&self, options: PlanOptions, progress: &dyn Progress) -> Result<RunResult, RunError> {
-        let PlanOptions { at, narrowing, acceptances } = options;
+        let PlanOptions { at, narrowing, acceptances, override_reason } = options;
         let run = self.begin_run(RunKind::Plan, &Approval::default(), &self.policy_context()).await?;
         let _beat = self.start_heartbeat(Some(run));
         let walked = async {
             let _dry = self.begin_dry_run();
             self.unless_lost(self.recover_if_unleased()).await?;
-            let options = DecideOptions { at, narrowing, acceptances, ..DecideOptions::default() };
+            let blocked_by = self.removal_block(override_reason.as_deref()).filter(|_| at.is_none());
+            let options = DecideOptions { at, narrowing, acceptances, blocked_by, ..DecideOptions::default() };
             let decision = self.decide_with(options, progress).await?;
             // Nothing was changed that the record would have to tell: the report is worth more than its record.
             report_unrecorded(run, self.record_plan(run, &decision).await)?;

@@ -58,6 +58,8 @@ pub(super) struct WalkInput<'a> {
     pub(super) narrowing: &'a Narrowing,
     /// The refusals that a person accepted.
     pub(super) acceptances: &'a [Acceptance],
+    /// What holds removals back.
+    pub(super) blocked_by: Option<&'a str>,
 }
 
 /// Notes by repository and place there.

@@ -254,4 +254,21 @@ async fn a_freeze_holds_by_hand_and_gives_way_to_a_reason() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["context"]["blocked_by"], "frozen until the end of 9000-01-01: a long one");
     assert_eq!(json["context"]["policies_commit"], commit.as_str());
+
+    // Whoever reads the report alone knows it as well.
+    for format in ["text", "markdown", "html", "jira", "servicenow"] {
+        for words in [&["plan", "--format", format][..], &["run", "--dry-run", "--format", format]] {
+            let (_, text, _) = run(words).await;
+            assert!(text.contains("HELD BACK now: frozen until the end of 9000"), "{words:?}: {text}");
+            let next = text.split("What next").nth(1).unwrap_or_default();
+            assert!(next.contains("Nothing is removed now: frozen until the end of 9000"), "{words:?}: {text}");
+        }
+    }
+    let (_, json, _) = run(&["plan", "--format", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["blocked_by"], "frozen until the end of 9000-01-01: a long one");
+    for words in [&["plan", "--at", "+1h"][..], &["run", "--dry-run", "--override-freeze", "CVE-2026-1"]] {
+        let (_, text, _) = run(words).await;
+        assert!(!text.contains("HELD BACK"), "{words:?}: {text}");
+    }
 }

@@ -443,6 +443,7 @@ pub(crate) fn plan() -> PlanDocument {
         evaluated_at: time("2026-11-23T03:00:00Z"),
         hypothetical: false,
         narrowed: None,
+        blocked_by: None,
         accepted: Vec::new(),
         settings: digest(600),
         limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },

@@ -237,6 +237,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         evaluated_at: noon(),
         hypothetical: false,
         narrowed: None,
+        blocked_by: None,
         accepted: Vec::new(),
         settings: "sha256:1".into(),
         limits: LimitsView { untag: 1000, percent: 50, leave: 1, delete: 1000 },

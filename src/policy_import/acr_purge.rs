@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::expression::{SearchExpression, WholeExpression};
 use super::globs::repository_globs;
 use super::json;
-use super::shell_words::{Word, commands};
+use super::shell_words::{Command, Word, commands, has_placeholder};
 use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, Remark, RemarkKind, TagSelection, Translation};
 use super::{ImportError, ImportErrorKind, ImportOptions};
 use crate::domain::Failure;
@@ -46,6 +46,21 @@ const VALUES: [(&str, &str); 14] = [
 /// Flags without one.
 const SWITCHES: [&str; 5] = ["untagged", "untagged-only", "dry-run", "include-locked", "verbose"];
 
+/// Flags by which a piece of a command shows that it belonged to a purge.
+const OWN: [&str; 11] = [
+    "filter",
+    "ago",
+    "keep",
+    "min-tags",
+    "max-tags",
+    "min-untagged-manifests",
+    "max-untagged-manifests",
+    "untagged",
+    "untagged-only",
+    "dry-run",
+    "include-locked",
+];
+
 /// One call of `acr purge`.
 #[derive(Debug, Default)]
 struct Purge {
@@ -53,6 +68,8 @@ struct Purge {
     values: Vec<(&'static str, Word)>,
     switches: Vec<&'static str>,
     unknown: Vec<String>,
+    /// A flag behind the end of the command, which may belong to it.
+    behind: Option<String>,
     /// The command without what is secret in it.
     original: String,
 }
@@ -81,8 +98,10 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
     let mut found = Translation::default();
     let mut purges = Vec::new();
     let mut schedules = Vec::new();
-    for script in scripts(text) {
-        find_purges(&script, 0, &mut purges, &mut schedules);
+    let mut texts = Texts::default();
+    texts.read(text);
+    for script in &texts.scripts {
+        find_purges(script, 0, &mut purges, &mut schedules);
     }
     if purges.is_empty() {
         return Err(
@@ -96,67 +115,148 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
         );
         found.remarks.push(Remark::new(RemarkKind::Schedule, text));
     }
-    for purge in &purges {
-        let policies = translate_purge(purge, found.policies.len());
-        found.policies.extend(policies);
+    if texts.is_disabled {
+        let text = "the original is switched off: the task or its timer has the status `Disabled`";
+        found.remarks.push(Remark::new(RemarkKind::Schedule, text));
     }
+    let mut purge_of = Vec::new();
+    for (at, purge) in purges.iter().enumerate() {
+        found.policies.extend(translate_purge(purge, found.policies.len()));
+        purge_of.resize(found.policies.len(), at);
+    }
+    leave_out_shared_counts(&mut found.policies, &purge_of);
     Ok(found)
 }
 
-/// The shell text of a file: all of it, or the texts of a YAML or JSON document.
-fn scripts(text: &str) -> Vec<String> {
-    let document: Option<Value> = serde_saphyr::from_str(text).ok();
-    match document {
-        Some(document @ (Value::Object(_) | Value::Array(_))) => {
-            let mut found = Vec::new();
-            collect_texts(&document, &mut found);
-            found
+/// Leaves out counts of tags that another command may remove: it does so before, and then fewer are left to count.
+fn leave_out_shared_counts(policies: &mut [ImportedPolicy], purge_of: &[usize]) {
+    let removes = |policy: &ImportedPolicy| policy.keep != ImportedKeep::All;
+    let counted: Vec<Option<String>> = policies
+        .iter()
+        .zip(purge_of)
+        .map(|(policy, purge)| {
+            let mut others = policies.iter().zip(purge_of).filter(|(other, of)| *of != purge && removes(other));
+            let other = others.find(|(other, _)| policy.counts() && policy.shares_tags_with(other))?;
+            Some(other.0.name.clone())
+        })
+        .collect();
+    for (policy, other) in policies.iter_mut().zip(counted) {
+        if let Some(other) = other {
+            policy.leave_out(format!(
+                "it counts tags of which another command ({other}) may remove some, and the tool counts those that are \
+                 left. `newest` counts them all, and would remove others in their place"
+            ));
         }
-        _ => vec![text.to_owned()],
     }
 }
 
-fn collect_texts(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::String(text) => found.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| collect_texts(value, found)),
-        Value::Object(entries) => {
-            for (key, value) in entries {
-                let encoded = value.as_str().filter(|_| key == "encodedTaskContent");
-                let decoded = encoded.and_then(|text| BASE64_STANDARD.decode(text).ok());
-                match decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
-                    Some(text) => found.extend(scripts(&text)),
-                    None => collect_texts(value, found),
-                }
-                if key == "schedule"
-                    && let Some(schedule) = value.as_str()
-                {
-                    found.push(format!("--schedule '{schedule}'"));
+/// The shell text of a file.
+#[derive(Debug, Default)]
+struct Texts {
+    scripts: Vec<String>,
+    /// A task or a timer in it is switched off.
+    is_disabled: bool,
+}
+
+impl Texts {
+    /// Takes all of the text, or the texts of a YAML or JSON document.
+    fn read(&mut self, text: &str) {
+        let document: Option<Value> = serde_saphyr::from_str(text).ok();
+        match document {
+            Some(document @ (Value::Object(_) | Value::Array(_))) => self.collect(&document),
+            _ => self.scripts.push(text.to_owned()),
+        }
+    }
+
+    fn collect(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.scripts.push(text.clone()),
+            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            Value::Object(entries) => {
+                for (key, value) in entries {
+                    let encoded = value.as_str().filter(|_| key == "encodedTaskContent");
+                    let decoded = encoded.and_then(|text| BASE64_STANDARD.decode(text).ok());
+                    match decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                        Some(text) => self.read(&text),
+                        None => self.collect(value),
+                    }
+                    match value.as_str() {
+                        Some(schedule) if key == "schedule" => self.scripts.push(format!("--schedule '{schedule}'")),
+                        Some("Disabled") if key == "status" => self.is_disabled = true,
+                        _ => {}
+                    }
                 }
             }
+            _ => {}
         }
-        _ => {}
     }
 }
 
 fn find_purges(script: &str, level: usize, found: &mut Vec<Purge>, schedules: &mut Vec<String>) {
-    for words in commands(script) {
+    let mut all = commands(script).into_iter().peekable();
+    while let Some(Command { words, .. }) = all.next() {
+        let before = found.len();
         let schedule = words.iter().position(|word| word.text == "--schedule").and_then(|at| words.get(at + 1));
         schedules.extend(schedule.map(|word| word.text.replace(|c: char| c.is_control(), " ")));
-        let is_tool = |word: &Word| word.text == "acr" || word.text.ends_with("/acr") || word.text.contains("acr-cli");
-        let call = words.windows(2).position(|pair| is_tool(&pair[0]) && pair[1].text == "purge");
-        if let Some(at) = call {
-            found.push(read_call(&words[at + 2..]));
-            continue;
-        }
-        let nested = words.iter().filter(|word| word.text.contains("purge") && word.text.contains(char::is_whitespace));
-        if level < MOST_LEVELS {
-            for word in nested {
+        if let Some(mut call) = purge_call(&words) {
+            let mut behind = None;
+            while let Some(next) = all.next_if(|next| is_flag(&next.words[0])) {
+                behind.get_or_insert_with(|| flag_name(&next.words[0].text));
+                call.extend(next.words);
+            }
+            found.push(Purge { behind, ..read_call(&call) });
+        } else if level < MOST_LEVELS {
+            for word in words.iter().filter(|word| is_nested(word)) {
                 let inner = word.text.split_once("acr").map_or(word.text.as_str(), |_| inner_command(&word.text));
                 find_purges(inner, level + 1, found, schedules);
             }
         }
+        if let Some(flag) = all.peek().and_then(flag_of_purge) {
+            for purge in &mut found[before..] {
+                purge.behind.get_or_insert_with(|| flag.clone());
+            }
+        }
     }
+}
+
+/// Returns true for a text that may have a command in it.
+fn is_nested(word: &Word) -> bool {
+    word.text.contains("purge") && word.text.contains(char::is_whitespace)
+}
+
+/// The arguments of a call of the tool, also where flags stand before the subcommand.
+fn purge_call(words: &[Word]) -> Option<Vec<Word>> {
+    let is_tool = |word: &Word| word.text == "acr" || word.text.ends_with("/acr") || word.text.contains("acr-cli");
+    let tools = words.iter().enumerate().filter(|(_, word)| is_tool(word)).map(|(at, _)| at + 1);
+    tools.into_iter().find_map(|start| {
+        let flags = words[start..].iter().position(|word| word.text == "purge")?;
+        let between = &words[start..start + flags];
+        between.first().is_none_or(is_flag).then(|| [between, &words[start + flags + 1..]].concat())
+    })
+}
+
+fn is_flag(word: &Word) -> bool {
+    let name = word.text.strip_prefix("--").or_else(|| word.text.strip_prefix('-'));
+    name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+/// The flag without its value, which may be a secret.
+fn flag_name(text: &str) -> String {
+    let length = if text.starts_with("--") { text.find('=').unwrap_or(text.len()) } else { 2 };
+    text.chars().take(length).collect()
+}
+
+/// The flag of a purge in a piece behind the end of a command: quotes or lines were not read as they were meant.
+fn flag_of_purge(next: &Command) -> Option<String> {
+    if next.words.iter().any(|word| word.text.contains("purge")) || next.starts_line && !is_flag(&next.words[0]) {
+        return None;
+    }
+    let mut texts = next.words.iter().flat_map(|word| word.text.split_whitespace());
+    let flag = texts.find(|text| {
+        let name = text.strip_prefix("--").map(|name| name.split('=').next().unwrap_or_default());
+        name.is_some_and(|name| OWN.contains(&name))
+    })?;
+    Some(flag_name(flag))
 }
 
 /// The command of an assignment: `PURGE_CMD=acr purge …`, whose quotes are gone already.
@@ -185,7 +285,7 @@ fn read_call(words: &[Word]) -> Purge {
         let switch = SWITCHES.iter().find(|known| long && **known == name);
         match (valued, switch) {
             (Some((known, _)), _) => {
-                let value = attached.map(|text| Word { text: text.to_owned(), is_open: word.is_open });
+                let value = attached.map(|text| Word { text: text.to_owned(), ..word.clone() });
                 let Some(value) = value.or_else(|| words.next().cloned()) else {
                     purge.unknown.push(word.text.clone());
                     continue;
@@ -232,7 +332,7 @@ fn add_original(purge: &mut Purge, flag: &str, value: Option<(&str, &str)>) {
 /// The policies for one call: one for each filter, and one for manifests without a tag.
 fn translate_purge(purge: &Purge, before: usize) -> Vec<ImportedPolicy> {
     let mut found = Vec::new();
-    let every = Word { text: ".*:.*".to_owned(), is_open: false };
+    let every = Word { text: ".*:.*".to_owned(), ..Word::default() };
     let only_untagged = purge.has("untagged-only");
     let filters: Vec<&Word> =
         if purge.filters.is_empty() && only_untagged { vec![&every] } else { purge.filters.iter().collect() };
@@ -272,6 +372,12 @@ fn translate_purge(purge: &Purge, before: usize) -> Vec<ImportedPolicy> {
 fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPolicy {
     let mut policy = ImportedPolicy::new(format!("acr-purge-{number}"), vec![purge.original.clone()], repositories);
     "Tags that a purge task removed.".clone_into(&mut policy.description);
+    if let Some(flag) = &purge.behind {
+        policy.leave_out(format!(
+            "the command ends before `{flag}` with its line or at a sign such as `|`, and it is not sure whether this flag \
+             belongs to it. Write the command on one line, or end each line but the last with `\\`, and import it again"
+        ));
+    }
     if !purge.unknown.is_empty() {
         let words: Vec<String> = purge.unknown.iter().map(|word| format!("`{word}`")).collect();
         policy.leave_out(format!("parts of the command are not understood: {}", words.join(", ")));
@@ -303,11 +409,10 @@ fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Ve
     }
     let include = std::slice::from_ref(&expression.matches);
     let excludes: Vec<WholeExpression> = expression.excludes.into_iter().collect();
-    let counts = policy.rules().iter().any(|rule| matches!(rule, ImportedRule::Newest(_)));
     match TagSelection::without(include, &excludes) {
         None => policy.leave_out("it matches no tag"),
         Some(Ok(selection)) => policy.tags = Some(selection),
-        Some(Err(apart)) if counts => policy.tags = Some(apart),
+        Some(Err(apart)) if policy.counts() => policy.tags = Some(apart),
         Some(Err(_)) => {
             policy.tags = TagSelection::of(include);
             let mut stays = ImportedPolicy {
@@ -319,6 +424,10 @@ fn translate_filter(purge: &Purge, mut policy: ImportedPolicy, tags: &str) -> Ve
             };
             stays.original = vec![format!("what `(?!…)` in the filter `{}` leaves out", tags)];
             "Tags that the purge task left out.".clone_into(&mut stays.description);
+            stays.remark(
+                RemarkKind::KeepsMore,
+                "while this policy stands, other filters and commands do not remove these tags either",
+            );
             return vec![policy, stays];
         }
     }
@@ -396,8 +505,14 @@ fn untagged(purge: &Purge, mut policy: ImportedPolicy) -> ImportedPolicy {
 
 /// The two parts of a filter, divided as the tool does it: at the one colon that no class and no group has.
 fn split_filter(filter: &Word) -> Result<(String, String), String> {
-    if filter.is_open || filter.text.contains("{{") {
+    if filter.is_open || has_placeholder(&filter.text) {
         return Err(format!("the filter `{}` has a variable in it, whose value is not known here", filter.text));
+    }
+    if filter.lost_backslash {
+        return Err(format!(
+            "the filter `{}` had a backslash outside quotes, which a shell drops: put it in single quotes",
+            filter.text
+        ));
     }
     let text = filter.text.as_str();
     let colons: Vec<usize> = text.match_indices(':').map(|(at, _)| at).filter(|at| divides(text, *at)).collect();

@@ -1,17 +1,28 @@
 //! Commands in shell text: words, with quotes, comments and what separates one command from the next.
 
 /// One word of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Word {
     /// Its text without quotes.
     pub(super) text: String,
     /// A variable or a command stands in it, so its value is not known.
     pub(super) is_open: bool,
+    /// A backslash outside quotes was taken from an expression in it: `\d` became `d`. Where the text was written within
+    /// quotes that are not the shell's, the tool may have got it.
+    pub(super) lost_backslash: bool,
+}
+
+/// One command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) words: Vec<Word>,
+    /// It stands at the start of a line.
+    pub(super) starts_line: bool,
 }
 
 /// The commands of a text.
-pub(super) fn commands(text: &str) -> Vec<Vec<Word>> {
-    let mut reader = Reader { commands: vec![Vec::new()], word: None };
+pub(super) fn commands(text: &str) -> Vec<Command> {
+    let mut reader = Reader { commands: vec![Command { words: Vec::new(), starts_line: true }], word: None };
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -20,7 +31,10 @@ pub(super) fn commands(text: &str) -> Vec<Vec<Word>> {
                 Some('\r') if chars.peek() == Some(&'\n') => {
                     chars.next();
                 }
-                Some(next) => reader.push(next),
+                Some(next) => {
+                    reader.push(next);
+                    reader.begin().lost_backslash |= next.is_ascii_alphanumeric() || "._+?^-/[]{}".contains(next);
+                }
             },
             '\'' => {
                 reader.begin();
@@ -55,31 +69,45 @@ pub(super) fn commands(text: &str) -> Vec<Vec<Word>> {
                         break;
                     }
                 }
-                reader.end_command();
+                reader.end_command(true);
             }
-            '\n' | ';' | '|' | '&' => reader.end_command(),
+            '\n' => reader.end_command(true),
+            ';' | '|' | '&' => reader.end_command(false),
             c if c.is_whitespace() => reader.end_word(),
             c => reader.push(c),
         }
     }
-    reader.end_command();
-    reader.commands.retain(|command| !command.is_empty());
+    reader.end_command(true);
+    reader.commands.retain(|command| !command.words.is_empty());
     reader.commands
 }
 
-/// Returns true if a dollar before this stands for a value.
+/// Returns true if a dollar before this stands for a value. At the end of an expression, or of a part of it, it does not.
 fn opens(next: Option<&char>) -> bool {
-    next.is_some_and(|next| next.is_ascii_alphabetic() || matches!(next, '_' | '{' | '('))
+    next.is_some_and(|next| next.is_ascii_alphanumeric() || "_{([@*#?!-$".contains(*next))
+}
+
+/// Returns true if something in the text is filled in before the tool reads it: `$KEEP`, `$1`, `%KEEP%`, `{{ keep }}`,
+/// `#{keep}#`, `{0}`, or the output of a command. Quotes of one shell do not hide it: the next, or the template of a task, may read
+/// the text again. None of the signs is of use in an expression on names.
+pub(super) fn has_placeholder(text: &str) -> bool {
+    let of_group = |at: usize| text[..at].ends_with("(?") || text[..at].ends_with("(?P");
+    ["{{", "{0}", "{1}"].iter().any(|sign| text.contains(sign))
+        || text.char_indices().any(|(at, c)| match c {
+            '$' => opens(text[at + 1..].chars().next().as_ref()),
+            '<' => !of_group(at),
+            other => matches!(other, '`' | '%' | '@' | '#'),
+        })
 }
 
 struct Reader {
-    commands: Vec<Vec<Word>>,
+    commands: Vec<Command>,
     word: Option<Word>,
 }
 
 impl Reader {
     fn begin(&mut self) -> &mut Word {
-        self.word.get_or_insert_with(|| Word { text: String::new(), is_open: false })
+        self.word.get_or_insert_with(Word::default)
     }
 
     fn push(&mut self, c: char) {
@@ -94,12 +122,12 @@ impl Reader {
 
     fn end_word(&mut self) {
         if let (Some(word), Some(command)) = (self.word.take(), self.commands.last_mut()) {
-            command.push(word);
+            command.words.push(word);
         }
     }
 
-    fn end_command(&mut self) {
+    fn end_command(&mut self, starts_line: bool) {
         self.end_word();
-        self.commands.push(Vec::new());
+        self.commands.push(Command { words: Vec::new(), starts_line });
     }
 }

@@ -190,6 +190,24 @@ impl ImportedPolicy {
         rules.push(rule);
     }
 
+    /// Returns true if one of its rules counts.
+    pub(super) fn counts(&self) -> bool {
+        self.rules().iter().any(|rule| matches!(rule, ImportedRule::Newest(_)))
+    }
+
+    /// Returns true unless surely no tag of any repository is selected by both.
+    pub(super) fn shares_tags_with(&self, other: &Self) -> bool {
+        let (Some(tags), Some(others)) = (&self.tags, &other.tags) else { return false };
+        let disjoint = |first: Option<NameSet>, second: Option<NameSet>, kind: NameKind| {
+            first
+                .zip(second)
+                .is_some_and(|(first, second)| first.relation(&second, kind) == Some(NameRelation::Disjoint))
+        };
+        let repositories = |policy: &Self| NameSet::of_globs(&policy.repositories);
+        !disjoint(repositories(self), repositories(other), NameKind::Repositories)
+            && !disjoint(tags.names(), others.names(), NameKind::Tags)
+    }
+
     pub(super) fn rules(&self) -> &[ImportedRule] {
         match &self.keep {
             ImportedKeep::All => &[],
@@ -202,6 +220,16 @@ impl TagSelection {
     /// Every tag.
     pub(super) fn every() -> Self {
         Self::Globs(vec!["*".to_owned()])
+    }
+
+    /// The tags that do not surely stay.
+    fn names(&self) -> Option<NameSet> {
+        match self {
+            Self::Globs(globs) => NameSet::of_globs(globs),
+            Self::Pattern(pattern) | Self::Apart { rest: pattern, .. } => {
+                Some(NameSet::of_expressions(std::slice::from_ref(pattern)))
+            }
+        }
     }
 
     /// The tags that one of these expressions matches. `None` where no tag does.
@@ -218,8 +246,11 @@ impl TagSelection {
     /// then the excluded tags are selected as well, and stay.
     pub(super) fn without(include: &[WholeExpression], exclude: &[WholeExpression]) -> Option<Result<Self, Self>> {
         let selected = Self::of(include)?;
-        let apart: Vec<WholeExpression> =
-            exclude.iter().filter(|one| !are_disjoint(include, std::slice::from_ref(one))).cloned().collect();
+        let apart: Vec<WholeExpression> = exclude
+            .iter()
+            .filter(|one| !matches_no_tag(one) && !are_disjoint(include, std::slice::from_ref(one)))
+            .cloned()
+            .collect();
         if apart.is_empty() {
             return Some(Ok(selected));
         }
@@ -235,6 +266,11 @@ impl TagSelection {
             if matches!(&selected, Self::Globs(globs) if globs == &["*"]) { ".*".to_owned() } else { joined(include) };
         Some(Err(Self::Apart { apart: joined(&apart), rest }))
     }
+}
+
+/// Returns true if surely no tag is matched, as by `-rc.*`: tags do not begin so.
+fn matches_no_tag(expression: &WholeExpression) -> bool {
+    matched_share(NameKind::Tags, &[expression.as_str().to_owned()]) == Extent::None
 }
 
 /// Returns true if surely no tag is matched by both.

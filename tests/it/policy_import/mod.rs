@@ -4,6 +4,7 @@
 mod errors;
 mod models;
 mod semantics;
+mod unclear;
 mod world;
 
 use std::fmt::Write as _;

@@ -1,0 +1,163 @@
+//! Rules that are easily read as something else than their tool reads: what they remove of a few tags, and what the file says.
+
+use tagwarden::policy_import::{ImportOptions, Tool, import};
+
+use super::world::{World, WorldTag, removed};
+
+/// One file, the tags of a repository (`name@days`, 400 days old where nothing else is said), those that the policies
+/// remove, and a part of what the file says.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+fn check(tool: Tool, scope: &str, repository: &str, rows: &[Row]) {
+    let mut faults = Vec::new();
+    for (text, tags, expected, says) in rows {
+        let scopes = if scope.is_empty() { Vec::new() } else { vec![scope.to_owned()] };
+        let done = import(tool, text, &ImportOptions { file: "rules".to_owned(), scopes }).unwrap();
+        let policies = tagwarden::policy::parse("imported.yaml", &done.yaml).unwrap();
+        let tag = |(at, text): (usize, &str)| {
+            let (name, days) = text.split_once('@').unwrap_or((text, "400"));
+            let age = days.parse::<i64>().unwrap() * 86_400;
+            WorldTag { name: name.to_owned(), image: u8::try_from(at).unwrap(), age, locked: false }
+        };
+        let tags = tags.split_whitespace().enumerate().map(tag).collect();
+        let world = World { repository: repository.to_owned(), tags, untagged: Vec::new() };
+        let gone: Vec<String> = removed(policies, &world).into_iter().collect();
+        if gone.join(" ") != *expected || !done.yaml.contains(says) {
+            faults.push(format!(
+                "{text}\nremoves: {}\nexpected: {expected}\nsays: {says}\n{}",
+                gone.join(" "),
+                done.yaml
+            ));
+        }
+    }
+    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), rows.len(), faults.join("\n---\n"));
+}
+
+/// A flag behind the end of a line may belong to the command: `--keep` must not be lost.
+#[test]
+fn flags_behind_the_end_of_a_purge_are_not_lost() {
+    let rows: [Row; 14] = [
+        ("acr purge --filter 'app:.*' --ago 7d\n  --keep 3", "a b c d", "", "before `--keep`"),
+        ("acr purge --filter 'app:.*' --ago 7d\n\n  # three\n  '--min-tags=3'", "a b c d", "", "before `--min-tags`"),
+        ("acr purge --filter 'app:.*' --ago 7d # old\r\n  --dry-run\r\n", "a b", "", "before `--dry-run`"),
+        (
+            "PURGE=\"acr purge --filter 'app:.*' --ago 7d\n   --keep 3\"\naz acr task create --cmd \"$PURGE\" -n x",
+            "a b c d",
+            "",
+            "before `--keep`",
+        ),
+        (
+            "steps:\n  - cmd: >-\n      acr purge --filter 'app:.*' --ago 7d\n        --keep 3\n",
+            "a b c d",
+            "",
+            "before `--keep`",
+        ),
+        (
+            "steps:\n  - cmd: |\n      acr purge --filter 'app:.*' --ago 7d\n      --keep 3\n",
+            "a b c d",
+            "",
+            "before `--keep`",
+        ),
+        (
+            "---\nsteps: []\n---\nsteps:\n  - cmd: acr purge --ago 7d --filter 'app:.*'\n      --keep 3\n",
+            "a b c d",
+            "",
+            "before `--keep`",
+        ),
+        (
+            "var t = '''\nsteps:\n  - cmd: acr purge --ago 3d --filter 'app:^pr-.*|^dev.*' --keep 3\n'''\n",
+            "pr-1 dev-1",
+            "",
+            "before `--keep`",
+        ),
+        ("acr purge --filter 'app:.*' --ago 7d -p secret\n -phunter2", "a", "", "before `-p`"),
+        // Clear ones are translated as before.
+        (
+            "steps:\n  - cmd: >-\n      acr purge --filter 'app:^dev'\n      --ago 7d\n",
+            "a dev-1",
+            "dev-1",
+            "within: 7d",
+        ),
+        ("acr purge --filter 'app:^dev' \\\r\n  --ago 7d\\\n --untagged", "a dev-1", "dev-1", "acr-purge-1-untagged"),
+        ("acr purge --filter 'app:^dev' --ago 7d | tee log.txt", "a dev-1", "dev-1", "within: 7d"),
+        ("acr -r contoso purge --filter 'app:^dev' --ago 7d", "a dev-1", "dev-1", "within: 7d"),
+        (
+            "steps:\n  - cmd: acr purge --filter 'app:^dev' --ago 7d\n  - cmd: acr purge --filter 'app:^pr' --ago 7d\n",
+            "a dev-1 pr-1",
+            "dev-1 pr-1",
+            "within: 7d",
+        ),
+    ];
+    check(Tool::AcrPurge, "", "app", &rows);
+}
+
+/// What is filled in later is not known, whatever quotes stand around it.
+#[test]
+fn variables_of_any_kind_leave_a_filter_out() {
+    let rows: [Row; 15] = [
+        ("acr purge --ago 1d --filter 'app:^(?!$1|latest).*'", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter 'app:^v{0}'", "v1 v2 dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter 'app:^(?!$[[ inputs.keep ]]|x).*'", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter \"app:^(?!$@|latest).*\"", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter 'app:^(?!$*).*'", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter \"app:^(?!%KEEP%|latest).*\"", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter 'app:^(?!{{ .Values.keep }}|latest).*'", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter \"app:^(?!`cat keep`|latest).*\"", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter 'app:^(?!#{keep}#|latest).*'", "prod dev", "", "has a variable"),
+        ("acr purge --ago 1d --filter '${APP}:.*'", "prod dev", "", "has a variable"),
+        (
+            "C=\"acr purge --filter 'app:^(?!$KEEP|latest).*' --ago 7d\"\naz acr task create --cmd \"$C\" -n x",
+            "prod dev",
+            "",
+            "has a variable",
+        ),
+        ("steps:\n  - cmd: acr purge --filter 'app:^((?!$keep|x).)*$' --ago 7d\n", "prod dev", "", "has a variable"),
+        // A shell drops this backslash, unless the quotes around it were another's.
+        ("az acr run --cmd \"acr purge --filter app:^v\\d --ago 1d\"", "v1 vd", "", "a backslash outside quotes"),
+        (
+            "- cmd: 'acr purge --filter ''app:^v1\\.'' --ago 1d'\n{{ end }}",
+            "v1.0 v10",
+            "",
+            "a backslash outside quotes",
+        ),
+        // The end of an expression is none.
+        ("acr purge --ago 1d --filter 'app:^x$|(^y$)'", "x y z", "x y", "within: 1d"),
+    ];
+    check(Tool::AcrPurge, "", "app", &rows);
+}
+
+/// A count is of what the other commands have left.
+#[test]
+fn counts_of_a_purge_do_not_count_what_another_one_removes() {
+    let tags = "dev-1@2 dev-2@3 dev-3@4 v3@40 v2@50 v1@60";
+    let rows: [Row; 5] = [
+        (
+            "acr purge --filter 'app:^dev-' --ago 1d\nacr purge --filter 'app:.*' --ago 7d --min-tags 3",
+            tags,
+            "dev-1 dev-2 dev-3",
+            "of which another command (acr-purge-1) may remove some",
+        ),
+        (
+            "acr purge --filter 'app:.*' --max-tags 3\nacr purge --filter 'a.*:^dev-' --ago 1d --keep 9",
+            tags,
+            "",
+            "of which another command (acr-purge-2) may remove some",
+        ),
+        (
+            "acr purge --filter 'app:^dev-' --ago 1d\nacr purge --filter 'app:^v' --ago 7d --min-tags 1",
+            tags,
+            "dev-1 dev-2 dev-3 v1 v2",
+            "newest: 1",
+        ),
+        (
+            "acr purge --filter 'web:.*' --ago 1d\nacr purge --filter 'app:.*' --ago 7d --min-tags 1",
+            tags,
+            "v1 v2 v3",
+            "newest: 1",
+        ),
+        ("acr purge --filter 'app:^dev-' --filter 'app:^v' --ago 1d --min-tags 2", tags, "dev-3 v1", "newest: 2"),
+    ];
+    check(Tool::AcrPurge, "", "app", &rows);
+    let disabled = r#"{"status": "Disabled", "step": {"cmd": "acr purge --filter 'app:.*' --ago 7d"}}"#;
+    check(Tool::AcrPurge, "", "app", &[(disabled, "a", "a", "the original is switched off")]);
+}

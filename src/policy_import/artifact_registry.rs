@@ -214,6 +214,12 @@ fn translate_delete(
     if delete.condition.is_none() {
         policy.leave_out("it has no `condition`");
     }
+    if delete.most_recent_versions.is_some() {
+        policy.leave_out("`mostRecentVersions` is for `Keep` alone, and the product refuses it in a `Delete`");
+    }
+    if !condition.tag_prefixes.is_empty() && condition.state() != Some(TagState::Tagged) {
+        policy.leave_out("`tagPrefixes` go with `tagState: tagged` alone");
+    }
     if !condition.version_name_prefixes.is_empty() {
         policy.leave_out("it selects versions by their digest, and policies select tags");
     }
@@ -285,6 +291,9 @@ fn add_keep(keep: &CleanupPolicy, policy: &mut ImportedPolicy) {
             policy.remark(RemarkKind::KeepsMore, text);
         }
     };
+    if keep.most_recent_versions.is_some() && keep.condition.is_some() {
+        return policy.leave_out(format!("{called} has `condition` and `mostRecentVersions`, of which one is allowed"));
+    }
     if let Some(recent) = &keep.most_recent_versions {
         match recent.keep_count {
             Some(count) if count > 0 => policy.keep_rule(ImportedRule::Newest(count)),
@@ -298,6 +307,7 @@ fn add_keep(keep: &CleanupPolicy, policy: &mut ImportedPolicy) {
             "versions without tags count as well there, parts of indexes included; `newest` counts images that have a \
              selected tag, so it never keeps fewer",
         );
+        policy.remark(RemarkKind::Time, super::RANK_OF_LATE_TAGS);
         return narrowed(policy, &recent.package_name_prefixes);
     }
     let Some(condition) = &keep.condition else {

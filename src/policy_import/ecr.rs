@@ -160,6 +160,10 @@ fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], 
     if selection.storage_class.as_deref().is_some_and(|class| class != "standard") {
         policy.leave_out("it selects archived images, of which policies know nothing");
     }
+    let names_tags = !selection.tag_prefix_list.is_empty() || !selection.tag_pattern_list.is_empty();
+    if names_tags && selection.tag_status != TagStatus::Tagged {
+        policy.leave_out("lists of tags go with `tagStatus: tagged` alone, and ECR refuses them here");
+    }
     // Priority: an image that a rule before matches is that rule's alone.
     let mut claimed: Vec<String> = Vec::new();
     for (earlier, _) in &rules[..at] {
@@ -221,6 +225,7 @@ fn translate_rule(rules: &[(Rule, &Value)], at: usize, repositories: &[String], 
                 "ECR counts images without tags as well where the rule says `any`; `newest` counts images that have a \
                  selected tag, so it never keeps fewer",
             );
+            policy.remark(RemarkKind::Time, super::RANK_OF_LATE_TAGS);
         }
         ("sinceImagePushed", Some(seconds)) => policy.keep_rule(ImportedRule::Within(seconds)),
         ("sinceImagePulled", Some(seconds)) => {

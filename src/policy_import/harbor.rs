@@ -16,6 +16,17 @@ use crate::domain::Failure;
 const HELP: &str =
     "give what `GET /api/v2.0/retentions/{id}` or `GET /api/v2.0/projects/{name}/immutabletagrules` answers";
 
+/// The templates that Harbor registers. With any other one, the job of a repository fails and removes nothing.
+const TEMPLATES: [&str; 7] = [
+    "latestPushedK",
+    "latestPulledN",
+    "latestActiveK",
+    "lastXDays",
+    "always",
+    "nDaysSinceLastPull",
+    "nDaysSinceLastPush",
+];
+
 /// The project in policies where no option names it.
 const NO_PROJECT: &str = "name-of-the-project";
 
@@ -204,6 +215,11 @@ fn translate_tags(
         );
         return vec![keep_all(policy)];
     }
+    if let Some(why) = failure(rule) {
+        policy
+            .remark(RemarkKind::KeepsMore, format!("{why}, so Harbor's job fails in these repositories and all stays"));
+        return vec![keep_all(policy)];
+    }
     let Some(Some(test)) = tests.first().cloned() else {
         policy.remark(RemarkKind::KeepsMore, "its selector of tags cannot be said here, so the rule keeps everything");
         return vec![keep_all(policy)];
@@ -273,15 +289,22 @@ fn keep_all(mut policy: ImportedPolicy) -> ImportedPolicy {
 
 /// The keep rules that keep what the rule retains of the artifacts that it takes. `None` if that is all of them.
 fn retained(rule: &Rule, policy: &mut ImportedPolicy) -> Option<Vec<ImportedRule>> {
-    let number = rule.params.get(rule.template.as_str()).and_then(|value| match value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
+    let number = match rule.params.get(rule.template.as_str()) {
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(text)) => text.parse::<u64>().ok().map(|number| {
+            let used = if rule.template == "nDaysSinceLastPush" { 30 } else { 10 };
+            policy.remark(
+                RemarkKind::KeepsMore,
+                format!("its number is a text, instead of which Harbor uses {used}; the larger of the two holds here"),
+            );
+            number.max(used)
+        }),
         _ => None,
-    });
+    };
     let days = number.and_then(|days| days.checked_mul(86_400));
     let times = "Harbor goes by the newest push of the artifact and its tags";
     match (rule.template.as_str(), number) {
-        ("latestPushedK", Some(0)) | ("nothing", _) => Some(Vec::new()),
+        ("latestPushedK", Some(0)) => Some(Vec::new()),
         ("latestPushedK", Some(count)) => {
             policy.remark(RemarkKind::Time, times);
             policy.remark(
@@ -315,14 +338,23 @@ fn retained(rule: &Rule, policy: &mut ImportedPolicy) -> Option<Vec<ImportedRule
         }
         ("always", _) => None,
         (template, _) => {
-            let template = template.escape_debug();
             policy.remark(
                 RemarkKind::KeepsMore,
-                format!("the template `{template}` or its number is not understood; what the rule takes stays"),
+                format!("the number of `{template}` is not understood; what the rule takes stays"),
             );
             None
         }
     }
+}
+
+/// The reason for which Harbor cannot evaluate the rule.
+fn failure(rule: &Rule) -> Option<String> {
+    let template = rule.template.escape_debug();
+    if !TEMPLATES.contains(&rule.template.as_str()) {
+        return Some(format!("the template `{template}` is not known to Harbor"));
+    }
+    let has_number = rule.template == "always" || rule.params.contains_key(&rule.template);
+    (!has_number).then(|| format!("the rule lacks the number of `{template}`"))
 }
 
 /// The part on artifacts without tags, of all rules together.
@@ -335,6 +367,9 @@ fn untagged(rules: &[(Rule, &Value)], projects: &[String]) -> ImportedPolicy {
     for (rule, _) in rules.iter().filter(|(rule, _)| !rule.disabled) {
         if rule_scope(&rule.scope_selectors, projects).map(|scope| scope.repositories) != Some(below(projects)) {
             policy.leave_out("not every rule speaks of the whole project");
+        }
+        if let Some(why) = failure(rule) {
+            policy.leave_out(format!("{why}, so Harbor removes nothing in its repositories"));
         }
         let takes = rule.tag_selectors.iter().all(takes_untagged);
         let days = rule.params.get("nDaysSinceLastPush").and_then(Value::as_u64);
@@ -402,6 +437,9 @@ fn below(projects: &[String]) -> Vec<String> {
 fn rule_scope(scopes: &Scopes, projects: &[String]) -> Option<RuleScope> {
     let (mut include, mut exclude, mut unsure) = (None, Vec::new(), Vec::new());
     for selector in &scopes.repository {
+        if is_read_oddly(&selector.pattern) {
+            return None;
+        }
         let globs = path_globs(&selector.pattern)?;
         let written = |globs: &[String]| -> Vec<String> {
             projects.iter().flat_map(|project| globs.iter().map(move |glob| format!("{project}/{glob}"))).collect()
@@ -419,24 +457,38 @@ fn rule_scope(scopes: &Scopes, projects: &[String]) -> Option<RuleScope> {
     Some(RuleScope { repositories, unsure })
 }
 
+/// Returns true for what doublestar 1.3, which Harbor has, does not match as its text says: nothing of `*{,-dev}` matches the
+/// empty option, an option with a slash spoils the others, and `v**` does not match `v`.
+fn is_read_oddly(pattern: &str) -> bool {
+    let mut rest = pattern;
+    while let Some((_, behind)) = rest.split_once('{') {
+        let Some((options, after)) = behind.split_once('}') else { return true };
+        let is_odd = |option: &str| option.trim_matches('*').is_empty();
+        if options.contains(['/', '{']) || options.split(',').any(is_odd) {
+            return true;
+        }
+        rest = after;
+    }
+    let is_mixed = |glob: &String| glob.split('/').any(|part| part.contains("**") && part != "**");
+    alternatives(pattern).is_none_or(|globs| globs.iter().any(is_mixed))
+}
+
 /// The tags of a selector. `None` if globs cannot say which.
 fn tag_test(selector: &Selector) -> Option<TagTest> {
     if !selector.unknown.is_empty() || !matches!(selector.kind.as_str(), "" | "doublestar") {
         return None;
     }
-    if selector.pattern.contains(['\\', '!', '^', '[', ']']) {
+    if selector.pattern.contains(['\\', '!', '^', '[', ']', '/']) || is_read_oddly(&selector.pattern) {
         return None;
     }
     let mut globs = alternatives(&selector.pattern)?;
-    for glob in &mut globs {
-        while glob.contains("**") {
-            *glob = glob.replace("**", "*");
-        }
+    for glob in globs.iter_mut().filter(|glob| *glob == "**") {
+        "*".clone_into(glob);
     }
     globs.sort();
     globs.dedup();
-    // No tag is empty or has a slash in it.
-    globs.retain(|glob| !glob.is_empty() && !glob.contains('/'));
+    // No tag is empty.
+    globs.retain(|glob| !glob.is_empty());
     if globs.is_empty() {
         return None;
     }

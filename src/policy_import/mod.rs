@@ -100,6 +100,10 @@ impl Tool {
     }
 }
 
+/// In what `newest` differs from counts of tools that rank images by their own push.
+const RANK_OF_LATE_TAGS: &str = "an image that got a tag later ranks by that tag here, so it may take the place of a newer \
+    image, which the original keeps: let `newest` count more where old images get new tags";
+
 /// Translates the rules of a file.
 ///
 /// # Errors

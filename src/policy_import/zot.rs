@@ -85,6 +85,10 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
     if find(retention, "dryRun") == Some(&Value::Bool(true)) {
         found.remarks.push(Remark::new(RemarkKind::Schedule, "the original only reports: `dryRun` is set"));
     }
+    if matches!(find(storage, "gc"), Some(Value::Bool(false))) {
+        let text = "the original removes nothing: `gc` is `false`, and retention is a part of garbage collection";
+        found.remarks.push(Remark::new(RemarkKind::Schedule, text));
+    }
     found.remarks.push(Remark::new(
         RemarkKind::Scope,
         "zot takes the first policy whose globs match a repository; here each excludes what those before it take",
@@ -252,7 +256,7 @@ fn translate_tags(rule: &Policy, base: &ImportedPolicy) -> Vec<ImportedPolicy> {
 
 /// Selects the tags of an entry that are of no entry before it.
 fn select_entry(policy: &mut ImportedPolicy, expressions: &[WholeExpression], earlier: &[WholeExpression]) {
-    let counts = policy.rules().iter().any(|rule| matches!(rule, ImportedRule::Newest(_)));
+    let counts = policy.counts();
     let keeps_all = policy.keep == ImportedKeep::All;
     let overlaps = !earlier.is_empty() && !are_disjoint(expressions, earlier);
     match TagSelection::without(expressions, earlier) {
@@ -288,12 +292,12 @@ fn add_rules(entry: &KeepTags, policy: &mut ImportedPolicy) {
     let pushed = entry.pushed_within.as_deref().map(json::seconds);
     let unknown = !entry.unknown.is_empty() || pushed == Some(None);
     if unknown {
+        let time = (pushed == Some(None)).then(|| "`pushedWithin`".to_owned());
+        let keys = Some(key_list(&entry.unknown)).filter(|keys| !keys.is_empty());
+        let list: Vec<String> = keys.into_iter().chain(time).collect();
         policy.remark(
             RemarkKind::Unknown,
-            format!(
-                "the entry has keys or times that are not understood, so its tags stay: {}",
-                key_list(&entry.unknown)
-            ),
+            format!("the entry has keys or times that are not understood, so its tags stay: {}", list.join(", ")),
         );
     }
     let pulls = entry.pulled_within.is_some() || entry.pulled_count > 0;
@@ -316,6 +320,7 @@ fn add_rules(entry: &KeepTags, policy: &mut ImportedPolicy) {
             RemarkKind::Count,
             "`mostRecentlyPushedCount` counts tags; `newest` counts images, and keeps all their selected tags",
         );
+        policy.remark(RemarkKind::Time, super::RANK_OF_LATE_TAGS);
     }
     if let Some(Some(seconds)) = pushed {
         policy.keep_rule(ImportedRule::Within(seconds.max(1)));

@@ -161,3 +161,92 @@ fn counts_of_a_purge_do_not_count_what_another_one_removes() {
     let disabled = r#"{"status": "Disabled", "step": {"cmd": "acr purge --filter 'app:.*' --ago 7d"}}"#;
     check(Tool::AcrPurge, "", "app", &[(disabled, "a", "a", "the original is switched off")]);
 }
+
+/// One retention rule of Harbor on all repositories.
+fn harbor(template: &str, number: &str, decoration: &str, pattern: &str, repositories: &str) -> &'static str {
+    let params = if number.is_empty() { String::new() } else { format!(r#""{template}": {number}"#) };
+    let text = format!(
+        r#"{{"algorithm": "or", "rules": [{{"action": "retain", "template": "{template}", "params": {{{params}}},
+            "tag_selectors": [{{"kind": "doublestar", "decoration": "{decoration}", "pattern": "{pattern}"}}],
+            "scope_selectors": {{"repository": [{{"kind": "doublestar", "decoration": "repoMatches",
+                "pattern": "{repositories}"}}]}}}}]}}"#
+    );
+    Box::leak(text.into_boxed_str())
+}
+
+#[test]
+fn harbor_keeps_by_its_own_reading_of_rules() {
+    let tags = "a@1 b@5 c@9 d@12 e@20 f@25 g@26 h@27 i@28 j@31 k@41 l@42";
+    let versions = "v v1 v2-rc release-1 dev";
+    let rows = [
+        // A job with a rule that Harbor does not know fails.
+        (harbor("nothing", "", "matches", "**", "**"), tags, "", "`nothing` is not known to Harbor"),
+        (harbor("latestScannedK", "1", "matches", "a*", "**"), tags, "", "`latestScannedK` is not known to Harbor"),
+        (harbor("latestPushedK", "", "matches", "a*", "**"), tags, "", "lacks the number of `latestPushedK`"),
+        // A number in a text is another number.
+        (harbor("latestPushedK", "\"2\"", "matches", "**", "**"), tags, "k l", "Harbor uses 10"),
+        (harbor("latestPushedK", "\"11\"", "matches", "**", "**"), tags, "l", "Harbor uses 10"),
+        (harbor("lastXDays", "\"3\"", "matches", "**", "**"), tags, "d e f g h i j k l", "Harbor uses 10"),
+        (harbor("nDaysSinceLastPush", "\"7\"", "matches", "**", "**"), tags, "j k l", "Harbor uses 30"),
+        (harbor("latestPushedK", "2", "matches", "**", "**"), tags, "c d e f g h i j k l", "newest: 2"),
+        // Globs that doublestar reads in its own way.
+        (harbor("always", "", "excludes", "release-*{,-hotfix}", "**"), versions, "", "cannot be said"),
+        (harbor("always", "", "excludes", "{v*,*/x}", "**"), versions, "", "cannot be said"),
+        (harbor("always", "", "excludes", "v***", "**"), versions, "", "cannot be said"),
+        (harbor("always", "", "excludes", "v{*,-x}", "**"), versions, "", "cannot be said"),
+        (harbor("always", "", "matches", "v*", "ap*{,-dev}"), versions, "", "cannot be said"),
+        (harbor("always", "", "excludes", "{v*,dev}", "**"), versions, "dev v v1 v2-rc", "keep: all"),
+    ];
+    check(Tool::Harbor, "shop", "shop/app", &rows);
+}
+
+/// Keys that the product refuses where they stand may not be passed over.
+#[test]
+fn keys_in_the_wrong_place_leave_a_rule_out() {
+    let ecr: [Row; 2] = [
+        (
+            r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "tagPrefixList": ["dev"],
+                "countType": "imageCountMoreThan", "countNumber": 1}, "action": {"type": "expire"}}]}"#,
+            "dev-1 v1 v2",
+            "",
+            "lists of tags go with `tagStatus: tagged` alone",
+        ),
+        (
+            r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "tagPatternList": ["dev*"],
+                "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1}, "action": {"type": "expire"}}]}"#,
+            "dev-1 v1 v2",
+            "",
+            "lists of tags go with `tagStatus: tagged` alone",
+        ),
+    ];
+    check(Tool::Ecr, "app", "app", &ecr);
+    let registry: [Row; 4] = [
+        (
+            r#"[{"action": {"type": "Delete"}, "condition": {"tagState": "any"}, "mostRecentVersions": {"keepCount": 2}}]"#,
+            "a b c",
+            "",
+            "`mostRecentVersions` is for `Keep` alone",
+        ),
+        (
+            r#"[{"action": {"type": "Delete"}, "condition": {"tagState": "any"}}, {"name": "k", "action": {"type": "Keep"},
+                "condition": {"tagState": "tagged", "tagPrefixes": ["a"]}, "mostRecentVersions": {"keepCount": 1}}]"#,
+            "a b c",
+            "",
+            "of which one is allowed",
+        ),
+        (
+            r#"[{"action": {"type": "Delete"}, "condition": {"tagState": "untagged", "tagPrefixes": ["a"]}}]"#,
+            "a b c",
+            "",
+            "`tagPrefixes` go with `tagState: tagged` alone",
+        ),
+        (
+            r#"[{"action": {"type": "Delete"}, "condition": {"tagPrefixes": ["a"]}}, {"action": {"type": "Keep"},
+                "mostRecentVersions": {"keepCount": 1}}]"#,
+            "a1@1 a2@2 c",
+            "a2",
+            "an image that got a tag later ranks by that tag",
+        ),
+    ];
+    check(Tool::ArtifactRegistry, "p/r", "p/r/app", &registry);
+}

@@ -39,12 +39,15 @@ impl WholeExpression {
     /// # Errors
     /// The construct that has no equal here.
     pub(super) fn of_search(search: &str) -> Result<Self, String> {
+        check_classes(search)?;
         check_dialect(search)?;
         Regex::new(search).map_err(|error| describe(&error))?;
         let mut alternatives: Vec<String> = Vec::new();
+        // A flag holds for all that follows it, so the same text may mean something else behind it.
+        let has_flags = search.contains("(?");
         for alternative in top_level_alternatives(search) {
             let whole = whole_of(alternative);
-            if !alternatives.contains(&whole) {
+            if has_flags || !alternatives.contains(&whole) {
                 alternatives.push(whole);
             }
         }
@@ -60,6 +63,7 @@ impl SearchExpression {
     /// # Errors
     /// The construct that has no equal here.
     pub(super) fn of(search: &str) -> Result<Self, String> {
+        check_classes(search)?;
         if let Some((excluded, rest)) = leading_lookahead(search) {
             let matches = WholeExpression::of_search(&at_start(rest))?;
             let excludes = WholeExpression::of_search(&at_start(excluded))?;
@@ -118,18 +122,8 @@ fn parts(text: &str) -> Vec<(usize, &str)> {
                 chars.next();
             }
             '[' => {
-                let mut is_first = true;
-                while let Some((_, next)) = chars.next() {
-                    match next {
-                        '\\' => {
-                            chars.next();
-                        }
-                        '^' if is_first => continue,
-                        ']' if !is_first => break,
-                        _ => {}
-                    }
-                    is_first = false;
-                }
+                let length = class_length(&text[start..]).unwrap_or(text.len() - start);
+                while chars.next_if(|(at, _)| *at < start + length).is_some() {}
             }
             _ => {}
         }
@@ -137,6 +131,67 @@ fn parts(text: &str) -> Vec<(usize, &str)> {
         found.push((start, &text[start..end]));
     }
     found
+}
+
+/// The names of classes that every dialect here knows, as in `[[:alpha:]_]`.
+const NAMED_CLASSES: [&str; 13] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper",
+    "xdigit",
+];
+
+/// The length of the class that the text begins with, its brackets included. `None` if it does not end.
+fn class_length(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = if bytes.get(1) == Some(&b'^') { 2 } else { 1 };
+    let first = at;
+    loop {
+        match *bytes.get(at)? {
+            b'\\' => at += 2,
+            b'[' => at += named_class(&text[at..]).map_or(1, |(_, length)| length),
+            b']' if at > first => return Some(at + 1),
+            _ => at += 1,
+        }
+    }
+}
+
+/// The name in `[:alpha:]` and `[:^alpha:]` at the start of the text, and the length of the whole.
+fn named_class(text: &str) -> Option<(&str, usize)> {
+    let inner = text.strip_prefix("[:")?;
+    let end = inner.find(":]")?;
+    let name = inner[..end].strip_prefix('^').unwrap_or(&inner[..end]);
+    name.bytes().all(|byte| byte.is_ascii_alphabetic()).then_some((name, end + 4))
+}
+
+/// Refuses classes whose end or meaning depends on the dialect: `[]a]`, `[a[bc]]`, `[a-z&&[^b]]`.
+fn check_classes(search: &str) -> Result<(), String> {
+    for (at, part) in parts(search).into_iter().filter(|(_, part)| part.starts_with('[')) {
+        let differs = || format!("the class `{part}` is not read the same way everywhere");
+        if class_length(&search[at..]) != Some(part.len()) {
+            return Err(format!("the class `{part}` does not end"));
+        }
+        let mut inner = part[1..part.len() - 1].trim_start_matches('^');
+        if inner.is_empty()
+            || inner.starts_with(']')
+            || ["&&", "--", "~~", "||"].iter().any(|sign| inner.contains(sign))
+        {
+            return Err(differs());
+        }
+        while let Some(c) = inner.chars().next() {
+            let length = match c {
+                '[' => named_class(inner).filter(|(name, _)| NAMED_CLASSES.contains(name)).ok_or_else(differs)?.1,
+                '\\' => {
+                    let escaped = inner[1..].chars().next().ok_or_else(differs)?;
+                    if escaped.is_ascii_alphanumeric() && !"dDwWsStnrfv".contains(escaped) {
+                        return Err(differs());
+                    }
+                    1 + escaped.len_utf8()
+                }
+                other => other.len_utf8(),
+            };
+            inner = &inner[length..];
+        }
+    }
+    Ok(())
 }
 
 /// The alternatives that no bracket encloses.
@@ -199,11 +254,6 @@ fn check_dialect(search: &str) -> Result<(), String> {
             if letter && !common.contains(escaped) || edge {
                 return Err(format!("`{part}` is not read the same way everywhere"));
             }
-        } else if let Some(class) = part.strip_prefix('[') {
-            let posix = class.replace("[:", "").replace(":]", "");
-            if posix.replace("\\[", "").contains('[') || ["&&", "--", "~~"].iter().any(|sign| class.contains(sign)) {
-                return Err(format!("the class `{part}` is not read the same way everywhere"));
-            }
         } else if part == "(" && search[at..].starts_with("(?") {
             let rest = &search[at + 2..];
             if rest.starts_with(['=', '!']) || rest.starts_with("<=") || rest.starts_with("<!") {
@@ -216,7 +266,7 @@ fn check_dialect(search: &str) -> Result<(), String> {
             }
         } else if part == "{" && search[at..].starts_with("{,") {
             return refuse("`{,` is not read the same way everywhere");
-        } else if !part.is_ascii() {
+        } else if !part.is_ascii() && !part.starts_with('[') {
             return refuse("a character that no name has");
         }
     }

@@ -106,8 +106,8 @@ fn translate_rule(rule: &ExpirationPolicy, value: &Value, scopes: &[String], num
         policy.keep_rule(ImportedRule::Newest(count));
         policy.remark(
             RemarkKind::Count,
-            "`keep_n` counts tags, for each page of a thousand; `newest` counts images of the whole repository, and keeps \
-             all their tags",
+            "`keep_n` counts tags, for each page of a thousand, so GitLab keeps more where there are more tags than that; \
+             `newest` counts images of the whole repository, and keeps all their tags",
         );
     }
     match rule.older_than.as_deref().map(json::seconds) {
@@ -174,7 +174,7 @@ fn select(policy: &mut ImportedPolicy, expression: &WholeExpression, excludes: &
         None => policy.leave_out("it matches no tag but those that stay, and removes nothing"),
         Some(Ok(selection)) => policy.tags = Some(selection),
         // Each tag that stays is alone in its group, so any count keeps it, and it takes no place among the others.
-        Some(Err(apart)) if policy.rules().iter().any(|rule| matches!(rule, ImportedRule::Newest(_))) => {
+        Some(Err(apart)) if policy.counts() => {
             policy.tags = Some(apart);
         }
         Some(Err(_)) => {

@@ -115,6 +115,9 @@ fn random_filters_match_no_more_than_the_tool() {
         "[^v]",
         "{1,2}",
         "latest",
+        "[[:upper:]|v]",
+        "[^[:alpha:]|_]+",
+        "[[:digit:].]+",
     ]);
     let filter = prop::collection::vec(part, 1..5).prop_map(|parts| parts.concat());
     let names: Vec<String> = vec!["app".to_owned()];

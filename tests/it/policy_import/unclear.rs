@@ -126,6 +126,51 @@ fn variables_of_any_kind_leave_a_filter_out() {
     check(Tool::AcrPurge, "", "app", &rows);
 }
 
+/// Classes end where the tool ends them, and flags reach as far.
+#[test]
+fn classes_and_flags_of_expressions_mean_the_same() {
+    let rows: [Row; 13] = [
+        ("acr purge --ago 1d --filter 'app:^[[:alpha:]|_]+$'", "abc a.b x_y 1.2", "abc x_y", "within"),
+        ("acr purge --ago 1d --filter 'app:[[:upper:]|_]'", "1.2 a.b A x_y", "A x_y", "within"),
+        ("acr purge --ago 1d --filter 'app:^(pr|[[:digit:]|v])-'", "pr-1 v-1 1-1 x-1 a.-1", "1-1 pr-1 v-1", "within"),
+        ("acr purge --ago 1d --filter 'app:^(?![[:upper:]|x]).*'", "A a x b.c", "a b.c", "keep: all"),
+        ("acr purge --ago 1d --filter 'app:^v[[:^alpha:]|.]+$'", "v1.2 vx v1x", "v1.2", "within"),
+        ("acr purge --ago 1d --filter 'app:^[]a]+$'", "a b", "", "is not read the same way"),
+        ("acr purge --ago 1d --filter 'app:^[a[bc]]+$'", "a b c", "", "is not read the same way"),
+        ("acr purge --ago 1d --filter 'app:^[a-c&&b]+$'", "a b c", "", "is not read the same way"),
+        ("acr purge --ago 1d --filter 'app:^[[:vowel:]]+$'", "a b e", "", "is not read the same way"),
+        ("acr purge --ago 1d --filter 'app:^[\\Qa]+$'", "a b", "", "is not read the same way"),
+        ("acr purge --ago 1d --filter 'app:^(?!a|(?i)b|a).*'", "A a B b x", "x", "keep: all"),
+        ("acr purge --ago 1d --filter 'app:^a$|(?i)^b$|^a$'", "A a B b x", "A B a b", "within"),
+        // No tag begins with a dash, so nothing is left out.
+        ("acr purge --ago 1d --filter 'app:^(?!-rc).*'", "a b", "a b", "within"),
+    ];
+    check(Tool::AcrPurge, "", "app", &rows);
+    let gitlab: [Row; 3] = [
+        (r#"{"name_regex": ".*", "name_regex_keep": "[^[:alpha:]|_]+", "older_than": "7d"}"#, "1.0 a", "a", "stays"),
+        (r#"{"name_regex": ".*", "name_regex_keep": "a|(?i)dev|a", "older_than": "7d"}"#, "A Dev a x", "x", "stays"),
+        (r#"{"name_regex": ".*", "name_regex_keep": "[a[b]", "older_than": "7d"}"#, "a x", "", "may keep anything"),
+    ];
+    check(Tool::Gitlab, "app", "app", &gitlab);
+    let zot: [Row; 2] = [
+        (
+            r#"{"policies": [{"repositories": ["**"], "keepTags": [{"patterns": ["^[[:upper:]|v]$", "^[[:digit:].]+[[:upper:]|v]$"]},
+                {"patterns": ["^1"], "mostRecentlyPushedCount": 1}]}]}"#,
+            "A v 1.2v 1.1@3 1.0@4",
+            "1.0",
+            "zot-1-tags-1",
+        ),
+        (
+            r#"{"storage": {"gc": false, "retention": {"policies": [{"repositories": ["**"],
+                "keepTags": [{"patterns": ["^v"], "mostRecentlyPushedCount": 1}]}]}}}"#,
+            "v2@1 v1@2",
+            "v1",
+            "the original removes nothing: `gc` is `false`",
+        ),
+    ];
+    check(Tool::Zot, "", "app", &zot);
+}
+
 /// A count is of what the other commands have left.
 #[test]
 fn counts_of_a_purge_do_not_count_what_another_one_removes() {

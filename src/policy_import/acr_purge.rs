@@ -451,7 +451,8 @@ fn add_rules(purge: &Purge, policy: &mut ImportedPolicy) {
     match (ago, purge.value("max-tags").is_some()) {
         (Some(seconds), _) => policy.keep_rule(ImportedRule::Within(seconds.max(1))),
         (None, true) if most > 0 => policy.keep_rule(ImportedRule::Newest(most.max(least))),
-        (None, _) => return policy.leave_out("it has no `--ago`, which the tool refuses"),
+        (None, true) => return policy.leave_out("`--max-tags 0` is not a count of tags that stay"),
+        (None, false) => return policy.leave_out("it has no `--ago`, which the tool refuses"),
     }
     if ago.is_some() && purge.value("max-tags").is_some() {
         let text = "`--max-tags` also removes tags that are younger than `--ago`; here these stay";
@@ -547,6 +548,8 @@ fn ago(word: &Word) -> Option<u64> {
     let known = rest.chars().all(|c| c.is_ascii_digit() || ".hmsnuµ".contains(c));
     let rest = if rest.is_empty() {
         (word.text.contains('d')).then_some(0)?
+    } else if rest == "0" {
+        0
     } else {
         json::seconds(rest).filter(|_| known)?
     };

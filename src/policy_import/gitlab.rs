@@ -64,6 +64,12 @@ fn translate_project(project: &Value, options: &ImportOptions, found: &mut Trans
     let nested = ["container_expiration_policy", "container_expiration_policy_attributes"]
         .iter()
         .find_map(|key| project.get(key));
+    if nested.is_some_and(Value::is_null) {
+        let path = project.get("path_with_namespace").and_then(Value::as_str).unwrap_or("a project").escape_debug();
+        let text = format!("{path} has no cleanup policy, so GitLab removes nothing there");
+        found.remarks.push(Remark::new(RemarkKind::Scope, text));
+        return Ok(());
+    }
     let value = nested.unwrap_or(project);
     let known = ["keep_n", "older_than", "name_regex", "name_regex_delete", "name_regex_keep", "enabled", "cadence"];
     if !value.as_object().is_some_and(|object| known.iter().any(|key| object.contains_key(*key))) {

@@ -36,7 +36,7 @@ fn check(tool: Tool, scope: &str, repository: &str, rows: &[Row]) {
 /// A flag behind the end of a line may belong to the command: `--keep` must not be lost.
 #[test]
 fn flags_behind_the_end_of_a_purge_are_not_lost() {
-    let rows: [Row; 14] = [
+    let rows: [Row; 15] = [
         ("acr purge --filter 'app:.*' --ago 7d\n  --keep 3", "a b c d", "", "before `--keep`"),
         ("acr purge --filter 'app:.*' --ago 7d\n\n  # three\n  '--min-tags=3'", "a b c d", "", "before `--min-tags`"),
         ("acr purge --filter 'app:.*' --ago 7d # old\r\n  --dry-run\r\n", "a b", "", "before `--dry-run`"),
@@ -81,6 +81,7 @@ fn flags_behind_the_end_of_a_purge_are_not_lost() {
         ("acr purge --filter 'app:^dev' \\\r\n  --ago 7d\\\n --untagged", "a dev-1", "dev-1", "acr-purge-1-untagged"),
         ("acr purge --filter 'app:^dev' --ago 7d | tee log.txt", "a dev-1", "dev-1", "within: 7d"),
         ("acr -r contoso purge --filter 'app:^dev' --ago 7d", "a dev-1", "dev-1", "within: 7d"),
+        ("acr purge --filter 'app:^dev' --ago 0", "a dev-1", "dev-1", "within: 1s"),
         (
             "steps:\n  - cmd: acr purge --filter 'app:^dev' --ago 7d\n  - cmd: acr purge --filter 'app:^pr' --ago 7d\n",
             "a dev-1 pr-1",
@@ -148,10 +149,18 @@ fn classes_and_flags_of_expressions_mean_the_same() {
     check(Tool::AcrPurge, "", "app", &rows);
     let gitlab: [Row; 3] = [
         (r#"{"name_regex": ".*", "name_regex_keep": "[^[:alpha:]|_]+", "older_than": "7d"}"#, "1.0 a", "a", "stays"),
-        (r#"{"name_regex": ".*", "name_regex_keep": "a|(?i)dev|a", "older_than": "7d"}"#, "A Dev a x", "x", "stays"),
+        (
+            r#"{"name_regex": ".*", "name_regex_keep": "x|a|(?i)dev|a|y", "older_than": "7d"}"#,
+            "A Dev a z",
+            "z",
+            "stays",
+        ),
         (r#"{"name_regex": ".*", "name_regex_keep": "[a[b]", "older_than": "7d"}"#, "a x", "", "may keep anything"),
     ];
     check(Tool::Gitlab, "app", "app", &gitlab);
+    let without = r#"[{"path_with_namespace": "web", "container_expiration_policy": null},
+        {"path_with_namespace": "app", "container_expiration_policy": {"name_regex": "a", "older_than": "7d"}}]"#;
+    check(Tool::Gitlab, "", "app", &[(without, "a b", "a", "web has no cleanup policy")]);
     let zot: [Row; 2] = [
         (
             r#"{"policies": [{"repositories": ["**"], "keepTags": [{"patterns": ["^[[:upper:]|v]$", "^[[:digit:].]+[[:upper:]|v]$"]},
@@ -252,14 +261,14 @@ fn keys_in_the_wrong_place_leave_a_rule_out() {
         (
             r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "tagPrefixList": ["dev"],
                 "countType": "imageCountMoreThan", "countNumber": 1}, "action": {"type": "expire"}}]}"#,
-            "dev-1 v1 v2",
+            "dev-1@1 v1@2 v2@3",
             "",
             "lists of tags go with `tagStatus: tagged` alone",
         ),
         (
             r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "tagPatternList": ["dev*"],
                 "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1}, "action": {"type": "expire"}}]}"#,
-            "dev-1 v1 v2",
+            "dev-1@1 v1@2 v2@3",
             "",
             "lists of tags go with `tagStatus: tagged` alone",
         ),
@@ -275,7 +284,7 @@ fn keys_in_the_wrong_place_leave_a_rule_out() {
         (
             r#"[{"action": {"type": "Delete"}, "condition": {"tagState": "any"}}, {"name": "k", "action": {"type": "Keep"},
                 "condition": {"tagState": "tagged", "tagPrefixes": ["a"]}, "mostRecentVersions": {"keepCount": 1}}]"#,
-            "a b c",
+            "a@3 b@2 c@1",
             "",
             "of which one is allowed",
         ),

@@ -503,14 +503,31 @@ impl<'a> ManifestDeletion<'a> {
             }
             RemovalResponse::AlreadyMissing => return Ok(Outcome::Skipped(SkipReason::Missing)),
         };
-        // An answer is not a proof. The first one in each repository is held against the registry.
-        if !site.breaker.has_removed_from(&site.repository.name) && self.is_still_present().await {
+        // An answer is not a proof. The first one in each repository is held against the registry, and each one whose tags the
+        // list of tags still shows.
+        let doubted = !site.breaker.has_removed_from(&site.repository.name) || self.shows_removed_tags(seen).await;
+        if doubted && self.is_still_present().await {
             let why = "the registry answered that it deleted the manifest, and still has it".to_owned();
             site.breaker.trip(why.clone());
             return Ok(Outcome::Failed(why));
         }
         site.record_success();
         Ok(Outcome::Done(evidence))
+    }
+
+    /// Reads the list of tags, where it shows afterwards whether other tags went along. Returns true if a deleted tag is still
+    /// in it.
+    async fn shows_removed_tags(&self, seen: &mut SeenTags) -> bool {
+        let reader = &self.context.registry.reader;
+        if reader.names_deleted_tags() {
+            return false;
+        }
+        let after = reader.tags(&self.context.repository.name).await;
+        let shows =
+            |tag: &TagName| !seen.gone.contains(tag) && matches!(&after, Ok(after) if after.binary_search(tag).is_ok());
+        let shown = self.tasks.iter().any(|task| shows(&task.removal.tag));
+        seen.after = Some(after);
+        shown
     }
 
     /// Polls the manifest until it is gone: a read may be stale. Returns true if it is still there after the longest possible

@@ -223,6 +223,15 @@ pub trait RegistryReader: Send + Sync {
     /// Returns an error if the registry does not answer that.
     async fn has_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError>;
 
+    /// Returns true if the registry still has a manifest that it listed and did not give when it was read: its content is
+    /// unknown then. By default if it says so of the digest.
+    ///
+    /// # Errors
+    /// Returns an error if the registry does not answer that.
+    async fn lists_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
+        self.has_manifest(repository, digest).await
+    }
+
     /// Returns true if the manifest of a removed tag can still be restored under it; by default if it can be read.
     ///
     /// # Errors

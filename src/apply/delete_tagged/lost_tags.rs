@@ -1,10 +1,13 @@
 //! Tags that stay and went with a manifest: somebody moved them onto it in the instant of its deletion.
+//!
+//! Where the registry names the tags that went with a manifest, they are put back at it. A list of tags only shows that one is
+//! missing, which somebody else may have removed in the meantime: then nobody knows what it named, and it is reported.
 
 use std::collections::BTreeSet;
 
 use super::super::{ApplyContext, RemovalResult, RepositoryContext};
 use crate::domain::{Action, Digest, Intent, Outcome, RemovalMethod, TagName};
-use crate::registry::{RawManifest, RegistryErrorKind};
+use crate::registry::{RawManifest, RegistryError, RegistryErrorKind};
 use crate::state::StateError;
 
 /// The tags that a deletion concerns, as they were seen.
@@ -16,11 +19,13 @@ pub(super) struct SeenTags {
     pub(super) gone: Vec<TagName>,
     /// Those that went with the manifest, if the registry named them.
     pub(super) deleted: Option<Vec<TagName>>,
+    /// Those of the repository right after it, if a list had to show whether it was done.
+    pub(super) after: Option<Result<Vec<TagName>, RegistryError>>,
 }
 
 /// Restores tags that were removed without a task, because they were moved onto the manifest at the moment of its
-/// deletion. They are journaled as removed, so that `restore` can bring them back if this fails. Returns the remaining
-/// damage.
+/// deletion, and that the registry named. They are journaled as removed, so that `restore` can bring them back if this fails.
+/// Returns the remaining damage.
 pub(super) async fn restore_lost_tags(
     site: &RepositoryContext<'_>,
     manifest: &RawManifest,
@@ -29,13 +34,15 @@ pub(super) async fn restore_lost_tags(
 ) -> Result<Option<String>, StateError> {
     let digest = &manifest.digest;
     let ordered: BTreeSet<&TagName> = applied.iter().map(|applied| &applied.removal.tag).collect();
-    let taken = match lost_tags(site, digest, seen, &ordered).await {
-        Ok(taken) => taken,
-        Err(why) => {
+    if !site.registry.reader.names_deleted_tags() {
+        let harm = missing_tags(site, digest, seen, &ordered).await;
+        if let Some(why) = &harm {
             site.breaker.trip(why.clone());
-            return Ok(Some(why));
         }
-    };
+        return Ok(harm);
+    }
+    let deleted = seen.deleted.iter().flatten();
+    let taken: Vec<TagName> = deleted.filter(|tag| !ordered.contains(tag)).cloned().collect();
     for tag in &taken {
         let intent = Intent {
             action: Action::Remove(RemovalMethod::DeleteManifest),
@@ -68,30 +75,62 @@ pub(super) async fn restore_lost_tags(
     Ok(Some(why))
 }
 
-/// Returns the tags that a deletion removed although they were not planned, by the registry's answer to it or by the list of
-/// the repository's tags. Returns an error message if that cannot be seen.
-async fn lost_tags(
+/// Looks by the list of the repository's tags whether one that stays is missing after a deletion. Returns an error message if
+/// it may have gone with the manifest, or if that cannot be seen.
+///
+/// A tag whose own image is gone as well was removed by somebody else, together with it.
+async fn missing_tags(
     site: &RepositoryContext<'_>,
     digest: &Digest,
     seen: &SeenTags,
     ordered: &BTreeSet<&TagName>,
-) -> Result<Vec<TagName>, String> {
-    if site.registry.reader.names_deleted_tags() {
-        let deleted = seen.deleted.iter().flatten();
-        return Ok(deleted.filter(|tag| !ordered.contains(tag)).cloned().collect());
-    }
-    let before = &seen.before;
-    match site.registry.reader.tags(&site.repository.name).await {
-        Ok(after) => {
-            let taken = before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
-            Ok(taken.cloned().collect())
-        }
+) -> Option<String> {
+    let (reader, repository) = (&site.registry.reader, &site.repository.name);
+    let after = match &seen.after {
+        Some(after) => after.clone(),
+        None => reader.tags(repository).await,
+    };
+    let after = match after {
+        Ok(after) => after,
         // A repository may be deleted with its last manifest. If it had other tags, that proves nothing about them.
-        Err(error) if error.kind == RegistryErrorKind::NotFound && before.iter().all(|tag| ordered.contains(tag)) => {
-            Ok(Vec::new())
+        Err(error)
+            if error.kind == RegistryErrorKind::NotFound && seen.before.iter().all(|tag| ordered.contains(tag)) =>
+        {
+            return None;
         }
-        Err(error) => Err(format!("it could not be seen whether other tags went with {digest}: {}", error.chain())),
+        Err(error) => {
+            return Some(format!("it could not be seen whether other tags went with {digest}: {}", error.chain()));
+        }
+    };
+    let missing = seen.before.iter().filter(|tag| !ordered.contains(tag) && after.binary_search(tag).is_err());
+    let mut doubtful = Vec::new();
+    for tag in missing {
+        // A list may be older than the tag's own answer.
+        if matches!(reader.resolve(repository, tag).await, Ok(Some(_))) {
+            continue;
+        }
+        let known = site.repository.tag(tag.as_str()).and_then(|tag| tag.digest.as_ref());
+        if let Some(known) = known.filter(|known| *known != digest)
+            && matches!(reader.has_manifest(repository, known).await, Ok(false))
+        {
+            tracing::warn!(
+                registry = %site.registry_name(), %repository, %tag, digest = %known,
+                "a tag that stays is missing: somebody else removed it with its image during the run"
+            );
+            continue;
+        }
+        let known = known.map_or_else(|| "it is not known at what".to_owned(), |known| format!("at {known}"));
+        doubtful.push(format!("{tag} ({known} when it was read)"));
     }
+    if doubtful.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "{repository}: tags that stay are missing after {digest} was deleted: somebody removed them, or moved them onto it in that \
+         instant, and they are not put back because nobody knows which image they named: {}; help: unless somebody removed \
+         them on purpose, push them again",
+        doubtful.join(", ")
+    ))
 }
 
 /// Looks once, after all deletions in a repository whose registry names the tags that go with a manifest, whether a tag that

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, stream};
+
 use crate::domain::{Digest, Gap, GapTarget, Repository, RepositoryName, TagName};
 use crate::http_client::one_line;
 use crate::registry::{RegistryError, RegistryErrorKind, RegistryReader};
@@ -100,25 +102,31 @@ fn mostly_missing_manifests(repository: &RepositoryName, missing: usize, tags: u
 
 /// Drops manifests that the registry does not give, and records the tags that name them, after another read of each: it
 /// may have been moved meanwhile. If that are most tags of the repository, its manifests count as unread. One that the
-/// registry says it has, but does not give, stays unread: it may list and refer to anything.
+/// registry still has or lists, but does not give, stays unread: it may list and refer to anything.
 pub(in crate::registry) async fn drop_missing_manifests(
     reader: &dyn RegistryReader,
     repository: &mut Repository,
     mut missing: BTreeSet<Digest>,
 ) {
+    let mut gaps = Vec::new();
+    let withheld = withheld_manifests(reader, &repository.name, &missing).await;
+    for digest in withheld {
+        missing.remove(&digest);
+        let message = format!(
+            "{}: the registry lists {digest}, and answers that it does not exist when it is read: what it contains is not known, \
+             and it stays with whatever may be in it; the next plan reads it again",
+            repository.name
+        );
+        let error = RegistryError::new(RegistryErrorKind::NotFound, message);
+        gaps.push(error.into_gap(GapTarget::Manifest(digest)));
+    }
     let at_missing = |digest: &Option<Digest>| digest.as_ref().filter(|digest| missing.contains(*digest)).cloned();
     let tags: Vec<(TagName, Digest)> =
         repository.tags.iter().filter_map(|tag| Some((tag.name.clone(), at_missing(&tag.digest)?))).collect();
-    let (mut gaps, mut damaged, mut withheld) = (Vec::new(), 0, BTreeSet::new());
+    let mut damaged = 0;
     for (tag, digest) in tags {
         let gap = match reader.resolve(&repository.name, &tag).await {
             Ok(Some(now)) if now.digest == digest => {
-                let listed =
-                    withheld.contains(&digest) || reader.has_manifest(&repository.name, &digest).await.unwrap_or(true);
-                if listed {
-                    withheld.insert(digest);
-                    continue;
-                }
                 damaged += 1;
                 missing_manifest(&repository.name, &tag)
             }
@@ -126,16 +134,6 @@ pub(in crate::registry) async fn drop_missing_manifests(
             Err(error) => error.into_gap(GapTarget::Tag(tag)),
         };
         gaps.push(gap);
-    }
-    for digest in withheld {
-        missing.remove(&digest);
-        let message = format!(
-            "{}: the registry lists {digest}, and answers that it does not exist when it is read; the next plan reads it \
-             again",
-            repository.name
-        );
-        let error = RegistryError::new(RegistryErrorKind::NotFound, message);
-        gaps.push(error.into_gap(GapTarget::Manifest(digest)));
     }
     if damaged > 1 && 2 * damaged > repository.tags.len() {
         gaps.retain(|gap| gap.kind != NO_MANIFEST);
@@ -145,4 +143,18 @@ pub(in crate::registry) async fn drop_missing_manifests(
     repository.manifests.retain(|digest, _| !missing.contains(digest));
     repository.gaps.extend(gaps);
     repository.gaps.sort();
+}
+
+/// Returns the manifests that the registry still has or lists although it did not give them, or of which it does not say.
+async fn withheld_manifests(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+    missing: &BTreeSet<Digest>,
+) -> BTreeSet<Digest> {
+    let at_once = reader.settings().concurrency.max(1);
+    let looks = stream::iter(missing.iter().cloned().collect::<Vec<_>>()).map(|digest| async move {
+        let is_listed = reader.lists_manifest(repository, &digest).await.unwrap_or(true);
+        is_listed.then_some(digest)
+    });
+    looks.buffer_unordered(at_once).filter_map(|found| async move { found }).collect().await
 }

@@ -152,6 +152,34 @@ async fn a_kept_tag_that_moves_onto_an_image_in_the_instant_of_its_deletion_come
     assert_eq!(walk.registry.tags("shop/api").len(), 3, "{}", came.text);
 }
 
+/// Without the right to push, what went along is lost: the run has failed, says so, and a restore brings it back later.
+#[tokio::test]
+async fn a_kept_tag_that_went_along_and_cannot_come_back_is_a_failure() {
+    let walk = deleting(4, 2).await;
+    let plan = walk.plan().await;
+    let digest = (0..3).map(|number| walk.digest("shop/api", &format!("build-{number:03}"))).min().unwrap();
+    let at = digest.clone();
+    let moves = FaultKind::before_request(move |content| {
+        assert!(content.move_tag("shop/api", "release-001", &at));
+    });
+    walk.registry.inject(Fault::on("/BatchDeleteImage", moves).times(1));
+    walk.registry.inject(Fault::on("/PutImage", FaultKind::status(403)));
+    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+    assert_eq!(came.code, 4, "{}", came.text);
+    assert!(came.text.contains("could not be put back: release-001"), "{}", came.text);
+    let app = walk.open().await.unwrap();
+    let record = app.store.run(&came.run_id()).await.unwrap().unwrap();
+    let journal = app.store.journal(record.run.id).await.unwrap();
+    app.close().await;
+    let view = report::RunView::new(&record, report::RunSummary::from_record(&record)).with_journal(&journal);
+    assert_eq!(view.lost_tags(), ["main/shop/api:release-001"]);
+    assert!(view.headline().contains("LOST: main/shop/api:release-001"), "{}", view.headline());
+    walk.registry.clear_faults();
+    let restored = walk.restore(&came.run_id()).await.unwrap();
+    assert_eq!(restored.outcome().exit_code(), 0, "{restored:?}");
+    assert_eq!(walk.registry.tags("shop/api")["release-001"], digest);
+}
+
 #[tokio::test]
 async fn what_changed_before_a_deletion_is_seen_by_the_look_at_the_image() {
     let walk = deleting(5, 2).await;

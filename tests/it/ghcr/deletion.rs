@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::Method;
 use jiff::SignedDuration;
 use tagwarden::demo::image::{self, Format};
 use tagwarden::demo::registry::{Fault, FaultKind};
@@ -66,6 +67,89 @@ async fn images_go_with_all_of_their_tags_and_come_back() {
     assert_eq!(walk.tags(), before);
     let pushed = walk.registry.requests().iter().any(|request| request.method == "PUT");
     assert!(!pushed, "GitHub restores versions with their tags");
+}
+
+/// A kept index, under a tag or within another one, whose image has a tag that expires. Returns the index to be lost.
+async fn kept_index(nested: bool) -> (WorkflowFixture, image::Image) {
+    let walk = fixture(|options| options, MANIFESTS, POLICIES).await;
+    let child = build("child", 90);
+    let index = image::index(Format::Oci, std::slice::from_ref(&child));
+    let outer = image::index(Format::Oci, std::slice::from_ref(&index));
+    put(&walk.registry, API, "build-1", &child, 90);
+    put(&walk.registry, API, "build-2", &build("two", 1), 1);
+    put(&walk.registry, API, "release-1", if nested { &outer } else { &index }, 90);
+    put(&walk.registry, API, "release-2", &build("other", 90), 90);
+    walk.snapshot_tags();
+    (walk, index)
+}
+
+#[tokio::test]
+async fn an_index_that_the_list_leaves_out_keeps_its_images() {
+    let (walk, _) = kept_index(false).await;
+    let without_it = FaultKind::EditedJson(|json| {
+        if let Some(rows) = json.as_array_mut() {
+            rows.retain(|row| row["metadata"]["container"]["tags"][0] != "release-1");
+        }
+    });
+    walk.registry.inject(Fault::on("per_page=100", without_it));
+    let plan = walk.plan().await;
+    assert_eq!(plan.removals.len(), 0);
+    let text = report::render(&plan, report::Format::Text);
+    assert!(text.contains("3 of the 4 versions that GitHub counts"), "{text}");
+    walk.registry.clear_faults();
+    assert_eq!(walk.plan().await.removals.len(), 0, "its index lists it");
+}
+
+/// What GitHub lists and the registry does not give may list anything: that is unknown, not absent.
+#[tokio::test]
+async fn an_index_that_is_listed_and_not_given_keeps_its_images() {
+    let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#.to_owned();
+    let unknown = FaultKind::Status { status: 404, headers: Vec::new(), body };
+    for nested in [false, true] {
+        for method in [Some(Method::GET), None] {
+            let (walk, index) = kept_index(nested).await;
+            let lost = Fault::on(&format!("/manifests/{}", index.digest), unknown.clone());
+            walk.registry.inject(Fault { method: method.clone(), ..lost });
+            let plan = walk.plan().await;
+            assert_eq!(plan.removals.len(), 0, "{nested}, {method:?}");
+            let text = report::render(&plan, report::Format::Text);
+            assert!(text.contains("answers that it does not exist when it is read"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_went_meanwhile_keeps_nothing() {
+    for nested in [false, true] {
+        let (walk, index) = kept_index(nested).await;
+        let digest = index.digest.clone();
+        let goes = FaultKind::before_request(move |content| {
+            content.delete_manifest(API, &digest);
+        });
+        walk.registry.inject(Fault::on(&format!("/manifests/{}", index.digest), goes).times(1));
+        let plan = walk.plan().await;
+        let planned: Vec<String> = plan.removals.iter().map(|view| view.tag.clone()).collect();
+        assert_eq!(planned, ["build-1"], "{nested}");
+    }
+}
+
+/// A deletion that is only reported is found by the list of tags that follows each of them.
+#[tokio::test]
+async fn each_deletion_is_held_against_the_list_of_tags() {
+    let walk = fixture(|options| options, MANIFESTS, POLICIES).await;
+    for number in 0..6 {
+        put(&walk.registry, API, &format!("build-{number}"), &build(&format!("{number}"), 90), 90 - number);
+    }
+    put(&walk.registry, API, "release-1", &build("release", 90), 90);
+    walk.snapshot_tags();
+    let plan = walk.plan().await;
+    let only_reported = Fault::on("/versions/", FaultKind::status(204)).method(Method::DELETE);
+    walk.registry.inject(only_reported.after(2));
+    let came = walk.apply(&plan).await;
+    let count = |label: &str| came.tags.values().filter(|found| *found == label).count();
+    assert_eq!((came.code, count("done"), count("failed"), count("stopped")), (4, 2, 1, 2), "{}", came.text);
+    assert!(came.text.contains("answered that it deleted the manifest, and still has it"), "{}", came.text);
+    assert_eq!(walk.registry.tags(API).len(), 5);
 }
 
 #[tokio::test]

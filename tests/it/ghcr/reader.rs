@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
+use serde_json::Value;
 use tagwarden::demo::blob::Blob;
 use tagwarden::demo::image::{self, Format, artifact, companion_tag, media_type};
 use tagwarden::demo::registry::{Fault, FaultKind, GithubToken};
@@ -28,7 +29,7 @@ async fn one_list_tells_versions_with_all_of_their_tags() {
     let changed = noon() - SignedDuration::from_hours(24);
     registry.ghcr(|ghcr| ghcr.date_version(API, &index.digest, changed - SignedDuration::from_hours(72), changed));
     let found = read(&registry).await;
-    assert_eq!(request_counts(&registry), (2, 0), "the owner, and a page");
+    assert_eq!(request_counts(&registry), (3, 0), "the owner, the number of versions, and a page");
     assert_eq!(found.gaps, []);
     let tags: Vec<_> = found.tags.iter().map(|tag| (tag.name.as_str(), tag.digest.as_ref().unwrap())).collect();
     assert_eq!(tags, [("multi", &index.digest), ("stable", &one.digest), ("v1", &one.digest)]);
@@ -78,7 +79,7 @@ async fn long_lists_are_read_to_their_end_between_two_looks() {
     let reader = reader(&registry);
     let found = reader.repository(&name(API), &BTreeSet::new(), &MemoryCache::default()).await;
     assert_eq!((found.tags.len(), found.gaps.len()), (250, 0));
-    // Owner, the first page for nothing, two looks, three pages.
+    // Owner, the number of versions, two looks, three pages.
     assert_eq!(request_counts(&registry).0, 1 + 1 + 2 + 3);
     registry.clear_requests();
     assert_eq!(reader.catalogue().await.unwrap().repositories, [name(API)]);
@@ -119,6 +120,79 @@ async fn a_list_that_changes_each_time_is_a_gap() {
     assert_eq!(gaps(&found.gaps), [(GapTarget::TagList, "malformed")]);
     assert!(found.gaps[0].message.contains("came and went"), "{}", found.gaps[0].message);
     assert_eq!((found.tags.len(), found.listed.len()), (0, 0));
+}
+
+/// Leaves out one version, as if it did not exist.
+fn leave_out(json: &mut Value) {
+    if let Some(rows) = json.as_array_mut() {
+        rows.retain(|row| row["metadata"]["container"]["tags"][0] != "v3");
+    }
+}
+
+/// Has one version in the place of another.
+fn repeat(json: &mut Value) {
+    if let Some(rows) = json.as_array_mut() {
+        rows[2] = rows[1].clone();
+    }
+}
+
+#[tokio::test]
+async fn a_list_with_fewer_versions_than_github_counts_is_a_gap() {
+    for count in [5, 150] {
+        for (edit, phrase) in [
+            (leave_out as fn(&mut Value), format!("it has {} of the {count} versions that GitHub counts", count - 1)),
+            (repeat, "versions came and went".to_owned()),
+        ] {
+            let registry = start(options()).await;
+            fill(&registry, count);
+            let reader = reader(&registry);
+            reader.catalogue().await.unwrap();
+            registry.inject(Fault::on("per_page=100", FaultKind::EditedJson(edit)));
+            for reader in [reader, self::reader(&registry)] {
+                let found = reader.repository(&name(API), &BTreeSet::new(), &MemoryCache::default()).await;
+                assert_eq!(gaps(&found.gaps), [(GapTarget::TagList, "malformed")], "{count}: {phrase}");
+                assert!(found.gaps[0].message.contains(&phrase), "{}", found.gaps[0].message);
+                assert!(found.gaps[0].blocks_repository() && found.tags.is_empty());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_number_of_versions_that_changed_since_is_counted_again() {
+    for count in [5, 150] {
+        let registry = start(options()).await;
+        let digests = fill(&registry, count);
+        let reader = reader(&registry);
+        reader.catalogue().await.unwrap();
+        registry.content(|content| assert!(content.delete_manifest(API, &digests[1])));
+        let found = reader.repository(&name(API), &BTreeSet::new(), &MemoryCache::default()).await;
+        assert_eq!((found.tags.len(), found.gaps.len()), (usize::try_from(count).unwrap() - 1, 0));
+        for number in 0..2 {
+            put(&registry, API, &format!("new-{number}"), &build(&format!("new {number}"), 1), 1);
+        }
+        let found = reader.repository(&name(API), &BTreeSet::new(), &MemoryCache::default()).await;
+        assert_eq!((found.tags.len(), found.gaps.len()), (usize::try_from(count).unwrap() + 1, 0));
+    }
+}
+
+/// A proxy that drops the links to the other pages.
+#[tokio::test]
+async fn pages_without_links_are_read_to_their_end() {
+    let uncounted = |json: &mut Value| drop(json.as_object_mut().map(|package| package.remove("version_count")));
+    for counted in [true, false] {
+        for count in [99, 100, 150, 200] {
+            let registry = start(options()).await;
+            fill(&registry, count);
+            registry.inject(Fault::on("/versions", FaultKind::CutShort(usize::MAX)));
+            if !counted {
+                registry.inject(Fault::on("/container/api", FaultKind::EditedJson(uncounted)));
+            }
+            let found = read(&registry).await;
+            assert_eq!(found.tags.len(), usize::try_from(count).unwrap(), "{counted}: {:?}", found.gaps);
+            assert_eq!(found.gaps, []);
+        }
+    }
 }
 
 #[tokio::test]

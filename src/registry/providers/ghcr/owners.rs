@@ -1,6 +1,7 @@
 //! Owners of packages, organizations and users, and the packages that they have.
 
 use http::StatusCode;
+use http::header::LINK;
 use serde_json::Value;
 
 use super::api::GhcrApi;
@@ -81,7 +82,7 @@ impl GhcrApi {
             });
             match named {
                 Ok((name, count)) => {
-                    self.shared.versions.note_count(&name, count, PAGE);
+                    self.shared.versions.note_count(&name, count);
                     catalogue.repositories.push(name);
                 }
                 Err(why) => catalogue.gaps.push(list_gaps::invalid_repository(&shown, &why)),
@@ -90,7 +91,8 @@ impl GhcrApi {
         Ok(())
     }
 
-    /// Reads all pages of a list, one after the other.
+    /// Reads all pages of a list, one after the other. After a full page without any link, the next one is asked for: a
+    /// proxy may have dropped them.
     ///
     /// # Errors
     /// When one of them could not be read, or the list does not end.
@@ -105,12 +107,22 @@ impl GhcrApi {
         let start = self.request(path, &query).url;
         let (mut response, mut at) = (self.get(path, &query, right).await?, start.clone());
         let mut rows: Vec<Value> = Vec::new();
-        for _ in 0..MAX_PAGES {
-            rows.extend(response.parse_json::<Vec<Value>>()?);
-            let Some(link) = next_page_link(&response.headers).map_err(|why| response.malformed(why))? else {
-                return Ok(rows);
+        for number in 1..=MAX_PAGES {
+            let page = response.parse_json::<Vec<Value>>()?;
+            let may_have_lost_links = page.len() as u64 == PAGE && !response.headers.contains_key(LINK);
+            if may_have_lost_links && rows.ends_with(&page) {
+                return Err(response.malformed("page after page is the same"));
+            }
+            rows.extend(page);
+            let next = match next_page_link(&response.headers).map_err(|why| response.malformed(why))? {
+                Some(link) => next_page_url(&start, &link).map_err(|why| response.malformed(why))?,
+                None if may_have_lost_links => {
+                    let mut next = start.clone();
+                    next.query_pairs_mut().append_pair("page", &(number + 1).to_string());
+                    next
+                }
+                None => return Ok(rows),
             };
-            let next = next_page_url(&start, &link).map_err(|why| response.malformed(why))?;
             if next == at {
                 return Err(response.malformed("its `Link` leads in a circle"));
             }

@@ -139,6 +139,11 @@ impl RegistryReader for GhcrReader {
         pull::has_manifest(&self.api.registry, repository, digest).await
     }
 
+    /// By GitHub's API: the registry may have lost what it lists, or not give it for now.
+    async fn lists_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, RegistryError> {
+        self.api.lists_version(repository, digest).await
+    }
+
     /// A deleted version cannot be read, and GitHub restores it.
     async fn keeps_removed(
         &self,

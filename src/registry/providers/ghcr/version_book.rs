@@ -23,8 +23,8 @@ struct Pages {
     ids: BTreeMap<RepositoryName, BTreeMap<Digest, u64>>,
     /// The oldest first.
     order: VecDeque<RepositoryName>,
-    /// Repositories with more versions than a page holds, as the list of packages counts them.
-    large: BTreeMap<RepositoryName, u64>,
+    /// The numbers of versions, as GitHub counted them last.
+    counts: BTreeMap<RepositoryName, u64>,
 }
 
 impl VersionBook {
@@ -57,16 +57,23 @@ impl VersionBook {
         }
     }
 
-    /// Notes the number of versions that the list of packages has for a repository.
-    pub(super) fn note_count(&self, repository: &RepositoryName, count: u64, page: u64) {
-        if count > page {
-            self.pages().large.insert(repository.clone(), count);
-        }
+    /// Returns true if the versions of a repository are remembered: then one without an id was not listed, or is gone.
+    pub(super) fn knows(&self, repository: &RepositoryName) -> bool {
+        self.pages().ids.contains_key(repository)
     }
 
-    /// Returns true if a repository has more versions than a page holds, as far as that is known.
-    pub(super) fn is_large(&self, repository: &RepositoryName) -> bool {
-        self.pages().large.contains_key(repository)
+    /// Notes the number of versions that GitHub counts in a repository.
+    pub(super) fn note_count(&self, repository: &RepositoryName, count: Option<u64>) {
+        let mut pages = self.pages();
+        match count {
+            Some(count) => pages.counts.insert(repository.clone(), count),
+            None => pages.counts.remove(repository),
+        };
+    }
+
+    /// Returns the number of versions that GitHub counted last.
+    pub(super) fn count(&self, repository: &RepositoryName) -> Option<u64> {
+        self.pages().counts.get(repository).copied()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Pages are numbered, so a version that comes or goes while they are read moves others from one page to the next, and one
 //! may be met on none. That matters: an index that was not seen could list anything. So the number of versions and the newest
-//! of them are looked at before and after, and the list counts only if nothing changed in between.
+//! of them are looked at before and after, and the list counts only if nothing changed in between, and if it has as many
+//! versions as GitHub counts in the package.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::api::GhcrApi;
-use super::wire::{self, Right, WireVersion};
+use super::wire::{self, Right, WirePackage, WireVersion};
 use crate::domain::{Digest, RepositoryName};
 use crate::http_client::Response;
 use crate::registry::client::pagination::next_link;
@@ -31,7 +32,10 @@ pub(super) type Row = Result<(Digest, WireVersion), String>;
 /// The rows of a list, and what was seen of it around them.
 struct Reading {
     rows: Vec<Value>,
-    is_whole: bool,
+    /// True if nothing changed around them, and the list told as many.
+    is_steady: bool,
+    /// The number of versions that the list itself told before and after; `None` if it did not.
+    count: Option<u64>,
 }
 
 /// What one row tells of a list.
@@ -46,52 +50,84 @@ impl GhcrApi {
     /// Reads all versions of a package, and remembers their ids.
     ///
     /// # Errors
-    /// When the list could not be read whole, or changed each time that it was read.
+    /// When the list could not be read whole, changed each time that it was read, or has fewer versions than GitHub counts.
     pub(super) async fn list_versions(&self, name: &RepositoryName) -> Result<Vec<Row>, RegistryError> {
-        let path = format!("{}/versions", self.package_path(name).await?);
+        let package = self.package_path(name).await?;
+        let path = format!("{package}/versions");
+        let mut counted = match self.shared.versions.count(name) {
+            Some(count) => Some(count),
+            None => self.count_versions(name, &package).await?,
+        };
         let mut before: Option<Vec<Value>> = None;
+        let mut short = None;
         for _ in 0..MAX_READS {
-            let reading = self.read_versions(name, &path).await?;
-            // Where GitHub does not count, the list has to be the same twice.
-            if reading.is_whole || before.as_ref() == Some(&reading.rows) {
-                let rows: Vec<Row> = reading.rows.into_iter().map(parse).collect();
+            let Reading { rows, is_steady, count } = self.read_versions(&path, counted).await?;
+            let found = rows.len() as u64;
+            // Where the list tells no number, it has to be the same twice.
+            let is_same = is_steady || count.is_none() && before.as_ref() == Some(&rows);
+            let is_settled = is_same && is_consistent(&rows);
+            if is_settled && counted.is_some_and(|counted| found < counted) {
+                // Some may have been deleted since they were counted.
+                counted = self.count_versions(name, &package).await?.or(counted);
+            }
+            short = counted.max(count).filter(|count| found < *count).map(|count| (found, count));
+            if is_settled && short.is_none() {
+                let rows: Vec<Row> = rows.into_iter().map(parse).collect();
                 let known = rows.iter().flatten().map(|(digest, version)| (digest.clone(), version.id));
                 self.shared.versions.replace(name, known.collect::<BTreeMap<_, _>>());
                 return Ok(rows);
             }
-            before = Some(reading.rows);
+            before = Some(rows);
         }
-        let message = format!(
-            "the list of versions of {name} is not complete: versions came and went each time that it was read; run again when \
-             that is over"
-        );
+        let why = match short {
+            Some((found, count)) => format!(
+                "it has {found} of the {count} versions that GitHub counts, and one that it leaves out may list any image; nothing \
+                 is removed here until it has all of them"
+            ),
+            None => "versions came and went each time that it was read; run again when that is over".to_owned(),
+        };
+        let message = format!("the list of versions of {name} is not complete: {why}");
         Err(RegistryError::new(RegistryErrorKind::Malformed, message))
     }
 
-    async fn read_versions(&self, name: &RepositoryName, path: &str) -> Result<Reading, RegistryError> {
-        if !self.shared.versions.is_large(name) {
+    /// Asks GitHub for the number of a package's versions, and remembers it. `None` where GitHub does not say.
+    async fn count_versions(&self, name: &RepositoryName, package: &str) -> Result<Option<u64>, RegistryError> {
+        let response = self.fetch(package, &[]).await?;
+        match response.status {
+            StatusCode::OK => {
+                let count = response.parse_json::<WirePackage>()?.version_count;
+                self.shared.versions.note_count(name, count);
+                Ok(count)
+            }
+            // The list of versions says the rest.
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND if !response.hits_github_limit() => Ok(None),
+            _ => Err(wire::refusal(&response, Right::Read)),
+        }
+    }
+
+    async fn read_versions(&self, path: &str, counted: Option<u64>) -> Result<Reading, RegistryError> {
+        if counted.is_none_or(|count| count <= PAGE) {
             let first = self.page(path, 1).await?;
             if next_link(&first.headers).is_none() {
-                // One answer is of one instant.
                 let rows: Vec<Value> = first.parse_json()?;
-                return Ok(Reading { is_whole: is_consistent(&rows), rows });
+                // One answer is of one instant. A full page without any link may have lost the one to the next.
+                if (rows.len() as u64) < PAGE {
+                    return Ok(Reading { rows, is_steady: true, count: None });
+                }
             }
         }
         let opening = self.glance(path).await?;
         let first = self.page(path, 1).await?;
         let rows = self.all_pages(path, first, opening.count).await?;
         let closing = self.glance(path).await?;
-        let counted = closing.count.is_some_and(|count| usize::try_from(count).is_ok_and(|count| count == rows.len()));
-        let is_whole = counted && opening == closing && is_consistent(&rows) && rows.first() == closing.newest.as_ref();
-        Ok(Reading { rows, is_whole })
+        let as_many = closing.count.is_some_and(|count| count == rows.len() as u64);
+        let is_steady = as_many && opening == closing && rows.first() == closing.newest.as_ref();
+        Ok(Reading { rows, is_steady, count: opening.count.max(closing.count) })
     }
 
     /// Returns the rows of all pages: together where the first is as large as was asked for, else one after the other.
     async fn all_pages(&self, path: &str, first: Response, count: Option<u64>) -> Result<Vec<Value>, RegistryError> {
         let mut rows: Vec<Value> = first.parse_json()?;
-        if next_link(&first.headers).is_none() {
-            return Ok(rows);
-        }
         match count {
             Some(count) if rows.len() as u64 == PAGE => {
                 let numbers = 2..=count.div_ceil(PAGE);
@@ -102,6 +138,7 @@ impl GhcrApi {
                 }
                 Ok(rows)
             }
+            _ if (rows.len() as u64) < PAGE && next_link(&first.headers).is_none() => Ok(rows),
             _ => self.list(path, &[], Right::Read).await,
         }
     }
@@ -114,10 +151,8 @@ impl GhcrApi {
     async fn glance(&self, path: &str) -> Result<Glance, RegistryError> {
         let response = self.get(path, &[("per_page", "1"), ("page", "1")], Right::Read).await?;
         let rows: Vec<Value> = response.parse_json()?;
-        let count = match next_link(&response.headers) {
-            None => Some(rows.len() as u64),
-            Some(_) => last_page(&response),
-        };
+        // The one row without a link to others is all that there is, unless the links were lost on the way.
+        let count = last_page(&response);
         Ok(Glance { count, newest: rows.into_iter().next() })
     }
 
@@ -159,6 +194,24 @@ impl GhcrApi {
             let message = format!("{repository}: the registry has {digest}, and GitHub's API lists no version of it");
             RegistryError::new(RegistryErrorKind::Malformed, message)
         })
+    }
+
+    /// Returns true if GitHub still has a version of a digest that the registry does not give.
+    ///
+    /// # Errors
+    /// When GitHub does not answer that.
+    pub(super) async fn lists_version(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        if !self.shared.versions.knows(repository) {
+            self.list_versions(repository).await?;
+        }
+        if self.shared.versions.id(repository, digest).is_some() {
+            return Ok(self.version(repository, digest).await?.is_some());
+        }
+        pull::has_manifest(&self.registry, repository, digest).await
     }
 }
 

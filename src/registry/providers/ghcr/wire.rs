@@ -20,8 +20,9 @@ pub(super) struct WireOwner {
 #[derive(Debug, Deserialize)]
 pub(super) struct WirePackage {
     pub(super) name: String,
+    /// The number of its versions.
     #[serde(default)]
-    pub(super) version_count: u64,
+    pub(super) version_count: Option<u64>,
 }
 
 /// A version of a package: an image by its digest, with all of its tags.

@@ -76,6 +76,16 @@ impl CircuitBreaker {
         });
     }
 
+    /// Stops all further removals in one repository.
+    pub(super) fn trip_repository(&self, repository: &RepositoryName, why: String) {
+        let mut seen = self.state();
+        let here = seen.repositories.entry(repository.clone()).or_default();
+        if here.trip_reason.is_none() {
+            tracing::warn!(%repository, why, "no further removals in this repository");
+            here.trip_reason = Some(why);
+        }
+    }
+
     /// Returns why no further removal may begin in the registry, or `None`.
     pub(super) fn skip_reason(&self, context: &ApplyContext) -> Option<SkipReason> {
         match self.trip_reason.get().or_else(|| context.breakers.trip_reason.get()) {

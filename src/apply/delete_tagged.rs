@@ -1,5 +1,6 @@
 //! Removals that delete the manifest, and with it all of its tags. Opt-in by a person, per registry.
 
+mod later_content;
 mod lost_tags;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use super::{MAX_DEFERRALS, RemovalResult, RemovalTask, RepositoryContext, absenc
 use crate::domain::{Digest, JournaledIntent, Outcome, Removal, RemovalMethod, Repository, SkipReason, TagName};
 use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResponse};
 use crate::state::StateError;
+use later_content::LaterContent;
 use lost_tags::{SeenTags, report_missing_tags, restore_lost_tags};
 
 /// Carries out all tasks of one repository, manifest by manifest: indexes before their children, images before their
@@ -29,6 +31,7 @@ pub(super) async fn remove_in_repository(
     }
     let mut holders = TaggedParents::of(site.repository);
     let mut waiting: Vec<(Digest, Vec<RemovalTask>)> = groups.into_iter().collect();
+    let later = LaterContent::new(site);
     let (mut applied, mut unnamed) = (Vec::new(), BTreeSet::new());
     // In rounds, because a manifest waits for the indexes that contain it and for the image that it refers to.
     loop {
@@ -39,7 +42,7 @@ pub(super) async fn remove_in_repository(
                 waiting.push((digest, orders));
                 continue;
             }
-            let done = delete_manifest(site, &digest, orders, &mut unnamed).await?;
+            let done = delete_manifest(&later, &digest, orders, &mut unnamed).await?;
             let gone = |applied: &RemovalResult| {
                 matches!(applied.outcome, Outcome::Done(_) | Outcome::Skipped(SkipReason::Missing))
             };
@@ -97,11 +100,12 @@ impl TaggedParents {
 /// Deletes one manifest with all of its tags. Adds its digest to `unnamed` if the registry should have named the tags that
 /// went with it, and did not.
 async fn delete_manifest(
-    site: &RepositoryContext<'_>,
+    later: &LaterContent<'_>,
     digest: &Digest,
     orders: Vec<RemovalTask>,
     unnamed: &mut BTreeSet<Digest>,
 ) -> Result<Vec<RemovalResult>, StateError> {
+    let site = later.context;
     let turn = site.acquire_permit().await;
     let Precheck { manifest, current_tags: tags, .. } =
         match prepare(site, digest, (&orders, &[]), Stage::Journal).await {
@@ -135,7 +139,7 @@ async fn delete_manifest(
     }
     // Any of them names the manifest; all of them are journaled.
     let Some((intent, _)) = intents.first() else { return Ok(noted) };
-    let deletion = ManifestDeletion { context: site, intent, tasks: &orders, absent_tags: &absent };
+    let deletion = ManifestDeletion { context: site, later, intent, tasks: &orders, absent_tags: &absent };
     let mut seen = SeenTags { before: tags, ..SeenTags::default() };
     let (outcome, _turn) = deletion.delete_with_retries(&mut seen, turn).await;
     let mut applied = noted;
@@ -247,12 +251,12 @@ struct Precheck {
 }
 
 /// The step that is about to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+#[derive(Clone, Copy)]
+enum Stage<'a> {
     /// The intents are journaled.
     Journal,
-    /// The manifest is deleted.
-    Deletion,
+    /// The manifest is deleted, unless an index that came later lists it.
+    Deletion(&'a LaterContent<'a>),
 }
 
 /// Verifies that everything about a manifest is as it was when decided. Planned tags that are `absent` by now do not
@@ -261,7 +265,7 @@ async fn prepare(
     site: &RepositoryContext<'_>,
     digest: &Digest,
     (orders, absent): (&[RemovalTask], &[TagName]),
-    stage: Stage,
+    stage: Stage<'_>,
 ) -> Result<Precheck, Outcome> {
     if let Some(skip) = site.stop_reason() {
         return Err(Outcome::Skipped(skip));
@@ -289,7 +293,10 @@ async fn prepare(
     if site.registry.reader.names_deleted_tags() {
         let (current_tags, gone) = match stage {
             Stage::Journal => (orders.iter().map(|task| task.removal.tag.clone()).collect(), Vec::new()),
-            Stage::Deletion => look_at_own_tags(site, digest, &ordered).await?,
+            Stage::Deletion(later) => {
+                later.check(digest, &[]).await?;
+                look_at_own_tags(site, digest, &ordered).await?
+            }
         };
         return Ok(Precheck { manifest, current_tags, gone });
     }
@@ -302,10 +309,14 @@ async fn prepare(
         return Err(Outcome::Skipped(SkipReason::Missing));
     }
     match (site.registry.reader.names_all_tags(), stage) {
+    // Before the look at the tags: the repository may take long to read.
+    if let Stage::Deletion(later) = stage {
+        later.check(digest, &tags).await?;
+    }
         (false, _) => look_at_tags(site, digest, &ordered, &tags).await?,
         // The look before the deletion is enough: registries that name all tags may count each look.
         (true, Stage::Journal) => {}
-        (true, Stage::Deletion) => {
+        (true, Stage::Deletion(_)) => {
             let own = look_at_manifest(site, digest, &ordered).await?;
             if let Some(tag) = tags.iter().find(|tag| ordered.contains(tag) && !own.contains(tag)) {
                 return Err(kept(format!("tag {tag} has moved away from it")));
@@ -404,6 +415,7 @@ fn skip_all_tags(skip: SkipReason, of: &RemovalTask, orders: &[RemovalTask]) -> 
 struct ManifestDeletion<'a> {
     context: &'a RepositoryContext<'a>,
     intent: &'a JournaledIntent,
+    later: &'a LaterContent<'a>,
     tasks: &'a [RemovalTask],
     /// The planned tags that were removed externally.
     absent_tags: &'a [TagName],
@@ -470,7 +482,7 @@ impl<'a> ManifestDeletion<'a> {
 
     /// Checks everything again and deletes the manifest. The checks come after every wait, right before the request.
     async fn recheck_and_delete(&self, seen: &mut SeenTags) -> Result<Outcome, RegistryError> {
-        let Self { context: site, intent, tasks: orders, absent_tags: absent } = self;
+        let Self { context: site, later, intent, tasks: orders, absent_tags: absent } = self;
         let digest = intent.digest();
         let clearance = match site.registry.writer.acquire_removal_permit(&site.repository.name).await {
             Ok(clearance) => clearance,
@@ -482,7 +494,7 @@ impl<'a> ManifestDeletion<'a> {
         if let Some(why) = site.context.lost_lease().await {
             return Err(RegistryError::new(RegistryErrorKind::OutdatedCheck, why));
         }
-        match prepare(site, digest, (orders, absent), Stage::Deletion).await {
+        match prepare(site, digest, (orders, absent), Stage::Deletion(later)).await {
             Ok(ready) => (seen.before, seen.gone) = (ready.current_tags, ready.gone),
             Err(outcome) => return Ok(outcome),
         }

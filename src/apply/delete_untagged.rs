@@ -28,7 +28,7 @@ use queue::{DeletionQueue, JournaledManifest, ManifestTask};
 use snapshot::Snapshot;
 
 /// The maximum age of a snapshot. Pushing an index does not change its children, so only a new snapshot shows it.
-const SNAPSHOT_MAX_AGE: SignedDuration = SignedDuration::from_mins(1);
+pub(super) const SNAPSHOT_MAX_AGE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A planned deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -176,6 +176,59 @@ async fn a_tag_that_comes_to_an_image_meanwhile_keeps_it() {
     assert!(walk.registry.manifest(API, &old.digest).is_some());
 }
 
+/// Three expired images, the second of which an index lists that comes while they are deleted: at so many lists of tags.
+async fn with_later_index(
+    tag: Option<&'static str>,
+    lists: usize,
+) -> (WorkflowFixture, [tagwarden::demo::image::Image; 3]) {
+    let walk = fixture(|options| options, MANIFESTS, POLICIES).await;
+    let images = ["one", "two", "three"].map(|name| build(name, 90));
+    for (number, image) in images.iter().enumerate() {
+        put(&walk.registry, API, &format!("build-{number}"), image, 90 - i64::try_from(number).unwrap());
+    }
+    put(&walk.registry, API, "build-9", &build("new", 1), 1);
+    put(&walk.registry, API, "release-1", &build("release", 50), 50);
+    walk.snapshot_tags();
+    // The one that would be deleted last.
+    let listed = images.iter().max_by_key(|image| image.digest.clone()).unwrap().clone();
+    let index = image::index(Format::Oci, &[listed]);
+    let pushed = FaultKind::before_request(move |content| content.put_image(API, tag, &index));
+    walk.registry.inject(Fault::on("/tags/list", pushed).after(lists).times(1));
+    (walk, images)
+}
+
+/// An index that is pushed meanwhile keeps what it lists: with a tag at once, and without one where it came before the first
+/// deletion.
+#[tokio::test]
+async fn an_index_that_is_pushed_meanwhile_keeps_its_images() {
+    for (tag, lists) in [(Some("release-9"), 1), (Some("release-9"), 4), (None, 1)] {
+        let (walk, images) = with_later_index(tag, lists).await;
+        let plan = walk.plan().await;
+        assert_eq!(plan.removals.len(), 3);
+        let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+        let labels: Vec<&str> = came.tags.values().map(String::as_str).collect();
+        let kept = labels.iter().filter(|label| **label == "kept").count();
+        assert_eq!((came.code, kept), (0, 1), "{tag:?} {lists}: {}", came.text);
+        assert!(came.text.contains("which came to the repository meanwhile, lists it"), "{}", came.text);
+        let left = images.iter().filter(|image| walk.registry.manifest(API, &image.digest).is_some()).count();
+        assert_eq!(left, 1, "the other two are deleted: {}", came.text);
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_pushed_meanwhile_and_cannot_be_read_ends_it() {
+    let (walk, images) = with_later_index(Some("release-9"), 4).await;
+    let plan = walk.plan().await;
+    let listed = images.iter().max_by_key(|image| image.digest.clone()).unwrap().clone();
+    let index = image::index(Format::Oci, &[listed]);
+    walk.registry.inject(Fault::on(&format!("/manifests/{}", index.digest), FaultKind::status(403)));
+    let came = walk.apply_text(&report::render(&plan, report::Format::Json)).await;
+    assert_eq!(came.code, 4, "{}", came.text);
+    assert!(came.text.contains("could not be read again"), "{}", came.text);
+    let left = images.iter().filter(|image| walk.registry.manifest(API, &image.digest).is_some()).count();
+    assert!(left > 1, "{}", came.text);
+}
+
 #[tokio::test]
 async fn the_last_version_stays_with_the_reason() {
     let policies = "policies:\n  - name: builds\n    select: { tags: [\"build-*\"] }\n    keep: [{ within: 30d }]\n    mode: enforce\n";

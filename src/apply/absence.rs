@@ -23,6 +23,34 @@ pub(super) async fn is_tag_absent(
     Ok(list_repositories(reader).await?.is_some_and(|known| !known.contains(repository)))
 }
 
+/// Returns why a tag that is not found does not count as removed: the registry does not know its repository, which was renamed
+/// or deleted, or is hidden from the identity by now. Returns `None` if the repository answers.
+///
+/// # Errors
+/// Returns an error if the registry does not answer that.
+pub(super) async fn unknown_repository(
+    reader: &dyn RegistryReader,
+    repository: &RepositoryName,
+    tag: &TagName,
+    digest: &Digest,
+) -> Result<Option<String>, RegistryError> {
+    match reader.lists_tag(repository, tag).await {
+        Ok(_) => Ok(None),
+        // A repository whose last tag is gone may be reported as unknown, and still answers for its manifests.
+        Err(error) if error.kind == RegistryErrorKind::NotFound => {
+            let answers = reader.has_manifest(repository, digest).await?;
+            Ok((!answers).then(|| {
+                format!(
+                    "the registry does not know the repository {repository} any more, so its tags do not count as gone: {}; \
+                     help: look whether it was renamed or deleted, and whether the identity may still read it",
+                    error.chain()
+                )
+            }))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Returns the reason to skip a tag that a removal on condition of its digest did not find: it moved, or it is gone.
 pub(super) async fn skip_reason(
     reader: &dyn RegistryReader,

@@ -304,7 +304,7 @@ impl UntagAttempt<'_> {
             None if self.went_with_image().await => ObservedOutcome::Known(Outcome::Done(
                 "the registry removed it with the image that it accompanies".into(),
             )),
-            None => ObservedOutcome::skipped(SkipReason::Missing),
+            None => self.outcome_if_missing(SkipReason::Missing).await,
             Some(lost) => self.outcome_if_absent_after_error(lost).await,
         }
     }
@@ -315,6 +315,23 @@ impl UntagAttempt<'_> {
         let reader = &*self.context.registry.reader;
         let Removal { repository, tag, digest, companion_of, .. } = &*self.task.removal;
         companion_of.is_some()
+    /// Returns the outcome of a tag that was not found: it is skipped, if its repository answers at all. If not, the
+    /// repository is skipped: it was renamed or deleted, or is hidden from the identity by now.
+    async fn outcome_if_missing(&self, skip: SkipReason) -> ObservedOutcome {
+        let Removal { repository, tag, digest, .. } = &*self.task.removal;
+        let reader = &*self.context.registry.reader;
+        match absence::unknown_repository(reader, repository, tag, digest).await {
+            Ok(None) => ObservedOutcome::skipped(skip),
+            Ok(Some(why)) => {
+                self.context.breaker.trip_repository(repository, why.clone());
+                ObservedOutcome::failed(why)
+            }
+            Err(error) => {
+                self.outcome_if_not_sent(&error.within("the tag was not found, and its repository did not answer"))
+            }
+        }
+    }
+
             && reader.expires_companions()
             && reader.keeps_removed(repository, tag, digest).await.unwrap_or(false)
     }

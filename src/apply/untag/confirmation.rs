@@ -118,7 +118,10 @@ impl UntagAttempt<'_> {
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
         let reader = &*self.context.registry.reader;
         match &self.lost_response {
-            None => ObservedOutcome::skipped(absence::skip_reason(reader, repository, tag, digest).await),
+            None => match absence::skip_reason(reader, repository, tag, digest).await {
+                SkipReason::Missing => self.outcome_if_missing(SkipReason::Missing).await,
+                skip => ObservedOutcome::skipped(skip),
+            },
             Some(lost) => self.outcome_if_absent_after_error(lost).await,
         }
     }

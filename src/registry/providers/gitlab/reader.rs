@@ -196,9 +196,19 @@ impl RegistryReader for GitlabReader {
         Ok(names)
     }
 
+    /// By the tag alone.
+    async fn lists_tag(&self, repository: &RepositoryName, tag: &TagName) -> Result<bool, RegistryError> {
+        match self.fetch_tag(repository, tag).await? {
+            TagAnswer::Found(_) => Ok(true),
+            TagAnswer::Missing => Ok(false),
+            TagAnswer::UnknownRepository => Err(unknown_repository(repository)),
+            TagAnswer::NotAsked => Ok(self.tags(repository).await?.binary_search(tag).is_ok()),
+        }
+    }
+
     async fn resolve(&self, repository: &RepositoryName, tag: &TagName) -> Result<Option<TagState>, RegistryError> {
         let (digest, pushed_at) = match self.fetch_tag(repository, tag).await? {
-            TagAnswer::Missing => return Ok(None),
+            TagAnswer::Missing | TagAnswer::UnknownRepository => return Ok(None),
             TagAnswer::Found(row) => {
                 let digest = row.digest.as_deref().and_then(|text| text.parse().ok());
                 (digest.ok_or_else(|| list_gaps::missing_digest(repository, tag))?, row.pushed_at())

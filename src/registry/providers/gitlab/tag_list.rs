@@ -77,7 +77,7 @@ impl GitlabReader {
         let response = self.get(TokenScope::Pull(repository.clone()), &tags_path(repository), &query).await?;
         match response.status {
             StatusCode::OK => {}
-            _ if wire::is_unknown_repository(&response) => return Ok(TagAnswer::Missing),
+            _ if wire::is_unknown_repository(&response) => return Ok(TagAnswer::UnknownRepository),
             _ => return Err(wire::refusal(&response, Right::Read)),
         }
         let mut rows: Vec<Value> = response.parse_json()?;

@@ -69,6 +69,8 @@ impl WireTag {
 pub(super) enum TagAnswer {
     Found(Box<WireTag>),
     Missing,
+    /// The registry does not know the repository.
+    UnknownRepository,
     /// Versions before 4.7 pass over the question and list tags.
     NotAsked,
 }

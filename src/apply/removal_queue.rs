@@ -49,14 +49,21 @@ struct Rank {
 /// The remaining tags of images.
 pub(super) struct RemainingTags {
     counts: Mutex<HashMap<Digest, usize>>,
-    /// The images with retained tags.
-    with_retained_tags: BTreeSet<Digest>,
+    /// The retained tags of the images of which others are removed.
+    retained: HashMap<Digest, Vec<TagName>>,
+    /// True once the removal of a tag was seen to leave a retained tag of the same image. Held by the first such removal.
+    pub(super) leaves_others: tokio::sync::Mutex<bool>,
 }
 
 impl RemainingTags {
     /// Returns true if this run removes all tags of the image.
     pub(super) fn removes_all(&self, digest: &Digest) -> bool {
-        !self.with_retained_tags.contains(digest)
+        !self.retained.contains_key(digest)
+    }
+
+    /// Returns the retained tags of an image.
+    pub(super) fn retained_tags(&self, digest: &Digest) -> &[TagName] {
+        self.retained.get(digest).map_or(&[], Vec::as_slice)
     }
 
     /// Records that a tag of the image was removed, and returns true if it was the last one.
@@ -75,18 +82,20 @@ impl<'a> RemovalQueue<'a> {
         let going: BTreeSet<&TagName> = tasks.iter().map(|task| &task.removal.tag).collect();
         let mut left: HashMap<Digest, usize> = tasks.iter().map(|task| (task.removal.digest.clone(), 0)).collect();
         let mut staying = BTreeSet::new();
+        let mut retained: HashMap<Digest, Vec<TagName>> = HashMap::new();
         for tag in &repository.tags {
             let Some(digest) = &tag.digest else { continue };
             if let Some(left) = left.get_mut(digest) {
                 *left += 1;
+                if !going.contains(&tag.name) {
+                    retained.entry(digest.clone()).or_default().push(tag.name.clone());
+                }
             }
             if !going.contains(&tag.name) {
                 staying.insert(digest);
             }
         }
         let needed = reachable_from(repository, staying.iter().map(|&digest| digest.clone()).collect());
-        let keeping: BTreeSet<Digest> =
-            staying.into_iter().filter(|digest| left.contains_key(*digest)).cloned().collect();
         let subjects: BTreeSet<&Digest> =
             repository.manifests.values().filter_map(|manifest| manifest.subject.as_deref()).collect();
         let (companions, images): (Vec<RemovalTask>, Vec<RemovalTask>) =
@@ -102,8 +111,8 @@ impl<'a> RemovalQueue<'a> {
             let contains = repository.manifests.get(digest).is_some_and(|manifest| !manifest.children.is_empty());
             Rank {
                 was_refused: site.refused_tags.find(&task.removal).is_some(),
-                in_retained_index: needed.contains(digest) && !keeping.contains(digest),
-                has_retained_tag: keeping.contains(digest),
+                in_retained_index: needed.contains(digest) && !retained.contains_key(digest),
+                has_retained_tag: retained.contains_key(digest),
                 tags_to_remove: left.get(digest).copied().unwrap_or_default(),
                 has_related_manifests: contains || subjects.contains(digest) || accompanied.contains(digest),
             }
@@ -114,7 +123,11 @@ impl<'a> RemovalQueue<'a> {
             images: ranked.into(),
             companions,
             manifests: CurrentManifest::default(),
-            remaining_tags: RemainingTags { counts: Mutex::new(left), with_retained_tags: keeping },
+            remaining_tags: RemainingTags {
+                counts: Mutex::new(left),
+                retained,
+                leaves_others: tokio::sync::Mutex::new(false),
+            },
             failed_attempts: 0,
             results: Vec::new(),
             context: site,

@@ -1,6 +1,7 @@
 //! Removals of the tag alone.
 
 mod confirmation;
+mod siblings;
 
 use std::sync::Arc;
 
@@ -74,12 +75,17 @@ pub(super) async fn remove_tag(
             alone = None;
         }
     }
+    let first_shared = siblings::SharedRemoval::begin(site, tags, &order.removal).await;
     let mut done = journal_and_untag(site, order, fetched).await?;
     let last = leaves_tag_absent(&done.outcome) && tags.record_removal(&digest);
     if matches!(done.outcome, Outcome::Done(_)) {
         site.refused_tags.forget(site.context, &done.removal).await?;
         if !site.survival.is_known()
             && let Some(why) = survival::verify_survival(site, &done.removal, last && alone.is_some()).await?
+        {
+            done.outcome = Outcome::Failed(why);
+        } else if let Some(shared) = first_shared
+            && let Some(why) = shared.verify(site, &done.removal).await?
         {
             done.outcome = Outcome::Failed(why);
         }

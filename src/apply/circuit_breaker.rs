@@ -120,6 +120,11 @@ impl CircuitBreaker {
         self.state().repositories.get(repository).is_some_and(|seen| seen.has_removed)
     }
 
+    /// Returns true if the whole registry is skipped.
+    pub(super) fn is_tripped(&self) -> bool {
+        self.trip_reason.get().is_some()
+    }
+
     /// Returns true if a repository, or the whole registry, is skipped.
     pub(super) fn is_tripped_for(&self, repository: &RepositoryName) -> bool {
         self.trip_reason.get().is_some()
@@ -134,10 +139,10 @@ impl CircuitBreaker {
         (seen.has_removed, seen.consecutive_refusals) = (true, 0);
     }
 
-    /// Evaluates a failed removal. A lock concerns only its own tag.
+    /// Evaluates a failed removal. A lock concerns only its own tag, as long as other tags are removed.
     pub(super) fn record_failure(&self, repository: &RepositoryName, error: &RegistryError) {
         match error.kind {
-            RegistryErrorKind::Locked => {}
+            RegistryErrorKind::Locked => self.record_lock(error),
             RegistryErrorKind::Unauthenticated | RegistryErrorKind::TokenRenewed => {
                 self.trip(format!("the registry does not accept the credentials: {}", error.chain()));
             }
@@ -154,6 +159,26 @@ impl CircuitBreaker {
                     self.trip(format!("{MAX_CONSECUTIVE_FAILURES} removals in a row failed, the last one: {last}"));
                 }
             }
+        }
+    }
+
+    /// Stops the registry if each of its first removals met a lock: then it is more likely that the identity may not
+    /// delete.
+    fn record_lock(&self, error: &RegistryError) {
+        let first = {
+            let mut seen = self.state();
+            if seen.has_removed {
+                return;
+            }
+            seen.initial_refusals += 1;
+            seen.initial_refusals
+        };
+        if first >= MAX_INITIAL_REFUSALS {
+            self.trip(format!(
+                "the registry refused each of the first {first} removals, the last one as locked: {}; help: grant the identity \
+                 the right to delete, or remove the protection of these tags; the next run begins with others",
+                error.chain()
+            ));
         }
     }
 
@@ -280,7 +305,18 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_a_long_pause_end_it_at_once_and_a_lock_never() {
+    fn locks_end_it_only_where_nothing_was_removed() {
+        for (before, locks, stops) in [("", 4, false), ("", 5, true), ("---", 2, true), ("+", 50, false)] {
+            let breaker = after(&before.chars().map(|step| ("a", step)).collect::<Vec<_>>());
+            for _ in 0..locks {
+                breaker.record_failure(&name("a"), &error(RegistryErrorKind::Locked));
+            }
+            assert_eq!(breaker.trip_reason.get().is_some(), stops, "{before} {locks}");
+        }
+    }
+
+    #[test]
+    fn credentials_and_a_long_pause_end_it_at_once_and_one_lock_does_not() {
         for (kind, stops) in [
             (RegistryErrorKind::Unauthenticated, true),
             (RegistryErrorKind::RetriesExhausted, true),

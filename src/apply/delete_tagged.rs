@@ -217,6 +217,7 @@ async fn outcome_after_failure(
     let Removal { repository, tag, digest, .. } = &**removal;
     let reader = &*site.registry.reader;
     if error.kind == RegistryErrorKind::Locked {
+        site.refused_tags.record_lock(removal, &error);
         return ObservedOutcome::Known(Outcome::Skipped(SkipReason::Locked(error.chain())));
     }
     match reader.resolve(repository, tag).await {
@@ -308,11 +309,11 @@ async fn prepare(
     if !tags.iter().any(|tag| ordered.contains(tag)) {
         return Err(Outcome::Skipped(SkipReason::Missing));
     }
-    match (site.registry.reader.names_all_tags(), stage) {
     // Before the look at the tags: the repository may take long to read.
     if let Stage::Deletion(later) = stage {
         later.check(digest, &tags).await?;
     }
+    match (site.registry.reader.names_all_tags(), stage) {
         (false, _) => look_at_tags(site, digest, &ordered, &tags).await?,
         // The look before the deletion is enough: registries that name all tags may count each look.
         (true, Stage::Journal) => {}
@@ -414,8 +415,8 @@ fn skip_all_tags(skip: SkipReason, of: &RemovalTask, orders: &[RemovalTask]) -> 
 /// The deletion of one manifest, whose tags are journaled.
 struct ManifestDeletion<'a> {
     context: &'a RepositoryContext<'a>,
-    intent: &'a JournaledIntent,
     later: &'a LaterContent<'a>,
+    intent: &'a JournaledIntent,
     tasks: &'a [RemovalTask],
     /// The planned tags that were removed externally.
     absent_tags: &'a [TagName],

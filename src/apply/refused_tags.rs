@@ -17,6 +17,8 @@ pub(super) struct RefusedTags {
     endpoint: String,
     known: BTreeMap<(RepositoryName, TagName), RefusedTag>,
     new: Mutex<Vec<(RemovalRefusal, RegistryErrorKind)>>,
+    /// Tags that the registry called locked.
+    locked: Mutex<Vec<(RemovalRefusal, RegistryErrorKind)>>,
 }
 
 impl RefusedTags {
@@ -27,7 +29,7 @@ impl RefusedTags {
     pub(super) async fn load(context: &ApplyContext, endpoint: &str) -> Result<Self, StateError> {
         let known = context.store.refused_tags(endpoint).await?;
         let known = known.into_iter().map(|tag| ((tag.repository.clone(), tag.tag.clone()), tag)).collect();
-        Ok(Self { endpoint: endpoint.to_owned(), known, new: Mutex::default() })
+        Ok(Self { endpoint: endpoint.to_owned(), known, new: Mutex::default(), locked: Mutex::default() })
     }
 
     /// Returns the refusal of this removal in an earlier run, at the current digest.
@@ -38,6 +40,16 @@ impl RefusedTags {
 
     /// Records a refusal. Its cause, tag or registry, is determined at the end of the run.
     pub(super) fn record(&self, removal: &Removal, error: &RegistryError) {
+        Self::push(&self.new, removal, error);
+    }
+
+    /// Records a tag that the registry called locked. It counts as refused if all removals of the run met a lock, so that the
+    /// next run begins with others.
+    pub(super) fn record_lock(&self, removal: &Removal, error: &RegistryError) {
+        Self::push(&self.locked, removal, error);
+    }
+
+    fn push(list: &Mutex<Vec<(RemovalRefusal, RegistryErrorKind)>>, removal: &Removal, error: &RegistryError) {
         let refusal = RemovalRefusal {
             repository: removal.repository.clone(),
             tag: removal.tag.clone(),
@@ -45,7 +57,7 @@ impl RefusedTags {
             message: error.chain(),
             is_tag_specific: false,
         };
-        self.new.lock().unwrap_or_else(PoisonError::into_inner).push((refusal, error.kind));
+        list.lock().unwrap_or_else(PoisonError::into_inner).push((refusal, error.kind));
     }
 
     /// Drops the refusal of a tag that has now been removed.
@@ -74,6 +86,9 @@ impl RefusedTags {
         method: RemovalMethod,
     ) -> Result<(), StateError> {
         let mut met = self.new.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if breaker.is_tripped() && !breaker.has_removed() {
+            met.append(&mut self.locked.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
         if met.is_empty() {
             return Ok(());
         }

@@ -315,12 +315,6 @@ impl UntagAttempt<'_> {
         }
     }
 
-    /// Returns true if the registry itself removed a signature or the like when its image lost its last tag, and can
-    /// put it back. Then its removal was as planned, and a restore of the run brings it back.
-    async fn went_with_image(&self) -> bool {
-        let reader = &*self.context.registry.reader;
-        let Removal { repository, tag, digest, companion_of, .. } = &*self.task.removal;
-        companion_of.is_some()
     /// Returns the outcome of a tag that was not found: it is skipped, if its repository answers at all. If not, the
     /// repository is skipped: it was renamed or deleted, or is hidden from the identity by now.
     async fn outcome_if_missing(&self, skip: SkipReason) -> ObservedOutcome {
@@ -338,6 +332,12 @@ impl UntagAttempt<'_> {
         }
     }
 
+    /// Returns true if the registry itself removed a signature or the like when its image lost its last tag, and can
+    /// put it back. Then its removal was as planned, and a restore of the run brings it back.
+    async fn went_with_image(&self) -> bool {
+        let reader = &*self.context.registry.reader;
+        let Removal { repository, tag, digest, companion_of, .. } = &*self.task.removal;
+        companion_of.is_some()
             && reader.expires_companions()
             && reader.keeps_removed(repository, tag, digest).await.unwrap_or(false)
     }
@@ -430,6 +430,7 @@ impl UntagAttempt<'_> {
     async fn handle_refusal(&self, error: RegistryError) -> ObservedOutcome {
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
         if error.kind == RegistryErrorKind::Locked {
+            self.context.refused_tags.record_lock(&self.task.removal, &error);
             return ObservedOutcome::skipped(SkipReason::Locked(error.chain()));
         }
         match self.context.registry.reader.resolve(repository, tag).await {

@@ -15,6 +15,9 @@ const MAX_INITIAL_REFUSALS: u32 = 5;
 const MAX_INITIAL_REFUSALS_IN_REPOSITORY: u32 = 5;
 /// The same if something was removed: then it is more likely that only some tags are refused.
 const MAX_CONSECUTIVE_REFUSALS_IN_REPOSITORY: u32 = 8;
+/// Consecutive removals in a repository that are answered as if the tag did not exist, although it does, after which the
+/// repository is skipped.
+const MAX_CONTRADICTIONS: u32 = 3;
 /// Consecutive repositories that are skipped before the whole registry is.
 const MAX_TRIPPED_REPOSITORIES: usize = 3;
 
@@ -43,6 +46,8 @@ struct BreakerState {
 struct RepositoryState {
     has_removed: bool,
     consecutive_refusals: u32,
+    /// Removals in a row that were answered as if the tag did not exist, although it does.
+    contradictions: u32,
     trip_reason: Option<String>,
 }
 
@@ -136,7 +141,29 @@ impl CircuitBreaker {
         (seen.has_removed, seen.consecutive_failures) = (true, 0);
         seen.tripped_repositories.clear();
         let seen = seen.repositories.entry(repository.clone()).or_default();
-        (seen.has_removed, seen.consecutive_refusals) = (true, 0);
+        (seen.has_removed, seen.consecutive_refusals, seen.contradictions) = (true, 0, 0);
+    }
+
+    /// Returns true if the last removal in a repository was answered as if the tag did not exist, although it does.
+    pub(super) fn is_contradicted_in(&self, repository: &RepositoryName) -> bool {
+        self.state().repositories.get(repository).is_some_and(|seen| seen.contradictions > 0)
+    }
+
+    /// Evaluates a removal that was answered as if the tag did not exist, although it does.
+    pub(super) fn record_contradiction(&self, repository: &RepositoryName, why: &str) {
+        let count = {
+            let mut seen = self.state();
+            let here = seen.repositories.entry(repository.clone()).or_default();
+            here.contradictions += 1;
+            here.contradictions
+        };
+        if count >= MAX_CONTRADICTIONS {
+            let text = format!(
+                "{repository}: {count} removals in a row were answered as if the tag did not exist, the last one: {why}; \
+                 help: check that the registry's `endpoint` and `api` lead to the same registry"
+            );
+            self.trip_repository(repository, text);
+        }
     }
 
     /// Evaluates a failed removal. A lock concerns only its own tag, as long as other tags are removed.
@@ -313,6 +340,23 @@ mod tests {
             }
             assert_eq!(breaker.trip_reason.get().is_some(), stops, "{before} {locks}");
         }
+    }
+
+    #[test]
+    fn contradictions_in_a_row_end_the_repository() {
+        let breaker = CircuitBreaker::default();
+        for _ in 0..2 {
+            for _ in 1..MAX_CONTRADICTIONS {
+                breaker.record_contradiction(&name("a"), "it is still there");
+            }
+            assert!(breaker.is_contradicted_in(&name("a")) && !breaker.is_contradicted_in(&name("b")));
+            breaker.record_success(&name("a"));
+            assert!(!breaker.is_contradicted_in(&name("a")) && !breaker.is_tripped_for(&name("a")));
+        }
+        for _ in 0..MAX_CONTRADICTIONS {
+            breaker.record_contradiction(&name("a"), "it is still there");
+        }
+        assert!(breaker.is_tripped_for(&name("a")) && !breaker.is_tripped_for(&name("b")));
     }
 
     #[test]

@@ -16,6 +16,15 @@ pub fn is_digest_unknown(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Done(evidence) if evidence.ends_with(DIGEST_UNKNOWN))
 }
 
+/// The time for which a tag that is still visible is looked up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// No time: one look is enough.
+    None,
+    /// The longest possible staleness of a read.
+    UntilStale,
+}
+
 /// The tag's digest at the instant of its removal.
 struct RemovedDigest {
     digest: Digest,
@@ -43,7 +52,7 @@ impl UntagAttempt<'_> {
             Err(error) => Some(error),
         };
         let doubted = unread.is_some() || self.lost_response.is_some() || !site.breaker.has_removed_from(repository);
-        if doubted && self.is_still_present().await {
+        if doubted && self.is_still_present(Patience::UntilStale).await {
             return self.still_present();
         }
         site.record_success();
@@ -109,9 +118,13 @@ impl UntagAttempt<'_> {
 
     /// Confirms a response that the tag does not exist, although it was visible a moment ago.
     pub(super) async fn confirm_absence(mut self) -> ObservedOutcome {
-        if self.is_still_present().await {
-            let Removal { repository, tag, .. } = &*self.task.removal;
+        let Removal { repository, tag, .. } = &*self.task.removal;
+        // A second contradiction in a row is not a stale read.
+        let contradicted = self.context.breaker.is_contradicted_in(repository);
+        let patience = if contradicted { Patience::None } else { Patience::UntilStale };
+        if self.is_still_present(patience).await {
             let message = format!("the registry said that the tag is gone, and {repository}:{tag} is still there");
+            self.context.breaker.record_contradiction(repository, &message);
             self.context.record_failure(&RegistryError::new(RegistryErrorKind::NotFound, message.clone()));
             return ObservedOutcome::Unknown(message);
         }
@@ -129,7 +142,7 @@ impl UntagAttempt<'_> {
     /// Polls the tag until it is absent or has moved, with growing pauses during which others proceed: a read through a
     /// cache or from a replica may be stale. Returns true if it is still at its digest after the longest possible
     /// staleness.
-    async fn is_still_present(&mut self) -> bool {
+    async fn is_still_present(&mut self, patience: Patience) -> bool {
         self.permit = None;
         let site = self.context;
         let Removal { repository, tag, digest, .. } = &*self.task.removal;
@@ -144,7 +157,9 @@ impl UntagAttempt<'_> {
                 Err(_) => {}
             }
             match pauses.next() {
-                Some(pause) if !*site.context.stop.borrow() => site.pause(pause).await,
+                Some(pause) if patience == Patience::UntilStale && !*site.context.stop.borrow() => {
+                    site.pause(pause).await
+                }
                 _ => return true,
             }
         }

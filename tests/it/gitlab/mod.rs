@@ -3,6 +3,7 @@
 mod catalogue;
 mod clients;
 mod reader;
+mod removal_faults;
 mod requests;
 mod rules;
 mod simulator;

@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use textwrap::core::Word;
+use textwrap::{WordSeparator, WordSplitter};
 
 use super::redact;
 use super::yaml::{Place, Value};
@@ -275,7 +277,12 @@ impl Problems {
 #[must_use]
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(120).with_links(false);
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(120)
+        .with_links(false)
+        .with_break_words(false)
+        .with_word_separator(WordSeparator::Custom(split_words))
+        .with_word_splitter(WordSplitter::NoHyphenation);
     let mut out = String::new();
     for (index, diagnostic) in diagnostics.iter().enumerate() {
         if index > 0 {
@@ -288,6 +295,24 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
         }
     }
     out
+}
+
+/// Splits a line at its blanks, but not within backticks, because people copy what stands there.
+fn split_words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+    let (mut words, mut start) = (Vec::new(), 0);
+    let (mut is_quoted, mut is_after_blank) = (false, false);
+    for (at, found) in line.char_indices() {
+        if is_after_blank && found != ' ' {
+            words.push(Word::from(&line[start..at]));
+            start = at;
+        }
+        if found == '`' {
+            is_quoted = !is_quoted && line[at + 1..].contains('`');
+        }
+        is_after_blank = found == ' ' && !is_quoted;
+    }
+    words.push(Word::from(&line[start..]));
+    Box::new(words.into_iter())
 }
 
 /// A diagnostic for the renderer: the place is in the frame, not in the message.
@@ -361,5 +386,22 @@ impl miette::Diagnostic for RenderedDiagnostic<'_> {
             return None;
         }
         Some(Box::new(self.other_files.iter().map(|shown| shown as &dyn miette::Diagnostic)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_copied_is_not_broken() {
+        let command = "`tagwarden check --skip-secrets`";
+        for words in 18..24 {
+            let mut problem = Diagnostic::new("tagwarden.toml", "invalid");
+            problem.help(format!("{}{command} and the like", "word ".repeat(words)));
+            let shown = render(&[problem], false);
+            assert!(shown.contains(command), "{shown}");
+            assert!(shown.lines().all(|line| line.chars().count() <= 120), "{shown}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! around them.
 
 mod body;
+mod connect;
 mod echo;
 mod error;
 mod github_limit;
@@ -502,11 +503,14 @@ impl HttpClient {
         }
         let cut = |what: &str, error: reqwest::Error| {
             let what = if error.is_timeout() { "took too long" } else { what };
+            let failure = RequestError::new(RequestErrorKind::Connection, format!("{} {what}", ask.description()));
             SendError {
                 unsent: error.is_connect(),
                 transient: !error.is_builder(),
-                error: RequestError::new(RequestErrorKind::Connection, format!("{} {what}", ask.description()))
-                    .caused_by(error.without_url()),
+                error: match connect::Obstacle::of(&error, &ask.url) {
+                    Some(obstacle) => failure.caused_by(obstacle),
+                    None => failure.caused_by(error.without_url()),
+                },
             }
         };
         let mut response = request.send().await.map_err(|error| {

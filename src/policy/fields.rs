@@ -339,9 +339,13 @@ fn parse_duration(written: &str) -> Result<Duration, (&'static str, &'static str
 /// Parses a cron expression.
 pub(crate) fn cron(key: &str, node: &Node, problems: &mut Problems) -> Option<Cron> {
     const HELP: &str = "five fields: minute, hour, day, month, weekday, such as `0 3 * * *`; or `@daily`";
+    const NICKNAMES: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
     let written = text(key, node, problems)?;
     let cron: Result<Cron, _> = written.parse();
-    if let Err(error) = &cron {
+    if cron.is_err() && written.starts_with('@') {
+        let (message, help) = unknown_word(key, written, "", &NICKNAMES);
+        problems.add(&node.at, message).help(format!("{help}; or five fields, such as `0 3 * * *`"));
+    } else if let Err(error) = &cron {
         problems.add(&node.at, format!("`{key}` {}", chain(error))).help(HELP);
     }
     cron.ok()

@@ -11,6 +11,15 @@ pub enum InvalidText {
         /// The line of the first such byte.
         line: usize,
     },
+    /// Letters as a single byte each, with the line of the first.
+    #[error("not valid UTF-8 (line {line}): it seems to be Latin-1 or Windows-1252; save it as UTF-8")]
+    Latin1 {
+        /// The line of the first such byte.
+        line: usize,
+    },
+    /// Compressed by gzip.
+    #[error("compressed by gzip; decompress it")]
+    Gzip,
     /// A byte order mark of UTF-16, and something else after it.
     #[error("not valid UTF-16, although it begins with its byte order mark; save it as UTF-8")]
     Utf16,
@@ -43,21 +52,29 @@ pub fn decode_text(bytes: Vec<u8>) -> Result<String, InvalidText> {
         text.ok_or(InvalidText::Utf16)
     };
     match bytes.as_slice() {
+        [0x1f, 0x8b, ..] => Err(InvalidText::Gzip),
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err(InvalidText::Utf32),
         [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => decode_utf8(rest.to_vec()),
+        [0xef, 0xbb, 0xbf, rest @ ..] => decode_utf8(rest.to_vec(), |_| false),
         // An ASCII letter beside a zero byte, as each of them is in UTF-16.
         [first, 0, ..] | [0, first, ..] if first.is_ascii() && *first != 0 => Err(InvalidText::UnmarkedUtf16),
-        _ => decode_utf8(bytes),
+        _ => decode_utf8(bytes, is_latin1),
     }
 }
 
-fn decode_utf8(bytes: Vec<u8>) -> Result<String, InvalidText> {
+fn decode_utf8(bytes: Vec<u8>, is_latin1: fn(&[u8]) -> bool) -> Result<String, InvalidText> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        InvalidText::Utf8 { line: valid.split(|&byte| byte == b'\n').count() }
+        let line = valid.split(|&byte| byte == b'\n').count();
+        if is_latin1(error.as_bytes()) { InvalidText::Latin1 { line } } else { InvalidText::Utf8 { line } }
     })
+}
+
+/// Returns true if only single letters and signs beyond ASCII stand in a text, as Latin-1 and Windows-1252 write them.
+fn is_latin1(bytes: &[u8]) -> bool {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    bytes.iter().any(u8::is_ascii_alphabetic) && !bytes.iter().any(is_control) && !bytes.contains(&0xff)
 }
 
 #[cfg(test)]
@@ -85,7 +102,9 @@ mod tests {
     fn other_encodings_are_named() {
         for (bytes, expected) in [
             (b"\xff".to_vec(), InvalidText::Utf8 { line: 1 }),
-            (b"a\n\xe9\n".to_vec(), InvalidText::Utf8 { line: 2 }),
+            (b"a\n\xe9\n".to_vec(), InvalidText::Latin1 { line: 2 }),
+            (b"\x1f\x8b\x08\x00".to_vec(), InvalidText::Gzip),
+            (b"a\x01\xe9".to_vec(), InvalidText::Utf8 { line: 1 }),
             (b"\xef\xbb\xbfa\n\n\xff".to_vec(), InvalidText::Utf8 { line: 3 }),
             (b"\xff\xfeh".to_vec(), InvalidText::Utf16),
             (b"\xff\xfe\x00\xd8".to_vec(), InvalidText::Utf16),

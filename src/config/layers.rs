@@ -27,7 +27,7 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
-        let (message, help) = describe_syntax_error(error.message(), text.get(span.clone()).unwrap_or_default());
+        let (message, help) = describe_syntax_error(error.message(), text, span.clone());
         let problem = problems.add(&Place::Text(span), format!("no valid TOML: {message}"));
         if let Some(help) = help {
             problem.help(help);
@@ -58,8 +58,37 @@ pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problem
     Some(locate(&merged.cache, Some(&file), &mut Vec::new(), &variables))
 }
 
-/// Returns the message about invalid TOML and the remedy for it. `place` is the text there.
-fn describe_syntax_error(message: &str, place: &str) -> (String, Option<&'static str>) {
+/// Returns the message about invalid TOML at a place of the text, and the remedy for it.
+fn describe_syntax_error(message: &str, text: &str, span: Range<usize>) -> (String, Option<Cow<'static, str>>) {
+    let place = text.get(span.clone()).unwrap_or_default();
+    let (before, after) = text.split_at_checked(span.start).unwrap_or_default();
+    let line = format!(
+        "{}{}",
+        before.rsplit('\n').next().unwrap_or_default(),
+        after.lines().next().filter(|_| !after.starts_with('\n')).unwrap_or_default()
+    );
+    if let Some(help) = mistaken_notation(&line) {
+        return (message.to_owned(), Some(help));
+    }
+    let (message, help) = describe_parser_error(message, place);
+    (message, help.map(Cow::Borrowed))
+}
+
+/// Returns the remedy for a line that is not written in TOML; it never shows the value, which may be a secret.
+fn mistaken_notation(line: &str) -> Option<Cow<'static, str>> {
+    let code = line.split('#').next().unwrap_or_default();
+    let typographic = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}', '\u{bb}'];
+    if code.contains(typographic) && !code.contains('"') {
+        return Some("these are typographic quotes; write straight ones, `\"`".into());
+    }
+    let code = code.trim_start();
+    let key = code.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')).next()?;
+    let rest = code.get(key.len()..)?.trim_start();
+    let has_value = !rest.is_empty() && !rest.starts_with(['=', '.', '[', ']', '{', '}', ',']);
+    (!key.is_empty() && has_value && !rest.contains('=')).then(|| format!("write `{key} = …`").into())
+}
+
+fn describe_parser_error(message: &str, place: &str) -> (String, Option<&'static str>) {
     let is_name = !place.is_empty() && place.len() <= 60 && !place.contains(['"', '\'', '=', '\n']);
     match message {
         "duplicate key" if is_name => {

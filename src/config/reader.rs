@@ -92,7 +92,7 @@ impl SettingsReader<'_> {
         found
     }
 
-    /// Reports tables that stand in the environment alone and lack a `kind`, if the file has one of nearly that name.
+    /// Reports tables that stand in the environment alone and lack a `kind`, if the file has others.
     fn report_misspelled_variables(&mut self, key: &str, entries: &[Entry]) {
         let in_file = entries.iter().filter(|entry| matches!(entry.at, Place::Text(_)));
         let known: Vec<&str> = in_file.map(|entry| entry.key.as_str()).collect();
@@ -101,11 +101,14 @@ impl SettingsReader<'_> {
                 Value::Map(keys) => keys.iter().any(|one| one.key == "kind"),
                 _ => false,
             };
-            let meant = fields::nearest(&entry.key, &known).filter(|_| !has_kind);
-            if let Some(meant) = meant {
-                let message = format!("the file has no `[{key}.{}]`, did you mean `{meant}`?", entry.key);
-                self.problems.add(&entry.at, message).help("correct the name of the variable");
+            if has_kind || known.is_empty() {
+                continue;
             }
+            let meant = fields::nearest(&entry.key, &known);
+            let meant = meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+            let message = format!("the file has no `[{key}.{}]`{meant}", entry.key);
+            let help = format!("correct the name of the variable; known: {}", fields::quoted_list(&known));
+            self.problems.add(&entry.at, message).help(help);
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) fn secret_at(
         }
         (None, Some(file)) => secret_file(file_key, file, reader),
         (None, None) if reader.skips_secrets() => reader.skip_secret(|| variable),
+        // A misspelt key is reported as such.
+        (None, None) if fields.is_misspelled(file_key) => None,
         (None, None) => {
             reader.problems.add(fields.at(), format!("a {} without `{file_key}`", fields.map_name())).help(help);
             None

@@ -217,12 +217,16 @@ impl Checked {
     fn report_words(&self) {
         let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
         let lints = self.lints.iter().map(|lint| format!("{}: {}", lint.severity.label(), chain(&lint.diagnostic)));
-        let evidence = self.evidence.iter().flat_map(|source| &source.problems).map(|problem| {
+        let all = self.evidence.iter().flat_map(|one| one.problems.iter().map(move |problem| (&one.source, problem)));
+        let evidence = all.map(|(source, problem)| {
             let place = problem.place.as_ref().map_or_else(String::new, |(file, line)| match line {
                 0 => format!("{}: ", relative_path(file)),
                 line => format!("{}:{line}: ", relative_path(file)),
             });
-            format!("{}: {place}{}", evidence_level(problem).label(), problem.message)
+            // A file of evidence names itself.
+            let is_unplaced = problem.place.as_ref().is_none_or(|(file, _)| *file == self.main_file);
+            let named = if is_unplaced { format!("source `{source}`: ") } else { String::new() };
+            format!("{}: {place}{named}{}", evidence_level(problem).label(), problem.message)
         });
         let texts: Vec<String> = warnings.chain(lints).chain(evidence).map(|text| sanitize(&text)).collect();
         if !texts.is_empty() {
@@ -340,12 +344,12 @@ impl Checked {
     }
 }
 
-/// Returns the level of a problem of evidence. Files that are absent here may be written where the daemon runs.
+/// Returns the level of a problem of evidence. Absent files may be written where the daemon runs, or a glob is misspelt.
 fn evidence_level(problem: &EvidenceProblem) -> AnnotationLevel {
     match problem.state {
         EvidenceState::Invalid => AnnotationLevel::Error,
-        EvidenceState::Insufficient | EvidenceState::Uncertain => AnnotationLevel::Warning,
-        EvidenceState::Absent | EvidenceState::Remark => AnnotationLevel::Note,
+        EvidenceState::Insufficient | EvidenceState::Uncertain | EvidenceState::Absent => AnnotationLevel::Warning,
+        EvidenceState::Remark => AnnotationLevel::Note,
     }
 }
 

@@ -150,7 +150,7 @@ fn validate(
     hosts: &[(RegistryName, Vec<String>)],
     now: Timestamp,
 ) -> Result<(SourceState, SourceTexts), SourceError> {
-    let SourceEvidence { mut claims, mut unresolved, texts, report_only_texts: report_only, as_of, mut notes } =
+    let SourceEvidence { mut claims, mut unresolved, texts, report_only_texts: report_only, as_of, mut notes, ended } =
         evidence;
     check_age(settings, as_of, now)?;
     claims.sort();
@@ -178,7 +178,13 @@ fn validate(
 
     let mut unless_mentioned = None;
     if relevant == 0 && !is_open && !settings.allow_empty {
-        let message = if claims.is_empty() {
+        let message = if let (true, Some(first)) = (claims.is_empty(), ended.first()) {
+            let more = match ended.len() {
+                1 => String::new(),
+                count => format!(", and {} more have ended", count - 1),
+            };
+            format!("it protects nothing: {first}{more}; correct the dates, or add a record of what is released")
+        } else if claims.is_empty() {
             "it answered with no claim at all; if that is right, write `allow_empty = true`".to_owned()
         } else if unknown.is_empty() {
             format!("none of its {} claims names a registry that it protects; correct its `registries`", claims.len())

@@ -66,8 +66,9 @@ pub(super) fn expand(files: &FileSet) -> Result<Expansion, SourceError> {
         if found.is_empty() {
             let base = if files.base.as_os_str().is_empty() { Path::new(".") } else { &files.base };
             let message = format!(
-                "no file matches `{glob}` (from {}); write the files there, or correct the glob",
-                base.display()
+                "no file matches `{glob}` (from {}){}; write the files there, or correct the glob",
+                base.display(),
+                nearest_folder(base, folder).map(|near| format!("; `{near}` is there")).unwrap_or_default()
             );
             return Err(SourceError::new("missing", message));
         }
@@ -86,6 +87,27 @@ pub(super) fn expand(files: &FileSet) -> Result<Expansion, SourceError> {
     let notes: BTreeSet<String> = notes.collect();
     let files = all.into_iter().map(|(path, shown)| GlobFile { path, display_path: shown }).collect();
     Ok(Expansion { files, notes: notes.into_iter().collect() })
+}
+
+/// Returns the folder that is probably meant by a missing one.
+fn nearest_folder(base: &Path, folder: &str) -> Option<String> {
+    let mut path = base.to_owned();
+    let mut found = String::new();
+    for part in folder.trim_end_matches('/').split('/') {
+        let next = path.join(part);
+        if next.is_dir() {
+            (path, found) = (next, format!("{found}{part}/"));
+            continue;
+        }
+        let entries = fs::read_dir(&path).ok()?.take(MOST_DEEPER).filter_map(Result::ok);
+        let folders = entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
+        let near = folders.filter_map(|name| {
+            let name = name.to_string_lossy().into_owned();
+            Some((strsim::osa_distance(&name, part), name)).filter(|(distance, _)| *distance <= 1 + part.len() / 4)
+        });
+        return near.min().map(|(_, name)| format!("{found}{name}/"));
+    }
+    None
 }
 
 /// Describes the files one folder below a glob's reach.

@@ -100,6 +100,7 @@ fn read_all(
         report_only_texts: reported,
         notes: truncate_messages([of_globs, of_files, notes].concat()),
         as_of,
+        ended: Vec::new(),
     })
 }
 

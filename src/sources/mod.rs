@@ -111,6 +111,8 @@ pub struct SourceEvidence {
     pub as_of: Option<Timestamp>,
     /// Remarks for people although nothing failed.
     pub notes: Vec<String>,
+    /// Why records protect nothing any more: with their places.
+    pub ended: Vec<String>,
 }
 
 /// Why a source did not answer in full. A partial answer is a failure.

@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use jiff::civil::{Date, DateTime};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::document::{Format, Node, Value, parse};
+use super::document::{Format, Node, Problem, Value, parse};
 use super::glob_files::Expansion;
 use super::stable_read::{ReadPass, read_stable};
 use super::{FileSet, Source, SourceError, SourceEvidence, encoding, truncate_messages};
 use crate::domain::{
-    Claim, Digest, Holder, ImageReference, PathPattern, Release, ReleaseStatus, TagName, UnresolvedReference, chain,
+    Claim, Digest, Holder, ImageReference, PathPattern, Release, ReleaseStatus, TagName, UnresolvedReference,
 };
 
 /// Earlier ends of a protection are slips: `0026-12-31`, or the zero of a program's clock.
@@ -64,6 +64,8 @@ struct Records {
     unresolved: Vec<UnresolvedReference>,
     problems: Vec<String>,
     notes: Vec<String>,
+    /// The records that have ended.
+    ended: Vec<String>,
     oldest_snapshot: Option<Timestamp>,
     /// The time and the name of the newest file without a time of its own.
     newest_file: Option<(Timestamp, String)>,
@@ -107,7 +109,7 @@ fn read_all(reading: &mut ReadPass, now: Timestamp, is_age_limited: bool) -> Res
             without_record.push(format!("{} has no record", found.display_path));
         }
     }
-    let Records { count, claims, unresolved, problems, notes: remarks, oldest_snapshot, newest_file } = records;
+    let Records { count, claims, unresolved, problems, notes: remarks, ended, oldest_snapshot, newest_file } = records;
     if !problems.is_empty() {
         return Err(SourceError::new("malformed", truncate_messages(problems).join("\n")));
     }
@@ -124,7 +126,8 @@ fn read_all(reading: &mut ReadPass, now: Timestamp, is_age_limited: bool) -> Res
         ));
     }
     let as_of = [oldest_snapshot, newest_file.map(|(time, _)| time)].into_iter().flatten().min();
-    Ok(SourceEvidence { claims, unresolved, as_of, notes: truncate_messages(notes), ..SourceEvidence::default() })
+    let notes = truncate_messages(notes);
+    Ok(SourceEvidence { claims, unresolved, as_of, notes, ended, ..SourceEvidence::default() })
 }
 
 /// The meaning of a record's `status`.
@@ -152,7 +155,7 @@ impl RecordReader<'_> {
         let documents = match parse(text, format) {
             Ok(documents) => documents,
             Err(problem) => {
-                let hint = json_hint(text, format, &problem.message);
+                let hint = json_hint(text, format, &problem);
                 return self.add_problem(problem.line, problem.message + hint);
             }
         };
@@ -237,7 +240,14 @@ impl RecordReader<'_> {
             return self.add_problem(node.map_or(record.line, |node| node.line), what);
         }
         let over = release.keep_until.is_some_and(|until| until < self.now);
-        if self.records.problems.len() > before || retired || over {
+        if self.records.problems.len() > before {
+            return;
+        }
+        if retired || over {
+            let line = record.get(if retired { "status" } else { "keep_until" }).map_or(record.line, |node| node.line);
+            let until = record.get("keep_until").and_then(scalar_text).unwrap_or_default();
+            let why = if retired { "is retired".to_owned() } else { format!("ended with `keep_until` {until}") };
+            self.records.ended.push(format!("the record at {}:{line} {why}", self.display_path));
             return;
         }
         let holder = Arc::new(Holder::Release(release));
@@ -385,11 +395,10 @@ impl RecordReader<'_> {
         if to_the_end && time.is_err() && is_end_of_time(text) {
             return Some(Timestamp::MAX);
         }
-        time.inspect_err(|error| {
+        time.inspect_err(|_| {
             let line = record.get(key).map_or(record.line, |node| node.line);
             let what = format!(
-                "`{key}` is `{text}`, which is not a valid time ({}); write it like `2026-11-30` or `2026-11-30T18:00:00Z`",
-                chain(error)
+                "`{key}` is `{text}`, which is not a valid time; write it like `2026-11-30` or `2026-11-30T18:00:00Z`"
             );
             self.add_problem(line, what);
         })
@@ -455,7 +464,10 @@ fn is_end_of_time(text: &str) -> bool {
 }
 
 /// Returns the probable cause of a text that is not valid JSON, to be appended to the parser's message.
-fn json_hint(text: &str, format: Format, message: &str) -> &'static str {
+fn json_hint(text: &str, format: Format, problem: &Problem) -> &'static str {
+    let message = &*problem.message;
+    let at = usize::try_from(problem.line).unwrap_or_default().saturating_sub(1);
+    let line = text.lines().nth(at).unwrap_or_default().trim_start();
     let text = text.trim_start_matches('\u{feff}').trim();
     let has_comma_before =
         |close: char| text.match_indices(',').any(|(at, _)| text[at + 1..].trim_start().starts_with(close));
@@ -465,6 +477,14 @@ fn json_hint(text: &str, format: Format, message: &str) -> &'static str {
         ": it is empty; write `[]`, and `allow_empty = true` if nothing is released"
     } else if text.starts_with('<') {
         ": it is a web page or XML, not JSON"
+    } else if ["//", "/*", "#"].iter().any(|comment| line.starts_with(comment)) || line.contains(" //") {
+        ": JSON has no comments; remove them, or write YAML into a `.yaml` file"
+    } else if is_yaml(text) {
+        ": it looks like YAML; rename it to `.yaml`"
+    } else if message.starts_with("trailing characters") && line.starts_with('{') {
+        ": it looks like a record on each line; rename it to `.ndjson`, or write a list, `[{…}, {…}]`"
+    } else if message.starts_with("trailing characters") {
+        ": remove what follows the last bracket"
     } else if message.starts_with("expected value") && has_comma_before(']') {
         ": remove the comma before `]`"
     } else if message.starts_with("key must be") && has_comma_before('}') {
@@ -474,6 +494,14 @@ fn json_hint(text: &str, format: Format, message: &str) -> &'static str {
     } else if message.starts_with("EOF while parsing") {
         ": the file ends too early; close each bracket and quote"
     } else {
-        ""
+        ": correct the JSON there"
     }
+}
+
+/// Returns true for a text that begins as a document in YAML does, and none in JSON.
+fn is_yaml(text: &str) -> bool {
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_start();
+    let key = first.split_once(':').map_or("", |(key, _)| key);
+    let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    first.starts_with("- ") || first.starts_with("---") || is_key
 }

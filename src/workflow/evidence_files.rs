@@ -75,6 +75,13 @@ pub async fn check_evidence_files(settings: &Settings, now: Timestamp) -> Vec<Ev
             }
             SourceState::Failed { kind, message } => (None, problems(base(outcome), kind, message)),
         };
+        let problems = problems.into_iter().map(|problem| match problem.state {
+            EvidenceState::Absent => {
+                EvidenceProblem { place: glob_place(settings, outcome, &problem.message), ..problem }
+            }
+            _ => problem,
+        });
+        let problems = problems.collect();
         EvidenceCheck { source: outcome.name.to_string(), kind: outcome.kind, claims, problems }
     };
     claims.sources.iter().map(check).collect()
@@ -86,6 +93,19 @@ fn files_of(source: &SourceSettings) -> Option<&Path> {
         SourceKind::ReleaseRecords(files) | SourceKind::ImageReferences(files) => Some(&files.base),
         _ => None,
     }
+}
+
+/// Returns the line of the settings file that has the glob without a file; `None` if it is not written there as it is.
+fn glob_place(settings: &Settings, outcome: &SourceOutcome, message: &str) -> Option<(PathBuf, usize)> {
+    let glob = message.split('`').nth(1)?;
+    let text = std::fs::read_to_string(&settings.file).ok()?;
+    let lines = || text.lines().enumerate();
+    let heading = format!("[sources.{}]", outcome.name);
+    let (start, _) = lines().find(|(_, line)| line.trim_start().starts_with(&heading))?;
+    let written = [format!("\"{glob}\""), format!("'{glob}'")];
+    let mut below = lines().skip(start + 1).take_while(|(_, line)| !line.starts_with('['));
+    let (at, _) = below.find(|(_, line)| written.iter().any(|written| line.contains(written)))?;
+    Some((settings.file.clone(), at + 1))
 }
 
 /// Returns a problem for each record that names no tag or no host, and for each remark of the source.

@@ -95,6 +95,7 @@ impl Source for GitHistory {
             report_only_texts: reported,
             as_of: repository.fetched_at(&selection.refs).await,
             notes: all,
+            ended: Vec::new(),
         })
     }
 }

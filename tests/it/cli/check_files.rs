@@ -72,14 +72,32 @@ async fn evidence_in_local_files_is_read() {
     let good = record(&format!("{host}/shop/api:v1"));
     let desk =
         CliFixture::with(&[("tagwarden.toml", &settings(&format!("http://{host}"))), ("policies/a.yaml", POLICIES)]);
-    let absent = desk.run("check --strict").await.exits(0);
-    assert!(absent.err.contains("note: no file matches `releases/*.json`"), "{}", absent.err);
+    desk.run("check").await.exits(0);
+    let absent = desk.run("check --strict").await.exits(2);
+    let line = desk.read("tagwarden.toml").lines().position(|line| line.starts_with("paths")).unwrap() + 1;
+    let said = format!("warning: tagwarden.toml:{line}: source `releases`: no file matches `releases/*.json` (from ");
+    assert!(absent.err.contains(&said), "{}", absent.err);
+    desk.write("relases/other.json", "[]");
+    let near = desk.run("check").await.exits(0);
+    assert!(near.err.contains("); `relases/` is there; write the files there, or correct"), "{}", near.err);
     for (text, code, strict, said) in [
         (&*good, 0, 0, "source releases (release-records): 1 claim in local files"),
-        ("[]", 0, 2, "warning: it answered with no claim at all"),
-        (&good.replace("127.0.0.1:1", "other.example"), 0, 2, "warning: none of its 1 claims names a known registry"),
+        ("[]", 0, 2, "warning: source `releases`: it answered with no claim at all"),
+        (
+            &good.replace("127.0.0.1:1", "other.example"),
+            0,
+            2,
+            "warning: source `releases`: none of its 1 claims names a known registry",
+        ),
         ("[\n{\"image\": \"x\", \"status\": \"live\"}]", 5, 5, "error: releases/api.json:2: unknown status `live`"),
         ("[{", 5, 5, "error: releases/api.json:1: "),
+        (
+            "[{\"image\": \"a/b:1\",\n\"keep_until\": \"2020-12-31\"}]",
+            0,
+            2,
+            "warning: source `releases`: it protects nothing: the record at releases/api.json:2 ended with `keep_until` \
+             2020-12-31; correct the dates, or add a record of what is released",
+        ),
     ] {
         desk.write("releases/api.json", text);
         let done = desk.run("check").await.exits(code);
@@ -168,6 +186,10 @@ async fn records_that_leave_something_open_are_named() {
         ("{\"release\": []}", "it has `release`, did you mean `releases`?"),
         ("{\"image\": \"a/b\", \"tagg\": \"1\"}", "unknown key `tagg`; write `tag`"),
         ("{image: 1}", "key must be a string: put each key in double quotes"),
+        ("[\n// old\n{\"image\": \"a/b:1\"}]", "a.json:2: expected value: JSON has no comments; remove them"),
+        ("- image: a/b:1\n", "it looks like YAML; rename it to `.yaml`"),
+        ("{\"image\": \"a/b:1\"}\n{\"image\": \"a/b:2\"}", "it looks like a record on each line; rename it to"),
+        ("{\"image\": \"a/b:1\", \"keep_until\": \"31.12.2026\"}", "which is not a valid time; write it like"),
         ("[{\"image\": \"a\"", "the file ends too early; close each bracket and quote"),
     ] {
         desk.write("releases/a.json", record);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, TypedValueParser};
 use jiff::Timestamp;
 
-use crate::domain::{ACCEPTABLE, AcceptanceScope, chain};
+use crate::domain::{ACCEPTABLE, AcceptanceScope};
 use crate::policy::fields::nearest;
 use crate::report::{Format, TicketDialect};
 use crate::state::RunKind;
@@ -15,6 +16,48 @@ pub(super) enum DataFormat {
     #[default]
     Text,
     Json,
+}
+
+/// A parser with the words that a shell proposes. Its own messages name the word that was probably meant.
+#[derive(Clone)]
+pub(super) struct Listed<T> {
+    words: Vec<&'static str>,
+    parse: fn(&str) -> Result<T, String>,
+}
+
+/// Returns a parser that proposes those words.
+pub(super) fn listed<T>(words: impl Into<Vec<&'static str>>, parse: fn(&str) -> Result<T, String>) -> Listed<T> {
+    Listed { words: words.into(), parse }
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Listed<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
+        self.parse.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.words.iter().copied().map(PossibleValue::new)))
+    }
+}
+
+/// Parses a number of times.
+pub(super) fn parse_count(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1000).contains(count))
+        .ok_or_else(|| "write a number from 1 to 1000".to_owned())
+}
+
+/// Parses a number of rows.
+pub(super) fn parse_limit(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a number from 1 on".to_owned())
 }
 
 /// The formats of lists.
@@ -171,7 +214,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text.trim()) {
         Ok(duration) if duration.is_zero() => Err("the duration must not be zero".to_owned()),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("invalid duration: {}; write one such as `36h`, `14d` or `2weeks`", chain(&error))),
+        Err(_) => Err("invalid duration; write a number and a unit, such as `36h`, `14d` or `2weeks`".to_owned()),
     }
 }
 

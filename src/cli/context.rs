@@ -14,7 +14,7 @@ use super::user;
 use crate::apply::Clock;
 use crate::config::{self, Settings};
 use crate::domain::{Failure, decode_text};
-use crate::policy::PolicySet;
+use crate::policy::{self, PolicySet};
 use crate::registry::{self, RetryPolicy};
 use crate::report::{self, AttentionKind, AttentionView, Format, PlanDocument};
 use crate::state::{StateErrorKind, StateStore};
@@ -309,7 +309,17 @@ pub(super) fn require_new(file: &Path) -> Result<(), RunError> {
 
 /// Returns the error of a file that cannot be written.
 pub(super) fn unwritable(file: &Path, error: io::Error) -> RunError {
-    RunError::Output(Failure::new((), format!("cannot write {}", file.display())).caused_by(error))
+    let help = write_help(&error);
+    RunError::Output(Failure::new((), format!("cannot write {}", file.display())).caused_by(error).with_help(help))
+}
+
+/// Returns the remedy for a file that cannot be written; empty if it is not known.
+fn write_help(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "name a folder that you may write to",
+        io::ErrorKind::StorageFull => "make room there, or name another folder",
+        _ => "",
+    }
 }
 
 /// Writes a report into each file, in its format.
@@ -351,7 +361,12 @@ pub(super) fn read_input_bytes(file: &Path) -> Result<Vec<u8>, RunError> {
 }
 
 fn unreadable(file: &Path, error: io::Error) -> RunError {
-    RunError::Usage(Failure::new((), format!("cannot read {}", describe_input(file))).caused_by(error))
+    let help = match error.kind() {
+        io::ErrorKind::IsADirectory => "name a file in it",
+        _ => policy::read_help(&error),
+    };
+    let failure = Failure::new((), format!("cannot read {}", describe_input(file))).caused_by(error);
+    RunError::Usage(failure.with_help(help))
 }
 
 /// The name of an input in messages.

@@ -46,7 +46,7 @@ mod user;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
 
 use crate::domain::chain;
 use crate::policy::{self, redact_message};
@@ -60,7 +60,7 @@ use sanitize::OutputKind;
 /// Tagwarden reads registries, release records and running workloads, decides about every tag with a reason, and removes
 /// nothing unless settings and policies both allow it. Where it is not sure, it keeps the tag and says why.
 #[derive(Debug, Parser)]
-#[command(name = "tagwarden", version, about, long_about, max_term_width = 100)]
+#[command(name = "tagwarden", version, max_term_width = 100)]
 struct Cli {
     /// Use this settings file [default: ./tagwarden.toml, then /etc/tagwarden/tagwarden.toml]
     ///
@@ -179,7 +179,16 @@ impl Command {
 /// The definition of all commands and flags, with examples and exit codes in the help of each.
 #[must_use]
 pub fn command() -> clap::Command {
-    examples::add_to(Cli::command())
+    examples::add_to(without_file_names(Cli::command()))
+}
+
+/// Marks the values that are names, so that shells do not propose files for them.
+fn without_file_names(command: clap::Command) -> clap::Command {
+    let marked = |argument: clap::Arg| {
+        let is_name = argument.get_action().takes_values() && argument.get_value_hint() == ValueHint::Unknown;
+        if is_name { argument.value_hint(ValueHint::Other) } else { argument }
+    };
+    command.mut_args(marked).mut_subcommands(without_file_names)
 }
 
 /// Runs the command line of this process.

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::arguments::{ReportFormat, parse_acceptance, parse_reason, parse_time};
+use super::arguments::{ReportFormat, listed, parse_acceptance, parse_reason, parse_time};
 use super::context::{RefusalEffect, file_formats, open_app, print_report, reject_unknown, report_outcome};
 use super::narrow::NarrowArgs;
 use super::progress::TerminalProgress;
 use crate::config::Settings;
-use crate::domain::{Acceptance, AcceptanceScope};
+use crate::domain::{ACCEPTABLE, Acceptance, AcceptanceScope};
 use crate::policy::PolicySet;
 use crate::workflow::{PlanOptions, RunError};
 
@@ -35,7 +35,13 @@ pub(super) struct PlanArgs {
     /// `policy:NAME`, a registry, or REGISTRY/REPOSITORY; without it, all refusals of the kind are accepted. What is accepted
     /// is part of the plan and its id. The clock, missing rights, a registry's retention and missing evidence cannot be
     /// accepted.
-    #[arg(long, value_name = "KIND[@SCOPE]", requires = "reason", value_parser = parse_acceptance)]
+    #[arg(
+        long,
+        value_name = "KIND[@SCOPE]",
+        requires = "reason",
+        value_parser = listed(ACCEPTABLE, parse_acceptance),
+        hide_possible_values = true
+    )]
     accept: Vec<(&'static str, AcceptanceScope)>,
     /// Say why the refusals are accepted; the plan shows it
     #[arg(long, value_name = "TEXT", requires = "accept", value_parser = parse_reason)]

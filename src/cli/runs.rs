@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::arguments::{ReportFormat, parse_run_kind, parse_time};
+use super::arguments::{ReportFormat, listed, parse_limit, parse_run_kind, parse_time};
 use super::context::{file_formats, open_read_only, pretty_json, write_files};
 use super::outcome_text;
 use super::output::{fit_terminal, print, print_report_as};
@@ -23,7 +23,7 @@ pub(super) struct RunsArgs {
     #[arg(long, value_enum, default_value_t = ReportFormat::Text, global = true)]
     format: ReportFormat,
     /// List this many runs
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 30, value_parser = parse_limit)]
     limit: u32,
     /// List only runs that began since, such as 7d or 2026-12-24
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
@@ -32,7 +32,12 @@ pub(super) struct RunsArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     until: Option<Timestamp>,
     /// List only runs of this command: plan, run, apply or restore; repeatable
-    #[arg(long, value_name = "COMMAND", value_parser = parse_run_kind)]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        value_parser = listed(RunKind::ALL.map(RunKind::label), parse_run_kind),
+        hide_possible_values = true
+    )]
     kind: Vec<RunKind>,
 }
 

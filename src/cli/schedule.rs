@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::arguments::DataFormat;
+use super::arguments::{DataFormat, parse_count};
 use super::context::{current_user, environment, pretty_json, system_clock};
 use super::output::print;
 use crate::config::{self, Settings};
@@ -19,7 +19,7 @@ use crate::workflow::{self, RunError};
 #[derive(Debug, Args)]
 pub(super) struct ScheduleArgs {
     /// List this many runs
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_count)]
     count: u16,
     /// Choose the format on standard output
     #[arg(long, value_enum, default_value_t = DataFormat::Text)]

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::context::{configured_policies_path, pretty_json};
+use super::context::{STANDARD, configured_policies_path, pretty_json};
 use super::findings::{FindingFormat, print_annotations, print_error, print_junit};
 use super::output::print;
+use crate::domain::Failure;
 use crate::report::{self, PolicyTestFile};
 use crate::workflow::{self, RunError};
 
@@ -43,5 +44,9 @@ pub(super) fn test(config: Option<&Path>, args: &TestArgs) -> Result<u8, RunErro
 }
 
 fn find_tests(config: Option<&Path>, args: &TestArgs) -> Result<PathBuf, RunError> {
+    if args.path.as_deref() == Some(Path::new(STANDARD)) {
+        let failure = Failure::new((), "tests of policies are not read from standard input");
+        return Err(RunError::Usage(failure.with_help("name a file, such as `shop.test.yaml`")));
+    }
     args.path.clone().map_or_else(|| configured_policies_path(config), Ok)
 }

@@ -137,7 +137,8 @@ impl ConfigError {
     }
 
     fn unreadable(path: &Path, error: io::Error) -> Self {
-        let failure = Failure::new((), "the settings cannot be read").caused_by(error);
+        let help = crate::policy::read_help(&error);
+        let failure = Failure::new((), "the settings cannot be read").caused_by(error).with_help(help);
         Self { diagnostics: vec![Diagnostic::of_failure(path.display().to_string(), failure)] }
     }
 }

@@ -119,8 +119,15 @@ impl Daemon {
         let handled = store.schedule_progress().await.map_err(RunError::from)?;
         let address = config.settings.listen;
         let listen_error = |error: std::io::Error| {
+            let help = match error.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "another process listens there, maybe another Tagwarden: stop it, or set `listen` to another port"
+                }
+                std::io::ErrorKind::PermissionDenied => "set `listen` to a port from 1024 on",
+                _ => "set `listen` to an address of this machine",
+            };
             let failure = Failure::new((), format!("cannot listen on {address}")).caused_by(error);
-            DaemonError::Listen(failure.with_help("`listen` in the settings says where"))
+            DaemonError::Listen(failure.with_help(help))
         };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;

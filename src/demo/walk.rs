@@ -43,7 +43,8 @@ pub async fn run_demo(demo: DemoOptions<'_>) -> Result<(), RunError> {
     let say = demo.narrate;
     let folder = demo.folder.unwrap_or(Path::new("tagwarden-demo"));
     let unwritable = |error: io::Error| {
-        RunError::Output(Failure::new((), format!("cannot write to {}", folder.display())).caused_by(error))
+        let failure = Failure::new((), format!("cannot write to {}", folder.display())).caused_by(error);
+        RunError::Output(failure.with_help("name a folder that you may write to with `--folder`"))
     };
     if has_foreign_files(folder).map_err(unwritable)? {
         let message = format!("{} has other files in it; choose an empty folder with `--folder`", folder.display());

@@ -245,15 +245,28 @@ fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf
         }
         Ok(_) => found.push(path.to_owned()),
         Err(error) => {
+            let near = beside(path).map(|near| format!("`{near}` is there; ")).unwrap_or_default();
             let mut problem = Diagnostic::new(path.display().to_string(), "policies cannot be read");
             problem
                 .caused_by(error)
-                .help("name a file or a folder; `policies` in the settings is relative to the settings");
+                .help(format!("{near}name a file or a folder; `policies` in the settings is relative to the settings"));
             problems.push(problem);
         }
     }
     found.sort();
     found
+}
+
+/// Returns the name beside a missing path that is probably meant.
+fn beside(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs::read_dir(folder).ok()?.filter_map(Result::ok).filter(|entry| {
+        let path = entry.path();
+        path.is_dir() || is_policy_file(&file_name(&path))
+    });
+    let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    super::fields::nearest(&file_name(path), &known).map(str::to_owned)
 }
 
 /// Returns the fixtures of a path, sorted: the file itself, the one beside a policy file, or all of a folder.
@@ -293,7 +306,10 @@ pub(super) fn collect(
     }
     let entries = match fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(entries) => entries,
-        Err(error) => return fail(Failure::new((), "this folder cannot be read").caused_by(error)),
+        Err(error) => {
+            let help = read_help(&error);
+            return fail(Failure::new((), "this folder cannot be read").caused_by(error).with_help(help));
+        }
     };
     for entry in entries {
         let path = entry.path();
@@ -328,7 +344,17 @@ pub(super) fn is_test_file(name: &str) -> bool {
 }
 
 fn unreadable(error: std::io::Error) -> Failure<()> {
-    Failure::new((), "cannot be read").caused_by(error)
+    let help = read_help(&error);
+    Failure::new((), "cannot be read").caused_by(error).with_help(help)
+}
+
+/// Returns the remedy for a file or folder that cannot be read; empty if it is not known.
+pub(crate) fn read_help(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "let the user that runs Tagwarden read it, and enter its folder",
+        std::io::ErrorKind::NotFound => "correct the path",
+        _ => "",
+    }
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
@@ -336,8 +362,16 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure<()>> {
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Failure::new((), "is not a regular file"));
+    let metadata = fs::metadata(path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound && path.is_symlink() {
+            return Failure::new((), "is a link to a file that does not exist")
+                .with_help("correct the link, or remove it");
+        }
+        unreadable(error)
+    })?;
+    if !metadata.is_file() {
+        let help = "write it into a file; `tagwarden check -` reads policies from standard input";
+        return Err(Failure::new((), "is not a regular file").with_help(help));
     }
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -39,6 +39,7 @@ pub use git_commit::{commit_time, compare_commits, find_commit};
 pub use git_objects::CommitOrder;
 pub use lint::lint;
 pub use lint_result::{Lint, Severity};
+pub(crate) use load::read_help;
 pub use load::{
     PolicyError, PolicyPlaces, PolicySet, is_policy_path, is_policy_test_path, load, load_contents, load_files,
 };

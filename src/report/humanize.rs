@@ -263,7 +263,7 @@ pub(super) fn describe_refusal_of(refusal: &Refusal, policies: &[Policy]) -> (St
         }
         RefusalReason::UnmatchedRule(unmatched) => {
             let what = format!("a rule that might have protected it matches nothing: {}", describe_unmatched(unmatched));
-            return (what, Some(format!("correct it, or {}", once())));
+            return (what, Some(format!("or {}", once())));
         }
         RefusalReason::Impossible(why) => describe_obstacle(why),
         RefusalReason::Retention { days, undo_window } => describe_retention(*days, *undo_window),

@@ -573,5 +573,6 @@ pub(super) fn spool_error(error: std::io::Error) -> RunError {
     let named = chain(&error).contains(&*folder.to_string_lossy());
     let place = if named { String::new() } else { format!(" in {}", folder.display()) };
     let failure = Failure::new((), format!("cannot use the plan's temporary file{place}")).caused_by(error);
-    RunError::Failed(failure.with_help("make room there, or set TMPDIR to another folder"))
+    let help = if folder.is_dir() { "make room there" } else { "make this folder" };
+    RunError::Failed(failure.with_help(format!("{help}, or set TMPDIR to another one")))
 }

@@ -110,6 +110,16 @@ async fn completions_and_manual_pages_know_every_command() {
             assert!(script.contains(word.trim_start_matches('-')), "{shell}: {word}");
         }
     }
+    // Words of closed sets are proposed, and no files where a name is meant.
+    let script = desk.run("completions bash").await.exits(0).out;
+    let case = |option: &str| {
+        let start = script.find(&format!("                {option})\n")).unwrap();
+        script[start..].lines().nth(1).unwrap().to_owned()
+    };
+    assert!(case("--accept").contains("percent-limit"), "{}", case("--accept"));
+    assert!(case("--kind").contains("harbor") || case("--kind").contains("plan"), "{}", case("--kind"));
+    assert!(!case("--policy").contains("compgen -f"), "{}", case("--policy"));
+    assert!(case("--out").contains("compgen -f"), "{}", case("--out"));
     let page = desk.run("man").await.exits(0).out;
     assert!(page.contains(".TH TAGWARDEN 1") && page.contains("explain"), "{page}");
     let page = desk.run("man runs show").await.exits(0).out;

@@ -69,7 +69,7 @@ async fn reading_creates_no_state_and_a_first_run_warns_all_the_same() {
 async fn a_list_of_no_runs_is_refused() {
     let (_registry, desk) = shop().await;
     desk.run("plan").await.exits(0);
-    assert!(desk.run("runs --limit 0").await.exits(2).err.contains("0 is not in 1.."));
+    assert!(desk.run("runs --limit 0").await.exits(2).err.contains("write a number from 1 on"));
     assert!(desk.run("runs --limit 1").await.exits(0).out.contains(" plan "));
 }
 

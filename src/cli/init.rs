@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use url::{Position, Url};
 
+use super::arguments::listed;
 use super::check::{self, CheckArgs};
 use super::context::{environment, has_docker_login, unwritable};
 use super::init_files::{self, FirstFiles, SignIn};
@@ -36,7 +37,12 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "NAME")]
     name: Option<RegistryName>,
     /// Use this kind instead of asking the registry
-    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_parser = listed(crate::registry::kinds(), parse_kind),
+        hide_possible_values = true
+    )]
     kind: Option<&'static str>,
     /// Choose how to sign in [default: by the registry]
     ///
@@ -95,6 +101,10 @@ fn parse_kind(text: &str) -> Result<&'static str, String> {
 /// Writes the files, checks them, and plans.
 pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     let asks = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if args.folder.exists() && !args.folder.is_dir() {
+        let failure = Failure::new((), format!("{} is not a folder; nothing was written", args.folder.display()));
+        return Err(RunError::Usage(failure.with_help("name another one with `--folder`")));
+    }
     // First, so that no question is answered in vain.
     for name in init_files::names(args.evidence.is_empty()) {
         let path = args.folder.join(name);
@@ -110,8 +120,8 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
         None if asks => ask("Address of the registry, such as contoso.azurecr.io", "", parse_endpoint)?,
         None => return Err(RunError::usage("name the registry: `tagwarden init registry.example`".to_owned())),
     };
-    let (kind, remark) = match args.kind {
-        Some(kind) => (kind, "chosen with `--kind`".to_owned()),
+    let (kind, remark, is_asked) = match args.kind {
+        Some(kind) => (kind, "chosen with `--kind`".to_owned(), true),
         None => recognize(&endpoint).await?,
     };
     let sign_in = sign_in(args, kind, &endpoint, asks)?;
@@ -146,6 +156,10 @@ pub(super) async fn init(args: &InitArgs) -> Result<u8, RunError> {
     }
     let settings = args.folder.join(init_files::SETTINGS);
     let checked = check::check(Some(&settings), &CheckArgs::default()).await?;
+    if !is_asked {
+        print_note("next: run `tagwarden check --online` and `tagwarden plan` where the registry can be reached");
+        return Ok(checked);
+    }
     if args.no_plan || checked != 0 {
         return Ok(checked);
     }
@@ -271,17 +285,48 @@ fn api(
     .map(Some)
 }
 
-/// The kind to write, and how it was found.
-async fn recognize(endpoint: &Url) -> Result<(&'static str, String), RunError> {
+/// The ends of the hosts of services, each with the kind of its registries.
+const KNOWN_HOSTS: [(&str, &str); 8] = [
+    (".azurecr.io", "acr"),
+    (".azurecr.cn", "acr"),
+    (".azurecr.us", "acr"),
+    ("ghcr.io", "ghcr"),
+    (".amazonaws.com", "ecr"),
+    (".pkg.dev", "artifact-registry"),
+    ("quay.io", "quay"),
+    ("docker.io", "docker-hub"),
+];
+
+/// The kind that a host alone says, if it is one of a known service.
+fn kind_of_host(host: &str) -> Option<&'static str> {
+    let is_host = |known: &str| {
+        host == known || host.ends_with(known) && (known.starts_with('.') || host.ends_with(&format!(".{known}")))
+    };
+    KNOWN_HOSTS.into_iter().find(|(known, _)| is_host(known)).map(|(_, kind)| kind)
+}
+
+/// The kind to write, how it was found, and true if the registry was asked.
+async fn recognize(endpoint: &Url) -> Result<(&'static str, String, bool), RunError> {
     let help = "correct the address, or name the kind with `--kind` to write the files without asking";
-    let answer = workflow::ask_registry(endpoint.clone(), None).await.map_err(|error| {
-        RunError::Usage(Failure::new((), format!("{endpoint}: cannot be reached")).caused_by(error).with_help(help))
-    })?;
+    let answer = match workflow::ask_registry(endpoint.clone(), None).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            if let Some(kind) = kind_of_host(endpoint.host_str().unwrap_or_default()) {
+                print_note(&format!(
+                    "{endpoint}: cannot be reached, so the kind is that of the host: {}",
+                    chain(&error)
+                ));
+                return Ok((kind, "by its host; the registry was not asked".to_owned(), false));
+            }
+            let failure = Failure::new((), format!("{endpoint}: cannot be reached")).caused_by(error);
+            return Err(RunError::Usage(failure.with_help(help)));
+        }
+    };
     let Some(found) = workflow::recognize_registry(&answer) else {
         let failure = Failure::new((), format!("{endpoint}: not a registry: {}", answer.describe()));
         return Err(RunError::Usage(failure.with_help(help)));
     };
-    Ok((found.provider.name(), workflow::describe_recognition(&found)))
+    Ok((found.provider.name(), workflow::describe_recognition(&found), true))
 }
 
 fn sign_in(args: &InitArgs, kind: &str, endpoint: &Url, asks: bool) -> Result<SignIn, RunError> {
@@ -310,7 +355,7 @@ fn sign_in(args: &InitArgs, kind: &str, endpoint: &Url, asks: bool) -> Result<Si
     let secret = || {
         let missing = || RunError::usage("this sign-in needs `--secret-file FILE`, a file with the secret".to_owned());
         match &args.secret_file {
-            Some(file) => absolute(file),
+            Some(file) => readable(file),
             None if asks => ask("File with the secret", "", |text| readable(Path::new(text))),
             None => Err(missing()),
         }
@@ -392,7 +437,8 @@ fn readable(file: &Path) -> Result<PathBuf, RunError> {
 }
 
 fn unreadable(file: &Path, error: io::Error) -> RunError {
-    RunError::Usage(Failure::new((), format!("secret file {}", file.display())).caused_by(error))
+    let failure = Failure::new((), format!("secret file {}", file.display())).caused_by(error);
+    RunError::Usage(failure.with_help("write the secret there first, or correct `--secret-file`; nothing was written"))
 }
 
 /// Asks on the terminal, again after an answer that is not understood. An empty answer is the default.

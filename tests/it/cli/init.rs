@@ -132,7 +132,7 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
         ("init registry.example --kind acr --auth basic", "error: `--auth basic` needs `--username USER`".into()),
         ("init registry.example --kind acr --auth token", "error: this sign-in needs `--secret-file FILE`".into()),
         (
-            "init ghcr.io --kind ghcr --auth token --secret-file x",
+            "init ghcr.io --kind ghcr --auth token --secret-file /dev/null",
             "error: kind = \"ghcr\" lists no repositories without the names of organizations and users".into(),
         ),
         ("init europe-docker.pkg.dev --kind artifact-registry", "error: kind = \"artifact-registry\" lists".into()),
@@ -146,12 +146,16 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
             "error: GitLab lists the repositories of groups and projects for a token only".into(),
         ),
         (
-            "init gitlab.example --kind gitlab --namespace shop --auth token --secret-file x",
+            "init gitlab.example --kind gitlab --namespace shop --auth token --secret-file /dev/null",
             "error: GitLab itself lists the repositories of groups and projects, not its registry".into(),
         ),
         (
-            "init ghcr.io --kind ghcr --namespace a --auth token --secret-file x --api https://a.example",
+            "init ghcr.io --kind ghcr --namespace a --auth token --secret-file /dev/null --api https://a.example",
             "error: `--api` is for GitLab, and this is kind = \"ghcr\"".into(),
+        ),
+        (
+            "init registry.example --kind acr --auth token --secret-file nope",
+            "error: secret file nope: No such file or directory (os error 2); write the secret there first, or".into(),
         ),
         ("init registry.example --name a/b", "error: invalid value 'a/b' for '--name <NAME>': ".into()),
     ] {
@@ -163,6 +167,18 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_written() {
     desk.run("init contoso.azurecr.io --kind acr --no-plan").await.exits(0);
     let written = desk.read("tagwarden.toml");
     assert!(written.contains("[registries.contoso]") && written.contains("kind = \"azure-cli\""), "{written}");
+    // The host says the kind where the registry cannot be asked.
+    let mut command = desk.command("init contoso.azurecr.io --folder unasked");
+    let done = command.env("HTTPS_PROXY", "http://127.0.0.1:9").output().await.unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    assert!(said.contains("cannot be reached, so the kind is that of the host: "), "{said}");
+    assert!(said.contains("kind = \"acr\": by its host; the registry was not asked"), "{said}");
+    assert!(said.contains("next: run `tagwarden check --online` and `tagwarden plan` where"), "{said}");
+    assert!(desk.path("unasked/tagwarden.toml").exists());
+    desk.write("file", "");
+    let done = desk.run("init contoso.azurecr.io --kind acr --folder file").await.exits(2);
+    assert!(done.err.starts_with("error: file is not a folder; nothing was written; name another"), "{}", done.err);
     let ecr = "init 123456789012.dkr.ecr.eu-central-1.amazonaws.com --kind ecr --name shop --folder ecr --no-plan";
     desk.run(ecr).await.exits(0);
     let written = desk.read("ecr/tagwarden.toml");

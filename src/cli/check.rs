@@ -344,12 +344,12 @@ impl Checked {
     }
 }
 
-/// Returns the level of a problem of evidence. Absent files may be written where the daemon runs, or a glob is misspelt.
+/// Returns the level of a problem of evidence. Files that are absent here may be written where the daemon runs.
 fn evidence_level(problem: &EvidenceProblem) -> AnnotationLevel {
     match problem.state {
         EvidenceState::Invalid => AnnotationLevel::Error,
-        EvidenceState::Insufficient | EvidenceState::Uncertain | EvidenceState::Absent => AnnotationLevel::Warning,
-        EvidenceState::Remark => AnnotationLevel::Note,
+        EvidenceState::Insufficient | EvidenceState::Uncertain => AnnotationLevel::Warning,
+        EvidenceState::Absent | EvidenceState::Remark => AnnotationLevel::Note,
     }
 }
 

@@ -57,7 +57,8 @@ impl<'a> Fields<'a> {
 
     /// Returns the entry that is probably a misspelt form of a key.
     pub(crate) fn misspelled_entry(&self, key: &str) -> Option<&'a Entry> {
-        self.entries.iter().find(|entry| entry.key != key && nearest(&entry.key, &[key]).is_some())
+        let is_known = |entry: &Entry| self.requested.contains(&&*entry.key);
+        self.entries.iter().find(|entry| entry.key != key && !is_known(entry) && nearest(&entry.key, &[key]).is_some())
     }
 
     /// Returns the place of a key, else of the map.

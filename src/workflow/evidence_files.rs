@@ -44,7 +44,8 @@ pub enum EvidenceState {
     Uncertain,
     /// A record is understood, and probably not written as it was meant.
     Remark,
-    /// No file has such a name here: it may be written only where the daemon runs.
+    /// No file has such a name here: it may be written only where the daemon runs. Where a folder with nearly that name is
+    /// there, the evidence counts as insufficient instead.
     Absent,
 }
 
@@ -75,11 +76,9 @@ pub async fn check_evidence_files(settings: &Settings, now: Timestamp) -> Vec<Ev
             }
             SourceState::Failed { kind, message } => (None, problems(base(outcome), kind, message)),
         };
-        let problems = problems.into_iter().map(|problem| match problem.state {
-            EvidenceState::Absent => {
-                EvidenceProblem { place: glob_place(settings, outcome, &problem.message), ..problem }
-            }
-            _ => problem,
+        let problems = problems.into_iter().map(|problem| {
+            let place = problem.place.or_else(|| glob_place(settings, outcome, &problem.message));
+            EvidenceProblem { place, ..problem }
         });
         let problems = problems.collect();
         EvidenceCheck { source: outcome.name.to_string(), kind: outcome.kind, claims, problems }
@@ -95,9 +94,10 @@ fn files_of(source: &SourceSettings) -> Option<&Path> {
     }
 }
 
-/// Returns the line of the settings file that has the glob without a file; `None` if it is not written there as it is.
+/// Returns the line of the settings file that has the glob without a file; `None` if it is not written there as it is, or the
+/// message is about something else.
 fn glob_place(settings: &Settings, outcome: &SourceOutcome, message: &str) -> Option<(PathBuf, usize)> {
-    let glob = message.split('`').nth(1)?;
+    let glob = message.strip_prefix("no file matches `")?.split('`').next()?;
     let text = std::fs::read_to_string(&settings.file).ok()?;
     let lines = || text.lines().enumerate();
     let heading = format!("[sources.{}]", outcome.name);
@@ -143,8 +143,9 @@ fn open_records(
 /// Divides a failure into its problems: a line for each, most of them with a place.
 fn problems(base: &Path, kind: &str, message: &str) -> Vec<EvidenceProblem> {
     let state = match kind {
-        "missing" => EvidenceState::Absent,
-        "empty" | "too-few" | "too-old" | "in-the-future" => EvidenceState::Insufficient,
+        // With a folder of nearly that name, a typing error is likely.
+        "missing" if !message.contains("` is there") => EvidenceState::Absent,
+        "missing" | "empty" | "too-few" | "too-old" | "in-the-future" => EvidenceState::Insufficient,
         _ => EvidenceState::Invalid,
     };
     let problem = |line: &str| {

@@ -14,6 +14,7 @@ use tagwarden::sources::{FileSet, ImageReferences, Source as _, TextSettings};
 use tagwarden::state::{SqliteState, StateErrorKind};
 use tagwarden::workflow::{Refused, RunError};
 use tagwarden::{config, policy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wiremock::MockServer;
 
 use crate::registry::{answer, quick, settings};
@@ -45,9 +46,32 @@ async fn a_refused_connection_has_the_error_of_the_client() {
 }
 
 #[tokio::test]
-async fn failing_tls_has_the_error_of_the_client() {
+async fn a_port_without_tls_is_named_without_the_layers_around() {
     let server = MockServer::start().await;
     let error = reader(settings(&server.uri().replace("http://", "https://"))).catalogue().await.unwrap_err();
+    let address = server.address();
+    let said = format!("could not connect: {address} answers, but not with TLS; write `http://` if it has none");
+    assert!(chain(&error).contains(&said), "{}", chain(&error));
+}
+
+/// A server that refuses each handshake: the alert `handshake_failure` (RFC 8446, section 6.2).
+async fn refuse_handshakes() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut hello = [0; 1024];
+            let _ = stream.read(&mut hello).await;
+            let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 40]).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn failing_tls_has_the_error_of_the_client() {
+    let server = refuse_handshakes().await;
+    let error = reader(settings(&format!("https://{server}"))).catalogue().await.unwrap_err();
     let mut found: Option<&(dyn Error + 'static)> = Some(cause::<reqwest::Error>(&error));
     let mut is_tls = false;
     while let Some(error) = found {

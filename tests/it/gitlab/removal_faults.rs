@@ -20,6 +20,7 @@ async fn candidates() -> WorkflowFixture {
         let tag = candidate(number);
         put(&walk.registry, API, &tag, &build(&tag, 100), 100 - i64::try_from(number).unwrap());
     }
+    walk.snapshot_tags();
     for number in [3, 4] {
         let digest = walk.digest(API, &candidate(number));
         assert!(walk.registry.move_tag(API, &format!("release-{number}"), &digest));

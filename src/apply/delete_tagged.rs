@@ -536,9 +536,9 @@ impl<'a> ManifestDeletion<'a> {
             return false;
         }
         let after = reader.tags(&self.context.repository.name).await;
-        let shows =
+        let is_listed =
             |tag: &TagName| !seen.gone.contains(tag) && matches!(&after, Ok(after) if after.binary_search(tag).is_ok());
-        let shown = self.tasks.iter().any(|task| shows(&task.removal.tag));
+        let shown = self.tasks.iter().any(|task| is_listed(&task.removal.tag));
         seen.after = Some(after);
         shown
     }

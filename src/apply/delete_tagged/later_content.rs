@@ -41,7 +41,7 @@ impl<'a> LaterContent<'a> {
         });
         let reading = match current {
             Some(reading) => reading,
-            None => self.read(now, tags).await.map_err(|why| self.stop(why))?,
+            None => self.read(now, tags).await.map_err(|why| self.stop(&why))?,
         };
         let index = reading.listed_by.get(digest).cloned();
         *last = Some(reading);
@@ -52,7 +52,7 @@ impl<'a> LaterContent<'a> {
     }
 
     /// Stops the deletions in the repository.
-    fn stop(&self, why: String) -> Outcome {
+    fn stop(&self, why: &str) -> Outcome {
         let repository = &self.context.repository.name;
         let why = format!(
             "{repository} could not be read again, and an image that is still to be deleted may be part of a later index: {why}"

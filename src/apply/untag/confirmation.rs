@@ -158,7 +158,7 @@ impl UntagAttempt<'_> {
             }
             match pauses.next() {
                 Some(pause) if patience == Patience::UntilStale && !*site.context.stop.borrow() => {
-                    site.pause(pause).await
+                    site.pause(pause).await;
                 }
                 _ => return true,
             }

@@ -262,6 +262,8 @@ async fn a_freeze_holds_by_hand_and_gives_way_to_a_reason() {
             assert!(text.contains("HELD BACK now: frozen until the end of 9000"), "{words:?}: {text}");
             let next = text.split("What next").nth(1).unwrap_or_default();
             assert!(next.contains("Nothing is removed now: frozen until the end of 9000"), "{words:?}: {text}");
+            // Nothing of what to do next is cut.
+            assert!(text.contains("as long as the registry has not collected the manifests."), "{words:?}: {text}");
         }
     }
     let (_, json, _) = run(&["plan", "--format", "json"]).await;

@@ -128,9 +128,16 @@ pub(in crate::web) async fn home(State(app): State<AppState>) -> Response {
 async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
     let now = &app.now();
     let status = app.context.status.snapshot();
-    let recent = load_recent_runs(&app.context.store).await?;
-    let holds = app.context.store.holds(now.timestamp()).await?;
     let failure = state_failure(&status, &app.context.store);
+    // What is wrong with the state is shown, rather than that it cannot be read.
+    let recent = match load_recent_runs(&app.context.store).await {
+        Err(_) if failure.is_some() => Vec::new(),
+        read => read?,
+    };
+    let holds = match app.context.store.holds(now.timestamp()).await {
+        Err(_) if failure.is_some() => Vec::new(),
+        read => read?,
+    };
     let all = attention(&status, &recent, failure.as_ref(), now.timestamp());
     let is_running = matches!(status.activity, Activity::Run { .. });
     let progress = app.context.status.progress().filter(|_| is_running);

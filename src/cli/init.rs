@@ -285,38 +285,18 @@ fn api(
     .map(Some)
 }
 
-/// The ends of the hosts of services, each with the kind of its registries.
-const KNOWN_HOSTS: [(&str, &str); 8] = [
-    (".azurecr.io", "acr"),
-    (".azurecr.cn", "acr"),
-    (".azurecr.us", "acr"),
-    ("ghcr.io", "ghcr"),
-    (".amazonaws.com", "ecr"),
-    (".pkg.dev", "artifact-registry"),
-    ("quay.io", "quay"),
-    ("docker.io", "docker-hub"),
-];
-
-/// The kind that a host alone says, if it is one of a known service.
-fn kind_of_host(host: &str) -> Option<&'static str> {
-    let is_host = |known: &str| {
-        host == known || host.ends_with(known) && (known.starts_with('.') || host.ends_with(&format!(".{known}")))
-    };
-    KNOWN_HOSTS.into_iter().find(|(known, _)| is_host(known)).map(|(_, kind)| kind)
-}
-
 /// The kind to write, how it was found, and true if the registry was asked.
 async fn recognize(endpoint: &Url) -> Result<(&'static str, String, bool), RunError> {
     let help = "correct the address, or name the kind with `--kind` to write the files without asking";
     let answer = match workflow::ask_registry(endpoint.clone(), None).await {
         Ok(answer) => answer,
         Err(error) => {
-            if let Some(kind) = kind_of_host(endpoint.host_str().unwrap_or_default()) {
+            if let Some(found) = workflow::recognize_address(endpoint) {
                 print_note(&format!(
                     "{endpoint}: cannot be reached, so the kind is that of the host: {}",
                     chain(&error)
                 ));
-                return Ok((kind, "by its host; the registry was not asked".to_owned(), false));
+                return Ok((found.provider.name(), "by its host; the registry was not asked".to_owned(), false));
             }
             let failure = Failure::new((), format!("{endpoint}: cannot be reached")).caused_by(error);
             return Err(RunError::Usage(failure.with_help(help)));

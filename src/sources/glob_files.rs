@@ -13,6 +13,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
 
 use super::{FileSet, SourceError};
+use crate::policy::fields::nearest;
 
 /// Larger files are refused; evidence of that size is a mistake.
 pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -100,12 +101,10 @@ fn nearest_folder(base: &Path, folder: &str) -> Option<String> {
             continue;
         }
         let entries = fs::read_dir(&path).ok()?.take(MOST_DEEPER).filter_map(Result::ok);
-        let folders = entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
-        let near = folders.filter_map(|name| {
-            let name = name.to_string_lossy().into_owned();
-            Some((strsim::osa_distance(&name, part), name)).filter(|(distance, _)| *distance <= 1 + part.len() / 4)
-        });
-        return near.min().map(|(_, name)| format!("{found}{name}/"));
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        let names: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        return nearest(part, &known).map(|near| format!("{found}{near}/"));
     }
     None
 }

@@ -101,7 +101,9 @@ pub use narrowing::Narrowing;
 pub use outcome::{RestoreRunResult, RunError, RunOutcome};
 pub use plan::PlanOptions;
 pub use policy_tests::test_policies;
-pub use recognition::{KindFinding, KindState, ask_registry, check_kinds, describe_recognition, recognize_registry};
+pub use recognition::{
+    KindFinding, KindState, ask_registry, check_kinds, describe_recognition, recognize_address, recognize_registry,
+};
 pub use refused::Refused;
 pub use registries::ProbeResult;
 pub use restore::{RestoreCandidate, RestoreSelection};

@@ -74,6 +74,12 @@ pub fn recognize_registry(answer: &FirstAnswer) -> Option<Recognition> {
     providers::recognize(answer, PROVIDERS)
 }
 
+/// Recognizes a registry by its address alone; `None` unless the host is one of a known service.
+#[must_use]
+pub fn recognize_address(endpoint: &Url) -> Option<Recognition> {
+    recognize_registry(&FirstAnswer::of_address(endpoint.clone())).filter(|found| found.is_certain)
+}
+
 /// Returns a recognition in words: the product, the sign that told it, and what that means where there is no provider for
 /// it.
 #[must_use]
@@ -117,4 +123,30 @@ async fn check_kind(settings: &RegistrySettings) -> KindFinding {
         return finding(KindState::Weaker, describe_recognition(&found), Some(found.provider.name()));
     }
     finding(KindState::Fits, describe_recognition(&found), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_services_tell_the_kind_without_an_answer() {
+        for (address, expected) in [
+            ("https://contoso.azurecr.io", Some("acr")),
+            ("https://ghcr.io", Some("ghcr")),
+            ("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com", Some("ecr")),
+            ("https://europe-west3-docker.pkg.dev", Some("artifact-registry")),
+            ("https://quay.io", Some("quay")),
+            ("https://registry.gitlab.com", Some("gitlab")),
+            ("https://registry-1.docker.io", Some("docker-hub")),
+            // Other services of the same owners, and names that only end alike.
+            ("https://s3.eu-central-1.amazonaws.com", None),
+            ("https://europe-npm.pkg.dev", None),
+            ("https://notghcr.io", None),
+            ("https://registry.example", None),
+        ] {
+            let found = recognize_address(&address.parse().unwrap()).map(|found| found.provider.name());
+            assert_eq!(found, expected, "{address}");
+        }
+    }
 }

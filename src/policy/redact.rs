@@ -138,7 +138,8 @@ static USER_INFO: LazyLock<Regex> = LazyLock::new(|| pattern(r#"([^\s"'`@/:=(,]*
 
 /// Long words; those that mix small letters, capitals and digits are keys of some kind.
 static LONG_TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+]{20,}=*"));
-/// What anybody may know of a key, and needs to see: the fingerprint of a public key, and the key itself.
+
+/// Public keys of SSH and their fingerprints, which messages show: they name the signer.
 static PUBLIC_KEY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"SHA256:[A-Za-z0-9+/]{43}\b|\b(?:ssh-[a-z0-9]+|ecdsa-sha2-[a-z0-9]+)[ \t]+AAAA[A-Za-z0-9+/]+=*")
 });

@@ -38,7 +38,7 @@ pub struct PlanDocument {
     /// What the plan is narrowed to; `None` for a whole plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub narrowed: Option<NarrowingView>,
-    /// What held removals back when the plan was made: a window, a freeze or newer rules; `None` if nothing did.
+    /// The window, freeze or newer rules that held removals back when the plan was made; `None` if removals were free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<String>,
     /// The revision of the settings that decide.

@@ -120,8 +120,8 @@ impl RunError {
         }
     }
 
-    /// Returns true if it ended a run that another one, or the next leader, can go on with: the run was stopped, lost its
-    /// lease, or lost the database.
+    /// Returns true if another run, or the next leader, can go on with the run that it ended: that was stopped, or lost its
+    /// lease or the database.
     pub(super) fn is_interruption(&self) -> bool {
         match self {
             Self::Interrupted | Self::InterruptedBy(_) => true,
@@ -193,5 +193,27 @@ impl RunOutcome {
             Self::Failed => "failed",
             Self::EvidenceMissing => "evidence-missing",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_others_can_go_on_with_count_as_interrupted() {
+        for (kind, is_interruption) in [
+            (StateErrorKind::LeaseLost, true),
+            (StateErrorKind::Unavailable, true),
+            (StateErrorKind::Leased, false),
+            (StateErrorKind::Full, false),
+        ] {
+            let error = RunError::Store(StateError::new(kind, "a failure"));
+            assert_eq!(error.is_interruption(), is_interruption, "{kind:?}");
+        }
+        assert!(
+            RunError::Interrupted.is_interruption() && RunError::InterruptedBy("restore".to_owned()).is_interruption()
+        );
+        assert!(!RunError::failed("a fault").is_interruption());
     }
 }

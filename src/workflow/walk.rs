@@ -58,7 +58,7 @@ pub(super) struct WalkInput<'a> {
     pub(super) narrowing: &'a Narrowing,
     /// The refusals that a person accepted.
     pub(super) acceptances: &'a [Acceptance],
-    /// What holds removals back.
+    /// The window, freeze or newer rules that hold removals back, in words.
     pub(super) blocked_by: Option<&'a str>,
 }
 

@@ -70,7 +70,7 @@ async fn a_list_of_runs_is_narrowed_and_says_how_many_are_left_out() {
     }
 }
 
-/// What names no removal is refused, instead of being taken for something else; `last` is the last run that fits.
+/// A restore that names no removal is refused; `last` is the last run that fits the command.
 #[tokio::test]
 async fn a_run_or_image_without_a_removal_is_refused() {
     let (_registry, desk) = with_runs().await;

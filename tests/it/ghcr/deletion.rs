@@ -100,7 +100,7 @@ async fn an_index_that_the_list_leaves_out_keeps_its_images() {
     assert_eq!(walk.plan().await.removals.len(), 0, "its index lists it");
 }
 
-/// What GitHub lists and the registry does not give may list anything: that is unknown, not absent.
+/// An index that GitHub lists and the registry does not return may list any image: it is unread, not absent.
 #[tokio::test]
 async fn an_index_that_is_listed_and_not_given_keeps_its_images() {
     let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#.to_owned();

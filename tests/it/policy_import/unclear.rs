@@ -92,7 +92,7 @@ fn flags_behind_the_end_of_a_purge_are_not_lost() {
     check(Tool::AcrPurge, "", "app", &rows);
 }
 
-/// What is filled in later is not known, whatever quotes stand around it.
+/// The values of placeholders are unknown at import, in any kind of quotes.
 #[test]
 fn variables_of_any_kind_leave_a_filter_out() {
     let rows: [Row; 15] = [

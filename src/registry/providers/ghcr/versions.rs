@@ -50,7 +50,8 @@ impl GhcrApi {
     /// Reads all versions of a package, and remembers their ids.
     ///
     /// # Errors
-    /// When the list could not be read whole, changed each time that it was read, or has fewer versions than GitHub counts.
+    /// Returns an error if the list could not be read completely, changed during each attempt, or has fewer versions than
+    /// GitHub counts.
     pub(super) async fn list_versions(&self, name: &RepositoryName) -> Result<Vec<Row>, RegistryError> {
         let package = self.package_path(name).await?;
         let path = format!("{package}/versions");
@@ -159,7 +160,7 @@ impl GhcrApi {
     /// Returns the version of a digest as it is now; `None` if there is none. Never answered from what was listed before.
     ///
     /// # Errors
-    /// When GitHub does not answer that. A 404 is believed only if the registry itself does not have the digest either.
+    /// Returns an error if GitHub cannot be asked. A 404 is believed only if the registry itself does not have the digest either.
     pub(super) async fn version(
         &self,
         repository: &RepositoryName,

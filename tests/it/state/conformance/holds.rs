@@ -32,7 +32,7 @@ pub(super) async fn holds(store: &StateStore) {
     assert!(!store.hold(&hold("v1", Some(image.digest.clone()), 4)).await.unwrap(), "never shortened");
     assert!(store.hold(&hold("other", None, 1)).await.unwrap());
     assert_eq!(store.holds(noon()).await.unwrap(), [hold("other", None, 1), by_digest.clone()]);
-    assert_eq!(store.holds(noon() + 1.hour()).await.unwrap(), [by_digest], "the end is no part of it");
+    assert_eq!(store.holds(noon() + 1.hour()).await.unwrap(), [by_digest], "the end is exclusive");
 
     let intend = async |intent: &Intent, image: &RawManifest, now| {
         store.intend(&lease, run.id, intent, image, now).await.map(drop).map_err(|error| error.kind)

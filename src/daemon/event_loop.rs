@@ -463,7 +463,8 @@ impl EventLoop {
         }
     }
 
-    /// Handles the end of a run, and then approved plans: with runs every minute, no tick would process them.
+    /// Handles the end of a run, and then what waited for it: approved plans first, because with runs every minute no
+    /// tick would process them, and else what became due meanwhile, which is not left to the next minute.
     async fn handle_completion(&mut self, came: &[RunCompletion]) {
         let result = self.running.as_mut();
         let scheduled = result.as_ref().is_some_and(|running| running.kind == RunKind::Run);
@@ -471,8 +472,14 @@ impl EventLoop {
         self.record_completion(came);
         if let Some(due) = again {
             self.rerun(due).await;
-        } else if scheduled {
-            self.apply_approved_plans(self.now()).await;
+            return;
+        }
+        let now = self.now();
+        if scheduled && self.apply_approved_plans(now).await {
+            return;
+        }
+        if !find_scheduled(&self.timetable, &self.handled, now).policies.is_empty() {
+            self.tick().await;
         }
     }
 

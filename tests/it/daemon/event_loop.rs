@@ -395,6 +395,28 @@ async fn a_run_waits_for_whoever_removes_by_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_due_during_a_run_begins_when_that_ends() {
+    let world = DaemonFixture::new("cron = \"0-2 3 * * *\"").await;
+    let alive = world.start_daemon().await;
+    let slow = FaultKind::Delay(Duration::from_millis(150));
+    world.registry.inject(Fault::on("manifests/candidate", slow).method(http::Method::DELETE));
+    world.set_time("2026-11-20T03:00:00Z");
+    alive.begin_tick().await;
+    while world.tags() == 7 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // The second one is due, and its minute passes.
+    world.set_time("2026-11-20T03:01:00Z");
+    alive.begin_tick().await;
+    alive.wait_until(|status| status.activity == Activity::Idle).await;
+    assert_eq!(world.outcomes().await, [("done".to_owned(), 5), ("done".to_owned(), 0)]);
+    // Nothing is due twice.
+    alive.tick().await;
+    assert_eq!(world.runs().await.len(), 2);
+    alive.stop_daemon().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_daemon_is_told_who_was_first() {
     let world = DaemonFixture::new(NIGHTLY).await;
     let alive = world.start_daemon().await;

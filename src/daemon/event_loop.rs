@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::active_config::ActiveConfig;
 use super::active_run::{ActiveRun, RunCompletion};
+use super::approved_plans::ApprovalsWatch;
 use super::file_access::Unresponsive;
 use super::leadership::Leadership;
 use super::reload::{FileReads, ReloadProblems};
@@ -59,8 +60,8 @@ pub(super) struct EventLoop {
     pub(super) write_error: Option<StateError>,
     /// True if it was logged that a run waits for another process.
     deferral_logged: bool,
-    /// The logged error about an unreadable folder of approved plans.
-    logged_folder_error: Option<String>,
+    /// The folder of approved plans.
+    pub(super) approvals: ApprovalsWatch,
     /// Time of the last pruning of old records.
     pruned_at: Option<Timestamp>,
     pub(super) edit_sender: mpsc::Sender<()>,
@@ -107,7 +108,7 @@ impl Daemon {
             problems: ReloadProblems::default(),
             write_error: None,
             deferral_logged: false,
-            logged_folder_error: None,
+            approvals: ApprovalsWatch::default(),
             pruned_at: None,
             edit_sender,
             watch: None,
@@ -232,7 +233,7 @@ impl EventLoop {
     }
 
     /// Opens the environment of a run, with the current secrets of their files.
-    async fn open_app(&mut self, stop: watch_channel::Receiver<bool>) -> Result<App, RunError> {
+    pub(super) async fn open_app(&mut self, stop: watch_channel::Receiver<bool>) -> Result<App, RunError> {
         let (rules, from, store) = (self.config.clone(), self.options.clone(), self.store.clone());
         let make = move || {
             let loaded = (rules.with_current_secrets(&from.environment), rules.policies);
@@ -295,73 +296,6 @@ impl EventLoop {
         let tidy = self.is_prune_pending(now);
         let options = RunOptions { policies, lease, prune: tidy, ..RunOptions::default() };
         self.start_run(now, what, options).await;
-    }
-
-    /// Applies pending plans in the folder of approved plans. Returns true if there is one.
-    async fn apply_approved_plans(&mut self, now: Timestamp) -> bool {
-        if !self.leads() {
-            return false;
-        }
-        let settings = &self.config.settings;
-        let removes = settings.mode != Mode::DryRun && settings.schedule.blocked_by(now).is_none();
-        if !removes
-            || self.rules.outdated().is_some()
-            || settings.approvals.folder.is_none()
-            || self.write_error.is_some()
-        {
-            return false;
-        }
-        let (halt, halted) = watch_channel::channel(false);
-        let Ok(app) = self.open_app(halted).await else { return false };
-        let app = Arc::new(app);
-        let look = Arc::clone(&app);
-        let found =
-            self.file_reads.approved_plans.run_async(&self.stop, async move { look.approved_plans().await }).await;
-        let found =
-            found.unwrap_or_else(|Unresponsive| Err(RunError::failed("their folder does not answer".to_owned())));
-        match found {
-            Ok(plans) => {
-                self.logged_folder_error = None;
-                if plans.is_empty() {
-                    return false;
-                }
-                // Each acquires the lease by itself; if another process holds it, none is started.
-                if self.take_lease(now).await.is_none() {
-                    return true;
-                }
-                let what = if plans.len() == 1 {
-                    "an approved plan".into()
-                } else {
-                    format!("{} approved plans", plans.len())
-                };
-                self.status.follow(app.progress());
-                let stop_reason = app.stop_reason();
-                let task = tokio::spawn(async move {
-                    match app.apply_folder(&()).await {
-                        Ok(came) => came.into_iter().map(|(_, came)| came).collect(),
-                        Err(error) => vec![Err(error)],
-                    }
-                });
-                self.running = Some(ActiveRun {
-                    kind: RunKind::Apply,
-                    task,
-                    started_at: now,
-                    description: what,
-                    stop_sender: halt,
-                    stop_reason,
-                    rerun: None,
-                });
-                true
-            }
-            Err(error) => {
-                let words = chain(&error);
-                if self.logged_folder_error.as_ref() != Some(&words) && !*self.stop.borrow() {
-                    tracing::error!("no approved plan can be applied: {words}");
-                    self.logged_folder_error = Some(words);
-                }
-                false
-            }
-        }
     }
 
     /// Acquires the lease; `None` if the run must be deferred. A request to stop removals takes precedence.
@@ -467,7 +401,7 @@ impl EventLoop {
     /// tick would process them, and else what became due meanwhile, which is not left to the next minute.
     async fn handle_completion(&mut self, came: &[RunCompletion]) {
         let result = self.running.as_mut();
-        let scheduled = result.as_ref().is_some_and(|running| running.kind == RunKind::Run);
+        let kind = result.as_ref().map(|running| running.kind);
         let again = result.and_then(|running| running.rerun.take().filter(|_| running.is_stopped()));
         self.record_completion(came);
         if let Some(due) = again {
@@ -475,8 +409,11 @@ impl EventLoop {
             return;
         }
         let now = self.now();
-        if scheduled && self.apply_approved_plans(now).await {
-            return;
+        match kind {
+            Some(RunKind::Run) if self.apply_approved_plans(now).await => return,
+            // A refusal is shown at once. What still waits, such as a stopped plan, is left to the next minute.
+            Some(RunKind::Apply) => drop(self.look_for_approved_plans().await),
+            _ => {}
         }
         if !find_scheduled(&self.timetable, &self.handled, now).policies.is_empty() {
             self.tick().await;

@@ -5,6 +5,7 @@
 
 mod active_config;
 mod active_run;
+mod approved_plans;
 mod event_loop;
 mod file_access;
 pub mod heartbeat;
@@ -141,6 +142,7 @@ impl Daemon {
             last_scheduled_time: None,
             blocked_by: None,
             write_error: None,
+            approved_plans: Vec::new(),
             policies: policy_state(&config.policies, now),
         }));
         Ok(Self { options, config, store, status, listener, address, handled, lease })

@@ -16,7 +16,7 @@ use crate::domain::chain;
 use crate::notify::{self, Notifier};
 use crate::policy::{Diagnostic, PolicySet};
 use crate::web::PolicyProblem;
-use crate::workflow::{App, PlacedRevision, RunError};
+use crate::workflow::{App, ApprovalsFolder, PlacedRevision, RunError};
 
 /// File access of the daemon, by purpose.
 #[derive(Default)]
@@ -28,7 +28,7 @@ pub(super) struct FileReads {
     /// The commits of policies and settings.
     pub(super) rules: FileAccess<[PlacedRevision; 2]>,
     /// The folder of approved plans.
-    pub(super) approved_plans: FileAccess<Result<Vec<std::path::PathBuf>, RunError>>,
+    pub(super) approved_plans: FileAccess<Result<ApprovalsFolder, RunError>>,
 }
 
 /// Invalid edits.

@@ -38,6 +38,7 @@ impl EventLoop {
         self.status.update(|status| {
             status.ready = self.write_error.is_none();
             status.write_error.clone_from(&self.write_error);
+            status.approved_plans.clone_from(&self.approvals.attention);
             status.role = role;
             status.outdated = outdated;
             (status.activity, status.next, status.blocked_by) = (doing, next, blocked_by);

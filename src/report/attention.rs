@@ -28,6 +28,8 @@ pub enum AttentionKind {
     Stale,
     /// Edited settings or policies are invalid, so the previous ones stay in force.
     InvalidEdit,
+    /// A plan in the folder of approved plans is refused or cannot be read.
+    PlanRefused,
     /// A registry could not be read at all.
     RegistryUnread,
     /// A source failed.
@@ -58,6 +60,7 @@ impl AttentionKind {
             Self::RunInterrupted => "run-interrupted",
             Self::Stale => "stale",
             Self::InvalidEdit => "invalid-edit",
+            Self::PlanRefused => "plan-refused",
             Self::RegistryUnread => "registry-unread",
             Self::SourceFailed => "source-failed",
             Self::RegistryPartlyUnread => "registry-partly-unread",

@@ -60,7 +60,7 @@ pub enum PlanReadError {
     #[error("the plan is not JSON")]
     NotJson(#[source] Cause),
     /// It is another kind of document.
-    #[error("the plan's schema is `{0}`, and this version reads `{SCHEMA}`")]
+    #[error("the plan {}, and this version reads `{SCHEMA}`", describe_schema(.0))]
     OtherSchema(String),
     /// It lacks what a plan has.
     #[error("this is not a plan")]
@@ -147,4 +147,8 @@ impl io::Write for HashWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+/// Describes the schema that a plan names, for a sentence about the plan.
+fn describe_schema(schema: &str) -> String {
+    if schema.is_empty() { "has no `schema`".to_owned() } else { format!("has the schema `{schema}`") }
 }

@@ -26,6 +26,7 @@ pub(super) fn attention(
         |failure: &StateError| AttentionView::new(AttentionKind::StateUnusable, "state", &failure.chain(), None);
     let mut found: Vec<AttentionView> = state_failure.map(unusable).into_iter().collect();
     found.extend(stale_schedule(status, recent, now));
+    found.extend(status.approved_plans.iter().cloned());
     let ended = || recent.iter().filter(|(record, _)| record.run.kind != RunKind::Restore && record.end.is_some());
     // The last run shows the latest failures; the last full one shows the current situation.
     let last = ended().next();
@@ -90,6 +91,7 @@ mod tests {
             last_scheduled_time: last_due.map(at),
             blocked_by: None,
             write_error: None,
+            approved_plans: Vec::new(),
             policies: PolicyState {
                 revision: String::new(),
                 commit: None,

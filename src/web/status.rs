@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::report::AttentionView;
 use crate::state::{RunKind, StateError};
 
 /// The current status of the daemon.
@@ -26,6 +27,8 @@ pub struct StatusSnapshot {
     pub blocked_by: Option<String>,
     /// The error for which nothing can be recorded, and so nothing runs.
     pub write_error: Option<StateError>,
+    /// The plans in the folder of approved plans that are refused or cannot be read.
+    pub approved_plans: Vec<AttentionView>,
     /// The policies in force.
     pub policies: PolicyState,
 }

@@ -39,17 +39,19 @@ impl App {
                 failure.with_help("name the file that `tagwarden plan --out plan.json` wrote"),
             ));
         }
-        self.apply_plan(plan.as_ref(), approved, approval, progress).await
+        self.apply_plan(plan.as_ref(), approved, approval, None, progress).await
     }
 
-    /// Applies a plan of the folder of approved plans, and records each refusal: the next look skips it.
+    /// Applies a plan of the folder of approved plans, and records each refusal with the name of its file: the next
+    /// look skips it.
     pub(super) async fn apply_from_folder(
         &self,
         plan: &[u8],
         approval: &Approval,
+        file: &str,
         progress: &dyn Progress,
     ) -> Result<RunResult, RunError> {
-        self.apply_plan(plan, admission::read_plan(plan), approval, progress).await
+        self.apply_plan(plan, admission::read_plan(plan), approval, Some(file), progress).await
     }
 
     #[tracing::instrument(name = "apply", skip_all, fields(run = Empty, outcome = Empty, error = Empty, otel.status_code = Empty))]
@@ -58,6 +60,7 @@ impl App {
         plan: &[u8],
         approved: Result<PlanDocument, Refused>,
         approval: &Approval,
+        file: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<RunResult, RunError> {
         let signer = signature::verify_signer(&self.settings.approvals, plan, approval.signature.as_deref());
@@ -115,7 +118,12 @@ impl App {
             let result = clock::refuse_if_clock_changed(result, watch.as_ref());
             Ok(self.with_interrupter(&requests, result).await)
         };
-        self.finish_run(run, Box::pin(walked).await).await
+        let applied = Box::pin(walked).await;
+        let applied = applied.map_err(|error: RunError| match file {
+            Some(file) => error.in_file(file),
+            None => error,
+        });
+        self.finish_run(run, applied).await
     }
 
     /// Returns the removals by earlier applications of a plan, by name and with the run.

@@ -82,6 +82,7 @@ mod walk;
 
 use ability::Purpose;
 use apply::was_removed;
+pub use approvals_folder::ApprovalsFolder;
 pub use blob_spool::{BlobSpool, SettledBlobs};
 pub use catalogue_check::describe_repository_count;
 pub use clock::{ClockCheck, MonotonicClock};

@@ -100,6 +100,14 @@ impl RunError {
         Self::Failed(Failure::new((), message))
     }
 
+    /// Adds the name of the plan's file to a refusal.
+    pub(super) fn in_file(self, file: &str) -> Self {
+        match self {
+            Self::Refused(cause) => Self::Refused(Refused::InFile { file: file.to_owned(), cause: Box::new(cause) }),
+            other => other,
+        }
+    }
+
     /// Adds what to do next to a failure. It is logged beside an error that has no place for it.
     pub(crate) fn with_help(self, help: String) -> Self {
         match self {

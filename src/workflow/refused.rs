@@ -19,6 +19,15 @@ pub enum Refused {
     /// The plan's signature is missing, or not a known signer's signature of this plan.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// A plan of the folder of approved plans is refused.
+    #[error("{file}")]
+    InFile {
+        /// The name of its file.
+        file: String,
+        /// The cause.
+        #[source]
+        cause: Box<Refused>,
+    },
     /// The settings say `dry-run`.
     #[error(
         "{} says `mode = \"dry-run\"`, in which nothing is ever removed; set `approved` or `enforce`", .file.display()

@@ -27,11 +27,12 @@ use crate::web::time::DisplayTime;
 const PERIOD: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The kinds of what has gone wrong; the others are warnings.
-const ERRORS: [AttentionKind; 8] = [
+const ERRORS: [AttentionKind; 9] = [
     AttentionKind::StateUnusable,
     AttentionKind::RunFailed,
     AttentionKind::Stale,
     AttentionKind::InvalidEdit,
+    AttentionKind::PlanRefused,
     AttentionKind::RegistryUnread,
     AttentionKind::SourceFailed,
     AttentionKind::RemovalsFailed,

@@ -50,6 +50,12 @@ async fn a_plan_in_the_folder_is_applied_once() {
     // Under another name it is the same plan.
     walk.approve("again.json", &plan);
     assert!(walk.apply_folder().await.is_empty());
+    let app = walk.open().await.unwrap();
+    let found = app.approved_plans().await.unwrap();
+    app.close().await;
+    let [copy] = &*found.notes else { panic!("{found:?}") };
+    assert!(copy.contains("again.json is not applied again") && copy.contains("ticket CHG0012345"), "{copy}");
+    assert!(found.attention.is_empty() && found.pending.is_empty(), "{found:?}");
     walk.audit(None).await;
     assert_eq!(walk.runs().await, runs);
 }
@@ -63,7 +69,8 @@ async fn what_is_refused_is_told_once_and_tried_again_when_the_reason_changes() 
     walk.approve("b.json", "{\"schema\": \"tagwarden.plan/1\"");
     let came = walk.apply_folder().await;
     assert_eq!(came.iter().map(|(name, code, _)| (&**name, *code)).collect::<Vec<_>>(), [("a.json", 3), ("b.json", 3)]);
-    assert!(came[0].2.contains("demand a signature") && came[1].2.contains("not JSON"), "{came:?}");
+    assert!(came[0].2.contains("a.json: the settings demand a signature"), "{came:?}");
+    assert!(came[1].2.contains("b.json: the plan is not JSON"), "{came:?}");
     assert_eq!((walk.apply_folder().await.len(), walk.remaining_tags()), (0, EXPIRED_TAGS.to_vec()));
 
     walk.approve("a.json.sig", &sign(&key(2), "tagwarden", &plan));

@@ -91,3 +91,48 @@ async fn a_plan_waits_for_the_end_of_a_freeze_without_a_word_in_the_record() {
     assert_eq!((world.tags(), applied(&world).await), (2, 1));
     alive.stop_daemon().await;
 }
+
+/// Files that nothing is applied of are shown with cause and remedy until they are taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_plan_is_shown_as_long_as_its_file_lies_there() {
+    let world = DaemonFixture::new("").await;
+    let _server = listening(&world, "cron = \"* * * * *\"").await;
+    approve(&world).await;
+    let edited = fs::read_to_string(world.path("approved/CHG-7.json")).unwrap().replace("candidate-1", "release-1");
+    fs::write(world.path("approved/CHG-8.json"), edited).unwrap();
+    fs::remove_file(world.path("approved/CHG-7.json")).unwrap();
+    fs::write(world.path("approved/junk.json"), "{}").unwrap();
+    // Nobody may read a folder as a signature, whoever runs the test.
+    fs::write(world.path("approved/odd.json"), "{}").unwrap();
+    fs::create_dir(world.path("approved/odd.json.sig")).unwrap();
+    let alive = world.start_daemon().await;
+    for minute in ["2026-11-20T02:51:00Z", "2026-11-20T02:52:00Z"] {
+        world.set_time(minute);
+        alive.tick().await;
+        let status = alive.wait_until(|status| status.approved_plans.len() == 3).await;
+        let [edited, junk, odd] = &*status.approved_plans else { panic!("{status:?}") };
+        assert!(edited.about.ends_with("approved/CHG-8.json") && edited.kind == "plan-refused", "{edited:?}");
+        assert!(edited.message.contains("CHG-8.json is refused: the plan was edited"), "{edited:?}");
+        assert!(junk.message.contains("junk.json is refused: the plan has no `schema`"), "{junk:?}");
+        assert!(odd.message.contains("odd.json cannot be read: its signature"), "{odd:?}");
+        assert!(status.approved_plans.iter().all(|found| found.remedy.is_some()), "{status:?}");
+    }
+    let runs = world.runs().await;
+    let refused: Vec<&str> = runs
+        .iter()
+        .filter(|(record, _)| record.run.kind == RunKind::Apply)
+        .filter_map(|(record, _)| record.end.as_ref()?.error.as_deref())
+        .collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(
+        refused.iter().any(|error| error.starts_with("refused: junk.json: the plan has no `schema`")),
+        "{refused:?}"
+    );
+    for name in ["CHG-8.json", "junk.json", "odd.json"] {
+        fs::remove_file(world.path(&format!("approved/{name}"))).unwrap();
+    }
+    world.set_time("2026-11-20T02:53:00Z");
+    alive.tick().await;
+    alive.wait_until(|status| status.approved_plans.is_empty()).await;
+    alive.stop_daemon().await;
+}

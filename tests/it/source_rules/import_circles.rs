@@ -17,8 +17,8 @@ const KNOWN_CIRCLES: [(&[&str], &str); 4] = [
         "the queue calls the removals, which share the state of its repository",
     ),
     (
-        &["daemon/event_loop", "daemon/leadership", "daemon/reload", "daemon/rules"],
-        "one `impl EventLoop` in four files",
+        &["daemon/approved_plans", "daemon/event_loop", "daemon/leadership", "daemon/reload", "daemon/rules"],
+        "one `impl EventLoop` in five files",
     ),
     (
         &[

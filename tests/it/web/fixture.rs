@@ -59,6 +59,7 @@ pub(super) fn status() -> StatusSnapshot {
         last_scheduled_time: None,
         blocked_by: None,
         write_error: None,
+        approved_plans: Vec::new(),
         policies: PolicyState {
             revision: "sha256:0123456789abcdef0123".into(),
             commit: Some("cafe".into()),

@@ -75,7 +75,7 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
     notifier.notify_run(RunKind::Apply, result.as_ref());
     let shown = result.map(|ended| {
         match args.format {
-            DataFormat::Text => print(&outcome_text::applied_text(&ended, false)),
+            DataFormat::Text => print(&outcome_text::applied_text(&ended, false, 0)),
             DataFormat::Json => print(&pretty_json(&outcome_text::applied_json(&ended))),
         }
         report_outcome(&ended, RefusalEffect::Enforced)

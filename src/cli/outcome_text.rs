@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::apply::{self, RestorePreview, RestoreResult};
-use crate::domain::{Action, DependentRole, Intent, Outcome};
+use crate::domain::{Action, DependentRole, Intent, Outcome, SkipReason};
 use crate::report::{self, RunView, SkipGroup, SkippedAction, TextTable, fold_skips, sanitize};
 use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
@@ -23,8 +23,8 @@ fn skipped(name: String, outcome: &Outcome) -> Option<SkippedAction> {
 }
 
 /// Renders one line for each change, one for many skips of one reason, and the counts. What was done is left out where a
-/// log has it already.
-pub(super) fn applied_text(result: &RunResult, is_logged: bool) -> String {
+/// log has it already. `left_out` is the number of refused removals that are not among the outcomes.
+pub(super) fn applied_text(result: &RunResult, is_logged: bool, left_out: u64) -> String {
     let mut out = String::new();
     let shown = |outcome: &Outcome| !(is_logged && matches!(outcome, Outcome::Done(_)));
     let (listed, folded) = fold_skips(&result.applied, |applied| {
@@ -54,11 +54,11 @@ pub(super) fn applied_text(result: &RunResult, is_logged: bool) -> String {
         let _ = writeln!(out, "{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
     }
     write_folded(&mut out, &folded);
-    out + &applied_summary(result)
+    out + &applied_summary(result, left_out)
 }
 
 /// Renders the counts, and how to undo.
-fn applied_summary(result: &RunResult) -> String {
+fn applied_summary(result: &RunResult, left_out: u64) -> String {
     let mut out = String::new();
     let count = |label: &str| result.outcomes().filter(|outcome| outcome.label() == label).count() as u64;
     let removed = result.applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Done(_))).count() as u64;
@@ -67,11 +67,17 @@ fn applied_summary(result: &RunResult) -> String {
     } else {
         format!("{} deleted, ", report::counted(count("done") - removed, "untagged manifest"))
     };
+    let is_refused = |outcome: &&Outcome| matches!(outcome, Outcome::Skipped(SkipReason::Refused(_)));
+    let skipped_refused = result.outcomes().filter(is_refused).count() as u64;
+    let refused = match skipped_refused + left_out {
+        0 => String::new(),
+        refused => format!("{} refused, ", report::format_count(refused)),
+    };
     let _ = writeln!(
         out,
-        "{} removed, {deleted}{} skipped, {} failed (run {})",
+        "{} removed, {deleted}{refused}{} skipped, {} failed (run {})",
         report::format_count(removed),
-        report::format_count(count("skipped")),
+        report::format_count(count("skipped") - skipped_refused),
         report::format_count(count("failed")),
         result.run
     );

@@ -12,7 +12,7 @@ use super::output::print_stderr;
 use super::progress::TerminalProgress;
 use super::run_notifier::{RunNotifier, notify_load_failure};
 use crate::config::Mode;
-use crate::report::Format;
+use crate::report::{self, Format};
 use crate::state::RunKind;
 use crate::workflow::{Narrowing, PlanOptions, RunError, RunOptions};
 
@@ -65,16 +65,18 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
         let has_outcomes = ended.outcomes().next().is_some();
         ended.document.is_applied = has_outcomes;
         print_report(&ended.document, args.format.into(), &formats)?;
-        if has_outcomes {
+        // A run leaves out what its plan refuses; `apply` skips it, because it was approved.
+        let enforced = ended.document.mode == Mode::Enforce.label() && ended.context.blocked_by.is_none();
+        let refused = if enforced { report::count_refused(&ended.document) } else { 0 };
+        if has_outcomes || refused > 0 {
             // The log has a line for each removal already, unless it was turned off.
             let is_logged = tracing::event_enabled!(target: "tagwarden::apply", tracing::Level::INFO);
-            let text = outcome_text::applied_text(&ended, is_logged);
+            let text = outcome_text::applied_text(&ended, is_logged, refused);
             print_stderr(text.trim_end());
         }
         if let Some(why) = &ended.context.blocked_by {
             print_stderr(&format!("nothing was removed: {why}; `--override-freeze REASON` removes all the same"));
         }
-        let enforced = ended.document.mode == Mode::Enforce.label() && ended.context.blocked_by.is_none();
         Ok(report_outcome(&ended, if enforced { RefusalEffect::Enforced } else { RefusalEffect::DryRun }))
     });
     notifier.finish().await;

@@ -62,6 +62,12 @@ pub enum AcceptedBound {
 }
 
 impl AcceptanceScope {
+    /// Returns true if everything that `other` accepts exactly is accepted by this, too.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        matches!(other, Self::Exact(scope) if self.covers(scope))
+    }
+
     fn covers(&self, scope: &RefusalScope) -> bool {
         use RefusalScope::{PolicyInRepository, Registry, Repository};
         match self {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{PlanDocument, RefusalView};
 use crate::domain::{ACCEPTABLE, Acceptance, AcceptanceScope, AcceptedBound, PolicyName, RefusalScope};
 
 /// A refusal that a person accepted for one plan, under its id.
@@ -74,9 +75,33 @@ impl AcceptedView {
         Some(Acceptance { kind, scope: AcceptanceScope::Exact(scope), reason: self.reason.clone(), bound: Some(bound) })
     }
 
+    /// Returns the value of `--accept` for it, such as `percent-limit@contoso/shop/api`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        accept_flag(&self.kind, [&self.policy, &self.registry, &self.repository])
+    }
+
     /// Returns it in one line.
     #[must_use]
     pub fn sentence(&self) -> String {
         format!("{}; accepted by {}: {}", self.message, self.by, self.reason)
     }
+}
+
+/// Returns the values of `--accept` for the refusals of a plan that can be accepted: of all, or of the binding ones.
+pub fn acceptable_refusals(document: &PlanDocument, only_binding: bool) -> impl Iterator<Item = String> + '_ {
+    let refusals = document.refusals.iter().chain(&document.deletions.refusals);
+    let acceptable = |refusal: &&RefusalView| ACCEPTABLE.contains(&refusal.kind.as_str());
+    let refusals = refusals.filter(acceptable).filter(move |refusal| refusal.binding || !only_binding);
+    refusals.map(|one| accept_flag(&one.kind, [&one.policy, &one.registry, &one.repository]))
+}
+
+fn accept_flag(kind: &str, place: [&Option<String>; 3]) -> String {
+    let scope = match place {
+        [_, Some(registry), Some(repository)] => format!("{registry}/{repository}"),
+        [Some(policy), ..] => format!("policy:{policy}"),
+        [None, Some(registry), None] => registry.clone(),
+        [None, None, _] => "run".to_owned(),
+    };
+    format!("{kind}@{scope}")
 }

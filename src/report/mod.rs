@@ -61,7 +61,7 @@ mod timeline;
 mod unmatched;
 
 pub use ability::{AbilityView, ProductView, RegistryNoteView, ability, missing_rights};
-pub use accepted::{AcceptedView, ExtentView};
+pub use accepted::{AcceptedView, ExtentView, acceptable_refusals};
 pub use annotations::{
     Annotation, AnnotationFormat, AnnotationLevel, AnnotationPlace, TestCaseProblem, TestCaseView, TestSuiteView,
     describe_rule, diff_annotations, file_suites, junit, policy_test_suites, render_annotations, test_annotations,
@@ -126,7 +126,7 @@ pub use source_detail::{
 };
 pub use source_detail_text::source_detail_text;
 pub use storage::{RepositoryStorageView, StorageView};
-pub use summary::removal_reasons;
+pub use summary::{count_refused, removal_reasons};
 pub use table::{TextTable, set_table_width};
 pub use tally::{PlanTally, VerdictCounts};
 pub use text::{sources_text, text};

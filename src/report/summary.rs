@@ -58,6 +58,16 @@ pub(super) fn count_statuses(document: &PlanDocument) -> StatusCounts {
     found
 }
 
+/// Counts the removals and deletions that a run would enforce if nothing refused them.
+#[must_use]
+pub fn count_refused(document: &PlanDocument) -> u64 {
+    let removals = document.removals.groups();
+    let removals = removals.filter(|(removal, _)| removal.enforce && document.refusal_of(removal).is_some());
+    let deletions = document.deletions.deletable().filter(|one| one.enforce && one.refused.is_some());
+    let deletions = deletions.map(|one| 1 + one.dependents.len() as u64);
+    removals.map(|(_, count)| count).sum::<u64>() + deletions.sum::<u64>()
+}
+
 /// Describes the mode and time: `Dry run: nothing is removed; as of 2026-11-23 03:00 UTC`.
 pub(super) fn describe_mode(document: &PlanDocument) -> String {
     let what = match document.mode.as_str() {
@@ -186,7 +196,38 @@ pub(super) fn next_steps(document: &PlanDocument) -> Vec<String> {
     } else {
         describe_application(document, found)
     });
+    steps.extend(accept_all(document));
     steps
+}
+
+/// Most refusals that the command names one by one; beyond that, it names their kinds.
+const MOST_ACCEPTANCES: usize = 8;
+
+/// Returns the command that accepts all binding refusals of a plan that can be accepted, and what the plan accepted
+/// already; `None` where a single refusal says it all.
+fn accept_all(document: &PlanDocument) -> Option<String> {
+    if document.mode == "dry-run" || document.hypothetical || document.narrowed.is_some() {
+        return None;
+    }
+    let refused: BTreeSet<String> = super::acceptable_refusals(document, true).collect();
+    let earlier = document.accepted.iter().map(super::AcceptedView::flag);
+    let mut flags: BTreeSet<String> = refused.iter().cloned().chain(earlier).collect();
+    if refused.is_empty() || flags.len() < 2 {
+        return None;
+    }
+    let every = if flags.len() > MOST_ACCEPTANCES {
+        let kind = |flag: &String| flag.split('@').next().unwrap_or_default().to_owned();
+        flags = flags.iter().map(kind).collect();
+        "every refusal of a kind"
+    } else {
+        "all of them"
+    };
+    let flags: Vec<String> = flags.iter().map(|flag| format!("--accept {flag}")).collect();
+    Some(format!(
+        "If you looked at each refusal that can be accepted, and accept {every} for one plan: `tagwarden plan {} --reason TEXT --out \
+         plan.json`",
+        flags.join(" ")
+    ))
 }
 
 fn describe_application(document: &PlanDocument, found: StatusCounts) -> String {

@@ -123,13 +123,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Warns of what a person accepted although nothing is refused so. What an approved plan accepted may well be gone by now.
+/// Warns of a kind that a person accepted although nothing is refused so. A scope without a refusal is an error of the
+/// command. What an approved plan accepted may well be gone by now.
 fn warn_of_unused(acceptances: &[Acceptance], accepted: &[AcceptedRefusal]) {
-    for one in acceptances.iter().filter(|one| one.bound.is_none()) {
+    let kinds = acceptances.iter().filter(|one| one.bound.is_none() && one.scope == AcceptanceScope::Any);
+    for one in kinds {
         if !accepted.iter().any(|found| one.accepts(&found.refusal)) {
-            let Acceptance { kind, scope, .. } = one;
-            let place = if *scope == AcceptanceScope::Any { String::new() } else { format!(" of {scope}") };
-            tracing::warn!("nothing to accept: this plan has no refusal `{kind}`{place}");
+            tracing::warn!("nothing to accept: this plan has no refusal `{}`", one.kind);
         }
     }
 }

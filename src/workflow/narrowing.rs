@@ -83,20 +83,28 @@ impl Narrowing {
         Some((narrowed, positions))
     }
 
-    /// Makes sure that it names a repository that exists.
+    /// Makes sure that it names repositories that exist.
     ///
     /// # Errors
-    /// [`RunError::Usage`] where the globs match none.
+    /// [`RunError::Usage`] where the globs, or one of them, match none.
     pub(super) fn verify(&self, heads: &[RegistryHead]) -> Result<(), RunError> {
         let Some(globs) = &self.repositories else { return Ok(()) };
         let heads = || heads.iter().filter(|head| self.includes_registry(&head.registry.name));
-        let mut names = heads().flat_map(|head| &head.names).map(RepositoryName::as_str);
         // Where a list could not be read, it may well be there.
-        if names.any(|name| globs.matches(name)) || heads().any(|head| !head.registry.is_complete()) {
+        if heads().any(|head| !head.registry.is_complete()) {
             return Ok(());
         }
-        let written = globs.written().join(", ");
         let names: Vec<&str> = heads().flat_map(|head| &head.names).map(RepositoryName::as_str).collect();
+        let is_empty = |glob: &String| {
+            let glob = Globs::new(std::slice::from_ref(glob));
+            glob.is_ok_and(|glob| !names.iter().any(|name| glob.matches(name)))
+        };
+        let inclusions = || globs.written().iter().filter(|glob| !glob.starts_with('!'));
+        let written = match inclusions().find(|glob| is_empty(glob)) {
+            Some(glob) => glob.clone(),
+            None if names.iter().any(|name| globs.matches(name)) => return Ok(()),
+            None => globs.written().join(", "),
+        };
         match unknown_name("repository", &written, &names) {
             error if names.len() <= 20 => Err(error),
             _ => Err(RunError::Usage(

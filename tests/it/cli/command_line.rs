@@ -348,9 +348,13 @@ async fn a_limit_is_accepted_for_one_plan() {
     assert_eq!(plan["accepted"][1]["extent"], serde_json::json!({ "found": 2, "tags": 3 }));
     assert_eq!(plan["accepted"][1]["reason"], "CHG-1");
     let text = desk.run(&words.replace("json", "text")).await.exits(3).out;
+    let all = "`tagwarden plan --accept percent-limit@contoso/shop/api --accept percent-limit@contoso/shop/web --accept \
+               untag-limit@run --reason TEXT --out plan.json`";
+    assert!(unwrapped(&text).contains(all), "{text}");
     assert!(text.contains("ACCEPTED for this plan only") && text.contains(": CHG-1\n"), "{text}");
     desk.write("plan.json", &plan.to_string());
-    desk.run("apply plan.json").await.exits(0);
+    let done = desk.run("apply plan.json").await.exits(0);
+    assert!(done.out.contains("2 removed, 2 refused, 0 skipped, 0 failed"), "{}", done.out);
     assert_eq!((tags(&registry, "shop/api").len(), tags(&registry, "shop/web").len()), (1, 3));
     let shown = desk.run("runs show last").await.exits(0).out;
     assert!(shown.contains("accepted contoso/shop/api: 2 of 3 tags would be removed"), "{shown}");
@@ -360,9 +364,30 @@ async fn a_limit_is_accepted_for_one_plan() {
     edited["accepted"] = plan["accepted"].clone();
     desk.write("edited.json", &edited.to_string());
     desk.run("apply edited.json").await.exits(3);
-    // A run accepts nothing.
-    desk.run("run").await.exits(3);
+    // A run accepts nothing, and counts alike.
+    let done = desk.run("run").await.exits(3);
+    assert!(done.err.contains("0 removed, 2 refused, 0 skipped, 0 failed"), "{}", done.err);
     assert_eq!(tags(&registry, "shop/web").len(), 3);
+}
+
+/// A scope for which there is no refusal accepts nothing, and is not passed over.
+#[tokio::test]
+async fn a_scope_without_a_refusal_is_an_error() {
+    let (_registry, mut desk) = shop(TWO_POLICIES).await;
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "50");
+    let wrong = desk.run("plan -q --accept percent-limit@contoso/shop/apii --reason x --out plan.json").await.exits(2);
+    let meant = "--accept percent-limit@contoso/shop/apii: the plan has no such refusal, did you mean \
+                 `percent-limit@contoso/shop/api`?";
+    assert!(unwrapped(&wrong.err).contains(meant), "{}", wrong.err);
+    assert!(wrong.out.is_empty() && !desk.folder.path().join("plan.json").exists(), "{}", wrong.out);
+    // Where there is one registry, its name may be left out.
+    let plan = desk.run("plan --format json --accept percent-limit@shop/api --reason x").await.exits(3).json();
+    assert_eq!(plan["accepted"][0]["repository"], "shop/api");
+    let wrong = desk.run("plan --accept untag-limit@run --reason x").await.exits(2).err;
+    assert!(unwrapped(&wrong).contains("its refusals: `percent-limit@contoso/shop/api`"), "{wrong}");
+    // Each glob has to match.
+    let wrong = desk.run("plan --repository shop/api --repository nope/**").await.exits(2).err;
+    assert!(wrong.contains("nope/**") && !wrong.contains("unknown repository `shop/api"), "{wrong}");
 }
 
 /// What is worse by now than what the plan showed was never accepted.
@@ -422,4 +447,9 @@ async fn a_hold_on_a_removed_tag_says_how_to_get_it_back() {
     let text = desk.run("holds --all").await.exits(0).out;
     assert!(text.starts_with("no holds\n\n") && text.contains("ENDED BY") && text.contains("candidate-1"), "{text}");
     assert!(desk.run("holds --format json").await.exits(0).json()["ended"].is_null());
+}
+
+/// A text without its line breaks.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -177,7 +177,7 @@ async fn what_an_approved_plan_refused_is_not_applied() {
     let (registry, desk) = shop(&with_releases("{ tags: [\"release-.*\"] }")).await;
     desk.run("plan --out plan.json").await.exits(3);
     let done = desk.run("apply plan.json").await.exits(3);
-    assert!(done.out.contains("0 removed, 3 skipped"), "{}", done.out);
+    assert!(done.out.contains("0 removed, 3 refused, 0 skipped"), "{}", done.out);
     assert_eq!(tags(&registry, "shop/api"), ALL);
 }
 

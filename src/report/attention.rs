@@ -74,6 +74,47 @@ impl AttentionKind {
     }
 }
 
+impl AttentionKind {
+    const ALL: [Self; 15] = [
+        Self::StateUnusable,
+        Self::RunFailed,
+        Self::RunInterrupted,
+        Self::Stale,
+        Self::InvalidEdit,
+        Self::PlanRefused,
+        Self::RegistryUnread,
+        Self::SourceFailed,
+        Self::RegistryPartlyUnread,
+        Self::Refused,
+        Self::RemovalsFailed,
+        Self::ManifestsMissing,
+        Self::WouldBeRefused,
+        Self::Drift,
+        Self::Unresolved,
+    ];
+
+    /// Returns the remedy where the message of an item says more precisely what to do. Sentences leave it out.
+    fn general_remedy(self) -> &'static str {
+        match self {
+            Self::StateUnusable => "make the state writable again; nothing is removed until then",
+            Self::RunFailed => "correct the cause that the message names; the next run tries again",
+            Self::RunInterrupted => "nothing is to be done: the next run decides again",
+            Self::Stale => "look into the log of the daemon",
+            Self::InvalidEdit => "`tagwarden check` lists the problems; correct the file",
+            Self::PlanRefused => "correct the cause, or take the file out of the folder",
+            Self::RegistryUnread | Self::SourceFailed | Self::RegistryPartlyUnread => {
+                "correct the cause that the message names; the next run reads again"
+            }
+            Self::Refused => "correct the rules or raise the limit as the message says, or accept it for one plan",
+            Self::WouldBeRefused => "correct the rules or raise the limit as the message says, before you enforce",
+            Self::RemovalsFailed => "`tagwarden runs show last` lists them; the next run tries again",
+            Self::ManifestsMissing => "the next run reads the manifests again",
+            Self::Drift => "correct the image, or what uses it",
+            Self::Unresolved => "write the tag; `tagwarden sources show NAME` lists the places",
+        }
+    }
+}
+
 /// An item that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttentionView {
@@ -83,19 +124,19 @@ pub struct AttentionView {
     pub about: String,
     /// The problem and its cause, on one line.
     pub message: String,
-    /// The remedy, unless the message contains it.
+    /// The remedy; where the message contains it, in general. `None` only in records of an older version.
     pub remedy: Option<String>,
 }
 
 impl AttentionView {
-    /// Creates an item.
+    /// Creates an item. Without a remedy, its message contains it.
     #[must_use]
     pub fn new(kind: AttentionKind, about: &str, message: &str, remedy: Option<String>) -> Self {
         Self {
             kind: kind.label().to_owned(),
             about: sanitize(about),
             message: truncate(&sanitize(message), MAX_MESSAGE_BYTES),
-            remedy: remedy.map(|remedy| sanitize(&remedy)),
+            remedy: Some(remedy.map_or_else(|| kind.general_remedy().to_owned(), |remedy| sanitize(&remedy))),
         }
     }
 
@@ -108,9 +149,12 @@ impl AttentionView {
     /// Returns message and remedy on one line.
     #[must_use]
     pub fn sentence(&self) -> String {
+        let is_general = |remedy: &str| {
+            AttentionKind::ALL.iter().any(|kind| kind.label() == self.kind && kind.general_remedy() == remedy)
+        };
         match &self.remedy {
-            Some(remedy) => format!("{}; {remedy}", self.message),
-            None => self.message.clone(),
+            Some(remedy) if !is_general(remedy) => format!("{}; {remedy}", self.message),
+            _ => self.message.clone(),
         }
     }
 }
@@ -358,7 +402,9 @@ mod tests {
             (RegistryError::new(Connection, "no answer").with_help("start the proxy"), None),
         ] {
             let found = registry_partly_unread(&registry(&error));
-            assert_eq!(found.remedy.as_deref(), expected, "{}", error.chain());
+            assert!(found.remedy.is_some(), "each item has a remedy: {found:?}");
+            let sentence = expected.map_or(found.message.clone(), |remedy| format!("{}; {remedy}", found.message));
+            assert_eq!(found.sentence(), sentence, "{}", error.chain());
             assert!(found.message.ends_with(&error.chain()), "{}", found.message);
         }
     }
@@ -368,6 +414,6 @@ mod tests {
         let mut old = serde_json::to_value(registry(&RegistryError::new(RegistryErrorKind::Denied, "no"))).unwrap();
         old["gaps"][0].as_object_mut().unwrap().remove("has_help");
         let old: RegistryView = serde_json::from_value(old).unwrap();
-        assert!(registry_partly_unread(&old).remedy.is_some());
+        assert!(registry_partly_unread(&old).sentence().ends_with("correct `auth` of registry main"));
     }
 }

@@ -19,7 +19,7 @@ use super::plan_json::plan_json;
 use super::problem::Problem;
 use super::status::{Activity, Role, StatusSnapshot};
 use crate::domain::{RegistryName, RepositoryName};
-use crate::report::{HoldView, RunView};
+use crate::report::{HoldView, RunView, sanitize, truncate};
 use crate::state::{JournalScope, RunRecord};
 use crate::workflow;
 
@@ -39,8 +39,25 @@ impl<T: serde::de::DeserializeOwned> FromRequestParts<AppState> for QueryParams<
 
     async fn from_request_parts(parts: &mut http::request::Parts, app: &AppState) -> ApiResult<Self> {
         let query = Query::from_request_parts(parts, app).await;
-        query.map(|Query(query)| Self(query)).map_err(|error| Problem::bad_request(error.body_text()))
+        query.map(|Query(query)| Self(query)).map_err(|_| Problem::bad_request(describe_query_problem(&parts.uri)))
     }
+}
+
+/// Says why the query of an address cannot be read.
+fn describe_query_problem(uri: &http::Uri) -> String {
+    let pairs: Vec<(String, String)> = Query::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    for name in ["limit", "page", "before"] {
+        let values: Vec<&str> = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect();
+        match *values {
+            [value] if value.parse::<u32>().is_err() => {
+                let value = truncate(&sanitize(value), 100);
+                return format!("`{name}` must be a whole number below 4294967296, not `{value}`");
+            }
+            [_, _, ..] => return format!("`{name}` is given more than once"),
+            _ => {}
+        }
+    }
+    "the query of this address cannot be read: each parameter may be there once".to_owned()
 }
 
 /// The requested page of a list.

@@ -62,20 +62,22 @@ pub(super) fn build_chart(points: &[Point]) -> Option<Chart> {
         let words = format!("{}: {} reclaimed", day(point.at), format_bytes(reclaimed));
         Some(Bar { x: x(point.at) - 2, y: top, height: BOTTOM - top, description: words })
     });
+    // Several runs of one day are told apart by their times.
+    let label: fn(Timestamp) -> String = if day(first.at) == day(last.at) { minute } else { day };
     let measured = points.iter().filter_map(|point| point.reclaimed).fold(0, u64::saturating_add);
     Some(Chart {
         area: format!("0,{BOTTOM} {line} {RIGHT},{BOTTOM}"),
         line,
         bars: bars.collect(),
         grid: [most, most / 2, 0].map(|value| (y(value), format_bytes(value))),
-        from: day(first.at),
-        to: day(last.at),
+        from: label(first.at),
+        to: label(last.at),
         description: format!(
             "Reclaimable bytes went from {} on {} to {} on {}; {} were reclaimed, as far as registries said",
             format_bytes(first.reclaimable),
-            day(first.at),
+            label(first.at),
             format_bytes(last.reclaimable),
-            day(last.at),
+            label(last.at),
             format_bytes(measured),
         ),
     })
@@ -83,6 +85,10 @@ pub(super) fn build_chart(points: &[Point]) -> Option<Chart> {
 
 fn day(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
+}
+
+fn minute(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 #[cfg(test)]
@@ -105,6 +111,14 @@ mod tests {
         );
         assert_eq!(chart.bars.iter().map(|bar| (bar.x, bar.y, bar.height)).collect::<Vec<_>>(), [(638, 2, 156)]);
         assert_eq!((chart.from.as_str(), chart.to.as_str()), ("1970-01-01", "1970-01-05"));
+    }
+
+    #[test]
+    fn runs_of_one_day_have_their_times() {
+        let mut points = [point(0, 5, None), point(0, 6, None)];
+        points[1].at = Timestamp::from_second(3 * 3600 + 60).unwrap();
+        let chart = build_chart(&points).unwrap();
+        assert_eq!((chart.from.as_str(), chart.to.as_str()), ("1970-01-01 00:00 UTC", "1970-01-01 03:01 UTC"));
     }
 
     #[test]

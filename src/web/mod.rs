@@ -16,6 +16,7 @@ mod pages;
 mod plan_index;
 mod plan_json;
 mod problem;
+mod prose;
 mod rows;
 mod status;
 mod time;

@@ -41,6 +41,8 @@ pub(super) struct Frame {
     /// The problem of an invalid policy edit, with its time.
     policy_problem: Option<(DisplayTime, String)>,
     blocked_by: Option<String>,
+    /// The classes of that reason: the mode of the settings is normal, and does not warn.
+    blocked_class: &'static str,
 }
 
 impl Frame {
@@ -53,6 +55,10 @@ impl Frame {
             mode: app.context.settings().mode.label(),
             now: DisplayTime::new(now.timestamp(), now),
             policy_problem: status.policies.problem.map(|problem| (DisplayTime::new(problem.since, now), problem.text)),
+            blocked_class: match &status.blocked_by {
+                Some(why) if why.starts_with("mode `") => "loud",
+                _ => "loud warn",
+            },
             blocked_by: status.blocked_by,
         }
     }
@@ -128,7 +134,8 @@ fn unknown_size_note(removals: u64) -> String {
 
 /// The numbers of a plan: the tags by verdict, linked to their list at `run`, and the bytes of those that expired.
 fn cards(summary: &SummaryView, run: &str) -> Vec<Card> {
-    let tags = Card { number: format_count(summary.tags), label: "tags".to_owned(), link: Some(format!("{run}#tags")) };
+    let label = if summary.tags == 1 { "tag" } else { "tags" };
+    let tags = Card { number: format_count(summary.tags), label: label.to_owned(), link: Some(format!("{run}#tags")) };
     std::iter::once(tags).chain(kept_cards(summary, run)).chain(expired_cards(summary, run)).collect()
 }
 

@@ -61,6 +61,8 @@ struct HomePage {
     chart: Option<Chart>,
     /// The runs of the chart in numbers: time; reclaimable, shared and reclaimed bytes.
     points: Vec<(DisplayTime, [String; 3])>,
+    /// The number of runs that are not in the chart, because they could not read a registry.
+    left_out: Option<String>,
     holds: Vec<HoldRow>,
     more_holds: Option<String>,
     rows: Vec<RunRow>,
@@ -147,7 +149,7 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
         Some((record, counts)) => pending_approval(app, record, counts, now).await?,
         None => None,
     };
-    let points = chart_points(&recent);
+    let (points, left_out) = chart_points(&recent);
     let since = period_start(&recent, now);
     let mut next = status.next.iter().map(|run| NextRow {
         at: DisplayTime::new(run.at, now),
@@ -181,6 +183,8 @@ async fn home_page(app: &AppState) -> Result<HomePage, Problem> {
         changes_since: DisplayTime::new(since, now),
         changes: changes(&recent, since),
         chart: build_chart(&points),
+        left_out: (left_out > 0)
+            .then(|| format!("{} that could not read a registry left out.", counted(left_out, "run"))),
         points: points.iter().rev().take(30).map(|point| point_row(point, now)).collect(),
         holds: holds.iter().take(ROWS_PER_PAGE as usize).map(|hold| hold_row(hold, latest.is_some(), now)).collect(),
         latest,
@@ -227,21 +231,28 @@ fn activity(status: &StatusSnapshot, now: &Zoned) -> String {
     }
 }
 
-fn chart_points(recent: &[(RunRecord, RunSummary)]) -> Vec<Point> {
-    let measured = recent
-        .iter()
-        .rev()
-        .filter(|(record, counts)| is_complete(record, counts) || counts.reclaimed_bytes().is_some());
-    let points = measured.filter_map(|(record, counts)| {
-        let summary = counts.plan.as_ref()?;
-        Some(Point {
+/// Returns the points of the chart, and the number of runs that it leaves out: what could not be read has no bytes, and
+/// would look like success.
+fn chart_points(recent: &[(RunRecord, RunSummary)]) -> (Vec<Point>, u64) {
+    let (mut points, mut left_out) = (Vec::new(), 0);
+    for (record, counts) in recent.iter().rev() {
+        let Some(summary) = &counts.plan else { continue };
+        if !is_complete(record, counts) && counts.reclaimed_bytes().is_none() {
+            continue;
+        }
+        let unread = |found: &AttentionView| found.is_one_of(&[AttentionKind::RegistryUnread]);
+        if counts.attention.iter().flatten().any(unread) {
+            left_out += 1;
+            continue;
+        }
+        points.push(Point {
             at: record.run.started_at,
             reclaimable: summary.reclaimable_bytes,
             shared: summary.shared_bytes,
             reclaimed: counts.reclaimed_bytes(),
-        })
-    });
-    points.collect()
+        });
+    }
+    (points, left_out)
 }
 
 fn point_row(point: &Point, now: &Zoned) -> (DisplayTime, [String; 3]) {
@@ -261,15 +272,19 @@ fn changes(recent: &[(RunRecord, RunSummary)], since: Timestamp) -> Vec<Card> {
     let within: Vec<&RunSummary> =
         recent.iter().filter(|(record, _)| record.run.started_at >= since).map(|(_, counts)| counts).collect();
     let sum = |pick: fn(&RunSummary) -> Option<u64>| within.iter().filter_map(|counts| pick(counts)).sum::<u64>();
-    let card = |number: String, label: &str| Card { number, label: label.to_owned(), link: None };
+    let card = |number: u64, one: &str, many: &str| {
+        let label = if number == 1 { one } else { many };
+        Card { number: format_count(number), label: label.to_owned(), link: None }
+    };
     let mut cards = vec![
-        card(format_count(sum(|counts| counts.removed)), "tags removed"),
-        card(format_count(sum(|counts| counts.deleted)), "manifests deleted"),
-        card(format_count(sum(|counts| counts.restored)), "restored"),
-        card(format_count(sum(|counts| counts.failed)), "failed"),
+        card(sum(|counts| counts.removed), "tag removed", "tags removed"),
+        card(sum(|counts| counts.deleted), "manifest deleted", "manifests deleted"),
+        card(sum(|counts| counts.restored), "restored", "restored"),
+        card(sum(|counts| counts.failed), "failed", "failed"),
     ];
     if within.iter().any(|counts| counts.reclaimed_bytes().is_some()) {
-        cards.push(card(format_bytes(sum(RunSummary::reclaimed_bytes)), "reclaimed, as measured"));
+        let number = format_bytes(sum(RunSummary::reclaimed_bytes));
+        cards.push(Card { number, label: "reclaimed, as measured".to_owned(), link: None });
     }
     cards
 }

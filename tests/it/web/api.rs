@@ -39,6 +39,22 @@ pub(super) fn check(path: &str, answer: &Value) {
     }
 }
 
+/// Mistakes in a query are named in the words of this program.
+#[tokio::test]
+async fn an_invalid_query_is_named() {
+    let world = world().await;
+    let id = run_id(2);
+    for (address, words) in [
+        ("/api/v1/runs?limit=x".to_owned(), "`limit` must be a whole number below 4294967296, not `x`"),
+        (format!("/api/v1/runs/{id}/tags?page=-1&limit=5"), "`page` must be a whole number below 4294967296, not `-1`"),
+        ("/api/v1/removals?limit=1&limit=2".to_owned(), "`limit` is given more than once"),
+    ] {
+        let answer = world.get(&address).await;
+        assert_eq!(answer.status, 400, "{address}");
+        assert!(answer.body.contains(words), "{address}: {}", answer.body);
+    }
+}
+
 #[tokio::test]
 async fn every_address_is_described_and_answers_so() {
     let world = world().await;

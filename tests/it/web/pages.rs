@@ -190,6 +190,45 @@ async fn the_first_page_says_how_things_stand() {
     assert!(empty.contains("No run has read everything yet"), "{empty}");
 }
 
+/// What is normal does not stand before what is wrong, and commands in messages are code.
+#[tokio::test]
+async fn the_first_page_begins_with_the_headline() {
+    let world = world().await;
+    world.context.status.update(|status| {
+        status.blocked_by = Some("mode `dry-run` of the settings: & <more>".into());
+    });
+    let why = "<p class=\"loud\" role=\"status\"><b>Runs remove nothing right now:</b> mode <code>dry-run</code> of the \
+               settings: &#38; &#60;more&#62;";
+    let page = world.get("/").await.body;
+    let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("no {words} in\n{page}"));
+    assert!(place("id=\"health\"") < place("failed: ") && place("failed: ") < place(why), "{page}");
+    assert_eq!(page.matches("Runs remove nothing right now").count(), 1, "{page}");
+    assert!(page.contains("<code>tagwarden sources</code> asks"), "{page}");
+    let other = world.get("/runs").await.body;
+    assert!(other.contains(why), "{other}");
+    let page = world.get(&format!("/runs/{}", run_id(4))).await.body;
+    assert!(page.contains("<code>") && page.matches("<li>").count() > 3, "{page}");
+}
+
+/// What was not read has no bytes: drawn, it would look like success.
+#[tokio::test]
+async fn the_trend_leaves_out_what_was_not_read() {
+    let world = WebFixture::new().await;
+    let store = &world.context.store;
+    record(store, 1, plan(150), noon() - 72.hours()).await;
+    let mut unread = plan(150);
+    let kind = tagwarden::report::AttentionKind::RegistryUnread;
+    let item =
+        tagwarden::report::AttentionView::new(kind, "contoso", "registry contoso could not be read: refused", None);
+    unread.attention.insert(0, item);
+    unread.summary.reclaimable_bytes = 0;
+    record(store, 2, unread, noon() - 48.hours()).await;
+    record(store, 3, plan(150), noon() - 24.hours()).await;
+    let page = world.get("/").await.body;
+    assert!(page.contains("1 run that could not read a registry left out."), "{page}");
+    assert!(!page.contains("<td class=\"n\">0 B</td><td class=\"n\">"), "{page}");
+}
+
 /// Such a record has the refusals and the number of gaps, and no list of what needs attention.
 #[tokio::test]
 async fn the_first_page_knows_records_of_an_older_version() {

@@ -7,7 +7,7 @@ use super::attention::unread_headline;
 use super::humanize::{counted, format_bytes, format_count};
 use super::notation::{format_minute, short_digest};
 use super::registry_info::{can_untag, period};
-use super::{KeptView, PlanDocument, ReasonView, RemovalView};
+use super::{AttentionView, KeptView, PlanDocument, ReasonView, RemovalView};
 
 /// The effect of an enforcing run on a planned removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +100,12 @@ fn describe_distance(days: i64) -> String {
         (1.., days) => format!(", {days} from now"),
         (_, days) => format!(", {days} ago"),
     }
+}
+
+/// Returns the attention items without the refusals, which have a section of their own right before.
+pub(super) fn beside_refusals(document: &PlanDocument) -> Vec<AttentionView> {
+    let is_refusal = |found: &&AttentionView| matches!(found.kind.as_str(), "refused" | "would-be-refused");
+    document.attention.iter().filter(|found| !is_refusal(found)).cloned().collect()
 }
 
 /// Returns the plan in one line.

@@ -9,14 +9,16 @@ use super::reason::describe_match;
 use super::registry_info::describe_registry;
 use super::storage::{cells, describe_storage, largest};
 use super::summary::{
-    RESTORE_INSTRUCTIONS, RemovalStatus, count_by_reason, describe_date, describe_missing, describe_mode,
-    describe_reclaimable, describe_size, describe_validity, group_by_holder, headline, kept_with_verdict, next_steps,
-    removal_reasons, undo_periods, verify_commands,
+    RESTORE_INSTRUCTIONS, RemovalStatus, beside_refusals, count_by_reason, describe_date, describe_missing,
+    describe_mode, describe_reclaimable, describe_size, describe_validity, group_by_holder, headline,
+    kept_with_verdict, next_steps, removal_reasons, undo_periods, verify_commands,
 };
 use super::table::TextTable;
 use super::{AttentionView, HolderView, PlanDocument, ReasonView, RegistryView, SourceView};
 
 const MOST_GAPS: usize = 20;
+const MANY_POLICIES: usize = 8;
+const MOST_POLICIES: usize = 50;
 const MOST_REMOVALS: usize = 200;
 const MOST_PROTECTED: usize = 100;
 const MOST_UNDECIDED: usize = 50;
@@ -29,7 +31,7 @@ const MOST_DELETIONS: usize = 100;
 const MOST_HOLDS: usize = 100;
 const MOST_ATTENTION: usize = 30;
 
-/// Renders the plan from top to bottom: its mode, its evidence, removals, retained tags, next steps.
+/// Renders the plan from top to bottom: the decision and what to do next, then the details and what it is based on.
 #[must_use]
 pub fn text(document: &PlanDocument) -> String {
     let mut out = String::new();
@@ -37,28 +39,28 @@ pub fn text(document: &PlanDocument) -> String {
     line(&mut out, 0, &headline(document));
     line(&mut out, 0, &describe_reclaimable(document));
     line(&mut out, 0, &describe_validity(document));
-    needs_attention(&mut out, &document.attention);
+    refusals(&mut out, document);
+    accepted(&mut out, document);
+    needs_attention(&mut out, &beside_refusals(document));
+    removals(&mut out, document);
+    deletions(&mut out, document);
+    heading(&mut out, "What next");
+    for step in next_steps(document) {
+        line(&mut out, 1, &step);
+    }
+    undecided(&mut out, document);
+    protected(&mut out, document);
+    kept_tags(&mut out, document);
+    holds(&mut out, document);
+    storage(&mut out, document);
     registries(&mut out, document);
     sources(&mut out, document);
     policies(&mut out, document);
     unmatched(&mut out, document);
     idle(&mut out, document);
-    refusals(&mut out, document);
-    accepted(&mut out, document);
     findings(&mut out, document);
-    removals(&mut out, document);
-    storage(&mut out, document);
-    deletions(&mut out, document);
     verification(&mut out, document);
-    holds(&mut out, document);
-    kept_tags(&mut out, document);
-    protected(&mut out, document);
-    undecided(&mut out, document);
     restore_instructions(&mut out, document);
-    heading(&mut out, "What next");
-    for step in next_steps(document) {
-        line(&mut out, 1, &step);
-    }
     out
 }
 
@@ -186,18 +188,33 @@ fn describe_source(document: &PlanDocument, source: &SourceView) -> String {
 
 fn policies(out: &mut String, document: &PlanDocument) {
     heading(out, "Policies");
-    let rows = document.policies.iter().map(|policy| {
-        vec![
-            policy.name.clone(),
-            policy.mode.clone(),
-            policy.selected.map_or_else(|| "?".to_owned(), format_count),
-            format_count(policy.expired),
-            policy.owner.clone().unwrap_or_default(),
-            policy.file.clone(),
-            short_digest(&policy.revision),
-        ]
-    });
-    columns(out, &["policy", "mode", "selects", "expires", "owner", "file", "revision"], &[2, 3], rows);
+    // Of a long list, those that do something in this plan.
+    let is_long = document.policies.len() > MANY_POLICIES;
+    let listed = document.policies.iter().filter(|policy| !is_long || policy.expired > 0).take(MOST_POLICIES);
+    let rows: Vec<Vec<String>> = listed
+        .map(|policy| {
+            vec![
+                policy.name.clone(),
+                policy.mode.clone(),
+                policy.selected.map_or_else(|| "?".to_owned(), format_count),
+                format_count(policy.expired),
+                policy.owner.clone().unwrap_or_default(),
+                policy.file.clone(),
+                short_digest(&policy.revision),
+            ]
+        })
+        .collect();
+    let left = document.policies.len() - rows.len();
+    let effective = document.policies.iter().filter(|policy| policy.expired > 0).count();
+    if !rows.is_empty() {
+        let header = ["policy", "mode", "selects", "expires", "owner", "file", "revision"];
+        columns(out, &header, &[2, 3], rows.into_iter());
+    }
+    if left > 0 {
+        let (left, what) =
+            (format_count(left as u64), if effective > MOST_POLICIES { "" } else { ", which expire nothing" });
+        line(out, 1, &format!("and {left} more{what}: `--out plan.json` lists all"));
+    }
 }
 
 fn unmatched(out: &mut String, document: &PlanDocument) {

@@ -14,9 +14,9 @@ use crate::report::notation::{format_minute, short_digest};
 use crate::report::registry_info::describe_registry;
 use crate::report::storage::{cells, describe_storage, largest};
 use crate::report::summary::{
-    self, ProtectedTag, RESTORE_INSTRUCTIONS, RemovalStatus, count_by_reason, describe_date, describe_missing,
-    describe_mode, describe_reclaimable, describe_size, group_by_holder, headline, kept_with_verdict, next_steps,
-    removal_reasons, undo_periods,
+    self, ProtectedTag, RESTORE_INSTRUCTIONS, RemovalStatus, beside_refusals, count_by_reason, describe_date,
+    describe_missing, describe_mode, describe_reclaimable, describe_size, group_by_holder, headline, kept_with_verdict,
+    next_steps, removal_reasons, undo_periods,
 };
 use crate::report::{AttentionView, GapView, PlanDocument, ReasonView, RegistryView, RemovalView, SourceView};
 
@@ -98,12 +98,6 @@ fn head(document: &PlanDocument) -> String {
         format_bytes(summary.shared_bytes),
         escape(&describe_reclaimable(document)),
     )
-}
-
-/// Returns the attention items without the refusals, which have a section of their own right before.
-fn beside_refusals(document: &PlanDocument) -> Vec<AttentionView> {
-    let is_refusal = |found: &&AttentionView| matches!(found.kind.as_str(), "refused" | "would-be-refused");
-    document.attention.iter().filter(|found| !is_refusal(found)).cloned().collect()
 }
 
 /// Renders the attention items, before everything else.

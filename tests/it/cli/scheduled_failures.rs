@@ -34,7 +34,12 @@ async fn told_everywhere(desk: &CliFixture, done: &CliOutput, words: &str, kind:
     // Fields of the event follow the sentence.
     let sentence = warned(done, words).split(" kind=").next().unwrap();
     let before = done.out.split("\nRegistries\n").next().unwrap();
-    assert!(before.contains("Needs attention") && before.contains(sentence), "{sentence}\n{}", done.out);
+    // A report has a section of refusals, which comes before what needs attention.
+    let (heading, entry) = match sentence.strip_prefix("refused: ") {
+        Some(refusal) => ("REFUSED", refusal),
+        None => ("Needs attention", sentence),
+    };
+    assert!(before.contains(heading) && before.contains(entry), "{sentence}\n{}", done.out);
     let shown = desk.run("runs show last").await.exits(0);
     assert!(shown.out.starts_with("Needs attention\n") && shown.out.contains(sentence), "{sentence}\n{}", shown.out);
     let json = desk.run("runs show last --format json").await.exits(0).json();

@@ -72,7 +72,9 @@ fn the_end_says_what_can_be_done() {
     let last = |change: &dyn Fn(&mut PlanDocument)| {
         let mut document = PlanDocument { deletions: DeletionsView::default(), ..plan() };
         change(&mut document);
-        text(&document).lines().last().unwrap().trim().to_owned()
+        let text = text(&document);
+        let section = text.split("\nWhat next\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        section.lines().last().unwrap().trim().to_owned()
     };
     assert!(last(&|_| ()).contains("To remove 2 tags") && last(&|_| ()).contains("until 2026-11-24 03:00 UTC"));
     assert!(last(&|plan| plan.mode = "dry-run".into()).contains("the mode is dry-run"));
@@ -478,4 +480,23 @@ fn a_bucket_says_which_period() {
         reason.sentence(),
         "policy candidates does not keep it: not the newest of any of the last 7 days that have one"
     );
+}
+
+/// Of a long list of policies, those that do something in this plan.
+#[test]
+fn many_policies_are_folded() {
+    let mut document = plan();
+    let like = document.policies[0].clone();
+    let policy = |number: u64, expired: u64| {
+        let mut policy = like.clone();
+        (policy.name, policy.expired) = (format!("policy-{number}"), expired);
+        policy
+    };
+    document.policies = (0..8).map(|number| policy(number, 0)).collect();
+    assert!(text(&document).contains("policy-7"), "eight are few");
+    document.policies = (0..12).map(|number| policy(number, u64::from(number == 5))).collect();
+    let shown = text(&document);
+    let section = shown.split("\nPolicies\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert!(section.contains("policy-5") && !section.contains("policy-4"), "{section}");
+    assert!(section.ends_with("and 11 more, which expire nothing: `--out plan.json` lists all"), "{section}");
 }

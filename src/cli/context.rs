@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::collector;
+use super::demo_folder::require_sample_registry;
 use super::output::{print_note, print_report_as, print_stderr, try_writing, write_file};
 use super::sanitize::{OutputKind, sanitize};
 use super::signals::listen_for_stop;
@@ -80,6 +81,7 @@ pub(super) async fn open_app(config: Option<&Path>) -> Result<App, RunError> {
 
 /// Opens the app on settings and policies that were loaded before.
 pub(super) async fn open_loaded_app((loaded, files): LoadedConfig) -> Result<App, RunError> {
+    require_sample_registry(&loaded.0)?;
     Ok(App::open(loaded, current_user(), system_clock(), listen_for_stop())
         .await?
         .with_monotonic_clock(monotonic_clock())
@@ -90,6 +92,7 @@ pub(super) async fn open_loaded_app((loaded, files): LoadedConfig) -> Result<App
 /// created. A state that is there remembers what was read.
 pub(super) async fn open_app_to_look(config: Option<&Path>) -> Result<App, RunError> {
     let (loaded, files) = load(config)?;
+    require_sample_registry(&loaded.0)?;
     if loaded.0.state.is_to_be_created() {
         let state = &loaded.0.state;
         print_note(&format!("note: there is no state at {state} yet, so no holds and no earlier sightings are known"));

@@ -8,6 +8,7 @@ mod completions;
 mod context;
 #[cfg(feature = "demo")]
 mod demo;
+mod demo_folder;
 mod diff;
 mod examples;
 mod explain;
@@ -238,7 +239,7 @@ async fn dispatch(cli: Cli) -> u8 {
         Command::Schedule(args) => schedule::schedule(config, &args),
         Command::Explain(args) => Box::pin(explain::explain(config, &args)).await,
         Command::Sources(args) => sources::sources(config, &args).await,
-        Command::Registries(args) => registries::registries(config, &args).await,
+        Command::Registries(args) => Box::pin(registries::registries(config, &args)).await,
         Command::Runs(args) => runs::runs(config, &args).await,
         Command::Restore(args) => restore::restore(config, &args).await,
         Command::Hold(args) => hold::hold(config, &args).await,

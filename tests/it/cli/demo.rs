@@ -53,6 +53,14 @@ async fn the_demo_plays_the_whole_job_and_leaves_its_files() {
     let runs = desk.run(&format!("runs {config} --format json")).await.exits(0).json();
     let commands: Vec<&Value> = runs.as_array().unwrap().iter().map(|run| &run["kind"]).collect();
     assert_eq!(commands, ["plan", "restore", "plan", "apply", "plan"]);
+    // The registry stopped with the demo; trying again for half a minute would not start it.
+    for command in ["plan", "explain sample/shop/api:stable", "sources"] {
+        let began = std::time::Instant::now();
+        let stopped = desk.run(&format!("{command} {config}")).await.exits(5);
+        assert!(stopped.err.contains("has stopped"), "{command}: {}", stopped.err);
+        assert!(stopped.err.contains("`tagwarden demo --serve --folder sample` starts"), "{command}: {}", stopped.err);
+        assert!(began.elapsed().as_secs() < 10, "{command}");
+    }
     desk.run("demo --folder sample").await.exits(0);
 }
 

@@ -322,8 +322,8 @@ struct RenderedDiagnostic<'a> {
     source: Option<NamedSource<Arc<str>>>,
     /// A second place in the same file.
     secondary: Option<&'a Diagnostic>,
-    /// A second place in another file.
-    other_files: Vec<RenderedDiagnostic<'a>>,
+    /// A second place in another file, in words: a block shows one file.
+    elsewhere: Option<String>,
 }
 
 impl<'a> From<&'a Diagnostic> for RenderedDiagnostic<'a> {
@@ -332,11 +332,18 @@ impl<'a> From<&'a Diagnostic> for RenderedDiagnostic<'a> {
             NamedSource::new(without_control_characters(&diagnostic.file), without_control_characters(text).into())
         });
         let (second, elsewhere) = match diagnostic.secondary.as_deref() {
-            Some(also) if also.file == diagnostic.file => (Some(also), Vec::new()),
-            Some(also) => (None, vec![Self::from(also)]),
-            None => (None, Vec::new()),
+            Some(also) if also.file == diagnostic.file => (Some(also), None),
+            Some(also) => {
+                let place = also.place();
+                let words = match also.message.strip_suffix(" here") {
+                    Some(what) => format!("{what} at {place}"),
+                    None => format!("{}: {place}", also.message),
+                };
+                (None, Some(without_control_characters(&words)))
+            }
+            None => (None, None),
         };
-        Self { diagnostic, source, secondary: second, other_files: elsewhere }
+        Self { diagnostic, source, secondary: second, elsewhere }
     }
 }
 
@@ -376,16 +383,10 @@ impl miette::Diagnostic for RenderedDiagnostic<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         self.source.as_ref()?;
         let label = |text: Option<&str>, span| LabeledSpan::new_with_span(text.map(str::to_owned), span);
-        let here = label(self.secondary.map(|_| "and here"), self.diagnostic.span.clone());
+        let words = self.secondary.map(|_| "and here").or(self.elsewhere.as_deref());
+        let here = label(words, self.diagnostic.span.clone());
         let second = self.secondary.map(|second| label(Some(&second.message), second.span.clone()));
         Some(Box::new(std::iter::once(here).chain(second)))
-    }
-
-    fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
-        if self.other_files.is_empty() {
-            return None;
-        }
-        Some(Box::new(self.other_files.iter().map(|shown| shown as &dyn miette::Diagnostic)))
     }
 }
 

@@ -273,6 +273,20 @@ fn all_faults_of_all_files_are_told_together() {
     "##);
 }
 
+/// A name that two files use is one block, which names both places.
+#[test]
+fn two_files_with_a_name_are_one_block() {
+    let folder = folder(&[("a.yaml", &policy("twice")), ("b.yaml", &policy("twice"))]);
+    let error = load(folder.path()).unwrap_err();
+    let shown = render(&error.diagnostics, false);
+    assert!(shown.contains("two policies are named `twice`"), "{shown}");
+    assert!(
+        shown.contains("b.yaml:2:11") && shown.contains("`twice` is first used at ") && shown.contains("a.yaml:2:11"),
+        "{shown}"
+    );
+    assert!(!shown.contains("Error:") && shown.matches('\u{d7}').count() == 1, "{shown}");
+}
+
 #[test]
 fn no_policies_is_an_error() {
     let folder = folder(&[("a.test.yaml", b""), ("README.md", b"")]);

@@ -84,7 +84,7 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
             }
         },
         // A secret that was written there by mistake must not appear in a log.
-        Err(error) if written.contains(['/', '.', '\\']) => {
+        Err(error) if written.contains(['/', '.', '\\']) || is_plain_name(written) => {
             cause = Some(error);
             (format!("`{written}` cannot be read"), "paths are relative to the settings file")
         }
@@ -106,6 +106,15 @@ pub(super) fn secret_file(key: &str, node: &Node, reader: &mut SettingsReader) -
         problem.caused_by(cause);
     }
     None
+}
+
+/// Returns true for the name of a file that calls itself a secret, such as `registry-password`: lowercase words, of which
+/// one says so. Anything else without a path or an extension may be the secret.
+fn is_plain_name(written: &str) -> bool {
+    const WORDS: [&str; 9] = ["credential", "credentials", "key", "pass", "password", "pat", "pw", "secret", "token"];
+    let mut words = written.split(['-', '_']);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    written.len() <= 40 && words.clone().all(is_word) && words.any(|word| WORDS.contains(&word))
 }
 
 /// Returns true if every user of the machine may read a file.

@@ -574,6 +574,11 @@ fn a_state_is_a_file_or_a_database() {
         ("state = \"postgres://ada@db.example/tagwarden?sslmode=never\"", "`sslmode` is not one of"),
         ("state = \"mysql://ada@db.example/tagwarden\"", "`postgres://` and a database"),
         (&format!("{url}[postgres]\npassword = \"hunter2\""), "stands in the settings file"),
+        (&format!("{url}[postgres]\npassword_file = \"registry-password\""), "`registry-password` cannot be read"),
+        (
+            &format!("{url}[postgres]\npassword_file = \"correct-horse\""),
+            "the file that `password_file` names cannot be read",
+        ),
         (&format!("{url}[postgres]\npassword_file = \"none\""), "cannot be read"),
         (&format!("{url}[postgres]\npassword_file = \"secret\"\n{identity}"), "both `auth` and a password are set"),
         (&format!("{url}[postgres]\nhost = \"db.example\""), "it belongs into `state ="),

@@ -15,7 +15,7 @@ use super::output::{print, print_stderr};
 use crate::domain::{Failure, RegistryName};
 use crate::policy::fields::nearest;
 use crate::report::{self, PlanDocument};
-use crate::workflow::{App, PastRun, RunError, RunOutcome, TagRef};
+use crate::workflow::{self, App, PastRun, RunError, RunOutcome, TagRef};
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
@@ -63,14 +63,26 @@ pub(super) async fn explain(config: Option<&Path>, args: &ExplainArgs) -> Result
 
 /// Explains the history of a tag.
 async fn explain_history(app: &App, args: &ExplainArgs) -> Result<String, RunError> {
-    let named = app.find_tag_ref(&args.image)?;
-    let history = app.history(&named).await?;
-    if history.is_empty() && !app.may_know_repository(&named).await? {
-        let meant = describe_similar(app, &named).await?;
-        return Err(RunError::usage(format!(
-            "nothing is known of {}, and the last plan has no such repository{meant}",
-            target_name(&named)
-        )));
+    let named = find_named(app, &args.image).await?;
+    let history = match app.history(&named).await {
+        Ok(history) => history,
+        Err(error) => return Err(app.explain_bare_word(&args.image, error).await?),
+    };
+    if history.is_empty() {
+        let knows_repository = app.may_know_repository(&named).await?;
+        let meant = propose_similar(app, &named).await?;
+        let target = target_name(&named);
+        let words = match knows_repository {
+            false => Some(format!("nothing is known of {target}, and the last plan has no such repository")),
+            // A tag that is not there, and has a similar one beside it, is a slip.
+            true if history.exists == Some(false) && !meant.is_empty() => {
+                Some(format!("nothing is known of {target}, and it is not in the registry"))
+            }
+            true => None,
+        };
+        if let Some(words) = words {
+            return Err(RunError::Usage(Failure::new((), words).with_help(meant)));
+        }
     }
     Ok(match args.format {
         DataFormat::Text => history.text(),
@@ -101,7 +113,7 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
         };
         return Ok((found, describe_missing(&decision.document)));
     }
-    let named = app.find_tag_ref(&args.image)?;
+    let named = find_named(app, &args.image).await?;
     let TagRef { registry, repository, tag } = &named;
     let decision = app.decide_repository(registry, repository, args.at).await?;
     let document = &decision.document;
@@ -109,8 +121,9 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
     let Some(tag) = tag else {
         let Some(view) = app.timeline(&decision, &named) else {
             require_read(document, registry, repository.as_str())?;
-            let meant = describe_similar(app, &named).await?;
-            return Err(RunError::usage(format!("{}{meant}", not_found(document, &named))));
+            let meant = propose_similar(app, &named).await?;
+            let error = RunError::Usage(Failure::new((), describe_not_found(&named)).with_help(meant));
+            return Err(app.explain_bare_word(&args.image, error).await?);
         };
         let found = match args.format {
             DataFormat::Text => report::timeline_text(&view),
@@ -126,12 +139,12 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
             read.map_err(|error| error.with_help(history.describe_last_event()))?;
         }
         let Some(gone) = app.removed_tag(&decision, &named).await? else {
-            let meant = describe_similar(app, &named).await?;
-            return Err(RunError::usage(format!(
-                "{}{meant}; {}",
-                not_found(document, &named),
-                history.describe_state()
-            )));
+            let meant = match nearest_planned(document, tag.as_str()) {
+                Some(meant) => workflow::propose(&[format!("{registry}/{repository}:{meant}")]),
+                None => propose_similar(app, &named).await?,
+            };
+            let words = format!("{}: {}", describe_not_found(&named), history.describe_absence());
+            return Err(RunError::Usage(Failure::new((), words).with_help(meant)));
         };
         let found = match args.format {
             DataFormat::Text => gone.text(),
@@ -147,7 +160,7 @@ async fn explain_current(app: &App, args: &ExplainArgs) -> Result<(String, Optio
         DataFormat::Json => report::explanation_with_rules_json(document, registry, repository, tag, &weighed, size)
             .map(|json| pretty_json(&json)),
     };
-    Ok((found.ok_or_else(|| not_found(document, &named))?, missing))
+    Ok((found.ok_or_else(|| RunError::usage(describe_not_found(&named)))?, missing))
 }
 
 /// Explains the decision and the actions of a past run.
@@ -183,7 +196,7 @@ async fn explain_past_run(app: &App, args: &ExplainArgs, run: &str) -> Result<St
 }
 
 /// The note below an explanation by an older plan.
-const KEPT_PRUNED: &str = "\nThe details of tags that stayed are held for the last plan of everything only.\n";
+const KEPT_PRUNED: &str = "\nThe details of tags that stayed are stored for the last complete plan only.\n";
 
 /// Explains a tag from the journal if the plan, or its list of retained tags, is no longer stored: the actions done or
 /// skipped, and why.
@@ -202,7 +215,7 @@ fn explain_from_journal(recalled: &PastRun, named: &TagRef, format: DataFormat) 
     }
     let lost = match &recalled.document {
         Some(_) => {
-            "lists no such removal, and the details of tags that stayed are held for the last plan of everything only"
+            "lists no such removal, and the details of tags that stayed are stored for the last complete plan only"
         }
         None => "is not kept any more (`records.plans`)",
     };
@@ -271,23 +284,42 @@ fn require_read(document: &PlanDocument, registry: &RegistryName, what: &str) ->
     Err(RunError::Unread(Failure::new((), format!("{words}: {}", gap.message))))
 }
 
-/// Names the repository that was probably meant, if the named one is not known.
-async fn describe_similar(app: &App, named: &TagRef) -> Result<String, RunError> {
-    if app.may_know_repository(named).await? {
-        return Ok(String::new());
+/// Returns the repository or tag that an argument names.
+///
+/// # Errors
+/// Returns an error if it names none of the configured registries; it proposes the full names of a tag.
+async fn find_named(app: &App, image: &str) -> Result<TagRef, RunError> {
+    match app.find_tag_ref(image) {
+        Ok(named) => Ok(named),
+        Err(error) => Err(app.explain_bare_word(image, error).await?),
     }
-    Ok(app.similar_name(named).await?.map_or_else(String::new, |meant| format!(", did you mean `{meant}`?")))
 }
 
-fn not_found(document: &PlanDocument, named: &TagRef) -> RunError {
+/// Proposes the repository or tag that was probably meant: one with a similar name, or that very tag elsewhere; empty if
+/// there is none.
+async fn propose_similar(app: &App, named: &TagRef) -> Result<String, RunError> {
+    if let Some(meant) = app.similar_name(named).await? {
+        return Ok(workflow::propose(&[meant]));
+    }
+    let Some(tag) = &named.tag else { return Ok(String::new()) };
+    let this = format!("{}/{}:{tag}", named.registry, named.repository);
+    let mut meant = app.tags_named(tag.as_str()).await?;
+    meant.retain(|name| *name != this);
+    Ok(workflow::propose(&meant))
+}
+
+fn describe_not_found(named: &TagRef) -> String {
     let TagRef { registry, repository, tag } = named;
+    match tag {
+        Some(tag) => format!("{registry} has no tag {repository}:{tag} right now"),
+        None => format!("{registry} has no repository {repository} with a tag in it right now"),
+    }
+}
+
+/// Returns the tag of a plan of one repository that was probably meant.
+fn nearest_planned(document: &PlanDocument, tag: &str) -> Option<String> {
     let removed = document.removals.iter().map(|removal| removal.tag.clone());
     let known: Vec<String> = removed.chain(document.kept.iter().map(|kept| kept.tag.clone())).collect();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let meant = tag.as_ref().and_then(|tag| nearest(tag.as_str(), &known));
-    let meant = meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
-    RunError::usage(match tag {
-        Some(tag) => format!("{registry} has no tag {repository}:{tag} right now{meant}"),
-        None => format!("{registry} has no repository {repository} with a tag in it right now"),
-    })
+    nearest(tag, &known).map(str::to_owned)
 }

@@ -198,6 +198,19 @@ impl HistoryView {
         }
     }
 
+    /// Describes the state of a tag behind a text that says that it is not in the registry.
+    #[must_use]
+    pub fn describe_absence(&self) -> String {
+        match (self.exists, self.removed_by_tagwarden) {
+            (Some(false), true) => "Tagwarden removed it last".to_owned(),
+            (Some(false), false) => {
+                let seen = if self.last_seen.is_some() { "" } else { "and " };
+                format!("not removed by Tagwarden, {seen}{}", self.describe_last_event())
+            }
+            _ => self.describe_state(),
+        }
+    }
+
     /// Describes the last known event of a tag of which the registry tells nothing now.
     #[must_use]
     pub fn describe_last_event(&self) -> String {

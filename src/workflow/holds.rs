@@ -52,7 +52,10 @@ impl App {
     /// Returns [`RunError::Usage`] if the tag does not exist or the end is past, [`RunError::Refused`] if the tag was
     /// removed in the meantime, and other errors if the registry or the state cannot be used.
     pub async fn hold(&self, request: &HoldRequest) -> Result<HoldResult, RunError> {
-        let (registry, repository, tag) = self.find_held_tag(&request.image)?;
+        let (registry, repository, tag) = match self.find_held_tag(&request.image) {
+            Ok(found) => found,
+            Err(error) => return Err(self.explain_bare_word(&request.image, error).await?),
+        };
         let name = format!("{registry}/{repository}:{tag}");
         let now = self.now();
         let until = match request.until {

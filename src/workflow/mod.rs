@@ -76,6 +76,7 @@ mod signature;
 mod sorted_runs;
 mod source_detail;
 mod storage_change;
+mod suggestion;
 mod unfinished_plan;
 mod untagged_history;
 mod walk;
@@ -114,6 +115,7 @@ pub use rule_revision::{
 };
 pub use signature::{SignatureError, find_signature_file};
 pub use storage_change::StorageChange;
+pub use suggestion::propose;
 
 /// The prepared environment of a run.
 pub struct App {

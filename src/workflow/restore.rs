@@ -171,14 +171,17 @@ impl App {
                 Ok(removed)
             }
             RestoreSelection::Image(image) => {
-                let (registry, repository, tag) = self.find_image(image)?;
-                let entry = self.last_removal(&registry, &repository, &tag).await?;
-                let unknown = || {
-                    RunError::usage(format!(
-                        "tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows"
-                    ))
+                let (registry, repository, tag) = match self.find_image(image) {
+                    Ok(found) => found,
+                    Err(error) => return Err(self.explain_bare_word(image, error).await?),
                 };
-                Ok(vec![entry.ok_or_else(unknown)?])
+                if let Some(entry) = self.last_removal(&registry, &repository, &tag).await? {
+                    return Ok(vec![entry]);
+                }
+                let words =
+                    format!("tagwarden has not removed {registry}/{repository}:{tag}, as far as this state knows");
+                let meant = self.propose_removed(&registry, &repository, &tag).await?;
+                Err(RunError::Usage(Failure::new((), words).with_help(meant)))
             }
         }
     }

@@ -85,7 +85,7 @@ async fn a_run_of_the_past_is_told_as_it_was() {
 
     // A newer plan of everything takes the details of tags that stay along.
     desk.run("plan").await.exits(0);
-    let words = "held for the last plan of everything only";
+    let words = "stored for the last complete plan only";
     for tag in ["", ":candidate-1", ":candidate-2"] {
         let done = desk.run(&format!("explain --run {id} contoso/shop/api{tag}")).await.exits(0);
         assert!(done.out.contains(words), "{words:?} is missing in:\n{}", done.out);

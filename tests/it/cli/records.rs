@@ -161,6 +161,16 @@ async fn a_name_that_is_not_known_is_compared_with_those_of_the_last_plan() {
         ("explain --history contoso/shop/ap:candidate-5", 2, "did you mean `contoso/shop/api:candidate-5`?"),
         ("explain --history contoso/other/thing:v1", 2, "the last plan has no such repository\n"),
         ("hold contoso/shop/api:candidat-5 --reason x", 2, "did you mean `contoso/shop/api:candidate-5`?"),
+        ("explain --history contoso/shop/api:candidat-5", 2, "did you mean `contoso/shop/api:candidate-5`?"),
+        // A tag alone, and one of a repository that is not there.
+        ("explain candidate-5", 2, "registry and repository; did you mean `contoso/shop/api:candidate-5`?"),
+        ("explain --history candidate-3", 2, "did you mean `contoso/shop/api:candidate-3`?"),
+        ("restore candidate-3", 2, "did you mean `contoso/shop/api:candidate-3`?"),
+        ("hold candidate-3 --reason x", 2, "did you mean `contoso/shop/api:candidate-3`?"),
+        ("restore nope/shop/api:candidate-3", 2, "did you mean `contoso/shop/api:candidate-3`?"),
+        ("restore contoso/shop/api:candidate-33", 2, "did you mean `contoso/shop/api:candidate-3`?"),
+        ("explain nope/shop/api:candidate-3", 2, "did you mean `contoso/shop/api:candidate-3`?"),
+        ("explain contoso", 2, "`contoso` names a registry"),
         // What was removed has a history, and so has what never was.
         ("explain --history contoso/shop/api:candidate-1", 0, ""),
         ("explain --history contoso/shop/api:nothing", 0, ""),
@@ -169,6 +179,7 @@ async fn a_name_that_is_not_known_is_compared_with_those_of_the_last_plan() {
     ] {
         let done = desk.run(words).await.exits(code);
         assert!(done.err.contains(said), "{words}: {said:?} is not in\n{}", done.err);
+        assert!(!done.err.contains("?;") && done.err.matches("not in the registry").count() < 2, "{}", done.err);
     }
 }
 

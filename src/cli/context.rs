@@ -272,10 +272,26 @@ pub(super) fn file_formats(files: &[PathBuf]) -> Result<Vec<(&Path, Format)>, Ru
 }
 
 /// Prints the report of a plan and writes it into the files.
-pub(super) fn print_report(document: &PlanDocument, format: Format, files: &[(&Path, Format)]) -> Result<(), RunError> {
+pub(super) fn print_report(
+    document: &mut PlanDocument,
+    format: Format,
+    files: &[(&Path, Format)],
+) -> Result<(), RunError> {
+    let plan = files.iter().find(|(_, format)| *format == Format::Json);
+    document.written_to = plan.map(|(file, _)| shell_word(file));
+    let document = &*document;
     write_files(files, |format, out| report::write(document, format, out))?;
     print_report_as(format, |out| report::write(document, format, out));
     Ok(())
+}
+
+/// Formats a path as one word of a shell.
+fn shell_word(file: &Path) -> String {
+    let file = file.to_string_lossy();
+    let is_plain = |found: char| found.is_alphanumeric() || "/._-+:@%,=".contains(found);
+    // A name that looks like an option is one for the command.
+    let file = if file.starts_with('-') { format!("./{file}") } else { file.into_owned() };
+    if file.chars().all(is_plain) { file } else { format!("'{}'", file.replace('\'', r"'\''")) }
 }
 
 /// Makes sure that a file can be written, before the work whose result it gets.

@@ -71,8 +71,8 @@ pub(super) async fn plan(config: Option<&Path>, args: &PlanArgs) -> Result<u8, R
     };
     drop(bar);
     app.close().await;
-    let result = result?;
-    print_report(&result.document, args.format.into(), &formats)?;
+    let mut result = result?;
+    print_report(&mut result.document, args.format.into(), &formats)?;
     Ok(report_outcome(&result, RefusalEffect::DryRun))
 }
 

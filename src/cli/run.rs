@@ -64,7 +64,7 @@ pub(super) async fn run(config: Option<&Path>, args: &RunArgs) -> Result<u8, Run
     let shown = result.and_then(|mut ended| {
         let has_outcomes = ended.outcomes().next().is_some();
         ended.document.is_applied = has_outcomes;
-        print_report(&ended.document, args.format.into(), &formats)?;
+        print_report(&mut ended.document, args.format.into(), &formats)?;
         // A run leaves out what its plan refuses; `apply` skips it, because it was approved.
         let enforced = ended.document.mode == Mode::Enforce.label() && ended.context.blocked_by.is_none();
         let refused = if enforced { report::count_refused(&ended.document) } else { 0 };
@@ -97,8 +97,8 @@ async fn dry_run(
     let result = app.plan_with(options, &()).await;
     drop(bar);
     app.close().await;
-    let result = result?;
-    print_report(&result.document, args.format.into(), formats)?;
+    let mut result = result?;
+    print_report(&mut result.document, args.format.into(), formats)?;
     if let Some(why) = &result.document.blocked_by {
         print_stderr(&format!("a run would remove nothing now: {why}"));
     }

@@ -181,6 +181,7 @@ pub fn document_from(
         removals,
         kept,
         is_applied: false,
+        written_to: None,
     };
     document.attention = plan_attention(&document);
     document

@@ -88,6 +88,9 @@ pub struct PlanDocument {
     /// True if the run that shows it has removed what it could: a report then does not propose to apply it.
     #[serde(skip)]
     pub is_applied: bool,
+    /// The file that the same command writes the plan to, as a word of a shell.
+    #[serde(skip)]
+    pub written_to: Option<String>,
 }
 
 /// The part of the whole plan that a narrowed plan shows. Everything was read and decided, and limits count all of it.

@@ -270,9 +270,12 @@ fn describe_application(document: &PlanDocument, found: StatusCounts) -> String 
     } else {
         format!("To remove {removing}, exactly these or fewer")
     };
+    let command = match &document.written_to {
+        Some(file) => format!("`tagwarden apply {file}`"),
+        None => "`tagwarden apply plan.json` on the file that `--out plan.json` wrote".to_owned(),
+    };
     format!(
-        "{intro}: have plan {} approved, and until {} run `tagwarden apply plan.json` on the file that `--out plan.json` \
-         wrote.",
+        "{intro}: have plan {} approved, and until {} run {command}.",
         document.id,
         format_minute(document.expires_at)
     )

@@ -183,6 +183,26 @@ async fn a_name_that_is_not_known_is_compared_with_those_of_the_last_plan() {
     }
 }
 
+/// The file of the plan is known where the same command writes it.
+#[tokio::test]
+async fn what_is_next_names_the_file_of_the_plan() {
+    let (_registry, desk) = shop().await;
+    let done = desk.run("plan --out plan2.json --out plan2.md").await.exits(0);
+    for report in [done.out, desk.read("plan2.md")] {
+        assert!(report.contains("run `tagwarden apply plan2.json`."), "{report}");
+    }
+    let file = desk.path("an'other.json");
+    let done = desk.run(&format!("plan --out {}", file.display())).await.exits(0);
+    let word = format!("'{}'", file.display().to_string().replace('\'', r"'\''"));
+    assert!(done.out.contains(&format!("run `tagwarden apply {word}`.")), "{}", done.out);
+    let done = desk.run("plan").await.exits(0);
+    assert!(
+        done.out.contains("run `tagwarden apply plan.json` on the file that `--out plan.json` wrote."),
+        "{}",
+        done.out
+    );
+}
+
 #[tokio::test]
 async fn the_beginning_of_an_id_may_be_shared_with_runs_that_removed_nothing() {
     let (_registry, desk) = shop().await;

@@ -455,6 +455,7 @@ pub(crate) fn plan() -> PlanDocument {
         removals: removals().into(),
         kept: kept_tags().into(),
         is_applied: false,
+        written_to: None,
         drift: vec![RecordDriftView {
             source: "releases".into(),
             holder: "rollback release of checkout in production (releases/checkout.json:12)".into(),

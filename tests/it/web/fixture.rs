@@ -250,6 +250,7 @@ pub(super) fn plan(tags: usize) -> PlanDocument {
         removals: removals.into(),
         kept: kept.into(),
         is_applied: false,
+        written_to: None,
         drift: Vec::new(),
         findings: Vec::new(),
         storage: Vec::new(),

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::apply::{self, RestorePreview, RestoreResult};
 use crate::domain::{Action, DependentRole, Intent, Outcome, SkipReason};
-use crate::report::{self, RunView, SkipGroup, SkippedAction, TextTable, fold_skips, sanitize};
+use crate::report::{
+    self, EntryLine, RunView, SkipGroup, SkippedAction, TextTable, entry_list, fold_skips, sanitize,
+};
 use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
 
@@ -35,7 +37,8 @@ pub(super) fn applied_text(result: &RunResult, is_logged: bool, left_out: u64) -
         let removal = &applied.removal;
         let name = format!("{}/{}:{}", removal.registry, removal.repository, removal.tag);
         let words = sanitize(&report::describe_outcome(&applied.outcome));
-        let _ = writeln!(out, "{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
+        let line = format!("{:<8} {name} {} {words}", applied.outcome.label(), removal.digest.short());
+        let _ = writeln!(out, "{}", line.trim_end());
     }
     write_folded(&mut out, &folded);
     let (listed, folded) = fold_skips(&result.deleted, |one| {
@@ -51,7 +54,8 @@ pub(super) fn applied_text(result: &RunResult, is_logged: bool, left_out: u64) -
             None => format!("was {}", deletion.tag),
         };
         let label = if matches!(one.outcome, Outcome::Done(_)) { "deleted" } else { one.outcome.label() };
-        let _ = writeln!(out, "{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
+        let line = format!("{label:<8} {name} ({what}) {}", sanitize(&report::describe_outcome(&one.outcome)));
+        let _ = writeln!(out, "{}", line.trim_end());
     }
     write_folded(&mut out, &folded);
     out + &applied_summary(result, left_out)
@@ -160,15 +164,19 @@ pub(super) fn applied_json(result: &RunResult) -> Value {
 }
 
 pub(super) fn restored_text(result: &RestoreRunResult, hold: Option<Duration>) -> String {
-    let mut out = String::new();
-    for restored in &result.restored {
+    let line = |restored: &RestoreResult| {
         let RestoreResult { intent, outcome, .. } = restored;
         let by_digest = intent.action == Action::RestoreManifest;
-        let name = if by_digest { format!("{}, with it", intent.name()) } else { intent.name() };
-        let words = sanitize(&report::describe_outcome(outcome));
         let label = if matches!(outcome, Outcome::Done(_)) { "restored" } else { outcome.label() };
-        let _ = writeln!(out, "{label:<8} {name} {} {words}", intent.digest.short());
-    }
+        EntryLine {
+            label: format!("{label:<8}"),
+            name: if by_digest { format!("{}, with it", intent.name()) } else { intent.name() },
+            digest: intent.digest.short(),
+            words: report::describe_outcome(outcome),
+            ..EntryLine::default()
+        }
+    };
+    let mut out = entry_list(result.restored.iter().map(line).collect(), "");
     let count = |label: &str| result.restored.iter().filter(|one| one.outcome.label() == label).count() as u64;
     let _ = writeln!(
         out,
@@ -193,13 +201,17 @@ pub(super) fn restored_text(result: &RestoreRunResult, hold: Option<Duration>) -
 
 /// Renders one line for each removal, and the number that would be restored.
 pub(super) fn preview_text(previews: &[RestoreCandidate]) -> String {
-    let mut out = String::new();
-    for RestoreCandidate { preview: RestorePreview { entry, expected }, undo_until } in previews {
-        let until = undo_until
-            .map_or_else(String::new, |until| format!(" (surely until {})", until.strftime("%Y-%m-%d %H:%M UTC")));
-        let intent = &entry.intent;
-        let _ = writeln!(out, "{} {} {}{until}", intent.name(), intent.digest.short(), sanitize(&expected.describe()));
-    }
+    let line = |found: &RestoreCandidate| {
+        let intent = &found.preview.entry.intent;
+        EntryLine {
+            name: intent.name(),
+            digest: intent.digest.short(),
+            words: found.preview.expected.describe(),
+            until: found.undo_until,
+            ..EntryLine::default()
+        }
+    };
+    let mut out = entry_list(previews.iter().map(line).collect(), "surely until");
     let count = |label: &str| previews.iter().filter(|one| one.preview.expected.label() == label).count() as u64;
     let _ = writeln!(
         out,

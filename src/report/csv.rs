@@ -138,7 +138,7 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
         return write_csv(plan, out);
     }
     row(out, &RUN_HEADER.map(Cow::Borrowed))?;
-    for entry in run.entries() {
+    for entry in run.entries_by_name() {
         row(
             out,
             &[

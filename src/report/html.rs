@@ -256,7 +256,7 @@ fn run_section(run: &RunView) -> RunSection {
         id: run.id.clone(),
         cards,
         facts: run.facts().into_iter().map(|(what, value)| (what.to_owned(), sanitize(&value))).collect(),
-        rows: run.entries().iter().take(MOST_REMOVALS).map(journal_row).collect(),
+        rows: run.entries_by_name().into_iter().take(MOST_REMOVALS).map(journal_row).collect(),
         more: run.entries().len().saturating_sub(MOST_REMOVALS),
         undo: run.restore_instructions(),
     }

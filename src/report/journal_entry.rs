@@ -179,6 +179,16 @@ pub fn correlation_id(words: &str) -> Option<&str> {
     id.split([' ', ',', ';', ')']).next().filter(|id| !id.is_empty())
 }
 
+/// Returns an answer without the request's id in the registry's own log.
+pub(super) fn without_correlation_id(words: &str) -> String {
+    let Some((before, after)) = words.split_once("-request-id: ") else { return words.to_owned() };
+    let before = before.trim_end_matches(|found: char| found.is_ascii_alphanumeric() || found == '-');
+    let after = after.trim_start_matches(|found| !matches!(found, ' ' | ',' | ';' | ')'));
+    let after =
+        if before.is_empty() || before.ends_with('(') { after.trim_start_matches([',', ';', ' ']) } else { after };
+    format!("{before}{after}").replace(" ()", "").replace(", )", ")").trim().to_owned()
+}
+
 /// Returns the details of an outcome.
 #[must_use]
 pub fn describe_outcome(outcome: &Outcome) -> String {
@@ -192,7 +202,7 @@ pub fn describe_outcome(outcome: &Outcome) -> String {
 /// Renders an entry as one line.
 #[must_use]
 pub fn entry_text(entry: &EntryView) -> String {
-    sanitize(&format!(
+    let line = sanitize(&format!(
         "{} {:<8} {:<15} {} {} {}",
         entry.intended_at.strftime("%Y-%m-%d %H:%M:%S"),
         entry.outcome_label(),
@@ -200,7 +210,8 @@ pub fn entry_text(entry: &EntryView) -> String {
         entry.name(),
         short_digest(&entry.digest),
         entry.outcome_text(),
-    ))
+    ));
+    line.trim_end().to_owned()
 }
 
 /// Describes the policy of an action on a tag, to be appended to [`entry_text`].

@@ -13,6 +13,7 @@ mod diff;
 mod diff_text;
 mod document;
 mod drift;
+mod entry_list;
 mod expiry_conditions;
 mod explain;
 mod fingerprint;
@@ -46,6 +47,7 @@ mod rule_trace;
 mod run;
 mod run_policies;
 mod run_summary;
+mod run_text;
 mod shortfall;
 mod skips;
 mod source_counts;
@@ -78,6 +80,7 @@ pub use document::{
     RefusedView, RegistryView, RemovalView, SCHEMA, SourceView, SummaryView, UndecidedView,
 };
 pub use drift::{DriftKind, DriftView};
+pub use entry_list::{EntryLine, entry_list};
 pub use explain::{SizeView, explanation, explanation_json, explanation_with_rules, explanation_with_rules_json};
 pub use fingerprint::fingerprint;
 pub use format::{Format, render, write};
@@ -113,12 +116,10 @@ pub use registry_info::{DelayedActionView, RegistryInfoView};
 pub use removed_tag::RemovedTagView;
 pub use repository_views::RepositoryViews;
 pub use rule_trace::{CutoffView, ForecastView, PolicyTraceView, RuleTraceView, TagTraceView, rule_trace};
-pub use run::{
-    JournalCountView, RunContextView, RunView, UNFINISHED, describe_approval, describe_stored_bytes, run_text,
-    write_run,
-};
+pub use run::{JournalCountView, RunContextView, RunView, UNFINISHED, describe_approval, describe_stored_bytes};
 pub use run_policies::{PolicyFileView, RunPoliciesView};
 pub use run_summary::{PrunedView, RegistryCounts, RunSummary, StorageChangeView, undo_until};
+pub use run_text::{run_text, write_run};
 pub use shortfall::ShortfallView;
 pub use skips::{SkipGroup, SkippedAction, fold_skips};
 pub use source_detail::{

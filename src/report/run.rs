@@ -1,25 +1,18 @@
 //! A past run: who started and approved it, when, and the outcome for each tag.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::AttentionView;
 use super::attention::run_attention;
-use super::csv::write_run_csv;
-use super::html::run_html;
-use super::humanize::{counted, format_bytes, format_count, sanitize};
-use super::journal_entry::{EntryView, entry_text, policy_suffix};
-use super::markdown::run_markdown;
+use super::humanize::{counted, format_bytes, format_count};
+use super::journal_entry::EntryView;
+use super::natural_order::natural_order;
 use super::notation::format_minute;
 use super::run_summary::{RegistryCounts, RunSummary};
-use super::skips::fold_skips;
 use super::storage::describe_bytes;
-use super::text::needs_attention;
-use super::ticket::run_ticket;
-use super::{AttentionView, Format, PlanDocument};
 use crate::domain::{Action, SkipReason};
 use crate::state::{JournalCount, JournalEntry, RecordedPolicy, RunContext, RunKind, RunRecord};
 
@@ -206,6 +199,14 @@ impl RunView {
         self.journal.as_deref().unwrap_or_default()
     }
 
+    /// Returns the entries of its journal in the natural order of names, and those of one name in order of time.
+    #[must_use]
+    pub fn entries_by_name(&self) -> Vec<&EntryView> {
+        let mut named: Vec<(String, &EntryView)> = self.entries().iter().map(|entry| (entry.name(), entry)).collect();
+        named.sort_by(|(a, _), (b, _)| natural_order(a, b));
+        named.into_iter().map(|(_, entry)| entry).collect()
+    }
+
     /// Adds its context besides the settings.
     #[must_use]
     pub fn with_context(self, run_context: RunContext) -> Self {
@@ -316,8 +317,8 @@ impl RunView {
             facts.push(("plan", "not kept any more (`records.plans`); this is what the journal says".to_owned()));
         }
         if self.kept_pruned {
-            let lost = "the details of tags that stay are held for the last plan of everything only";
-            facts.push(("plan", lost.to_owned()));
+            let lost = "the details of tags that stay are stored for the last complete plan only";
+            facts.push(("stays", lost.to_owned()));
         }
         let summary = &self.summary;
         if let Some(narrowed) = &summary.narrowed {
@@ -424,60 +425,6 @@ pub fn describe_stored_bytes(before: u64, after: u64) -> String {
     format!("{before} stored before, {after} after: {reclaimed} (measured by the registry, which lags)")
 }
 
-/// Renders a run for the terminal: its context, then a line for each tag.
-#[must_use]
-pub fn run_text(run: &RunView) -> String {
-    let mut out = String::new();
-    needs_attention(&mut out, &run.attention);
-    if !out.is_empty() {
-        out = out.trim_start().to_owned() + "\n";
-    }
-    for (label, value) in run.facts() {
-        let _ = writeln!(out, "{label:<8} {}", sanitize(&value));
-    }
-    let (listed, folded) = fold_skips(run.entries(), EntryView::skipped);
-    for entry in listed {
-        let until = entry
-            .undo_until
-            .map_or_else(String::new, |until| format!(" (can be undone until {})", format_minute(until)));
-        let _ = writeln!(out, "{}{until}{}", entry_text(entry), policy_suffix(entry));
-    }
-    for group in &folded {
-        let _ = writeln!(out, "skipped  {}", sanitize(&group.sentence()));
-    }
-    if !folded.is_empty() {
-        out.push_str("each skipped tag: `--format json` or `csv`\n");
-    }
-    if !run.entries().is_empty() {
-        let _ = writeln!(out, "{}", run.describe_counts());
-        let _ = writeln!(out, "{}", run.restore_instructions());
-    }
-    out
-}
-
-/// Writes a run in a format, ending in a line break; `plan` is the plan that it made or applied, if it is still stored.
-///
-/// # Errors
-/// Returns an error if writing fails.
-pub fn write_run(
-    run: &RunView,
-    plan: Option<&PlanDocument>,
-    format: Format,
-    out: &mut dyn io::Write,
-) -> io::Result<()> {
-    match format {
-        Format::Text => out.write_all(run_text(run).as_bytes()),
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, run)?;
-            out.write_all(b"\n")
-        }
-        Format::Markdown => out.write_all(run_markdown(run, plan).as_bytes()),
-        Format::Html => out.write_all(run_html(run, plan).as_bytes()),
-        Format::Csv => write_run_csv(run, plan, out),
-        Format::Ticket(dialect) => out.write_all(run_ticket(run, dialect).as_bytes()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -485,6 +432,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Digest, Intent, Outcome, RemovalMethod};
+    use crate::report::run_text;
     use crate::state::{NewRun, RunEnd, RunKind};
 
     fn record(summary: &str) -> RunRecord {

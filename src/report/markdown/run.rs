@@ -66,7 +66,8 @@ fn policy(entry: &EntryView) -> String {
 
 /// Renders the entries that were skipped, failed or are still open, each with its reason.
 fn incomplete_entries(run: &RunView) -> String {
-    let entries: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() != "done").collect();
+    let mut entries = run.entries_by_name();
+    entries.retain(|entry| entry.outcome_label() != "done");
     if entries.is_empty() {
         return String::new();
     }
@@ -84,7 +85,8 @@ fn incomplete_entries(run: &RunView) -> String {
 }
 
 fn completed_entries(run: &RunView, most: usize) -> String {
-    let entries: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() == "done").collect();
+    let mut entries = run.entries_by_name();
+    entries.retain(|entry| entry.outcome_label() == "done");
     if entries.is_empty() {
         return String::new();
     }

@@ -38,7 +38,7 @@ impl TicketDialect {
     fn escape_within(self, text: &str, max: usize) -> String {
         let text = truncate(&sanitize(text), max);
         match self {
-            Self::Jira => escape_jira(&text),
+            Self::Jira => format_jira(&text),
             Self::ServiceNow => escape_html(&text),
         }
     }
@@ -106,6 +106,20 @@ impl TicketDialect {
             Self::ServiceNow => format!("[code]{}[/code]\n", parts.concat()),
         }
     }
+}
+
+/// Formats text as wiki markup: commands and names between backticks are monospaced, and nothing else has a meaning.
+fn format_jira(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    // An odd number of backticks leaves open which of them belong together.
+    if parts.len() % 2 == 0 || parts.iter().skip(1).step_by(2).any(|code| code.trim() != *code || code.is_empty()) {
+        return escape_jira(text);
+    }
+    let format = |(place, part): (usize, &&str)| {
+        let part = escape_jira(part);
+        if place % 2 == 1 { format!("{{{{{part}}}}}") } else { part }
+    };
+    parts.iter().enumerate().map(format).collect()
 }
 
 /// Escapes what wiki markup gives a meaning anywhere in a line. A hyphen within a word has none.
@@ -178,6 +192,8 @@ mod tests {
             ),
             ("!image.png! a\\b", "\\!image.png\\! a\\\\b", "!image.png! a\\b"),
             ("||head|| (/) (x) :) ;-)", "\\|\\|head\\|\\| \\(/) \\(x) \\:) \\;\\-)", "||head|| (/) (x) :) ;-)"),
+            ("run `plan --x` {y}", "run {{plan \\-\\-x}} \\{y\\}", "run `plan --x` {y}"),
+            ("an odd ` stays", "an odd ` stays", "an odd ` stays"),
             ("h1. big", "\\h1. big", "h1. big"),
             ("# one\n* two", "\\# one \\* two", "# one * two"),
             ("a & b \"c\" 'd'", "a & b \"c\" 'd'", "a &amp; b &quot;c&quot; &#39;d&#39;"),

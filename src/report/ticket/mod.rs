@@ -114,7 +114,8 @@ pub(super) fn run_ticket(run: &RunView, dialect: TicketDialect) -> String {
     let foot = vec![dialect.heading("Run"), dialect.list(&facts), dialect.advice(&run.restore_instructions())];
     let mut ticket = Ticket::new(dialect, head, &foot);
     ticket.add_list("Needs attention", run.attention.len(), run.attention.iter().map(AttentionView::sentence));
-    let open: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() != "done").collect();
+    let (removed, open): (Vec<&EntryView>, Vec<&EntryView>) =
+        run.entries_by_name().into_iter().partition(|entry| entry.outcome_label() == "done");
     let (listed, folded) = fold_skips(&open, |entry| entry.skipped());
     let line = |entry: &EntryView| format!("{} {}: {}", entry.outcome_label(), entry.name(), entry.outcome_text());
     let rows = listed
@@ -122,7 +123,6 @@ pub(super) fn run_ticket(run: &RunView, dialect: TicketDialect) -> String {
         .map(|entry| line(entry))
         .chain(folded.iter().map(|group| format!("skipped {}", group.sentence())));
     ticket.add_list("Not done", listed.len() + folded.len(), rows);
-    let removed: Vec<&EntryView> = run.entries().iter().filter(|entry| entry.outcome_label() == "done").collect();
     ticket.add_list("Done", removed.len(), removed.iter().map(|entry| format!("{} {}", entry.action, entry.name())));
     ticket.finish(foot)
 }

@@ -204,6 +204,44 @@ async fn what_is_next_names_the_file_of_the_plan() {
 }
 
 #[tokio::test]
+async fn tags_of_a_run_are_in_natural_order_and_equal_words_stand_once() {
+    let registry = EmbeddedRegistry::start(Options::default()).await.unwrap();
+    fill(&registry, "shop/api", "candidate", 14);
+    let mut desk = CliFixture::with(&[
+        ("tagwarden.toml", &settings(&registry.url())),
+        ("policies/all.yaml", POLICIES),
+        ("releases/api.json", &record(&format!("{}/shop/api:candidate-14", registry.host()))),
+    ]);
+    desk.set("TAGWARDEN__MODE", "enforce");
+    desk.set("TAGWARDEN__LIMITS__PERCENT", "100");
+    desk.run("run").await.exits(0);
+    let natural: Vec<String> = (1..=12).map(|number| format!("candidate-{number}")).collect();
+    let names = |text: &str| -> Vec<String> {
+        let words = text.split(|found: char| !found.is_ascii_alphanumeric() && found != '-');
+        let mut names: Vec<String> = Vec::new();
+        for word in words.filter(|word| word.starts_with("candidate-")) {
+            if !names.iter().any(|name| name == word) {
+                names.push(word.to_owned());
+            }
+        }
+        names
+    };
+    let text = desk.run("runs show last --out run.md --out run.csv --out run.jira").await.exits(0).out;
+    for report in [&text, &desk.read("run.md"), &desk.read("run.csv"), &desk.read("run.jira")] {
+        let found: Vec<String> = names(report).into_iter().filter(|name| *name != "candidate-builds").collect();
+        assert_eq!(found, natural, "{report}");
+    }
+    assert_eq!(text.matches("[policy candidates, all.yaml at sha256:").count(), 1, "{text}");
+    assert!(text.lines().filter(|line| line.contains(":candidate-")).all(|line| line.len() < 80), "{text}");
+    for words in ["restore --run last --dry-run", "restore --run last --no-hold"] {
+        let done = desk.run(words).await.exits(0).out;
+        assert_eq!(names(&done), natural, "{done}");
+        assert!(done.lines().all(|line| line == line.trim_end()), "{done:?}");
+        assert_eq!(done.matches("would come back\n").count(), usize::from(words.contains("dry")), "{done}");
+    }
+}
+
+#[tokio::test]
 async fn the_beginning_of_an_id_may_be_shared_with_runs_that_removed_nothing() {
     let (_registry, desk) = shop().await;
     desk.run("plan --out plan.json").await.exits(0);

@@ -152,6 +152,12 @@ fn check_files(config: Option<&Path>, skip_secrets: bool, files: &[PathBuf]) -> 
     let is_input = |file: &PathBuf| file == Path::new(STANDARD);
     let input = files.iter().find(|file| is_input(file));
     let input = input.map(|file| Ok::<_, RunError>((describe_input(file), read_input_bytes(file)?))).transpose()?;
+    if let Some((name, bytes)) = &input
+        && String::from_utf8_lossy(bytes).lines().any(|line| line.starts_with("tests:"))
+    {
+        let failure = Failure::new((), format!("{name} has tests of policies, and only policies are read from there"));
+        return Err(RunError::Usage(failure.with_help("name the file, such as `tagwarden check shop.test.yaml`")));
+    }
     let (tests, policies): (Vec<PathBuf>, Vec<PathBuf>) =
         files.iter().filter(|file| !is_input(file)).cloned().partition(|file| policy::is_policy_test_path(file));
     let (mut loaded, mut problems) = (Vec::new(), Vec::new());

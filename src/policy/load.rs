@@ -276,6 +276,11 @@ pub(super) fn find_test_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Ve
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => collect(path, 0, is_test_file, &mut found, problems),
         Ok(_) if is_test_file(&name) => found.push(path.to_owned()),
+        Ok(meta) if !meta.is_file() => {
+            let mut problem = Diagnostic::new(path.display().to_string(), "is not a regular file");
+            problem.help("write the tests into a file, such as `shop.test.yaml`: they name their policies by path");
+            problems.push(problem);
+        }
         Ok(_) => {
             let stem = name.rsplit_once('.').map_or(&*name, |(stem, _)| stem);
             let beside = ["yaml", "yml"].map(|ending| path.with_file_name(format!("{stem}.test.{ending}")));

@@ -151,6 +151,7 @@ async fn a_policy_file_on_standard_input_is_checked() {
         ("check -", &*broken, 2, "[standard input:2:"),
         ("check - other.yaml", POLICIES, 2, "two policies are named `builds`"),
         ("check - --format json", &*broken, 2, "invalid-policy"),
+        ("check -", "policies: .\ntests:\n  - name: x\n", 2, "standard input has tests of policies, and only policies"),
     ] {
         let mut child = desk.command(words).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::arguments::{DataFormat, parse_approver, parse_reason, parse_ticket};
 use super::context::{
-    RefusalEffect, describe_input, load, open_loaded_app, pretty_json, read_input, read_input_bytes, report_outcome,
+    RefusalEffect, describe_input, json_document, load, open_loaded_app, read_input, read_input_bytes, report_outcome,
 };
 use super::outcome_text;
 use super::output::print;
@@ -76,7 +76,7 @@ pub(super) async fn apply(config: Option<&Path>, args: &ApplyArgs) -> Result<u8,
     let shown = result.map(|ended| {
         match args.format {
             DataFormat::Text => print(&outcome_text::applied_text(&ended, false, 0)),
-            DataFormat::Json => print(&pretty_json(&outcome_text::applied_json(&ended))),
+            DataFormat::Json => print(&json_document("tagwarden.apply/1", outcome_text::applied_json(&ended))),
         }
         report_outcome(&ended, RefusalEffect::Enforced)
     });

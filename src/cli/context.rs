@@ -421,6 +421,12 @@ pub(super) fn reject_unknown(what: &str, word: &str, known: &[&str]) -> Result<(
     Err(workflow::unknown_name(what, word, known))
 }
 
+/// Formats a JSON document with its schema for stdout.
+pub(super) fn json_document(schema: &str, mut value: serde_json::Value) -> String {
+    value["schema"] = schema.into();
+    pretty_json(&value)
+}
+
 /// Formats JSON for stdout.
 pub(super) fn pretty_json(value: &serde_json::Value) -> String {
     sanitize(OutputKind::Json, &format!("{value:#}\n"))

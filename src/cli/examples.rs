@@ -89,6 +89,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("tagwarden runs", "list past runs"),
             ("tagwarden runs show last", "everything that the last run did"),
             ("tagwarden runs show last --policies", "the policies under which it decided"),
+            ("tagwarden runs journal --since 30d --format csv", "everything removed or restored in 30 days"),
         ],
     ),
     (

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::apply::{self, RestorePreview, RestoreResult};
 use crate::domain::{Action, DependentRole, Intent, Outcome, SkipReason};
 use crate::report::{
-    self, EntryLine, RunView, SkipGroup, SkippedAction, TextTable, entry_list, fold_skips, sanitize,
+    self, EntryLine, HistoryEntryView, RunView, SkipGroup, SkippedAction, TextTable, entry_list, fold_skips, sanitize,
 };
 use crate::state::RunKind;
 use crate::workflow::{RestoreCandidate, RestoreRunResult, RunResult, StorageChange};
@@ -253,50 +253,154 @@ pub(super) fn restored_json(result: &RestoreRunResult) -> Value {
     json!({ "run": result.run.to_string(), "restored": restored })
 }
 
-/// Renders a list of runs. Where the whole ids do not fit, as much of them as tells these runs apart.
+/// Renders a list of runs. Where it is wider than the terminal, ids are shortened to what tells these runs apart, columns
+/// with the same in each row become a line below it, and then the approvers and the mode are left out.
 pub(super) fn runs_text(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
-    let table = runs_table(runs, false);
-    let short: BTreeSet<&str> = runs.iter().filter_map(|run| run.id.get(..SHORT_ID)).collect();
-    if !table.fits() && short.len() == runs.len() { runs_table(runs, true).text(0) } else { table.text(0) }
+    let whole = runs_table(runs, Layout::default());
+    if whole.fits() {
+        return whole.text(0);
+    }
+    let short = Layout { id: short_id(runs), is_narrow: true, ..Layout::default() };
+    let common = Layout { folds_common: true, ..short };
+    let layouts = [
+        short,
+        common,
+        Layout { without: &["APPROVED BY"], ..common },
+        Layout { without: &["APPROVED BY", "MODE"], ..common },
+    ];
+    let fitting = layouts.into_iter().find(|layout| runs_table(runs, *layout).fits());
+    let layout = fitting.unwrap_or(short);
+    let mut out = runs_table(runs, layout).text(0);
+    let columns = run_columns(runs, layout);
+    for column in columns.iter().filter(|column| layout.is_common(column)) {
+        let _ = writeln!(out, "all of them: {} {}", column.heading.to_lowercase(), column.cells[0]);
+    }
+    let left_out = columns.iter().filter(|column| layout.leaves_out(column) && !layout.is_common(column));
+    let left_out: Vec<String> = left_out.map(|column| column.heading.to_lowercase()).collect();
+    if !left_out.is_empty() {
+        let _ = writeln!(out, "left out, so that it fits: {}; `--format csv` or json has it", left_out.join(" and "));
+    }
+    out
 }
 
 /// Characters of a run's id that hold its time to the millisecond.
 const SHORT_ID: usize = 13;
 
-fn runs_table(runs: &[RunView], is_narrow: bool) -> TextTable {
-    let started = if is_narrow { "STARTED, UTC" } else { "STARTED" };
-    let any_approved = runs.iter().any(|run| run.approved_by.is_some());
-    let header = ["RUN", "COMMAND", "MODE", started, "BY", "OUTCOME", "REMOVED"].into_iter();
-    let mut table = TextTable::new(header.chain(any_approved.then_some("APPROVED BY")));
-    for run in runs {
-        let count = |number: Option<u64>| report::format_count(number.unwrap_or_default());
-        let mut removed = if run.kind == RunKind::Restore.label() {
-            format!("{} restored", count(run.summary.restored))
-        } else {
-            count(run.summary.removed)
-        };
-        if run.summary.deleted > Some(0) {
-            let _ = write!(removed, ", {} deleted", count(run.summary.deleted));
-        }
-        let id = if is_narrow { run.id.chars().take(SHORT_ID).collect() } else { run.id.clone() };
-        let time = if is_narrow { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d %H:%M:%S UTC" };
-        let mut cells = vec![
-            id,
-            run.kind.clone(),
-            run.mode.clone(),
-            run.started_at.strftime(time).to_string(),
-            sanitize(&run.by),
-            run.outcome.clone(),
-            removed,
-        ];
-        let approval = run.describe_approval().map(|approval| sanitize(&approval));
-        cells.extend(any_approved.then(|| approval.unwrap_or_default()));
-        table.add_row(cells);
+/// Returns the number of characters of an id that tell these runs apart.
+fn short_id(runs: &[RunView]) -> usize {
+    let differ = |length: &usize| {
+        let short: BTreeSet<&str> = runs.iter().filter_map(|run| run.id.get(..*length)).collect();
+        short.len() == runs.len()
+    };
+    [SHORT_ID, 18, 23].into_iter().find(differ).unwrap_or(usize::MAX)
+}
+
+/// The columns of a list of runs that are shown, and how.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Characters of each id.
+    id: usize,
+    is_narrow: bool,
+    /// True if a column with the same in each row becomes a line below the table.
+    folds_common: bool,
+    without: &'static [&'static str],
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { id: usize::MAX, is_narrow: false, folds_common: false, without: &[] }
+    }
+}
+
+impl Layout {
+    fn is_common(&self, column: &RunColumn) -> bool {
+        let can_be = self.folds_common && ["MODE", "BY"].contains(&column.heading) && column.cells.len() > 1;
+        can_be && column.cells.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    fn leaves_out(&self, column: &RunColumn) -> bool {
+        self.without.contains(&column.heading)
+    }
+}
+
+struct RunColumn {
+    heading: &'static str,
+    cells: Vec<String>,
+}
+
+fn runs_table(runs: &[RunView], layout: Layout) -> TextTable {
+    let mut columns = run_columns(runs, layout);
+    columns.retain(|column| !layout.is_common(column) && !layout.leaves_out(column));
+    let mut table = TextTable::new(columns.iter().map(|column| column.heading));
+    for row in 0..runs.len() {
+        table.add_row(columns.iter().map(|column| column.cells[row].clone()));
     }
     table
+}
+
+fn run_columns(runs: &[RunView], layout: Layout) -> Vec<RunColumn> {
+    let (started, time) =
+        if layout.is_narrow { ("STARTED, UTC", "%Y-%m-%d %H:%M") } else { ("STARTED", "%Y-%m-%d %H:%M:%S UTC") };
+    let column = |heading, cell: &dyn Fn(&RunView) -> String| RunColumn {
+        heading,
+        cells: runs.iter().map(|run| sanitize(&cell(run))).collect(),
+    };
+    let mut columns = vec![
+        column("RUN", &|run| run.id.chars().take(layout.id).collect()),
+        column("COMMAND", &|run| run.kind.clone()),
+        column("MODE", &|run| run.mode.clone()),
+        column(started, &|run| run.started_at.strftime(time).to_string()),
+        column("BY", &|run| run.by.clone()),
+        column("OUTCOME", &|run| run.outcome.clone()),
+        column("REMOVED", &describe_removed),
+    ];
+    if runs.iter().any(|run| run.approved_by.is_some()) {
+        columns.push(column("APPROVED BY", &|run| run.describe_approval().unwrap_or_default()));
+    }
+    columns
+}
+
+/// Describes what a run removed or restored, in numbers.
+fn describe_removed(run: &RunView) -> String {
+    let count = |number: Option<u64>| report::format_count(number.unwrap_or_default());
+    let mut removed = if run.kind == RunKind::Restore.label() {
+        format!("{} restored", count(run.summary.restored))
+    } else {
+        count(run.summary.removed)
+    };
+    if run.summary.deleted > Some(0) {
+        let _ = write!(removed, ", {} deleted", count(run.summary.deleted));
+    }
+    removed
+}
+
+/// Renders entries of the journals of several runs.
+pub(super) fn journal_text(entries: &[HistoryEntryView]) -> String {
+    if entries.is_empty() {
+        return "nothing was removed or restored then\n".to_owned();
+    }
+    let mut table = TextTable::new(["TIME, UTC", "OUTCOME", "ACTION", "TAG", "BY", "RUN"]);
+    for HistoryEntryView { by, entry, .. } in entries {
+        table.add_row([
+            entry.intended_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            entry.outcome_label().to_owned(),
+            entry.action.clone(),
+            sanitize(&entry.name()),
+            sanitize(by),
+            entry.run.chars().take(SHORT_ID).collect(),
+        ]);
+    }
+    let runs: BTreeSet<&str> = entries.iter().map(|view| &*view.entry.run).collect();
+    let done = entries.iter().filter(|view| view.entry.outcome_label() == "done").count() as u64;
+    let all = match entries.len() as u64 {
+        1 => "1 entry".to_owned(),
+        all => format!("{} entries", report::format_count(all)),
+    };
+    let (runs, done) = (report::counted(runs.len() as u64, "run"), report::format_count(done));
+    format!("{}{all} of {runs}, {done} done; `--format csv` has digests and reasons\n", table.text(0))
 }
 
 /// Says how many runs a list leaves out; empty if it leaves out none.
@@ -333,4 +437,56 @@ fn add_outcome(value: &mut Value, outcome: Option<&Outcome>) {
     let words = outcome.map(report::describe_outcome);
     value["correlation_id"] = json!(words.as_deref().and_then(report::correlation_id));
     value["detail"] = json!(words);
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::report::{RunSummary, set_table_width};
+    use crate::state::{NewRun, RunEnd, RunRecord};
+
+    fn run(number: u128, by: &str, approved_by: Option<&str>) -> RunView {
+        let started_at = "2026-11-23T03:00:00Z".parse().unwrap();
+        let run = NewRun {
+            id: Uuid::from_u128(0x01a2_2a06_1234_7000_8000_0000_0000_0000 + (number << 80)),
+            kind: RunKind::Apply,
+            mode: "approved".into(),
+            started_at,
+            started_by: by.into(),
+            version: "0.1.0".into(),
+            approved_by: approved_by.map(Into::into),
+            ticket: None,
+        };
+        let outcome = "evidence-missing".into();
+        let end = RunEnd { ended_at: started_at, outcome, exit_code: 5, summary: "{}".into(), error: None };
+        let record = RunRecord { run, plan_id: None, signed_by: None, end: Some(end) };
+        RunView::new(&record, RunSummary::default())
+    }
+
+    /// Runs of one person, of several, and with approvers: each is a row of a table on a usual terminal.
+    #[test]
+    fn a_list_of_runs_fits_on_a_usual_terminal() {
+        for (runs, below) in [
+            (vec![run(1, "root@vm", None), run(2, "root@vm", None)], ""),
+            (
+                vec![run(1, "anna@build-7.example", None), run(2, "anna@build-7.example", None)],
+                "all of them: mode approved\nall of them: by anna@build-7.example\n",
+            ),
+            (
+                vec![run(1, "anna@vm", Some("Grace Hopper")), run(2, "root@vm", None)],
+                "left out, so that it fits: approved by; `--format csv` or json has it\n",
+            ),
+        ] {
+            set_table_width(Some(80));
+            let text = runs_text(&runs);
+            set_table_width(None);
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert_eq!(text.lines().filter(|line| line.contains("evidence-missing")).count(), 2, "{text}");
+            assert!(text.lines().next().unwrap().contains("COMMAND") && text.ends_with(below), "{text}");
+        }
+        let wide = runs_text(&[run(1, "root@vm", Some("Grace"))]);
+        assert!(wide.contains("APPROVED BY") && wide.contains("UTC"), "{wide}");
+    }
 }

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::arguments::DataFormat;
-use super::context::{open_app, open_app_to_look, open_existing, pretty_json, run_until_stopped};
+use super::context::{json_document, open_app, open_app_to_look, open_existing, run_until_stopped};
 use super::output::print;
 use crate::domain::{Failure, RepositoryName};
 use crate::report;
@@ -86,7 +87,9 @@ async fn list_registries(config: Option<&Path>, format: DataFormat) -> Result<u8
     let registries = registries?;
     match format {
         DataFormat::Text => print(&report::registries_text(&registries)),
-        DataFormat::Json => print(&pretty_json(&to_json(&registries)?)),
+        DataFormat::Json => {
+            print(&json_document("tagwarden.registries/1", json!({ "registries": to_json(&registries)? })))
+        }
     }
     let unread = registries.iter().any(|registry| registry.error.is_some());
     Ok(if unread { RunOutcome::EvidenceMissing.exit_code() } else { 0 })
@@ -104,7 +107,7 @@ async fn probe(
     let probe = probe?;
     match format {
         DataFormat::Text => print(&report::probe_text(&probe.view)),
-        DataFormat::Json => print(&pretty_json(&to_json(&probe.view)?)),
+        DataFormat::Json => print(&json_document("tagwarden.probe/1", to_json(&probe.view)?)),
     }
     Ok(probe.outcome.exit_code())
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::arguments::{DataFormat, parse_duration, parse_time};
-use super::context::{open_existing, open_existing_to_read, pretty_json};
+use super::context::{json_document, open_existing, open_existing_to_read};
 use super::outcome_text;
 use super::output::print;
 use crate::apply::ExpectedRestore;
@@ -64,7 +64,9 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
         let previews = previews?;
         match args.format {
             DataFormat::Text => print(&outcome_text::preview_text(&previews)),
-            DataFormat::Json => print(&pretty_json(&outcome_text::preview_json(&previews))),
+            DataFormat::Json => {
+                print(&json_document("tagwarden.restore-preview/1", outcome_text::preview_json(&previews)))
+            }
         }
         let expects = |found: fn(&ExpectedRestore) -> bool| previews.iter().any(|one| found(&one.preview.expected));
         return Ok(if expects(|one| matches!(one, ExpectedRestore::Impossible(_))) {
@@ -81,7 +83,7 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
     let result = result?;
     match args.format {
         DataFormat::Text => print(&outcome_text::restored_text(&result, hold)),
-        DataFormat::Json => print(&pretty_json(&outcome_text::restored_json(&result))),
+        DataFormat::Json => print(&json_document("tagwarden.restore/1", outcome_text::restored_json(&result))),
     }
     Ok(result.outcome().exit_code())
 }

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::arguments::{ReportFormat, listed, parse_limit, parse_run_kind, parse_time};
-use super::context::{file_formats, open_read_only, pretty_json, write_files};
+use super::context::{file_formats, json_document, open_read_only, pretty_json, system_clock, write_files};
 use super::outcome_text;
 use super::output::{fit_terminal, print, print_report_as};
+use crate::domain::Failure;
 use crate::report::{self, Format};
 use crate::state::RunKind;
 use crate::workflow::{RunError, RunQuery};
@@ -58,6 +59,25 @@ enum RunsCommand {
         #[arg(long, value_name = "FILE")]
         out: Vec<PathBuf>,
     },
+    /// List everything that was removed or restored in a period
+    ///
+    /// One row for each tag, of all runs, with who ran it and who approved it. As text, json or csv.
+    Journal {
+        /// List only what happened since, such as 30d or 2026-12-24
+        #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+        since: Option<Timestamp>,
+        /// List only what happened before, such as 1h or 2026-12-24
+        #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+        until: Option<Timestamp>,
+        /// List only what runs of this command did: run, apply or restore; repeatable
+        #[arg(
+            long,
+            value_name = "COMMAND",
+            value_parser = listed(RunKind::ALL.map(RunKind::label), parse_run_kind),
+            hide_possible_values = true
+        )]
+        kind: Vec<RunKind>,
+    },
 }
 
 /// Lists runs, or shows one.
@@ -65,6 +85,7 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
     let format = args.format.into();
     match &args.command {
         None => {
+            verify_period(args.since, args.until)?;
             let app = open_read_only(config).await?;
             let query = RunQuery { since: args.since, until: args.until, kinds: args.kind.clone() };
             let listed = app.list_runs(&query, args.limit).await;
@@ -80,13 +101,17 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
                     print(&outcome_text::runs_text(&runs));
                     print(&outcome_text::more_runs_text(runs.len(), more));
                 }
-                Format::Json => print(&pretty_json(&json!(runs))),
+                Format::Json => print(&json_document("tagwarden.runs/1", json!({ "runs": runs, "more": more }))),
                 Format::Csv => print_report_as(Format::Csv, |out| report::write_runs_csv(&runs, out)),
                 other => {
                     let message = format!("the list of runs is text, json or csv, not {}", other.label());
                     return Err(RunError::usage(message));
                 }
             }
+        }
+        Some(RunsCommand::Journal { since, until, kind }) => {
+            let query = RunQuery { since: *since, until: *until, kinds: kind.clone() };
+            journal(config, &query, format).await?;
         }
         Some(RunsCommand::Show { id, policies: true, .. }) => {
             let app = open_read_only(config).await?;
@@ -114,4 +139,49 @@ pub(super) async fn runs(config: Option<&Path>, args: &RunsArgs) -> Result<u8, R
         }
     }
     Ok(0)
+}
+
+/// Lists the journal of a period.
+async fn journal(config: Option<&Path>, query: &RunQuery, format: Format) -> Result<(), RunError> {
+    verify_period(query.since, query.until)?;
+    if !matches!(format, Format::Text | Format::Json | Format::Csv) {
+        return Err(RunError::usage(format!("the journal of a period is text, json or csv, not {}", format.label())));
+    }
+    let app = open_read_only(config).await?;
+    let entries = app.journal_of_period(query).await;
+    app.close().await;
+    let entries = entries?;
+    match format {
+        Format::Json => {
+            let value = json!({ "since": query.since, "until": query.until, "entries": entries });
+            print(&json_document("tagwarden.journal/1", value));
+        }
+        Format::Csv => print_report_as(Format::Csv, |out| report::write_journal_csv(&entries, out)),
+        _ => {
+            fit_terminal();
+            print(&outcome_text::journal_text(&entries));
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that a period can contain something.
+///
+/// # Errors
+/// Returns a usage error for an end before the beginning, and for a beginning in the future.
+fn verify_period(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), RunError> {
+    let Some(since) = since else { return Ok(()) };
+    if let Some(until) = until.filter(|until| *until <= since) {
+        let words = format!(
+            "the period is empty: `--since` ({}) is not before `--until` ({})",
+            report::format_minute(since),
+            report::format_minute(until)
+        );
+        return Err(RunError::Usage(Failure::new((), words).with_help("`7d` means 7 days ago; exchange the two")));
+    }
+    if since > system_clock()() {
+        let words = format!("`--since` is in the future ({})", report::format_minute(since));
+        return Err(RunError::Usage(Failure::new((), words).with_help("`7d` means 7 days ago, and `+7d` in 7 days")));
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::arguments::{DataFormat, parse_count};
-use super::context::{current_user, environment, pretty_json, system_clock};
+use super::context::{current_user, environment, json_document, system_clock};
 use super::output::print;
 use crate::config::{self, Settings};
 use crate::daemon::{Timetable, build_timetable, host, next_runs};
@@ -35,7 +35,7 @@ pub(super) fn schedule(config: Option<&Path>, args: &ScheduleArgs) -> Result<u8,
     let next = next_runs(&settings, &policies, host(&by), now, args.count.into());
     match args.format {
         DataFormat::Text => print(&schedule_text(&table, &settings, &next)),
-        DataFormat::Json => print(&pretty_json(&schedule_json(&table, &settings, &next, now))),
+        DataFormat::Json => print(&json_document("tagwarden.schedule/1", schedule_json(&table, &settings, &next, now))),
     }
     Ok(0)
 }

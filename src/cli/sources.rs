@@ -4,9 +4,12 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::arguments::DataFormat;
-use super::context::{missing_evidence, open_app_to_look, open_existing, pretty_json, run_until_stopped};
+use super::context::{
+    json_document, missing_evidence, open_app_to_look, open_existing, pretty_json, run_until_stopped,
+};
 use super::output::{print, print_stderr};
 use super::progress::TerminalProgress;
 use crate::domain::Failure;
@@ -67,7 +70,9 @@ async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, R
     let document = decision?.document;
     match format {
         DataFormat::Text => print(&report::sources_text(&document)),
-        DataFormat::Json => print(&pretty_json(&to_json(&document.sources)?)),
+        DataFormat::Json => {
+            print(&json_document("tagwarden.sources/1", json!({ "sources": to_json(&document.sources)? })))
+        }
     }
     if document.evidence_missing() {
         print_stderr(&missing_evidence(&document.attention, 0));

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::arguments::parse_reason;
-use super::context::{current_user, environment, pretty_json, require_new, system_clock};
+use super::context::{current_user, environment, json_document, require_new, system_clock};
 use super::output::{print, print_note, print_stderr};
 use crate::config;
 use crate::domain::Failure;
@@ -145,7 +145,7 @@ async fn check(state: &StateLocation, format: CheckFormat) -> Result<u8, RunErro
     let found = StateStore::check(state).await?;
     match format {
         CheckFormat::Text => print(&check_text(state, &found)),
-        CheckFormat::Json => print(&pretty_json(&check_json(state, &found))),
+        CheckFormat::Json => print(&json_document("tagwarden.state-check/1", check_json(state, &found))),
     }
     if found.findings.is_empty() {
         return Ok(0);

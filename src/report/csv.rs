@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::{EndedHoldView, HoldView, PlanDocument, ReasonView, RunView};
+use super::{EndedHoldView, HistoryEntryView, HoldView, PlanDocument, ReasonView, RunView};
 
 const HEADER: [&str; 14] = [
     "registry",
@@ -163,6 +163,73 @@ pub(super) fn write_run_csv(run: &RunView, plan: Option<&PlanDocument>, out: &mu
                 or_empty(run.signed_by.as_deref()),
             ],
         )?;
+    }
+    Ok(())
+}
+
+const JOURNAL_HEADER: [&str; 24] = [
+    "time",
+    "run",
+    "command",
+    "mode",
+    "by",
+    "approved_by",
+    "signed_by",
+    "ticket",
+    "action",
+    "registry",
+    "repository",
+    "tag",
+    "digest",
+    "policy",
+    "outcome",
+    "skip",
+    "reasons",
+    "detail",
+    "correlation_id",
+    "resolved_at",
+    "undo_until",
+    "policy_file",
+    "policy_revision",
+    "policies_commit",
+];
+
+/// Writes entries of the journals of several runs, one row for each.
+///
+/// # Errors
+/// Returns an error if it cannot be written.
+pub fn write_journal_csv(entries: &[HistoryEntryView], out: &mut dyn io::Write) -> io::Result<()> {
+    row(out, &JOURNAL_HEADER.map(Cow::Borrowed))?;
+    for view in entries {
+        let entry = &view.entry;
+        let reasons = sentences(&entry.reason_views());
+        let cells = [
+            entry.intended_at.to_string().into(),
+            escape_formula(&entry.run),
+            escape_formula(&view.command),
+            escape_formula(&view.mode),
+            escape_formula(&view.by),
+            or_empty(view.approved_by.as_deref()),
+            or_empty(view.signed_by.as_deref()),
+            or_empty(view.ticket.as_deref()),
+            escape_formula(&entry.action),
+            escape_formula(&entry.registry),
+            escape_formula(&entry.repository),
+            escape_formula(&entry.tag),
+            escape_formula(&entry.digest),
+            or_empty(entry.policy.as_deref()),
+            escape_formula(entry.outcome_label()),
+            or_empty(entry.skip.as_deref()),
+            escape_formula(&reasons),
+            escape_formula(entry.outcome_text()),
+            or_empty(entry.correlation_id.as_deref()),
+            number(entry.resolved_at),
+            number(entry.undo_until),
+            or_empty(entry.policy_file.as_deref()),
+            or_empty(entry.policy_revision.as_deref()),
+            or_empty(entry.policies_commit.as_deref()),
+        ];
+        row(out, &cells)?;
     }
     Ok(())
 }

@@ -142,6 +142,8 @@ pub struct LastSeenView {
 pub struct HistoryEntryView {
     /// The command of its run.
     pub command: String,
+    /// The mode then in force.
+    pub mode: String,
     /// The user who started it.
     pub by: String,
     /// The approver of the plan, if stated or signed.

@@ -71,7 +71,7 @@ pub use annotations::{
 pub use attention::{AttentionKind, AttentionView, plan_attention, run_attention, source_failed};
 use build::refusal as refusal_view;
 pub use build::{Basis, PlanBasis, accepted_view, document, document_from};
-pub use csv::{csv, write_holds_csv, write_runs_csv};
+pub use csv::{csv, write_holds_csv, write_journal_csv, write_runs_csv};
 pub use deletion::{DeletionView, DeletionsView, DependentView, ForecastOfDeletionsView, RetainReasonView};
 pub use diff::{DiffSummary, DiffView, PolicyDecision, PolicyDiff, RevisionView, TagDiff, diff};
 pub use diff_text::{diff_markdown, diff_text};

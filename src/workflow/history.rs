@@ -35,7 +35,7 @@ pub struct TagRecord {
 }
 
 /// The recorded facts about a run that an entry of its journal needs.
-struct RunInfo {
+pub(super) struct RunInfo {
     record: Option<RunRecord>,
     context: RunContext,
     policies: Vec<RecordedPolicy>,
@@ -141,7 +141,7 @@ pub async fn tag_record(
     })
 }
 
-async fn load_run_info(store: &StateStore, run: Uuid) -> Result<RunInfo, StateError> {
+pub(super) async fn load_run_info(store: &StateStore, run: Uuid) -> Result<RunInfo, StateError> {
     Ok(RunInfo {
         record: store.run(&run.to_string()).await?,
         context: store.run_context(run).await?,
@@ -162,11 +162,12 @@ fn last_seen_view(seen: LastSeen) -> LastSeenView {
     LastSeenView { at, digest, missing_since: missed_at }
 }
 
-fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {
+pub(super) fn entry_view(entry: &JournalEntry, of_run: &RunInfo) -> HistoryEntryView {
     let run = of_run.record.as_ref().map(|record| &record.run);
     let went_by = RunContextView { policies_commit: of_run.context.commit.clone(), ..RunContextView::default() };
     HistoryEntryView {
         command: run.map_or_else(String::new, |run| run.kind.label().to_owned()),
+        mode: run.map_or_else(String::new, |run| run.mode.clone()),
         by: run.map_or_else(|| "unknown".to_owned(), |run| run.started_by.clone()),
         approved_by: run.and_then(|run| run.approved_by.clone()),
         signed_by: of_run.record.as_ref().and_then(|record| record.signed_by.clone()),

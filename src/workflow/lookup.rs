@@ -16,7 +16,7 @@ use crate::state::{NewRun, RecordedPolicy, RunKind, RunRecord, StateError, State
 pub(super) const LAST_RUN: &str = "last";
 
 /// Runs read at once.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// The last runs among which one is looked for by the beginning of its id.
 pub(super) const RECENT_RUNS: u32 = 1000;
 

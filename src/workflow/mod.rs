@@ -58,6 +58,7 @@ mod narrowing;
 mod needed_manifests;
 mod outcome;
 mod part_removals;
+mod period;
 mod plan;
 mod policy_tests;
 mod progress_tracker;

@@ -277,7 +277,7 @@ async fn the_end_of_a_killed_run_is_recorded_by_the_next() {
     }
     store.close().await;
     let outcomes = async || {
-        let runs = desk.run("runs --format json").await.exits(0).json();
+        let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
         let of = |run: &Value| format!("{}: {}", run["kind"].as_str().unwrap(), run["outcome"].as_str().unwrap());
         runs.as_array().unwrap().iter().map(of).collect::<Vec<_>>()
     };

@@ -65,7 +65,7 @@ async fn a_run_of_the_past_is_told_as_it_was() {
     );
     desk.run("run").await.exits(0);
     assert_eq!(tags(&registry, "shop/api"), ["candidate-1", "candidate-3", "candidate-4"]);
-    let runs = desk.run("runs --format json").await.exits(0).json();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     let id = runs[0]["id"].as_str().unwrap().to_owned();
     desk.write("policies/all.yaml", POLICIES);
 

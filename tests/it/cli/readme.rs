@@ -57,7 +57,7 @@ async fn the_first_five_minutes_go_as_told() {
     let policy = desk.read("policies/candidates.yaml").replace("    select:\n", "    mode: enforce\n    select:\n");
     desk.write("policies/candidates.yaml", &policy);
     for words in commands("tagwarden apply ") {
-        let run = desk.run("runs --format json").await.exits(0).json();
+        let run = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
         let applied = run.as_array().unwrap().iter().find(|run| run["kind"] == "apply");
         let id = applied.and_then(|run| run["id"].as_str()).unwrap_or("ID");
         if words.starts_with("restore") {

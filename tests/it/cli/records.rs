@@ -74,7 +74,7 @@ async fn a_list_of_runs_is_narrowed_and_says_how_many_are_left_out() {
 #[tokio::test]
 async fn a_run_or_image_without_a_removal_is_refused() {
     let (_registry, desk) = with_runs().await;
-    let runs = desk.run("runs --format json").await.exits(0).json();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     let plan = runs.as_array().unwrap().iter().find(|run| run["kind"] == "plan").unwrap()["id"].as_str().unwrap();
     for (words, said) in [
         (
@@ -183,6 +183,56 @@ async fn a_name_that_is_not_known_is_compared_with_those_of_the_last_plan() {
     }
 }
 
+#[tokio::test]
+async fn all_that_happened_in_a_period_is_listed_with_who_did_it() {
+    let (_registry, desk) = with_runs().await;
+    std::fs::remove_file(desk.path("secret.txt")).unwrap();
+    let csv = desk.run("runs journal --since 1h --format csv").await.exits(0).out;
+    let rows: Vec<&str> = csv.lines().collect();
+    assert!(rows[0].starts_with("time,run,command,mode,by,approved_by,signed_by,ticket,action,registry,"), "{csv}");
+    let count = |words: &str| rows.iter().filter(|row| row.contains(words)).count();
+    assert_eq!((rows.len(), count(",apply,approved,anna@"), count(",restore,approved,anna@")), (6, 4, 1), "{csv}");
+    assert_eq!(count(",Grace,"), 1, "{csv}");
+    assert!(rows[5].contains(",candidate-3,sha256:") && rows[5].contains(",candidates,done,"), "{csv}");
+    assert!(rows[5].contains("policy candidates does not keep it: "), "{csv}");
+    let json = desk.run("runs journal --format json").await.exits(0).json();
+    assert_eq!((&json["schema"], &json["entries"][4]["approved_by"]), (&"tagwarden.journal/1".into(), &"Grace".into()));
+    for (words, said) in [
+        ("runs journal --kind restore", "1 entry of 1 run, 1 done"),
+        ("runs journal", "5 entries of 3 runs, 5 done"),
+        ("runs journal --until 1h", "nothing was removed or restored then"),
+    ] {
+        let done = desk.run(words).await.exits(0);
+        assert!(done.out.contains(said), "{words}: {}", done.out);
+    }
+}
+
+#[tokio::test]
+async fn each_json_document_says_its_schema() {
+    let (_registry, desk) = with_runs().await;
+    for (words, schema) in [
+        ("runs", "runs"),
+        ("runs journal", "journal"),
+        ("runs show last", "run"),
+        ("runs show last --policies", "run-policies"),
+        ("holds", "holds"),
+        ("schedule", "schedule"),
+        ("state check", "state-check"),
+        ("sources", "sources"),
+        ("registries", "registries"),
+        ("check", "check"),
+        ("restore --run last --dry-run", "restore-preview"),
+        ("restore --run last", "restore"),
+        ("explain contoso/shop/api:candidate-5", "explanation"),
+    ] {
+        let json = desk.run(&format!("{words} --format json")).await.exits(0).json();
+        assert_eq!(json["schema"], format!("tagwarden.{schema}/1"), "{words}");
+    }
+    desk.run("plan --out plan.json").await.exits(0);
+    let json = desk.run("apply plan.json --format json").await.exits(0).json();
+    assert_eq!(json["schema"], "tagwarden.apply/1");
+}
+
 /// The file of the plan is known where the same command writes it.
 #[tokio::test]
 async fn what_is_next_names_the_file_of_the_plan() {
@@ -247,7 +297,7 @@ async fn the_beginning_of_an_id_may_be_shared_with_runs_that_removed_nothing() {
     desk.run("plan --out plan.json").await.exits(0);
     desk.run("apply plan.json").await.exits(0);
     desk.run("plan").await.exits(0);
-    let runs = desk.run("runs --format json").await.exits(0).json();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     let ids: Vec<String> = runs.as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect();
     // All of them began within a minute.
     let shared = &ids[1][..4];

@@ -85,7 +85,10 @@ async fn a_plan_is_applied_exactly_and_taken_back() {
     assert_eq!(shown["journal"].as_array().unwrap().len(), 4);
     let listed = desk.run("runs").await.exits(0).out;
     assert_eq!(listed.matches("approved").count() + listed.matches("dry-run").count(), 5, "{listed}");
-    assert_eq!(desk.run("runs --format json --limit 1").await.exits(0).json().as_array().unwrap().len(), 1);
+    assert_eq!(
+        desk.run("runs --format json --limit 1").await.exits(0).json()["runs"].clone().as_array().unwrap().len(),
+        1
+    );
 
     let done = desk.run(&format!("restore {}/shop/api:candidate-2", registry.host())).await.exits(0);
     assert!(done.out.contains("1 restored, 0 skipped, 0 failed"), "{}", done.out);
@@ -103,7 +106,7 @@ async fn a_changed_or_edited_plan_is_refused() {
     desk.set("TAGWARDEN__MODE", "approved");
     desk.run("plan --out plan.json").await.exits(0);
     let sealed = desk.read("plan.json");
-    let runs = desk.run("runs --format json").await.exits(0).json().as_array().unwrap().len();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone().as_array().unwrap().len();
     // Another file than a plan is a mistake of the command line, and leaves no record.
     for (edited, code, said) in [
         ("{}".to_owned(), 2, "it is not a plan"),
@@ -115,7 +118,7 @@ async fn a_changed_or_edited_plan_is_refused() {
         let done = desk.run("apply edited.json").await.exits(code);
         assert!(done.err.contains(said), "{}", done.err);
     }
-    let recorded = desk.run("runs --format json").await.exits(0).json();
+    let recorded = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     assert_eq!(recorded.as_array().unwrap().len(), runs + 3, "{recorded:#}");
     desk.write("policies/all.yaml", &POLICIES.replace("newest: 1", "newest: 2"));
     let done = desk.run("apply plan.json").await.exits(3);
@@ -177,7 +180,7 @@ async fn a_run_enforces_only_where_settings_and_policy_both_say_so() {
     assert_eq!(tags(&registry, "shop/web").len(), 4);
     let again = desk.run("run --format json").await.exits(0).json();
     assert_eq!(names(&again, "removals"), GOING[2..]);
-    let runs = desk.run("runs --format json").await.exits(0).json();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     let removed: Vec<&Value> = runs.as_array().unwrap().iter().map(|run| &run["summary"]["removed"]).collect();
     assert_eq!(removed, [&json!(0), &json!(2), &json!(0), &json!(0)]);
 }
@@ -207,7 +210,7 @@ async fn what_a_limit_refuses_at_the_application_is_an_exit_code() {
     let done = desk.run("apply plan.json").await.exits(3);
     assert!(done.out.contains("limit is 50%"), "{}", done.out);
     assert_eq!(tags(&registry, "shop/api").len(), 3);
-    let runs = desk.run("runs --format json").await.exits(0).json();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     assert_eq!(runs[0]["outcome"], "refused", "{runs}");
 }
 

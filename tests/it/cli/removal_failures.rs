@@ -36,7 +36,7 @@ async fn shows(desk: &CliFixture, outcome: &str, removed: u64) {
     let line = listed.lines().nth(1).unwrap();
     let columns: Vec<&str> = line.split_whitespace().rev().take(2).collect();
     assert_eq!(columns, [removed.to_string().as_str(), outcome], "{listed}");
-    let json = desk.run("runs --format json --limit 1").await.exits(0).json();
+    let json = desk.run("runs --format json --limit 1").await.exits(0).json()["runs"].clone();
     assert_eq!(json[0]["summary"]["removed"], removed, "{json:#}");
     let json = desk.run("runs show last --format json").await.exits(0).json();
     assert_eq!(json["summary"]["removed"], removed, "{json:#}");

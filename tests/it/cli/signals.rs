@@ -140,6 +140,6 @@ async fn a_plan_that_is_stopped_is_recorded_as_interrupted() {
     }
     signal(&plan, "-INT");
     assert_eq!(plan.wait().await.unwrap().code(), Some(1));
-    let runs = desk.run("runs --format json").await.exits(0).json();
+    let runs = desk.run("runs --format json").await.exits(0).json()["runs"].clone();
     assert_eq!((&runs[0]["kind"], &runs[0]["outcome"]), (&"plan".into(), &"interrupted".into()), "{runs:#}");
 }

@@ -38,7 +38,7 @@ async fn a_source_is_shown_with_every_place_and_the_tags_that_it_protects() {
     let host = registry.host();
     let listed = desk.run("sources").await.exits(0);
     assert!(listed.out.contains("2 claims, 1 mention, 1 unresolved, protects 2 tags"), "{}", listed.out);
-    let listed = desk.run("sources --format json").await.exits(0).json();
+    let listed = desk.run("sources --format json").await.exits(0).json()["sources"].clone();
     let counts = ["claims", "mentions", "unresolved", "protects"].map(|key| listed[0][key].as_u64().unwrap());
     assert_eq!(counts, [2, 1, 1, 2]);
     assert_eq!(

@@ -238,7 +238,7 @@ async fn commands_work_as_with_a_file_and_show_no_password() {
     assert_eq!(fixture.tags().len(), 1);
     let runs = fixture.run("runs --format json").await;
     assert_eq!(runs.code, 0, "{}", runs.err);
-    let runs: serde_json::Value = serde_json::from_str(&runs.out).unwrap();
+    let runs = serde_json::from_str::<serde_json::Value>(&runs.out).unwrap()["runs"].clone();
     let run = runs.as_array().unwrap().iter().find(|run| run["kind"] == "apply").unwrap()["id"].as_str().unwrap();
     // The lease was given back when the command before ended, so nobody waits for it.
     let restored = fixture.run(&format!("restore --run {run}")).await;
@@ -352,7 +352,7 @@ impl Fixture {
         assert_eq!(removed.code, 0, "{}\n{}", removed.out, removed.err);
         assert_eq!(self.tags().len(), 1);
         let runs = self.run_with(state, "runs --format json").await;
-        let runs: serde_json::Value = serde_json::from_str(&runs.out).unwrap();
+        let runs = serde_json::from_str::<serde_json::Value>(&runs.out).unwrap()["runs"].clone();
         runs[0]["id"].as_str().unwrap().to_owned()
     }
 

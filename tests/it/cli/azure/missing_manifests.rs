@@ -132,7 +132,7 @@ async fn a_run_that_was_killed_between_removal_and_manifest_is_completed_by_the_
     let pulled: Vec<usize> = expiring.values().map(pulls).collect();
     assert_eq!(pulled.iter().sum::<usize>(), 2, "the two that were not read: {pulled:?}");
     assert!(pulled.iter().all(|pulls| *pulls <= 1), "{pulled:?}");
-    let runs = azure.run("runs --format json").await.exits(0).json();
+    let runs = azure.run("runs --format json").await.exits(0).json()["runs"].clone();
     let killed = runs[1]["id"].as_str().unwrap();
     let foreseen = azure.run(&format!("restore --run {killed} --dry-run --format json")).await.exits(0).json();
     let expected = foreseen["previews"].as_array().unwrap().iter().map(|one| one["expected"].as_str().unwrap());

@@ -134,7 +134,7 @@ async fn ended(child: Child) -> CliOutput {
 
 /// The entries of the latest run's journal.
 async fn journal(azure: &Azure) -> (Value, Value) {
-    let runs = azure.run("runs --format json").await.exits(0).json();
+    let runs = azure.run("runs --format json").await.exits(0).json()["runs"].clone();
     let id = runs[0]["id"].as_str().unwrap().to_owned();
     let shown = azure.run(&format!("runs show {id} --format json")).await.exits(0).json();
     (shown["journal"].clone(), shown)

@@ -27,7 +27,7 @@ async fn without_the_right_to_delete_a_plan_notes_the_role_and_a_run_is_refused(
     }
     let plan = azure.run("plan --format json --out plan.json").await.exits(0).json();
     assert_eq!((&plan["refusals"], &plan["registries"][0]["notes"][0]["kind"]), (&json!([]), &json!("missing-rights")));
-    let registries = azure.run("registries --format json").await.exits(0).json();
+    let registries = azure.run("registries --format json").await.exits(0).json()["registries"].clone();
     assert_eq!(registries[0]["rights"]["state"], "missing", "{registries}");
     azure.run("registries probe contoso").await.exits(3);
     let reads = |request: &tagwarden::demo::registry::ServedRequest| {

@@ -136,7 +136,7 @@ async fn killed_in_the_middle_it_is_settled_and_everything_comes_back_byte_for_b
 
     tokio::time::sleep(Duration::from_millis(1100)).await;
     azure.run("plan").await.exits(0);
-    let runs = azure.run("runs --format json").await.exits(0).json();
+    let runs = azure.run("runs --format json").await.exits(0).json()["runs"].clone();
     for run in runs.as_array().unwrap() {
         let id = run["id"].as_str().unwrap();
         let shown = azure.run(&format!("runs show {id} --format json")).await.exits(0).json();

@@ -295,8 +295,8 @@ async fn find_named(app: &App, image: &str) -> Result<TagRef, RunError> {
     }
 }
 
-/// Proposes the repository or tag that was probably meant: one with a similar name, or that very tag elsewhere; empty if
-/// there is none.
+/// Proposes the repository or tag that was probably meant: one with a similar name, or that very tag elsewhere; empty
+/// if there is none.
 async fn propose_similar(app: &App, named: &TagRef) -> Result<String, RunError> {
     if let Some(meant) = app.similar_name(named).await? {
         return Ok(workflow::propose(&[meant]));

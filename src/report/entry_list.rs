@@ -42,8 +42,8 @@ impl EntryLine {
     }
 }
 
-/// Renders lines in the natural order of their names. Where more than three have the same words, these stand once, above
-/// the names. `until` introduces the time until which something is possible.
+/// Renders lines in the natural order of their names. Where more than three have the same words, these stand once,
+/// above the names. `until` introduces the time until which something is possible.
 #[must_use]
 pub fn entry_list(mut lines: Vec<EntryLine>, until: &str) -> String {
     lines.sort_by(|a, b| natural_order(&a.name, &b.name));

@@ -7,8 +7,8 @@ use crate::report::{self, HistoryEntryView};
 use crate::state::{JournalEntry, RunKind};
 
 impl App {
-    /// Returns the entries of all journals in a period, the oldest first. The period is that of the entries: a run may have
-    /// begun before.
+    /// Returns the entries of all journals in a period, the oldest first. The period is that of the entries: a run may
+    /// have begun before.
     ///
     /// # Errors
     /// Returns an error if the state cannot be read.
@@ -25,7 +25,7 @@ impl App {
             let can_have =
                 |kind: RunKind| kind != RunKind::Plan && (query.kinds.is_empty() || query.kinds.contains(&kind));
             for record in page.iter().filter(|record| can_have(record.run.kind)) {
-                // Its end does not limit that: an entry may be added long after it, for a removal that was settled late.
+                // Its end does not matter: an entry may be added long after it, for a removal settled late.
                 if query.until.is_some_and(|until| record.run.started_at >= until) {
                     continue;
                 }

@@ -67,8 +67,8 @@ impl App {
         Ok(RunError::Usage(failure.with_help(propose(&meant))))
     }
 
-    /// Proposes tags for one that was never removed: a similar one that was removed from the repository, or that very tag of
-    /// another repository; empty if there is none.
+    /// Proposes tags for one that was never removed: a similar one that was removed from the repository, or that very
+    /// tag of another repository; empty if there is none.
     pub(super) async fn propose_removed(
         &self,
         registry: &RegistryName,

@@ -240,7 +240,7 @@ async fn dispatch(cli: Cli) -> u8 {
         Command::Explain(args) => Box::pin(explain::explain(config, &args)).await,
         Command::Sources(args) => sources::sources(config, &args).await,
         Command::Registries(args) => Box::pin(registries::registries(config, &args)).await,
-        Command::Runs(args) => runs::runs(config, &args).await,
+        Command::Runs(args) => Box::pin(runs::runs(config, &args)).await,
         Command::Restore(args) => restore::restore(config, &args).await,
         Command::Hold(args) => hold::hold(config, &args).await,
         Command::Holds(args) => hold::holds(config, &args).await,

@@ -88,7 +88,7 @@ async fn list_registries(config: Option<&Path>, format: DataFormat) -> Result<u8
     match format {
         DataFormat::Text => print(&report::registries_text(&registries)),
         DataFormat::Json => {
-            print(&json_document("tagwarden.registries/1", json!({ "registries": to_json(&registries)? })))
+            print(&json_document("tagwarden.registries/1", json!({ "registries": to_json(&registries)? })));
         }
     }
     let unread = registries.iter().any(|registry| registry.error.is_some());

@@ -65,7 +65,7 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
         match args.format {
             DataFormat::Text => print(&outcome_text::preview_text(&previews)),
             DataFormat::Json => {
-                print(&json_document("tagwarden.restore-preview/1", outcome_text::preview_json(&previews)))
+                print(&json_document("tagwarden.restore-preview/1", outcome_text::preview_json(&previews)));
             }
         }
         let expects = |found: fn(&ExpectedRestore) -> bool| previews.iter().any(|one| found(&one.preview.expected));

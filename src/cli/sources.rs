@@ -71,7 +71,7 @@ async fn list_sources(config: Option<&Path>, format: DataFormat) -> Result<u8, R
     match format {
         DataFormat::Text => print(&report::sources_text(&document)),
         DataFormat::Json => {
-            print(&json_document("tagwarden.sources/1", json!({ "sources": to_json(&document.sources)? })))
+            print(&json_document("tagwarden.sources/1", json!({ "sources": to_json(&document.sources)? })));
         }
     }
     if document.evidence_missing() {

@@ -14,6 +14,9 @@ use super::notation::format_minute;
 /// Most lines that repeat the same words.
 const MOST_REPEATED: usize = 3;
 
+/// The label, the words and the policy that lines of a group have in common.
+type Common<'l> = (&'l str, String, &'l str);
+
 /// A line of such a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryLine {
@@ -33,7 +36,7 @@ pub struct EntryLine {
 
 impl EntryLine {
     /// Returns the parts that lines of a group have in common. The id of a request differs from line to line.
-    fn common(&self) -> (&str, String, &str) {
+    fn common(&self) -> Common<'_> {
         (&self.label, without_correlation_id(&self.words), &self.policy)
     }
 
@@ -47,7 +50,7 @@ impl EntryLine {
 #[must_use]
 pub fn entry_list(mut lines: Vec<EntryLine>, until: &str) -> String {
     lines.sort_by(|a, b| natural_order(&a.name, &b.name));
-    let mut groups: Vec<((&str, String, &str), Vec<&EntryLine>)> = Vec::new();
+    let mut groups: Vec<(Common, Vec<&EntryLine>)> = Vec::new();
     let mut places = HashMap::new();
     for line in &lines {
         let common = line.common();
@@ -63,7 +66,7 @@ pub fn entry_list(mut lines: Vec<EntryLine>, until: &str) -> String {
     let is_folded = |words: &str, found: &[&EntryLine]| {
         repeats(found) || any_folded && words.is_empty() && !found.iter().all(|line| line.is_bare())
     };
-    let folded: HashSet<(&str, String, &str)> = groups
+    let folded: HashSet<Common> = groups
         .iter()
         .filter(|((_, words, _), found)| is_folded(words, found))
         .map(|(common, _)| common.clone())

@@ -112,7 +112,9 @@ impl TicketDialect {
 fn format_jira(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     // An odd number of backticks leaves open which of them belong together.
-    if parts.len() % 2 == 0 || parts.iter().skip(1).step_by(2).any(|code| code.trim() != *code || code.is_empty()) {
+    if parts.len().is_multiple_of(2)
+        || parts.iter().skip(1).step_by(2).any(|code| code.trim() != *code || code.is_empty())
+    {
         return escape_jira(text);
     }
     let format = |(place, part): (usize, &&str)| {

@@ -174,6 +174,26 @@ async fn what_github_no_longer_has_is_pushed_while_its_layers_are_there() {
     assert!(error.chain().contains("MANIFEST_BLOB_UNKNOWN"), "{}", error.chain());
 }
 
+/// A restore that fails on GitHub's side does not end the undo; one that was carried out is not repeated by a push.
+#[tokio::test]
+async fn a_restore_that_fails_at_github_is_followed_by_a_push() {
+    let faults = [
+        (refusal(500, "Something went wrong.", &[]), &["POST restore", "PUT v1"][..]),
+        (FaultKind::HangUp { handled: false }, &["POST restore", "PUT v1"]),
+        (FaultKind::HangUp { handled: true }, &["POST restore"]),
+        (FaultKind::HandledButStatus(502), &["POST restore"]),
+    ];
+    for (fault, expected) in faults {
+        let (registry, one) = filled().await;
+        delete(&registry, TOKEN, &one).await.unwrap();
+        registry.clear_requests();
+        registry.inject(Fault::on("/restore", fault.clone()));
+        put_back(&registry, "v1", &one).await.unwrap();
+        assert_eq!(changes(&registry), expected, "{fault:?}");
+        assert_eq!(registry.tags(API)["v1"], one.digest);
+    }
+}
+
 #[tokio::test]
 async fn no_restore_takes_a_tag_from_another_image() {
     let (registry, one) = filled().await;

@@ -80,20 +80,30 @@ impl GhcrWriter {
             max_bytes: MAX_ERROR_BYTES,
             ..self.api.request(&path, &[])
         };
-        let response = self.api.rest.send(&TokenScope::Push(repository.clone()), &request).await?;
-        match response.status.as_u16() {
-            200 | 202 | 204 if response.is_web_page() => Err(response.malformed("GitHub answers no restore so")),
-            200 | 202 | 204 => {
-                self.api.shared.versions.forget(repository, digest);
-                Ok(())
-            }
-            // It is older than 30 days, or its place was taken. A missing right is seen by the push that follows.
-            404 => {
-                tracing::info!(%repository, %digest, answer = wire::describe(&response), "GitHub does not restore a version");
-                Ok(())
-            }
-            _ => Err(wire::refusal(&response, Right::Restore)),
-        }
+        let answered = self.api.rest.send(&TokenScope::Push(repository.clone()), &request).await;
+        let is_lost = |error: &RegistryError| error.is_ambiguous() && error.kind != RegistryErrorKind::Malformed;
+        let not_restored = match answered {
+            Ok(response) => match response.status.as_u16() {
+                200 | 202 | 204 if response.is_web_page() => {
+                    return Err(response.malformed("GitHub answers no restore so"));
+                }
+                200 | 202 | 204 => {
+                    self.api.shared.versions.forget(repository, digest);
+                    return Ok(());
+                }
+                // It is older than 30 days, or its place was taken. A missing right is seen by the push that follows.
+                404 => wire::describe(&response),
+                _ => match wire::refusal(&response, Right::Restore) {
+                    error if is_lost(&error) => error.chain(),
+                    error => return Err(error),
+                },
+            },
+            Err(error) if is_lost(&error) => error.chain(),
+            Err(error) => return Err(error),
+        };
+        // The caller looks at what is there now, and pushes what is not. If GitHub restores the version late, it is the same.
+        tracing::info!(%repository, %digest, answer = not_restored, "GitHub does not restore a version");
+        Ok(())
     }
 }
 

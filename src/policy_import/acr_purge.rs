@@ -46,6 +46,9 @@ const VALUES: [(&str, &str); 14] = [
 /// Flags without one.
 const SWITCHES: [&str; 5] = ["untagged", "untagged-only", "dry-run", "include-locked", "verbose"];
 
+/// Commands that print their arguments, and run none of them.
+const PRINTING: [&str; 7] = ["echo", "printf", "print", "cat", "Write-Host", "Write-Output", ":"];
+
 /// Flags by which a piece of a command shows that it belonged to a purge.
 const OWN: [&str; 11] = [
     "filter",
@@ -70,6 +73,8 @@ struct Purge {
     unknown: Vec<String>,
     /// A flag behind the end of the command, which may belong to it.
     behind: Option<String>,
+    /// The command that prints it, and does not run it.
+    printed_by: Option<&'static str>,
     /// The command without what is secret in it.
     original: String,
 }
@@ -161,10 +166,17 @@ struct Texts {
 impl Texts {
     /// Takes all of the text, or the texts of a YAML or JSON document.
     fn read(&mut self, text: &str) {
-        let document: Option<Value> = serde_saphyr::from_str(text).ok();
-        match document {
-            Some(document @ (Value::Object(_) | Value::Array(_))) => self.collect(&document),
-            _ => self.scripts.push(text.to_owned()),
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
+        // `echo "as planned: acr purge …"` is valid YAML, too.
+        let is_key = |key: &String| !key.contains(char::is_whitespace);
+        let is_structured = |document: &Value| match document {
+            Value::Object(entries) => entries.keys().all(is_key),
+            other => other.is_array() || other.is_null(),
+        };
+        if documents.iter().all(is_structured) && documents.iter().any(|document| !document.is_null()) {
+            documents.iter().for_each(|document| self.collect(document));
+        } else {
+            self.scripts.push(text.to_owned());
         }
     }
 
@@ -210,6 +222,9 @@ fn find_purges(script: &str, level: usize, found: &mut Vec<Purge>, schedules: &m
                 let inner = word.text.split_once("acr").map_or(word.text.as_str(), |_| inner_command(&word.text));
                 find_purges(inner, level + 1, found, schedules);
             }
+        }
+        if let Some(printing) = PRINTING.into_iter().find(|name| words[0].text.eq_ignore_ascii_case(name)) {
+            found[before..].iter_mut().for_each(|purge| purge.printed_by = Some(printing));
         }
         if let Some(flag) = all.peek().and_then(flag_of_purge) {
             for purge in &mut found[before..] {
@@ -376,6 +391,11 @@ fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPol
         policy.leave_out(format!(
             "the command ends before `{flag}` with its line or at a sign such as `|`, and it is not sure whether this flag \
              belongs to it. Write the command on one line, or end each line but the last with `\\`, and import it again"
+        ));
+    }
+    if let Some(printing) = purge.printed_by {
+        policy.leave_out(format!(
+            "`{printing}` prints the command, and nothing shows that it runs. If it does, import the command by itself"
         ));
     }
     if !purge.unknown.is_empty() {

@@ -60,9 +60,9 @@ fn flags_behind_the_end_of_a_purge_are_not_lost() {
         ),
         (
             "---\nsteps: []\n---\nsteps:\n  - cmd: acr purge --ago 7d --filter 'app:.*'\n      --keep 3\n",
-            "a b c d",
+            "a@400 b@300 c@200 d@100",
             "",
-            "before `--keep`",
+            "`--keep 3` spares the newest",
         ),
         (
             "var t = '''\nsteps:\n  - cmd: acr purge --ago 3d --filter 'app:^pr-.*|^dev.*' --keep 3\n'''\n",
@@ -86,6 +86,32 @@ fn flags_behind_the_end_of_a_purge_are_not_lost() {
             "steps:\n  - cmd: acr purge --filter 'app:^dev' --ago 7d\n  - cmd: acr purge --filter 'app:^pr' --ago 7d\n",
             "a dev-1 pr-1",
             "dev-1 pr-1",
+            "within: 7d",
+        ),
+    ];
+    check(Tool::AcrPurge, "", "app", &rows);
+}
+
+/// What a command prints is not run, as far as can be seen.
+#[test]
+fn a_purge_that_is_only_printed_removes_nothing() {
+    let rows: [Row; 8] = [
+        ("echo acr purge --filter 'app:.*' --ago 7d", "a", "", "`echo` prints the command"),
+        ("echo \"would run: acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`echo` prints the command"),
+        ("printf '%s\\n' \"acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`printf` prints the command"),
+        ("Write-Host \"acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`Write-Host` prints the command"),
+        (
+            "steps:\n  - cmd: bash -c \"echo acr purge --filter 'app:.*' --ago 7d\"\n",
+            "a",
+            "",
+            "`echo` prints the command",
+        ),
+        ("echo begin; acr purge --filter 'app:.*' --ago 7d", "a", "a", "within: 7d"),
+        ("echo begin && sudo acr purge --filter 'app:.*' --ago 7d", "a", "a", "within: 7d"),
+        (
+            "steps: []\n---\nversion: v1.1.0\nsteps:\n  - cmd: acr purge --filter 'app:.*' --ago 7d\n",
+            "a",
+            "a",
             "within: 7d",
         ),
     ];

@@ -11,7 +11,7 @@ use config::{Config, Environment, File, FileFormat, Value as Layer, ValueKind};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::policy::{Entry, Node, Place, Problems, Value};
+use crate::policy::{Entry, MERGE_CONFLICT, MERGE_CONFLICT_HELP, Node, Place, Problems, Value, merge_conflict};
 
 /// The prefix of all variables of the settings, followed by [`SEPARATOR`].
 const PREFIX: &str = "TAGWARDEN";
@@ -25,6 +25,10 @@ type Variables = BTreeMap<Vec<String>, (String, String)>;
 /// count as unset.
 pub(super) fn merge_layers(text: &str, environment: &[(String, String)], problems: &mut Problems) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
+    if let Some(span) = merge_conflict(text).filter(|_| !errors.is_empty()) {
+        problems.add(&Place::Text(span), MERGE_CONFLICT).help(MERGE_CONFLICT_HELP);
+        return None;
+    }
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
         let (message, help) = describe_syntax_error(error.message(), text, span.clone());

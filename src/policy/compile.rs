@@ -311,6 +311,13 @@ fn foreign_policy_key_hint(key: &str) -> Option<&'static str> {
 }
 
 fn mode(node: &Node, problems: &mut Problems) -> Option<PolicyMode> {
+    if matches!(&node.value, Value::Text(written) if written == "approved") {
+        problems.add(&node.at, "unknown mode `approved`").help(
+            "known: `dry-run`, `enforce`; `approved` is a mode of the settings: then plans are removed once somebody \
+             approved them",
+        );
+        return None;
+    }
     fields::choice("mode", node, &MODES, problems)
 }
 

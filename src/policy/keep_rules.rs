@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::diagnostic::Problems;
 use super::fields::{self, Fields};
 use super::selection;
-use super::yaml::{Entry, Node, Value};
+use super::yaml::{DASH_HELP, Entry, Node, Value};
 use crate::domain::{Keep, KeepRule, Period, VersionPart, WrittenDuration};
 
 const VERSIONS: [(&str, VersionPart); 3] =
@@ -53,9 +53,12 @@ pub(super) fn keep(node: &Node, problems: &mut Problems) -> Option<Keep> {
             None
         }
         Value::Map(entries) => {
-            problems
-                .add(&node.at, "`keep` must be a list of rules, not a map")
-                .help("put `- ` before each rule: a tag stays if any of them keeps it");
+            let problem = problems.add(&node.at, "`keep` must be a list of rules, not a map");
+            if entries.iter().all(|entry| entry.key.starts_with('-')) {
+                problem.help(DASH_HELP);
+                return None;
+            }
+            problem.help("put `- ` before each rule: a tag stays if any of them keeps it");
             for entry in entries {
                 keep_rule(entry, problems);
             }

@@ -246,10 +246,16 @@ fn find_policy_files(path: &Path, problems: &mut Vec<Diagnostic>) -> Vec<PathBuf
         Ok(_) => found.push(path.to_owned()),
         Err(error) => {
             let near = beside(path).map(|near| format!("`{near}` is there; ")).unwrap_or_default();
-            let mut problem = Diagnostic::new(path.display().to_string(), "policies cannot be read");
-            problem
-                .caused_by(error)
-                .help(format!("{near}name a file or a folder; `policies` in the settings is relative to the settings"));
+            let file = path.display().to_string();
+            let problem = if path.is_symlink() {
+                Diagnostic::of_failure(file, unreadable_link())
+            } else {
+                let mut problem = Diagnostic::new(file, "policies cannot be read");
+                let help =
+                    format!("{near}name a file or a folder; `policies` in the settings is relative to the settings");
+                problem.caused_by(error).help(help);
+                problem
+            };
             problems.push(problem);
         }
     }
@@ -366,11 +372,14 @@ pub(super) fn read_text(path: &Path) -> Result<String, Failure<()>> {
     read_file(path).and_then(decode)
 }
 
+fn unreadable_link() -> Failure<()> {
+    Failure::new((), "is a link to a file that does not exist").with_help("correct the link, or remove it")
+}
+
 fn read_file(path: &Path) -> Result<Vec<u8>, Failure<()>> {
     let metadata = fs::metadata(path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound && path.is_symlink() {
-            return Failure::new((), "is a link to a file that does not exist")
-                .with_help("correct the link, or remove it");
+            return unreadable_link();
         }
         unreadable(error)
     })?;

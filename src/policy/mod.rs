@@ -51,7 +51,7 @@ pub use policy_tests::{
 pub(crate) use redact::redact_message;
 pub use schema::{schema, tests_schema};
 pub use unread_files::lint_unread_files;
-pub(crate) use yaml::{Entry, Node, Place, Value};
+pub(crate) use yaml::{Entry, MERGE_CONFLICT, MERGE_CONFLICT_HELP, Node, Place, Value, merge_conflict};
 
 /// Parses the policies of one file. `file` is its name in messages and in [`Policy::file`].
 ///

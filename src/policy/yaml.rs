@@ -127,6 +127,9 @@ const TOO_LARGE: &str = "too large or too deeply nested to be a policy file";
 const TOO_LARGE_HELP: &str = "aliases count as often as they are used: write it out, or split the file";
 
 fn describe_error(text: &str, error: &Error) -> YamlError {
+    if let Some(span) = merge_conflict(text) {
+        return YamlError { span, message: MERGE_CONFLICT.to_owned(), help: Some(MERGE_CONFLICT_HELP) };
+    }
     let error = match error.without_snippet() {
         Error::AliasError { error, .. } => error,
         error => error,
@@ -164,15 +167,56 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
         _ if wording.starts_with("tabs") || wording.contains("found a tab") || is_indented_by_tab(text, span.start) => {
             ("a tab where YAML wants spaces".to_owned(), Some("indent with spaces"))
         }
+        _ if wording.contains("unclosed quote") => {
+            ("no valid YAML: unclosed quote".to_owned(), Some("end the text with the quote with which it begins"))
+        }
+        _ if wording.contains("content after single-quoted") => {
+            (format!("no valid YAML: {}", without_place(&wording)), Some(APOSTROPHE_HELP))
+        }
         _ => {
             let message = without_place(&wording);
-            let help = indentation_help(text, span.start, message)
+            let help = dash_help(text, span.start)
+                .or_else(|| indentation_help(text, span.start, message))
                 .or_else(|| quoting_help(text, span.start))
                 .or_else(|| message.contains("mapping values").then_some(COLON_HELP));
             (format!("no valid YAML: {message}"), help)
         }
     };
     YamlError { span, message, help }
+}
+
+/// What a file with an unfinished merge has wrong.
+pub(crate) const MERGE_CONFLICT: &str = "the marks of an unfinished merge";
+/// The remedy for that.
+pub(crate) const MERGE_CONFLICT_HELP: &str =
+    "decide between the two sides, and remove the lines with `<<<<<<<`, `=======` and `>>>>>>>`";
+
+/// Returns the first mark that git writes where a merge was not finished.
+pub(crate) fn merge_conflict(text: &str) -> Option<Range<usize>> {
+    let starts = text.split_inclusive('\n').scan(0, |at, line| {
+        *at += line.len();
+        Some((*at - line.len(), line.trim_end()))
+    });
+    let mut marks = starts.skip_while(|(_, line)| !line.starts_with("<<<<<<< "));
+    let (start, line) = marks.next()?;
+    let mut rest = marks.skip_while(|(_, line)| *line != "=======");
+    rest.any(|(_, line)| line.starts_with(">>>>>>> ")).then(|| start..start + line.len())
+}
+
+const APOSTROPHE_HELP: &str = "put the text in double quotes, or write an apostrophe within single quotes twice";
+
+/// Help for an entry of a list whose dash touches its key, which makes it a key.
+pub(crate) const DASH_HELP: &str = "write a space after the dash: `- newest: 3`";
+
+/// Returns help if the line, or the one before, begins with a dash that touches a word.
+fn dash_help(text: &str, at: usize) -> Option<&'static str> {
+    let line_end = text[at..].find('\n').map_or(text.len(), |end| at + end);
+    let mut lines = text[..line_end].lines().rev().filter(|line| !line.trim().is_empty()).take(2);
+    let touches = |line: &str| {
+        let word = line.trim_start().strip_prefix('-');
+        word.is_some_and(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.contains(':'))
+    };
+    lines.any(touches).then_some(DASH_HELP)
 }
 
 /// Returns a message without the place that the parser puts at its end, because it is shown separately.

@@ -308,6 +308,8 @@ fn links_are_followed_but_not_in_circles() {
     assert!(error_of(mounted.path(), &mounted).starts_with("b.yaml: is a link to a file that does not exist"));
 
     let circle = folder(&[("a.yaml", &policy("a"))]);
+    let alone = error_of(&mounted.path().join("b.yaml"), &mounted);
+    assert!(alone.contains("is a link to a file that does not exist"), "{alone}");
     symlink(".", circle.path().join("again")).unwrap();
     assert!(error_of(circle.path(), &circle).contains("a link to itself"));
 }

@@ -63,13 +63,18 @@ impl Diagnostic {
         Self { cause, ..Self::new(file, message) }
     }
 
-    /// Creates a problem at `span` of a text. An empty span means the rest of its line.
-    pub(crate) fn at(file: &str, text: &Arc<str>, span: &Range<usize>, message: impl Into<String>) -> Self {
+    /// Creates a problem at `span` of a text whose lines start there. An empty span means the rest of its line.
+    fn at(
+        file: &str,
+        (text, line_starts): (&Arc<str>, &[usize]),
+        span: &Range<usize>,
+        message: impl Into<String>,
+    ) -> Self {
         let span = visible_span(text, span);
-        let before = &text[..span.start];
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = line_starts.partition_point(|start| *start <= span.start);
+        let line_start = line.checked_sub(1).and_then(|at| line_starts.get(at)).copied().unwrap_or_default();
         Self {
-            line: before.matches('\n').count() + 1,
+            line,
             column: text[line_start..span.start].chars().count() + 1,
             span,
             text: Some(Arc::clone(text)),
@@ -172,6 +177,8 @@ impl Error for Diagnostic {
 pub(crate) struct Problems {
     file: Arc<str>,
     text: Arc<str>,
+    /// The positions at which its lines start: a large file has thousands of places.
+    line_starts: Vec<usize>,
     /// The separator between a key and its value in the format of the file.
     separator: &'static str,
     /// The keys that stand above the first table of the settings.
@@ -195,9 +202,12 @@ impl Problems {
     }
 
     fn with_visible_text(file: &str, text: String) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let line_starts = std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect();
         Self {
             file: file.into(),
             text: text.into(),
+            line_starts,
             separator: ": ",
             top_keys: &[],
             found: Vec::new(),
@@ -250,7 +260,7 @@ impl Problems {
     pub(crate) fn diagnostic(&self, at: &Place, message: impl Into<String>) -> Diagnostic {
         match at {
             Place::Text(_) if self.count > MAX_SHOWN => Diagnostic::new(&*self.file, message),
-            Place::Text(span) => Diagnostic::at(&self.file, &self.text, span, message),
+            Place::Text(span) => Diagnostic::at(&self.file, (&self.text, &self.line_starts), span, message),
             Place::Variable(name) => Diagnostic::new(&**name, message),
             Place::File => Diagnostic::new(&*self.file, message),
         }

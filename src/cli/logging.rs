@@ -84,7 +84,7 @@ pub(super) fn init_logging(LogDefaults { filter, has_progress_bar }: LogDefaults
         EnvFilter::new(&default)
     });
     // Each statement of SQL is a line at `debug`, which hides all others; who names them gets them.
-    let statements = if wanted.contains("sqlx") { None } else { "sqlx::query=warn".parse().ok() };
+    let statements = if wanted.contains("sqlx") { None } else { "sqlx::query=error".parse().ok() };
     let filter = statements.into_iter().fold(filter, EnvFilter::add_directive);
     let format = std::env::var("TAGWARDEN_LOG_FORMAT").unwrap_or_default();
     if !["", "text", "json"].contains(&&*format) {

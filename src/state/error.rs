@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::folder;
 use super::location::PostgresLocation;
-use crate::domain::Failure;
+use crate::domain::{Cause, Failure};
 
 /// A failure of the state. Messages name the file.
 pub type StateError = Failure<StateErrorKind>;
@@ -152,7 +152,14 @@ impl StateError {
         {
             return Self::from_io(path, doing, cause);
         }
-        Self::about(kind, path, format_args!("cannot {doing}")).caused_by(error)
+        let failure = Self::about(kind, path, format_args!("cannot {doing}"));
+        match error {
+            // The remedy says who has the lock.
+            sqlx::Error::Database(_) if kind == StateErrorKind::Locked => failure,
+            // Only what SQLite itself said.
+            sqlx::Error::Database(error) => failure.caused_by(Cause::boxed(error.into_error())),
+            error => failure.caused_by(error),
+        }
     }
 
     /// Converts an error of the system during an operation on the state at `path`.

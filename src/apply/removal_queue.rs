@@ -4,15 +4,15 @@
 //! its last one. So the first removal is the most informative one, and until its manifest was seen to survive there is
 //! no other.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt as _};
 
 use super::companions::{reachable_from, remove_companions};
-use super::untag::{CurrentManifest, remove_tag};
+use super::untag::{CurrentManifest, remove_tag, settle_missing};
 use super::{RegistryContext, RemovalResult, RemovalTask, RepositoryContext};
-use crate::domain::{Digest, Outcome, SkipReason, TagName};
+use crate::domain::{Digest, JournalId, Outcome, Removal, SkipReason, TagName};
 use crate::state::StateError;
 
 /// The removals of one repository, in order.
@@ -51,6 +51,10 @@ pub(super) struct RemainingTags {
     counts: Mutex<HashMap<Digest, usize>>,
     /// The retained tags of the images of which others are removed.
     retained: HashMap<Digest, Vec<TagName>>,
+    /// The images of which this run removes more than one tag.
+    shared: HashSet<Digest>,
+    /// Tags of those that were gone when their turn came, with their open entries of the journal.
+    pub(super) missing: Mutex<Vec<(JournalId, Arc<Removal>)>>,
     /// True once the removal of a tag was seen to leave a retained tag of the same image. Held by the first such removal.
     pub(super) leaves_others: tokio::sync::Mutex<bool>,
 }
@@ -64,6 +68,16 @@ impl RemainingTags {
     /// Returns the retained tags of an image.
     pub(super) fn retained_tags(&self, digest: &Digest) -> &[TagName] {
         self.retained.get(digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// Keeps the entry of a tag that was gone open until the other removals of its image are over. Returns false if
+    /// there are none.
+    pub(super) fn defer_missing(&self, entry: JournalId, removal: &Arc<Removal>) -> bool {
+        let is_shared = self.shared.contains(&removal.digest);
+        if is_shared {
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).push((entry, Arc::clone(removal)));
+        }
+        is_shared
     }
 
     /// Records that a tag of the image was removed, and returns true if it was the last one.
@@ -102,9 +116,12 @@ impl<'a> RemovalQueue<'a> {
             tasks.into_iter().partition(|task| task.removal.companion_of.is_some());
         let accompanied: BTreeSet<&Digest> =
             companions.iter().filter_map(|task| task.removal.companion_of.as_deref()).collect();
-        let mut firsts = HashMap::new();
+        let (mut firsts, mut shared) = (HashMap::new(), HashSet::new());
         for (position, task) in images.iter().enumerate() {
-            firsts.entry(task.removal.digest.clone()).or_insert(position);
+            let digest = &task.removal.digest;
+            if *firsts.entry(digest.clone()).or_insert(position) != position {
+                shared.insert(digest.clone());
+            }
         }
         let rank = |task: &RemovalTask| {
             let digest = &task.removal.digest;
@@ -126,6 +143,8 @@ impl<'a> RemovalQueue<'a> {
             remaining_tags: RemainingTags {
                 counts: Mutex::new(left),
                 retained,
+                shared,
+                missing: Mutex::default(),
                 leaves_others: tokio::sync::Mutex::new(false),
             },
             failed_attempts: 0,
@@ -174,6 +193,7 @@ impl<'a> RemovalQueue<'a> {
             applied.push(done?);
         }
         drop(rest);
+        settle_missing(&site, &tags, &mut applied).await?;
         remove_companions(&site, &tags, companions, &mut applied).await?;
         Ok(applied)
     }

@@ -19,6 +19,7 @@ use crate::registry::{RawManifest, RegistryError, RegistryErrorKind, RemovalResp
 use crate::state::{StateError, StateErrorKind};
 
 pub use confirmation::is_digest_unknown;
+pub(super) use siblings::settle_missing;
 
 /// A manifest that is fetched by the first removal that needs it.
 pub(super) type LazyManifest = Arc<OnceCell<Option<RawManifest>>>;
@@ -76,7 +77,7 @@ pub(super) async fn remove_tag(
         }
     }
     let first_shared = siblings::SharedRemoval::begin(site, tags, &order.removal).await;
-    let mut done = journal_and_untag(site, order, fetched).await?;
+    let mut done = journal_and_untag(site, tags, order, fetched).await?;
     let last = leaves_tag_absent(&done.outcome) && tags.record_removal(&digest);
     if matches!(done.outcome, Outcome::Done(_)) {
         site.refused_tags.forget(site.context, &done.removal).await?;
@@ -96,6 +97,7 @@ pub(super) async fn remove_tag(
 
 async fn journal_and_untag(
     site: &RepositoryContext<'_>,
+    tags: &RemainingTags,
     order: RemovalTask,
     fetched: &LazyManifest,
 ) -> Result<RemovalResult, StateError> {
@@ -144,6 +146,9 @@ async fn journal_and_untag(
             return Ok(RemovalResult { removal: order.removal, outcome });
         }
     };
+    if matches!(outcome, Outcome::Skipped(SkipReason::Missing)) && tags.defer_missing(journaled.id(), &order.removal) {
+        return Ok(RemovalResult { removal: order.removal, outcome });
+    }
     record_outcome(site, journaled.id(), &outcome).await?;
     log(site, &order.removal, &outcome);
     Ok(RemovalResult { removal: order.removal, outcome })

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{ObservedOutcome, UntagAttempt};
 use crate::apply::{RemovalTask, RepositoryContext, absence};
-use crate::domain::{Digest, Outcome, Removal, SkipReason};
+use crate::domain::{Digest, Outcome, Removal, SkipReason, TagName};
 use crate::registry::{RegistryError, RegistryErrorKind, RemovalRecord};
 
 /// The end of the evidence of a removal if the registry's record of the tag could not be read.
@@ -14,6 +14,14 @@ const DIGEST_UNKNOWN: &str = "so it is not known which digest the tag named when
 #[must_use]
 pub fn is_digest_unknown(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Done(evidence) if evidence.ends_with(DIGEST_UNKNOWN))
+}
+
+/// The evidence of a tag that was gone when its turn came, while another tag of its image was removed.
+pub(super) fn removed_with(other: &TagName) -> String {
+    format!(
+        "the tag was gone when {other}, another tag of its image, had been removed: the registry may have removed both, \
+         {DIGEST_UNKNOWN}"
+    )
 }
 
 /// The time for which a tag that is still visible is looked up again.

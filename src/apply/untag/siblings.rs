@@ -1,12 +1,15 @@
-//! Retained tags of the same image: some registries may remove them along with another tag of it.
+//! Other tags of the same image: some registries may remove them along with one.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::MutexGuard;
 
+use super::confirmation::removed_with;
+use super::{log, record_outcome};
 use crate::apply::removal_queue::RemainingTags;
-use crate::apply::{ApplyContext, RepositoryContext, absence};
-use crate::domain::{Action, Intent, Outcome, Removal, TagName};
+use crate::apply::{ApplyContext, RemovalResult, RepositoryContext, absence};
+use crate::domain::{Action, Intent, Outcome, Removal, SkipReason, TagName};
 use crate::registry::RegistryError;
 use crate::state::StateError;
 
@@ -139,4 +142,35 @@ async fn put_back(site: &RepositoryContext<'_>, removal: &Removal, seen: &TagNam
         "{why}; it could not be put back as {}; help: grant the right to push, then `tagwarden restore --run {run}`",
         lost.join(", ")
     ))
+}
+
+/// Settles the tags that were gone when their turn came, once the other tags of their images are dealt with. If one of
+/// those was removed, the registry may have removed both: then this one counts as removed, so that a restore of the
+/// run brings it back.
+///
+/// # Errors
+/// Returns an error if the state cannot be written.
+pub(in crate::apply) async fn settle_missing(
+    site: &RepositoryContext<'_>,
+    tags: &RemainingTags,
+    applied: &mut [RemovalResult],
+) -> Result<(), StateError> {
+    let missing = std::mem::take(&mut *tags.missing.lock().unwrap_or_else(PoisonError::into_inner));
+    // A registry that names what it removes, or was seen to leave other tags, is believed.
+    let may_take_others = !*tags.leaves_others.lock().await && !site.returns_digests.load(Ordering::Relaxed);
+    for (entry, removal) in missing {
+        let removed = applied
+            .iter()
+            .find(|other| other.removal.digest == removal.digest && matches!(other.outcome, Outcome::Done(_)));
+        let outcome = match removed.filter(|_| may_take_others) {
+            Some(other) => Outcome::Done(removed_with(&other.removal.tag)),
+            None => Outcome::Skipped(SkipReason::Missing),
+        };
+        record_outcome(site, entry, &outcome).await?;
+        log(site, &removal, &outcome);
+        if let Some(result) = applied.iter_mut().find(|result| Arc::ptr_eq(&result.removal, &removal)) {
+            result.outcome = outcome;
+        }
+    }
+    Ok(())
 }

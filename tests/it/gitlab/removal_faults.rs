@@ -101,6 +101,32 @@ async fn a_removal_that_takes_a_kept_tag_of_the_image_along_ends_it() {
     assert_eq!(along.len(), 2, "its removal and its restore: {along:?}");
 }
 
+/// No kept tag of the image shows that the registry removes both, and the plan removes both.
+#[tokio::test]
+async fn an_expired_tag_that_goes_with_another_one_comes_back_with_the_run() {
+    let walk = candidates().await;
+    for number in [3, 4] {
+        let kept = walk.digest(API, &candidate(EXPIRED));
+        assert!(walk.registry.move_tag(API, &format!("release-{number}"), &kept));
+    }
+    put(&walk.registry, API, &candidate(6), &build(&candidate(5), 100), 94);
+    walk.snapshot_tags();
+    for (first, second) in [(5, 6), (6, 5)] {
+        let takes = FaultKind::before_request(move |content| {
+            content.delete_tag(API, &candidate(second));
+        });
+        walk.registry.inject(on_deletion(&candidate(first), takes));
+    }
+    let before = walk.registry.tags(API);
+    let came = apply(&walk).await;
+    assert_eq!((came.code, labelled(&came, "done"), labelled(&came, "missing")), (0, EXPIRED, 0), "{}", came.text);
+    let journaled = walk.journal().await;
+    let evidence = journaled.iter().map(|entry| format!("{:?}", entry.outcome));
+    assert_eq!(evidence.filter(|text| text.contains("another tag of its image, had been removed")).count(), 1);
+    walk.restore(&came.run_id()).await.unwrap();
+    assert_eq!(walk.registry.tags(API), before);
+}
+
 #[tokio::test]
 async fn kept_tags_of_the_image_cost_one_request_for_each_repository() {
     let walk = candidates().await;

@@ -78,7 +78,7 @@ pub async fn recover(
         };
         match store.record_restore_outcome(entry.id, &outcome, left_at, now).await {
             // The process that began it lives, and has settled it since the list was read.
-            Err(error) if error.kind == StateErrorKind::Missing => continue,
+            Err(error) if error.kind == StateErrorKind::LeaseLost => continue,
             recorded => recorded?,
         }
         tracing::warn!(run = %entry.run, registry = %intent.registry, repository = %intent.repository, tag = %intent.tag,

@@ -160,7 +160,7 @@ async fn record_outcome(site: &RepositoryContext<'_>, id: JournalId, outcome: &O
     let ApplyContext { store, lease, run, .. } = site.context;
     let recorded = store.record_outcome(id, outcome, site.now()).await;
     if let (Err(error), Outcome::Done(evidence)) = (&recorded, outcome)
-        && error.kind == StateErrorKind::Missing
+        && error.kind == StateErrorKind::LeaseLost
     {
         let entry = store.journal_entry(id).await?;
         if matches!(entry.outcome, Some((Outcome::Skipped(SkipReason::Superseded(_)), _))) {

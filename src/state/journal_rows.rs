@@ -109,8 +109,8 @@ pub(super) fn group_answers(
     group.iter().copied().zip(refusals).map(answer).collect()
 }
 
-/// The error of an outcome whose entry has one, or does not exist.
+/// The error of an outcome whose entry has one: whoever took the lease over has settled it.
 pub(super) fn settled_entry(reader: &impl RowReader, id: JournalId) -> StateError {
-    let what = format_args!("cannot journal an outcome: journal entry {} is settled already, or was never made", id.0);
-    reader.error(StateErrorKind::Missing, what)
+    let what = format_args!("cannot journal an outcome: journal entry {} is settled already by another process", id.0);
+    reader.error(StateErrorKind::LeaseLost, what)
 }

@@ -262,7 +262,7 @@ async fn journal(store: &StateStore) {
         assert_eq!((pending.len(), &pending[0].intent, &pending[0].outcome), (1, &intent, &None));
         store.record_outcome(journaled.id(), outcome, noon() + 1.second()).await.unwrap();
         let again = store.record_outcome(journaled.id(), &done(), noon()).await.unwrap_err();
-        assert_eq!(again.kind, StateErrorKind::Missing, "the first outcome stands");
+        assert_eq!(again.kind, StateErrorKind::LeaseLost, "the first outcome stands");
         let entry = store.journal_entry(journaled.id()).await.unwrap();
         assert_eq!((entry.run, entry.intent, entry.intended_at), (run.id, intent.clone(), noon()));
         assert_eq!((entry.epoch, entry.outcome), (Some(lease.epoch()), Some((outcome.clone(), noon() + 1.second()))));

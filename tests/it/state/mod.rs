@@ -142,7 +142,7 @@ async fn every_outcome_comes_back_from_the_journal() {
             assert_eq!(store.pending_entries().await.unwrap().len(), 1);
             store.record_outcome(id, outcome, noon() + 1.second()).await.unwrap();
             let again = store.record_outcome(id, &Outcome::Done(String::new()), noon()).await.unwrap_err();
-            assert_eq!(again.kind, StateErrorKind::Missing, "the first word stands");
+            assert_eq!(again.kind, StateErrorKind::LeaseLost, "the first word stands");
             (outcome.clone(), noon() + 1.second())
         } else {
             store.record_not_attempted(&lease, run.id, &intent, outcome, noon()).await.unwrap();
@@ -342,7 +342,7 @@ async fn entries_made_at_once_are_each_durable_and_a_bad_one_fails_alone() {
                 if number % 100 == 50 {
                     let error =
                         store.record_outcome(settled, &Outcome::Done("again".into()), noon()).await.unwrap_err();
-                    assert_eq!(error.kind, StateErrorKind::Missing);
+                    assert_eq!(error.kind, StateErrorKind::LeaseLost);
                     let nowhere = Uuid::from_u128(9);
                     let error =
                         store.intend(&lease, nowhere, &intent("bad", &image), &image, noon()).await.unwrap_err();

@@ -92,7 +92,7 @@ pub(super) async fn journal_groups(store: &StateStore) {
             assert_eq!(label(&entry.outcome.unwrap().0), label(&outcome(*number)));
         }
     }
-    assert!(answers[ids.len()..].iter().all(|answer| answer.as_ref().unwrap_err().kind == StateErrorKind::Missing));
+    assert!(answers[ids.len()..].iter().all(|answer| answer.as_ref().unwrap_err().kind == StateErrorKind::LeaseLost));
     assert_eq!(store.pending_entries().await.unwrap(), []);
     // What a restore writes beside its entry is completed or taken back with others in one write.
     restores(store, (&lease, run.id), &removals).await;

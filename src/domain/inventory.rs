@@ -129,6 +129,8 @@ pub struct Repository {
     /// The last removal of tags by Tagwarden whose use is not on record any more: not those of a repository that was idle
     /// already. Only looked up where a policy with `idle` asks for it.
     pub removed_at: Option<CompactTime>,
+    /// The last pull of a manifest that no tag names, where the registry records that: it was pulled by its digest.
+    pub digest_pulled_at: Option<CompactTime>,
     /// The gaps in this repository.
     pub gaps: Vec<Gap>,
     /// A lock on the whole repository.
@@ -501,6 +503,7 @@ impl Repository {
             unlisted: UnlistedManifests::default(),
             first_read_at: None,
             removed_at: None,
+            digest_pulled_at: None,
             gaps: Vec::new(),
             lock: None,
         }

@@ -12,6 +12,17 @@ pub enum PullTime {
     At(CompactTime),
 }
 
+impl PullTime {
+    /// Returns the time of the pull; `None` if there was none.
+    #[must_use]
+    pub fn at(self) -> Option<CompactTime> {
+        match self {
+            Self::Never => None,
+            Self::At(at) => Some(at),
+        }
+    }
+}
+
 impl Repository {
     /// Notes the last pull of a tag, as its registry lists it.
     pub fn set_pull_time(&mut self, tag: TagName, pulled: PullTime) {

@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::evaluate;
 use crate::domain::{
-    Claim, Claims, CompactTime, Holder, Inventory, KeepRule, OriginalDate, PullTime, Reasons, Repository, Rules,
-    SourceState, TagPosition, Verdict,
+    Claim, Claims, CompactTime, Holder, Inventory, KeepRule, OriginalDate, Reasons, Repository, Rules, SourceState,
+    TagPosition, Verdict,
 };
 
 /// The effect of time on a tag.
@@ -203,14 +203,11 @@ fn age_times(repository: &Repository) -> impl Iterator<Item = Timestamp> {
         OriginalDate::Known(at, _) => Some(*at),
         OriginalDate::Unknown => None,
     });
-    let pulls = repository.pull_times.values().map(|pulled| match pulled {
-        PullTime::At(at) => Some(*at),
-        PullTime::Never => None,
-    });
+    let pulls = repository.pull_times.values().map(|pulled| pulled.at());
     tags.chain(images)
         .chain(originals)
         .chain(pulls)
-        .chain([repository.first_read_at, repository.removed_at])
+        .chain([repository.first_read_at, repository.removed_at, repository.digest_pulled_at])
         .flatten()
         .map(CompactTime::timestamp)
 }

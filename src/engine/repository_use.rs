@@ -10,7 +10,7 @@ use crate::domain::{CompactTime, Gap, PullTime, Repository, UnknownFact};
 pub struct RepositoryUse {
     /// The latest push of any of its tags; `None` if no tag has a date.
     pub pushed: Option<Timestamp>,
-    /// The latest pull of any of its tags; `None` if none is on record.
+    /// The latest pull of any of its tags and manifests; `None` if none is on record.
     pub pulled: Option<Timestamp>,
     /// True if the pulls of all its tags are known.
     pub knows_pulls: bool,
@@ -58,6 +58,11 @@ pub fn repository_use(repository: &Repository, now: Timestamp) -> RepositoryUse 
             Some(PullTime::Never) => {}
             Some(PullTime::At(_)) | None => found.knows_pulls = false,
         }
+    }
+    match repository.digest_pulled_at.map(CompactTime::timestamp) {
+        Some(at) if at <= now => found.pulled = found.pulled.max(Some(at)),
+        Some(_) => found.knows_pulls = false,
+        None => {}
     }
     found
 }

@@ -135,6 +135,9 @@ struct RecordedRepository {
     /// The last removal of tags whose use is not on record any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed_at: Option<Timestamp>,
+    /// The last pull of a manifest without a tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest_pulled_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -371,6 +374,7 @@ impl From<&Repository> for RecordedRepository {
             unlisted: Some(repository.unlisted.label().to_owned()),
             first_read_at: repository.first_read_at.map(CompactTime::timestamp),
             removed_at: repository.removed_at.map(CompactTime::timestamp),
+            digest_pulled_at: repository.digest_pulled_at.map(CompactTime::timestamp),
         }
     }
 }
@@ -389,29 +393,26 @@ impl RecordedRepository {
             original_dates: originals?,
             pull_times: pulls?,
             manifests: manifests.collect::<Result<_, InvalidInventory>>()?,
-            latest_pushes: (self.latest_pushes.into_iter())
-                .map(|(digest, at)| Ok((parse(&digest)?, at.into())))
-                .collect::<Result<_, InvalidInventory>>()?,
-            artifact_types: (self.artifact_types.into_iter())
-                .map(|(digest, own)| Ok((parse(&digest)?, own.into())))
-                .collect::<Result<_, InvalidInventory>>()?,
+            latest_pushes: read_by_digest(self.latest_pushes)?,
+            artifact_types: read_by_digest(self.artifact_types)?,
             annotations: read_texts(self.annotations)?,
             labels: read_texts(self.labels)?,
-            untagged: self
-                .untagged
-                .into_iter()
-                .map(|(digest, changed)| Ok((parse(&digest)?, changed)))
-                .collect::<Result<_, InvalidInventory>>()?,
+            untagged: read_by_digest(self.untagged)?,
             attached: self.attached.iter().map(|digest| parse(digest)).collect::<Result<_, _>>()?,
             listed: read_listed(self.listed)?,
             unlisted: read_unlisted(self.unlisted.as_deref())?,
             first_read_at: self.first_read_at.map(Into::into),
             removed_at: self.removed_at.map(Into::into),
+            digest_pulled_at: self.digest_pulled_at.map(Into::into),
             gaps: gaps?,
             lock: parse_lock(self.lock.as_deref())?,
             ..Repository::empty(parse(&self.name)?)
         })
     }
+}
+
+fn read_by_digest<T, U: From<T>>(map: BTreeMap<String, T>) -> Result<BTreeMap<Digest, U>, InvalidInventory> {
+    map.into_iter().map(|(digest, value)| Ok((parse(&digest)?, value.into()))).collect()
 }
 
 impl RecordedTag {
@@ -422,10 +423,7 @@ impl RecordedTag {
             digest: tag.digest.as_ref().map(ToString::to_string),
             pushed_at: tag.pushed_at.map(CompactTime::timestamp),
             first_seen: tag.first_seen.map(CompactTime::timestamp),
-            pulled_at: match pulled {
-                Some(PullTime::At(at)) => Some(at.timestamp()),
-                Some(PullTime::Never) | None => None,
-            },
+            pulled_at: pulled.and_then(|pulled| pulled.at()).map(CompactTime::timestamp),
             never_pulled: pulled == Some(&PullTime::Never),
             original: repository.original_dates.get(&tag.name).map(RecordedOriginal::from),
             lock: lock_label(tag.lock),

@@ -14,7 +14,7 @@ use super::api::{EcrApi, Operation, in_repository};
 use super::wire::{WireImage, WireImages};
 use crate::domain::{
     CompactTime, Digest, Gap, GapTarget, InvalidDigest, ListedKind, ListedManifest, Lock, Manifest, ManifestDetail,
-    PullTime, Repository, RepositoryName, Tag, TagName, UnlistedManifests,
+    PullTime, Repository, RepositoryName, Tag, TagName, UnlistedManifests, UnreadKind,
 };
 use crate::registry::client::auth::TokenScope;
 use crate::registry::client::list_gaps;
@@ -137,6 +137,18 @@ impl Images {
         recorded.map_or(PullTime::Never, |at| PullTime::At((*at + PULL_TIME_DELAY).into()))
     }
 
+    /// Returns the last pull of an image that no tag names: a runtime may pull the image of its platform by digest alone.
+    fn last_untagged_pull(&self) -> Option<CompactTime> {
+        let named: BTreeSet<&Digest> = self.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
+        let without = self.pulled_at.keys().filter(|digest| !named.contains(digest));
+        without.filter_map(|digest| self.pull_time(digest).at()).max()
+    }
+
+    /// Returns true for an index. What it lists is not known: to read it would count as a pull.
+    fn is_index(&self, digest: &Digest) -> bool {
+        self.manifests.get(digest).and_then(Manifest::unread_kind) == Some(UnreadKind::Index)
+    }
+
     /// Returns the pushes of the manifests that no tag names.
     pub(super) fn untagged_pushes(&self) -> BTreeMap<Digest, Timestamp> {
         let tagged: BTreeSet<&Digest> = self.tags.iter().filter_map(|tag| tag.digest.as_ref()).collect();
@@ -147,9 +159,13 @@ impl Images {
     /// The facts of a repository.
     pub(super) fn into_repository(self, name: RepositoryName, look_for: &BTreeSet<Digest>) -> Repository {
         let mut repository = Repository { unlisted: UnlistedManifests::None, ..Repository::empty(name) };
+        let by_digest = self.last_untagged_pull();
         for (tag, digest) in self.tags.iter().filter_map(|tag| Some((&tag.name, tag.digest.as_ref()?))) {
-            repository.set_pull_time(tag.clone(), self.pull_time(digest));
+            // Any of the images that no tag names may be in an index.
+            let within = by_digest.filter(|_| self.is_index(digest)).map_or(PullTime::Never, PullTime::At);
+            repository.set_pull_time(tag.clone(), self.pull_time(digest).max(within));
         }
+        repository.digest_pulled_at = by_digest;
         (repository.tags, repository.manifests) = (self.tags, self.manifests);
         (repository.listed, repository.gaps) = (self.loose, self.gaps);
         repository.artifact_types = self.artifact_types;
@@ -190,18 +206,27 @@ mod tests {
         let name: RepositoryName = "shop/api".parse().unwrap();
         let row = |word: &str, tags: Value, pulled: Value| {
             let digest = Digest::of(word.as_bytes()).to_string();
-            json!({ "imageDigest": digest, "imageTags": tags, "imagePushedAt": 1_760_000_000, "lastRecordedPullTime": pulled })
+            let kind = if word == "index" { "index" } else { "manifest" };
+            json!({
+                "imageDigest": digest, "imageTags": tags, "imagePushedAt": 1_760_000_000, "lastRecordedPullTime": pulled,
+                "imageManifestMediaType": format!("application/vnd.oci.image.{kind}.v1+json"),
+                "artifactMediaType": "application/vnd.oci.image.config.v1+json"
+            })
         };
         let mut images = Images::default();
         images.add_row(&name, row("pulled", json!(["stable", "v1"]), json!(1_764_460_800.5)));
         images.add_row(&name, row("never", json!(["v2"]), Value::Null));
+        images.add_row(&name, row("index", json!(["v3"]), json!(1_764_000_000)));
         images.add_row(&name, row("untagged", json!([]), json!(1_764_460_800)));
         images.finish();
         assert_eq!(images.gaps, []);
         let repository = images.into_repository(name, &BTreeSet::new());
         let pulled =
             PullTime::At(Timestamp::from_millisecond((1_764_460_800 + 24 * 3600) * 1000 + 500).unwrap().into());
-        let expected = [("stable", pulled), ("v1", pulled), ("v2", PullTime::Never)];
+        // The image that no tag names may be in the index, and nothing else.
+        let by_digest: CompactTime = Timestamp::from_second(1_764_460_800 + 24 * 3600).unwrap().into();
+        let expected = [("stable", pulled), ("v1", pulled), ("v2", PullTime::Never), ("v3", PullTime::At(by_digest))];
+        assert_eq!(repository.digest_pulled_at, Some(by_digest));
         let found: Vec<_> = repository.pull_times.iter().map(|(tag, pulled)| (tag.as_str(), *pulled)).collect();
         assert_eq!(found, expected);
     }

@@ -29,6 +29,8 @@ pub struct RestoreResult {
     pub outcome: Outcome,
     /// True if it existed already, at that digest.
     pub already_there: bool,
+    /// True if it was put without images of its index, because neither the registry nor the journal has them.
+    pub is_incomplete: bool,
 }
 
 /// A hold on everything that is restored.
@@ -219,8 +221,8 @@ impl RegistryRestore<'_> {
             Ok(within) => within,
             Err(error) => return journal_result(context, intent, Outcome::Failed(error.chain()), false).await,
         };
-        // If one is lost, the others would be put in vain.
-        if !within.restorable.is_empty() && within.unrecoverable.is_none() {
+        // If one is lost, the registry may not take the index, and the others would be put in vain: then it comes first.
+        if within.lost.is_empty() && !within.restorable.is_empty() {
             if let Some(found) = present_outcome(target, &intent).await {
                 let already_there = found == already_there_outcome();
                 return journal_result(context, intent, found, already_there).await;
@@ -235,7 +237,17 @@ impl RegistryRestore<'_> {
             }
         }
         drop(lock);
-        self.put_entry(target, entry, (intent, &manifest, &within), along).await
+        let done = self.put_entry(target, entry, (intent, &manifest, &within), along).await?;
+        if done.is_incomplete {
+            let _lock = self.dependents.lock().await;
+            for child in &within.restorable {
+                // If the registry does not answer, the put itself will show it.
+                if !matches!(target.reader.has_manifest(&removed.repository, &child.digest).await, Ok(true)) {
+                    along.push(put_dependent(context, target, removed, child).await?);
+                }
+            }
+        }
+        Ok(done)
     }
 
     /// Checks the tag, journals the intent and puts the tag, with the referrers of its manifest.
@@ -281,7 +293,7 @@ impl RegistryRestore<'_> {
             // The tag may still appear: it stays held, and the entry open.
             (Err(why), _) => {
                 let outcome = Outcome::Failed(format!("{why}; settled at the next start"));
-                return Ok(RestoreResult { intent, outcome, already_there: false });
+                return Ok(RestoreResult { intent, outcome, already_there: false, is_incomplete: false });
             }
         };
         context.store.record_restore_outcome(journaled.id(), &outcome, left_at, (context.clock)()).await?;
@@ -292,7 +304,8 @@ impl RegistryRestore<'_> {
             }
         }
         let already_there = outcome == already_there_outcome();
-        Ok(RestoreResult { intent, outcome, already_there })
+        let is_incomplete = matches!(outcome, Outcome::Done(_)) && !within.lost.is_empty();
+        Ok(RestoreResult { intent, outcome, already_there, is_incomplete })
     }
 
     /// Returns the images in an index that the registry no longer has. If some can be put again, the returned lock
@@ -366,7 +379,10 @@ fn put_outcome(
     deletion: Option<&JournalEntry>,
 ) -> (Result<Outcome, String>, Option<Timestamp>) {
     let outcome = match put {
-        PutResult::Done(left_at) => return (Ok(Outcome::Done(String::new())), left_at),
+        PutResult::Done(left_at) => {
+            let evidence = restore_dependents::describe_lost(&within.lost).map(|lost| format!("incomplete: {lost}"));
+            return (Ok(Outcome::Done(evidence.unwrap_or_default())), left_at);
+        }
         PutResult::AlreadyThere(_) => already_there_outcome(),
         PutResult::Moved(to) => Outcome::Skipped(SkipReason::Moved { to }),
         PutResult::Failed(error) => Outcome::Failed(describe_failure(&error, within, deletion)),
@@ -441,7 +457,7 @@ async fn put_dependent(
         Err(error) => Outcome::Failed(format!("{}; {PUSH_AGAIN}", error.chain())),
     };
     context.store.record_outcome(journaled.id(), &outcome, (context.clock)()).await?;
-    Ok(RestoreResult { intent, outcome, already_there: false })
+    Ok(RestoreResult { intent, outcome, already_there: false, is_incomplete: false })
 }
 
 /// Puts it by its digest, and verifies that it exists.
@@ -559,8 +575,8 @@ const PUSH_AGAIN: &str = "if the registry has collected the image's blobs or man
 
 /// Describes why a tag was not restored: for an index the missing image in it, else the registry's own message.
 fn describe_failure(error: &RegistryError, within: &MissingChildren, deletion: Option<&JournalEntry>) -> String {
-    if let Some(child) = &within.unrecoverable {
-        return format!("{}: {}", error.chain(), restore_dependents::describe_missing_child(child));
+    if let Some(lost) = restore_dependents::describe_lost(&within.lost) {
+        return format!("{}: {lost}", error.chain());
     }
     let deleted =
         deletion.map_or_else(String::new, |deletion| format!("; {}", restore_dependents::describe_deletion(deletion)));
@@ -574,5 +590,5 @@ async fn journal_result(
     already_there: bool,
 ) -> Result<RestoreResult, StateError> {
     context.store.record_not_attempted(&context.lease, context.run, &intent, &outcome, (context.clock)()).await?;
-    Ok(RestoreResult { intent, outcome, already_there })
+    Ok(RestoreResult { intent, outcome, already_there, is_incomplete: false })
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::domain::{Digest, Intent, RepositoryName};
+use crate::domain::{Digest, Intent, RepositoryName, is_index_type};
 use crate::registry::{self, RawManifest, RegistryError, RegistryReader};
 use crate::state::{JournalEntry, StateError, StateErrorKind, StateStore};
 
@@ -14,8 +14,8 @@ use crate::state::{JournalEntry, StateError, StateErrorKind, StateStore};
 pub(super) struct MissingChildren {
     /// Images that Tagwarden deleted and the journal still has, children first.
     pub(super) restorable: Vec<RawManifest>,
-    /// The first image that neither the registry nor the journal has.
-    pub(super) unrecoverable: Option<Digest>,
+    /// The images that neither the registry nor the journal has.
+    pub(super) lost: Vec<Digest>,
 }
 
 /// Why images in an index could not be looked up.
@@ -24,43 +24,55 @@ pub(super) enum ChildLookupError {
     Store(StateError),
 }
 
-/// Manifests that were seen in a registry, so that none is looked up twice.
+/// Manifests that were seen in a registry, so that none is looked up twice. Each index with its images.
 #[derive(Debug, Default)]
-pub(super) struct KnownManifests(Mutex<BTreeSet<(RepositoryName, Digest)>>);
+pub(super) struct KnownManifests(Mutex<BTreeMap<(RepositoryName, Digest), Vec<Child>>>);
+
+/// A manifest that an index lists.
+#[derive(Debug, Clone)]
+struct Child {
+    digest: Digest,
+    is_index: bool,
+}
 
 impl KnownManifests {
-    /// Returns true if a manifest exists, and remembers those that do.
+    /// Returns what a manifest lists if it exists, which is nothing unless it is an index; and remembers that.
     ///
     /// # Errors
     /// Returns an error if the registry does not answer.
-    async fn contains(
+    async fn images_in(
         &self,
         reader: &dyn RegistryReader,
         repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, RegistryError> {
-        let place = (repository.clone(), digest.clone());
-        if self.seen().contains(&place) {
-            return Ok(true);
+        child: &Child,
+    ) -> Result<Option<Vec<Child>>, RegistryError> {
+        let place = (repository.clone(), child.digest.clone());
+        if let Some(images) = self.seen().get(&place) {
+            return Ok(Some(images.clone()));
         }
-        let there = reader.has_manifest(repository, digest).await?;
-        if there {
-            self.seen().insert(place);
+        let images = if child.is_index {
+            reader.manifest(repository, &child.digest).await?.map(|index| children(&index.bytes).collect())
+        } else {
+            reader.has_manifest(repository, &child.digest).await?.then(Vec::new)
+        };
+        if let Some(images) = &images {
+            self.seen().insert(place, images.clone());
         }
-        Ok(there)
+        Ok(images)
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeSet<(RepositoryName, Digest)>> {
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<(RepositoryName, Digest), Vec<Child>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 enum Step {
-    Inspect(Digest),
+    Inspect(Child),
     Collect(RawManifest),
 }
 
-/// Returns the images in an index that the registry no longer has; empty for anything that is not an index.
+/// Returns the images in an index, and in indexes within it, that the registry no longer has; empty for anything that is
+/// not an index.
 pub(super) async fn missing_children(
     store: &StateStore,
     reader: &dyn RegistryReader,
@@ -76,27 +88,29 @@ pub(super) async fn missing_children(
     let mut seen = BTreeSet::new();
     let mut open: Vec<Step> = children(manifest).map(Step::Inspect).collect();
     while let Some(step) = open.pop() {
-        let digest = match step {
+        let child = match step {
             Step::Collect(manifest) => {
                 found.restorable.push(manifest);
                 continue;
             }
-            Step::Inspect(digest) => digest,
+            Step::Inspect(child) => child,
         };
-        if !seen.insert(digest.clone())
-            || known.contains(reader, &place.repository, &digest).await.map_err(ChildLookupError::Registry)?
-        {
+        if !seen.insert(child.digest.clone()) {
             continue;
         }
-        let deletion =
-            store.last_deletion(&place.registry, &place.repository, &digest).await.map_err(ChildLookupError::Store)?;
-        let kept = match deletion {
+        let there = known.images_in(reader, &place.repository, &child).await.map_err(ChildLookupError::Registry)?;
+        if let Some(inner) = there {
+            open.extend(inner.into_iter().map(Step::Inspect));
+            continue;
+        }
+        let deletion = store.last_deletion(&place.registry, &place.repository, &child.digest).await;
+        let kept = match deletion.map_err(ChildLookupError::Store)? {
             Some(entry) => journaled_manifest(store, &entry).await.map_err(ChildLookupError::Store)?,
             None => None,
         };
         let Some(kept) = kept else {
-            found.unrecoverable = Some(digest);
-            return Ok(found);
+            found.lost.push(child.digest);
+            continue;
         };
         let inner: Vec<Step> = children(&kept.bytes).map(Step::Inspect).collect();
         open.push(Step::Collect(kept));
@@ -122,11 +136,11 @@ pub(super) async fn deleted_referrers(
             left.insert(manifest.digest.clone(), manifest);
         }
     }
-    let mut back: BTreeSet<Digest> = children(manifest).chain([digest.clone()]).collect();
+    let mut back: BTreeSet<Digest> = children(manifest).map(|child| child.digest).chain([digest.clone()]).collect();
     // Images may exist from an earlier attempt.
     let mut open: Vec<Digest> = back.iter().cloned().collect();
     while let Some(next) = open.pop() {
-        let inner = left.get(&next).into_iter().flat_map(|index| children(&index.bytes));
+        let inner = left.get(&next).into_iter().flat_map(|index| children(&index.bytes)).map(|child| child.digest);
         open.extend(inner.filter(|child| back.insert(child.clone())));
     }
     left.retain(|digest, _| !back.contains(digest));
@@ -159,7 +173,7 @@ pub(super) async fn journaled_manifest(
 /// Returns the manifests that must exist before one is put: its children, and its subject.
 pub(super) fn needed_manifests(manifest: &RawManifest) -> Vec<Digest> {
     let subject = registry::parse_manifest(manifest).ok().and_then(|parsed| parsed.manifest.subject);
-    children(&manifest.bytes).chain(subject.map(|subject| *subject)).collect()
+    children(&manifest.bytes).map(|child| child.digest).chain(subject.map(|subject| *subject)).collect()
 }
 
 /// Returns Tagwarden's own deletion of a manifest since its tag was removed, or with it.
@@ -181,15 +195,23 @@ pub(super) fn describe_deletion(entry: &JournalEntry) -> String {
     format!("Tagwarden deleted its manifest on {} (run {})", at.strftime("%Y-%m-%d %H:%M UTC"), entry.run)
 }
 
-/// Describes why an index cannot be restored without one of its images.
-pub(super) fn describe_missing_child(child: &Digest) -> String {
-    format!("the registry has collected {child}, which is in it; put that back or push it first")
+/// Describes the images of an index that are lost; `None` if none is.
+pub(super) fn describe_lost(lost: &[Digest]) -> Option<String> {
+    let (first, others) = lost.split_first()?;
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    let (verb, them) = if others.is_empty() { ("is", "it") } else { ("are", "them") };
+    Some(format!(
+        "{first}{more} in its index {verb} neither in the registry nor in the journal; put {them} back or push {them} first"
+    ))
 }
 
 /// Returns the children of an index; empty for anything else. Layers in the index of a build cache are not manifests.
-fn children(manifest: &[u8]) -> impl Iterator<Item = Digest> {
+fn children(manifest: &[u8]) -> impl Iterator<Item = Child> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
     let listed = manifest["manifests"].as_array().cloned().unwrap_or_default();
     let manifests = listed.into_iter().filter(|child| !child["mediaType"].as_str().is_some_and(registry::is_blob_type));
-    manifests.filter_map(|child| child["digest"].as_str()?.parse().ok())
+    manifests.filter_map(|child| {
+        let is_index = child["mediaType"].as_str().is_some_and(is_index_type);
+        Some(Child { digest: child["digest"].as_str()?.parse().ok()?, is_index })
+    })
 }

@@ -33,6 +33,8 @@ pub enum ExpectedRestore {
     },
     /// The manifest is missing and would be put again, which requires its parts to exist.
     Doubtful(String),
+    /// It can be restored at most without images of its index, if the registry takes it so; the text names them.
+    Incomplete(String),
     /// It cannot be restored; the text says why.
     Impossible(String),
     /// The registry did not answer; the text says why.
@@ -49,6 +51,7 @@ impl ExpectedRestore {
             Self::AlreadyThere => "already-present",
             Self::Moved { .. } => "moved",
             Self::Doubtful(_) => "uncertain",
+            Self::Incomplete(_) => "incomplete",
             Self::Impossible(_) => "impossible",
             Self::Unknown(_) => "unknown",
         }
@@ -65,6 +68,7 @@ impl ExpectedRestore {
             Self::AlreadyThere => "is there already, at that digest".to_owned(),
             Self::Moved { to } => format!("would be left alone: somebody has pushed it again, it is at {to}"),
             Self::Doubtful(why) => format!("may come back: {why}"),
+            Self::Incomplete(lost) => format!("comes back incomplete, if the registry takes it so: {lost}"),
             Self::Impossible(why) => format!("cannot come back: {why}"),
             Self::Unknown(why) => format!("not known: {why}"),
         }
@@ -82,11 +86,15 @@ pub async fn preview_restore(
     entries: Vec<JournalEntry>,
     impossible: &BTreeMap<JournalId, String>,
 ) -> Result<Vec<RestorePreview>, StateError> {
+    let mut known: BTreeMap<RegistryName, KnownManifests> = BTreeMap::new();
     let mut foreseen = Vec::with_capacity(entries.len());
     for entry in entries {
         let outlook = match impossible.get(&entry.id) {
             Some(why) => ExpectedRestore::Impossible(why.clone()),
-            None => expected_restore(store, readers, &entry).await?,
+            None => {
+                let known = known.entry(entry.intent.registry.clone()).or_default();
+                expected_restore(store, readers, &entry, known).await?
+            }
         };
         foreseen.push(RestorePreview { entry, expected: outlook });
     }
@@ -97,6 +105,7 @@ async fn expected_restore(
     store: &StateStore,
     readers: &BTreeMap<RegistryName, Arc<dyn RegistryReader>>,
     entry: &JournalEntry,
+    known: &KnownManifests,
 ) -> Result<ExpectedRestore, StateError> {
     let removed = &entry.intent;
     let Some(reader) = readers.get(&removed.registry) else {
@@ -124,26 +133,21 @@ async fn expected_restore(
         }
         Err(error) => return Err(error),
     };
-    match reader.keeps_removed(&removed.repository, &removed.tag, &removed.digest).await {
-        Ok(true) => return Ok(ExpectedRestore::Returns),
-        Ok(false) => {}
+    let is_kept = match reader.keeps_removed(&removed.repository, &removed.tag, &removed.digest).await {
+        Ok(is_kept) => is_kept,
         Err(error) => return Ok(ExpectedRestore::Unknown(error.chain())),
-    }
-    let within = match restore_dependents::missing_children(
-        store,
-        &**reader,
-        removed,
-        &manifest.bytes,
-        &KnownManifests::default(),
-    )
-    .await
-    {
+    };
+    let within = restore_dependents::missing_children(store, &**reader, removed, &manifest.bytes, known).await;
+    let within = match within {
         Ok(within) => within,
         Err(ChildLookupError::Registry(error)) => return Ok(ExpectedRestore::Unknown(error.chain())),
         Err(ChildLookupError::Store(error)) => return Err(error),
     };
-    if let Some(child) = within.unrecoverable {
-        return Ok(ExpectedRestore::Impossible(restore_dependents::describe_missing_child(&child)));
+    if let Some(lost) = restore_dependents::describe_lost(&within.lost) {
+        return Ok(ExpectedRestore::Incomplete(lost));
+    }
+    if is_kept && within.restorable.is_empty() {
+        return Ok(ExpectedRestore::Returns);
     }
     let why = match restore_dependents::deletion_since(store, entry).await? {
         Some(deletion) => {
@@ -155,6 +159,10 @@ async fn expected_restore(
         None if removed.action == Action::Remove(RemovalMethod::DeleteManifest) => {
             "the removal deleted its manifest, which is put again from the journal".to_owned()
         }
+        None if is_kept => match within.restorable.len() {
+            1 => "an image in its index is gone, and is put again from the journal".to_owned(),
+            many => format!("{many} images in its index are gone, and are put again from the journal"),
+        },
         None => "the registry has collected its manifest, which is put again from the journal".to_owned(),
     };
     Ok(ExpectedRestore::Doubtful(format!("{why}; that works only while its layers and configuration are there")))

@@ -69,7 +69,7 @@ pub(super) async fn restore(config: Option<&Path>, args: &RestoreArgs) -> Result
             }
         }
         let expects = |found: fn(&ExpectedRestore) -> bool| previews.iter().any(|one| found(&one.preview.expected));
-        return Ok(if expects(|one| matches!(one, ExpectedRestore::Impossible(_))) {
+        return Ok(if expects(|one| matches!(one, ExpectedRestore::Impossible(_) | ExpectedRestore::Incomplete(_))) {
             RunOutcome::Failed.exit_code()
         } else if expects(|one| matches!(one, ExpectedRestore::Unknown(_))) {
             RunOutcome::EvidenceMissing.exit_code()

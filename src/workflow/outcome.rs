@@ -44,7 +44,9 @@ impl RestoreRunResult {
         let any = |what: fn(&Outcome) -> bool| self.restored.iter().any(|restored| what(&restored.outcome));
         if any(|outcome| matches!(outcome, Outcome::Skipped(SkipReason::Interrupted))) {
             RunOutcome::Interrupted
-        } else if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+        } else if any(|outcome| matches!(outcome, Outcome::Failed(_)))
+            || self.restored.iter().any(|restored| restored.is_incomplete)
+        {
             RunOutcome::Failed
         } else {
             RunOutcome::Done

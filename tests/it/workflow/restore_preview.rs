@@ -1,7 +1,7 @@
 //! What a restore would come to, and the restore of a repository.
 
 use tagwarden::apply::ExpectedRestore;
-use tagwarden::demo::image::multi_arch;
+use tagwarden::demo::image::{self, multi_arch};
 use tagwarden::workflow::{RestoreCandidate, RestoreSelection};
 
 use super::*;
@@ -59,11 +59,11 @@ async fn what_would_come_back_is_told_and_nothing_is_changed() {
     assert_eq!(runs(walk.outlooks(&image).await), ["returns"]);
 
     let _ = walk.registry.collect_garbage();
-    let after = ["impossible", "uncertain", "moved", "already-present", "uncertain"];
+    let after = ["incomplete", "uncertain", "moved", "already-present", "uncertain"];
     assert_eq!(runs(walk.outlooks(&repository()).await), after);
     let foreseen = walk.foresee(&RestoreSelection::Image("main/shop/api:candidate-0".into())).await.unwrap();
-    let ExpectedRestore::Impossible(why) = &foreseen[0].preview.expected else { panic!("{foreseen:?}") };
-    assert!(why.contains("has collected sha256:") && why.contains("push it first"), "{why}");
+    let ExpectedRestore::Incomplete(why) = &foreseen[0].preview.expected else { panic!("{foreseen:?}") };
+    assert!(why.contains("neither in the registry nor in the journal") && why.contains("push them first"), "{why}");
     assert_eq!((walk.tags(), walk.journal().await.len()), (before, journal));
 }
 
@@ -116,8 +116,34 @@ async fn what_the_registry_collected_is_told_as_lost() {
     for one in &ended.restored {
         let Outcome::Failed(why) = &one.outcome else { panic!("{one:?}") };
         let index = one.intent.tag.as_str() == "candidate-0";
-        let words = if index { "which is in it; put that back or push it first" } else { "push the image again" };
+        let words =
+            if index { "in its index are neither in the registry nor in the journal" } else { "push the image again" };
         assert!(why.contains(words), "{why}");
     }
     assert_eq!(walk.remaining_tags(), [""; 0]);
+}
+
+/// An index within an index is there, and an image in it is not: the registry looks no deeper than one level.
+#[tokio::test]
+async fn an_index_that_lacks_an_image_is_not_called_restored() {
+    let walk = WorkflowFixture::new().await;
+    let inner = multi_arch(noon() - (200 * 24).hours(), |platform| vec![Blob::layer(&format!("{platform:?}"), 100)]);
+    let lost = inner.children[1].digest.clone();
+    let outer = image::index(image::Format::Oci, std::slice::from_ref(&inner));
+    walk.put("shop/api", "candidate-0", &outer);
+    let run = walk.apply(&walk.plan().await).await.run_id();
+    let image = RestoreSelection::Image("main/shop/api:candidate-0".into());
+    assert_eq!(walk.foresee(&image).await.unwrap()[0].preview.expected, ExpectedRestore::Returns);
+    let gone = walk.registry.content(|content| content.delete_manifest("shop/api", &lost));
+    assert!(gone);
+    let foreseen = walk.foresee(&image).await.unwrap();
+    let ExpectedRestore::Incomplete(why) = &foreseen[0].preview.expected else { panic!("{foreseen:?}") };
+    assert!(why.starts_with(&format!("{lost} in its index is neither in the registry nor in the journal")), "{why}");
+    let ended = walk.restore(&run).await.unwrap();
+    assert_eq!(ended.outcome().exit_code(), 4);
+    let incomplete: Vec<_> = ended.restored.iter().filter(|one| one.is_incomplete).collect();
+    assert_eq!(incomplete.len(), 1, "{:?}", ended.restored);
+    let Outcome::Done(evidence) = &incomplete[0].outcome else { panic!("{incomplete:?}") };
+    assert!(evidence.starts_with(&format!("incomplete: {lost} in its index")), "{evidence}");
+    assert_eq!(walk.digest("shop/api", "candidate-0"), outer.digest);
 }

@@ -104,7 +104,7 @@ async fn without_an_image_in_it_an_index_cannot_come_back() {
         .await
         .unwrap();
     sqlx::Connection::close(connection).await.unwrap();
-    let ExpectedRestore::Impossible(why) = walk.outlook("main/shop/api:candidate-0").await else {
+    let ExpectedRestore::Incomplete(why) = walk.outlook("main/shop/api:candidate-0").await else {
         panic!("an image is lost")
     };
     assert!(why.contains(&child) && why.contains("push it first"), "{why}");

@@ -410,6 +410,8 @@ pub enum UndatedCause {
     Future(Timestamp),
     /// It was restored, and its original date is not known.
     Restored,
+    /// Another tag of its image has no date. The image counts by the newest of its tags, so it may be newer than this one.
+    OtherTag,
 }
 
 impl Date {

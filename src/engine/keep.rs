@@ -11,9 +11,11 @@ use super::bucket::{Bucket, bucket, bucket_text};
 use super::graph::Node;
 use super::reason_table::ReasonTable;
 use super::select::{Candidate, Selected};
+use super::undated_images::UndatedImages;
 use super::version::{Line, Version, VersionOrder};
 use crate::domain::{
-    Date, Globs, Keep, KeepRule, Period, Policy, PullTime, Reason, Shortfall, TagName, VersionPart, WrittenDuration,
+    Date, Globs, Keep, KeepRule, Period, Policy, PullTime, Reason, Shortfall, TagName, UndatedCause, VersionPart,
+    WrittenDuration,
 };
 
 /// The outcome of one rule for one tag.
@@ -148,6 +150,7 @@ struct Group<'a> {
     times: OnceCell<Ranking<u32, Timestamp>>,
     days: OnceCell<Vec<Option<civil::Date>>>,
     versions: OnceCell<Vec<Option<Version>>>,
+    undated: OnceCell<UndatedImages>,
 }
 
 /// A rule with its data about all selected tags.
@@ -282,8 +285,8 @@ impl<'a> Group<'a> {
         timezone: &'a TimeZone,
         now: Timestamp,
     ) -> Self {
-        let (times, days, versions) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { policy, all, selected, timezone, now, times, days, versions }
+        let (times, days, versions, undated) = (OnceCell::new(), OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { policy, all, selected, timezone, now, times, days, versions, undated }
     }
 
     fn times(&self) -> &Ranking<u32, Timestamp> {
@@ -294,6 +297,12 @@ impl<'a> Group<'a> {
                     .filter_map(|one| Some((one.group, one.candidate.image?, one.candidate.date.timestamp()?))),
             )
         })
+    }
+
+    /// Returns the latest time at which an undated tag of the same image can have been pushed, if there is one.
+    fn latest_undated(&self, one: &Selected<'_>) -> Option<Timestamp> {
+        let undated = self.undated.get_or_init(|| UndatedImages::new(self.selected));
+        undated.latest(one.group, one.candidate.image)
     }
 
     /// Returns the day of each selected tag.
@@ -388,7 +397,7 @@ impl<'a> Group<'a> {
         let Some(limit) = limit else { return outcome };
         let rank = |own| {
             let value = limit.kept.value(one.group, one.candidate.image, own);
-            limit.kept.rank(one.group, value)
+            limit.kept.rank(one.group, self.latest_undated(one).map_or(value, |latest| value.max(latest)))
         };
         let rank = one.candidate.date.timestamp().map(rank);
         let count = limit.count;
@@ -407,11 +416,16 @@ impl<'a> Group<'a> {
         match rule {
             PreparedRule::ByTime(rule) => match one.candidate.date {
                 Date::Pushed(time) | Date::Created(time) | Date::FirstSeen(time) | Date::Original(time, _) => {
-                    self.time_rule_outcome(rule, position, one, time)
+                    let outcome = self.time_rule_outcome(rule, position, one, time);
+                    match (&outcome, self.latest_undated(one)) {
+                        (RuleOutcome::FallsShort(_), Some(latest)) if self.may_keep(rule, position, one, latest) => {
+                            RuleOutcome::Keeps(Reason::Undated { policy: policy(), cause: UndatedCause::OtherTag })
+                        }
+                        _ => outcome,
+                    }
                 }
                 Date::Unknown(why) => {
-                    let missed =
-                        one.candidate.no_later_than.and_then(|latest| self.undated_shortfall(rule, one, latest));
+                    let missed = one.candidate.no_later_than.and_then(|own| self.undated_shortfall(rule, one, own));
                     missed.map_or_else(
                         || RuleOutcome::Keeps(Reason::Undated { policy: policy(), cause: why }),
                         RuleOutcome::FallsShort,
@@ -521,9 +535,28 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Returns the margin by which an undated tag certainly misses a rule, because it was pushed no later than
-    /// `latest`. It takes no place itself, and only certainly younger images rank before it.
-    fn undated_shortfall(&self, rule: &TimeRule<'_>, one: &Selected<'_>, latest: Timestamp) -> Option<Shortfall> {
+    /// Returns true if a rule by rank keeps a dated tag if its image was pushed as late as `latest`.
+    fn may_keep(&self, rule: &TimeRule<'_>, position: usize, one: &Selected<'_>, latest: Timestamp) -> bool {
+        match rule {
+            &TimeRule::Newest { count } => {
+                let times = self.times();
+                let newest = times.value(one.group, one.candidate.image, latest).max(latest);
+                times.rank(one.group, newest) <= count
+            }
+            // It goes by the tag's own time.
+            TimeRule::Within(_) => false,
+            TimeRule::Bucketed(BucketRule { period, kept, ranking, .. }) => self.days()[position].is_some_and(|day| {
+                let line = (one.group, bucket(*period, day));
+                kept.binary_search(&line).is_ok() && ranking.rank(line, latest) == 1
+            }),
+        }
+    }
+
+    /// Returns the margin by which an undated tag certainly misses a rule, because it was pushed no later than `own`, and
+    /// no undated tag of its image was much later. It takes no place itself, and only certainly younger images rank
+    /// before it.
+    fn undated_shortfall(&self, rule: &TimeRule<'_>, one: &Selected<'_>, own: Timestamp) -> Option<Shortfall> {
+        let latest = self.latest_undated(one).map_or(own, |latest| latest.max(own));
         match rule {
             &TimeRule::Newest { count } => {
                 let times = self.times();
@@ -532,7 +565,7 @@ impl<'a> Group<'a> {
                 (rank > count).then_some(Shortfall::Newest { rank, count })
             }
             TimeRule::Within(span) => {
-                let age = self.now.duration_since(latest);
+                let age = self.now.duration_since(own);
                 let miss = || Shortfall::Within { age_seconds: age.as_secs(), within: span.written.clone() };
                 (age > span.duration).then(miss)
             }

@@ -46,6 +46,7 @@ mod rule_trace;
 mod same_content;
 mod select;
 mod uncertain_claims;
+mod undated_images;
 mod unmatched_rules;
 mod unread_indexes;
 mod version;

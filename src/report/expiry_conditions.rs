@@ -80,6 +80,9 @@ fn expiry_condition(reason: &ReasonView) -> Option<String> {
         ReasonView::Undated { policy, why, time: Some(time) } if why == "future" => {
             format!("its time, {}, has come; policy {policy} then goes by it", format_minute(*time))
         }
+        ReasonView::Undated { policy, why, .. } if why == "other-tag" => format!(
+            "each tag of its image gets a time that can be trusted, by a new push; or policy {policy} no longer goes by time"
+        ),
         ReasonView::Undated { policy, .. } => {
             format!("it gets a time that can be trusted, by a new push; or policy {policy} no longer goes by time")
         }

@@ -207,6 +207,7 @@ impl From<&Reason> for ReasonView {
                     UndatedCause::TooEarly(time) => ("before-2013", Some(*time)),
                     UndatedCause::Future(time) => ("future", Some(*time)),
                     UndatedCause::Restored => ("restored", None),
+                    UndatedCause::OtherTag => ("other-tag", None),
                 };
                 Self::Undated { policy: policy.to_string(), why: why.to_owned(), time }
             }
@@ -519,6 +520,7 @@ fn describe_claim(source: &str, by: &str, reference: &str, digest: Option<&str>,
 
 fn describe_undated(policy: &str, why: &str, time: Option<Timestamp>) -> String {
     let what = match (why, time) {
+        ("other-tag", _) => "another tag of its image has no time, by which the image may be newer".to_owned(),
         ("restored", _) => "it was restored and its time from before is not known".to_owned(),
         ("before-2013", Some(time)) => {
             format!("its image claims to be from {}, which is not a real time", format_minute(time))

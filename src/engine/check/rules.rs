@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
-use jiff::civil;
 use jiff::tz::TimeZone;
 
 use super::super::date::{no_later_than, tag_date};
+use super::members::{Member, image_times, newest_image_times, periods_of};
+use super::undated::UndatedImages;
 use super::version::{ParsedVersion, VersionOrder, read};
 use super::{RemovalPolicies, TagRemoval, TagSet, Violation, accompanies};
 use crate::domain::{
@@ -73,30 +73,6 @@ pub(super) fn check_rules<'a>(
     owners
 }
 
-/// A tag that a policy selects. There may be a hundred thousand of them.
-struct Member<'a> {
-    tag: &'a Tag,
-    version: Option<Box<ParsedVersion>>,
-    position: u32,
-    time: Option<CompactTime>,
-    /// Without a date, the latest that it can have.
-    latest_possible: Option<CompactTime>,
-}
-
-impl<'a> Member<'a> {
-    fn digest(&self) -> Option<&'a Digest> {
-        self.tag.digest.as_ref()
-    }
-
-    fn time(&self) -> Option<Timestamp> {
-        self.time.map(CompactTime::timestamp)
-    }
-
-    fn latest_possible(&self) -> Option<Timestamp> {
-        self.latest_possible.map(CompactTime::timestamp)
-    }
-}
-
 fn applies_to(policy: &Policy, registry: &Registry, repository: &Repository) -> bool {
     let registry_named = match &policy.select.registries {
         Some(names) => names.contains(&registry.name),
@@ -117,7 +93,10 @@ fn used_since(repository: &Repository, start: Timestamp, now: Timestamp) -> Opti
         PullTime::Never => Some(None),
         PullTime::At(at) => Some(Some(at.timestamp())).filter(|at| at.is_none_or(|at| at <= now)),
     };
-    if dates().any(|(tag, date)| date.is_some_and(since) || pull(tag).flatten().is_some_and(since)) {
+    let by_digest = repository.digest_pulled_at.map(CompactTime::timestamp);
+    if by_digest.is_some_and(since)
+        || dates().any(|(tag, date)| date.is_some_and(since) || pull(tag).flatten().is_some_and(since))
+    {
         return Some(true);
     }
     let is_old = |(tag, date): (&Tag, Option<Timestamp>)| {
@@ -125,7 +104,8 @@ fn used_since(repository: &Repository, start: Timestamp, now: Timestamp) -> Opti
     };
     let hides = repository.gaps.iter().any(Gap::may_hide_tag);
     let removed = repository.removed_at.is_some_and(|at| at.timestamp() >= start);
-    (!hides && !removed && dates().all(is_old)).then_some(false)
+    let ahead = by_digest.is_some_and(|at| at > now);
+    (!hides && !removed && !ahead && dates().all(is_old)).then_some(false)
 }
 
 /// The words for types, by what `artifactType` or the type of the configuration begin with.
@@ -308,7 +288,8 @@ fn kept(policy: &Policy, repository: &Repository, groups: &Groups<'_>, timezone:
             Keep::All => members.iter().for_each(|member| kept.insert(member.position)),
             Keep::None => {}
             Keep::Rules(rules) => {
-                let times = image_times(members);
+                let (times, undated) = (image_times(members), UndatedImages::of(members));
+                let mut unsure = BTreeSet::new();
                 let limit =
                     rules.iter().find_map(|rule| if let KeepRule::AtMost(count) = rule { Some(count) } else { None });
                 let mut limited: Vec<&Member<'_>> = Vec::new();
@@ -319,21 +300,27 @@ fn kept(policy: &Policy, repository: &Repository, groups: &Groups<'_>, timezone:
                     let is_sure = |member: &Member<'_>| {
                         !matches!(rule, KeepRule::PulledWithin(_)) || last_use(member, repository, now).is_some()
                     };
+                    let perhaps = undated.perhaps_kept(rule, members, &times, timezone);
+                    let mut perhaps: BTreeSet<u32> = perhaps.into_iter().collect();
                     for member in members.iter().filter(|member| keeps(member)) {
+                        perhaps.remove(&member.position);
                         if limit.is_some() && by_rank && member.time().is_some() && is_sure(member) {
                             limited.push(member);
                         } else {
                             kept.insert(member.position);
                         }
                     }
+                    unsure.extend(perhaps);
                 }
                 if let Some(count) = limit {
                     let young = rules.iter().filter(|rule| matches!(rule, KeepRule::Within(_)));
                     let young: Vec<_> =
                         young.map(|rule| keep_test(rule, members, &times, (timezone, repository), now)).collect();
                     let young = members.iter().filter(|member| young.iter().any(|keeps| keeps(member)));
-                    keep_at_most(count.get(), &limited, young, &mut kept);
+                    keep_at_most(count.get(), &limited, young, &undated, &mut kept);
                 }
+                // No limit concerns what is kept for a time that is not known.
+                unsure.into_iter().for_each(|position| kept.insert(position));
             }
         }
     }
@@ -354,6 +341,7 @@ fn keep_at_most<'m, 'a: 'm>(
     count: u32,
     limited: &[&'m Member<'a>],
     young: impl Iterator<Item = &'m Member<'a>>,
+    undated: &UndatedImages<'_>,
     kept: &mut TagSet,
 ) {
     let mut newest: BTreeMap<&Digest, Timestamp> = BTreeMap::new();
@@ -367,25 +355,12 @@ fn keep_at_most<'m, 'a: 'm>(
     places.sort_unstable();
     for member in limited {
         let time = member.digest().and_then(|digest| newest.get(digest).copied()).or(member.time());
+        let time = time.max(undated.latest(member));
         let newer = |time: Timestamp| places.len() - places.partition_point(|place| *place <= time);
         if time.is_none_or(|time| newer(time) < count as usize) {
             kept.insert(member.position);
         }
     }
-}
-
-/// Returns the newest time of each image.
-fn image_times<'a>(members: &[Member<'a>]) -> DigestMap<&'a Digest, Timestamp> {
-    // Growing would hold two tables for a moment, and most tags have an image of their own.
-    let mut times: DigestMap<&Digest, Timestamp> =
-        DigestMap::with_capacity_and_hasher(members.len(), RandomState::default());
-    for member in members {
-        if let (Some(digest), Some(time)) = (member.digest(), member.time()) {
-            let newest = times.entry(digest).or_insert(time);
-            *newest = (*newest).max(time);
-        }
-    }
-    times
 }
 
 type KeepTest<'a> = Box<dyn Fn(&Member<'_>) -> bool + 'a>;
@@ -427,9 +402,7 @@ fn keep_test<'a>(
             })
         }
         KeepRule::Newest(count) => {
-            let mut all: Vec<Timestamp> = times.values().copied().collect();
-            all.sort_unstable_by(|a, b| b.cmp(a));
-            let cutoff = all.get(count.get() as usize - 1).copied();
+            let cutoff = newest_image_times(times).get(count.get() as usize - 1).copied();
             Box::new(move |member| match member.time().or(member.latest_possible()) {
                 Some(own) => cutoff.is_none_or(|cutoff| image_time(member).max(Some(own)) >= Some(cutoff)),
                 None => true,
@@ -469,12 +442,7 @@ fn images_with<'a>(
 /// The tags of the newest image of each of the last `count` periods, found period by period, and the tags without a
 /// time that are not surely older than these images.
 fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timezone: &TimeZone) -> Vec<u32> {
-    let mut periods: BTreeMap<civil::Date, Vec<&Member<'_>>> = BTreeMap::new();
-    for member in members.iter().filter(|member| member.digest().is_some()) {
-        if let Some(time) = member.time() {
-            periods.entry(first_day(period, timezone.to_datetime(time).date())).or_default().push(member);
-        }
-    }
+    let periods = periods_of(members, period, timezone);
     let mut kept = Vec::new();
     for there in periods.values().rev().take(count) {
         let newest = there.iter().map(|member| member.time()).max();
@@ -488,19 +456,6 @@ fn newest_of_periods(members: &[Member<'_>], period: Period, count: usize, timez
         |member: &&Member<'_>| oldest.zip(member.latest_possible()).is_some_and(|(oldest, bound)| bound < oldest);
     kept.extend(undated.filter(|member| !surely_older(member)).map(|member| member.position));
     kept
-}
-
-/// Returns the day on which a period begins.
-fn first_day(period: Period, day: civil::Date) -> civil::Date {
-    match period {
-        Period::Day => day,
-        Period::Week => {
-            let since_monday = i64::from(day.weekday().to_monday_zero_offset());
-            day.saturating_sub(jiff::Span::new().days(since_monday))
-        }
-        Period::Month => day.first_of_month(),
-        Period::Year => day.first_of_year(),
-    }
 }
 
 /// Returns the tags of the highest `count` versions of each line. Images with equal versions share a place, and a

@@ -85,6 +85,7 @@ impl<'a> Labels<'a> {
                     UndatedCause::TooEarly(_) => "too-early",
                     UndatedCause::Future(_) => "future",
                     UndatedCause::Restored => "restored",
+                    UndatedCause::OtherTag => "other-tag",
                 };
                 format!("undated({policy},{why})")
             }

@@ -4,13 +4,10 @@
 //! colon must match a whole repository name (`^…$`), the part behind it searches: `v1` finds `dev10`. A tag goes if it was
 //! last updated before `--ago`; `--keep` then spares the newest of those that would be removed.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
-
 use super::expression::{SearchExpression, WholeExpression};
 use super::globs::repository_globs;
 use super::json;
+use super::shell_texts::Texts;
 use super::shell_words::{Command, Word, commands, has_placeholder};
 use super::translation::{ImportedKeep, ImportedPolicy, ImportedRule, Remark, RemarkKind, TagSelection, Translation};
 use super::{ImportError, ImportErrorKind, ImportOptions};
@@ -64,6 +61,10 @@ const OWN: [&str; 11] = [
     "include-locked",
 ];
 
+/// Flags that spare tags: where one stands apart from the commands, a script may add it to one of them.
+const SPARING: [&str; 6] =
+    ["keep", "min-tags", "max-tags", "min-untagged-manifests", "max-untagged-manifests", "dry-run"];
+
 /// One call of `acr purge`.
 #[derive(Debug, Default)]
 struct Purge {
@@ -73,6 +74,8 @@ struct Purge {
     unknown: Vec<String>,
     /// A flag behind the end of the command, which may belong to it.
     behind: Option<String>,
+    /// A flag that stands somewhere else in the file, which a script may add to it.
+    elsewhere: Option<&'static str>,
     /// The command that prints it, and does not run it.
     printed_by: Option<&'static str>,
     /// The command without what is secret in it.
@@ -108,6 +111,9 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
     for script in &texts.scripts {
         find_purges(script, 0, &mut purges, &mut schedules);
     }
+    if let Some(flag) = SPARING.into_iter().find(|flag| is_elsewhere(flag, &texts.scripts, &purges)) {
+        purges.iter_mut().for_each(|purge| purge.elsewhere = Some(flag));
+    }
     if purges.is_empty() {
         return Err(
             Failure::new(ImportErrorKind::Empty, format!("{}: no `acr purge` in it", options.file)).with_help(HELP)
@@ -133,6 +139,24 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
     Ok(found)
 }
 
+/// Returns true if a flag stands in a file more often than in its commands: a script may add it by a variable or a function.
+/// `--dry-run` is a flag of many tools, and counts only beside a variable.
+fn is_elsewhere(flag: &str, scripts: &[String], purges: &[Purge]) -> bool {
+    let written = format!("--{flag}");
+    let count = |text: &str| {
+        let ends = text.match_indices(&written).map(|(at, found)| &text[at + found.len()..]);
+        ends.filter(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-')).count()
+    };
+    let words = scripts.iter().flat_map(|script| commands(script)).flat_map(|command| command.words);
+    let counted = words.filter(|word| flag != "dry-run" || word.text.contains('$'));
+    let all: usize = counted.map(|word| count(&word.text)).sum();
+    let own = |purge: &Purge| {
+        let values = purge.values.iter().filter(|(name, _)| *name == flag).count();
+        values + purge.switches.iter().filter(|name| **name == flag).count()
+    };
+    all > purges.iter().map(own).sum()
+}
+
 /// Leaves out counts of tags that another command may remove: it does so before, and then fewer are left to count.
 fn leave_out_shared_counts(policies: &mut [ImportedPolicy], purge_of: &[usize]) {
     let removes = |policy: &ImportedPolicy| policy.keep != ImportedKeep::All;
@@ -151,55 +175,6 @@ fn leave_out_shared_counts(policies: &mut [ImportedPolicy], purge_of: &[usize]) 
                 "it counts tags of which another command ({other}) may remove some, and the tool counts those that are \
                  left. `newest` counts them all, and would remove others in their place"
             ));
-        }
-    }
-}
-
-/// The shell text of a file.
-#[derive(Debug, Default)]
-struct Texts {
-    scripts: Vec<String>,
-    /// A task or a timer in it is switched off.
-    is_disabled: bool,
-}
-
-impl Texts {
-    /// Takes all of the text, or the texts of a YAML or JSON document.
-    fn read(&mut self, text: &str) {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap_or_default();
-        // `echo "as planned: acr purge …"` is valid YAML, too.
-        let is_key = |key: &String| !key.contains(char::is_whitespace);
-        let is_structured = |document: &Value| match document {
-            Value::Object(entries) => entries.keys().all(is_key),
-            other => other.is_array() || other.is_null(),
-        };
-        if documents.iter().all(is_structured) && documents.iter().any(|document| !document.is_null()) {
-            documents.iter().for_each(|document| self.collect(document));
-        } else {
-            self.scripts.push(text.to_owned());
-        }
-    }
-
-    fn collect(&mut self, value: &Value) {
-        match value {
-            Value::String(text) => self.scripts.push(text.clone()),
-            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
-            Value::Object(entries) => {
-                for (key, value) in entries {
-                    let encoded = value.as_str().filter(|_| key == "encodedTaskContent");
-                    let decoded = encoded.and_then(|text| BASE64_STANDARD.decode(text).ok());
-                    match decoded.and_then(|bytes| String::from_utf8(bytes).ok()) {
-                        Some(text) => self.read(&text),
-                        None => self.collect(value),
-                    }
-                    match value.as_str() {
-                        Some(schedule) if key == "schedule" => self.scripts.push(format!("--schedule '{schedule}'")),
-                        Some("Disabled") if key == "status" => self.is_disabled = true,
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
         }
     }
 }
@@ -391,6 +366,12 @@ fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPol
         policy.leave_out(format!(
             "the command ends before `{flag}` with its line or at a sign such as `|`, and it is not sure whether this flag \
              belongs to it. Write the command on one line, or end each line but the last with `\\`, and import it again"
+        ));
+    }
+    if let Some(flag) = purge.elsewhere {
+        policy.leave_out(format!(
+            "`--{flag}` stands somewhere else in the file, and it is not sure whether a script adds it to this command. Import \
+             the whole command by itself"
         ));
     }
     if let Some(printing) = purge.printed_by {

@@ -14,6 +14,7 @@ mod globs;
 mod harbor;
 mod json;
 mod path_globs;
+mod shell_texts;
 mod shell_words;
 mod translation;
 mod writer;

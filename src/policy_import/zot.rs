@@ -250,6 +250,9 @@ fn translate_tags(rule: &Policy, base: &ImportedPolicy) -> Vec<ImportedPolicy> {
         Some(Ok(selection)) => rest.tags = Some(selection),
         Some(Err(_)) => rest.leave_out("globs cannot say which tags no entry matches, so they stay"),
     }
+    if rule.keep_tags.iter().any(|entry| !entry.unknown.is_empty()) {
+        rest.leave_out("an entry of `keepTags` has keys that are not understood, and may match these tags");
+    }
     found.push(rest);
     found
 }

@@ -92,6 +92,72 @@ fn flags_behind_the_end_of_a_purge_are_not_lost() {
     check(Tool::AcrPurge, "", "app", &rows);
 }
 
+/// A flag that spares tags may be added to a command somewhere else.
+#[test]
+fn flags_that_a_script_adds_are_not_lost() {
+    let rows: [Row; 12] = [
+        (
+            "CMD=\"acr purge --filter 'app:.*' --ago 7d\"\naz acr run --cmd \"$CMD --keep 3\" /dev/null\n",
+            "a b c d",
+            "",
+            "`--keep` stands somewhere else",
+        ),
+        (
+            "CMD=\"acr purge --filter 'app:.*' --ago 7d\"\nCMD+=\" --keep 3\"\naz acr run --cmd \"$CMD\" /dev/null\n",
+            "a b c d",
+            "",
+            "`--keep` stands somewhere else",
+        ),
+        (
+            "CMD=\"acr purge --filter 'app:.*' --ago 7d\"\nif [ -n \"$MIN\" ]; then CMD=\"$CMD --min-tags $MIN\"; fi\n",
+            "a b c d",
+            "",
+            "`--min-tags` stands somewhere else",
+        ),
+        (
+            "$cmd = \"acr purge --filter 'app:.*' --ago 7d\"\n$cmd += \" --keep 3\"\n",
+            "a b c d",
+            "",
+            "`--keep` stands somewhere else",
+        ),
+        (
+            "CMD=\"acr purge --filter 'app:.*' --ago 7d\"\naz acr run --cmd \"$CMD --dry-run\" /dev/null\n",
+            "a b",
+            "",
+            "`--dry-run` stands somewhere else",
+        ),
+        (
+            "variables:\n  purge: acr purge --filter 'app:.*' --ago 7d\nsteps:\n  - script: az acr run --cmd \"$(purge) --keep 3\"\n",
+            "a b c d",
+            "",
+            "`--keep` stands somewhere else",
+        ),
+        (
+            "args:\n  - acr purge --filter 'app:.*' --ago 7d\n  - --keep=3\n",
+            "a b c d",
+            "",
+            "`--keep` stands somewhere else",
+        ),
+        (
+            "alias p='acr purge --ago 7d --filter \"app:.*\"'\np --keep 3\n",
+            "a b c d",
+            "",
+            "`--keep` stands somewhere else",
+        ),
+        // Each of these belongs to a command of its own.
+        ("acr purge --filter 'app:.*' --ago 7d --min-tags 2", "a@400 b@300 c@200", "a", "newest: 2"),
+        (
+            "steps:\n  - cmd: acr purge --filter 'app:^dev' --ago 7d --min-tags 1\n  - cmd: acr purge --filter 'app:^pr' --ago 7d\n",
+            "dev-1@400 dev-2@300 pr-1",
+            "dev-1 pr-1",
+            "newest: 1",
+        ),
+        ("kubectl apply --dry-run=client -f x\nacr purge --filter 'app:.*' --ago 7d", "a", "a", "within: 7d"),
+        ("acr purge --filter 'app:.*' --ago 7d # not yet: --keep 3", "a", "a", "within: 7d"),
+    ];
+    check(Tool::AcrPurge, "", "app", &rows);
+}
+
 /// What a command prints is not run, as far as can be seen.
 #[test]
 fn a_purge_that_is_only_printed_removes_nothing() {
@@ -187,7 +253,13 @@ fn classes_and_flags_of_expressions_mean_the_same() {
     let without = r#"[{"path_with_namespace": "web", "container_expiration_policy": null},
         {"path_with_namespace": "app", "container_expiration_policy": {"name_regex": "a", "older_than": "7d"}}]"#;
     check(Tool::Gitlab, "", "app", &[(without, "a b", "a", "web has no cleanup policy")]);
-    let zot: [Row; 2] = [
+    let zot: [Row; 3] = [
+        (
+            r#"{"policies": [{"repositories": ["**"], "keepTags": [{"patterns": ["^v"], "alsoKeep": ["a"]}]}]}"#,
+            "v1 a b",
+            "",
+            "may match these tags",
+        ),
         (
             r#"{"policies": [{"repositories": ["**"], "keepTags": [{"patterns": ["^[[:upper:]|v]$", "^[[:digit:].]+[[:upper:]|v]$"]},
                 {"patterns": ["^1"], "mostRecentlyPushedCount": 1}]}]}"#,

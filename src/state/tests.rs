@@ -26,7 +26,10 @@ async fn a_full_or_unwritable_disk_says_so_and_keeps_what_was_there() {
     };
     assert_eq!(error.kind, StateErrorKind::Full);
     assert!(error.chain().contains("make room"), "{error}");
-    assert!(matches!(std::error::Error::source(&error), Some(cause) if cause.is::<sqlx::Error>()), "{error:?}");
+    assert!(
+        matches!(std::error::Error::source(&error), Some(cause) if cause.is::<sqlx::sqlite::SqliteError>()),
+        "{error:?}"
+    );
     assert_eq!(full.runs(1000).await.unwrap().len() as u128, recorded);
 
     let unwritable = |options: SqliteConnectOptions| options.pragma("query_only", "on");

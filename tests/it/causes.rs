@@ -137,7 +137,7 @@ async fn a_damaged_state_has_the_error_of_sqlite() {
     std::fs::write(&path, bytes).unwrap();
     let error = SqliteState::open(&path).await.unwrap_err();
     assert_eq!(error.kind, StateErrorKind::Corrupt, "{error:?}");
-    assert!(cause::<sqlx::Error>(&error).as_database_error().is_some());
+    assert!(cause::<sqlx::sqlite::SqliteError>(&error).to_string().ends_with("malformed"));
     assert!(chain(&error).ends_with("put back a backup, or move it away to start anew"), "{}", chain(&error));
 }
 

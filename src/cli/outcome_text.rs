@@ -186,6 +186,14 @@ pub(super) fn restored_text(result: &RestoreRunResult, hold: Option<Duration>) -
         report::format_count(count("failed")),
         result.run
     );
+    let incomplete = result.restored.iter().filter(|one| one.is_incomplete).count() as u64;
+    if incomplete > 0 {
+        let tags = report::counted(incomplete, "restored tag");
+        let _ = writeln!(
+            out,
+            "warning: images in the indexes of {tags} are gone, so who pulls those fails: push them again"
+        );
+    }
     if count("done") > 0 {
         let _ = match hold {
             Some(hold) => writeln!(
@@ -213,9 +221,13 @@ pub(super) fn preview_text(previews: &[RestoreCandidate]) -> String {
     };
     let mut out = entry_list(previews.iter().map(line).collect(), "surely until");
     let count = |label: &str| previews.iter().filter(|one| one.preview.expected.label() == label).count() as u64;
+    let incomplete = match count("incomplete") {
+        0 => String::new(),
+        some => format!(", {} at most incomplete", report::format_count(some)),
+    };
     let _ = writeln!(
         out,
-        "{} would come back, {} may, {} cannot, {} left as they are, {} not known; nothing was changed",
+        "{} would come back, {} may{incomplete}, {} cannot, {} left as they are, {} not known; nothing was changed",
         report::format_count(count("returns") + count("only-in-registry")),
         report::format_count(count("uncertain")),
         report::format_count(count("impossible")),
@@ -247,6 +259,7 @@ pub(super) fn restored_json(result: &RestoreRunResult) -> Value {
             let mut value = intent_json(&restored.intent);
             add_outcome(&mut value, Some(&restored.outcome));
             value["already_present"] = json!(restored.already_there);
+            value["incomplete"] = json!(restored.is_incomplete);
             value
         })
         .collect();

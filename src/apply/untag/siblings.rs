@@ -1,7 +1,8 @@
 //! Other tags of the same image: some registries may remove them along with one.
 
+use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use tokio::sync::MutexGuard;
 
@@ -9,7 +10,7 @@ use super::confirmation::removed_with;
 use super::{log, record_outcome};
 use crate::apply::removal_queue::RemainingTags;
 use crate::apply::{ApplyContext, RemovalResult, RepositoryContext, absence};
-use crate::domain::{Action, Intent, Outcome, Removal, SkipReason, TagName};
+use crate::domain::{Action, Digest, Intent, Outcome, Removal, SkipReason, TagName};
 use crate::registry::RegistryError;
 use crate::state::StateError;
 
@@ -156,19 +157,25 @@ pub(in crate::apply) async fn settle_missing(
     applied: &mut [RemovalResult],
 ) -> Result<(), StateError> {
     let missing = std::mem::take(&mut *tags.missing.lock().unwrap_or_else(PoisonError::into_inner));
-    // A registry that names what it removes, or was seen to leave other tags, is believed.
-    let may_take_others = !*tags.leaves_others.lock().await && !site.returns_digests.load(Ordering::Relaxed);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut removed: HashMap<Digest, TagName> = HashMap::new();
+    for result in applied.iter().filter(|result| matches!(result.outcome, Outcome::Done(_))) {
+        removed.entry(result.removal.digest.clone()).or_insert_with(|| result.removal.tag.clone());
+    }
+    let mut outcomes: HashMap<TagName, Outcome> = HashMap::new();
     for (entry, removal) in missing {
-        let removed = applied
-            .iter()
-            .find(|other| other.removal.digest == removal.digest && matches!(other.outcome, Outcome::Done(_)));
-        let outcome = match removed.filter(|_| may_take_others) {
-            Some(other) => Outcome::Done(removed_with(&other.removal.tag)),
+        let outcome = match removed.get(&removal.digest) {
+            Some(other) => Outcome::Done(removed_with(other)),
             None => Outcome::Skipped(SkipReason::Missing),
         };
         record_outcome(site, entry, &outcome).await?;
         log(site, &removal, &outcome);
-        if let Some(result) = applied.iter_mut().find(|result| Arc::ptr_eq(&result.removal, &removal)) {
+        outcomes.insert(removal.tag.clone(), outcome);
+    }
+    for result in applied {
+        if let Some(outcome) = outcomes.remove(&result.removal.tag) {
             result.outcome = outcome;
         }
     }

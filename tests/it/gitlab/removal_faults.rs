@@ -105,10 +105,6 @@ async fn a_removal_that_takes_a_kept_tag_of_the_image_along_ends_it() {
 #[tokio::test]
 async fn an_expired_tag_that_goes_with_another_one_comes_back_with_the_run() {
     let walk = candidates().await;
-    for number in [3, 4] {
-        let kept = walk.digest(API, &candidate(EXPIRED));
-        assert!(walk.registry.move_tag(API, &format!("release-{number}"), &kept));
-    }
     put(&walk.registry, API, &candidate(6), &build(&candidate(5), 100), 94);
     walk.snapshot_tags();
     for (first, second) in [(5, 6), (6, 5)] {

@@ -89,12 +89,11 @@ pub async fn preview_restore(
     let mut known: BTreeMap<RegistryName, KnownManifests> = BTreeMap::new();
     let mut foreseen = Vec::with_capacity(entries.len());
     for entry in entries {
-        let outlook = match impossible.get(&entry.id) {
-            Some(why) => ExpectedRestore::Impossible(why.clone()),
-            None => {
-                let known = known.entry(entry.intent.registry.clone()).or_default();
-                expected_restore(store, readers, &entry, known).await?
-            }
+        let outlook = if let Some(why) = impossible.get(&entry.id) {
+            ExpectedRestore::Impossible(why.clone())
+        } else {
+            let known = known.entry(entry.intent.registry.clone()).or_default();
+            expected_restore(store, readers, &entry, known).await?
         };
         foreseen.push(RestorePreview { entry, expected: outlook });
     }

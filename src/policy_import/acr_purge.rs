@@ -112,7 +112,9 @@ pub(super) fn translate(text: &str, options: &ImportOptions) -> Result<Translati
         find_purges(script, 0, &mut purges, &mut schedules);
     }
     if let Some(flag) = SPARING.into_iter().find(|flag| is_elsewhere(flag, &texts.scripts, &purges)) {
-        purges.iter_mut().for_each(|purge| purge.elsewhere = Some(flag));
+        for purge in &mut purges {
+            purge.elsewhere = Some(flag);
+        }
     }
     if purges.is_empty() {
         return Err(

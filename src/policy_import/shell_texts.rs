@@ -23,7 +23,9 @@ impl Texts {
             other => other.is_array() || other.is_null(),
         };
         if documents.iter().all(is_structured) && documents.iter().any(|document| !document.is_null()) {
-            documents.iter().for_each(|document| self.collect(document));
+            for document in &documents {
+                self.collect(document);
+            }
         } else {
             self.scripts.push(text.to_owned());
         }

@@ -320,7 +320,9 @@ fn kept(policy: &Policy, repository: &Repository, groups: &Groups<'_>, timezone:
                     keep_at_most(count.get(), &limited, young, &undated, &mut kept);
                 }
                 // No limit concerns what is kept for a time that is not known.
-                unsure.into_iter().for_each(|position| kept.insert(position));
+                for position in unsure {
+                    kept.insert(position);
+                }
             }
         }
     }

@@ -196,7 +196,9 @@ pub fn run_attention(record: &RunRecord, summary: &RunSummary) -> Vec<AttentionV
         let failure = end.error.as_deref()?;
         let name = format!("{} {}", record.run.kind.label(), record.run.id);
         let (kind, message) = if end.outcome == INTERRUPTED {
-            (AttentionKind::RunInterrupted, format!("{name} was {failure}"))
+            // A lost lease or database is told by its own message.
+            let how = if failure.starts_with(INTERRUPTED) { "was" } else { "was interrupted:" };
+            (AttentionKind::RunInterrupted, format!("{name} {how} {failure}"))
         } else {
             (AttentionKind::RunFailed, format!("{name} failed: {failure}"))
         };
@@ -343,6 +345,11 @@ mod tests {
                 "interrupted",
                 Some("interrupted; nothing was removed"),
                 Some(("run-interrupted", "was interrupted; nothing was removed")),
+            ),
+            (
+                "interrupted",
+                Some("the state: the lease was lost"),
+                Some(("run-interrupted", "was interrupted: the state: the lease was lost")),
             ),
             ("error", Some("no such plan"), Some(("run-failed", "failed: no such plan"))),
             ("refused", Some("refused: it expired"), Some(("run-failed", "failed: refused: it expired"))),

@@ -43,8 +43,12 @@ const VALUES: [(&str, &str); 14] = [
 /// Flags without one.
 const SWITCHES: [&str; 5] = ["untagged", "untagged-only", "dry-run", "include-locked", "verbose"];
 
-/// Commands that print their arguments, and run none of them.
-const PRINTING: [&str; 7] = ["echo", "printf", "print", "cat", "Write-Host", "Write-Output", ":"];
+/// Words before a command that is not run: it is printed, or a comment of some language.
+const NOT_RUN: [&str; 11] =
+    ["echo", "printf", "print", "cat", "Write-Host", "Write-Output", ":", "//", "REM", "::", "<#"];
+
+/// The end of the reason for a filter that the tool itself refuses: then it removes nothing at all.
+const REFUSED: &str = "the tool refuses it";
 
 /// Flags by which a piece of a command shows that it belonged to a purge.
 const OWN: [&str; 11] = [
@@ -76,8 +80,8 @@ struct Purge {
     behind: Option<String>,
     /// A flag that stands somewhere else in the file, which a script may add to it.
     elsewhere: Option<&'static str>,
-    /// The command that prints it, and does not run it.
-    printed_by: Option<&'static str>,
+    /// The word before it by which it is not run.
+    not_run_by: Option<&'static str>,
     /// The command without what is secret in it.
     original: String,
 }
@@ -200,8 +204,8 @@ fn find_purges(script: &str, level: usize, found: &mut Vec<Purge>, schedules: &m
                 find_purges(inner, level + 1, found, schedules);
             }
         }
-        if let Some(printing) = PRINTING.into_iter().find(|name| words[0].text.eq_ignore_ascii_case(name)) {
-            found[before..].iter_mut().for_each(|purge| purge.printed_by = Some(printing));
+        if let Some(word) = NOT_RUN.into_iter().find(|name| words[0].text.eq_ignore_ascii_case(name)) {
+            found[before..].iter_mut().for_each(|purge| purge.not_run_by = Some(word));
         }
         if let Some(flag) = all.peek().and_then(flag_of_purge) {
             for purge in &mut found[before..] {
@@ -358,6 +362,12 @@ fn translate_purge(purge: &Purge, before: usize) -> Vec<ImportedPolicy> {
             found.push(untagged(purge, policy));
         }
     }
+    let refused = purge.filters.iter().filter_map(|filter| split_filter(filter).err());
+    if let Some(why) = refused.into_iter().find(|why| why.ends_with(REFUSED)) {
+        for policy in &mut found {
+            policy.leave_out(format!("of the whole command: {why}"));
+        }
+    }
     found
 }
 
@@ -376,9 +386,9 @@ fn named(purge: &Purge, number: usize, repositories: Vec<String>) -> ImportedPol
              the whole command by itself"
         ));
     }
-    if let Some(printing) = purge.printed_by {
+    if let Some(word) = purge.not_run_by {
         policy.leave_out(format!(
-            "`{printing}` prints the command, and nothing shows that it runs. If it does, import the command by itself"
+            "`{word}` stands before the command, so nothing shows that it runs. If it does, import the command by itself"
         ));
     }
     if !purge.unknown.is_empty() {
@@ -521,11 +531,11 @@ fn split_filter(filter: &Word) -> Result<(String, String), String> {
     let text = filter.text.as_str();
     let colons: Vec<usize> = text.match_indices(':').map(|(at, _)| at).filter(|at| divides(text, *at)).collect();
     let [colon] = colons.as_slice() else {
-        return Err(format!("the filter `{text}` is not `repository:tag`, and the tool refuses it"));
+        return Err(format!("the filter `{text}` is not `repository:tag`, and {REFUSED}"));
     };
     let (repositories, tags) = (&text[..*colon], &text[colon + 1..]);
     if repositories.is_empty() || tags.is_empty() {
-        return Err(format!("the filter `{text}` lacks a part, and the tool refuses it"));
+        return Err(format!("the filter `{text}` lacks a part, and {REFUSED}"));
     }
     Ok((repositories.to_owned(), tags.to_owned()))
 }

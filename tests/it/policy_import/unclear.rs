@@ -161,16 +161,23 @@ fn flags_that_a_script_adds_are_not_lost() {
 /// What a command prints is not run, as far as can be seen.
 #[test]
 fn a_purge_that_is_only_printed_removes_nothing() {
-    let rows: [Row; 8] = [
-        ("echo acr purge --filter 'app:.*' --ago 7d", "a", "", "`echo` prints the command"),
-        ("echo \"would run: acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`echo` prints the command"),
-        ("printf '%s\\n' \"acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`printf` prints the command"),
-        ("Write-Host \"acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`Write-Host` prints the command"),
+    let rows: [Row; 13] = [
+        ("// acr purge --filter 'app:.*' --ago 7d", "a", "", "`//` stands before the command"),
+        ("rem acr purge --filter \"app:.*\" --ago 7d", "a", "", "`REM` stands before the command"),
+        // The tool refuses one of the filters, and removes nothing.
+        ("acr purge --filter 'app:.*' --filter 'web' --ago 7d", "a", "", "of the whole command: the filter `web`"),
+        ("acr purge --filter 'app:.*' --filter 'x:a:b' --ago 7d", "a", "", "of the whole command: the filter `x:a:b`"),
+        // It may be right once the variable is known.
+        ("acr purge --filter 'app:.*' --filter '$X:.*' --ago 7d", "a", "a", "has a variable"),
+        ("echo acr purge --filter 'app:.*' --ago 7d", "a", "", "`echo` stands before the command"),
+        ("echo \"would run: acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`echo` stands before the command"),
+        ("printf '%s\\n' \"acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`printf` stands before the command"),
+        ("Write-Host \"acr purge --filter 'app:.*' --ago 7d\"", "a", "", "`Write-Host` stands before the command"),
         (
             "steps:\n  - cmd: bash -c \"echo acr purge --filter 'app:.*' --ago 7d\"\n",
             "a",
             "",
-            "`echo` prints the command",
+            "`echo` stands before the command",
         ),
         ("echo begin; acr purge --filter 'app:.*' --ago 7d", "a", "a", "within: 7d"),
         ("echo begin && sudo acr purge --filter 'app:.*' --ago 7d", "a", "a", "within: 7d"),

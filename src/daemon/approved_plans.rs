@@ -16,7 +16,7 @@ use crate::report::AttentionView;
 use crate::state::RunKind;
 use crate::workflow::{App, RunError};
 
-/// What the daemon knows of the folder of approved plans.
+/// The daemon's last look at the folder of approved plans.
 #[derive(Debug, Default)]
 pub(super) struct ApprovalsWatch {
     /// The plans that are refused or cannot be read, as of the last look.

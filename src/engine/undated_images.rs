@@ -10,7 +10,7 @@ use super::select::Selected;
 /// The images of a policy's selection in one repository of which a tag has no date, by group.
 ///
 /// A rule by rank counts an image by the newest of its tags. So if one of them has no date, the image may be newer than
-/// the others say, and it is not known that the rule lets it go.
+/// the others say, and the rule may keep it.
 pub(super) struct UndatedImages(Vec<(u32, Node, Timestamp)>);
 
 impl UndatedImages {

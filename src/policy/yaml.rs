@@ -185,7 +185,7 @@ fn describe_error(text: &str, error: &Error) -> YamlError {
     YamlError { span, message, help }
 }
 
-/// What a file with an unfinished merge has wrong.
+/// The message about a file with an unfinished merge.
 pub(crate) const MERGE_CONFLICT: &str = "the marks of an unfinished merge";
 /// The remedy for that.
 pub(crate) const MERGE_CONFLICT_HELP: &str =

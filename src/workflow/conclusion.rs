@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Warns of a kind that a person accepted although nothing is refused so. A scope without a refusal is an error of the
-/// command. What an approved plan accepted may well be gone by now.
+/// command. The refusals that an approved plan accepted may no longer exist.
 fn warn_of_unused(acceptances: &[Acceptance], accepted: &[AcceptedRefusal]) {
     let kinds = acceptances.iter().filter(|one| one.bound.is_none() && one.scope == AcceptanceScope::Any);
     for one in kinds {

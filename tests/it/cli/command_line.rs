@@ -370,7 +370,7 @@ async fn a_limit_is_accepted_for_one_plan() {
     assert_eq!(tags(&registry, "shop/web").len(), 3);
 }
 
-/// A scope for which there is no refusal accepts nothing, and is not passed over.
+/// A scope without a refusal is an error, because it would accept nothing.
 #[tokio::test]
 async fn a_scope_without_a_refusal_is_an_error() {
     let (_registry, mut desk) = shop(TWO_POLICIES).await;

@@ -158,7 +158,7 @@ fn flags_that_a_script_adds_are_not_lost() {
     check(Tool::AcrPurge, "", "app", &rows);
 }
 
-/// What a command prints is not run, as far as can be seen.
+/// Nothing shows that a printed command, or one in a comment, is run.
 #[test]
 fn a_purge_that_is_only_printed_removes_nothing() {
     let rows: [Row; 13] = [

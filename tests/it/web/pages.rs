@@ -190,7 +190,7 @@ async fn the_first_page_says_how_things_stand() {
     assert!(empty.contains("No run has read everything yet"), "{empty}");
 }
 
-/// What is normal does not stand before what is wrong, and commands in messages are code.
+/// Problems come before normal states, and commands in messages are shown as code.
 #[tokio::test]
 async fn the_first_page_begins_with_the_headline() {
     let world = world().await;
@@ -210,7 +210,7 @@ async fn the_first_page_begins_with_the_headline() {
     assert!(page.contains("<code>") && page.matches("<li>").count() > 3, "{page}");
 }
 
-/// What was not read has no bytes: drawn, it would look like success.
+/// An unread registry would be drawn as zero bytes, which looks like success.
 #[tokio::test]
 async fn the_trend_leaves_out_what_was_not_read() {
     let world = WebFixture::new().await;
